@@ -1,0 +1,1 @@
+"""The policy step: one file per learner, and the update they share."""

@@ -1,0 +1,69 @@
+"""Behaviour cloning (BC): imitate every logged action.
+
+    L(theta) = -E_log[ w log pi_theta(a | s, z) ]
+
+where w is the data step's weight (1 where there is none) and z the task (absent where there is
+none). With other data steps this one file is filtered cloning, EMRL, RWR, goal-conditioned and
+return-conditioned supervised learning.
+
+Reference: Pomerleau 1991, "Efficient training of artificial neural networks for autonomous
+navigation"; weighted form: Dayan and Hinton 1997, eq. 5.
+
+Deviations: none. The weight is averaged with the loss, not normalised within the batch.
+
+Update order: one network, one step.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from tensordict import TensorDict
+
+from hindsight_rl.agents.learner import Learner, LossTerms
+from hindsight_rl.agents.networks import Head, Policy, Spread
+from hindsight_rl.maths.losses import weighted_nll
+
+
+class BC(Learner):
+    """Weighted negative log-likelihood of the logged actions.
+
+    Args:
+        spec: What the data look like.
+        hidden: Width of each hidden layer.
+        head: Distribution of continuous actions; ``"deterministic"`` gives the mean squared error.
+        spread: Spread of a Gaussian head: one for all states, or a network output.
+        squash_mean: Pass the mean through tanh where actions are bounded.
+        **learner: Arguments of :class:`Learner`.
+    """
+
+    in_keys = ("observation", "action")
+
+    def __init__(
+        self,
+        spec: dict[str, Any] | None = None,
+        *,
+        hidden: Sequence[int] = (256, 256),
+        head: Head = "gaussian",
+        spread: Spread = "shared",
+        squash_mean: bool = True,
+        **learner: Any,
+    ) -> None:
+        super().__init__(spec, **learner)
+        self.actor = Policy(self.spec, hidden, head=head, spread=spread, squash_mean=squash_mean)
+
+    def losses(self, batch: TensorDict) -> LossTerms:
+        """Return the term ``actor``.
+
+        Args:
+            batch: TensorDict ``[B]``; ``weight`` and ``task`` are used where they are there.
+
+        Returns:
+            Terms and metrics.
+        """
+        distribution = self.actor(batch["observation"], batch.get("task", None))
+        log_prob = distribution.log_prob(self.actor.scale.to_policy(batch["action"]))
+        weight = batch.get("weight", None)
+        weight = torch.ones_like(log_prob) if weight is None else weight
+        metrics = {"actor/entropy": distribution.entropy().detach().mean()}
+        return LossTerms({"actor": weighted_nll(log_prob, weight).mean()}, metrics)

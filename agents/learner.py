@@ -1,0 +1,519 @@
+"""Learner: everything a learner needs that is not in its paper.
+
+K updates per ``training_step``, one optimiser with a parameter group per network, clipping per
+group, target networks, mixed precision, ranks, counting, logging, evaluation episodes, and the guard
+against non-finite numbers. A learner file says what is in its paper: networks, losses, targets.
+
+The file is longer than the house's guide because it is the one place where the update lives.
+"""
+
+import copy
+import importlib
+import math
+import pkgutil
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import torch
+import torch.distributed
+from lightning import LightningModule
+from lightning.pytorch.cli import OptimizerCallable
+from tensordict import TensorDict
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+import hindsight_rl.agents
+from hindsight_rl.agents.log_pass import LogPass
+from hindsight_rl.agents.networks import Policy
+from hindsight_rl.envs.rollout import Rollout, rollout
+from hindsight_rl.envs.statistics import summarize
+
+Key = str | tuple[str, ...]
+
+
+class LossTerms(NamedTuple):
+    """What one batch says: named scalars to minimise, and detached scalars to look at."""
+
+    terms: dict[str, Tensor]
+    metrics: dict[str, Tensor]
+
+
+class DivergenceError(RuntimeError):
+    """Training produced a number that is not finite."""
+
+
+class Learner(LightningModule, ABC):
+    """Base class of every learner: owns the update.
+
+    The unit of everything is one update: ``trainer.global_step``, ``max_steps``, checkpoint,
+    validation and logging intervals all count updates.
+
+    Args:
+        spec: What the data look like; linked from the datamodule by the command.
+        optimizer: Builds the one optimiser from a list of parameter groups.
+        learning_rates: Rates of single networks by name (``actor``, ``critic``, ``value``), where
+            they differ from the optimiser's.
+        decay: Updates after which a network's rate has fallen to 0 on a cosine, by name.
+        clip_norm: Largest gradient norm of each network, clipped separately; ``None`` for no limit.
+        compile: ``"losses"`` compiles the loss function with ``torch.compile``.
+        env: Gymnasium id for evaluation episodes.
+        env_kwargs: Passed to ``gymnasium.make``.
+        eval_task: Task of evaluation episodes where the environment does not give one, Z numbers.
+        eval_every: Updates between evaluations during ``fit``; 0 for none.
+        eval_episodes: Episodes of each.
+        test_episodes: Episodes of ``test``.
+        eval_seed: Seed of evaluation episodes during ``fit``.
+        test_seed: Seed of the test episodes; differs from ``eval_seed`` so that a checkpoint
+            chosen on the one is judged on the other.
+
+    Raises:
+        ValueError: An argument is out of range.
+
+    Attributes:
+        in_keys: Keys the losses read.
+        targets: Which target network follows which network, by attribute name.
+        tau: Share of the way a target network moves per update.
+    """
+
+    in_keys: ClassVar[tuple[Key, ...]] = ()
+    targets: ClassVar[dict[str, str]] = {}
+    actor: Policy
+    tau: float = 0.005
+
+    def __init__(
+        self,
+        spec: dict[str, Any] | None = None,
+        *,
+        optimizer: OptimizerCallable = lambda params: torch.optim.Adam(params, lr=3e-4, fused=True),
+        learning_rates: dict[str, float] | None = None,
+        decay: dict[str, int] | None = None,
+        clip_norm: float | None = None,
+        compile: Literal["off", "losses"] = "off",
+        env: str | None = None,
+        env_kwargs: dict[str, Any] | None = None,
+        eval_task: list[float] | None = None,
+        eval_every: int = 0,
+        eval_episodes: int = 10,
+        test_episodes: int = 50,
+        eval_seed: int = 1_000_000,
+        test_seed: int = 2_000_000,
+    ) -> None:
+        super().__init__()
+        if spec is None:
+            raise ValueError("spec is missing: pass datamodule.spec (the command links it itself)")
+        if clip_norm is not None and not clip_norm > 0:
+            raise ValueError(f"clip_norm is {clip_norm}, it must be above 0 or null")
+        self.save_hyperparameters(ignore=["optimizer"], logger=False)
+        self.automatic_optimization = False
+        self.spec = spec
+        self.build_optimizer = optimizer
+        self.learning_rates, self.decay = learning_rates or {}, decay or {}
+        self.clip_norm, self.compile_mode = clip_norm, compile
+        self.env, self.env_kwargs, self.eval_task = env, env_kwargs or {}, eval_task
+        self.eval_every, self.eval_episodes = eval_every, eval_episodes
+        self.test_episodes = test_episodes
+        self.eval_seed, self.test_seed = eval_seed, test_seed
+        self.log_pass: LogPass | None = None
+        self.latest: dict[str, float] = {}
+        self.test_report: dict[str, Any] = {}
+
+    # ------------------------------------------------------------------ what a learner file says
+
+    @abstractmethod
+    def losses(self, batch: TensorDict) -> LossTerms:
+        """Return the terms to minimise on one batch.
+
+        Terms touch disjoint networks (stop-gradients make their sum separable), so one backward
+        pass serves all.
+
+        Args:
+            batch: TensorDict ``[B]`` with the learner's ``in_keys``.
+
+        Returns:
+            Scalar terms and metrics.
+        """
+
+    def forward(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+        """Return the deterministic action: the graph that is exported.
+
+        Args:
+            observation: ``[N, O]``.
+            task: ``[N, Z]`` where the spec has a task.
+
+        Returns:
+            ``[N, A]`` in environment units within the bounds, or ``[N]`` int64.
+        """
+        return self.actor.mode(observation, task)
+
+    def scores(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+        """Return what a discrete policy's argmax is taken of.
+
+        Args:
+            observation: ``[N, O]``.
+            task: ``[N, Z]`` where the spec has a task.
+
+        Returns:
+            ``[N, n]``.
+        """
+        return self.actor(observation, task).logits
+
+    def act(
+        self, observation: Tensor, task: Tensor | None = None, *, draws: Tensor | None = None
+    ) -> Tensor:
+        """Return actions in environment units: the mode, or a sample where draws are given.
+
+        Args:
+            observation: ``[N, O]``.
+            task: ``[N, Z]`` where the spec has a task.
+            draws: ``[N, 3]`` int64 counters.
+
+        Returns:
+            ``[N, A]``, or ``[N]`` int64.
+        """
+        if draws is None:
+            return self(observation, task)
+        return self.actor.scale.to_environment(self.actor(observation, task).sample(draws))
+
+    @staticmethod
+    def follow(network: nn.Module) -> nn.Module:
+        """Return a target network: a copy without gradients, moved after every update."""
+        return copy.deepcopy(network).requires_grad_(False)
+
+    def batch_mean(self, value: Tensor) -> Tensor:
+        """Return the mean of ``[B]`` over the batch of all ranks, without gradient, ``[]``."""
+        mean = value.detach().mean()
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(mean)
+            mean = mean / torch.distributed.get_world_size()
+        return mean
+
+    # ------------------------------------------------------------------ networks and optimiser
+
+    def networks(self) -> dict[str, nn.Module]:
+        """Return the networks that are trained, by attribute name: one parameter group each."""
+        return {
+            name: child
+            for name, child in self.named_children()
+            if name not in self.targets and next(child.parameters(), None) is not None
+        }
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return the one optimiser, a group per network.
+
+        Returns:
+            The optimiser.
+
+        Raises:
+            ValueError: ``learning_rates`` or ``decay`` names a network that does not exist.
+        """
+        networks = self.networks()
+        for name in {**self.learning_rates, **self.decay}:
+            if name not in networks:
+                raise ValueError(f"'{name}' is no network of this learner: it has {list(networks)}")
+        groups: list[dict[str, Any]] = []
+        for name, network in networks.items():
+            group: dict[str, Any] = {"params": list(network.parameters()), "name": name}
+            if name in self.learning_rates:
+                group["lr"] = self.learning_rates[name]
+            groups.append(group)
+        optimizer = self.build_optimizer(groups)
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+        return optimizer
+
+    def on_fit_start(self) -> None:
+        """Collect what every update needs, once."""
+        compiled = self.compile_mode == "losses"
+        self._losses = torch.compile(self.losses, dynamic=False) if compiled else self.losses
+        self._optimizer = self.optimizers(use_pl_optimizer=False)
+        self._scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        plain = self._scaler is None and self.trainer.world_size == 1
+        # Lightning's backward synchronises ranks and scales; alone it only costs time.
+        self._backward = Tensor.backward if plain else self.manual_backward
+        self._target_pairs = [
+            (list(getattr(self, target).parameters()), list(getattr(self, online).parameters()))
+            for target, online in self.targets.items()
+        ]
+
+    def on_train_start(self) -> None:
+        """Take validation into our own hands: Lightning would count chunks, not updates."""
+        self.trainer.val_check_batch = math.inf
+
+    @property
+    def marks(self) -> list[int]:
+        """Return the intervals in updates at which this learner stops to do something."""
+        marks = [self.eval_every if self.env else 0, self.log_pass.every if self.log_pass else 0]
+        return [mark for mark in marks if mark]
+
+    @property
+    def updates(self) -> int:
+        """Return the number of updates done."""
+        return self.trainer.global_step
+
+    # ------------------------------------------------------------------ the update
+
+    def training_step(self, chunk: TensorDict, batch_idx: int) -> None:
+        """Run the updates of one chunk.
+
+        Args:
+            chunk: TensorDict ``[K, B]``.
+            batch_idx: Number of the chunk.
+
+        Raises:
+            DivergenceError: A loss term or a parameter is not finite.
+        """
+        first = self.updates
+        if self.log_pass is not None:
+            if self.log_pass.due(first):
+                self.log_pass.sweep(self.trainer.datamodule, first, self.device)
+            chunk = self.log_pass.attach(chunk)
+        history = []
+        for number, batch in enumerate(chunk.unbind(0), start=first):
+            self._decay_rates(number)
+            history.append(self.update(batch))
+        self._check_finite(history, first)
+        self._count(len(history))
+        self._report(history)
+        if self.env and self.eval_every and self.updates % self.eval_every == 0:
+            self._evaluate()
+
+    def update(self, batch: TensorDict) -> LossTerms:
+        """Make one update: losses, gradients, clipping, optimiser, targets.
+
+        Args:
+            batch: TensorDict ``[B]``.
+
+        Returns:
+            Detached terms and metrics of the batch before the update.
+        """
+        self._optimizer.zero_grad(set_to_none=True)
+        found = self._losses(batch)
+        self._backward(sum(found.terms.values()))
+        self._step()
+        for target, online in self._target_pairs:
+            torch._foreach_lerp_(target, online, self.tau)
+        return LossTerms({name: term.detach() for name, term in found.terms.items()}, found.metrics)
+
+    def _step(self) -> None:
+        if self._scaler is not None:
+            # Clipping needs true gradients; the scaler then skips a step that overflowed.
+            self._scaler.unscale_(self._optimizer)
+        if self.clip_norm is not None:
+            for group in self._optimizer.param_groups:
+                nn.utils.clip_grad_norm_(group["params"], self.clip_norm)
+        if self._scaler is not None:
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
+        else:
+            self._optimizer.step()
+
+    def _decay_rates(self, number: int) -> None:
+        for group in self._optimizer.param_groups if self.decay else ():
+            horizon = self.decay.get(group["name"])
+            if horizon:
+                share = min(1.0, number / horizon)
+                group["lr"] = group["initial_lr"] * 0.5 * (1.0 + math.cos(math.pi * share))
+
+    def _count(self, updates: int) -> None:
+        """Advance ``trainer.global_step``, which Lightning derives from this counter."""
+        manual = self.trainer.fit_loop.epoch_loop.manual_optimization
+        for tracker in (manual.optim_step_progress.total, manual.optim_step_progress.current):
+            tracker.ready += updates
+            tracker.completed += updates
+
+    def _check_finite(self, history: list[LossTerms], first: int) -> None:
+        names = list(history[0].terms)
+        table = torch.stack([torch.stack([found.terms[n] for n in names]) for found in history])
+        if not bool(torch.isfinite(table).all()):
+            update, term = (~torch.isfinite(table)).nonzero()[0].tolist()
+            what = f"loss term '{names[term]}' is {table[update, term].item()}"
+            raise DivergenceError(self._divergence(what, first + update + 1))
+        for name, network in self.networks().items():
+            norms = torch.stack(torch._foreach_norm(list(network.parameters())))
+            if not bool(torch.isfinite(norms).all()):
+                what = f"a parameter of network '{name}' is not finite"
+                raise DivergenceError(self._divergence(what, first + len(history)))
+
+    def _divergence(self, what: str, update: int) -> str:
+        saved = [getattr(c, "_last_checkpoint_saved", "") for c in self.trainer.checkpoint_callbacks]
+        good = next((path for path in saved if path), "none was saved yet")
+        return (
+            f"{what} in update {update}: training stopped. Last good checkpoint: {good}. "
+            "Lower the learning rate, set clip_norm, or look at the rewards with 'hindsight inspect'."
+        )
+
+    def _report(self, history: list[LossTerms]) -> None:
+        """Log the means of the chunk each time the update count crosses a logging interval."""
+        every = self.trainer.log_every_n_steps
+        if not every or self.updates // every == (self.updates - len(history)) // every:
+            return
+        scalars: dict[str, list[Tensor]] = {}
+        for found in history:
+            for name, value in {**found.terms, **found.metrics}.items():
+                scalars.setdefault(name, []).append(value)
+        self.latest = {f"train/{name}": float(torch.stack(v).mean()) for name, v in scalars.items()}
+        for logger in self.loggers:
+            logger.log_metrics(self.latest, step=self.updates)
+
+    # ------------------------------------------------------------------ validation, test, predict
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Let Lightning validate after this chunk if its interval, in updates, is reached."""
+        every = self.trainer.val_check_interval
+        due = isinstance(every, int) and self.updates % every == 0
+        self.trainer.val_check_batch = 1 if due else math.inf
+
+    def validation_step(self, batch: TensorDict, batch_idx: int) -> None:
+        """Log the losses and the action error on held-out episodes.
+
+        Args:
+            batch: TensorDict ``[1, B]``.
+            batch_idx: Number of the batch.
+        """
+        if self.log_pass is not None and self.log_pass.columns:
+            batch = self.log_pass.attach(batch)
+        batch = batch[0]
+        found = self.losses(batch)
+        action = self(batch["observation"], batch.get("task", None))
+        values = {**found.terms, **found.metrics, "action_error": _error(action, batch["action"])}
+        named = {f"validation/{name}": value for name, value in values.items()}
+        self.log_dict(named, batch_size=len(batch))
+        self.log("step", float(self.updates), batch_size=len(batch))
+
+    def act_numpy(self, observation: np.ndarray, task: np.ndarray | None = None) -> np.ndarray:
+        """Return deterministic actions for arrays: what a rollout calls.
+
+        Args:
+            observation: ``[n, O]`` float32.
+            task: ``[n, Z]`` float32 or ``None``.
+
+        Returns:
+            ``[n, A]`` float32, or ``[n]`` int64.
+        """
+        with torch.inference_mode():
+            there = torch.as_tensor(observation, dtype=torch.float32, device=self.device)
+            goal = None
+            if task is not None:
+                goal = torch.as_tensor(task, dtype=torch.float32, device=self.device)
+            return self(there, goal).cpu().numpy()
+
+    def _episodes(self, episodes: int, seed: int) -> Rollout:
+        if self.env is None:
+            raise ValueError("no environment to run episodes in: set model.init_args.env")
+        return rollout(
+            self.act_numpy,
+            self.env,
+            episodes=episodes,
+            seed=seed,
+            env_kwargs=self.env_kwargs,
+            task=None if self.eval_task is None else np.asarray(self.eval_task, np.float32),
+        )
+
+    def _evaluate(self) -> None:
+        report = summarize(self._episodes(self.eval_episodes, self.eval_seed))
+        values = {f"eval/{name}": report[name] for name in ("return", "length", "success")}
+        values = {name: float(value) for name, value in values.items() if value is not None}
+        self.latest |= values
+        self.log_dict(values, batch_size=1)
+        for logger in self.loggers:
+            logger.log_metrics(values, step=self.updates)
+
+    def test_dataloader(self) -> DataLoader[int]:
+        """Return one item: the test step runs all episodes."""
+        return DataLoader([0], batch_size=None)  # type: ignore[arg-type]
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Run the test episodes and keep the report in ``test_report``.
+
+        Args:
+            batch: Not used.
+            batch_idx: Not used.
+        """
+        self.test_report = summarize(self._episodes(self.test_episodes, self.test_seed))
+
+    def predict_step(self, batch: TensorDict, batch_idx: int) -> dict[str, Tensor]:
+        """Return the policy's actions beside the logged ones.
+
+        Args:
+            batch: TensorDict ``[1, B]``.
+            batch_idx: Number of the batch.
+
+        Returns:
+            ``index``, ``episode``, ``action`` (the policy's) and ``logged_action``, each ``[B, ...]``.
+        """
+        batch = batch[0]
+        action = self(batch["observation"], batch.get("task", None))
+        return {
+            "index": batch["index"],
+            "episode": batch["episode"],
+            "action": action,
+            "logged_action": batch["action"],
+        }
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the learner's name and the columns of the last sweep."""
+        checkpoint["hindsight"] = {"learner": f"{type(self).__module__}.{type(self).__qualname__}"}
+        if self.log_pass is not None:
+            checkpoint["hindsight"]["log_pass"] = self.log_pass.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take over the columns of the last sweep."""
+        state = checkpoint.get("hindsight", {}).get("log_pass")
+        if self.log_pass is not None and state is not None:
+            self.log_pass.load_state_dict(state)
+
+
+def _error(action: Tensor, logged: Tensor) -> Tensor:
+    """Return the mean absolute error of continuous actions, the error rate of discrete ones."""
+    if action.is_floating_point():
+        return (action - logged).abs().mean()
+    return (action != logged).float().mean()
+
+
+def learner_classes() -> dict[str, type[Learner]]:
+    """Return every learner that is imported, this package's included, by dotted path."""
+    for module in pkgutil.iter_modules(hindsight_rl.agents.__path__):
+        importlib.import_module(f"hindsight_rl.agents.{module.name}")
+    found: dict[str, type[Learner]] = {}
+    waiting: list[type[Learner]] = [Learner]
+    while waiting:
+        for child in waiting.pop().__subclasses__():
+            found[f"{child.__module__}.{child.__qualname__}"] = child
+            waiting.append(child)
+    return found
+
+
+def load_learner(path: str | Path, **changed: Any) -> Learner:
+    """Return the learner of a checkpoint, on the CPU, in evaluation mode; no data is needed.
+
+    Args:
+        path: A checkpoint written by ``fit``.
+        **changed: Arguments that replace those in the checkpoint, such as ``env``.
+
+    Returns:
+        The learner.
+
+    Raises:
+        ValueError: Not a readable checkpoint of a learner, or of one that is not imported.
+    """
+    try:
+        payload = torch.load(path, map_location="cpu", weights_only=True)
+        name = payload["hindsight"]["learner"]
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: no such checkpoint; give a file written by 'fit'") from error
+    except Exception as error:
+        raise ValueError(
+            f"{path}: not a readable Hindsight checkpoint ({type(error).__name__}); "
+            "it may be cut: take the one before"
+        ) from error
+    classes = learner_classes()
+    if name not in classes:
+        raise ValueError(f"{path}: learner {name} is not imported; import its module first")
+    arguments = {k: v for k, v in payload["hyper_parameters"].items() if not k.startswith("_")}
+    learner = classes[name](**arguments | changed)
+    learner.load_state_dict(payload["state_dict"])
+    return learner.eval()

@@ -1,0 +1,109 @@
+"""LogPass: columns over the whole log that need the current value function."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from hindsight_rl.maths.returns import lambda_returns
+
+ValueFunction = Callable[[Tensor, Tensor | None], Tensor]
+
+
+class LogPass:
+    """Sweeps the log in order and keeps ``lambda_return``, ``value`` and standardised ``advantage``.
+
+    The columns live beside the learner and join a batch by row number when it is used, not when it
+    is drawn, so a loader that runs ahead cannot hand out stale ones. They are part of the checkpoint.
+
+    Args:
+        every: Updates between sweeps, at least 1. The first happens before the first update.
+        value: ``(observation [B, O], task [B, Z] or None) -> [B]``.
+        discount: In [0, 1].
+        lambda_: In [0, 1]; 1 is Monte Carlo with bootstrap at truncation.
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
+
+    def __init__(
+        self, *, every: int, value: ValueFunction, discount: float, lambda_: float
+    ) -> None:
+        if every < 1:
+            raise ValueError(f"every is {every}, it must be at least 1")
+        if not 0 <= discount <= 1 or not 0 <= lambda_ <= 1:
+            raise ValueError(f"discount {discount} and lambda_ {lambda_} must lie in [0, 1]")
+        self.every, self.value, self.discount, self.lambda_ = every, value, discount, lambda_
+        self.columns: dict[str, Tensor] = {}
+        self.swept_at = -1
+
+    def due(self, updates: int) -> bool:
+        """Return whether a sweep is due before update number ``updates``."""
+        return self.swept_at < 0 or (updates % self.every == 0 and self.swept_at != updates)
+
+    @torch.no_grad()
+    def sweep(self, datamodule: Any, updates: int, device: torch.device) -> None:
+        """Recompute the columns with the current value function.
+
+        Args:
+            datamodule: Gives the log in order (``in_order``) and its relabeling.
+            updates: Number of updates done.
+            device: Where to compute and keep the columns.
+        """
+        parts: list[Tensor] = []
+        for chunk in datamodule.in_order():
+            batch = datamodule.on_after_batch_transfer(chunk.to(device), 0)[0]
+            parts.append(self._columns_of(batch))
+        reward, value, following, terminated, last = torch.cat(parts, dim=1)
+        target = lambda_returns(
+            reward,
+            following,
+            terminated.bool(),
+            last.bool(),
+            discount=self.discount,
+            lambda_=self.lambda_,
+        )
+        advantage = target - value
+        spread = advantage.std(correction=0) + 1e-5
+        self.columns = {
+            "lambda_return": target.float(),
+            "advantage": ((advantage - advantage.mean()) / spread).float(),
+        }
+        self.swept_at = updates
+
+    def _columns_of(self, batch: TensorDict) -> Tensor:
+        task = batch.get("task", None)
+        last = batch["episode_end"] == batch["index"]
+        columns = [
+            batch["next", "reward"],
+            self.value(batch["observation"], task),
+            self.value(batch["next", "observation"], task),
+            batch["next", "terminated"],
+            last,
+        ]
+        return torch.stack([column.double() for column in columns])
+
+    def attach(self, chunk: TensorDict) -> TensorDict:
+        """Return the chunk with the columns of its rows.
+
+        Args:
+            chunk: TensorDict ``[K, B]`` with ``index``.
+
+        Returns:
+            A shallow copy with ``lambda_return`` (reward units) and ``advantage`` (mean 0, standard
+            deviation 1 over the log), both ``[K, B]``.
+        """
+        result = chunk.copy()
+        for name, column in self.columns.items():
+            result.set(name, column[chunk["index"]])
+        return result
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint must hold."""
+        return {"columns": self.columns, "swept_at": self.swept_at}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what a checkpoint held."""
+        self.columns, self.swept_at = dict(state["columns"]), int(state["swept_at"])

@@ -1,0 +1,141 @@
+"""MARWIL: monotonic advantage re-weighted imitation learning.
+
+    A     = G - V(s)                                G: return to go, or its TD(lambda) estimate
+    L_V   = value_weight / 2 * E[A^2]
+    L_pi  = -E[ exp(beta A / c) log pi(a | s) ]
+
+c is the running root mean square of A: c^2 <- c^2 + norm_rate (mean(A^2) - c^2), updated before it
+is used. beta 0 is behaviour cloning.
+
+Reference: Wang, Xiong, Han, Sun, Liu and Zhang 2018, "Exponentially weighted imitation learning for
+batched historical data", NeurIPS, algorithm 1. Constants of the running norm as in RLlib.
+
+Deviations:
+- Policy and value have separate networks, so value_weight sets a rate, not a trade-off.
+- ``target="td_lambda"`` bootstraps at time limits (Monte Carlo returns end there with 0); its returns
+  come from a sweep over the log every ``sweep_every`` updates.
+- ``norm``: ``"marwil"`` as above, ``"batch_std"`` the batch's standard deviation, ``"none"`` c = 1.
+
+Update order: value and policy together; the policy is weighed with the value before the step.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from hindsight_rl.agents.learner import Learner, LossTerms
+from hindsight_rl.agents.log_pass import LogPass
+from hindsight_rl.agents.networks import Head, Policy, ValueNet
+from hindsight_rl.maths.losses import weighted_nll
+from hindsight_rl.maths.weights import marwil_weight
+
+
+class MARWIL(Learner):
+    """Cloning weighted by the exponential of how much better an action was than its state's value.
+
+    Args:
+        spec: What the data look like.
+        hidden: Width of each hidden layer.
+        head: Distribution of continuous actions.
+        beta: At least 0, multiplies the advantage.
+        value_weight: Factor of the value loss, at least 0.
+        norm: What the advantage is divided by.
+        norm_start: First value of the running mean square, above 0, reward units squared.
+        norm_rate: Step of the running mean square, in [0, 1].
+        max_weight: Cap on the weight; the paper has none.
+        target: ``"monte_carlo"`` reads ``return_to_go`` (relabeler ``ReturnToGo``), ``"td_lambda"``
+            sweeps the log.
+        discount: In [0, 1]; for ``"td_lambda"``.
+        lambda_: In [0, 1]; for ``"td_lambda"``.
+        sweep_every: Updates between sweeps of the log; for ``"td_lambda"``.
+        **learner: Arguments of :class:`Learner`.
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
+
+    square_mean: Tensor
+
+    def __init__(
+        self,
+        spec: dict[str, Any] | None = None,
+        *,
+        hidden: Sequence[int] = (256, 256),
+        head: Head = "gaussian",
+        beta: float = 1.0,
+        value_weight: float = 1.0,
+        norm: Literal["marwil", "batch_std", "none"] = "marwil",
+        norm_start: float = 100.0,
+        norm_rate: float = 1e-8,
+        max_weight: float = float("inf"),
+        target: Literal["monte_carlo", "td_lambda"] = "monte_carlo",
+        discount: float = 0.99,
+        lambda_: float = 0.95,
+        sweep_every: int = 100,
+        **learner: Any,
+    ) -> None:
+        super().__init__(spec, **learner)
+        if beta < 0 or value_weight < 0 or not norm_start > 0 or not 0 <= norm_rate <= 1:
+            raise ValueError(
+                f"beta {beta} and value_weight {value_weight} must be at least 0, norm_start "
+                f"{norm_start} above 0 and norm_rate {norm_rate} in [0, 1]"
+            )
+        self.beta, self.value_weight, self.max_weight = beta, value_weight, max_weight
+        self.norm, self.norm_rate = norm, norm_rate
+        self.actor = Policy(self.spec, hidden, head=head)
+        self.value = ValueNet(self.spec, hidden)
+        self.register_buffer("square_mean", torch.tensor(float(norm_start)))
+        self.target_key = "return_to_go" if target == "monte_carlo" else "lambda_return"
+        self.in_keys = ("observation", "action")
+        if target == "monte_carlo":
+            self.in_keys += (self.target_key,)
+        else:
+            self.log_pass = LogPass(
+                every=sweep_every, value=self.value, discount=discount, lambda_=lambda_
+            )
+
+    def value_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
+        """Return the loss of V, ``[]``, and the advantage ``[B]`` of the logged actions."""
+        value = self.value(batch["observation"], batch.get("task", None))
+        advantage = batch[self.target_key] - value
+        return self.value_weight * 0.5 * advantage.square().mean(), advantage.detach()
+
+    def mean_square(self, advantage: Tensor) -> Tensor:
+        """Return c squared, ``[]``; the running one moves while training."""
+        if self.norm == "none":
+            return torch.ones_like(self.square_mean)
+        now = self.batch_mean(advantage.square())
+        if self.norm == "batch_std":
+            return now - self.batch_mean(advantage).square()
+        moved = self.square_mean + self.norm_rate * (now - self.square_mean)
+        if self.training:
+            self.square_mean.copy_(moved)
+        return moved
+
+    def actor_loss(self, batch: TensorDict, advantage: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss of the policy, ``[]``, and its weights ``[B]``."""
+        log_prob = self.actor.log_prob(
+            batch["observation"], batch["action"], batch.get("task", None)
+        )
+        weight = marwil_weight(
+            advantage, self.mean_square(advantage), beta=self.beta, max_weight=self.max_weight
+        )
+        return weighted_nll(log_prob, weight).mean(), weight
+
+    def losses(self, batch: TensorDict) -> LossTerms:
+        """Return the terms ``value`` and ``actor``.
+
+        Args:
+            batch: TensorDict ``[B]`` with ``return_to_go`` or ``lambda_return``; ``task`` is used
+                where it is there.
+
+        Returns:
+            Terms and metrics.
+        """
+        value, advantage = self.value_loss(batch)
+        actor, weight = self.actor_loss(batch, advantage)
+        metrics = {"actor/weight": weight.mean(), "value/advantage": advantage.mean()}
+        return LossTerms({"value": value, "actor": actor}, metrics)

@@ -1,0 +1,304 @@
+"""Networks: observation (and task) in, distribution or value out; normalisation included.
+
+Every network standardises its inputs with the statistics in the spec, which are buffers and travel
+with the checkpoint and the exported graph. A task is one more input, not another class.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from hindsight_rl.agents.distributions import (
+    Categorical,
+    Deterministic,
+    DiagonalNormal,
+    Distribution,
+    Mixture,
+    TanhNormal,
+)
+
+Head = Literal["deterministic", "gaussian", "tanh_gaussian", "mixture"]
+Spread = Literal["shared", "per_state"]
+
+
+def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
+    """Return a multilayer perceptron with ReLU between layers.
+
+    Args:
+        inputs: Width of the input.
+        hidden: Width of each hidden layer.
+        outputs: Width of the output.
+
+    Returns:
+        The network.
+    """
+    layers: list[nn.Module] = []
+    for width in hidden:
+        layers += [nn.Linear(inputs, width), nn.ReLU()]
+        inputs = width
+    return nn.Sequential(*layers, nn.Linear(inputs, outputs))
+
+
+class Standardize(nn.Module):
+    """Returns (x - mean) / std with fixed statistics.
+
+    Args:
+        mean: D numbers.
+        std: D numbers above 0.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
+
+    def forward(self, value: Tensor) -> Tensor:
+        """Return the standardised value ``[..., D]``."""
+        return (value - self.mean) / self.std
+
+
+class Inputs(nn.Module):
+    """Standardised observation and task, side by side.
+
+    Args:
+        spec: The data's spec.
+    """
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        super().__init__()
+        shape = spec["observation"]["shape"]
+        if len(shape) != 1:
+            raise ValueError(f"observation has shape {shape}: these networks take flat vectors [O]")
+        self.observation = Standardize(spec["observation"]["mean"], spec["observation"]["std"])
+        task = spec["task"]
+        self.task = Standardize(task["mean"], task["std"]) if task else None
+        self.width = math.prod(shape) + (math.prod(task["shape"]) if task else 0)
+
+    def forward(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+        """Return features ``[..., O + Z]``."""
+        features = self.observation(observation)
+        if self.task is None:
+            return features
+        if task is None:
+            raise ValueError("this network is conditioned on a task: pass task [..., Z]")
+        return torch.cat([features, self.task(task)], dim=-1)
+
+
+class ActionScale(nn.Module):
+    """Converts actions between environment units and policy units.
+
+    Bounded actions map [low, high] to [-1, 1]; unbounded ones are standardised with the log's
+    statistics; discrete ones pass through.
+
+    Args:
+        action: The action part of the spec.
+    """
+
+    centre: Tensor
+    scale: Tensor
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, action: dict[str, Any]) -> None:
+        super().__init__()
+        self.discrete = action["kind"] == "discrete"
+        self.bounded = not self.discrete and action["low"] is not None
+        if self.discrete:
+            return
+        if self.bounded:
+            low, high = torch.tensor(action["low"]), torch.tensor(action["high"])
+            self.register_buffer("low", low.float())
+            self.register_buffer("high", high.float())
+            centre, scale = (high + low) / 2, (high - low) / 2
+        else:
+            centre, scale = torch.tensor(action["mean"]), torch.tensor(action["std"])
+        self.register_buffer("centre", centre.float())
+        self.register_buffer("scale", scale.float())
+
+    def to_policy(self, action: Tensor) -> Tensor:
+        """Return actions ``[..., A]`` in policy units."""
+        return action if self.discrete else (action - self.centre) / self.scale
+
+    def to_environment(self, action: Tensor) -> Tensor:
+        """Return actions ``[..., A]`` in environment units, clipped to the bounds."""
+        if self.discrete:
+            return action
+        scaled = action * self.scale + self.centre
+        return torch.clamp(scaled, self.low, self.high) if self.bounded else scaled
+
+
+class Policy(nn.Module):
+    """pi(a | s) or pi(a | s, task).
+
+    Args:
+        spec: The data's spec; discrete actions always get a categorical head.
+        hidden: Width of each hidden layer.
+        head: Family of distributions for continuous actions.
+        spread: ``"shared"``: one learned spread for all states; ``"per_state"``: a network output.
+        squash_mean: Pass the mean of a Gaussian head through tanh, for bounded actions only; the
+            density is not squashed.
+        log_std_range: Smallest and largest log of the spread, policy units.
+        components: Number of components of a mixture.
+    """
+
+    def __init__(
+        self,
+        spec: dict[str, Any],
+        hidden: Sequence[int] = (256, 256),
+        *,
+        head: Head = "gaussian",
+        spread: Spread = "shared",
+        squash_mean: bool = True,
+        log_std_range: tuple[float, float] = (-5.0, 2.0),
+        components: int = 5,
+    ) -> None:
+        super().__init__()
+        self.inputs = Inputs(spec)
+        self.scale = ActionScale(spec["action"])
+        self.discrete = self.scale.discrete
+        self.head, self.spread, self.components = head, spread, components
+        self.squash_mean = squash_mean and self.scale.bounded
+        self.log_std_range = log_std_range
+        if head == "tanh_gaussian" and not self.discrete and not self.scale.bounded:
+            raise ValueError("head 'tanh_gaussian' needs action bounds: give action_low and action_high")
+        self.width = spec["action"]["n"] if self.discrete else spec["action"]["shape"][0]
+        self.net = mlp(self.inputs.width, hidden, self._outputs())
+        self.log_std: nn.Parameter | None = None
+        if not self.discrete and head in ("gaussian", "tanh_gaussian") and spread == "shared":
+            self.log_std = nn.Parameter(torch.zeros(self.width))
+
+    def _outputs(self) -> int:
+        if self.discrete or self.head == "deterministic":
+            return self.width
+        if self.head == "mixture":
+            return self.components * (1 + 2 * self.width)
+        return self.width * (2 if self.spread == "per_state" else 1)
+
+    def forward(self, observation: Tensor, task: Tensor | None = None) -> Distribution:
+        """Return the distribution of actions in policy units.
+
+        Args:
+            observation: ``[..., O]``.
+            task: ``[..., Z]`` where the spec has a task.
+
+        Returns:
+            The distribution, batch shape ``[...]``.
+        """
+        output = self.net(self.inputs(observation, task))
+        if self.discrete:
+            return Categorical(output)
+        if self.head == "deterministic":
+            return Deterministic(self._squash(output))
+        if self.head == "mixture":
+            return self._mixture(output)
+        if self.log_std is None:
+            mean, raw = output.chunk(2, dim=-1)
+        else:
+            mean, raw = output, self.log_std.expand_as(output)
+        log_std = raw.clamp(*self.log_std_range)
+        if self.head == "tanh_gaussian":
+            return TanhNormal(mean, log_std)
+        return DiagonalNormal(self._squash(mean), log_std)
+
+    def _squash(self, mean: Tensor) -> Tensor:
+        return torch.tanh(mean) if self.squash_mean else mean
+
+    def _mixture(self, output: Tensor) -> Mixture:
+        count, width = self.components, self.width
+        logits, mean, raw = output.split([count, count * width, count * width], dim=-1)
+        shape = (*output.shape[:-1], count, width)
+        log_std = raw.reshape(shape).clamp(*self.log_std_range)
+        return Mixture(logits, self._squash(mean.reshape(shape)), log_std)
+
+    def log_prob(self, observation: Tensor, action: Tensor, task: Tensor | None = None) -> Tensor:
+        """Return the log-probability of logged actions.
+
+        Args:
+            observation: ``[..., O]``.
+            action: ``[..., A]`` in environment units, or ``[...]`` int64.
+            task: ``[..., Z]`` where the spec has a task.
+
+        Returns:
+            ``[...]``, nats, in policy units.
+        """
+        return self(observation, task).log_prob(self.scale.to_policy(action))
+
+    def mode(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+        """Return the deterministic action ``[..., A]`` in environment units (or int64 ``[...]``)."""
+        return self.scale.to_environment(self(observation, task).mode)
+
+
+class Critic(nn.Module):
+    """Q(s, a) or Q(s, a, task); one output per action where actions are discrete.
+
+    Args:
+        spec: The data's spec.
+        hidden: Width of each hidden layer.
+    """
+
+    def __init__(self, spec: dict[str, Any], hidden: Sequence[int] = (256, 256)) -> None:
+        super().__init__()
+        self.inputs = Inputs(spec)
+        self.scale = ActionScale(spec["action"])
+        width = 0 if self.scale.discrete else spec["action"]["shape"][0]
+        outputs = spec["action"]["n"] if self.scale.discrete else 1
+        self.net = mlp(self.inputs.width + width, hidden, outputs)
+
+    def forward(self, observation: Tensor, action: Tensor, task: Tensor | None = None) -> Tensor:
+        """Return the value of actions in environment units.
+
+        Args:
+            observation: ``[..., O]``.
+            action: ``[..., A]``, or ``[...]`` int64.
+            task: ``[..., Z]`` where the spec has a task.
+
+        Returns:
+            ``[...]``, reward units.
+        """
+        features = self.inputs(observation, task)
+        if self.scale.discrete:
+            return self.net(features).gather(-1, action.unsqueeze(-1)).squeeze(-1)
+        joined = torch.cat([features, self.scale.to_policy(action)], dim=-1)
+        return self.net(joined).squeeze(-1)
+
+
+class Ensemble(nn.Module):
+    """Several independent critics, evaluated one after another.
+
+    Separate modules, not stacked parameters: batched products compile badly on the CPU at 256 units.
+
+    Args:
+        members: The critics.
+    """
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, observation: Tensor, action: Tensor, task: Tensor | None = None) -> Tensor:
+        """Return the value of each member, ``[E, ...]``, reward units."""
+        return torch.stack([member(observation, action, task) for member in self.members])
+
+
+class ValueNet(nn.Module):
+    """V(s) or V(s, task).
+
+    Args:
+        spec: The data's spec.
+        hidden: Width of each hidden layer.
+    """
+
+    def __init__(self, spec: dict[str, Any], hidden: Sequence[int] = (256, 256)) -> None:
+        super().__init__()
+        self.inputs = Inputs(spec)
+        self.net = mlp(self.inputs.width, hidden, 1)
+
+    def forward(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+        """Return values ``[...]``, reward units."""
+        return self.net(self.inputs(observation, task)).squeeze(-1)

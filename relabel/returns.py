@@ -1,0 +1,222 @@
+"""Returns: as a column, as a weight, over n steps, rescaled."""
+
+import math
+from typing import Literal
+
+import torch
+from tensordict import TensorDict
+
+from hindsight_rl.maths.returns import n_step_returns, returns_to_go
+from hindsight_rl.maths.weights import exponential_weight, return_weight
+from hindsight_rl.relabel.relabeler import COMPANION, LogView, Relabeler, last_rows
+
+REWARD = ("next", "reward")
+
+
+def _check_discount(discount: float) -> None:
+    if not 0 <= discount <= 1:
+        raise ValueError(f"discount is {discount}, it must lie in [0, 1]")
+
+
+class ReturnToGo(Relabeler):
+    """Adds ``return_to_go``: the discounted sum of rewards from this step to the episode's end.
+
+    The reward of the step itself counts. Nothing is added at a truncated end.
+
+    Args:
+        discount: In [0, 1].
+        as_task: Also write it to ``task`` ``[..., 1]``, so that the policy is conditioned on it.
+
+    Raises:
+        ValueError: ``discount`` is outside [0, 1].
+    """
+
+    in_keys = (REWARD,)
+    out_keys = ("return_to_go",)
+
+    def __init__(self, discount: float = 0.99, as_task: bool = False) -> None:
+        super().__init__()
+        _check_discount(discount)
+        self.discount, self.as_task = discount, as_task
+
+    def prepare(self, log: LogView) -> "ReturnToGo":
+        """Return a copy that carries the column."""
+        value = returns_to_go(log.column(REWARD), last_rows(log), self.discount).float()
+        return self.bound(columns={"return_to_go": value})
+
+    def __call__(self, batch: TensorDict) -> TensorDict:
+        """Return the batch with the return as task where that is asked for."""
+        if not self.as_task:
+            return batch
+        return batch.copy().set("task", batch["return_to_go"].unsqueeze(-1))
+
+
+class ReturnWeight(Relabeler):
+    """Adds ``weight`` from the return: EMRL (the return itself) or RWR (its exponential).
+
+    RWR divides by the temperature after the largest return of the log has been subtracted, so the
+    best row has weight 1 and nothing overflows; weights are then scaled to mean 1 over the rows
+    that may be drawn, and cut at ``max_weight``.
+
+    Args:
+        rule: ``"linear"`` (EMRL; negative returns are refused, because shifting them would change
+            the answer) or ``"exponential"`` (RWR).
+        score: ``"return_to_go"`` from this step on, or ``"episode"`` for the whole episode's return.
+        discount: In [0, 1].
+        temperature: RWR only, above 0, in units of ``scale``.
+        scale: RWR only: ``"std"`` measures the temperature in standard deviations of the score over
+            the log, ``"reward"`` in reward units.
+        max_weight: RWR only: cap after scaling to mean 1.
+
+    Raises:
+        ValueError: An argument is out of range, or (``prepare``) a return is negative under EMRL.
+
+    Reference:
+        Peters and Schaal 2007, "Reinforcement learning by reward-weighted regression"; Dayan and
+        Hinton 1997, "Using expectation-maximization for reinforcement learning", eq. 5.
+    """
+
+    in_keys = (REWARD,)
+    out_keys = ("weight",)
+
+    def __init__(
+        self,
+        rule: Literal["linear", "exponential"] = "exponential",
+        score: Literal["return_to_go", "episode"] = "return_to_go",
+        discount: float = 0.99,
+        temperature: float = 1.0,
+        scale: Literal["std", "reward"] = "std",
+        max_weight: float = 20.0,
+    ) -> None:
+        super().__init__()
+        _check_discount(discount)
+        if not temperature > 0 or not max_weight > 0:
+            raise ValueError(f"temperature {temperature} and max_weight {max_weight} must be above 0")
+        self.rule, self.score, self.discount = rule, score, discount
+        self.temperature, self.scale, self.max_weight = temperature, scale, max_weight
+
+    def prepare(self, log: LogView) -> "ReturnWeight":
+        """Return a copy that carries the column.
+
+        Args:
+            log: The log.
+
+        Returns:
+            The bound relabeler.
+
+        Raises:
+            ValueError: A return is negative under the linear rule.
+        """
+        value = returns_to_go(log.column(REWARD), last_rows(log), self.discount)
+        if self.score == "episode":
+            start = torch.arange(len(log)) - log.column("step")
+            value = value[start]
+        rows = log.drawable()
+        if self.rule == "linear":
+            return_weight(value[rows])
+            weight = value
+        else:
+            weight = self._exponential(value, rows)
+        weight = weight / weight[rows].mean().clamp_min(1e-12)
+        if self.rule == "exponential":
+            weight = weight.clamp(max=self.max_weight)
+        return self.bound(columns={"weight": weight.float()})
+
+    def _exponential(self, value: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        unit = float(value[rows].std().clamp_min(1e-12)) if self.scale == "std" else 1.0
+        return exponential_weight(value - value[rows].max(), temperature=self.temperature * unit)
+
+
+class NStep(Relabeler):
+    """Makes n-step transitions: summed reward, the observation n steps on, discount gamma**n.
+
+    Near the end of an episode fewer steps are summed, and ``discount`` says so.
+
+    Args:
+        n: Number of steps, at least 1.
+        discount: In [0, 1].
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
+
+    in_keys = (REWARD,)
+    out_keys = (REWARD, ("next", "observation"), "discount")
+
+    def __init__(self, n: int, discount: float = 0.99) -> None:
+        super().__init__()
+        _check_discount(discount)
+        if n < 1:
+            raise ValueError(f"n is {n}, it must be at least 1")
+        self.n, self.discount = n, discount
+        self._last_row = torch.empty(0, dtype=torch.int64)
+
+    def prepare(self, log: LogView) -> "NStep":
+        """Return a copy that knows each row's sum and bootstrap row."""
+        found = n_step_returns(
+            log.column(REWARD), log.column("episode_end"), self.n, self.discount
+        )
+        other = self.bound(
+            columns={REWARD: found.reward.float(), "discount": found.discount.float()}
+        )
+        other._last_row = found.last_row
+        return other
+
+    def companions(self, index: torch.Tensor, draws: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the row whose next observation is bootstrapped from."""
+        return {"last": self._last_row[index]}
+
+    def __call__(self, batch: TensorDict) -> TensorDict:
+        """Return the batch with the far end of the n steps as its next observation."""
+        last = batch[COMPANION, "last"]
+        result = batch.copy()
+        following = batch["next"].copy()
+        for name in ("observation", "terminated", "truncated"):
+            following.set(name, last["next", name])
+        return result.set("next", following)
+
+
+class ScaleReward(Relabeler):
+    """Rewrites the reward: ``reward * factor + shift``, or scaled by the log's spread of returns.
+
+    Args:
+        factor: Multiplies the reward.
+        shift: Added after that, reward units.
+        return_range: Where given, the reward is first divided by (largest - smallest undiscounted
+            return of an episode) and multiplied by this number; 1000 is IQL's rule for locomotion.
+
+    Raises:
+        ValueError: ``return_range`` is not above 0, or (``prepare``) all returns are equal.
+    """
+
+    in_keys = (REWARD,)
+    out_keys = (REWARD,)
+
+    def __init__(
+        self, factor: float = 1.0, shift: float = 0.0, return_range: float | None = None
+    ) -> None:
+        super().__init__()
+        if return_range is not None and not return_range > 0:
+            raise ValueError(f"return_range is {return_range}, it must be above 0")
+        self.factor, self.shift, self.return_range = factor, shift, return_range
+
+    def prepare(self, log: LogView) -> "ScaleReward":
+        """Return a copy that carries the rescaled reward, so that later relabelers see it.
+
+        Args:
+            log: The log.
+
+        Returns:
+            The bound relabeler.
+
+        Raises:
+            ValueError: All returns are equal and ``return_range`` is given.
+        """
+        reward = log.column(REWARD).double()
+        if self.return_range is not None:
+            total = returns_to_go(reward, last_rows(log), 1.0)[log.column("step") == 0]
+            spread = float(total.max() - total.min())
+            if spread == 0 or math.isnan(spread):
+                raise ValueError("all episodes have the same return: return_range cannot scale them")
+            reward = reward * (self.return_range / spread)
+        return self.bound(columns={REWARD: (reward * self.factor + self.shift).float()})
