@@ -11,6 +11,7 @@ import copy
 import importlib
 import math
 import pkgutil
+import warnings
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -225,6 +226,8 @@ class Learner(LightningModule, ABC):
 
     def on_fit_start(self) -> None:
         """Collect what every update needs, once."""
+        # Saving after the last update of a chunk is what is meant here.
+        warnings.filterwarnings("ignore", message="Using ModelCheckpoint with manual optimization")
         compiled = self.compile_mode == "losses"
         self._losses = torch.compile(self.losses, dynamic=False) if compiled else self.losses
         self._optimizer = self.optimizers(use_pl_optimizer=False)
@@ -292,8 +295,9 @@ class Learner(LightningModule, ABC):
         found = self._losses(batch)
         self._backward(sum(found.terms.values()))
         self._step()
-        for target, online in self._target_pairs:
-            torch._foreach_lerp_(target, online, self.tau)
+        with torch.no_grad():
+            for target, online in self._target_pairs:
+                torch._foreach_lerp_(target, online, self.tau)
         return LossTerms({name: term.detach() for name, term in found.terms.items()}, found.metrics)
 
     def _step(self) -> None:
@@ -337,7 +341,9 @@ class Learner(LightningModule, ABC):
                 raise DivergenceError(self._divergence(what, first + len(history)))
 
     def _divergence(self, what: str, update: int) -> str:
-        saved = [getattr(c, "_last_checkpoint_saved", "") for c in self.trainer.checkpoint_callbacks]
+        saved = [
+            getattr(c, "_last_checkpoint_saved", "") for c in self.trainer.checkpoint_callbacks
+        ]
         good = next((path for path in saved if path), "none was saved yet")
         return (
             f"{what} in update {update}: training stopped. Last good checkpoint: {good}. "

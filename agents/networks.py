@@ -166,7 +166,9 @@ class Policy(nn.Module):
         self.squash_mean = squash_mean and self.scale.bounded
         self.log_std_range = log_std_range
         if head == "tanh_gaussian" and not self.discrete and not self.scale.bounded:
-            raise ValueError("head 'tanh_gaussian' needs action bounds: give action_low and action_high")
+            raise ValueError(
+                "head 'tanh_gaussian' needs action bounds: give action_low and action_high"
+            )
         self.width = spec["action"]["n"] if self.discrete else spec["action"]["shape"][0]
         self.net = mlp(self.inputs.width, hidden, self._outputs())
         self.log_std: nn.Parameter | None = None

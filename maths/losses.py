@@ -41,7 +41,8 @@ def expectile_loss(difference: Tensor, *, expectile: float) -> Tensor:
     """
     if not 0 < expectile < 1:
         raise ValueError(f"expectile is {expectile}, it must lie in (0, 1)")
-    return torch.where(difference < 0, 1.0 - expectile, expectile) * difference.square()
+    # Not torch.where of two numbers: that is float32 whatever the dtype of the difference.
+    return (expectile - (difference < 0).to(difference.dtype)).abs() * difference.square()
 
 
 def td_target(reward: Tensor, terminated: Tensor, next_value: Tensor, discount: Tensor) -> Tensor:

@@ -118,9 +118,7 @@ class FutureGoal(Relabeler):
         return recompute(batch, batch[COMPANION, "goal"][NEXT_ACHIEVED], self.family, self.fraction)
 
 
-def recompute(
-    batch: TensorDict, task: Tensor, family: TaskFamily, fraction: float
-) -> TensorDict:
+def recompute(batch: TensorDict, task: Tensor, family: TaskFamily, fraction: float) -> TensorDict:
     """Return the batch under new tasks: task, reward and termination rewritten.
 
     Args:

@@ -105,7 +105,9 @@ class Relabeler:
         """
         return batch
 
-    def bound(self, *, columns: Mapping[Key, Tensor] | None = None, rows: Tensor | None = None) -> Self:
+    def bound(
+        self, *, columns: Mapping[Key, Tensor] | None = None, rows: Tensor | None = None
+    ) -> Self:
         """Return a copy that carries what ``prepare`` found.
 
         Args:

@@ -91,7 +91,9 @@ class ReturnWeight(Relabeler):
         super().__init__()
         _check_discount(discount)
         if not temperature > 0 or not max_weight > 0:
-            raise ValueError(f"temperature {temperature} and max_weight {max_weight} must be above 0")
+            raise ValueError(
+                f"temperature {temperature} and max_weight {max_weight} must be above 0"
+            )
         self.rule, self.score, self.discount = rule, score, discount
         self.temperature, self.scale, self.max_weight = temperature, scale, max_weight
 
@@ -153,9 +155,7 @@ class NStep(Relabeler):
 
     def prepare(self, log: LogView) -> "NStep":
         """Return a copy that knows each row's sum and bootstrap row."""
-        found = n_step_returns(
-            log.column(REWARD), log.column("episode_end"), self.n, self.discount
-        )
+        found = n_step_returns(log.column(REWARD), log.column("episode_end"), self.n, self.discount)
         other = self.bound(
             columns={REWARD: found.reward.float(), "discount": found.discount.float()}
         )
@@ -217,6 +217,8 @@ class ScaleReward(Relabeler):
             total = returns_to_go(reward, last_rows(log), 1.0)[log.column("step") == 0]
             spread = float(total.max() - total.min())
             if spread == 0 or math.isnan(spread):
-                raise ValueError("all episodes have the same return: return_range cannot scale them")
+                raise ValueError(
+                    "all episodes have the same return: return_range cannot scale them"
+                )
             reward = reward * (self.return_range / spread)
         return self.bound(columns={REWARD: (reward * self.factor + self.shift).float()})

@@ -1,0 +1,1 @@
+"""The ``hindsight`` command: one thin module per subcommand, ``main(argv) -> int``."""

@@ -1,0 +1,73 @@
+"""Mistakes of the caller as one line, for every command.
+
+A command is ``run(body, argv)``: a bad argument, file or environment (a ``ValueError`` of the house)
+becomes ``error: ...`` on stderr and exit code 2; ``--traceback`` shows where it came from instead.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+TRACEBACK = "--traceback"
+
+_TRAINING = frozenset(
+    "h5py jsonargparse lightning minari omegaconf onnx onnxscript pyarrow rich safetensors "
+    "tensorboard tensordict torch torchrl yaml".split()
+)
+
+
+def command_parser(name: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
+    """Return the parser of a subcommand.
+
+    Args:
+        name: Word after ``hindsight``.
+        description: What it does, one sentence.
+        epilog: Examples, printed as they are.
+
+    Returns:
+        A parser that knows ``--traceback``.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"hindsight {name}",
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(TRACEBACK, action="store_true", help="show where an error came from")
+    return parser
+
+
+def run(body: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
+    """Return the exit code of a command.
+
+    Args:
+        body: The command: words in, exit code out.
+        argv: Words after the command; ``None`` takes those of the process. ``--traceback`` is taken
+            out, so that ``body`` need not know it.
+
+    Returns:
+        That of ``body``, or 2 after a mistake of the caller.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if TRACEBACK in words:
+        return body([word for word in words if word != TRACEBACK])
+    try:
+        return body(words)
+    except ImportError as error:
+        told = _missing(error)
+        if told is None:
+            raise
+        sys.stderr.write(f"{told}\n")
+    except (ValueError, FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+    return 2
+
+
+def _missing(error: ImportError) -> str | None:
+    """Return what to install, or ``None`` where an extra would not help."""
+    package = (error.name or "").partition(".")[0]
+    if package in _TRAINING:
+        return 'This command needs the training install: pip install "hindsight-rl[train]"'
+    if package == "matplotlib":
+        return 'Plots need matplotlib: pip install "hindsight-rl[report]"'
+    return None

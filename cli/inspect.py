@@ -1,0 +1,176 @@
+"""``hindsight inspect``: what is in a log, what looks odd, and what keeps it from being read."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hindsight_rl.cli.errors import command_parser, run
+
+if TYPE_CHECKING:
+    from hindsight_rl.datamodules.summary import ColumnSummary, Spread, Summary
+
+_EXAMPLES = """\
+examples:
+  hindsight inspect shared/data/rllib_cartpole --columns rllib_cartpole
+  hindsight inspect log.csv --columns my_robot.yaml --plot log.png
+
+Exit code 1 tells that the log has problems and would be refused."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``hindsight inspect``.
+
+    Args:
+        argv: Words after ``inspect``; ``None`` takes those of the process.
+
+    Returns:
+        Exit code: 0 the log can be read, 1 it has problems, 2 nothing can be said of it.
+    """
+    return run(_main, argv)
+
+
+def _main(argv: Sequence[str]) -> int:
+    parser = command_parser("inspect", "Count, check and plot a log in any format.", _EXAMPLES)
+    parser.add_argument("source", help="file, folder, or id of a local Minari dataset")
+    parser.add_argument(
+        "--columns", metavar="MAP", help="column map: a YAML file or the name of a packaged one"
+    )
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the log into this file")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    given = parser.parse_args(argv)
+    # torch, behind these, would make `--help` slow.
+    from hindsight_rl.datamodules.readers import survey
+    from hindsight_rl.datamodules.summary import summarize
+
+    assembly, problems = survey(given.source, given.columns)
+    summary = summarize(assembly, problems)
+    if given.plot is not None:
+        from hindsight_rl.datamodules.plots import plot
+
+        plot(assembly, summary, given.plot)
+    shown = json.dumps(summary.as_dict(), indent=1) if given.json else format_log(summary)
+    sys.stdout.write(f"{shown}\n")
+    return 1 if problems else 0
+
+
+def format_log(summary: "Summary") -> str:
+    """Return a summary in aligned lines.
+
+    Args:
+        summary: The numbers.
+
+    Returns:
+        Text without a final newline.
+    """
+    lines = [f"{summary.source}  ({summary.format})", ""]
+    lines += _aligned(_facts(summary), "ll")
+    lines += ["", *_aligned(_spreads(summary), "lrrrrrrr")]
+    lines += ["", *_aligned(_columns(summary), "lrrrrl")]
+    for title, sentences in (("Remarks", summary.remarks), ("Problems", summary.problems)):
+        if sentences:
+            lines += ["", title, *(f"  - {sentence}" for sentence in sentences)]
+    if summary.problems:
+        count = len(summary.problems)
+        lines += ["", f"{count} problem{'s' if count > 1 else ''}: this log would be refused."]
+    return "\n".join(lines)
+
+
+def _facts(summary: "Summary") -> list[list[str]]:
+    rows = [
+        ["transitions", f"{summary.transitions:,}"],
+        ["episodes", f"{summary.episodes:,}"],
+        ["ends", f"{summary.terminated:,} terminated, {summary.truncated:,} truncated"],
+        ["actions", _actions(summary)],
+    ]
+    if summary.clipped_actions is not None:
+        entries = summary.transitions * len(summary.action_low or summary.action_high or [0])
+        share = 100 * summary.clipped_actions / entries
+        rows.append(["clipped", f"{summary.clipped_actions:,} action entries ({share:.2g} %)"])
+    if summary.control_rate_hz:
+        seconds = summary.transitions / summary.control_rate_hz
+        rows.append(
+            ["control rate", f"{summary.control_rate_hz:g} Hz, {_duration(seconds)} in all"]
+        )
+    return rows
+
+
+def _actions(summary: "Summary") -> str:
+    if summary.action_counts is not None:
+        total = max(sum(summary.action_counts), 1)
+        shares = (f"{n}: {100 * c / total:.1f} %" for n, c in enumerate(summary.action_counts))
+        return f"one of {len(summary.action_counts)} ({', '.join(shares)})"
+    width = sum(column.key == "action" for column in summary.columns)
+    bounds = "without bounds"
+    if summary.action_low or summary.action_high:
+        bounds = f"in [{_ends(summary.action_low, '-inf')}, {_ends(summary.action_high, 'inf')}]"
+    return f"{width} real numbers {bounds}"
+
+
+def _ends(bound: list[float] | None, unbounded: str) -> str:
+    if bound is None:
+        return unbounded
+    return _number(bound[0]) if len(set(bound)) == 1 else "per dimension"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
+
+
+def _spreads(summary: "Summary") -> list[list[str]]:
+    head = ["", "mean", "sd", "min", "25 %", "median", "75 %", "max"]
+    return [head, _spread("length", summary.length), _spread("return", summary.returns)]
+
+
+def _spread(name: str, s: "Spread") -> list[str]:
+    numbers = (s.mean, s.std, s.min, s.quartile_1, s.median, s.quartile_3, s.max)
+    return [
+        name,
+        *(f"{number:,.1f}" if abs(number) >= 10 else _number(number) for number in numbers),
+    ]
+
+
+def _columns(summary: "Summary") -> list[list[str]]:
+    rows = [["column", "min", "max", "mean", "sd", ""]]
+    key = None
+    for column in summary.columns:
+        if column.key != key and not column.name.startswith(column.key):
+            rows.append([column.key, "", "", "", "", ""])
+        key = column.key
+        indent = "" if column.name.startswith(column.key) else "  "
+        unit = f" [{column.unit}]" if column.unit not in ("", "1") else ""
+        s = column.spread
+        numbers = [_number(number) for number in (s.min, s.max, s.mean, s.std)]
+        rows.append([f"{indent}{column.name}{unit}", *numbers, _notes(column, summary)])
+    return rows
+
+
+def _notes(column: "ColumnSummary", summary: "Summary") -> str:
+    notes = ["constant"] if column.constant else []
+    if column.not_finite:
+        notes.append(f"{column.not_finite:,} NaN or infinite")
+    if column.same_as:
+        notes.append(f"same as {column.same_as}")
+    known = {"low": summary.action_low, "high": summary.action_high}
+    for side, share in (("low", column.at_low), ("high", column.at_high)):
+        # Without bounds, a pile-up at the extreme is how clipping shows.
+        if share is not None and share >= (0.0005 if known[side] else 0.01) and not column.constant:
+            at = f"at the {side} bound" if known[side] else f"at the {side}est value"
+            notes.append(f"{100 * share:.1f} % {at}")
+    return ", ".join(notes)
+
+
+def _number(number: float) -> str:
+    return f"{number:.4g}" if abs(number) >= 1e-9 or number != number else "0"
+
+
+def _aligned(rows: Sequence[Sequence[str]], sides: str) -> list[str]:
+    """Return rows as lines with aligned columns; ``sides`` has ``l`` or ``r`` for each."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(sides))]
+    return ["  ".join(_cells(row, widths, sides)).rstrip() for row in rows]
+
+
+def _cells(row: Sequence[str], widths: Sequence[int], sides: str) -> Iterable[str]:
+    for cell, width, side in zip(row, widths, sides, strict=True):
+        yield cell.ljust(width) if side == "l" else cell.rjust(width)

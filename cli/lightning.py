@@ -1,0 +1,324 @@
+"""``hindsight fit | validate | test | predict``: LightningCLI, with short names and run folders."""
+
+import argparse
+import importlib
+import json
+import logging
+import pkgutil
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+import hindsight_rl.datamodules
+import hindsight_rl.relabel
+from hindsight_rl.agents.learner import Learner, learner_classes, load_learner
+from hindsight_rl.cli.progress import UpdateProgress
+from hindsight_rl.cli.report import format_summary
+from hindsight_rl.cli.runs import (
+    CONFIG,
+    chosen_checkpoint,
+    new_run,
+    newest_checkpoint,
+    newest_run,
+    run_of,
+    write_text,
+)
+
+
+_OVERRIDES = ("env", "env_kwargs", "eval_task", "test_episodes", "test_seed")
+_TRAINER = {
+    "max_epochs": -1,
+    "max_steps": 10_000,
+    "log_every_n_steps": 100,
+    "num_sanity_val_steps": 0,
+    "accelerator": "auto",
+    "devices": 1,
+    "enable_model_summary": False,
+    "use_distributed_sampler": False,
+}
+
+
+class FinalCheckpoint(Callback):
+    """Saves ``last.ckpt`` when training ends, whatever the interval.
+
+    Args:
+        path: File to write.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Save the checkpoint."""
+        trainer.save_checkpoint(self._path)
+
+
+class HindsightCLI(LightningCLI):
+    """LightningCLI whose runs live in folders and whose ``test`` needs a checkpoint only."""
+
+    def __init__(self) -> None:
+        self._preparing = ""
+        self.run: Path | None = None
+        super().__init__(
+            Learner,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            save_config_callback=None,
+            parser_kwargs={"parser_mode": "omegaconf"},
+            trainer_defaults=_TRAINER,
+            seed_everything_default=0,
+            load_from_checkpoint_support=False,
+        )
+
+    # ------------------------------------------------------------------ arguments
+
+    def _prepare_subcommand_parser(
+        self, klass: type, subcommand: str, **kwargs: Any
+    ) -> LightningArgumentParser:
+        self._preparing = subcommand
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        # Lightning's own default would unpickle whatever a checkpoint holds.
+        parser.set_defaults({"weights_only": True})
+        return parser
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add trainer, model and data; ``test`` requires neither model nor data."""
+        required = self._preparing != "test"
+        parser.add_lightning_class_args(Trainer, "trainer")
+        parser.set_defaults({f"trainer.{key}": value for key, value in _TRAINER.items()})
+        parser.add_lightning_class_args(Learner, "model", subclass_mode=True, required=required)
+        parser.add_lightning_class_args(
+            LightningDataModule, "data", subclass_mode=True, required=required
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the run folder, the environment and what links data to model."""
+        parser.add_argument("--run", type=str | None, default=None, help="folder of this run")
+        parser.add_argument("--env", type=str | None, default=None, help="Gymnasium id")
+        parser.add_argument(
+            "--checkpoint_every", type=int, default=1000, help="updates between checkpoints"
+        )
+        parser.add_argument(
+            "--keep", type=int, default=2, help="newest checkpoints kept, -1 for all"
+        )
+        if self._preparing != "test":
+            parser.link_arguments("env", "model.init_args.env")
+            parser.link_arguments("data.spec", "model.init_args.spec", apply_on="instantiate")
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the configuration as given: ``load_learner`` reads what a checkpoint holds."""
+
+    # ------------------------------------------------------------------ instantiation
+
+    def instantiate_classes(self) -> None:
+        """Build model, data and trainer; for ``test`` the model comes from the checkpoint."""
+        config = self.config[self.subcommand]
+        if self.subcommand == "test":
+            given = (config.pop("model", None) or {}).get("init_args", {})
+            config.pop("data", None)
+            path = config.get("ckpt_path")
+            if not path:
+                raise ValueError("test needs a policy: give --ckpt_path FILE or --run FOLDER")
+            changed = {name: given[name] for name in _OVERRIDES if given.get(name) is not None}
+            if config.get("env"):
+                changed["env"] = config["env"]
+            self.model, self.datamodule = load_learner(path, **changed), None
+            config["ckpt_path"] = None
+            self.config_init = self.parser.instantiate_classes(self.config)
+            self.trainer = self.instantiate_trainer()
+            return
+        super().instantiate_classes()
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build the trainer, with loggers, checkpoints and progress where ``fit`` needs them."""
+        config = self._get(self.config_init, "trainer")
+        callbacks = list(config.get("callbacks") or [])
+        if config.get("enable_progress_bar") is not False and self.subcommand == "fit":
+            callbacks.append(UpdateProgress())
+        if self.subcommand == "fit":
+            callbacks += self._prepare_run()
+            if config.get("logger") in (None, True):
+                kwargs["logger"] = [
+                    CSVLogger(self.run, name="metrics", flush_logs_every_n_steps=1),
+                    TensorBoardLogger(self.run, name="tensorboard", version=""),
+                ]
+        else:
+            kwargs |= {"logger": False, "enable_progress_bar": False}
+        return Trainer(**{**config, **kwargs, "callbacks": callbacks})
+
+    def _prepare_run(self) -> list[Callback]:
+        config = self.config["fit"]
+        self.run = Path(config["run"] or new_run(type(self.model).__name__.lower()))
+        folder = self.run / "checkpoints"
+        if folder.exists() and not config.get("ckpt_path"):
+            raise ValueError(
+                f"{self.run} already holds a run: add --resume to go on, or choose another --run"
+            )
+        config["run"] = str(self.run)
+        saved = config.clone()
+        saved["ckpt_path"] = None
+        write_text(self.run / CONFIG, self._parser("fit").dump(saved, skip_none=False))
+        callbacks: list[Callback] = [FinalCheckpoint(folder / "last.ckpt")]
+        every, keep = config["checkpoint_every"], config["keep"]
+        callbacks.append(
+            ModelCheckpoint(
+                folder,
+                filename="{step}",
+                monitor="step",
+                mode="max",
+                save_top_k=keep,
+                every_n_train_steps=every,
+            )
+        )
+        if self.model.env and self.model.eval_every:
+            callbacks.append(
+                ModelCheckpoint(
+                    folder,
+                    filename="best",
+                    monitor="eval/return",
+                    mode="max",
+                    save_top_k=1,
+                    every_n_train_steps=self.model.eval_every,
+                    enable_version_counter=False,
+                )
+            )
+        return callbacks
+
+    # ------------------------------------------------------------------ afterwards
+
+    def predict(self, **arguments: Any) -> None:
+        """Run ``predict`` and write ``predictions.npz`` beside the checkpoint."""
+        path = Path(arguments["ckpt_path"])
+        parts = self.trainer.predict(**arguments)
+        joined = {name: torch.cat([p[name] for p in parts]).numpy() for name in parts[0]}
+        target = path.parent / "predictions.npz"
+        draft = target.with_name(".predictions.npz")
+        np.savez(draft, **joined)
+        draft.replace(target)
+        sys.stderr.write(f"wrote {target}\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one of the four Lightning commands.
+
+    Args:
+        argv: The subcommand and its arguments.
+
+    Returns:
+        Exit code.
+    """
+    arguments, as_json = _shorthands(list(sys.argv[1:] if argv is None else argv))
+    for package in (hindsight_rl.datamodules, hindsight_rl.relabel):
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{package.__name__}.{module.name}")
+    learner_classes()
+    _quiet()
+    sys.argv = ["hindsight", *arguments]
+    cli = HindsightCLI()
+    _say(cli, as_json)
+    return 0
+
+
+def _quiet() -> None:
+    """Silence what Lightning says that does not concern a user here."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    for text in (
+        ".*does not have many workers.*",
+        ".*Total length of `list` across ranks is zero.*",  # no validation split
+        ".*treespec, LeafSpec.*",
+        ".*exists and is not empty.*",  # resuming
+    ):
+        warnings.filterwarnings("ignore", message=text)
+
+
+def _shorthands(arguments: list[str]) -> tuple[list[str], bool]:
+    """Return arguments with ``--resume``, ``--run`` and packaged names spelled out, and ``--json``.
+
+    Args:
+        arguments: Subcommand first.
+
+    Returns:
+        Arguments for LightningCLI and whether the report is wanted as JSON.
+
+    Raises:
+        ValueError: ``--resume`` together with ``--ckpt_path``.
+    """
+    command, rest = arguments[0], arguments[1:]
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--resume", action="store_true")
+    early.add_argument("--json", action="store_true")
+    found, rest = early.parse_known_args(rest)
+    look = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    look.add_argument("--run", type=Path)
+    look.add_argument("--ckpt_path", type=Path)
+    look.add_argument("-c", "--config")
+    known, _ = look.parse_known_args(rest)
+    if found.resume:
+        if known.ckpt_path:
+            raise ValueError("--resume finds the checkpoint itself: leave out --ckpt_path")
+        run = known.run or newest_run()
+        checkpoint = newest_checkpoint(run)
+        sys.stderr.write(f"resuming {checkpoint}\n")
+        rest += ["--ckpt_path", str(checkpoint)]
+        rest += [] if known.run else ["--run", str(run)]
+        rest = rest if known.config else ["--config", str(run / CONFIG), *rest]
+    elif command != "fit":
+        checkpoint = known.ckpt_path
+        if checkpoint is None and known.run is not None:
+            checkpoint = chosen_checkpoint(known.run)
+            rest += ["--ckpt_path", str(checkpoint)]
+        run = run_of(checkpoint) if checkpoint else None
+        if run is not None and not known.config:
+            rest = ["--config", str(run / CONFIG), *rest]
+    return [command, *_packaged_configs(rest)], found.json
+
+
+def _packaged_configs(arguments: list[str]) -> list[str]:
+    """Return arguments in which ``--config iql`` names the packaged ``configs/iql.yaml``."""
+    result = list(arguments)
+    for place, word in enumerate(result[:-1]):
+        if word in ("-c", "--config") and not Path(result[place + 1]).exists():
+            packaged = files("hindsight_rl.configs") / f"{result[place + 1]}.yaml"
+            if not packaged.is_file():
+                names = sorted(p.name[:-5] for p in _configs())
+                raise ValueError(
+                    f"--config {result[place + 1]}: no such file, and no packaged configuration; "
+                    f"there are: {', '.join(names)}"
+                )
+            result[place + 1] = str(packaged)
+    return result
+
+
+def _configs() -> list[Any]:
+    return [p for p in files("hindsight_rl.configs").iterdir() if p.name.endswith(".yaml")]
+
+
+def _say(cli: HindsightCLI, as_json: bool) -> None:
+    """Write the report of the command to standard output."""
+    if cli.subcommand == "test":
+        report = cli.model.test_report
+    elif cli.subcommand == "validate":
+        report = {k: float(v) for k, v in cli.trainer.callback_metrics.items() if k != "step"}
+    elif cli.subcommand == "fit":
+        report = {"run": str(cli.run), "updates": cli.trainer.global_step, **cli.model.latest}
+    else:
+        return
+    if as_json:
+        sys.stdout.write(json.dumps(report) + "\n")
+    elif cli.subcommand == "test":
+        sys.stdout.write(format_summary(report) + "\n")
+    else:
+        sys.stdout.write("".join(f"{name}: {value}\n" for name, value in report.items()))

@@ -1,0 +1,28 @@
+"""The report of a rollout in words."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def format_summary(report: Mapping[str, Any]) -> str:
+    """Return the report of :func:`hindsight_rl.envs.statistics.summarize` in aligned lines.
+
+    Args:
+        report: The report.
+
+    Returns:
+        A few lines without a final newline.
+    """
+    spread = report["return_standard_error"]
+    error = "" if spread is None else f" +- {spread:.2f} (standard error)"
+    iqm = f"{report['return_iqm']:.2f} [{report['return_iqm_low']:.2f}, {report['return_iqm_high']:.2f}]"
+    rows = [
+        ("environment", str(report["env"])),
+        ("episodes", f"{report['episodes']}, seed {report['seed']}"),
+        ("return", f"{report['return']:.2f}{error}"),
+        ("IQM", f"{iqm} (95 % bootstrap interval)"),
+        ("length", f"{report['length']:.1f} steps"),
+    ]
+    if report["success"] is not None:
+        rows.append(("success", f"{100 * report['success']:.1f} % of episodes"))
+    return "\n".join(f"{name:<12}{value}" for name, value in rows)

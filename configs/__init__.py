@@ -1,0 +1,1 @@
+"""One runnable YAML per learner and showcase, found by name: ``--config iql``."""

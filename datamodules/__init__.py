@@ -1,0 +1,1 @@
+"""Logs in, batches out: readers with a column map, one packed log, the sampler, the datamodules."""

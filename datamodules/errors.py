@@ -1,0 +1,34 @@
+"""The one error of this room: bad input, said so that its owner can mend it."""
+
+from pathlib import Path
+
+
+class LogError(ValueError):
+    """A log that cannot be read as it stands.
+
+    The message names the file, the column and the row where they are known, and ends with the mend.
+    The command prints it without a traceback and exits with code 2.
+
+    Args:
+        problem: What is wrong, one clause.
+        mend: What to do about it, one sentence.
+        path: File or folder at fault.
+        column: Column at fault, as the file names it.
+        row: First row at fault, counted from 0.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        mend: str,
+        *,
+        path: str | Path | None = None,
+        column: str | None = None,
+        row: int | None = None,
+    ) -> None:
+        places = [str(path)] if path is not None else []
+        places += [f"column '{column}'"] if column is not None else []
+        places += [f"row {row}"] if row is not None else []
+        where = ", ".join(places)
+        super().__init__(f"{where}: {problem}. {mend}" if where else f"{problem}. {mend}")
+        self.path, self.column, self.row = path, column, row

@@ -1,0 +1,202 @@
+"""OfflineDataModule: a fixed log, relabeled and served in chunks of K batches."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from lightning import LightningDataModule
+from tensordict import TensorDict
+from torch.utils.data import DataLoader
+
+from hindsight_rl.datamodules.columns import ColumnMap
+from hindsight_rl.datamodules.errors import LogError
+from hindsight_rl.datamodules.log import Log
+from hindsight_rl.datamodules.readers import read_logs
+from hindsight_rl.datamodules.sampler import ChunkSampler
+from hindsight_rl.datamodules.spec import check_keys, make_spec
+from hindsight_rl.maths.draws import counters, fork, uniform
+from hindsight_rl.relabel.relabeler import Compose, Relabeler
+
+PRODUCERS = {
+    "return_to_go": "ReturnToGo",
+    "weight": "ReturnWeight",
+    "task": "FutureGoal",
+    "discount": "NStep",
+}
+
+
+class OfflineDataModule(LightningDataModule):
+    """Serves TensorDicts ``[K, B]`` drawn from a log.
+
+    Every draw depends on (seed, update number, row) only. Training and validation rows come from
+    different episodes; the normaliser's statistics come from the training rows.
+
+    Args:
+        source: File, folder or dataset id of one log, or a list of them; a :class:`Log` from Python.
+        relabel: Relabelers in order.
+        columns: Column map: short name, YAML file or the map itself; ``None`` for well-known layouts.
+        weights: How often each source of a list is drawn, relative to the others.
+        batch_size: B, rows per update over all ranks.
+        updates_per_step: K, updates per ``training_step``; 32 or more hide Lightning's cost.
+        seed: Seed of the split and of every draw.
+        validation: Share of episodes held out, in [0, 1).
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
+
+    def __init__(
+        self,
+        source: str | list[str] | Log,
+        relabel: list[Relabeler] | None = None,
+        *,
+        columns: ColumnMap | str | None = None,
+        weights: list[float] | None = None,
+        batch_size: int = 256,
+        updates_per_step: int = 64,
+        seed: int = 0,
+        validation: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1 or updates_per_step < 1:
+            raise ValueError(
+                f"batch_size {batch_size} and updates_per_step {updates_per_step} must be at least 1"
+            )
+        if not 0 <= validation < 1:
+            raise ValueError(f"validation is {validation}, it must lie in [0, 1)")
+        self.batch_size, self.updates_per_step, self.seed = batch_size, updates_per_step, seed
+        log = source if isinstance(source, Log) else read_logs(source, columns, weights)
+        training, held_out = split_by_episode(log, validation, seed)
+        self.relabel = Compose(relabel).prepare(log.with_rows(training))
+        self.log_hash = log.hash()
+        self.log = log.with_columns(self.relabel.columns).with_rows(self.relabel.rows).packed()
+        self._held_out = held_out
+        self.spec: dict[str, Any] = make_spec(self.log, self._sampler(), self.relabel, batch_size)
+
+    def _sampler(self, log: Log | None = None, **options: Any) -> ChunkSampler:
+        return ChunkSampler(
+            self.log if log is None else log,
+            self.relabel,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            **options,
+        )
+
+    def train_dataloader(self) -> ChunkSampler:
+        """Return the sampler; it continues from the number of updates done."""
+        trainer = self.trainer
+        check_keys(trainer.lightning_module.in_keys, self.batch_keys(), PRODUCERS)
+        stop = trainer.max_steps if trainer.max_steps > 0 else None
+        return self._sampler(
+            updates_per_step=self.updates_per_step,
+            position=lambda: trainer.global_step,
+            marks=update_marks(trainer),
+            stop=stop,
+            rank=trainer.global_rank,
+            world_size=trainer.world_size,
+        )
+
+    def val_dataloader(self) -> DataLoader[TensorDict] | list[Any]:
+        """Return the held-out rows in order, in batches ``[1, B]``; none without a split."""
+        if not len(self._held_out):
+            return []
+        batches = list(self.in_order(self._held_out, stream="validation"))
+        # Batches come whole: the default collation crashes on TensorDict.
+        return DataLoader(batches, batch_size=None, collate_fn=_identity)  # type: ignore[arg-type]
+
+    def in_order(
+        self, rows: torch.Tensor | None = None, *, batch_size: int = 4096, stream: str = "sweep"
+    ) -> Iterator[TensorDict]:
+        """Yield rows in the order of the log, with companions fetched but not yet relabeled.
+
+        Args:
+            rows: ``[M]`` int64 row numbers, ``None`` for all.
+            batch_size: Rows per batch.
+            stream: Name of the stream of draws.
+
+        Yields:
+            TensorDict ``[1, B]``; the last may be shorter.
+        """
+        sampler = self._sampler()
+        rows = torch.arange(len(self.log)) if rows is None else rows
+        for part in rows.split(batch_size):
+            draws = fork(counters(self.seed, torch.zeros(1, dtype=torch.int64), part), stream)
+            yield sampler.gather(part[None], draws)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Return the batch after the relabelers' third stage, on the training device."""
+        return self.relabel(batch) if isinstance(batch, TensorDict) else batch
+
+    def batch_keys(self) -> set[Any]:
+        """Return the keys of a relabeled batch."""
+        batch = self.relabel(self._sampler().chunk(0, 1, stream="probe"))
+        return set(batch.keys(include_nested=True, leaves_only=True))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint holds of the data: the hash of the log."""
+        return {"log_hash": self.log_hash}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Check that a checkpoint belongs to this log.
+
+        Args:
+            state_dict: What :meth:`state_dict` returned.
+
+        Raises:
+            LogError: The log is another one.
+        """
+        if state_dict["log_hash"] != self.log_hash:
+            raise LogError(
+                f"the checkpoint was trained on a log with hash {state_dict['log_hash']}, "
+                f"this one has {self.log_hash}",
+                "Resume with the original log, or start a new run.",
+                path=self.log.sources[0].name,
+            )
+
+
+def _identity(batch: TensorDict) -> TensorDict:
+    return batch
+
+
+def split_by_episode(log: Log, share: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return training and held-out rows; whole episodes go to one side or the other.
+
+    Args:
+        log: The log.
+        share: Share of episodes held out, in [0, 1); at least one of each side where share > 0.
+        seed: Seed of the choice.
+
+    Returns:
+        Two ``[M]`` int64 tensors of row numbers in order.
+
+    Raises:
+        LogError: A share above 0 with fewer than two episodes.
+    """
+    if share == 0:
+        return torch.arange(len(log)), torch.empty(0, dtype=torch.int64)
+    count = log.episodes
+    if count < 2:
+        raise LogError("a log of one episode cannot be split", "Set validation to 0.")
+    zero = torch.zeros(1, dtype=torch.int64)
+    key = uniform(fork(counters(seed, zero, torch.arange(count)), "split"))[0]
+    held = torch.zeros(count, dtype=torch.bool)
+    held[key.argsort(stable=True)[: min(count - 1, max(1, round(share * count)))]] = True
+    in_held = held[log.column("episode")]
+    return (~in_held).nonzero()[:, 0], in_held.nonzero()[:, 0]
+
+
+def update_marks(trainer: Any) -> Sequence[int]:
+    """Return the intervals, in updates, that a chunk must not cross.
+
+    Args:
+        trainer: A Lightning trainer: its validation interval, checkpoint intervals, and whatever
+            the learner declares in ``marks``.
+
+    Returns:
+        Intervals of at least 1.
+    """
+    marks = [getattr(callback, "_every_n_train_steps", 0) for callback in trainer.callbacks]
+    if isinstance(trainer.val_check_interval, int):
+        marks.append(trainer.val_check_interval)
+    marks += list(getattr(trainer.lightning_module, "marks", ()))
+    return sorted({int(mark) for mark in marks if mark})

@@ -1,0 +1,142 @@
+"""The spec: what a learner, an exporter and a robot must know of the data, as a plain dictionary."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hindsight_rl.datamodules.errors import LogError
+from hindsight_rl.datamodules.log import ACTION, OBSERVATION, Log
+from hindsight_rl.datamodules.sampler import ChunkSampler
+from hindsight_rl.relabel.relabeler import Relabeler
+
+VERSION = 1
+PROBE_ROWS = 256
+_TASK_ROWS = 4096
+_CHUNK = 1 << 18
+
+
+def moments(value: Tensor, rows: Tensor) -> tuple[list[float], list[float]]:
+    """Return mean and standard deviation per dimension, computed in float64 chunk by chunk.
+
+    Args:
+        value: ``[N, D]``.
+        rows: ``[M]`` int64 rows that count.
+
+    Returns:
+        Two lists of D numbers; a constant dimension has standard deviation 1.
+    """
+    total = torch.zeros(value.shape[1:], dtype=torch.float64)
+    for part in rows.split(_CHUNK):
+        total += value[part].double().sum(0)
+    mean = total / len(rows)
+    square = torch.zeros_like(total)
+    for part in rows.split(_CHUNK):
+        square += (value[part].double() - mean).square().sum(0)
+    std = (square / len(rows)).sqrt()
+    # A dimension that never moves carries rounding noise; dividing by that would blow it up.
+    std = torch.where(std <= 1e-6 * mean.abs().clamp_min(1.0), 1.0, std)
+    return mean.tolist(), std.tolist()
+
+
+def make_spec(
+    log: Log, sampler: ChunkSampler, relabel: Relabeler, seed_rows: int
+) -> dict[str, Any]:
+    """Return the spec of a prepared log.
+
+    Args:
+        log: The log, its drawable rows those of the training split.
+        sampler: Draws the rows that task statistics and probes come from.
+        relabel: Bound relabeler.
+        seed_rows: B of the sampler.
+
+    Returns:
+        A dictionary of plain values, see the export contract in docs/export.md.
+    """
+    rows = log.drawable()
+    names, units = log.info.get("names") or {}, log.info.get("units") or {}
+    mean, std = moments(log.column(OBSERVATION), rows)
+    chunk = sampler.chunk(0, -(-_TASK_ROWS // seed_rows), stream="probe")
+    sample = relabel(chunk).reshape(-1)
+    spec: dict[str, Any] = {
+        "version": VERSION,
+        "observation": {
+            "shape": list(log.shape(OBSERVATION)),
+            "dtype": "float32",
+            "names": names.get("observation"),
+            "units": units.get("observation"),
+            "mean": mean,
+            "std": std,
+        },
+        "action": _action_spec(log, rows)
+        | {
+            "names": names.get("action"),
+            "units": units.get("action"),
+        },
+        "task": None,
+        "control_rate_hz": log.info.get("control_rate_hz"),
+        "dataset": {
+            "hash": log.hash(),
+            "source": [source.name for source in log.sources],
+            "rows": len(log),
+            "episodes": log.episodes,
+        },
+        "probe": {"observation": sample[OBSERVATION][:PROBE_ROWS].tolist(), "task": None},
+    }
+    if "task" in sample.keys():
+        task = sample["task"]
+        mean, std = moments(task, torch.arange(len(task)))
+        spec["task"] = {
+            "shape": list(task.shape[1:]),
+            "dtype": "float32",
+            "family": log.info.get("task_family", "task"),
+            "names": names.get("task"),
+            "units": units.get("task"),
+            "mean": mean,
+            "std": std,
+            "default": None,
+        }
+        spec["probe"]["task"] = task[:PROBE_ROWS].tolist()
+    return spec
+
+
+def _action_spec(log: Log, rows: Tensor) -> dict[str, Any]:
+    action = log.column(ACTION)
+    if not action.is_floating_point():
+        count = int(log.info.get("discrete_actions") or int(action.max()) + 1)
+        return {"kind": "discrete", "shape": [], "dtype": "int64", "n": count}
+    bounds = log.info.get("action") or {}
+    mean, std = moments(action, rows)
+    return {
+        "kind": "continuous",
+        "shape": list(log.shape(ACTION)),
+        "dtype": "float32",
+        "low": bounds.get("low"),
+        "high": bounds.get("high"),
+        "mean": mean,
+        "std": std,
+    }
+
+
+def check_keys(needed: tuple[Any, ...], held: set[Any], producers: dict[str, str]) -> None:
+    """Refuse a batch that lacks a key a learner needs.
+
+    Args:
+        needed: The learner's ``in_keys``.
+        held: Keys of a relabeled batch.
+        producers: Which relabeler produces a key, by printed name.
+
+    Raises:
+        LogError: A key is missing; the message names what would produce it.
+    """
+    for key in needed:
+        if key in held:
+            continue
+        name = key if isinstance(key, str) else ".".join(key)
+        maker = producers.get(name)
+        mend = (
+            f"Add {maker} to the relabelers: data.init_args.relabel: [{{class_path: {maker}}}]."
+            if maker
+            else f"Map a column of the log to '{name}'."
+        )
+        raise LogError(f"the learner needs '{name}', which no batch has", mend)
