@@ -1,19 +1,16 @@
 """Mistakes of the caller as one line, for every command.
 
-A command is ``run(body, argv)``: a bad argument, file or environment (a ``ValueError`` of the house)
-becomes ``error: ...`` on stderr and exit code 2; ``--traceback`` shows where it came from instead.
+A command is ``run(body, argv)``: a bad argument, file or environment (a ``ValueError`` of the
+house) becomes ``error: ...`` on stderr and exit code 2; ``--traceback`` shows where it came from.
 """
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-TRACEBACK = "--traceback"
+from hindsight_rl.cli.main import TRAINING
 
-_TRAINING = frozenset(
-    "h5py jsonargparse lightning minari omegaconf onnx onnxscript pyarrow rich safetensors "
-    "tensorboard tensordict torch torchrl yaml".split()
-)
+TRACEBACK = "--traceback"
 
 
 def command_parser(name: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
@@ -58,7 +55,9 @@ def run(body: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None)
         if told is None:
             raise
         sys.stderr.write(f"{told}\n")
-    except (ValueError, FileNotFoundError, PermissionError, IsADirectoryError) as error:
+    except BrokenPipeError:
+        raise  # the reader of the output went away: no mistake, and the entry knows what to do
+    except (ValueError, OSError) as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
     return 2
 
@@ -66,7 +65,7 @@ def run(body: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None)
 def _missing(error: ImportError) -> str | None:
     """Return what to install, or ``None`` where an extra would not help."""
     package = (error.name or "").partition(".")[0]
-    if package in _TRAINING:
+    if package in TRAINING:
         return 'This command needs the training install: pip install "hindsight-rl[train]"'
     if package == "matplotlib":
         return 'Plots need matplotlib: pip install "hindsight-rl[report]"'

@@ -105,7 +105,7 @@ def _actions(summary: "Summary") -> str:
     bounds = "without bounds"
     if summary.action_low or summary.action_high:
         bounds = f"in [{_ends(summary.action_low, '-inf')}, {_ends(summary.action_high, 'inf')}]"
-    return f"{width} real numbers {bounds}"
+    return f"{width} real number{'s' if width > 1 else ''} {bounds}"
 
 
 def _ends(bound: list[float] | None, unbounded: str) -> str:

@@ -1,0 +1,207 @@
+"""``hindsight run``: an exported policy in an environment, without PyTorch."""
+
+import argparse
+import importlib
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hindsight_rl.cli.errors import command_parser, run
+from hindsight_rl.cli.report import format_summary
+from hindsight_rl.envs.rollout import rollout
+from hindsight_rl.envs.statistics import summarize
+from hindsight_rl.export.runtime import OnnxPolicy
+
+_EXAMPLES = """\
+examples:
+  hindsight run policy.onnx --env CartPole-v1 --episodes 20 --seed 0
+  hindsight run policy.onnx --env CartPole-v1 --task 500 --json
+  hindsight run policy.onnx --env gymnasium_robotics:FetchReach-v4
+  hindsight run policy.onnx --env Pendulum-v1 --video pendulum.gif"""
+
+_TIMED_CALLS = 2000
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``hindsight run``.
+
+    Args:
+        argv: Words after ``run``; ``None`` takes those of the process.
+
+    Returns:
+        Exit code: 0 done, 2 the file, the environment or an option is at fault.
+    """
+    return run(_main, argv)
+
+
+def _main(argv: Sequence[str]) -> int:
+    given = _parser().parse_args(argv)
+    policy = OnnxPolicy(given.policy, threads=given.threads)
+    film = None if given.video is None else Film(given.video)
+    done = rollout(
+        policy.act,
+        given.env,
+        episodes=given.episodes,
+        seed=given.seed,
+        task=_task(policy, given.task),
+        env_kwargs=given.env_kwargs,
+        num_envs=given.num_envs,
+        max_steps=given.max_steps,
+        spec=policy.contract,
+        record=film,
+    )
+    report: dict[str, Any] = {
+        "policy": str(given.policy),
+        "learner": policy.contract["learner"]["name"],
+        **summarize(done),
+        "threads": given.threads,
+        **act_time(policy, given.task),
+    }
+    if film is not None:
+        film.write()
+    sys.stdout.write(f"{json.dumps(report, indent=1) if given.json else _lines(report, policy)}\n")
+    return 0
+
+
+def act_time(policy: OnnxPolicy, task: Sequence[float] | None = None) -> dict[str, float]:
+    """Return how long ``act`` takes for one observation, in microseconds: median and p99.
+
+    Args:
+        policy: The policy; the observations are its own probe rows.
+        task: ``[Z]``, where it has a task; its probe tasks if ``None``.
+
+    Returns:
+        ``act_us_median`` and ``act_us_p99``.
+    """
+    probe = {name: np.array(rows, dtype=np.float32) for name, rows in _probe(policy).items()}
+    if task is not None and "task" in probe:
+        probe["task"][:] = task
+    calls = list(zip(*probe.values(), strict=True))
+    clock, act = time.perf_counter_ns, policy.act
+    ticks = np.empty(_TIMED_CALLS)
+    for i in range(-len(calls), _TIMED_CALLS):  # the first round warms the caches up
+        values = calls[i % len(calls)]
+        start = clock()
+        act(*values)
+        ticks[i] = clock() - start
+    median, late = np.percentile(ticks, [50, 99]) / 1000.0
+    return {"act_us_median": float(median), "act_us_p99": float(late)}
+
+
+class Film:
+    """Frames of an episode, for a GIF: call it with each, then ``write``.
+
+    Args:
+        path: A file ending in ``.gif``.
+
+    Raises:
+        ValueError: The file is of another kind, or pillow is missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if path.suffix.lower() != ".gif":
+            raise ValueError(f"--video {path}: only GIF files are written. End it in .gif.")
+        try:
+            # Not among the robot's requirements, and needed for this option only.
+            self._image = importlib.import_module("PIL.Image")
+        except ImportError as error:
+            raise ValueError("--video needs pillow: pip install pillow") from error
+        self._path = path
+        self._frames: list[Any] = []
+        self._rate = 30.0
+
+    def __call__(self, frame: NDArray[np.uint8], rate: float) -> None:
+        """Keep one frame ``[H, W, 3]``, reduced to the 256 colours a GIF can hold."""
+        self._frames.append(self._image.fromarray(frame).quantize(256))
+        self._rate = rate
+
+    def write(self) -> None:
+        """Write the file: to a temporary name first, so that no half of it is left."""
+        temporary = self._path.with_name(f".{self._path.name}.tmp")
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        # A GIF counts in hundredths of a second, and viewers slow down what claims less than two.
+        shown = max(20, round(100.0 / self._rate) * 10)
+        first, *others = self._frames
+        first.save(temporary, "GIF", save_all=True, append_images=others, duration=shown, loop=0)
+        temporary.replace(self._path)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = command_parser("run", "Run an ONNX file in an environment.", _EXAMPLES)
+    parser.add_argument("policy", type=Path, help="file that 'hindsight export' wrote")
+    parser.add_argument(
+        "--env", required=True, metavar="ID", help="Gymnasium id; module:ID imports a module first"
+    )
+    parser.add_argument("--episodes", type=int, default=10, metavar="N", help="default 10")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="episode i is reset from (seed, i); default 0"
+    )
+    parser.add_argument(
+        "--task",
+        type=float,
+        nargs="+",
+        metavar="X",
+        help="numbers of the task; the contract's default if left out",
+    )
+    parser.add_argument(
+        "--env-kwargs", type=_json, metavar="JSON", help="arguments of the environment"
+    )
+    parser.add_argument("--max-steps", type=int, metavar="N", help="cut episodes after N steps")
+    parser.add_argument(
+        "--num-envs", type=int, metavar="N", help="environments in lockstep; default up to 16"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="threads of onnxruntime; default 1"
+    )
+    parser.add_argument("--video", type=Path, metavar="GIF", help="draw the first episode")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def _json(text: str) -> dict[str, Any]:
+    """Return the object written in a JSON text."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"not JSON ({error}): {text}") from error
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f'not a JSON object, such as {{"g": 9.81}}: {text}')
+    return value
+
+
+def _task(policy: OnnxPolicy, given: Sequence[float] | None) -> NDArray[np.float32] | None:
+    """Return the task from the command line, checked against the contract."""
+    if given is None:
+        return None
+    task = policy.contract["task"]
+    if task is None:
+        raise ValueError("--task: this policy takes no task")
+    if task["shape"] != [len(given)]:
+        raise ValueError(f"--task: {len(given)} numbers given, and the task is {task['shape']}")
+    return np.array(given, dtype=np.float32)
+
+
+def _probe(policy: OnnxPolicy) -> dict[str, Any]:
+    names = ["observation"] if policy.contract["task"] is None else ["observation", "task"]
+    return {name: policy.contract["probe"][name] for name in names}
+
+
+def _lines(report: dict[str, Any], policy: OnnxPolicy) -> str:
+    """Return the report in aligned lines."""
+    rate = policy.contract["control_rate_hz"]
+    share = "" if rate is None else f"; a step at {rate:g} Hz has {1e6 / rate:,.0f} us"
+    threads = f"{report['threads']} thread{'s' if report['threads'] > 1 else ''}"
+    time_taken = f"median {report['act_us_median']:.1f} us, p99 {report['act_us_p99']:.1f} us"
+    return "\n".join(
+        [
+            f"policy      {report['policy']} ({report['learner']})",
+            format_summary(report),
+            f"act         {time_taken} ({threads}, one row at a time{share})",
+        ]
+    )

@@ -1,0 +1,1 @@
+"""Environments: the one evaluator (``rollout``) and its statistics. Nothing here imports torch."""

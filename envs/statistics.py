@@ -1,0 +1,152 @@
+"""What a number of returns says: mean, standard error, interquartile mean, bootstrap interval.
+
+Reference: Agarwal, Schwarzer, Castro, Courville, Bellemare, "Deep reinforcement learning at the
+edge of the statistical precipice", NeurIPS 2021 (interquartile mean, stratified bootstrap).
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hindsight_rl.envs.rollout import Rollout
+
+Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""From ``[..., N]`` to ``[...]``, along the last axis."""
+
+
+class Interval(NamedTuple):
+    """A confidence interval."""
+
+    low: float
+    high: float
+
+
+def mean(values: ArrayLike) -> NDArray[np.float64]:
+    """Return the mean ``[...]`` of ``[..., N]``."""
+    result: NDArray[np.float64] = np.mean(np.asarray(values, dtype=np.float64), axis=-1)
+    return result
+
+
+def standard_error(values: ArrayLike) -> float:
+    """Return the standard error of the mean: sd / sqrt(N), the variance divided by N - 1.
+
+    Args:
+        values: ``[N]``.
+
+    Returns:
+        The error; NaN for one value.
+
+    Raises:
+        ValueError: There are no values.
+    """
+    array = _checked(values)
+    if array.size == 1:
+        return float("nan")
+    return float(array.std(ddof=1) / np.sqrt(array.size))
+
+
+def interquartile_mean(values: ArrayLike) -> NDArray[np.float64]:
+    """Return the mean ``[...]`` of the middle half of ``[..., N]``.
+
+    The lowest and the highest floor(N / 4) values are left out, as in the reference.
+    """
+    array = np.sort(np.asarray(values, dtype=np.float64), axis=-1)
+    cut = array.shape[-1] // 4
+    return mean(array[..., cut : array.shape[-1] - cut])
+
+
+def bootstrap_interval(
+    values: ArrayLike,
+    statistic: Statistic = interquartile_mean,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Return the percentile bootstrap interval of a statistic.
+
+    Args:
+        values: ``[N]`` values, or ``[N, M]``: N runs on each of M tasks. Runs are resampled within
+            each task (stratified), and the statistic is taken over all N x M values.
+        statistic: What the interval is of; must accept a leading axis of resamples.
+        confidence: Share of the resamples inside, in (0, 1).
+        resamples: How many.
+        seed: Seed of the resampling.
+
+    Returns:
+        The interval.
+
+    Raises:
+        ValueError: There are no values, one is not finite, or a number is out of range.
+    """
+    array = _checked(values)
+    if array.ndim > 2:
+        raise ValueError(f"values have shape {list(array.shape)}, and must be [N] or [N, M]")
+    if not 0.0 < confidence < 1.0 or resamples < 1:
+        raise ValueError(
+            f"confidence is {confidence} and resamples {resamples}: "
+            "the first must lie between 0 and 1, the second be at least 1"
+        )
+    table = array.reshape(len(array), -1)
+    draws = np.random.default_rng(seed).integers(len(table), size=(resamples, *table.shape))
+    drawn = table[draws, np.arange(table.shape[1])].reshape(resamples, -1)
+    tail = (1.0 - confidence) / 2.0
+    low, high = np.quantile(statistic(drawn), [tail, 1.0 - tail])
+    return Interval(float(low), float(high))
+
+
+def summarize(rollout: Rollout, *, seed: int = 0) -> dict[str, Any]:
+    """Return what a rollout says, as plain numbers.
+
+    Args:
+        rollout: The episodes.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        ``env``, ``seed``, ``episodes``; ``return`` (mean), ``return_standard_error`` (``None`` for
+        one episode), ``return_iqm`` with its 95 % interval ``return_iqm_low`` and
+        ``return_iqm_high``; ``length`` (mean, steps); ``success`` and ``final_success`` (shares, or
+        ``None``); and ``returns``, one per episode.
+    """
+    returns = rollout.returns
+    low, high = bootstrap_interval(returns, seed=seed)
+    return {
+        "env": rollout.env_id,
+        "seed": rollout.seed,
+        "episodes": len(returns),
+        "return": float(mean(returns)),
+        "return_standard_error": standard_error(returns) if len(returns) > 1 else None,
+        "return_iqm": float(interquartile_mean(returns)),
+        "return_iqm_low": low,
+        "return_iqm_high": high,
+        "length": float(rollout.lengths.mean()),
+        "success": _share(rollout.successes),
+        "final_success": _share(rollout.final_successes),
+        "returns": returns.tolist(),
+    }
+
+
+def _share(flags: NDArray[np.bool_] | None) -> float | None:
+    return None if flags is None else float(flags.mean())
+
+
+def _checked(values: ArrayLike) -> NDArray[np.float64]:
+    """Return values as float64.
+
+    Args:
+        values: Any shape.
+
+    Returns:
+        The array.
+
+    Raises:
+        ValueError: There are none, or one is not finite.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if array.size == 0 or array.ndim == 0:
+        raise ValueError("there are no values: give at least one")
+    if not np.isfinite(array).all():
+        raise ValueError("a value is not finite: an interval over it would mean nothing")
+    return array

@@ -1,0 +1,119 @@
+"""``hindsight export``: a learner's checkpoint becomes a file; a file is verified."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from lightning import Trainer
+from stand_ins import spec_of
+
+from hindsight_rl.agents.bc import BC
+from hindsight_rl.agents.learner import load_learner
+from hindsight_rl.cli.export import main
+from hindsight_rl.export.runtime import OnnxPolicy
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["continuous", "discrete"])
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a learner with a task, as Lightning saves it."""
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    trainer.strategy.connect(BC(spec_of(discrete=request.param, task=True), hidden=(16,)))
+    path = tmp_path_factory.mktemp("run") / "last.ckpt"
+    trainer.save_checkpoint(path)
+    return path
+
+
+@pytest.fixture
+def policy(checkpoint: Path, tmp_path: Path) -> Path:
+    """The exported file of a checkpoint."""
+    path = tmp_path / "policy.onnx"
+    words = ["--ckpt_path", str(checkpoint), "--output", str(path), "--opset", "17"]
+    assert main(words) == 0
+    return path
+
+
+def test_file_answers_as_the_checkpoint(checkpoint: Path, policy: Path) -> None:
+    learner = load_learner(checkpoint)
+    draw = np.random.default_rng(5)
+    observation = draw.normal(size=(40, 4)).astype(np.float32)
+    task = draw.normal(100, 50, size=(40, 2)).astype(np.float32)
+    with torch.no_grad():
+        expected = learner(torch.from_numpy(observation), torch.from_numpy(task)).numpy()
+    np.testing.assert_allclose(OnnxPolicy(policy).act(observation, task), expected, atol=1e-5)
+
+
+def test_report_in_words(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "policy.onnx"
+    assert main(["--ckpt_path", str(checkpoint), "--output", str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"wrote       {path} (BC, ")
+    # 18 is the default: the oldest that PyTorch's current exporter writes.
+    assert lines[1].startswith("opset       18, checked with onnxruntime")
+    assert lines[3] == "            32 probe rows, batches of 1, 2, 7"
+
+
+def test_verify(policy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main(["--verify", str(policy)]) == 0
+    assert capsys.readouterr().out.startswith(f"verified    {policy} (BC, ")
+    assert main(["--verify", str(policy), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["path"] == str(policy) and report["parity"]["batches"] == [1, 2, 7]
+
+
+def test_verify_notices_a_moved_weight(policy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    model = onnx.load(policy)
+    tensor = max(model.graph.initializer, key=lambda entry: len(entry.raw_data))
+    values = onnx.numpy_helper.to_array(tensor).copy()
+    values.flat[0] += 1e-3
+    tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    policy.write_bytes(model.SerializeToString())
+    assert main(["--verify", str(policy)]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err.count("\n") == 1
+    assert f"error: {policy}: graph or weights changed after the export" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ["--ckpt_path", "none.ckpt", "--output", "p.onnx"],
+            "error: none.ckpt: no such checkpoint",
+        ),
+        (["--verify", "none.onnx"], "error: none.onnx: no such file"),
+    ],
+)
+def test_mistakes(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_an_operator_set_out_of_range(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--ckpt_path", str(checkpoint), "--output", str(tmp_path / "p.onnx"), "--opset", "99"]
+    assert main(words) == 2
+    assert capsys.readouterr().err == "error: opset is 99, and must be in 13 to 23\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "give either --ckpt_path and --output, or --verify"),
+        (["--ckpt_path", "a", "--verify", "b"], "give either --ckpt_path and --output"),
+        (["--ckpt_path", "a"], "--output is missing: name the file to write"),
+    ],
+)
+def test_words_that_do_not_go_together(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 2 and told in capsys.readouterr().err

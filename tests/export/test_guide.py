@@ -1,0 +1,74 @@
+"""The loops of docs/export.md run as they are printed."""
+
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from stand_ins import StandIn
+
+from hindsight_rl.export.onnx import export_policy
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "export.md"
+GYM, BENCH, GUARDED = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S)
+
+
+@pytest.fixture
+def robot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the loops find around them: a policy file, sensors, motors, a switch."""
+    monkeypatch.chdir(tmp_path)
+    learner = StandIn(discrete=True)
+    learner.spec["action"]["n"] = 3
+    learner.spec["control_rate_hz"] = 200.0
+    export_policy(learner, "policy.onnx", opset=17)
+    sent: list[int] = []
+    return {
+        "sent": sent,
+        "send": sent.append,
+        "running": lambda: len(sent) < 20,
+        "read_sensors": lambda: np.zeros(4),
+        "stop": lambda why: why,
+    }
+
+
+def test_gym_loop(robot: dict[str, Any]) -> None:
+    class Two(StandIn):
+        def scores(self, observation, task=None):
+            return super().scores(observation, task)[:, :2]
+
+    learner = Two(discrete=True)
+    learner.spec["action"] |= {"n": 2, "names": None}
+    export_policy(learner, "policy.onnx", opset=17)
+    exec(GYM, robot)
+    assert robot["over"] and robot["terminated"]
+
+
+def test_bench_loop_keeps_the_rate(robot: dict[str, Any]) -> None:
+    start = time.monotonic()
+    exec(BENCH, robot)
+    assert len(robot["sent"]) == 20
+    # 20 steps of 5 ms; a busy machine may take longer, a loop without a clock would not.
+    assert 0.099 <= time.monotonic() - start
+
+
+def test_guarded_loop_ends_when_told(robot: dict[str, Any]) -> None:
+    exec(BENCH.split("while")[0] + GUARDED, robot)
+    # A busy machine may delay a step: only three in a row end the loop.
+    assert robot["control"](robot["policy"], missed_limit=1000) == "done"
+    assert len(robot["sent"]) == 20
+
+
+def test_guarded_loop_stops_at_missed_deadlines(robot: dict[str, Any]) -> None:
+    exec(BENCH.split("while")[0] + GUARDED, robot)
+    robot["read_sensors"] = lambda: time.sleep(0.012) or np.zeros(4)
+    assert robot["control"](robot["policy"]) == "deadline missed"
+    assert len(robot["sent"]) == 3
+
+
+def test_guarded_loop_stops_at_a_broken_sensor(robot: dict[str, Any]) -> None:
+    exec(BENCH.split("while")[0] + GUARDED, robot)
+    robot["read_sensors"] = lambda: np.array([0.0, np.nan, 0.0, 0.0])
+    told = robot["control"](robot["policy"])
+    assert told.startswith("observation[1] ('cart_velocity') is nan") and robot["sent"] == []

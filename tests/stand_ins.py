@@ -1,0 +1,92 @@
+"""Small policies with a spec, in the place of fitted learners: what the exporter asks of one.
+
+Imported as ``stand_ins`` (``tests`` is on pytest's path).
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+LOW, HIGH = [-2.0, -1.0, 0.0], [2.0, 3.0, 0.5]
+
+
+def spec_of(
+    *, discrete: bool = False, task: bool = False, observation: int = 4, rows: int = 32
+) -> dict[str, Any]:
+    """Return a spec with O = 4, and A = 3 or n = 3, and Z = 2 if there is a task."""
+    draw = np.random.default_rng(7)
+    names = ["cart_position", "cart_velocity", "pole_angle", "pole_velocity"]
+    action: dict[str, Any] = {"kind": "discrete", "shape": [], "dtype": "int64", "n": 3}
+    if not discrete:
+        action = {"kind": "continuous", "shape": [3], "dtype": "float32", "low": LOW, "high": HIGH}
+    return {
+        "version": 1,
+        "observation": {
+            "shape": [observation],
+            "dtype": "float32",
+            "names": names if observation == len(names) else None,
+            "units": None,
+            "mean": [0.5] * observation,
+            "std": [0.5] * observation,
+        },
+        "action": action | {"names": ["left", "middle", "right"], "units": None},
+        "task": {
+            "shape": [2],
+            "dtype": "float32",
+            "family": "return_to_go",
+            "names": None,
+            "units": None,
+            "mean": [100.0, 0.0],
+            "std": [50.0, 1.0],
+            "default": [200.0, 0.0],
+        }
+        if task
+        else None,
+        "control_rate_hz": 50.0,
+        "dataset": {"hash": "sha256:00", "source": ["log.npz"], "rows": 1000, "episodes": 10},
+        "probe": {
+            "observation": draw.normal(size=(rows, observation)).astype(np.float32).tolist(),
+            "task": draw.normal(100, 50, size=(rows, 2)).astype(np.float32).tolist()
+            if task
+            else None,
+        },
+    }
+
+
+class StandIn(nn.Module):
+    """An untrained policy: normalise, two layers of 16 units, squash, unscale, clip or argmax."""
+
+    def __init__(self, **kinds: Any) -> None:
+        super().__init__()
+        self.spec = spec_of(**kinds)
+        self.hparams = {"spec": self.spec, "temperature": 0.5, "make": StandIn, "limit": np.inf}
+        with torch.random.fork_rng():
+            torch.manual_seed(3)
+            inputs = self.spec["observation"]["shape"][0] + (2 if self.spec["task"] else 0)
+            self.net = nn.Sequential(nn.Linear(inputs, 16), nn.Tanh(), nn.Linear(16, 3))
+            self.unused = nn.Linear(500, 500)
+        self.dropout = nn.Dropout(0.5)
+        for name in ("observation", "task"):
+            entry = self.spec[name] or {"mean": [], "std": []}
+            self.register_buffer(f"{name}_mean", torch.tensor(entry["mean"]))
+            self.register_buffer(f"{name}_std", torch.tensor(entry["std"]))
+        self.register_buffer("low", torch.tensor(LOW))
+        self.register_buffer("high", torch.tensor(HIGH))
+
+    def scores(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+        """Return the last layer ``[N, 3]``."""
+        parts = [(observation - self.observation_mean) / self.observation_std]
+        if task is not None:
+            parts.append((task - self.task_mean) / self.task_std)
+        return self.dropout(self.net(torch.cat(parts, dim=-1)))
+
+    def forward(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+        """Return the action ``[N, 3]`` or ``[N]``."""
+        scores = self.scores(observation, task)
+        if self.spec["action"]["kind"] == "discrete":
+            return scores.argmax(dim=-1)
+        share = 0.5 * (torch.tanh(scores) + 1.0)
+        action = self.low + share * (self.high - self.low)
+        return torch.minimum(torch.maximum(action, self.low), self.high)
