@@ -27,7 +27,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.agents.learner import Learner, LossTerms
-from hindsight_rl.agents.networks import Critic, Ensemble, Head, Policy, ValueNet
+from hindsight_rl.agents.networks import Critic, Head, Policy, ValueNet
 from hindsight_rl.maths.losses import expectile_loss, td_target, weighted_nll
 from hindsight_rl.maths.weights import exponential_weight
 
@@ -88,7 +88,7 @@ class IQL(Learner):
         self.max_weight, self.discount, self.tau = max_weight, discount, tau
         self.actor = Policy(self.spec, hidden, head=head)
         self.value = ValueNet(self.spec, hidden)
-        self.critic = Ensemble([Critic(self.spec, hidden) for _ in range(critics)])
+        self.critic = Critic(self.spec, hidden, members=critics)
         self.target_critic = self.follow(self.critic)
 
     def value_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:

@@ -193,7 +193,7 @@ class Learner(LightningModule, ABC):
     # ------------------------------------------------------------------ networks and optimiser
 
     def networks(self) -> dict[str, nn.Module]:
-        """Return the networks that are trained, by attribute name: one parameter group each."""
+        """Return the networks that are trained, by attribute name; each is clipped by itself."""
         return {
             name: child
             for name, child in self.named_children()
@@ -201,7 +201,10 @@ class Learner(LightningModule, ABC):
         }
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return the one optimiser, a group per network.
+        """Return the one optimiser.
+
+        Networks with a rate or a decay of their own form a parameter group each; the others share
+        one, because every group costs a kernel call per update.
 
         Returns:
             The optimiser.
@@ -214,12 +217,14 @@ class Learner(LightningModule, ABC):
             if name not in networks:
                 raise ValueError(f"'{name}' is no network of this learner: it has {list(networks)}")
         groups: list[dict[str, Any]] = []
+        shared: dict[str, Any] = {"params": [], "name": "shared"}
         for name, network in networks.items():
-            group: dict[str, Any] = {"params": list(network.parameters()), "name": name}
-            if name in self.learning_rates:
-                group["lr"] = self.learning_rates[name]
-            groups.append(group)
-        optimizer = self.build_optimizer(groups)
+            if name in self.learning_rates or name in self.decay:
+                group = {"params": list(network.parameters()), "name": name}
+                groups.append(group | _rate(self.learning_rates.get(name)))
+            else:
+                shared["params"] += network.parameters()
+        optimizer = self.build_optimizer([shared, *groups] if shared["params"] else groups)
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
         return optimizer
@@ -231,6 +236,7 @@ class Learner(LightningModule, ABC):
         compiled = self.compile_mode == "losses"
         self._losses = torch.compile(self.losses, dynamic=False) if compiled else self.losses
         self._optimizer = self.optimizers(use_pl_optimizer=False)
+        self._trained = [list(network.parameters()) for network in self.networks().values()]
         self._scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         plain = self._scaler is None and self.trainer.world_size == 1
         # Lightning's backward synchronises ranks and scales; alone it only costs time.
@@ -291,7 +297,9 @@ class Learner(LightningModule, ABC):
         Returns:
             Detached terms and metrics of the batch before the update.
         """
-        self._optimizer.zero_grad(set_to_none=True)
+        for parameters in self._trained:
+            for parameter in parameters:
+                parameter.grad = None
         found = self._losses(batch)
         self._backward(sum(found.terms.values()))
         self._step()
@@ -305,8 +313,8 @@ class Learner(LightningModule, ABC):
             # Clipping needs true gradients; the scaler then skips a step that overflowed.
             self._scaler.unscale_(self._optimizer)
         if self.clip_norm is not None:
-            for group in self._optimizer.param_groups:
-                nn.utils.clip_grad_norm_(group["params"], self.clip_norm)
+            for parameters in self._trained:
+                nn.utils.clip_grad_norm_(parameters, self.clip_norm)
         if self._scaler is not None:
             self._scaler.step(self._optimizer)
             self._scaler.update()
@@ -342,18 +350,21 @@ class Learner(LightningModule, ABC):
 
     def _divergence(self, what: str, update: int) -> str:
         saved = [
-            getattr(c, "_last_checkpoint_saved", "") for c in self.trainer.checkpoint_callbacks
+            (callback._last_global_step_saved, callback._last_checkpoint_saved)
+            for callback in self.trainer.checkpoint_callbacks
+            if getattr(callback, "_last_checkpoint_saved", "")
         ]
-        good = next((path for path in saved if path), "none was saved yet")
+        good = max(saved)[1] if saved else self.trainer.ckpt_path or "none was saved yet"
         return (
             f"{what} in update {update}: training stopped. Last good checkpoint: {good}. "
             "Lower the learning rate, set clip_norm, or look at the rewards with 'hindsight inspect'."
         )
 
     def _report(self, history: list[LossTerms]) -> None:
-        """Log the means of the chunk each time the update count crosses a logging interval."""
+        """Log the means of the chunk where the update count crosses a logging interval or ends."""
         every = self.trainer.log_every_n_steps
-        if not every or self.updates // every == (self.updates - len(history)) // every:
+        crossed = every and self.updates // every > (self.updates - len(history)) // every
+        if not crossed and self.updates != self.trainer.max_steps:
             return
         scalars: dict[str, list[Tensor]] = {}
         for found in history:
@@ -378,7 +389,9 @@ class Learner(LightningModule, ABC):
             batch: TensorDict ``[1, B]``.
             batch_idx: Number of the batch.
         """
-        if self.log_pass is not None and self.log_pass.columns:
+        if self.log_pass is not None:
+            if not self.log_pass.columns:  # validation before the first update
+                self.log_pass.sweep(self.trainer.datamodule, self.updates, self.device)
             batch = self.log_pass.attach(batch)
         batch = batch[0]
         found = self.losses(batch)
@@ -414,6 +427,7 @@ class Learner(LightningModule, ABC):
             episodes=episodes,
             seed=seed,
             env_kwargs=self.env_kwargs,
+            spec=self.spec,
             task=None if self.eval_task is None else np.asarray(self.eval_task, np.float32),
         )
 
@@ -422,7 +436,8 @@ class Learner(LightningModule, ABC):
         values = {f"eval/{name}": report[name] for name in ("return", "length", "success")}
         values = {name: float(value) for name, value in values.items() if value is not None}
         self.latest |= values
-        self.log_dict(values, batch_size=1)
+        # For checkpoints that watch the return. The loggers get it by hand: Lightning counts chunks.
+        self.log_dict(values, batch_size=1, logger=False)
         for logger in self.loggers:
             logger.log_metrics(values, step=self.updates)
 
@@ -471,6 +486,10 @@ class Learner(LightningModule, ABC):
         state = checkpoint.get("hindsight", {}).get("log_pass")
         if self.log_pass is not None and state is not None:
             self.log_pass.load_state_dict(state)
+
+
+def _rate(rate: float | None) -> dict[str, float]:
+    return {} if rate is None else {"lr": rate}
 
 
 def _error(action: Tensor, logged: Tensor) -> Tensor:

@@ -95,9 +95,11 @@ class LogPass:
             A shallow copy with ``lambda_return`` (reward units) and ``advantage`` (mean 0, standard
             deviation 1 over the log), both ``[K, B]``.
         """
-        result = chunk.copy()
+        index, result = chunk["index"], chunk.copy()
+        # A checkpoint is read onto the CPU; the first chunk moves its columns to the device.
+        self.columns = {name: column.to(index.device) for name, column in self.columns.items()}
         for name, column in self.columns.items():
-            result.set(name, column[chunk["index"]])
+            result.set(name, column[index])
         return result
 
     def state_dict(self) -> dict[str, Any]:

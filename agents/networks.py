@@ -93,8 +93,8 @@ class Inputs(nn.Module):
 class ActionScale(nn.Module):
     """Converts actions between environment units and policy units.
 
-    Bounded actions map [low, high] to [-1, 1]; unbounded ones are standardised with the log's
-    statistics; discrete ones pass through.
+    Actions with both bounds map [low, high] to [-1, 1]; others are standardised with the log's
+    statistics; discrete ones pass through. A dimension whose bounds are equal is only shifted.
 
     Args:
         action: The action part of the spec.
@@ -108,7 +108,7 @@ class ActionScale(nn.Module):
     def __init__(self, action: dict[str, Any]) -> None:
         super().__init__()
         self.discrete = action["kind"] == "discrete"
-        self.bounded = not self.discrete and action["low"] is not None
+        self.bounded = not self.discrete and None not in (action["low"], action["high"])
         if self.discrete:
             return
         if self.bounded:
@@ -116,6 +116,7 @@ class ActionScale(nn.Module):
             self.register_buffer("low", low.float())
             self.register_buffer("high", high.float())
             centre, scale = (high + low) / 2, (high - low) / 2
+            scale = torch.where(scale > 0, scale, 1.0)
         else:
             centre, scale = torch.tensor(action["mean"]), torch.tensor(action["std"])
         self.register_buffer("centre", centre.float())
@@ -237,23 +238,31 @@ class Policy(nn.Module):
 
 
 class Critic(nn.Module):
-    """Q(s, a) or Q(s, a, task); one output per action where actions are discrete.
+    """Q(s, a) or Q(s, a, task), several independent estimates side by side.
+
+    The members share nothing but their standardised input. They are separate networks, not stacked
+    parameters: batched products compile badly on the CPU at 256 units.
 
     Args:
-        spec: The data's spec.
+        spec: The data's spec. With discrete actions each member has one output per action.
         hidden: Width of each hidden layer.
+        members: Number of estimates, E.
     """
 
-    def __init__(self, spec: dict[str, Any], hidden: Sequence[int] = (256, 256)) -> None:
+    def __init__(
+        self, spec: dict[str, Any], hidden: Sequence[int] = (256, 256), *, members: int = 2
+    ) -> None:
         super().__init__()
         self.inputs = Inputs(spec)
         self.scale = ActionScale(spec["action"])
         width = 0 if self.scale.discrete else spec["action"]["shape"][0]
         outputs = spec["action"]["n"] if self.scale.discrete else 1
-        self.net = mlp(self.inputs.width + width, hidden, outputs)
+        self.members = nn.ModuleList(
+            mlp(self.inputs.width + width, hidden, outputs) for _ in range(members)
+        )
 
     def forward(self, observation: Tensor, action: Tensor, task: Tensor | None = None) -> Tensor:
-        """Return the value of actions in environment units.
+        """Return the value of actions in environment units, one estimate per member.
 
         Args:
             observation: ``[..., O]``.
@@ -261,31 +270,16 @@ class Critic(nn.Module):
             task: ``[..., Z]`` where the spec has a task.
 
         Returns:
-            ``[...]``, reward units.
+            ``[E, ...]``, reward units.
         """
         features = self.inputs(observation, task)
+        if not self.scale.discrete:
+            features = torch.cat([features, self.scale.to_policy(action)], dim=-1)
+        values = torch.stack([member(features) for member in self.members])
         if self.scale.discrete:
-            return self.net(features).gather(-1, action.unsqueeze(-1)).squeeze(-1)
-        joined = torch.cat([features, self.scale.to_policy(action)], dim=-1)
-        return self.net(joined).squeeze(-1)
-
-
-class Ensemble(nn.Module):
-    """Several independent critics, evaluated one after another.
-
-    Separate modules, not stacked parameters: batched products compile badly on the CPU at 256 units.
-
-    Args:
-        members: The critics.
-    """
-
-    def __init__(self, members: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.members = nn.ModuleList(members)
-
-    def forward(self, observation: Tensor, action: Tensor, task: Tensor | None = None) -> Tensor:
-        """Return the value of each member, ``[E, ...]``, reward units."""
-        return torch.stack([member(observation, action, task) for member in self.members])
+            index = action.expand(len(self.members), *action.shape).unsqueeze(-1)
+            values = values.gather(-1, index)
+        return values.squeeze(-1)
 
 
 class ValueNet(nn.Module):
@@ -294,13 +288,17 @@ class ValueNet(nn.Module):
     Args:
         spec: The data's spec.
         hidden: Width of each hidden layer.
+        scale: Unit of the last layer's output, reward units, above 0.
     """
 
-    def __init__(self, spec: dict[str, Any], hidden: Sequence[int] = (256, 256)) -> None:
+    def __init__(
+        self, spec: dict[str, Any], hidden: Sequence[int] = (256, 256), *, scale: float = 1.0
+    ) -> None:
         super().__init__()
         self.inputs = Inputs(spec)
         self.net = mlp(self.inputs.width, hidden, 1)
+        self.scale = scale
 
     def forward(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
         """Return values ``[...]``, reward units."""
-        return self.net(self.inputs(observation, task)).squeeze(-1)
+        return self.scale * self.net(self.inputs(observation, task)).squeeze(-1)

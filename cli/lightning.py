@@ -1,10 +1,13 @@
 """``hindsight fit | validate | test | predict``: LightningCLI, with short names and run folders."""
 
 import argparse
+import difflib
 import importlib
+import inspect
 import json
 import logging
 import pkgutil
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -21,7 +24,8 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 import hindsight_rl.datamodules
 import hindsight_rl.relabel
-from hindsight_rl.agents.learner import Learner, learner_classes, load_learner
+from hindsight_rl.agents.learner import DivergenceError, Learner, learner_classes, load_learner
+from hindsight_rl.cli.errors import run
 from hindsight_rl.cli.progress import UpdateProgress
 from hindsight_rl.cli.report import format_summary
 from hindsight_rl.cli.runs import (
@@ -33,7 +37,8 @@ from hindsight_rl.cli.runs import (
     run_of,
     write_text,
 )
-
+from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.relabel.relabeler import Relabeler
 
 _OVERRIDES = ("env", "env_kwargs", "eval_task", "test_episodes", "test_seed")
 _TRAINER = {
@@ -48,19 +53,27 @@ _TRAINER = {
 }
 
 
-class FinalCheckpoint(Callback):
-    """Saves ``last.ckpt`` when training ends, whatever the interval.
+class RunFolder(Callback):
+    """Writes ``config.yaml`` when training starts and ``last.ckpt`` when it ends.
+
+    A fit that is refused before its first update leaves nothing behind.
 
     Args:
-        path: File to write.
+        run: Folder of the run.
+        config: Text of the configuration.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, run: Path, config: str) -> None:
+        self._run, self._config = run, config
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Write the configuration."""
+        if trainer.is_global_zero:
+            write_text(self._run / CONFIG, self._config)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Save the checkpoint."""
-        trainer.save_checkpoint(self._path)
+        """Save the last checkpoint, whatever the interval."""
+        trainer.save_checkpoint(self._run / "checkpoints" / "last.ckpt")
 
 
 class HindsightCLI(LightningCLI):
@@ -76,7 +89,7 @@ class HindsightCLI(LightningCLI):
             subclass_mode_data=True,
             auto_configure_optimizers=False,
             save_config_callback=None,
-            parser_kwargs={"parser_mode": "omegaconf"},
+            parser_kwargs={"parser_mode": "omegaconf", "exit_on_error": False},
             trainer_defaults=_TRAINER,
             seed_everything_default=0,
             load_from_checkpoint_support=False,
@@ -169,8 +182,8 @@ class HindsightCLI(LightningCLI):
         config["run"] = str(self.run)
         saved = config.clone()
         saved["ckpt_path"] = None
-        write_text(self.run / CONFIG, self._parser("fit").dump(saved, skip_none=False))
-        callbacks: list[Callback] = [FinalCheckpoint(folder / "last.ckpt")]
+        text = self._parser("fit").dump(saved, skip_none=False)
+        callbacks: list[Callback] = [RunFolder(self.run, text)]
         every, keep = config["checkpoint_every"], config["keep"]
         callbacks.append(
             ModelCheckpoint(
@@ -217,18 +230,60 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The subcommand and its arguments.
 
     Returns:
-        Exit code.
+        Exit code: 0 done, 1 training diverged, 2 a mistake of the caller.
     """
-    arguments, as_json = _shorthands(list(sys.argv[1:] if argv is None else argv))
+    return run(_main, argv)
+
+
+def _main(argv: Sequence[str]) -> int:
+    arguments, as_json = _shorthands(list(argv))
     for package in (hindsight_rl.datamodules, hindsight_rl.relabel):
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{package.__name__}.{module.name}")
     learner_classes()
     _quiet()
     sys.argv = ["hindsight", *arguments]
-    cli = HindsightCLI()
+    try:
+        cli = HindsightCLI()
+    except DivergenceError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    except argparse.ArgumentError as error:
+        raise ValueError(_short(str(error))) from error
+    except (ValueError, TypeError) as error:
+        raise _first_cause(error) from error
     _say(cli, as_json)
     return 0
+
+
+def _first_cause(error: Exception) -> Exception:
+    """Return what a constructor said, out of the parser's account of all types it tried."""
+    while str(error).startswith("Does not validate against") and isinstance(
+        error.__cause__, (ValueError, TypeError, OSError)
+    ):
+        error = error.__cause__
+    return error
+
+
+def _short(message: str) -> str:
+    """Return the lines of a parser's message that say what is wrong, with the nearest name."""
+    lines = [line.strip(" -") for line in message.splitlines()]
+    if "Errors:" in lines:
+        lines = [lines[0], *lines[lines.index("Errors:") + 1 :]]
+    noise = ("Expected a <class 'NoneType'>", "Given value", "Problem with given class_path")
+    kept = " ".join(line for line in lines if line and not line.startswith(noise))
+    wrong = re.search(r"Option '(\w+)' is not accepted", message)
+    if wrong:
+        known = set(re.findall(r"\w+", " ".join(_arguments())))
+        near = difflib.get_close_matches(wrong[1], known, n=1)
+        kept += f" Did you mean '{near[0]}'?" if near else ""
+    return f"{kept} 'hindsight fit --help' lists the options."
+
+
+def _arguments() -> list[str]:
+    """Return the names of all constructor arguments that a configuration can hold."""
+    classes = [*learner_classes().values(), Learner, OfflineDataModule, *Relabeler.__subclasses__()]
+    return [name for kind in classes for name in inspect.signature(kind).parameters]
 
 
 def _quiet() -> None:

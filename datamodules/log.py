@@ -104,7 +104,7 @@ class Block:
         cut = words[..., column.start : column.start + column.width]
         if column.dtype != "float32":
             cut = cut.view(torch.int32).to(_DTYPES[column.dtype])
-        return cut.reshape(*words.shape[:-1], *column.shape)
+        return cut.reshape((*words.shape[:-1], *column.shape))
 
 
 def _dtype_name(key: Key, value: Tensor) -> str:
@@ -141,6 +141,7 @@ class Log:
             ``control_rate_hz``, ``discrete_actions``, where the log came from.
         sources: Rows of each mixed source and its weight; one entry for a single source.
         rows: Row numbers ``[M]`` int64 that may be drawn, ``None`` for all.
+        digest: What :meth:`hash` answered before the blocks were packed, ``None`` if they were not.
     """
 
     blocks: tuple[Block, ...]
@@ -148,6 +149,7 @@ class Log:
     sources: tuple[Source, ...]
     images: dict[Key, Tensor] = field(default_factory=dict)
     rows: Tensor | None = None
+    digest: str | None = None
 
     @classmethod
     def from_columns(
@@ -183,7 +185,7 @@ class Log:
         """Return one log of several; rows of log ``i`` are drawn in proportion to ``weights[i]``.
 
         Args:
-            logs: Logs with the same keys and shapes. Facts are those of the first.
+            logs: Logs with the same keys, shapes and dtypes. Facts are those of the first.
             weights: One positive number per log.
 
         Returns:
@@ -230,7 +232,13 @@ class Log:
         return key in self.images or any(key in block.columns for block in self.blocks)
 
     def column(self, key: Key) -> Tensor:
-        """Return a whole column ``[N, ...]`` (a view where it is float32).
+        """Return a whole column ``[N, ...]``, a view where it is float32 or an image.
+
+        Args:
+            key: One of :meth:`keys`.
+
+        Returns:
+            float32, int64, bool or uint8.
 
         Raises:
             LogError: The log has no such key.
@@ -268,6 +276,12 @@ class Log:
 
         The first block stays what was read: there a replaced column is hidden, not removed.
 
+        Args:
+            columns: One row per transition each; dtypes become float32, int64 or bool.
+
+        Returns:
+            A log that shares the memory of this one.
+
         Raises:
             LogError: A column does not have one row per transition.
         """
@@ -291,7 +305,7 @@ class Log:
         """Return this log with all columns in one block (one copy; not for memory-mapped logs)."""
         if len(self.blocks) == 1 or self.info.get("memory_mapped"):
             return self
-        return replace(self, blocks=(self._one_block(),))
+        return replace(self, blocks=(self._one_block(),), digest=self.hash())
 
     def _one_block(self) -> Block:
         if len(self.blocks) == 1:
@@ -313,7 +327,7 @@ class Log:
             words = block.matrix.index_select(0, flat).view(*index.shape, block.matrix.shape[1])
             values |= block.unpack(words)
         for key, image in self.images.items():
-            values[key] = image.index_select(0, flat).view(*index.shape, *image.shape[1:])
+            values[key] = image.index_select(0, flat).view((*index.shape, *image.shape[1:]))
         batch = TensorDict({}, batch_size=index.shape)
         for key, value in values.items():
             batch.set(key, value)
@@ -324,6 +338,8 @@ class Log:
 
         Columns that relabelers add are left out: they follow from the configuration.
         """
+        if self.digest is not None:
+            return self.digest
         digest = hashlib.sha256()
         block = self.blocks[0]
         header = {key_name(key): [list(c.shape), c.dtype] for key, c in block.columns.items()}
@@ -337,9 +353,12 @@ class Log:
         return digest.hexdigest()[:16]
 
     def save(self, path: str | Path) -> None:
-        """Write the log as a folder: a JSON header and one raw matrix.
+        """Write the log as a folder: a JSON header, one raw matrix, drawable rows if chosen.
 
         The folder is written under a temporary name and renamed, so it is whole or absent.
+
+        Args:
+            path: Folder to make; its parents are made too.
 
         Raises:
             LogError: The folder exists, or the log holds images.
@@ -384,7 +403,7 @@ class Log:
             The log.
 
         Raises:
-            LogError: Not a saved log, an unknown version, or a cut matrix.
+            LogError: Not a saved log, an unknown version, a damaged header, or a cut matrix.
         """
         folder = Path(path)
         header = _read_header(folder)

@@ -104,6 +104,11 @@ class OfflineDataModule(LightningDataModule):
         # Batches come whole: the default collation crashes on TensorDict.
         return DataLoader(batches, batch_size=None, collate_fn=_identity)  # type: ignore[arg-type]
 
+    def predict_dataloader(self) -> DataLoader[TensorDict]:
+        """Return all rows in the order of the log, in batches ``[1, B]``."""
+        batches = list(self.in_order(stream="predict"))
+        return DataLoader(batches, batch_size=None, collate_fn=_identity)  # type: ignore[arg-type]
+
     def in_order(
         self, rows: torch.Tensor | None = None, *, batch_size: int = 4096, stream: str = "sweep"
     ) -> Iterator[TensorDict]:
@@ -161,6 +166,8 @@ def _identity(batch: TensorDict) -> TensorDict:
 def split_by_episode(log: Log, share: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return training and held-out rows; whole episodes go to one side or the other.
 
+    Rows that may not be drawn from the log are on neither side.
+
     Args:
         log: The log.
         share: Share of episodes held out, in [0, 1); at least one of each side where share > 0.
@@ -172,17 +179,20 @@ def split_by_episode(log: Log, share: float, seed: int) -> tuple[torch.Tensor, t
     Raises:
         LogError: A share above 0 with fewer than two episodes.
     """
+    rows, episode = log.drawable(), log.column("episode")
     if share == 0:
-        return torch.arange(len(log)), torch.empty(0, dtype=torch.int64)
-    count = log.episodes
+        return rows, torch.empty(0, dtype=torch.int64)
+    candidates = episode[rows].unique()
+    count = len(candidates)
     if count < 2:
         raise LogError("a log of one episode cannot be split", "Set validation to 0.")
     zero = torch.zeros(1, dtype=torch.int64)
     key = uniform(fork(counters(seed, zero, torch.arange(count)), "split"))[0]
-    held = torch.zeros(count, dtype=torch.bool)
-    held[key.argsort(stable=True)[: min(count - 1, max(1, round(share * count)))]] = True
-    in_held = held[log.column("episode")]
-    return (~in_held).nonzero()[:, 0], in_held.nonzero()[:, 0]
+    chosen = key.argsort(stable=True)[: min(count - 1, max(1, round(share * count)))]
+    held = torch.zeros(log.episodes, dtype=torch.bool)
+    held[candidates[chosen]] = True
+    in_held = held[episode[rows]]
+    return rows[~in_held], rows[in_held]
 
 
 def update_marks(trainer: Any) -> Sequence[int]:

@@ -102,15 +102,19 @@ def marwil_weight(
         max_weight: Cap, above 0; the paper has none.
 
     Returns:
-        ``[B]``, in (0, max_weight].
+        ``[B]``, in [0, max_weight].
+
+    Raises:
+        ValueError: ``beta`` is below 0 or ``max_weight`` is not above 0.
 
     Reference:
         Wang et al. 2018, "Exponentially weighted imitation learning for batched historical data",
         NeurIPS, algorithm 1.
     """
+    if not beta >= 0 or not max_weight > 0:
+        raise ValueError(f"beta {beta} must be at least 0 and max_weight {max_weight} above 0")
     scale = 1e-8 + torch.sqrt(square_mean.detach())
-    exponent = beta * advantage.detach() / scale
-    return torch.exp(exponent.clamp(max=math.log(max_weight)))
+    return torch.exp(beta * advantage.detach() / scale).clamp(max=max_weight)
 
 
 def top_fraction_weight(score: Tensor, *, fraction: float) -> Tensor:

@@ -147,9 +147,18 @@ def _check_fraction(fraction: float) -> None:
 
 
 def _check_goals(log: LogView, fraction: float) -> None:
-    log.column(NEXT_ACHIEVED)
-    if fraction < 1 and "task" not in log:
+    goal = log.column(NEXT_ACHIEVED)
+    if fraction == 1:
+        return
+    if "task" not in log:
         raise ValueError(
             f"fraction is {fraction}, but the log has no 'task' that the other rows could keep: "
             "set fraction to 1, or map the commanded goal to 'task'"
+        )
+    task = log.column("task")
+    if task.shape != goal.shape:
+        raise ValueError(
+            f"'task' has shape {list(task.shape[1:])} and 'next.achieved_goal' "
+            f"{list(goal.shape[1:])}: rows that keep their task need tasks that are goals; set "
+            "fraction to 1, or map the commanded goal to 'task'"
         )

@@ -115,7 +115,8 @@ class ReturnWeight(Relabeler):
             value = value[start]
         rows = log.drawable()
         if self.rule == "linear":
-            return_weight(value[rows])
+            # Only drawable rows count; the rest are zeroed, so that the error names a row of the log.
+            return_weight(torch.zeros_like(value).index_copy(0, rows, value[rows]))
             weight = value
         else:
             weight = self._exponential(value, rows)
@@ -125,7 +126,8 @@ class ReturnWeight(Relabeler):
         return self.bound(columns={"weight": weight.float()})
 
     def _exponential(self, value: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        unit = float(value[rows].std().clamp_min(1e-12)) if self.scale == "std" else 1.0
+        spread = value[rows].std(correction=0).clamp_min(1e-12)
+        unit = float(spread) if self.scale == "std" else 1.0
         return exponential_weight(value - value[rows].max(), temperature=self.temperature * unit)
 
 
@@ -143,7 +145,13 @@ class NStep(Relabeler):
     """
 
     in_keys = (REWARD,)
-    out_keys = (REWARD, ("next", "observation"), "discount")
+    out_keys = (
+        REWARD,
+        ("next", "observation"),
+        ("next", "terminated"),
+        ("next", "truncated"),
+        "discount",
+    )
 
     def __init__(self, n: int, discount: float = 0.99) -> None:
         super().__init__()
