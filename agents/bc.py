@@ -31,9 +31,12 @@ class BC(Learner):
     Args:
         spec: What the data look like.
         hidden: Width of each hidden layer.
-        head: Distribution of continuous actions; ``"deterministic"`` gives the mean squared error.
+        head: Distribution of continuous actions; ``"deterministic"`` gives the mean squared error,
+            ``"laplace"`` the mean absolute error with a learned spread.
         spread: Spread of a Gaussian head: one for all states, or a network output.
         squash_mean: Pass the mean through tanh where actions are bounded.
+        relative_to: Observation entries that continuous actions are relative to, one per action
+            dimension; see :class:`hindsight_rl.agents.networks.Policy`.
         **learner: Arguments of :class:`Learner`.
     """
 
@@ -47,10 +50,18 @@ class BC(Learner):
         head: Head = "gaussian",
         spread: Spread = "shared",
         squash_mean: bool = True,
+        relative_to: Sequence[int] | None = None,
         **learner: Any,
     ) -> None:
         super().__init__(spec, **learner)
-        self.actor = Policy(self.spec, hidden, head=head, spread=spread, squash_mean=squash_mean)
+        self.actor = Policy(
+            self.spec,
+            hidden,
+            head=head,
+            spread=spread,
+            squash_mean=squash_mean,
+            relative_to=relative_to,
+        )
 
     def losses(self, batch: TensorDict) -> LossTerms:
         """Return the term ``actor``.

@@ -5,6 +5,7 @@ deviations for unbounded ones (:class:`hindsight_rl.agents.networks.Policy` conv
 are in those units; in environment units they differ by a constant.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from hindsight_rl.maths.draws import fork, normal, uniform
 from hindsight_rl.maths.losses import (
     categorical_log_prob,
+    laplace_log_prob,
     mixture_log_prob,
     normal_log_prob,
     tanh_normal_log_prob,
@@ -72,6 +74,34 @@ class DiagonalNormal(NamedTuple):
     def entropy(self) -> Tensor:
         """Return the differential entropy ``[...]``, nats."""
         return (self.log_std + 0.5 * torch.log(torch.tensor(2 * torch.pi * torch.e))).sum(-1)
+
+
+class Laplace(NamedTuple):
+    """Independent Laplace distributions: fits the median, so that rare jumps do not pull."""
+
+    mean: Tensor
+    """``[..., A]``, mean, median and mode."""
+    log_std: Tensor
+    """``[..., A]``, logarithm of the mean absolute deviation."""
+
+    @property
+    def mode(self) -> Tensor:
+        """Return the median ``[..., A]``."""
+        return self.mean
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Return the log-density of actions ``[..., A]``, shape ``[...]``, nats."""
+        return laplace_log_prob(action, self.mean, self.log_std)
+
+    def sample(self, draws: Tensor) -> Tensor:
+        """Return one action ``[..., A]`` per counter ``[..., 3]`` (inverse transform)."""
+        width = self.mean.shape[-1]
+        share = torch.stack([uniform(draws, draw) for draw in range(width)], dim=-1) - 0.5
+        return self.mean - self.log_std.exp() * share.sign() * torch.log1p(-2.0 * share.abs())
+
+    def entropy(self) -> Tensor:
+        """Return the differential entropy ``[...]``, nats."""
+        return (self.log_std + 1.0 + math.log(2.0)).sum(-1)
 
 
 class TanhNormal(NamedTuple):
@@ -162,4 +192,4 @@ class Categorical(NamedTuple):
         return -(log_prob.exp() * log_prob).sum(-1)
 
 
-Distribution = Deterministic | DiagonalNormal | TanhNormal | Mixture | Categorical
+Distribution = Deterministic | DiagonalNormal | Laplace | TanhNormal | Mixture | Categorical

@@ -84,6 +84,8 @@ class IQL(Learner):
             )
         if not 0 <= discount <= 1 or not 0 < tau <= 1:
             raise ValueError(f"discount {discount} must lie in [0, 1] and tau {tau} in (0, 1]")
+        if critics < 1:
+            raise ValueError(f"critics is {critics}, it must be at least 1")
         self.expectile, self.inverse_temperature = expectile, inverse_temperature
         self.max_weight, self.discount, self.tau = max_weight, discount, tau
         self.actor = Policy(self.spec, hidden, head=head)

@@ -16,12 +16,14 @@ from hindsight_rl.agents.distributions import (
     Deterministic,
     DiagonalNormal,
     Distribution,
+    Laplace,
     Mixture,
     TanhNormal,
 )
 
-Head = Literal["deterministic", "gaussian", "tanh_gaussian", "mixture"]
+Head = Literal["deterministic", "gaussian", "laplace", "tanh_gaussian", "mixture"]
 Spread = Literal["shared", "per_state"]
+_SPREAD = ("gaussian", "laplace", "tanh_gaussian")
 
 
 def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
@@ -142,8 +144,11 @@ class Policy(nn.Module):
         hidden: Width of each hidden layer.
         head: Family of distributions for continuous actions.
         spread: ``"shared"``: one learned spread for all states; ``"per_state"``: a network output.
-        squash_mean: Pass the mean of a Gaussian head through tanh, for bounded actions only; the
-            density is not squashed.
+        squash_mean: Pass the mean through tanh, for bounded actions only; the density is not
+            squashed.
+        relative_to: Observation entries, one per action dimension and in the action's unit, that
+            the mean starts from: the network answers with the difference. For robots whose actions
+            are position targets of joints that are observed. Not with squashed or mixed heads.
         log_std_range: Smallest and largest log of the spread, policy units.
         components: Number of components of a mixture.
     """
@@ -156,6 +161,7 @@ class Policy(nn.Module):
         head: Head = "gaussian",
         spread: Spread = "shared",
         squash_mean: bool = True,
+        relative_to: Sequence[int] | None = None,
         log_std_range: tuple[float, float] = (-5.0, 2.0),
         components: int = 5,
     ) -> None:
@@ -164,7 +170,7 @@ class Policy(nn.Module):
         self.scale = ActionScale(spec["action"])
         self.discrete = self.scale.discrete
         self.head, self.spread, self.components = head, spread, components
-        self.squash_mean = squash_mean and self.scale.bounded
+        self.squash_mean = squash_mean and self.scale.bounded and relative_to is None
         self.log_std_range = log_std_range
         if head == "tanh_gaussian" and not self.discrete and not self.scale.bounded:
             raise ValueError(
@@ -172,9 +178,27 @@ class Policy(nn.Module):
             )
         self.width = spec["action"]["n"] if self.discrete else spec["action"]["shape"][0]
         self.net = mlp(self.inputs.width, hidden, self._outputs())
+        self.relative_to = None if relative_to is None else list(relative_to)
+        if self.relative_to is not None:
+            self._start_from_observation(spec["observation"]["shape"][0])
         self.log_std: nn.Parameter | None = None
-        if not self.discrete and head in ("gaussian", "tanh_gaussian") and spread == "shared":
+        if not self.discrete and head in _SPREAD and spread == "shared":
             self.log_std = nn.Parameter(torch.zeros(self.width))
+
+    def _start_from_observation(self, observed: int) -> None:
+        chosen = self.relative_to or []
+        if self.discrete or self.head in ("tanh_gaussian", "mixture"):
+            raise ValueError("relative_to needs continuous actions and an unsquashed, single head")
+        if len(chosen) != self.width or not all(0 <= entry < observed for entry in chosen):
+            raise ValueError(
+                f"relative_to is {chosen}: give {self.width} entries of the observation, "
+                f"one per action dimension, each in [0, {observed})"
+            )
+        # Start close to "stay where you are".
+        last = self.net[-1]
+        with torch.no_grad():
+            last.weight.mul_(0.01)
+            last.bias.zero_()
 
     def _outputs(self) -> int:
         if self.discrete or self.head == "deterministic":
@@ -197,7 +221,7 @@ class Policy(nn.Module):
         if self.discrete:
             return Categorical(output)
         if self.head == "deterministic":
-            return Deterministic(self._squash(output))
+            return Deterministic(self._place(output, observation))
         if self.head == "mixture":
             return self._mixture(output)
         if self.log_std is None:
@@ -207,9 +231,12 @@ class Policy(nn.Module):
         log_std = raw.clamp(*self.log_std_range)
         if self.head == "tanh_gaussian":
             return TanhNormal(mean, log_std)
-        return DiagonalNormal(self._squash(mean), log_std)
+        family = Laplace if self.head == "laplace" else DiagonalNormal
+        return family(self._place(mean, observation), log_std)
 
-    def _squash(self, mean: Tensor) -> Tensor:
+    def _place(self, mean: Tensor, observation: Tensor) -> Tensor:
+        if self.relative_to is not None:
+            return self.scale.to_policy(observation[..., self.relative_to]) + mean
         return torch.tanh(mean) if self.squash_mean else mean
 
     def _mixture(self, output: Tensor) -> Mixture:
@@ -217,7 +244,8 @@ class Policy(nn.Module):
         logits, mean, raw = output.split([count, count * width, count * width], dim=-1)
         shape = (*output.shape[:-1], count, width)
         log_std = raw.reshape(shape).clamp(*self.log_std_range)
-        return Mixture(logits, self._squash(mean.reshape(shape)), log_std)
+        mean = mean.reshape(shape)
+        return Mixture(logits, torch.tanh(mean) if self.squash_mean else mean, log_std)
 
     def log_prob(self, observation: Tensor, action: Tensor, task: Tensor | None = None) -> Tensor:
         """Return the log-probability of logged actions.

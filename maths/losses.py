@@ -98,6 +98,21 @@ def normal_log_prob(action: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
     return -(0.5 * standard.square() + log_std + _HALF_LOG_TWO_PI).sum(-1)
 
 
+def laplace_log_prob(action: Tensor, centre: Tensor, log_scale: Tensor) -> Tensor:
+    """Return the log-density of independent Laplace distributions, summed over action dimensions.
+
+    Args:
+        action: ``[..., A]``.
+        centre: ``[..., A]``, median of the distribution, same unit as the action.
+        log_scale: ``[..., A]``, natural logarithm of the mean absolute deviation.
+
+    Returns:
+        ``[...]``, nats.
+    """
+    deviation = (action - centre).abs() * torch.exp(-log_scale)
+    return -(deviation + log_scale + math.log(2.0)).sum(-1)
+
+
 def tanh_normal_log_prob(
     action: Tensor, mean: Tensor, log_std: Tensor, *, margin: float = 1e-5
 ) -> Tensor:
