@@ -1,8 +1,8 @@
 """Learner: everything a learner needs that is not in its paper.
 
-K updates per ``training_step``, one optimiser with a parameter group per network, clipping per
-group, target networks, mixed precision, ranks, counting, logging, evaluation episodes, and the guard
-against non-finite numbers. A learner file says what is in its paper: networks, losses, targets.
+K updates per ``training_step``, one optimiser, clipping per network, target networks, mixed
+precision, ranks, counting, logging, evaluation episodes, and the guard against non-finite numbers.
+A learner file says what is in its paper: networks, losses, targets.
 
 The file is longer than the house's guide because it is the one place where the update lives.
 """
@@ -357,7 +357,7 @@ class Learner(LightningModule, ABC):
         good = max(saved)[1] if saved else self.trainer.ckpt_path or "none was saved yet"
         return (
             f"{what} in update {update}: training stopped. Last good checkpoint: {good}. "
-            "Lower the learning rate, set clip_norm, or look at the rewards with 'hindsight inspect'."
+            "Lower the learning rate, set clip_norm, or look at the rewards: 'hindsight inspect'."
         )
 
     def _report(self, history: list[LossTerms]) -> None:
@@ -401,6 +401,11 @@ class Learner(LightningModule, ABC):
         self.log_dict(named, batch_size=len(batch))
         self.log("step", float(self.updates), batch_size=len(batch))
 
+    def on_validation_epoch_end(self) -> None:
+        """Show the validation numbers beside the loss terms."""
+        metrics = self.trainer.callback_metrics.items()
+        self.latest |= {k: float(v) for k, v in metrics if k.startswith("validation/")}
+
     def act_numpy(self, observation: np.ndarray, task: np.ndarray | None = None) -> np.ndarray:
         """Return deterministic actions for arrays: what a rollout calls.
 
@@ -420,7 +425,7 @@ class Learner(LightningModule, ABC):
 
     def _episodes(self, episodes: int, seed: int) -> Rollout:
         if self.env is None:
-            raise ValueError("no environment to run episodes in: set model.init_args.env")
+            raise ValueError("no environment to run episodes in: give --env ID (or the argument env)")
         return rollout(
             self.act_numpy,
             self.env,
@@ -436,7 +441,7 @@ class Learner(LightningModule, ABC):
         values = {f"eval/{name}": report[name] for name in ("return", "length", "success")}
         values = {name: float(value) for name, value in values.items() if value is not None}
         self.latest |= values
-        # For checkpoints that watch the return. The loggers get it by hand: Lightning counts chunks.
+        # For checkpoints that watch the return; loggers get it by hand, Lightning counts chunks.
         self.log_dict(values, batch_size=1, logger=False)
         for logger in self.loggers:
             logger.log_metrics(values, step=self.updates)
@@ -462,7 +467,7 @@ class Learner(LightningModule, ABC):
             batch_idx: Number of the batch.
 
         Returns:
-            ``index``, ``episode``, ``action`` (the policy's) and ``logged_action``, each ``[B, ...]``.
+            ``index``, ``episode``, ``action`` (the policy's), ``logged_action``: ``[B, ...]``.
         """
         batch = batch[0]
         action = self(batch["observation"], batch.get("task", None))

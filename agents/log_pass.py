@@ -13,10 +13,11 @@ ValueFunction = Callable[[Tensor, Tensor | None], Tensor]
 
 
 class LogPass:
-    """Sweeps the log in order and keeps ``lambda_return``, ``value`` and standardised ``advantage``.
+    """Sweeps the log in order and keeps ``lambda_return`` and standardised ``advantage``.
 
     The columns live beside the learner and join a batch by row number when it is used, not when it
-    is drawn, so a loader that runs ahead cannot hand out stale ones. They are part of the checkpoint.
+    is drawn, so a loader that runs ahead cannot hand out stale ones. They are part of the
+    checkpoint.
 
     Args:
         every: Updates between sweeps, at least 1. The first happens before the first update.

@@ -12,8 +12,8 @@ batched historical data", NeurIPS, algorithm 1. Constants of the running norm as
 
 Deviations:
 - Policy and value have separate networks, so value_weight sets a rate, not a trade-off.
-- ``target="td_lambda"`` bootstraps at time limits (Monte Carlo returns end there with 0); its returns
-  come from a sweep over the log every ``sweep_every`` updates.
+- ``target="td_lambda"`` bootstraps at time limits (Monte Carlo returns end there with 0); its
+  returns come from a sweep over the log every ``sweep_every`` updates.
 - ``norm``: ``"marwil"`` as above, ``"batch_std"`` the batch's standard deviation, ``"none"`` c = 1.
 
 Update order: value and policy together; the policy is weighed with the value before the step.
@@ -83,6 +83,8 @@ class MARWIL(Learner):
                 f"beta {beta} and value_weight {value_weight} must be at least 0, norm_start "
                 f"{norm_start} above 0 and norm_rate {norm_rate} in [0, 1]"
             )
+        if not max_weight > 0:
+            raise ValueError(f"max_weight is {max_weight}, it must be above 0")
         self.beta, self.value_weight, self.max_weight = beta, value_weight, max_weight
         self.norm, self.norm_rate = norm, norm_rate
         self.actor = Policy(self.spec, hidden, head=head)

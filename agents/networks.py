@@ -261,7 +261,7 @@ class Policy(nn.Module):
         return self(observation, task).log_prob(self.scale.to_policy(action))
 
     def mode(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
-        """Return the deterministic action ``[..., A]`` in environment units (or int64 ``[...]``)."""
+        """Return the likeliest action ``[..., A]`` in environment units (or int64 ``[...]``)."""
         return self.scale.to_environment(self(observation, task).mode)
 
 

@@ -2,9 +2,9 @@
 
     python benchmarks/quickstart.py [--fast] [--workers 2]
 
-Collects a CartPole log of mixed quality, inspects it, fits plain cloning, filtered cloning and MARWIL,
-tests each, exports each to ONNX and runs the exported file in a Gymnasium loop on the same episodes.
-Prints the commands it ran and one table; writes build/quickstart.json and
+Collects a CartPole log of mixed quality, inspects it, fits plain cloning, filtered cloning and
+MARWIL, tests each, exports each to ONNX and runs the exported file in a Gymnasium loop on the same
+episodes. Prints the commands it ran and one table; writes build/quickstart.json and
 build/quickstart/policy.onnx. ``--fast`` uses one seed and fewer updates.
 """
 
@@ -170,8 +170,9 @@ def main() -> int:
     Path("build/quickstart.json").write_text(
         json.dumps({"seconds": seconds, "rows": rows}, indent=1)
     )
+    plural = "s" * (seeds > 1)
     sys.stdout.write(
-        f"\n{ENV}, {seeds} training seed{'s' * (seeds > 1)} x {EPISODES} episodes, {updates} updates\n"
+        f"\n{ENV}, {seeds} training seed{plural} x {EPISODES} episodes, {updates} updates\n"
         f"{text}\n\n{FOLDER}/policy.onnx runs without PyTorch: "
         f"hindsight run {FOLDER}/policy.onnx --env {ENV}\n{seconds:.0f} s\n"
     )

@@ -211,6 +211,10 @@ class HindsightCLI(LightningCLI):
 
     # ------------------------------------------------------------------ afterwards
 
+    def validate(self, **arguments: Any) -> None:
+        """Run ``validate``; the report is written afterwards."""
+        self.trainer.validate(**arguments | {"verbose": False})
+
     def predict(self, **arguments: Any) -> None:
         """Run ``predict`` and write ``predictions.npz`` beside the checkpoint."""
         path = Path(arguments["ckpt_path"])
@@ -295,6 +299,7 @@ def _quiet() -> None:
         ".*Total length of `list` across ranks is zero.*",  # no validation split
         ".*treespec, LeafSpec.*",
         ".*exists and is not empty.*",  # resuming
+        "Be aware that when using `ckpt_path`, callbacks.*",  # only fit needs them
     ):
         warnings.filterwarnings("ignore", message=text)
 

@@ -1,4 +1,4 @@
-"""Progress in updates: loss terms, updates per second, and one line every tenth where no one looks."""
+"""Progress in updates: loss terms and updates per second; a line every tenth off a terminal."""
 
 import sys
 import time

@@ -15,7 +15,8 @@ def format_summary(report: Mapping[str, Any]) -> str:
     """
     spread = report["return_standard_error"]
     error = "" if spread is None else f" +- {spread:.2f} (standard error)"
-    iqm = f"{report['return_iqm']:.2f} [{report['return_iqm_low']:.2f}, {report['return_iqm_high']:.2f}]"
+    low, high = report["return_iqm_low"], report["return_iqm_high"]
+    iqm = f"{report['return_iqm']:.2f} [{low:.2f}, {high:.2f}]"
     rows = [
         ("environment", str(report["env"])),
         ("episodes", f"{report['episodes']}, seed {report['seed']}"),

@@ -32,9 +32,11 @@ class OfflineDataModule(LightningDataModule):
     different episodes; the normaliser's statistics come from the training rows.
 
     Args:
-        source: File, folder or dataset id of one log, or a list of them; a :class:`Log` from Python.
+        source: File, folder or dataset id of one log, or a list of them; from Python a
+            :class:`Log` too.
         relabel: Relabelers in order.
-        columns: Column map: short name, YAML file or the map itself; ``None`` for well-known layouts.
+        columns: Column map: short name, YAML file or the map itself; ``None`` for well-known
+            layouts.
         weights: How often each source of a list is drawn, relative to the others.
         batch_size: B, rows per update over all ranks.
         updates_per_step: K, updates per ``training_step``; 32 or more hide Lightning's cost.
@@ -60,7 +62,7 @@ class OfflineDataModule(LightningDataModule):
         super().__init__()
         if batch_size < 1 or updates_per_step < 1:
             raise ValueError(
-                f"batch_size {batch_size} and updates_per_step {updates_per_step} must be at least 1"
+                f"batch_size {batch_size} and updates_per_step {updates_per_step}: at least 1 each"
             )
         if not 0 <= validation < 1:
             raise ValueError(f"validation is {validation}, it must lie in [0, 1)")

@@ -1,4 +1,4 @@
-"""The spec: what a learner, an exporter and a robot must know of the data, as a plain dictionary."""
+"""The spec: what a learner, an exporter and a robot must know of the data, a plain dictionary."""
 
 from typing import Any
 

@@ -1,7 +1,8 @@
 """Hindsight goals: what the episode reached later becomes the task it is judged by.
 
-Three roles stay apart: a strategy *proposes* the row whose outcome becomes the goal (``companions``),
-``fraction`` *selects* the rows that take it, the task family *recomputes* reward and termination.
+Three roles stay apart: a strategy *proposes* the row whose outcome becomes the goal
+(``companions``), ``fraction`` *selects* the rows that take it, the task family *recomputes* reward
+and termination.
 """
 
 from typing import Literal

@@ -61,7 +61,8 @@ class ReturnWeight(Relabeler):
     Args:
         rule: ``"linear"`` (EMRL; negative returns are refused, because shifting them would change
             the answer) or ``"exponential"`` (RWR).
-        score: ``"return_to_go"`` from this step on, or ``"episode"`` for the whole episode's return.
+        score: ``"return_to_go"`` from this step on, or ``"episode"`` for the return of the whole
+            episode.
         discount: In [0, 1].
         temperature: RWR only, above 0, in units of ``scale``.
         scale: RWR only: ``"std"`` measures the temperature in standard deviations of the score over
@@ -115,7 +116,7 @@ class ReturnWeight(Relabeler):
             value = value[start]
         rows = log.drawable()
         if self.rule == "linear":
-            # Only drawable rows count; the rest are zeroed, so that the error names a row of the log.
+            # Only drawable rows count; the rest are zeroed, so the error names a row of the log.
             return_weight(torch.zeros_like(value).index_copy(0, rows, value[rows]))
             weight = value
         else:
