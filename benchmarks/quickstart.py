@@ -18,6 +18,7 @@ import shutil
 import statistics
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -149,11 +150,12 @@ def main() -> int:
     )
     picture = FOLDER / "log.png"
     sys.stdout.write(command("inspect", str(LOG), "--plot", str(picture), show=True))
-    seeds, updates = (1, 1000) if options.fast else (5, 3000)
+    seeds, updates = (1, 2000) if options.fast else (5, 3000)
     jobs = [(method, seed, updates) for seed in range(seeds) for method in METHODS]
     found = []
-    with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
-        for result in pool.imap(one, jobs):
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.workers, context) as pool:
+        for result in pool.map(one, jobs):
             if result["seed"] == 0:
                 sys.stdout.write("".join(f"\n$ {line}" for line in result["commands"]) + "\n")
             score = statistics.fmean(result["torch_returns"])

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 import warnings
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -321,8 +322,9 @@ def run(rows: list[Row], seeds: tuple[int, ...], data: Path, choose: bool, worke
     jobs = [(row, seed, data, choose, folder) for row in rows for seed in seeds]
     found: dict[str, list[dict[str, Any]]] = {}
     os.environ["OMP_NUM_THREADS"] = "1"
-    with multiprocessing.get_context("spawn").Pool(workers, maxtasksperchild=1) as pool:
-        for name, seed, result in pool.imap(work, jobs):
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, max_tasks_per_child=1) as pool:
+        for name, seed, result in pool.map(work, jobs):
             found.setdefault(name, []).append(result)
             sys.stdout.write(
                 f"{name}, seed {seed}: {result['score']:.4g} ({result['seconds']:.0f} s)\n"
