@@ -44,10 +44,10 @@ TRAINING = frozenset(
 
 _EXAMPLES = """
 Examples
-  hindsight inspect log.npz --plot log.png
-  hindsight fit --config iql --data.source log.npz --trainer.max_steps 8000
-  hindsight test --ckpt_path runs/iql/best.ckpt --env Pendulum-v1
-  hindsight export --ckpt_path runs/iql/best.ckpt --output policy.onnx
+  hindsight inspect log.npz --columns my_map.yaml --plot log.png
+  hindsight fit --config iql --data.source log.npz --run runs/a
+  hindsight test --run runs/a --env Pendulum-v1
+  hindsight export --ckpt_path runs/a/checkpoints/last.ckpt --output policy.onnx
   hindsight run policy.onnx --env Pendulum-v1 --episodes 20
 """
 

@@ -1,0 +1,80 @@
+# Two commands for users: `make quickstart` and `make test`. The rest serves those who change code.
+# GNU make, Python 3.11 to 3.13 with its venv module. Another interpreter: make PYTHON=python3.12 ...
+
+PYTHON ?= python3
+VENV ?= .venv
+FAST ?=
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DOCLINT := $(VENV)/pydoclint
+ROOMS := maths agents relabel datamodules export envs cli
+# The rooms that mypy holds to its strict rules.
+TYPED := maths export
+# mypy finds hindsight_rl.X in folder X through a folder of links: it does not follow the finder of
+# an editable install.
+TYPES := build/mypy/hindsight_rl
+
+.PHONY: help quickstart test check lint types docstrings spelling wheel bench results clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+quickstart: $(STAMP) ## collect, inspect, fit, test, export, run; FAST=1 shrinks it
+	$(BIN)/python benchmarks/quickstart.py $(if $(filter-out 0,$(FAST)),--fast)
+
+test: $(STAMP) ## run the tests; ARGS="-k posterior" narrows them
+	$(BIN)/pytest $(ARGS)
+
+check: lint types docstrings spelling wheel ## all that needs no run: style, types, docstrings, wheel
+
+bench: $(STAMP) ## updates per second, sampling, latency; writes build/bench.json
+	$(BIN)/python benchmarks/bench.py $(ARGS)
+
+results: $(STAMP) ## refit every row of docs/results.md; HINDSIGHT_DATA names the folder of logs
+	$(BIN)/python benchmarks/results.py $(ARGS)
+
+clean: ## remove everything that is made again, except the environment
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis hindsight_rl.egg-info
+	find $(ROOMS) tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	@rm -rf $(TYPES) && mkdir -p $(TYPES)
+	@for room in $(ROOMS); do ln -s ../../../$$room $(TYPES)/$$room; done
+	MYPYPATH=build/mypy $(BIN)/mypy $(TYPED:%=-p hindsight_rl.%) | sed 's#^$(TYPES)/##'
+
+docstrings: $(DOCLINT)
+	PYTHONPATH=$(DOCLINT) $(BIN)/python $(DOCLINT)/bin/pydoclint --quiet $(ROOMS)
+
+spelling: $(STAMP)
+	$(BIN)/codespell *.md docs $(ROOMS) configs tests benchmarks .ci Makefile pyproject.toml
+
+wheel: $(STAMP)
+	$(BIN)/python .ci/wheel.py
+
+# Made when absent and brought up to date when what it is made from changes.
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "$(PYTHON) not found. Install Python 3.11 to 3.13, or name it: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+	  echo "Python 3.11 to 3.13 is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1)." \
+	    "Name another: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) has no venv module. On Debian or Ubuntu: sudo apt install python3-venv" >&2; exit 1; }
+	@echo "Installing into $(VENV): once, about a minute plus the download (mostly PyTorch)."
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,dev]"
+	@touch $@
+
+$(DOCLINT): $(STAMP)
+	@rm -rf $@
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt --target $@ pydoclint
+	@touch $@

@@ -1,0 +1,71 @@
+"""Every page can be reached, every relative link leads somewhere, the guides' examples run."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+INDEX = ROOT / "docs" / "README.md"
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_CODE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
+
+
+def links(page: Path) -> list[tuple[int, str]]:
+    """Return the relative links of a page outside code blocks, with their lines."""
+    # Blank a code block but keep its lines, so that line numbers stay right.
+    text = _CODE.sub(
+        lambda block: "\n" * block.group().count("\n"), page.read_text(encoding="utf-8")
+    )
+    found = [
+        (number, link)
+        for number, line in enumerate(text.splitlines(), 1)
+        for link in _LINK.findall(line)
+    ]
+    return [(number, link) for number, link in found if not re.match(r"\w+:", link)]
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, formed as the usual viewers form them."""
+    text = _CODE.sub("", page.read_text(encoding="utf-8"))
+    titles = re.findall(r"^#+ +(.*?) *$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    faults = []
+    for number, link in links(page):
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        where = f"{page.relative_to(ROOT)}:{number}"
+        if not target.exists():
+            faults.append(f"{where}: '{link}' leads nowhere")
+        elif anchor and anchor not in anchors(target):
+            faults.append(f"{where}: {target.name} has no heading for '#{anchor}'")
+    if faults:
+        pytest.fail("\n".join(faults), pytrace=False)
+
+
+@pytest.mark.parametrize("page", sorted(INDEX.parent.glob("*.md")), ids=lambda page: page.name)
+def test_page_is_in_the_index(page: Path) -> None:
+    linked = {(INDEX.parent / link.partition("#")[0]).resolve() for _, link in links(INDEX)}
+    assert page == INDEX or page in linked, f"docs/README.md:1: does not link {page.name}"
+
+
+@pytest.mark.parametrize("name", ["writing-a-learner.md", "writing-a-relabeler.md"])
+def test_examples_run(name: str) -> None:
+    page = INDEX.parent / name
+    space: dict[str, Any] = {"__name__": f"example_of_{page.stem}"}
+    text = page.read_text(encoding="utf-8")
+    for block in re.finditer(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        # Empty lines before the block make a traceback name the line of the page.
+        lines = "\n" * (text[: block.start()].count("\n") + 1)
+        exec(compile(lines + block[1], str(page), "exec"), space)
+    tests = [value for key, value in space.items() if key.startswith("test_")]
+    assert tests, f"docs/{name}: shows no test"
+    for test in tests:
+        test()

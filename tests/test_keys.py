@@ -1,0 +1,93 @@
+"""Rooms meet by keys: what a learner reads, a log holds or a relabeler writes."""
+
+import importlib
+import pkgutil
+from typing import Any
+
+import pytest
+import torch
+from tensordict import TensorDict
+
+import hindsight_rl.relabel
+from hindsight_rl.agents.learner import learner_classes
+from hindsight_rl.datamodules.log import Log
+from hindsight_rl.datamodules.offline import PRODUCERS, OfflineDataModule
+from hindsight_rl.relabel.relabeler import Relabeler
+
+# Arguments of relabelers that have no defaults.
+ARGUMENTS: dict[str, dict[str, Any]] = {"TopFraction": {"fraction": 0.5}, "NStep": {"n": 3}}
+
+for _module in pkgutil.iter_modules(hindsight_rl.relabel.__path__):
+    importlib.import_module(f"hindsight_rl.relabel.{_module.name}")
+# Of the house only: other tests define learners and relabelers too.
+RELABELERS = {
+    kind.__name__: kind
+    for kind in Relabeler.__subclasses__()
+    if kind.__module__.startswith("hindsight_rl.")
+}
+LEARNERS = {
+    name: kind for name, kind in learner_classes().items() if name.startswith("hindsight_rl.")
+}
+
+
+def goal_log() -> Log:
+    """Return three episodes of a goal-reaching point: 4, 6 and 5 steps."""
+    lengths = torch.tensor([4, 6, 5])
+    episode = torch.repeat_interleave(torch.arange(3), lengths)
+    position = torch.arange(16.0)[:, None] / 4
+    last = torch.isin(torch.arange(15), lengths.cumsum(0) - 1)
+    columns = {
+        "observation": position[:-1],
+        "achieved_goal": position[:-1],
+        "action": torch.linspace(-1, 1, 15)[:, None],
+        "task": torch.full((15, 1), 9.0),
+        "episode": episode,
+        ("next", "observation"): position[1:],
+        ("next", "achieved_goal"): position[1:],
+        ("next", "reward"): torch.linspace(0.5, 2, 15),
+        ("next", "terminated"): last & (episode == 0),
+        ("next", "truncated"): last & (episode != 0),
+    }
+    return Log.from_columns(columns, {"action": {"low": [-1.0], "high": [1.0]}})
+
+
+def batch_of(relabel: list[Relabeler]) -> TensorDict:
+    """Return the first update's batch of the goal log."""
+    data = OfflineDataModule(goal_log(), relabel, batch_size=32)
+    return data.on_after_batch_transfer(next(data.in_order()), 0)
+
+
+def flat(batch: TensorDict) -> dict[Any, torch.Tensor]:
+    """Return the tensors of a batch by key, the counters of its draws left out."""
+    keys = batch.keys(include_nested=True, leaves_only=True)
+    return {key: batch[key] for key in keys if key != "draws"}
+
+
+@pytest.mark.parametrize("name", sorted(RELABELERS.keys() - {"Compose"}))
+def test_relabeler_writes_what_it_declares(name: str) -> None:
+    before = flat(batch_of([]))
+    relabeler = RELABELERS[name](**ARGUMENTS.get(name, {}))
+    after = flat(batch_of([relabeler]))
+    written = {
+        key for key, value in after.items() if key not in before or not value.equal(before[key])
+    }
+    declared = set(relabeler.out_keys)
+    assert written <= declared, f"{name}.out_keys lacks {written - declared}"
+    assert declared <= after.keys(), f"{name} declares {declared - after.keys()}, never written"
+    assert before.keys() <= after.keys(), f"{name} drops {before.keys() - after.keys()}"
+
+
+@pytest.mark.parametrize(("key", "name"), PRODUCERS.items())
+def test_named_producer_writes_the_key(key: str, name: str) -> None:
+    assert key in RELABELERS[name].out_keys
+
+
+@pytest.mark.parametrize("name", sorted(LEARNERS))
+def test_keys_of_learner_are_met(name: str) -> None:
+    data = OfflineDataModule(goal_log(), batch_size=32)
+    learner = LEARNERS[name](data.spec)
+    missing = {key for key in learner.in_keys if key not in data.batch_keys()}
+    assert missing <= PRODUCERS.keys(), f"{name} reads {missing}: nothing writes it"
+    relabel = [RELABELERS[PRODUCERS[key]]() for key in missing]
+    served = OfflineDataModule(goal_log(), relabel, batch_size=32).batch_keys()
+    assert set(learner.in_keys) <= served
