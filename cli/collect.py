@@ -1,0 +1,187 @@
+"""``hindsight collect``: a Minari dataset from scripted behaviour of mixed quality."""
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hindsight_rl.cli.errors import command_parser, run
+
+if TYPE_CHECKING:
+    import gymnasium
+
+    from hindsight_rl.envs.behaviors import Behavior, Recording
+
+_EXAMPLES = """\
+examples:
+  hindsight collect --env CartPole-v1 --output build/cartpole-mixed-v0
+  hindsight collect --env Pendulum-v1 --root data --output pendulum/mixed-v0 --episodes 100
+
+CartPole-v1 and Pendulum-v1 have good and clumsy behaviour, any other environment a random one. A
+name that ends in -v0 can be loaded by its id: MINARI_DATASETS_PATH=data, pendulum/mixed-v0."""
+
+_MAX_STEPS = 1000
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``hindsight collect``.
+
+    Args:
+        argv: Words after ``collect``; ``None`` takes those of the process.
+
+    Returns:
+        Exit code: 0 done, 2 a mistake of the caller.
+    """
+    return run(_main, argv)
+
+
+def _main(argv: Sequence[str]) -> int:
+    given = _parser().parse_args(argv)
+    # Behind these lie Gymnasium and Minari, which `--help` need not wait for.
+    from hindsight_rl.envs.behaviors import behaviors_for, schedule
+    from hindsight_rl.envs.interface import make
+
+    target = Path(given.root) / given.output
+    _check_target(target, overwrite=given.overwrite)
+    env = make(given.env, draw=False)
+    behaviors = behaviors_for(env)
+    good = given.good
+    if good is None:
+        good = 0.1 if any(behavior.good for behavior in behaviors) else 0.0
+    plan = schedule(behaviors, given.episodes, good, given.seed)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Absolute: Minari joins a relative folder to itself.
+    draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.")).resolve()
+    try:
+        told = _write(draft, env, plan, given)
+        os.chmod(draft, 0o755)
+        _put(draft, target)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+        env.close()
+    sys.stdout.write(f"{target}: {told}\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = command_parser("collect", "Record a log from scripted behaviour.", _EXAMPLES)
+    parser.add_argument("--env", required=True, metavar="ID", help="Gymnasium environment")
+    parser.add_argument("--output", required=True, metavar="NAME", help="folder or Minari id")
+    parser.add_argument("--root", default=".", metavar="FOLDER", help="where NAME lies (.)")
+    parser.add_argument("--episodes", type=int, default=200, metavar="N", help="episodes (200)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed (0)")
+    parser.add_argument(
+        "--good", type=float, metavar="SHARE", help="share of good episodes (0.1 where there are)"
+    )
+    parser.add_argument(
+        "--max_steps",
+        type=int,
+        metavar="N",
+        help=f"cut episodes here (default: the environment's limit, else {_MAX_STEPS})",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing dataset")
+    return parser
+
+
+def _check_target(target: Path, *, overwrite: bool) -> None:
+    from hindsight_rl.datamodules.errors import LogError
+
+    if not target.exists():
+        return
+    if not overwrite:
+        raise LogError("already exists", "Choose another name or pass --overwrite.", path=target)
+    if not (target / "data" / "metadata.json").is_file():
+        raise LogError(
+            "is no Minari dataset, so it is not overwritten", "Choose another name.", path=target
+        )
+
+
+def _put(draft: Path, target: Path) -> None:
+    """Move the finished dataset to its place; an old one is set aside first and then removed."""
+    if not target.exists():
+        os.replace(draft, target)
+        return
+    aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    os.replace(target, aside)
+    os.replace(draft, target)
+    shutil.rmtree(aside)
+
+
+def _write(
+    draft: Path,
+    env: "gymnasium.Env[Any, Any]",
+    plan: Sequence["Behavior"],
+    given: argparse.Namespace,
+) -> str:
+    """Record the episodes into a folder and return a line about them."""
+    import minari
+    from minari.data_collector import EpisodeBuffer
+    from minari.dataset.minari_dataset import DATASET_ID_RE
+    from minari.dataset.minari_storage import MinariStorage
+
+    from hindsight_rl.envs.behaviors import record
+
+    storage = MinariStorage.new(
+        draft / "data",
+        observation_space=env.observation_space,
+        action_space=env.action_space,
+        env_spec=env.spec,
+    )
+    limit = given.max_steps or (env.spec.max_episode_steps if env.spec else None) or _MAX_STEPS
+    returns: list[float] = []
+    steps = 0
+
+    def episodes() -> Iterator[EpisodeBuffer]:
+        nonlocal steps
+        for number, behavior in enumerate(plan):
+            episode = record(env, behavior, (given.seed, number + 1), limit)
+            returns.append(float(episode.rewards.sum()))
+            steps += len(episode.rewards)
+            yield EpisodeBuffer(id=number, **_buffers(env, episode))
+
+    storage.update_episodes(episodes())
+    storage.update_episode_metadata([{"behavior": behavior.name} for behavior in plan])
+    named = DATASET_ID_RE.match(given.output)
+    storage.update_metadata(
+        {
+            "dataset_id": given.output if named and named["version"] else f"{Path(given.output).name}-v0",
+            "minari_version": minari.__version__,
+            "algorithm_name": "scripted behaviour (hindsight collect)",
+        }
+    )
+    good = sum(behavior.good for behavior in plan)
+    mean = sum(returns) / len(returns)
+    return f"{len(plan)} episodes ({good} good), {steps:,} transitions, mean return {mean:,.1f}"
+
+
+def _buffers(env: "gymnasium.Env[Any, Any]", episode: "Recording") -> dict[str, Any]:
+    import numpy as np
+
+    ends = np.zeros((2, len(episode.rewards)), bool)
+    ends[:, -1] = episode.terminated, episode.truncated
+    return {
+        "observations": _stacked(env.observation_space, episode.observations),
+        "actions": _stacked(env.action_space, episode.actions),
+        "rewards": episode.rewards,
+        "terminations": ends[0],
+        "truncations": ends[1],
+    }
+
+
+def _stacked(space: Any, items: Sequence[Any]) -> Any:
+    """Return observations or actions as Minari keeps them: arrays, structured as the space is."""
+    import numpy as np
+    from gymnasium import spaces
+
+    if isinstance(space, spaces.Dict):
+        return {key: _stacked(part, [item[key] for item in items]) for key, part in space.items()}
+    if isinstance(space, spaces.Tuple):
+        parts = enumerate(space.spaces)
+        return tuple(_stacked(part, [item[i] for item in items]) for i, part in parts)
+    if isinstance(space, spaces.Text):
+        return list(items)
+    return np.asarray(items, dtype=space.dtype)

@@ -1,0 +1,221 @@
+"""Scripted behaviour of mixed quality, for logs whose good part is small and known.
+
+``CartPole-v1`` is built so that copying everything is not enough. Good episodes park the cart one
+metre to the left of where every episode starts; clumsy ones start in the same place, outnumber the
+good ones there, and fall. A clone of the whole log does what most rows do near the start; a clone
+of the best episodes, or one weighted by advantage, parks and stays up for 500 steps.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+Act = Callable[[Any], Any]
+Start = Callable[[np.random.Generator], Act]
+Array = NDArray[Any]
+
+_UPRIGHT_ENERGY = 15.0
+"""Pendulum-v1: 3 g / (2 l), energy at rest upright, per moment of inertia, in 1/s^2."""
+
+
+@dataclass(frozen=True)
+class Behavior:
+    """One way to behave.
+
+    Args:
+        name: Its name, stored with each episode.
+        good: Whether it does the task.
+        share: How many episodes it gets, relative to the others that are as good.
+        start: Draws the parameters of one episode and returns ``observation -> action``.
+    """
+
+    name: str
+    good: bool
+    share: float
+    start: Start
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One episode of T steps.
+
+    Args:
+        observations: T + 1 observations as the environment gave them.
+        actions: T actions.
+        rewards: ``[T]`` float64.
+        terminated: Whether the last step reached a terminal state.
+        truncated: Whether the last step was cut by a time limit.
+    """
+
+    observations: list[Any]
+    actions: list[Any]
+    rewards: Array
+    terminated: bool
+    truncated: bool
+
+
+def behaviors_for(env: gymnasium.Env[Any, Any]) -> tuple[Behavior, ...]:
+    """Return the scripted behaviours of an environment; a random one for all but two."""
+    name = env.spec.id if env.spec is not None else ""
+    scripted = {"CartPole-v1": _CARTPOLE, "Pendulum-v1": _PENDULUM}.get(name, ())
+    return (*scripted, Behavior("random", False, 1.0, partial(_random, env.action_space)))
+
+
+def schedule(
+    behaviors: Sequence[Behavior], episodes: int, good: float, seed: int
+) -> list[Behavior]:
+    """Return the behaviour of each episode, good and clumsy ones shuffled.
+
+    Args:
+        behaviors: Behaviours to choose from.
+        episodes: Number of episodes.
+        good: Share of good episodes, in [0, 1], rounded down to whole episodes.
+        seed: Seed of the order.
+
+    Returns:
+        One behaviour per episode; within good and clumsy ones the shares are kept as nearly as
+        whole episodes allow.
+
+    Raises:
+        ValueError: A number is out of range, or no behaviour of the kind asked for is known.
+    """
+    if episodes < 1:
+        raise ValueError(f"episodes is {episodes}, it must be at least 1")
+    if not 0 <= good <= 1:
+        raise ValueError(f"good is {good}, it must lie in [0, 1]")
+    count = int(good * episodes)
+    chosen: list[Behavior] = []
+    for wanted, number in ((True, count), (False, episodes - count)):
+        kind = [behavior for behavior in behaviors if behavior.good == wanted]
+        if number and not kind:
+            raise ValueError("no good behaviour is scripted for this environment: set good to 0")
+        chosen += _divided(kind, number)
+    order = np.random.default_rng([seed, 0]).permutation(episodes)
+    return [chosen[i] for i in order]
+
+
+def record(
+    env: gymnasium.Env[Any, Any], behavior: Behavior, seed: Sequence[int], max_steps: int
+) -> Recording:
+    """Return one episode.
+
+    Args:
+        env: The environment.
+        behavior: How to behave.
+        seed: Numbers that seed this episode: start state and every draw follow from them.
+        max_steps: Steps after which an episode without end is cut.
+
+    Returns:
+        The episode.
+    """
+    generator = np.random.default_rng(list(seed))
+    observation, _ = env.reset(seed=int(generator.integers(2**31)))
+    act = behavior.start(generator)
+    observations, actions, rewards = [observation], [], []
+    terminated = truncated = False
+    while not (terminated or truncated):
+        actions.append(act(observation))
+        observation, reward, terminated, truncated, _ = env.step(actions[-1])
+        observations.append(observation)
+        rewards.append(float(reward))
+        truncated = truncated or (not terminated and len(rewards) >= max_steps)
+    return Recording(observations, actions, np.array(rewards), bool(terminated), bool(truncated))
+
+
+def _divided(behaviors: Sequence[Behavior], number: int) -> list[Behavior]:
+    """Return ``number`` behaviours in proportion to their shares."""
+    if not number:
+        return []
+    ends = np.cumsum([behavior.share for behavior in behaviors])
+    counts = np.diff(np.round(number * ends / ends[-1]).astype(int), prepend=0)
+    return [
+        behavior for behavior, count in zip(behaviors, counts, strict=True) for _ in range(count)
+    ]
+
+
+def _random(space: spaces.Space[Any], generator: np.random.Generator) -> Act:
+    # A copy: the environment's own space keeps its own draws.
+    own = copy.deepcopy(space)
+    own.seed(int(generator.integers(2**31)))
+    return lambda observation: own.sample()
+
+
+def _cartpole(
+    gains: tuple[float, float, float, tuple[float, float]],
+    lean: tuple[float, float],
+    generator: np.random.Generator,
+) -> Act:
+    """Return bang-bang control: push right where ``gains @ observation + lean > 0``.
+
+    Args:
+        gains: On position, velocity, angle, and the ends of the range of that on angular velocity.
+        lean: Ends of the range of the constant: it tilts the pole, and the cart runs after it.
+        generator: Draws gain, lean and slips of this episode.
+
+    Returns:
+        The control, which slips (pushes at random) in 5 to 20 % of the steps.
+    """
+    weights = np.array([*gains[:3], generator.uniform(*gains[3])])
+    constant = generator.uniform(*lean)
+    slip = generator.uniform(0.05, 0.2)
+
+    def act(observation: Array) -> int:
+        if generator.random() < slip:
+            return int(generator.integers(2))
+        return int(weights @ observation + constant > 0)
+
+    return act
+
+
+def _pendulum(
+    energy: float, gain: float, damping: float, noise: float, generator: np.random.Generator
+) -> Act:
+    """Return swing-up by energy, then a proportional-derivative hold.
+
+    Args:
+        energy: Energy to reach, as a multiple of that at rest upright.
+        gain: Torque per rad near the top, in N m.
+        damping: Torque per rad/s near the top, in N m s.
+        noise: Standard deviation of the torque, in N m.
+        generator: Draws the noise.
+
+    Returns:
+        The control; torques are clipped to [-2, 2] N m.
+    """
+    scale = generator.uniform(0.8, 1.2)
+
+    def act(observation: Array) -> Array:
+        cosine, sine, speed = (float(number) for number in observation)
+        if cosine > 0.9:
+            torque = -gain * np.arctan2(sine, cosine) - damping * speed
+        else:
+            lacking = energy * _UPRIGHT_ENERGY - (0.5 * speed**2 + _UPRIGHT_ENERGY * cosine)
+            # At rest at the bottom the direction is free, and 0 would never leave it.
+            torque = lacking * (1.0 if speed >= 0 else -1.0)
+        torque = scale * torque + generator.normal(0.0, noise)
+        return np.array([np.clip(torque, -2.0, 2.0)], np.float32)
+
+    return act
+
+
+_CARTPOLE = (
+    # 0.5 * (position + 1): parks at -1 m.
+    Behavior("park", True, 1, partial(_cartpole, (0.5, 0.9, 10.0, (2.0, 2.0)), (0.5, 0.5))),
+    # Too little damping: the pole swings wider and wider and falls, after 20 to 200 steps.
+    Behavior("wobble", False, 8, partial(_cartpole, (0.0, 0.0, 10.0, (-0.05, 0.15)), (0.0, 0.0))),
+    # Keeps the pole tilted to the right: the cart runs off that end after 110 to 170 steps.
+    Behavior("drift", False, 1, partial(_cartpole, (0.0, 0.0, 10.0, (2.0, 2.0)), (-1.2, -0.6))),
+)
+_PENDULUM = (
+    Behavior("swing up", True, 1, partial(_pendulum, 1.0, 10.0, 2.0, 0.2)),
+    Behavior("too little energy", False, 4, partial(_pendulum, 0.4, 10.0, 2.0, 0.5)),
+    Behavior("too much energy", False, 3, partial(_pendulum, 2.0, 3.0, 0.2, 0.5)),
+    Behavior("noisy hold", False, 2, partial(_pendulum, 1.0, 4.0, 0.3, 1.5)),
+)
