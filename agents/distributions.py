@@ -97,6 +97,7 @@ class Laplace(NamedTuple):
         """Return one action ``[..., A]`` per counter ``[..., 3]`` (inverse transform)."""
         width = self.mean.shape[-1]
         share = torch.stack([uniform(draws, draw) for draw in range(width)], dim=-1) - 0.5
+        share = share + 2.0**-25  # half a step away from -0.5 keeps the logarithm finite
         return self.mean - self.log_std.exp() * share.sign() * torch.log1p(-2.0 * share.abs())
 
     def entropy(self) -> Tensor:

@@ -398,13 +398,17 @@ class Learner(LightningModule, ABC):
         action = self(batch["observation"], batch.get("task", None))
         values = {**found.terms, **found.metrics, "action_error": _error(action, batch["action"])}
         named = {f"validation/{name}": value for name, value in values.items()}
-        self.log_dict(named, batch_size=len(batch))
-        self.log("step", float(self.updates), batch_size=len(batch))
+        # By hand to the loggers, see on_validation_epoch_end. Lightning's own way to give a step, a
+        # metric "step", would stay behind and misname every checkpoint until the next validation.
+        self.log_dict(named, batch_size=len(batch), logger=False)
 
     def on_validation_epoch_end(self) -> None:
-        """Show the validation numbers beside the loss terms."""
+        """Show the validation numbers beside the loss terms, and log them."""
         metrics = self.trainer.callback_metrics.items()
-        self.latest |= {k: float(v) for k, v in metrics if k.startswith("validation/")}
+        found = {k: float(v) for k, v in metrics if k.startswith("validation/")}
+        self.latest |= found
+        for logger in [] if self.trainer.sanity_checking else self.loggers:
+            logger.log_metrics(found, step=self.updates)
 
     def act_numpy(self, observation: np.ndarray, task: np.ndarray | None = None) -> np.ndarray:
         """Return deterministic actions for arrays: what a rollout calls.
@@ -425,7 +429,9 @@ class Learner(LightningModule, ABC):
 
     def _episodes(self, episodes: int, seed: int) -> Rollout:
         if self.env is None:
-            raise ValueError("no environment to run episodes in: give --env ID (or the argument env)")
+            raise ValueError(
+                "no environment to run episodes in: give --env ID (or the argument env)"
+            )
         return rollout(
             self.act_numpy,
             self.env,

@@ -271,11 +271,17 @@ def _first_cause(error: Exception) -> Exception:
 
 def _short(message: str) -> str:
     """Return the lines of a parser's message that say what is wrong, with the nearest name."""
+    noise = (
+        "Does not validate against",
+        "Errors:",
+        "Expected a <class 'NoneType'>",
+        "Given value",
+        "Problem with given class_path",
+        "Subtypes:",
+    )
     lines = [line.strip(" -") for line in message.splitlines()]
-    if "Errors:" in lines:
-        lines = [lines[0], *lines[lines.index("Errors:") + 1 :]]
-    noise = ("Expected a <class 'NoneType'>", "Given value", "Problem with given class_path")
     kept = " ".join(line for line in lines if line and not line.startswith(noise))
+    kept += "" if kept.endswith(".") else "."
     wrong = re.search(r"Option '(\w+)' is not accepted", message)
     if wrong:
         known = set(re.findall(r"\w+", " ".join(_arguments())))

@@ -31,7 +31,7 @@ def reverse_scan(term: Tensor, carry: Tensor) -> Tensor:
     stride = 1
     while stride < len(total) and bool(factor.any()):
         # Row t now sums terms t .. t + stride - 1; append the same sum that starts stride later.
-        total[:-stride] += factor[:-stride] * total[stride:].clone()
+        total[:-stride] += factor[:-stride] * total[stride:]
         factor[:-stride] *= factor[stride:].clone()
         factor[-stride:] = 0.0
         stride *= 2

@@ -54,7 +54,7 @@ class TopFraction(Relabeler):
         if self.by == "episodes":
             keep = max(1, math.floor(self.fraction * len(candidates) + 1e-9))
         else:
-            held = length[order].cumsum(0)
+            held = length[order].cumsum(0).double()  # float32 would round long logs
             keep = int((held < self.fraction * len(rows) - 1e-9).sum()) + 1
         chosen = torch.zeros(int(episode.max()) + 1, dtype=torch.bool)
         chosen[candidates[order[:keep]]] = True
