@@ -1,0 +1,376 @@
+"""What holds for every learner, found by walking the package: none is named here.
+
+A learner's terms bear the names of the networks they train. Whatever it takes from a whole batch it
+takes through ``Learner.batch_mean``, so that ranks agree; rows are independent otherwise.
+"""
+
+import copy
+import functools
+import importlib
+import pkgutil
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from episode_logs import HIGH, LOW, episode_log
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser
+from small_fits import LEARNERS, data_for, equal, fit, learner_of, trainer_in, weights, whole_log
+from tensordict import TensorDict
+from torch import Tensor, nn
+
+import hindsight_rl.agents
+import hindsight_rl.relabel
+from hindsight_rl.agents.learner import Learner, learner_classes, load_learner
+from hindsight_rl.maths.draws import counters
+
+CONFIGS = sorted(
+    path.name.removesuffix(".yaml")
+    for path in files("hindsight_rl.configs").iterdir()
+    if path.name.endswith(".yaml") and "\nmodel:" in "\n" + path.read_text()
+)
+Case = tuple[Learner, TensorDict]
+
+
+@pytest.fixture(params=LEARNERS.values(), ids=LEARNERS.keys())
+def kind(request: pytest.FixtureRequest) -> type[Learner]:
+    return request.param
+
+
+@pytest.fixture
+def case(kind: type[Learner], options: dict[str, bool]) -> Case:
+    """A learner in evaluation mode (running statistics rest) and a batch of every row of a log."""
+    data = data_for(kind, episode_log(**options))
+    learner = learner_of(kind, data.spec)
+    return learner.eval(), whole_log(learner, data)
+
+
+def gradients(learner: Learner, loss: Tensor) -> dict[str, list[Tensor | None]]:
+    """Return what a loss gives to each trained network and each target."""
+    names = [*learner.networks(), *learner.targets]
+    owned = {name: list(getattr(learner, name).parameters()) for name in names}
+    learner.zero_grad()
+    loss.backward(retain_graph=True)
+    return {name: [p.grad for p in parameters] for name, parameters in owned.items()}
+
+
+def total(learner: Learner, batch: TensorDict) -> Tensor:
+    return torch.stack(list(learner.losses(batch).terms.values())).sum()
+
+
+def mixes_rows(learner: Learner, batch: TensorDict, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Return whether the losses take a statistic of the batch."""
+    asked = []
+    with monkeypatch.context() as patch:
+        patch.setattr(learner, "batch_mean", lambda value: asked.append(1) or value.detach().mean())
+        learner.losses(batch)
+    return bool(asked)
+
+
+# --- the losses -----------------------------------------------------------------------------------
+
+
+def test_every_module_of_the_room_is_imported_by_the_walk() -> None:
+    """Each learner file is found: one class, at most, of the file's name in capitals."""
+    modules = {module.name for module in pkgutil.iter_modules(hindsight_rl.agents.__path__)}
+    found = {name.split(".")[-2] for name in learner_classes() if name.startswith("hindsight_rl.")}
+    assert found <= modules
+    assert {"bc", "iql", "marwil"} <= found
+    for name, learner in learner_classes().items():
+        assert name == f"{learner.__module__}.{learner.__qualname__}"
+
+
+def test_terms_and_metrics_are_finite_scalars(case: Case) -> None:
+    learner, batch = case
+    found = learner.losses(batch)
+    assert found.terms
+    for value in (*found.terms.values(), *found.metrics.values()):
+        assert value.shape == () and bool(torch.isfinite(value))
+    assert all(term.requires_grad for term in found.terms.values())
+    assert not any(metric.requires_grad for metric in found.metrics.values())
+
+
+def test_gradient_of_a_term_reaches_its_own_network_and_no_other(case: Case) -> None:
+    learner, batch = case
+    terms = learner.losses(batch).terms
+    assert set(terms) == set(learner.networks())
+    for name, term in terms.items():
+        for owner, found in gradients(learner, term).items():
+            if owner == name:
+                assert all(g is not None and bool(torch.isfinite(g).all()) for g in found)
+                assert any(bool((g != 0).any()) for g in found if g is not None)
+            else:
+                assert all(g is None or bool((g == 0).all()) for g in found), f"{name} -> {owner}"
+
+
+def test_targets_start_as_copies_and_get_no_gradient(case: Case) -> None:
+    learner, batch = case
+    for target, online in learner.targets.items():
+        pair = getattr(learner, target), getattr(learner, online)
+        assert equal(pair[0].state_dict(), pair[1].state_dict())
+        assert not any(parameter.requires_grad for parameter in pair[0].parameters())
+        assert target not in learner.networks() and online in learner.networks()
+    found = gradients(learner, total(learner, batch))
+    assert all(g is None for target in learner.targets for g in found[target])
+
+
+def test_batch_is_not_written_to(case: Case) -> None:
+    learner, batch = case
+    before = batch.clone()
+    learner.losses(batch)
+    assert set(batch.keys(True)) == set(before.keys(True))
+    assert bool((batch == before).all())
+
+
+def test_order_of_rows_does_not_matter(case: Case) -> None:
+    learner, batch = case
+    order = torch.randperm(len(batch), generator=torch.Generator().manual_seed(3))
+    found, shuffled = learner.losses(batch).terms, learner.losses(batch[order]).terms
+    for name, term in found.items():
+        torch.testing.assert_close(shuffled[name], term, rtol=1e-5, atol=1e-6)
+
+
+def test_rows_do_not_change_each_other(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss of a batch is the mean of the losses of its rows, each alone."""
+    learner, batch = case
+    if mixes_rows(learner, batch, monkeypatch):
+        pytest.skip("a batch statistic is declared")
+    alone = [learner.losses(batch[row : row + 1]).terms for row in range(len(batch))]
+    for name, term in learner.losses(batch).terms.items():
+        mean = torch.stack([terms[name] for terms in alone]).mean()
+        torch.testing.assert_close(mean, term, rtol=1e-4, atol=1e-6)
+
+
+def test_two_half_batches_are_one_batch(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradients of the mean of two halves' losses are those of the whole."""
+    learner, batch = case
+    batch = batch[:40]
+    if mixes_rows(learner, batch, monkeypatch):
+        pytest.skip("a batch statistic is declared")
+    whole = gradients(learner, total(learner, batch))
+    halves = 0.5 * (total(learner, batch[:20]) + total(learner, batch[20:]))
+    for name, found in gradients(learner, halves).items():
+        for one, other in zip(found, whole[name], strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_losses_compile_to_one_graph(kind: type[Learner]) -> None:
+    """Nothing in the losses breaks the graph; compiled ones give the same numbers."""
+    for options in ({}, {"discrete": True, "task": True}):
+        torch._dynamo.reset()
+        data = data_for(kind, episode_log(**options))
+        learner = learner_of(kind, data.spec)
+        batch, twin = whole_log(learner, data), copy.deepcopy(learner)
+        compiled = torch.compile(twin.losses, fullgraph=True, backend="eager", dynamic=False)
+        found, expected = compiled(batch).terms, learner.losses(batch).terms
+        for name, term in expected.items():
+            torch.testing.assert_close(found[name], term)
+        assert equal(twin.state_dict(), learner.state_dict())
+
+
+# --- the policy -----------------------------------------------------------------------------------
+
+
+def test_policy_answers_in_environment_units(case: Case) -> None:
+    learner, batch = case
+    observation, task = batch["observation"], batch.get("task", None)
+    action = learner(observation, task)
+    assert action.shape == batch["action"].shape and action.dtype == batch["action"].dtype
+    draws = counters(0, torch.zeros(1, dtype=torch.int64), torch.arange(len(batch)))[0]
+    sample = learner.act(observation, task, draws=draws)
+    assert learner.act(observation, task).equal(action)
+    assert sample.shape == action.shape and sample.dtype == action.dtype
+    assert not sample.equal(action)
+    for answer in (action, sample):
+        if answer.is_floating_point():
+            assert (answer >= torch.tensor(LOW)).all() and (answer <= torch.tensor(HIGH)).all()
+        else:
+            assert (answer >= 0).all() and (answer < 3).all()
+    if not action.is_floating_point():
+        assert learner.scores(observation, task).argmax(-1).equal(action)
+
+
+def test_rollout_interface_takes_and_gives_arrays(case: Case) -> None:
+    learner, batch = case
+    observation, task = batch["observation"], batch.get("task", None)
+    arrays = [observation.numpy()] + ([] if task is None else [task.numpy()])
+    expected = learner(observation, task).detach().numpy()
+    found = learner.act_numpy(*arrays)
+    assert found.dtype == expected.dtype and (found == expected).all()
+
+
+# --- fitting --------------------------------------------------------------------------------------
+
+
+def test_every_kind_of_log_can_be_fitted_saved_and_loaded(
+    kind: type[Learner], options: dict[str, bool], tmp_path: Path
+) -> None:
+    """A checkpoint alone, without its data, gives the same learner bit for bit."""
+    data = data_for(kind, episode_log(**options))
+    learner = learner_of(kind, data.spec, test_seed=7)
+    first = weights(learner)
+    trainer = fit(learner, data, tmp_path, 10)
+    for name, network in learner.networks().items():
+        moved = {f"{name}.{key}": value for key, value in network.named_parameters()}
+        assert all(not torch.equal(first[key], value) for key, value in moved.items()), name
+    trainer.save_checkpoint(tmp_path / "some.ckpt")
+    loaded = load_learner(tmp_path / "some.ckpt", env="CartPole-v1")
+    assert type(loaded) is kind and not loaded.training
+    assert equal(loaded.state_dict(), learner.state_dict())
+    batch = whole_log(learner, data)
+    observation, task = batch["observation"], batch.get("task", None)
+    assert loaded(observation, task).equal(learner(observation, task))
+    assert loaded.spec == learner.spec
+    assert (loaded.env, loaded.test_seed) == ("CartPole-v1", 7)
+
+
+def fit_with(
+    kind: type[Learner], folder: Path, arguments: dict[str, Any], **options: Any
+) -> Learner:
+    data = data_for(kind)
+    learner = learner_of(kind, data.spec, **arguments)
+    fit(learner, data, folder, 20, **options)
+    return learner
+
+
+def assert_nearly_equal_weights(one: Learner, two: Learner, tolerance: float) -> None:
+    for name, value in one.state_dict().items():
+        torch.testing.assert_close(two.state_dict()[name], value, rtol=tolerance, atol=tolerance)
+
+
+def test_compiled_losses_give_the_same_weights(
+    kind: type[Learner], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through the trainer, with Dynamo's graph run as it is."""
+    torch._dynamo.reset()
+    plain = fit_with(kind, tmp_path, {})
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    assert_nearly_equal_weights(plain, fit_with(kind, tmp_path, {"compile": "losses"}), 1e-6)
+
+
+def test_mixed_precision_learns(kind: type[Learner], tmp_path: Path) -> None:
+    """In bfloat16 the weights stay float32 and the logged actions become likelier."""
+    data = data_for(kind)
+    learner = learner_of(kind, data.spec, optimizer=functools.partial(torch.optim.Adam, lr=1e-2))
+    batch = whole_log(learner, data)
+
+    def nll() -> float:
+        return -learner.actor.log_prob(batch["observation"], batch["action"]).mean().item()
+
+    before = nll()
+    fit(learner, data, tmp_path, 100, precision="bf16-mixed")
+    assert nll() < before - 0.2
+    assert all(parameter.dtype == torch.float32 for parameter in learner.parameters())
+
+
+def test_validation_and_prediction_cover_the_log(kind: type[Learner], tmp_path: Path) -> None:
+    """Before any update, too: what the losses need of a sweep is swept."""
+    data = data_for(kind, validation=0.3)
+    learner = learner_of(kind, data.spec)
+    trainer = trainer_in(tmp_path, 10, num_sanity_val_steps=2, val_check_interval=5)
+    trainer.fit(learner, data)
+    found = trainer.callback_metrics
+    assert {f"validation/{name}" for name in learner.networks()} <= set(found)
+    assert found["validation/action_error"] > 0
+    fresh = learner_of(kind, data.spec)
+    metrics = trainer_in(tmp_path, 1).validate(fresh, data, verbose=False)[0]
+    assert all(value == value for value in metrics.values())
+    parts = trainer_in(tmp_path, 1).predict(learner, data)
+    rows = torch.cat([part["index"] for part in parts])
+    assert rows.equal(torch.arange(47))
+    expected = learner(data.log.column("observation"))
+    torch.testing.assert_close(torch.cat([part["action"] for part in parts]), expected)
+    logged = torch.cat([part["logged_action"] for part in parts])
+    assert logged.equal(data.log.column("action"))
+
+
+# --- configurations -------------------------------------------------------------------------------
+
+
+def parsed(name: str, source: Path, **trainer: Any) -> Any:
+    """Return the instances a packaged configuration describes, parsed as the command does."""
+    for module in pkgutil.iter_modules(hindsight_rl.relabel.__path__):
+        importlib.import_module(f"hindsight_rl.relabel.{module.name}")
+    parser = LightningArgumentParser(parser_mode="omegaconf")
+    parser.add_lightning_class_args(Learner, "model", subclass_mode=True)
+    parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
+    parser.add_lightning_class_args(Trainer, "trainer")
+    parser.link_arguments("data.spec", "model.init_args.spec", apply_on="instantiate")
+    config = yaml.safe_load((files("hindsight_rl.configs") / f"{name}.yaml").read_text())
+    config["data"]["init_args"]["source"] = str(source)
+    config["trainer"] |= trainer
+    return parser.instantiate_classes(parser.parse_object(config))
+
+
+@pytest.fixture(scope="module")
+def saved_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("configs") / "log"
+    episode_log().save(path)
+    return path
+
+
+def plain(value: Any) -> Any:
+    """Return a value with tuples as lists, as a configuration file writes them."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_configuration_holds_the_defaults_of_its_learner(name: str, saved_log: Path) -> None:
+    made = parsed(name, saved_log)
+    learner, default = made.model, type(made.model)(made.data.spec)
+    found, expected = (
+        {key: plain(v) for key, v in made.hparams.items() if key not in ("spec", "_instantiator")}
+        for made in (learner, default)
+    )
+    assert found == expected and "clip_norm" in found and "hidden" in found
+    optimizers = learner.configure_optimizers(), default.configure_optimizers()
+    assert type(optimizers[0]) is type(optimizers[1])
+    assert optimizers[0].defaults == optimizers[1].defaults
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_configuration_fits(name: str, saved_log: Path, tmp_path: Path) -> None:
+    quiet = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    options = dict.fromkeys(quiet, False) | {"accelerator": "cpu", "max_steps": 3}
+    made = parsed(name, saved_log, default_root_dir=str(tmp_path), **options)
+    trainer = Trainer(**made.trainer)
+    trainer.fit(made.model, made.data)
+    assert trainer.global_step == 3
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_learner_has_a_configuration(name: str) -> None:
+    assert name.lower() in CONFIGS, f"write configs/{name.lower()}.yaml"
+    learner = LEARNERS[name]
+    assert learner.__module__ == f"hindsight_rl.agents.{name.lower()}"
+
+
+# --- arguments of every learner -------------------------------------------------------------------
+
+
+def test_missing_spec_is_refused(kind: type[Learner]) -> None:
+    with pytest.raises(ValueError, match=r"spec is missing: pass datamodule.spec"):
+        kind()
+
+
+def test_missing_columns_are_named(kind: type[Learner]) -> None:
+    """A batch without one of the learner's keys fails with that key's name."""
+    data = data_for(kind)
+    learner = learner_of(kind, data.spec)
+    batch = whole_log(learner, data)
+    for key in learner.in_keys:
+        with pytest.raises(KeyError, match=key if isinstance(key, str) else key[-1]):
+            learner.losses(batch.exclude(key))
+
+
+def test_networks_are_modules_with_parameters(kind: type[Learner]) -> None:
+    learner = learner_of(kind, data_for(kind).spec)
+    networks = learner.networks()
+    assert all(isinstance(network, nn.Module) for network in networks.values())
+    owned = {id(p) for network in networks.values() for p in network.parameters()}
+    followers = {id(p) for name in learner.targets for p in getattr(learner, name).parameters()}
+    assert owned | followers == {id(p) for p in learner.parameters()}
+    assert not owned & followers

@@ -1,0 +1,333 @@
+"""IQL: its three losses against torchrl's on the same weights, T2, T4, and what it reduces to."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from episode_logs import episode_log
+from small_fits import data_for, learner_of, whole_log
+from tensordict import TensorDict
+from tensordict.nn import TensorDictModule
+from torch import Tensor, nn
+from torch import distributions as torchd
+from torchrl.modules import IndependentNormal, ProbabilisticActor, TanhNormal, ValueOperator
+from torchrl.objectives import DiscreteIQLLoss, IQLLoss
+
+from hindsight_rl.agents.bc import BC
+from hindsight_rl.agents.iql import IQL
+from hindsight_rl.agents.learner import Learner
+from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.relabel.returns import NStep
+
+REWARD = ("next", "reward")
+
+
+def case(discrete: bool = False, **arguments: Any) -> tuple[Learner, TensorDict]:
+    data = data_for(IQL, episode_log(discrete=discrete))
+    learner = learner_of(IQL, data.spec, **arguments)
+    with torch.no_grad():  # a target that differs from what it follows
+        for parameter in learner.target_critic.parameters():
+            parameter += 0.1
+    return learner, whole_log(learner, data)
+
+
+# --- torchrl on the same weights and batch --------------------------------------------------------
+
+
+class PolicyHead(nn.Module):
+    """The policy's parameters, as torchrl's distributions take them."""
+
+    def __init__(self, policy: nn.Module) -> None:
+        super().__init__()
+        self.policy = policy
+
+    def forward(self, observation: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        found = self.policy(observation)
+        return found.logits if self.policy.discrete else (found.mean, found.log_std.exp())
+
+
+class Member(nn.Module):
+    """One of our critics alone; what it shares with the others is kept out of its parameters."""
+
+    def __init__(self, critic: nn.Module, number: int) -> None:
+        super().__init__()
+        self.net = critic.members[number]
+        self.shared = (critic.inputs, critic.scale)
+
+    def forward(self, observation: Tensor, action: Tensor | None = None) -> Tensor:
+        inputs, scale = self.shared
+        features = inputs(observation)
+        if action is not None:
+            features = torch.cat([features, scale.to_policy(action)], dim=-1)
+        return self.net(features)
+
+
+class Column(nn.Module):
+    """A network of ours with values ``[B, 1]`` instead of ``[B]``."""
+
+    def __init__(self, value: nn.Module) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, observation: Tensor) -> Tensor:
+        return self.value(observation).unsqueeze(-1)
+
+
+def oracle(learner: Learner, head: str) -> IQLLoss:
+    """Return torchrl's loss on a learner's networks, its target moved as in :func:`case`."""
+    discrete = learner.actor.discrete
+    keys = ["logits"] if discrete else ["loc", "scale"]
+    kinds = {"gaussian": IndependentNormal, "tanh_gaussian": TanhNormal}
+    actor = ProbabilisticActor(
+        TensorDictModule(PolicyHead(learner.actor), in_keys=["observation"], out_keys=keys),
+        in_keys=keys,
+        distribution_class=torchd.Categorical if discrete else kinds[head],
+    )
+    read = ["observation"] if discrete else ["observation", "action"]
+    critics = [
+        TensorDictModule(Member(learner.critic, n), in_keys=read, out_keys=["state_action_value"])
+        for n in range(2)
+    ]
+    options: dict[str, Any] = {"action_space": "categorical"} if discrete else {}
+    loss = (DiscreteIQLLoss if discrete else IQLLoss)(
+        actor,
+        critics,
+        ValueOperator(Column(learner.value)),
+        loss_function="l2",
+        temperature=learner.inverse_temperature,
+        expectile=learner.expectile,
+        **options,
+    )
+    loss.make_value_estimator(gamma=learner.discount)
+    loss.target_qvalue_network_params.data.apply_(lambda value: value.add_(0.1))
+    return loss
+
+
+def torchrl_batch(learner: Learner, batch: TensorDict) -> TensorDict:
+    """Return a batch with flags and rewards ``[B, 1]``, and actions that critics see as ours do."""
+    following = batch["next"].select("observation")
+    for name in ("reward", "terminated", "truncated"):
+        following[name] = batch["next", name].unsqueeze(-1)
+    following["done"] = following["terminated"] | following["truncated"]
+    return batch.select("observation", "action").set("next", following)
+
+
+def network_gradients(network: nn.Module, loss: Tensor) -> dict[str, Tensor]:
+    names, parameters = zip(*network.named_parameters(), strict=True)
+    found = torch.autograd.grad(loss, parameters, retain_graph=True)
+    return dict(zip(names, found, strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:No target network updater")
+@pytest.mark.parametrize("head", ["gaussian", "tanh_gaussian", "discrete"])
+def test_losses_and_gradients_equal_torchrl(head: str) -> None:
+    """Actions lie in [-1, 1] here, so that environment and policy units are one."""
+    discrete = head == "discrete"
+    data = data_for(IQL, episode_log(discrete=discrete))
+    if not discrete:
+        data.spec["action"] |= {"low": [-1.0, -1.0], "high": [1.0, 1.0]}
+    arguments = {} if discrete else {"head": head}
+    learner = learner_of(IQL, data.spec, expectile=0.8, discount=0.95, **arguments)
+    batch = whole_log(learner, data)
+    if not discrete:
+        batch["action"] = batch["action"].clamp(-3, 3) / 3.1
+    theirs = oracle(learner, head)
+    with torch.no_grad():
+        for parameter in learner.target_critic.parameters():
+            parameter += 0.1
+    expected = theirs(torchrl_batch(learner, batch))
+    terms = learner.losses(batch).terms
+    named = {"value": "loss_value", "critic": "loss_qvalue", "actor": "loss_actor"}
+    for ours, name in named.items():
+        torch.testing.assert_close(terms[ours], expected[name], rtol=1e-5, atol=1e-6)
+
+    for network, name in (("actor", "loss_actor"), ("value", "loss_value")):
+        found = network_gradients(getattr(learner, network), terms[network])
+        kept = getattr(theirs, f"{network}_network_params").flatten_keys(".")
+        for key, gradient in found.items():
+            where = next(k for k in kept.keys() if k.endswith(key))
+            other = torch.autograd.grad(expected[name], kept[where], retain_graph=True)[0]
+            torch.testing.assert_close(gradient, other, rtol=1e-4, atol=1e-6)
+
+    found = network_gradients(learner.critic, terms["critic"])
+    kept = theirs.qvalue_network_params.flatten_keys(".")
+    compared = 0
+    for key in kept.keys():
+        # Theirs are stacked over critics.
+        stacked = torch.autograd.grad(expected["loss_qvalue"], kept[key], retain_graph=True)[0]
+        tail = key.partition("net.")[2]
+        for number, other in enumerate(stacked):
+            torch.testing.assert_close(
+                found[f"members.{number}.{tail}"], other, rtol=1e-4, atol=1e-6
+            )
+            compared += 1
+    assert compared == len(found)
+
+
+# --- T2 and T4 through the learner ----------------------------------------------------------------
+
+
+class Constant(nn.Module):
+    """A network that answers with a parameter, whatever it is asked."""
+
+    def __init__(self, *values: float) -> None:
+        super().__init__()
+        self.values = nn.Parameter(torch.tensor(values, dtype=torch.float32))
+
+    def forward(self, *_: Tensor) -> Tensor:
+        return self.values
+
+
+def injected(value: list[float], q: list[float], **arguments: Any) -> tuple[Learner, TensorDict]:
+    """Return a learner whose V and target Q are these numbers, and a batch of as many rows."""
+    learner, batch = case(**arguments)
+    learner.value = Constant(*value)
+    learner.target_critic = Constant(*q)
+    learner.target_critic.forward = lambda *_: torch.tensor(
+        [q, [v + 1 for v in q]], dtype=torch.float32
+    )
+    return learner, batch[: len(q)]
+
+
+@pytest.mark.parametrize(
+    ("expectile", "value", "loss"),
+    [(0.5, 3.25, 7.843750), (0.7, 4.9375, 8.123438), (0.9, 7.75, 4.606250)],
+)
+def test_value_is_the_expectile_of_t2(expectile: float, value: float, loss: float) -> None:
+    """T2: the expectile m of Q = 0, 1, 2, 10 has this loss, and there its gradient is 0.
+
+    The second critic is larger by 1 everywhere, so the minimum is the first.
+    """
+    learner, batch = injected([value] * 4, [0, 1, 2, 10], expectile=expectile)
+    found, advantage = learner.value_loss(batch)
+    assert found.item() == pytest.approx(loss, abs=2e-6)
+    assert advantage.tolist() == pytest.approx([0 - value, 1 - value, 2 - value, 10 - value])
+    found.backward()
+    assert learner.value.values.grad.sum().item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_weights_of_t4() -> None:
+    """T4: A = 1, -1, 2, 0 at beta 3 and cap 100: 20.085537, .049787, 100, 1.
+
+    With pi(a) = .5, .25, .125, .5 the loss is -mean(w log pi), its gradient by log pi -w / 4.
+    """
+    learner, batch = injected([0, 0, 0, 0], [1, -1, 2, 0])
+    log_prob = torch.tensor([0.5, 0.25, 0.125, 0.5]).log().requires_grad_()
+    learner.actor.log_prob = lambda *_: log_prob
+    _, advantage = learner.value_loss(batch)
+    loss, weight = learner.actor_loss(batch, advantage)
+    expected = torch.tensor([20.085537, 0.049787, 100.0, 1.0])
+    torch.testing.assert_close(weight, expected, rtol=0, atol=2e-6)
+    torch.testing.assert_close(loss, -(expected * log_prob).mean())
+    loss.backward()
+    torch.testing.assert_close(log_prob.grad, -expected / 4)
+    assert learner.value.values.grad is None
+
+
+def test_critics_regress_on_the_one_step_target() -> None:
+    """R + g V(s'), summed over two critics: V(s') = 10, g = .9, terminated in the second row only.
+
+    Q = 0: targets 1 + 9 and 2, squares 100 and 4, mean 52, twice.
+    """
+    learner, batch = case(discount=0.9)
+    batch = batch[:2]
+    batch[REWARD] = torch.tensor([1.0, 2.0])
+    batch["next", "terminated"] = torch.tensor([False, True])
+    batch["next", "truncated"] = torch.tensor([True, False])
+    learner.value = Constant(10.0, 10.0)
+    learner.critic.forward = lambda *_: torch.zeros(2, 2)
+    assert learner.critic_loss(batch).item() == pytest.approx(104.0)
+
+
+def test_discount_of_the_row_replaces_the_constant() -> None:
+    learner, batch = case(discount=0.5)
+    half = learner.critic_loss(batch)
+    same = learner.critic_loss(batch.copy().set("discount", torch.full((len(batch),), 0.5)))
+    other = learner.critic_loss(batch.copy().set("discount", torch.full((len(batch),), 0.9)))
+    assert half == same and half != other
+
+
+def test_n_step_rows_bring_their_discount() -> None:
+    data = OfflineDataModule(episode_log(), [NStep(3, 0.9)], batch_size=16)
+    learner = learner_of(IQL, data.spec)
+    batch = whole_log(learner, data)
+    assert batch["discount"].unique().tolist() == pytest.approx([0.729, 0.81, 0.9])
+    assert math.isfinite(learner.critic_loss(batch).item())
+
+
+# --- reductions -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+def test_inverse_temperature_0_is_cloning(discrete: bool) -> None:
+    learner, batch = case(discrete, inverse_temperature=0.0)
+    cloning = learner_of(BC, learner.spec)
+    cloning.actor.load_state_dict(learner.actor.state_dict())
+    ours, theirs = learner.losses(batch).terms["actor"], cloning.losses(batch).terms["actor"]
+    assert ours == theirs
+    one, two = network_gradients(learner.actor, ours), network_gradients(cloning.actor, theirs)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_expectile_one_half_is_half_the_squared_error() -> None:
+    learner, batch = case(expectile=0.5)
+    q = learner.target_critic(batch["observation"], batch["action"]).amin(0)
+    error = q - learner.value(batch["observation"])
+    found = learner.losses(batch).terms["value"]
+    torch.testing.assert_close(found, 0.5 * error.square().mean())
+
+
+def test_bandit_is_solved_in_closed_form() -> None:
+    """One state, four actions logged once each, rewards 0, 1, 2, 10, all terminal.
+
+    Q = r; V is the 0.7-expectile of T2, 4.9375; pi is proportional to exp(beta (Q - V)).
+    """
+    reward = [0.0, 1.0, 2.0, 10.0]
+    zeros = torch.zeros(4, 3)
+    log = episode_log([1] * 4, reward=reward, discrete=True).with_columns(
+        {
+            "observation": zeros,
+            ("next", "observation"): zeros,
+            "action": torch.arange(4),
+            ("next", "terminated"): torch.ones(4, dtype=torch.bool),
+        }
+    )
+    log.info["discrete_actions"] = 4
+    data = OfflineDataModule(log, batch_size=4)
+    learner = learner_of(IQL, data.spec, hidden=(), inverse_temperature=0.3)
+    batch = whole_log(learner, data)
+    optimizer = torch.optim.Adam([p for p in learner.parameters() if p.requires_grad], lr=0.1)
+    for step in range(1500):
+        for group in optimizer.param_groups:
+            group["lr"] = 0.1 * (1 - step / 1500)
+        optimizer.zero_grad()
+        torch.stack(list(learner.losses(batch).terms.values())).sum().backward()
+        optimizer.step()
+        learner.target_critic.load_state_dict(learner.critic.state_dict())
+    q = learner.critic(zeros, torch.arange(4))
+    torch.testing.assert_close(q, torch.tensor([reward, reward]), rtol=0, atol=1e-2)
+    torch.testing.assert_close(learner.value(zeros), torch.full((4,), 4.9375), rtol=0, atol=1e-2)
+    expected = torch.softmax(0.3 * torch.tensor(reward), -1)
+    found = torch.softmax(learner.scores(zeros[:1]), -1)[0]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-2)
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"expectile": 0.0}, r"expectile is 0.0, it must lie in \(0, 1\)"),
+        ({"expectile": 1.0}, r"expectile is 1.0, it must lie in \(0, 1\)"),
+        ({"inverse_temperature": -1.0}, r"inverse_temperature -1.0 must be at least 0"),
+        ({"max_weight": 0.0}, r"max_weight 0.0 above 0"),
+        ({"discount": 1.1}, r"discount 1.1 must lie in \[0, 1\]"),
+        ({"tau": 0.0}, r"tau 0.0 in \(0, 1\]"),
+        ({"critics": 0}, r"critics is 0, it must be at least 1"),
+    ],
+)
+def test_argument_out_of_range_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        learner_of(IQL, data_for(IQL).spec, **arguments)

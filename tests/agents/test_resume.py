@@ -1,0 +1,134 @@
+"""Interrupted and resumed training ends as uninterrupted training does, bit for bit."""
+
+import inspect
+import random
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from episode_logs import episode_log
+from fit_process import Job, fit_job, run_jobs
+from small_fits import LEARNERS, data_for, fit, learner_of
+
+from hindsight_rl.agents.bc import BC
+from hindsight_rl.cli.runs import newest_checkpoint
+from hindsight_rl.datamodules.errors import LogError
+
+UPDATES = 130
+# Every learner as it is, and those that can sweep the log, sweeping.
+CASES: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in LEARNERS}
+CASES |= {
+    f"{name} swept": (name, {"target": "td_lambda"})
+    for name, kind in LEARNERS.items()
+    if "td_lambda" in str(inspect.signature(kind).parameters.get("target", ""))
+}
+# Those with the most to lose: target networks, or the columns of a sweep they cannot do without.
+KILLED = [
+    name
+    for name, kind in LEARNERS.items()
+    if kind.targets
+    or {"sweep_every", "target"} & {*inspect.signature(kind).parameters} == {"sweep_every"}
+]
+cases = pytest.mark.parametrize(("name", "arguments"), CASES.values(), ids=CASES.keys())
+
+
+def differences(one: Any, two: Any, place: str = "") -> list[str]:
+    """Return where two nested structures differ, tensors by their bits."""
+    if isinstance(one, torch.Tensor) and isinstance(two, torch.Tensor):
+        return [] if torch.equal(one, two) else [place]
+    if isinstance(one, dict) and isinstance(two, dict) and one.keys() == two.keys():
+        return [d for key in one for d in differences(one[key], two[key], f"{place}.{key}")]
+    if isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
+        pairs = enumerate(zip(one, two, strict=True))
+        return [d for number, (a, b) in pairs for d in differences(a, b, f"{place}[{number}]")]
+    return [] if one == two else [place]
+
+
+def assert_same_end(one: Path, two: Path) -> None:
+    """Weights, targets, optimizer, columns of the last sweep, counters: nothing differs."""
+    ends = [torch.load(path, weights_only=True) for path in (one, two)]
+    for key in ("state_dict", "optimizer_states", "hindsight", "global_step"):
+        assert differences(ends[0][key], ends[1][key], key) == []
+    assert ends[0]["optimizer_states"][0]["state"]
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("logs") / "log"
+    episode_log().save(folder)
+    return str(folder)
+
+
+def job_of(name: str, arguments: dict[str, Any], log: str, folder: Path, size: int = 8) -> Job:
+    """Return a fit of 130 updates with sweeps every 40 and a decaying rate."""
+    swept = "sweep_every" in inspect.signature(LEARNERS[name]).parameters
+    more: dict[str, Any] = {"decay": {"actor": 100}, "clip_norm": 1.0}
+    more |= {"sweep_every": 40} if swept else {}
+    return Job(
+        name,
+        log,
+        str(folder),
+        UPDATES,
+        arguments=arguments | more,
+        data={"batch_size": 16, "updates_per_step": size, "validation": 0.3},
+        trainer={"val_check_interval": 30},
+    )
+
+
+def killed_job(job: Job, update: int, folder: Path) -> Path:
+    """Run a job that kills itself, and return the newest checkpoint it left."""
+    job = replace(job, folder=str(folder), kill_after=update)
+    ended = run_jobs([job], folder.parent)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    assert not (folder / "final.ckpt").exists()
+    return newest_checkpoint(folder)
+
+
+@cases
+@pytest.mark.parametrize("size", [8, 64, 5])
+def test_resumed_training_ends_the_same(
+    name: str, arguments: dict[str, Any], size: int, log: str, tmp_path: Path
+) -> None:
+    """From the checkpoint at update 75, with the same K and with others."""
+    straight = job_of(name, arguments, log, tmp_path / "straight")
+    end = fit_job(straight)
+    resumed = job_of(name, arguments, log, tmp_path / "resumed", size)
+    middle = tmp_path / "straight" / "checkpoints" / "step=75.ckpt"
+    assert_same_end(fit_job(resumed, ckpt_path=middle), end)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KILLED)
+def test_killed_training_resumes_from_its_newest_checkpoint(
+    name: str, log: str, tmp_path: Path
+) -> None:
+    """Kill -9 anywhere between two checkpoints; resumed with the same K and with another."""
+    job = job_of(name, {}, log, tmp_path / "straight")
+    end = fit_job(job)
+    update = random.Random(name).randrange(30, UPDATES)
+    newest = killed_job(job, update, tmp_path / "killed")
+    step = torch.load(newest, weights_only=True)["global_step"]
+    assert step == (update - 1) // 25 * 25  # the one due at the kill itself was never written
+    for size in (8, 7):
+        resumed = job_of(name, {}, log, tmp_path / f"resumed{size}", size)
+        assert_same_end(fit_job(resumed, ckpt_path=newest), end)
+
+
+def test_resumed_run_makes_the_updates_that_are_left(tmp_path: Path) -> None:
+    data = data_for(BC)
+    fit(learner_of(BC, data.spec), data, tmp_path, 10).save_checkpoint(tmp_path / "some.ckpt")
+    trainer = fit(learner_of(BC, data.spec), data, tmp_path, 25, ckpt_path=tmp_path / "some.ckpt")
+    assert trainer.global_step == 25
+    done = fit(learner_of(BC, data.spec), data, tmp_path, 10, ckpt_path=tmp_path / "some.ckpt")
+    assert done.global_step == 10
+
+
+def test_resuming_on_another_log_is_refused(tmp_path: Path) -> None:
+    data = data_for(BC)
+    fit(learner_of(BC, data.spec), data, tmp_path, 5).save_checkpoint(tmp_path / "some.ckpt")
+    other = data_for(BC, episode_log(seed=1))
+    with pytest.raises(LogError, match=r"checkpoint was trained on a log with hash"):
+        fit(learner_of(BC, data.spec), other, tmp_path, 10, ckpt_path=tmp_path / "some.ckpt")

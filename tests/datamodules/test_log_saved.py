@@ -1,0 +1,229 @@
+"""Logs on disk: whole or absent, back to the bit, and every kind of damage refused."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from small_logs import Columns, everything, five, pictures, same, small
+from strategies import log_columns
+
+from hindsight_rl.datamodules.errors import LogError
+from hindsight_rl.datamodules.log import REWARD, Log
+
+# --- saved logs -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("memory_map", [True, False])
+@given(columns=log_columns())
+def test_a_saved_log_comes_back_to_the_bit(
+    memory_map: bool, columns: Columns, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("saved") / "deep" / "log"
+    info = {"source": "arm", "names": {"action": ["shoulder"]}, "control_rate_hz": 30.0}
+    log = Log.from_columns(columns, info)
+    log.save(folder)
+    back = Log.load(folder, memory_map=memory_map)
+    assert same(everything(back), everything(log)) and back.keys() == log.keys()
+    assert back.sources == log.sources and back.rows is None
+    assert back.info == info | ({"memory_mapped": True} if memory_map else {})
+
+
+@pytest.mark.parametrize("memory_map", [True, False])
+def test_added_columns_sources_and_chosen_rows_are_saved(tmp_path: Path, memory_map: bool) -> None:
+    """Also when the log that is saved lies on disk itself."""
+    log = Log.concatenate([small(), small(100.0)], [1, 3])
+    log.save(tmp_path / "first")
+    more = Log.load(tmp_path / "first", memory_map=memory_map).with_rows(torch.tensor([2, 3, 9]))
+    more = more.with_columns({"advantage": torch.arange(10.0), REWARD: torch.ones(10)})
+    more.save(tmp_path / "second")
+    back = Log.load(tmp_path / "second", memory_map=memory_map)
+    assert same(everything(back), everything(more)) and back.sources == log.sources
+    assert back.column("advantage").tolist() == list(range(10))
+    assert back.column(REWARD).tolist() == [1.0] * 10
+    assert back.drawable().tolist() == [2, 3, 9]
+    again = json.loads((tmp_path / "second" / "header.json").read_text())
+    assert "memory_mapped" not in again["info"]
+
+
+def test_a_memory_mapped_log_is_not_read_and_never_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small().save(tmp_path / "log")
+    before = (tmp_path / "log" / "matrix.bin").read_bytes()
+
+    def forbidden(*_: object, **__: object) -> None:
+        raise AssertionError("the whole file was read")
+
+    monkeypatch.setattr(np, "fromfile", forbidden)
+    log = Log.load(tmp_path / "log")
+    log.column(REWARD).fill_(99.0)  # a view: copied on write, the file keeps its bytes
+    assert (tmp_path / "log" / "matrix.bin").read_bytes() == before
+    with pytest.raises(AssertionError, match="the whole file was read"):
+        Log.load(tmp_path / "log", memory_map=False)
+
+
+def test_a_log_in_memory_does_not_need_its_folder(tmp_path: Path) -> None:
+    small().save(tmp_path / "log")
+    log = Log.load(tmp_path / "log", memory_map=False)
+    shutil.rmtree(tmp_path / "log")
+    assert same(everything(log), everything(small()))
+
+
+def test_an_existing_folder_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    with pytest.raises(LogError, match="log: already exists. Choose another name or remove it"):
+        small().save(tmp_path / "log")
+    assert list((tmp_path / "log").iterdir()) == []
+
+
+def test_images_are_not_saved_silently(tmp_path: Path) -> None:
+    with pytest.raises(LogError, match="logs with images cannot be saved. Drop the image columns"):
+        small(camera=pictures()).save(tmp_path / "log")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("where", ["matrix", "header", "rename"])
+def test_a_save_that_fails_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """A full disk while the matrix or the header is written, or at the rename."""
+    log = small()
+
+    def full(*_: object, **__: object) -> None:
+        assert list(tmp_path.glob("log")) == [], "the folder shows before it is whole"
+        raise OSError("No space left on device")
+
+    if where == "matrix":
+        log = replace(log, rows=torch.arange(3))
+        monkeypatch.setattr(torch.Tensor, "numpy", full)
+    elif where == "header":
+        monkeypatch.setattr(Path, "write_text", full)
+    else:
+        monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        log.save(tmp_path / "log")
+    monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == []
+    log.save(tmp_path / "log")
+    assert same(everything(Log.load(tmp_path / "log")), everything(log))
+
+
+def test_facts_that_json_cannot_hold_leave_nothing(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        Log.from_columns(five(), {"made": object()}).save(tmp_path / "log")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_saved_log_is_readable_by_others_and_holds_no_draft(tmp_path: Path) -> None:
+    small().with_rows(torch.tensor([1])).save(tmp_path / "log")
+    assert [path.name for path in tmp_path.iterdir()] == ["log"]
+    names = sorted(path.name for path in (tmp_path / "log").iterdir())
+    assert names == ["header.json", "matrix.bin", "rows.bin"]
+    assert (tmp_path / "log").stat().st_mode & 0o755 == 0o755
+
+
+# --- damaged logs ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    small().with_rows(torch.tensor([0, 2])).save(tmp_path / "log")
+    return tmp_path / "log"
+
+
+def refused(folder: Path, message: str) -> None:
+    for memory_map in (True, False):
+        with pytest.raises(LogError, match=message) as caught:
+            Log.load(folder, memory_map=memory_map)
+        assert str(caught.value).startswith(f"{folder}: ")
+
+
+@pytest.mark.parametrize("change", [-1, -4, -180, 4])
+def test_a_matrix_of_another_size_is_refused(saved: Path, change: int) -> None:
+    """Five rows of 2 + 1 + 2 real words and 6 scalars, 220 bytes: cut anywhere, or longer."""
+    content = (saved / "matrix.bin").read_bytes()
+    assert len(content) == 5 * (2 + 1 + 2 + 6) * 4
+    (saved / "matrix.bin").write_bytes((content + bytes(4))[: len(content) + change])
+    size = len(content) + change
+    refused(saved, f"matrix.bin has {size} bytes where the header promises 220. The log is cut")
+
+
+@pytest.mark.parametrize("name", ["matrix.bin", "rows.bin"])
+def test_a_missing_file_is_refused(saved: Path, name: str) -> None:
+    (saved / name).unlink()
+    refused(
+        saved, f"{name} has 0 bytes where the header promises .* The log is cut: write it again"
+    )
+
+
+def test_cut_drawable_rows_are_refused(saved: Path) -> None:
+    (saved / "rows.bin").write_bytes(bytes(8))
+    refused(saved, "rows.bin has 8 bytes where the header promises 16")
+
+
+def test_a_folder_without_a_header_is_refused(saved: Path, tmp_path: Path) -> None:
+    message = "no readable header.json. Give a folder written by Log.save"
+    refused(tmp_path / "nowhere", message)
+    (saved / "header.json").unlink()
+    refused(saved, message)
+    refused(saved / "matrix.bin", message)
+
+
+@pytest.mark.parametrize("text", ["", "{", "\0\1\2", '{"format": '])
+def test_a_header_that_is_no_json_is_refused(saved: Path, text: str) -> None:
+    (saved / "header.json").write_text(text)
+    refused(saved, "no readable header.json")
+
+
+def rewrite(folder: Path, change: Mapping[str, Any]) -> None:
+    header = json.loads((folder / "header.json").read_text()) | change
+    kept = {key: value for key, value in header.items() if value != "drop"}
+    (folder / "header.json").write_text(json.dumps(kept))
+
+
+@pytest.mark.parametrize(
+    "change", [{"format": "another"}, {"format": "drop"}, {"version": 2}, {"version": "drop"}]
+)
+def test_another_format_or_version_is_refused(saved: Path, change: dict[str, Any]) -> None:
+    rewrite(saved, change)
+    refused(saved, "not a hindsight-log of version 1. Write it with this release")
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "null", '"hindsight-log"'])
+def test_a_header_that_is_no_table_is_refused(saved: Path, text: str) -> None:
+    (saved / "header.json").write_text(text)
+    refused(saved, "not a hindsight-log of version 1")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"rows": "drop"}, "'rows'"),
+        ({"rows": "many"}, "many"),
+        ({"rows": 0}, "0 rows"),
+        ({"rows": -5}, "-5 rows"),
+        ({"drawable": [1]}, "list"),
+        ({"columns": "drop"}, "'columns'"),
+        ({"columns": [1, 2]}, "list"),
+        ({"columns": {"observation": [0, [11]]}}, "unpack"),
+        ({"columns": {"observation": [0, [11], "object"]}}, "unknown dtype 'object'"),
+        ({"columns": {"observation": [1, [11], "float32"]}}, "does not follow the one before it"),
+        ({"columns": {"observation": [0, [-11], "float32"]}}, "does not follow the one before it"),
+        (
+            {"columns": {"observation": [0, [8], "float32"], "action": [4, [3], "float32"]}},
+            "column 'action' does not follow",
+        ),
+        ({"sources": [[0, 5]]}, "missing"),
+        ({"info": 3}, "int"),
+    ],
+)
+def test_a_damaged_header_is_refused(saved: Path, change: dict[str, Any], reason: str) -> None:
+    rewrite(saved, change)
+    refused(saved, f"header.json is damaged .*{reason}.*Write the log again")

@@ -1,0 +1,108 @@
+"""Small logs of whole episodes, and the batches that relabelers make of them.
+
+Imported as ``episode_logs`` (``tests`` is on pytest's path).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from hindsight_rl.datamodules.log import Log
+from hindsight_rl.datamodules.sampler import ChunkSampler
+from hindsight_rl.relabel.relabeler import Compose, Relabeler
+
+LENGTHS = (9, 12, 7, 1, 10, 8)
+LOW, HIGH = [-2.0, -1.0], [2.0, 3.0]
+
+
+def episode_log(
+    lengths: Sequence[int] = LENGTHS,
+    *,
+    reward: Sequence[float] | None = None,
+    discrete: bool = False,
+    task: bool = False,
+    goals: bool = False,
+    seed: int = 0,
+) -> Log:
+    """Return episodes of a random walk whose actions depend on the observation.
+
+    Every second episode is terminated, the others are truncated.
+
+    Args:
+        lengths: Steps of each episode.
+        reward: One number per row; random ones if left out.
+        discrete: Three actions, instead of two numbers in [LOW, HIGH].
+        task: Add ``task``, a commanded goal of two numbers.
+        goals: Add the achieved goals, the first two of the three observed numbers.
+        seed: Seed of the walk.
+
+    Returns:
+        The log.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    size = torch.tensor(lengths)
+    rows, last = int(size.sum()), size.cumsum(0) - 1
+    ends = torch.zeros(rows, dtype=torch.bool)
+    ends[last] = True
+    walk = 0.5 * torch.randn(rows + 1, 3, generator=generator).cumsum(0) + 1.0
+    episode = torch.arange(len(lengths)).repeat_interleave(size)
+    columns: dict[Any, Tensor] = {
+        "observation": walk[:-1],
+        "action": _actions(walk[:-1], discrete, generator),
+        "episode": episode,
+        ("next", "observation"): walk[1:],
+        ("next", "reward"): torch.randn(rows, generator=generator)
+        if reward is None
+        else torch.tensor(reward, dtype=torch.float32),
+        ("next", "terminated"): ends & (episode % 2 == 0),
+        ("next", "truncated"): ends & (episode % 2 == 1),
+    }
+    if task:
+        columns["task"] = torch.randn(len(lengths), 2, generator=generator)[episode]
+    if goals:
+        columns |= {"achieved_goal": walk[:-1, :2], ("next", "achieved_goal"): walk[1:, :2]}
+    info: dict[str, Any] = {"source": "walk", "control_rate_hz": 20.0}
+    info |= {"discrete_actions": 3} if discrete else {"action": {"low": LOW, "high": HIGH}}
+    return Log.from_columns(columns, info)
+
+
+def _actions(observation: Tensor, discrete: bool, generator: torch.Generator) -> Tensor:
+    score = observation + 0.3 * torch.randn(observation.shape, generator=generator)
+    if discrete:
+        return score.argmax(-1)
+    low, high = torch.tensor(LOW), torch.tensor(HIGH)
+    return low + (high - low) * torch.sigmoid(score[:, :2])
+
+
+def bind(log: Log, relabel: Relabeler) -> tuple[Log, Relabeler]:
+    """Return the log with the columns and rows a relabeler leaves, and the bound relabeler."""
+    bound = relabel.prepare(log)
+    return log.with_columns(bound.columns).with_rows(bound.rows), bound
+
+
+def drawn(
+    log: Log, *relabelers: Relabeler, updates: int = 4, batch_size: int = 64, seed: int = 0
+) -> tuple[TensorDict, Relabeler]:
+    """Return a chunk ``[updates, batch_size]``, not yet relabeled, and the bound chain."""
+    ready, bound = bind(log, Compose(list(relabelers)))
+    sampler = ChunkSampler(ready, bound, batch_size=batch_size, seed=seed)
+    return sampler.chunk(0, updates), bound
+
+
+def relabeled(log: Log, *relabelers: Relabeler, **options: int) -> TensorDict:
+    """Return a chunk after all stages of the relabelers; see :func:`drawn`."""
+    chunk, bound = drawn(log, *relabelers, **options)
+    return bound(chunk)
+
+
+def leaves(batch: TensorDict) -> dict[Any, Tensor]:
+    """Return the tensors of a batch by key."""
+    return {key: batch[key] for key in batch.keys(include_nested=True, leaves_only=True)}
+
+
+def rows_of(log: Log, key: Any, rows: Sequence[int] | Tensor) -> Tensor:
+    """Return some rows of a column."""
+    return log.column(key)[torch.as_tensor(rows)]

@@ -1,0 +1,99 @@
+"""Fits learners in a process of its own, to be killed or to be one of several ranks.
+
+    python tests/fit_process.py JOBS.json
+
+JOBS.json is a list of jobs, see :class:`Job`. :func:`run_jobs` writes it and starts the process.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from small_fits import LEARNERS, data_for, learner_of, trainer_in
+
+from hindsight_rl.datamodules.log import Log
+
+
+@dataclass(frozen=True)
+class Job:
+    """One fit; ``folder/final.ckpt`` is what it ends with.
+
+    Args:
+        learner: Name of its class.
+        log: Folder of a saved log.
+        folder: Where checkpoints go.
+        updates: How many to make.
+        arguments: Of the learner.
+        data: Options of the datamodule.
+        trainer: Options of the trainer.
+        save_every: Updates between checkpoints in ``folder/checkpoints``.
+        kill_after: Updates after which the process kills itself, 0 for never.
+    """
+
+    learner: str
+    log: str
+    folder: str
+    updates: int
+    arguments: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    trainer: dict[str, Any] = field(default_factory=dict)
+    save_every: int = 25
+    kill_after: int = 0
+
+
+class _Kill(Callback):
+    """Ends the process as ``kill -9`` does, at the first chunk end at or after an update."""
+
+    def __init__(self, update: int) -> None:
+        self._update = update
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Kill this process if it is time."""
+        if trainer.global_step >= self._update:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fit_job(job: Job, ckpt_path: Path | None = None) -> Path:
+    """Fit, and return the last checkpoint."""
+    kind, folder = LEARNERS[job.learner], Path(job.folder)
+    data = data_for(kind, Log.load(job.log), job.arguments, **job.data)
+    learner = learner_of(kind, data.spec, **job.arguments)
+    saved = ModelCheckpoint(
+        folder / "checkpoints", "{step}", every_n_train_steps=job.save_every, save_top_k=-1
+    )
+    # Before the checkpoint of the same update is written: that one is then lost.
+    callbacks = [_Kill(job.kill_after)] if job.kill_after else []
+    options = {"callbacks": [*callbacks, saved], "enable_checkpointing": True} | job.trainer
+    trainer = trainer_in(folder, job.updates, **options)
+    trainer.fit(learner, data, ckpt_path=ckpt_path, weights_only=True)
+    trainer.save_checkpoint(folder / "final.ckpt")
+    return folder / "final.ckpt"
+
+
+def run_jobs(jobs: list[Job], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run jobs in a process of their own, one after another, and return how it ended."""
+    path = folder / "jobs.json"
+    path.write_text(json.dumps([asdict(job) for job in jobs]))
+    known = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "NODE_RANK", "RANK")}
+    search = os.pathsep.join([str(Path(__file__).parent), known.get("PYTHONPATH", "")])
+    return subprocess.run(
+        [sys.executable, __file__, str(path)],
+        env=known | {"PYTHONPATH": search, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for description in json.loads(Path(sys.argv[1]).read_text()):
+        fit_job(Job(**description))

@@ -1,0 +1,178 @@
+"""The contract of the data step: chains, streams of draws, and that nothing is written to."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from episode_logs import bind, drawn, episode_log, leaves, relabeled
+from small_logs import same
+from tensordict import TensorDict
+from torch import Tensor
+
+from hindsight_rl.maths.draws import fork
+from hindsight_rl.relabel.filters import TopFraction
+from hindsight_rl.relabel.goals import FinalGoal, FutureGoal
+from hindsight_rl.relabel.relabeler import COMPANION, DRAWS, Compose, Relabeler, last_rows
+from hindsight_rl.relabel.returns import NStep, ReturnToGo, ReturnWeight, ScaleReward
+
+REWARD = ("next", "reward")
+EVERY: dict[str, Callable[[], Relabeler]] = {
+    "Relabeler": Relabeler,
+    "Compose": Compose,
+    "FinalGoal": lambda: FinalGoal(fraction=0.5),
+    "FutureGoal": lambda: FutureGoal(fraction=0.5),
+    "geometric FutureGoal": lambda: FutureGoal(offset="geometric", discount=0.8),
+    "TopFraction": lambda: TopFraction(0.5),
+    "ReturnToGo": ReturnToGo,
+    "ReturnToGo as task": lambda: ReturnToGo(as_task=True),
+    "ReturnWeight": ReturnWeight,
+    "NStep": lambda: NStep(3),
+    "ScaleReward": lambda: ScaleReward(2.0, shift=1.0),
+    "two goals": lambda: Compose([FutureGoal(fraction=0.5), FinalGoal(fraction=0.5)]),
+    "nested": lambda: Compose([Compose([NStep(2), FutureGoal()]), FinalGoal(fraction=0.5)]),
+}
+
+
+class Change(Relabeler):
+    """Applies a function to the reward."""
+
+    def __init__(self, change: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.change = change
+
+    def __call__(self, batch: TensorDict) -> TensorDict:
+        following = batch["next"].copy()
+        following.set("reward", self.change(following["reward"]))
+        return batch.copy().set("next", following)
+
+
+class Keep(Relabeler):
+    """Keeps the counters it was given, as a key of the batch."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def __call__(self, batch: TensorDict) -> TensorDict:
+        return batch.copy().set(self.name, batch[DRAWS])
+
+
+@pytest.fixture(params=EVERY.values(), ids=EVERY.keys())
+def relabeler(request: pytest.FixtureRequest) -> Relabeler:
+    return request.param()
+
+
+def test_compose_applies_first_to_last() -> None:
+    """Compose(a, b)(td) == b(a(td)), and a, b do not commute."""
+    plus, twice = Change(lambda r: r + 1), Change(lambda r: 2 * r)
+    chunk, _ = drawn(episode_log())
+    assert same(Compose([plus, twice])(chunk), twice(plus(chunk)))
+    assert not same(Compose([plus, twice])(chunk), plus(twice(chunk)))
+
+
+def test_empty_compose_is_the_identity() -> None:
+    chunk, bound = drawn(episode_log())
+    assert same(bound(chunk), chunk)
+
+
+def test_base_class_changes_nothing() -> None:
+    log = episode_log()
+    chunk, _ = drawn(log)
+    relabeler = Relabeler()
+    assert relabeler.prepare(log) is relabeler
+    assert relabeler.companions(chunk["index"], chunk[DRAWS]) == {}
+    assert same(relabeler(chunk), chunk)
+
+
+def test_input_is_not_written_to(relabeler: Relabeler) -> None:
+    """Neither keys nor numbers of the batch change, nor those of the log."""
+    log = episode_log(task=True, goals=True)
+    columns = {key: log.column(key).clone() for key in log.keys()}
+    chunk, bound = drawn(log, relabeler)
+    before, keys = chunk.clone(), set(chunk.keys(True))
+    bound(chunk)
+    assert set(chunk.keys(True)) == keys
+    assert same(chunk, before)
+    assert log.keys() == list(columns)
+    assert all(torch.equal(log.column(key), value) for key, value in columns.items())
+
+
+def test_prepare_leaves_the_original_unbound(relabeler: Relabeler) -> None:
+    before = {name: str(value) for name, value in vars(relabeler).items()}
+    relabeler.prepare(episode_log(task=True, goals=True))
+    assert {name: str(value) for name, value in vars(relabeler).items()} == before
+
+
+def test_same_draws_give_the_same_batch(relabeler: Relabeler) -> None:
+    log = episode_log(task=True, goals=True)
+    first, second = relabeled(log, relabeler), relabeled(log, relabeler)
+    assert same(first, second)
+    chunk, bound = drawn(log, relabeler)
+    assert same(bound(chunk), bound(chunk))
+
+
+def test_batch_shape_is_kept_and_companions_are_dropped(relabeler: Relabeler) -> None:
+    batch = relabeled(episode_log(task=True, goals=True), relabeler, updates=3, batch_size=5)
+    assert batch.batch_size == (3, 5)
+    assert all(value.shape[:2] == (3, 5) for value in leaves(batch).values())
+    assert COMPANION not in batch.keys()
+
+
+def test_rows_do_not_depend_on_their_chunk(relabeler: Relabeler) -> None:
+    """The third stage works row by row: relabeling one update alone gives the same numbers."""
+    chunk, bound = drawn(episode_log(task=True, goals=True), relabeler)
+    assert same(bound(chunk)[2:3], bound(chunk[2:3]))
+
+
+def test_each_part_draws_from_its_own_stream() -> None:
+    chunk, _ = drawn(episode_log())
+    batch = Compose([Keep("one"), Compose([Keep("two")]), Keep("three")])(chunk)
+    assert batch["one"].equal(fork(chunk[DRAWS], 0))
+    assert batch["two"].equal(fork(fork(chunk[DRAWS], 1), 0))
+    assert batch["three"].equal(fork(chunk[DRAWS], 2))
+    assert batch[DRAWS].equal(chunk[DRAWS])
+
+
+def test_companions_of_nested_parts_reach_their_owner() -> None:
+    """Two goal relabelers and an n-step one, nested: each finds the row it asked for."""
+    log = episode_log(goals=True)
+    future, final, far = FutureGoal(), FinalGoal(), NStep(3)
+    nested = Compose([Compose([future, far]), final])
+    chunk, bound = drawn(log, nested)
+    index, draws = chunk["index"], chunk[DRAWS]
+    asked = bound.companions(index, draws)
+    end = log.column("episode_end")[index]
+    assert set(asked) == {"0/0/0/goal", "0/0/1/last", "0/1/goal"}
+    inner = fork(fork(fork(draws, 0), 0), 0)
+    assert asked["0/0/0/goal"].equal(future.prepare(log).companions(index, inner)["goal"])
+    assert asked["0/0/1/last"].equal(torch.minimum(index + 2, end))
+    assert asked["0/1/goal"].equal(end)
+    batch = bound(chunk)
+    # The last relabeler has the last word on the task, the n-step one on the next observation.
+    assert batch["task"].equal(log.column(("next", "achieved_goal"))[end])
+    assert batch["next", "observation"].equal(
+        log.column(("next", "observation"))[asked["0/0/1/last"]]
+    )
+
+
+def test_later_parts_see_the_columns_of_earlier_ones() -> None:
+    """Returns after scaling are scaled; returns before it are not, but the reward is."""
+    log = episode_log([2, 1], reward=[1.0, 2.0, 4.0])
+    scaled, _ = bind(log, Compose([ScaleReward(10.0), ReturnToGo(1.0)]))
+    assert scaled.column("return_to_go").tolist() == [30, 20, 40]
+    plain, _ = bind(log, Compose([ReturnToGo(1.0), ScaleReward(10.0)]))
+    assert plain.column("return_to_go").tolist() == [3, 2, 4]
+    assert plain.column(REWARD).tolist() == [10, 20, 40]
+
+
+def test_later_parts_see_the_rows_of_earlier_ones() -> None:
+    """Half of the best half: one of four episodes; its weights average 1 over its rows."""
+    log = episode_log([1, 1, 1, 2], reward=[1.0, 5.0, 3.0, 4.0, 4.0])
+    ready, bound = bind(log, Compose([TopFraction(0.5), TopFraction(0.5), ReturnWeight()]))
+    assert ready.drawable().tolist() == [3, 4]
+    assert ready.column("weight")[3:].mean().item() == pytest.approx(1.0)
+    assert bound.rows is not None and bound.rows.tolist() == [3, 4]
+
+
+def test_last_rows_are_the_ends_of_episodes() -> None:
+    assert last_rows(episode_log([2, 1, 3])).nonzero()[:, 0].tolist() == [1, 2, 5]

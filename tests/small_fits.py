@@ -1,0 +1,116 @@
+"""Tiny learners on tiny logs: what every test of ``agents`` fits, in milliseconds per update.
+
+Imported as ``small_fits`` (``tests`` is on pytest's path, and scripts of tests put it there).
+"""
+
+import importlib
+import pkgutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from episode_logs import episode_log
+from lightning.pytorch import Trainer
+from tensordict import TensorDict
+from torch import Tensor
+
+import hindsight_rl.relabel
+from hindsight_rl.agents.learner import Learner, learner_classes
+from hindsight_rl.datamodules.log import Log
+from hindsight_rl.datamodules.offline import PRODUCERS, OfflineDataModule
+from hindsight_rl.relabel.relabeler import Relabeler
+
+# Kinds of logs, by what `episode_log` takes.
+KINDS: dict[str, dict[str, bool]] = {
+    "continuous": {},
+    "discrete": {"discrete": True},
+    "continuous with task": {"task": True},
+    "discrete with task": {"discrete": True, "task": True},
+}
+# Of the house only: tests define learners of their own.
+LEARNERS = {
+    kind.__name__: kind
+    for name, kind in sorted(learner_classes().items())
+    if name.startswith("hindsight_rl.")
+}
+
+
+def _relabeler(name: str) -> Relabeler:
+    for module in pkgutil.iter_modules(hindsight_rl.relabel.__path__):
+        found = importlib.import_module(f"hindsight_rl.relabel.{module.name}")
+        if hasattr(found, name):
+            relabeler: Relabeler = getattr(found, name)()
+            return relabeler
+    raise LookupError(name)
+
+
+def data_for(
+    learner: type[Learner],
+    log: Log | None = None,
+    arguments: dict[str, Any] | None = None,
+    **options: Any,
+) -> OfflineDataModule:
+    """Return a datamodule with the relabelers that write what a learner reads and a log lacks."""
+    log = episode_log() if log is None else log
+    options = {"batch_size": 16, "updates_per_step": 8} | options
+    plain = OfflineDataModule(log, **options)
+    keys = learner(plain.spec, **arguments or {}).in_keys
+    missing = [key for key in keys if key not in plain.batch_keys()]
+    relabel = [_relabeler(PRODUCERS[key]) for key in missing]
+    return OfflineDataModule(log, relabel, **options) if relabel else plain
+
+
+def learner_of(learner: type[Learner], spec: dict[str, Any], **arguments: Any) -> Learner:
+    """Return a learner of two layers of 8 units; equal arguments give equal weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(arguments.pop("weight_seed", 0))
+        return learner(spec, **{"hidden": (8, 8)} | arguments)
+
+
+def whole_log(learner: Learner, data: OfflineDataModule) -> TensorDict:
+    """Return every row of the log as one batch ``[N]``, with the columns of a sweep if any."""
+    batch = data.on_after_batch_transfer(next(data.in_order()), 0)
+    if learner.log_pass is not None:
+        learner.log_pass.sweep(data, 0, torch.device("cpu"))
+        batch = learner.log_pass.attach(batch)
+    return batch[0]
+
+
+def trainer_in(folder: Path, updates: int, **options: Any) -> Trainer:
+    """Return a quiet trainer on the CPU."""
+    plain: dict[str, Any] = {
+        "max_steps": updates,
+        "accelerator": "cpu",
+        "devices": 1,
+        "default_root_dir": folder,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+    }
+    return Trainer(**plain | options)
+
+
+def fit(
+    learner: Learner,
+    data: OfflineDataModule,
+    folder: Path,
+    updates: int,
+    ckpt_path: Path | None = None,
+    **options: Any,
+) -> Trainer:
+    """Fit, and return the trainer."""
+    trainer = trainer_in(folder, updates, **options)
+    trainer.fit(learner, data, ckpt_path=ckpt_path, weights_only=True)
+    return trainer
+
+
+def weights(learner: Learner) -> dict[str, Tensor]:
+    """Return a copy of every parameter and buffer."""
+    return {name: value.clone() for name, value in learner.state_dict().items()}
+
+
+def equal(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
+    """Return whether names and bits agree."""
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
