@@ -40,7 +40,7 @@ results: $(STAMP) ## refit every row of docs/results.md; HINDSIGHT_DATA names th
 
 clean: ## remove everything that is made again, except the environment
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis hindsight_rl.egg-info
-	find $(ROOMS) tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find $(ROOMS) configs tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -17,12 +17,12 @@ Update order: one network, one step.
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from tensordict import TensorDict
 
 from hindsight_rl.agents.learner import Learner, LossTerms
 from hindsight_rl.agents.networks import Head, Policy, Spread
 from hindsight_rl.maths.losses import weighted_nll
+from hindsight_rl.maths.weights import uniform_weight
 
 
 class BC(Learner):
@@ -75,6 +75,6 @@ class BC(Learner):
         distribution = self.actor(batch["observation"], batch.get("task", None))
         log_prob = distribution.log_prob(self.actor.scale.to_policy(batch["action"]))
         weight = batch.get("weight", None)
-        weight = torch.ones_like(log_prob) if weight is None else weight
+        weight = uniform_weight(log_prob) if weight is None else weight
         metrics = {"actor/entropy": distribution.entropy().detach().mean()}
         return LossTerms({"actor": weighted_nll(log_prob, weight).mean()}, metrics)

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 import torch.distributed
 from lightning import LightningModule
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.cli import OptimizerCallable
 from tensordict import TensorDict
 from torch import Tensor, nn
@@ -106,6 +107,14 @@ class Learner(LightningModule, ABC):
             raise ValueError("spec is missing: pass datamodule.spec (the command links it itself)")
         if clip_norm is not None and not clip_norm > 0:
             raise ValueError(f"clip_norm is {clip_norm}, it must be above 0 or null")
+        if eval_every < 0 or eval_episodes < 1 or test_episodes < 1:
+            raise ValueError(
+                f"eval_every {eval_every} must be at least 0, eval_episodes {eval_episodes} and "
+                f"test_episodes {test_episodes} at least 1"
+            )
+        for name, horizon in (decay or {}).items():
+            if horizon < 1:
+                raise ValueError(f"decay of '{name}' is {horizon} updates, it must be at least 1")
         self.save_hyperparameters(ignore=["optimizer"], logger=False)
         self.automatic_optimization = False
         self.spec = spec
@@ -193,12 +202,17 @@ class Learner(LightningModule, ABC):
     # ------------------------------------------------------------------ networks and optimiser
 
     def networks(self) -> dict[str, nn.Module]:
-        """Return the networks that are trained, by attribute name; each is clipped by itself."""
-        return {
+        """Return what is trained, by attribute name; each is clipped by itself.
+
+        A bare parameter of the learner (an entropy temperature, say) counts as a network.
+        """
+        bare = {n: nn.ParameterList([p]) for n, p in self.named_parameters(recurse=False)}
+        children = {
             name: child
             for name, child in self.named_children()
             if name not in self.targets and next(child.parameters(), None) is not None
         }
+        return {**children, **bare}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return the one optimiser.
@@ -230,7 +244,16 @@ class Learner(LightningModule, ABC):
         return optimizer
 
     def on_fit_start(self) -> None:
-        """Collect what every update needs, once."""
+        """Collect what every update needs, once, and refuse what could not end well.
+
+        Raises:
+            ValueError: Nothing ends the run, or the policy does not fit the environment.
+        """
+        timed = any(isinstance(callback, Timer) for callback in self.trainer.callbacks)
+        if self.trainer.max_steps < 0 and not timed:
+            raise ValueError("batches never run out: set max_steps (updates) or max_time")
+        if self.env:
+            self._episodes(1, self.eval_seed, max_steps=1)
         # Saving after the last update of a chunk is what is meant here.
         warnings.filterwarnings("ignore", message="Using ModelCheckpoint with manual optimization")
         compiled = self.compile_mode == "losses"
@@ -336,12 +359,16 @@ class Learner(LightningModule, ABC):
             tracker.completed += updates
 
     def _check_finite(self, history: list[LossTerms], first: int) -> None:
-        names = list(history[0].terms)
-        table = torch.stack([torch.stack([found.terms[n] for n in names]) for found in history])
-        if not bool(torch.isfinite(table).all()):
-            update, term = (~torch.isfinite(table)).nonzero()[0].tolist()
-            what = f"loss term '{names[term]}' is {table[update, term].item()}"
-            raise DivergenceError(self._divergence(what, first + update + 1))
+        terms = [
+            (number, name, value)
+            for number, found in enumerate(history, start=first + 1)
+            for name, value in found.terms.items()
+        ]
+        finite = torch.isfinite(torch.stack([value for _, _, value in terms]))
+        if not bool(finite.all()):
+            number, name, value = terms[int((~finite).nonzero()[0])]
+            what = f"loss term '{name}' is {value.item()}"
+            raise DivergenceError(self._divergence(what, number))
         for name, network in self.networks().items():
             norms = torch.stack(torch._foreach_norm(list(network.parameters())))
             if not bool(torch.isfinite(norms).all()):
@@ -427,7 +454,7 @@ class Learner(LightningModule, ABC):
                 goal = torch.as_tensor(task, dtype=torch.float32, device=self.device)
             return self(there, goal).cpu().numpy()
 
-    def _episodes(self, episodes: int, seed: int) -> Rollout:
+    def _episodes(self, episodes: int, seed: int, max_steps: int | None = None) -> Rollout:
         if self.env is None:
             raise ValueError(
                 "no environment to run episodes in: give --env ID (or the argument env)"
@@ -438,6 +465,7 @@ class Learner(LightningModule, ABC):
             episodes=episodes,
             seed=seed,
             env_kwargs=self.env_kwargs,
+            max_steps=max_steps,
             spec=self.spec,
             task=None if self.eval_task is None else np.asarray(self.eval_task, np.float32),
         )

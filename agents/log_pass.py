@@ -52,11 +52,16 @@ class LogPass:
             datamodule: Gives the log in order (``in_order``) and its relabeling.
             updates: Number of updates done.
             device: Where to compute and keep the columns.
+
+        Raises:
+            ValueError: Rows span several steps.
         """
         parts: list[Tensor] = []
-        for chunk in datamodule.in_order():
-            batch = datamodule.on_after_batch_transfer(chunk.to(device), 0)[0]
-            parts.append(self._columns_of(batch))
+        # Whatever the precision of training: advantages are small differences of large values.
+        with torch.autocast(device.type, enabled=False):
+            for chunk in datamodule.in_order():
+                batch = datamodule.on_after_batch_transfer(chunk.to(device), 0)[0]
+                parts.append(self._columns_of(batch))
         reward, value, following, terminated, last = torch.cat(parts, dim=1)
         target = lambda_returns(
             reward,
@@ -75,6 +80,11 @@ class LogPass:
         self.swept_at = updates
 
     def _columns_of(self, batch: TensorDict) -> Tensor:
+        if "discount" in batch.keys():
+            raise ValueError(
+                "the sweep of the log sums single steps, but its rows span several: leave the "
+                "relabeler NStep out, lambda does its work"
+            )
         task = batch.get("task", None)
         last = batch["episode_end"] == batch["index"]
         columns = [

@@ -109,9 +109,9 @@ class MARWIL(Learner):
         """Return c squared, ``[]``; the running one moves while training."""
         if self.norm == "none":
             return torch.ones_like(self.square_mean)
-        now = self.batch_mean(advantage.square())
         if self.norm == "batch_std":
-            return now - self.batch_mean(advantage).square()
+            return self.batch_mean((advantage - self.batch_mean(advantage)).square())
+        now = self.batch_mean(advantage.square())
         moved = self.square_mean + self.norm_rate * (now - self.square_mean)
         if self.training:
             self.square_mean.copy_(moved)

@@ -36,7 +36,12 @@ def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
 
     Returns:
         The network.
+
+    Raises:
+        ValueError: A width is below 1.
     """
+    if any(width < 1 for width in hidden):
+        raise ValueError(f"hidden is {list(hidden)}: every layer needs at least 1 unit")
     layers: list[nn.Module] = []
     for width in hidden:
         layers += [nn.Linear(inputs, width), nn.ReLU()]
@@ -95,11 +100,13 @@ class Inputs(nn.Module):
 class ActionScale(nn.Module):
     """Converts actions between environment units and policy units.
 
-    Actions with both bounds map [low, high] to [-1, 1]; others are standardised with the log's
-    statistics; discrete ones pass through. A dimension whose bounds are equal is only shifted.
+    Where every dimension has both bounds, [low, high] maps to [-1, 1], and a dimension whose bounds
+    are equal is only shifted; else all are standardised with the log's statistics. Every bound that
+    is given is held, whatever the scale. Discrete actions pass through.
 
     Args:
-        action: The action part of the spec.
+        action: The action part of the spec; ``low`` and ``high`` are ``None`` or hold one number
+            per dimension, ``None`` or infinite where that side is open.
     """
 
     centre: Tensor
@@ -110,14 +117,16 @@ class ActionScale(nn.Module):
     def __init__(self, action: dict[str, Any]) -> None:
         super().__init__()
         self.discrete = action["kind"] == "discrete"
-        self.bounded = not self.discrete and None not in (action["low"], action["high"])
+        self.bounded = False
         if self.discrete:
             return
+        width = action["shape"][0]
+        self.register_buffer("low", _bound(action["low"], width, -math.inf))
+        self.register_buffer("high", _bound(action["high"], width, math.inf))
+        # Bounds at the ends of float32, whose width overflows, are as good as none.
+        self.bounded = bool(torch.isfinite(self.high - self.low).all())
         if self.bounded:
-            low, high = torch.tensor(action["low"]), torch.tensor(action["high"])
-            self.register_buffer("low", low.float())
-            self.register_buffer("high", high.float())
-            centre, scale = (high + low) / 2, (high - low) / 2
+            centre, scale = (self.high + self.low) / 2, (self.high - self.low) / 2
             scale = torch.where(scale > 0, scale, 1.0)
         else:
             centre, scale = torch.tensor(action["mean"]), torch.tensor(action["std"])
@@ -129,11 +138,17 @@ class ActionScale(nn.Module):
         return action if self.discrete else (action - self.centre) / self.scale
 
     def to_environment(self, action: Tensor) -> Tensor:
-        """Return actions ``[..., A]`` in environment units, clipped to the bounds."""
+        """Return actions ``[..., A]`` in environment units, clipped to every bound given."""
         if self.discrete:
             return action
-        scaled = action * self.scale + self.centre
-        return torch.clamp(scaled, self.low, self.high) if self.bounded else scaled
+        return torch.clamp(action * self.scale + self.centre, self.low, self.high)
+
+
+def _bound(side: Sequence[float | None] | None, width: int, is_open: float) -> Tensor:
+    """Return one side of the bounds ``[A]`` float32, ``is_open`` where there is none."""
+    ends = [None] * width if side is None else side
+    finite = [is_open if end is None or math.isinf(end) else end for end in ends]
+    return torch.tensor(finite, dtype=torch.float32)
 
 
 class Policy(nn.Module):

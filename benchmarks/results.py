@@ -22,6 +22,7 @@ import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -221,11 +222,21 @@ def held_out_error(learner: Any, module: Any) -> dict[str, Any]:
     }
 
 
+@cache
+def source_hash() -> str:
+    """Return a hash of the code that a result depends on: a change makes it run again."""
+    digest = hashlib.sha256(Path(__file__).read_bytes())
+    for room in ("maths", "relabel", "agents", "datamodules", "envs"):
+        for path in sorted((ROOT / room).rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
 def work(job: tuple[Row, int, Path, bool, Path]) -> tuple[str, int, dict[str, Any]]:
     """Run a job unless its result is already there."""
     row, seed, data, choose, folder = job
     settings = json.dumps(asdict(row) | {"must": "", "compare": ""}, sort_keys=True, default=str)
-    key = hashlib.sha256(f"{settings}{seed}{choose}".encode()).hexdigest()[:16]
+    key = hashlib.sha256(f"{settings}{seed}{choose}{source_hash()}".encode()).hexdigest()[:16]
     path = folder / f"{key}.json"
     if not path.exists():
         result = fit_one(row, seed, data, choose)

@@ -8,6 +8,7 @@ import json
 import logging
 import pkgutil
 import re
+import shutil
 import sys
 import warnings
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import hindsight_rl.datamodules
 import hindsight_rl.relabel
@@ -34,12 +37,16 @@ from hindsight_rl.cli.runs import (
     new_run,
     newest_checkpoint,
     newest_run,
-    run_of,
     write_text,
 )
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.relabel.relabeler import Relabeler
 
+_LONGEST = 1000
+_REPLACED = {
+    "accumulate_grad_batches": "raise data.batch_size instead",
+    "gradient_clip_val": "use model.clip_norm, which clips each network by itself",
+}
 _OVERRIDES = ("env", "env_kwargs", "eval_task", "test_episodes", "test_seed")
 _TRAINER = {
     "max_epochs": -1,
@@ -56,7 +63,7 @@ _TRAINER = {
 class RunFolder(Callback):
     """Writes ``config.yaml`` when training starts and ``last.ckpt`` when it ends.
 
-    A fit that is refused before its first update leaves nothing behind.
+    A new run that is refused before its first update leaves nothing behind.
 
     Args:
         run: Folder of the run.
@@ -65,11 +72,18 @@ class RunFolder(Callback):
 
     def __init__(self, run: Path, config: str) -> None:
         self._run, self._config = run, config
+        self._new = not run.exists()
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Write the configuration."""
         if trainer.is_global_zero:
             write_text(self._run / CONFIG, self._config)
+        self._new = False
+
+    def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
+        """Remove the folder of a run that never started (loggers have made it by now)."""
+        if self._new and trainer.is_global_zero:
+            shutil.rmtree(self._run, ignore_errors=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Save the last checkpoint, whatever the interval."""
@@ -136,8 +150,19 @@ class HindsightCLI(LightningCLI):
     # ------------------------------------------------------------------ instantiation
 
     def instantiate_classes(self) -> None:
-        """Build model, data and trainer; for ``test`` the model comes from the checkpoint."""
+        """Build model, data and trainer; for ``test`` the model comes from the checkpoint.
+
+        Raises:
+            ValueError: A checkpoint is needed and not given, or a trainer option has no place here.
+        """
         config = self.config[self.subcommand]
+        for option, mend in _REPLACED.items():
+            if config["trainer"].get(option) not in (None, 1):
+                raise ValueError(f"trainer.{option} does not apply to updates: {mend}")
+        if self.subcommand == "fit" and config["trainer"]["max_steps"] == 0:
+            raise ValueError("trainer.max_steps is 0: give the number of updates")
+        if self.subcommand in ("validate", "predict") and not config.get("ckpt_path"):
+            raise ValueError(f"{self.subcommand} needs a policy: give --run or --ckpt_path")
         if self.subcommand == "test":
             given = (config.pop("model", None) or {}).get("init_args", {})
             config.pop("data", None)
@@ -175,26 +200,21 @@ class HindsightCLI(LightningCLI):
         config = self.config["fit"]
         self.run = Path(config["run"] or new_run(type(self.model).__name__.lower()))
         folder = self.run / "checkpoints"
-        if folder.exists() and not config.get("ckpt_path"):
+        if folder.exists() and not config.get("ckpt_path") and rank_zero_only.rank == 0:
             raise ValueError(
                 f"{self.run} already holds a run: add --resume to go on, or choose another --run"
             )
+        if not config["run"]:
+            # Further processes of this run are started with the words of this one.
+            sys.argv += ["--run", str(self.run)]
         config["run"] = str(self.run)
         saved = config.clone()
         saved["ckpt_path"] = None
         text = self._parser("fit").dump(saved, skip_none=False)
-        callbacks: list[Callback] = [RunFolder(self.run, text)]
         every, keep = config["checkpoint_every"], config["keep"]
-        callbacks.append(
-            ModelCheckpoint(
-                folder,
-                filename="{step}",
-                monitor="step",
-                mode="max",
-                save_top_k=keep,
-                every_n_train_steps=every,
-            )
-        )
+        if every < 1:
+            raise ValueError(f"checkpoint_every is {every} updates, it must be at least 1")
+        callbacks: list[Callback] = [RunFolder(self.run, text)]
         if self.model.env and self.model.eval_every:
             callbacks.append(
                 ModelCheckpoint(
@@ -207,12 +227,27 @@ class HindsightCLI(LightningCLI):
                     enable_version_counter=False,
                 )
             )
+        # After the best one, so that what it holds of the best score is never one behind.
+        callbacks.append(
+            ModelCheckpoint(
+                folder,
+                filename="{step}",
+                monitor="step",
+                mode="max",
+                save_top_k=keep,
+                every_n_train_steps=every,
+            )
+        )
         return callbacks
 
     # ------------------------------------------------------------------ afterwards
 
     def validate(self, **arguments: Any) -> None:
         """Run ``validate``; the report is written afterwards."""
+        if not self.datamodule.val_dataloader():
+            raise ValueError(
+                "no episode is held out: fit and validate with data.validation above 0"
+            )
         self.trainer.validate(**arguments | {"verbose": False})
 
     def predict(self, **arguments: Any) -> None:
@@ -246,7 +281,8 @@ def _main(argv: Sequence[str]) -> int:
             importlib.import_module(f"{package.__name__}.{module.name}")
     learner_classes()
     _quiet()
-    sys.argv = ["hindsight", *arguments]
+    # Lightning reads the words of the process, and starts further processes with them.
+    sys.argv[1:] = arguments
     try:
         cli = HindsightCLI()
     except DivergenceError as error:
@@ -254,19 +290,19 @@ def _main(argv: Sequence[str]) -> int:
         return 1
     except argparse.ArgumentError as error:
         raise ValueError(_short(str(error))) from error
-    except (ValueError, TypeError) as error:
-        raise _first_cause(error) from error
-    _say(cli, as_json)
+    except (ValueError, TypeError, MisconfigurationException) as error:
+        raise ValueError(_first_cause(error)) from error
+    if rank_zero_only.rank == 0:
+        _say(cli, as_json)
     return 0
 
 
-def _first_cause(error: Exception) -> Exception:
+def _first_cause(error: BaseException) -> str:
     """Return what a constructor said, out of the parser's account of all types it tried."""
-    while str(error).startswith("Does not validate against") and isinstance(
-        error.__cause__, (ValueError, TypeError, OSError)
-    ):
+    while str(error).startswith("Does not validate against") and error.__cause__ is not None:
         error = error.__cause__
-    return error
+    text = str(error)
+    return text if len(text) < _LONGEST else f"{text[:_LONGEST]} ..."
 
 
 def _short(message: str) -> str:
@@ -341,14 +377,13 @@ def _shorthands(arguments: list[str]) -> tuple[list[str], bool]:
         rest += ["--ckpt_path", str(checkpoint)]
         rest += [] if known.run else ["--run", str(run)]
         rest = rest if known.config else ["--config", str(run / CONFIG), *rest]
-    elif command != "fit":
-        checkpoint = known.ckpt_path
-        if checkpoint is None and known.run is not None:
-            checkpoint = chosen_checkpoint(known.run)
-            rest += ["--ckpt_path", str(checkpoint)]
-        run = run_of(checkpoint) if checkpoint else None
-        if run is not None and not known.config:
-            rest = ["--config", str(run / CONFIG), *rest]
+    elif command != "fit" and known.run is not None:
+        if known.ckpt_path is None:
+            rest += ["--ckpt_path", str(chosen_checkpoint(known.run))]
+        # A configuration names classes to import: it is read from a folder that was named, never
+        # because it lies beside a checkpoint. A test needs none.
+        if command != "test" and not known.config:
+            rest = ["--config", str(known.run / CONFIG), *rest]
     return [command, *_packaged_configs(rest)], found.json
 
 

@@ -62,7 +62,7 @@ def newest_checkpoint(run: Path) -> Path:
         except Exception as error:  # any way of being broken leads to the file before it
             sys.stderr.write(f"{path}: cannot be read ({type(error).__name__}), passed over\n")
     if not found:
-        raise ValueError(f"{run}: no readable checkpoint to resume from; start without --resume")
+        raise ValueError(f"{run}: no readable checkpoint; give a folder that 'fit' wrote")
     return max(found)[1]
 
 
@@ -79,12 +79,6 @@ def chosen_checkpoint(run: Path) -> Path:
         if (run / "checkpoints" / name).exists():
             return run / "checkpoints" / name
     return newest_checkpoint(run)
-
-
-def run_of(checkpoint: Path) -> Path | None:
-    """Return the run folder a checkpoint lies in, ``None`` where it lies elsewhere."""
-    run = checkpoint.resolve().parent.parent
-    return run if (run / CONFIG).exists() else None
 
 
 def write_text(path: Path, text: str) -> None:
