@@ -1,7 +1,9 @@
 """``hindsight export``: a checkpoint becomes one ONNX file; or such a file is verified."""
 
 import argparse
+import importlib
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,10 +15,15 @@ from hindsight_rl.export.verify import verify_file
 _EXAMPLES = """\
 examples:
   hindsight export --ckpt_path runs/iql/best.ckpt --output policy.onnx
+  hindsight export --ckpt_path mine.ckpt --output policy.onnx --import my_learners
   hindsight export --verify policy.onnx
 
 Nothing is written unless onnxruntime answers the checkpoint's probe rows as PyTorch does.
 --verify repeats that from the file alone, and needs no PyTorch."""
+
+
+_WRITING = ("output", "opset", "tolerance", "import")
+"""Options of an export that a verification would ignore."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,24 +44,62 @@ def _main(argv: Sequence[str]) -> int:
     if (given.verify is None) == (given.ckpt_path is None):
         parser.error("give either --ckpt_path and --output, or --verify")
     if given.verify is not None:
+        ignored = [name for name in _WRITING if getattr(given, name) is not None]
+        if ignored:
+            parser.error(f"--verify only reads: leave out --{', --'.join(ignored)}")
         report = verify_file(given.verify)
     else:
         if given.output is None:
             parser.error("--output is missing: name the file to write, such as policy.onnx")
-        # torch is behind these, and --verify must run where it is not installed.
-        from hindsight_rl.agents.learner import load_learner
-        from hindsight_rl.export.onnx import export_policy
-
-        report = export_policy(
-            load_learner(given.ckpt_path),
-            given.output,
-            opset=given.opset,
-            tolerance=given.tolerance,
-        )
+        report = _export(given)
     done = "wrote" if given.verify is None else "verified"
     shown = json.dumps(report, indent=1) if given.json else format_report(report, done)
     sys.stdout.write(f"{shown}\n")
     return 0
+
+
+def _export(given: argparse.Namespace) -> dict[str, Any]:
+    """Write the file that the command line asks for and return the report."""
+    _import(getattr(given, "import") or [])
+    # torch is behind these, and --verify must run where it is not installed.
+    from hindsight_rl.agents.learner import load_learner
+    from hindsight_rl.export.onnx import export_policy
+
+    try:
+        learner = load_learner(given.ckpt_path)
+    except ValueError as error:
+        if "is not imported" not in str(error):
+            raise
+        raise ValueError(
+            f"{error}. Add --import MODULE: the module is looked for in the current folder too."
+        ) from error
+    options = {name: getattr(given, name) for name in ("opset", "tolerance")}
+    chosen = {name: value for name, value in options.items() if value is not None}
+    return export_policy(learner, given.output, **chosen)
+
+
+def _import(modules: Sequence[str]) -> None:
+    """Import modules that define learners; those of the current folder first, as python -m does.
+
+    Args:
+        modules: Their dotted names.
+
+    Raises:
+        ValueError: There is no such module.
+    """
+    if modules:
+        sys.path.insert(0, os.getcwd())
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            # A package that the module itself lacks is another mistake, and named by its own error.
+            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+                raise
+            raise ValueError(
+                f"--import {module}: no such module, neither in {os.getcwd()} nor installed. Name "
+                "it as 'import' does: my_learners for my_learners.py"
+            ) from error
 
 
 def format_report(report: Mapping[str, Any], done: str) -> str:
@@ -97,15 +142,28 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ckpt_path", type=Path, metavar="CKPT", help="checkpoint to export")
     parser.add_argument("--output", type=Path, metavar="ONNX", help="file to write")
     parser.add_argument(
-        "--opset", type=int, default=18, metavar="N", help="ONNX operator set, 13 to 23; default 18"
+        "--opset", type=int, metavar="N", help="ONNX operator set, 13 to 23; default 18"
     )
     parser.add_argument(
         "--tolerance",
         type=float,
-        default=1e-5,
         metavar="X",
         help="largest difference, as a share of the action range; default 1e-5",
+    )
+    parser.add_argument(
+        "--import",
+        type=_dotted,
+        action="append",
+        metavar="MODULE",
+        help="import this first, for a learner of your own; may be repeated. It runs the module",
     )
     parser.add_argument("--verify", type=Path, metavar="ONNX", help="check this file instead")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
+
+
+def _dotted(text: str) -> str:
+    """Return the dotted name of a module."""
+    if not all(part.isidentifier() for part in text.split(".")):
+        raise argparse.ArgumentTypeError(f"not the dotted name of a module: {text}")
+    return text

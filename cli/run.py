@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str]) -> int:
-    given = _parser().parse_args(argv)
+    given = _parser().parse_args([_underscored(word) for word in argv])
     policy = OnnxPolicy(given.policy, threads=given.threads)
     film = None if given.video is None else Film(given.video)
     done = rollout(
@@ -147,14 +147,15 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         nargs="+",
         metavar="X",
-        help="numbers of the task; the contract's default if left out",
+        help="numbers of the task, the same at every step; needed if the policy takes a task, "
+        "unless the environment gives a goal or the contract a default",
     )
     parser.add_argument(
-        "--env-kwargs", type=_json, metavar="JSON", help="arguments of the environment"
+        "--env_kwargs", type=_json, metavar="JSON", help="arguments of the environment"
     )
-    parser.add_argument("--max-steps", type=int, metavar="N", help="cut episodes after N steps")
+    parser.add_argument("--max_steps", type=int, metavar="N", help="cut episodes after N steps")
     parser.add_argument(
-        "--num-envs", type=int, metavar="N", help="environments in lockstep; default up to 16"
+        "--num_envs", type=int, metavar="N", help="environments in lockstep; default up to 16"
     )
     parser.add_argument(
         "--threads", type=int, default=1, metavar="N", help="threads of onnxruntime; default 1"
@@ -162,6 +163,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--video", type=Path, metavar="GIF", help="draw the first episode")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
+
+
+def _underscored(word: str) -> str:
+    """Return an option with underscores in its name, whichever way it was written."""
+    if not word.startswith("--"):
+        return word
+    name, equals, value = word.partition("=")
+    return f"--{name[2:].replace('-', '_')}{equals}{value}"
 
 
 def _json(text: str) -> dict[str, Any]:

@@ -93,7 +93,8 @@ def rollout(
             the environment.
         episodes: How many.
         seed: Seed of the whole; episode i is reset with ``episode_seed(seed, i)``.
-        task: ``[Z]``, handed to the policy at every step. A goal environment gives its own.
+        task: ``[Z]``, handed to the policy unchanged at every step: a return-to-go is held, not
+            lowered by the rewards received. A goal environment gives its own.
         env_kwargs: Passed to ``gymnasium.make``.
         num_envs: Environments in lockstep; as many as there are episodes, at most 16, if ``None``.
         max_steps: Steps after which an episode is cut. Needed where neither the environment nor

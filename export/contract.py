@@ -190,8 +190,8 @@ def _check_action(action: Mapping[str, Any]) -> None:
     for column in ("low", "high", "rate_limit"):
         _check_floats(action, column, "action", shape, open_ends=True)
     low, high = bounds({"action": action})
-    if not (low < high).all():
-        _fail("action.low", "is not below action.high in every dimension")
+    if not (low <= high).all():
+        _fail("action.low", "is above action.high in one dimension or more")
 
 
 def _check_probe(contract: Mapping[str, Any]) -> None:

@@ -68,10 +68,11 @@ def measure_parity(session: onnxruntime.InferenceSession, contract: Contract) ->
 
     Returns:
         ``tolerance``, ``margin``, ``batches``, ``rows``, and for continuous actions
-        ``max_difference`` (share of the action's range) and ``max_absolute`` (units of the action);
-        for discrete ones ``disagreements`` (answers, over all batch sizes, that differ although the
-        learner's best score leads by more than the margin), ``close`` (rows whose best score does
-        not) and ``max_score_difference``.
+        ``max_difference`` (share of the action's range), ``max_absolute`` (units of the action) and
+        ``outside`` (the first answer outside the bounds the contract states, in words, or
+        ``None``); for discrete ones ``disagreements`` (answers, over all batch sizes, that differ
+        although the learner's best score leads by more than the margin), ``close`` (rows whose best
+        score does not) and ``max_score_difference``.
     """
     probe, stated = contract["probe"], contract["parity"]
     names = ["observation"] if contract["task"] is None else ["observation", "task"]
@@ -94,7 +95,7 @@ def check_parity(measured: dict[str, Any], path: str | Path) -> None:
         path: The file, for messages.
 
     Raises:
-        ContractError: The answers differ by more.
+        ContractError: The answers differ by more, or one lies outside the contract's bounds.
     """
     if "disagreements" in measured:
         if measured["disagreements"]:
@@ -109,6 +110,11 @@ def check_parity(measured: dict[str, Any], path: str | Path) -> None:
             f"{path}: onnxruntime and the learner differ by {measured['max_difference']:.3g} of "
             f"the action range ({measured['max_absolute']:.3g} in its units), and the tolerance is "
             f"{measured['tolerance']:g}"
+        )
+    elif measured["outside"] is not None:
+        raise ContractError(
+            f"{path}: {measured['outside']}, and the contract promises its bounds. Clip in the "
+            "learner's forward (ActionScale.to_environment does), or correct low and high."
         )
 
 
@@ -131,13 +137,27 @@ def _play(
     return [np.concatenate(parts)[:rows] for parts in zip(*answers, strict=True)]
 
 
-def _compare_continuous(contract: Contract, passes: list[list[NDArray[Any]]]) -> dict[str, float]:
+def _compare_continuous(contract: Contract, passes: list[list[NDArray[Any]]]) -> dict[str, Any]:
     expected = np.array(contract["probe"]["action"], dtype=np.float64)
     difference = np.max([np.abs(answer[0] - expected) for answer in passes], axis=0)
     return {
         "max_difference": float((difference / action_range(contract)).max()),
         "max_absolute": float(difference.max()),
+        "outside": _outside(contract, np.stack([answer[0] for answer in passes])),
     }
+
+
+def _outside(contract: Contract, answers: NDArray[np.float32]) -> str | None:
+    """Return the first of answers ``[passes, rows, A]`` outside the bounds, in words, or none."""
+    low, high = bounds(contract)
+    found = np.argwhere((answers < low) | (answers > high))
+    if not len(found):
+        return None
+    number, row, place = (int(i) for i in found[0])
+    return (
+        f"action[{place}] is {answers[number, row, place]} on probe row {row}, outside its bounds "
+        f"[{low[place]}, {high[place]}]"
+    )
 
 
 def _compare_discrete(contract: Contract, passes: list[list[NDArray[Any]]]) -> dict[str, Any]:
@@ -156,11 +176,12 @@ def _compare_discrete(contract: Contract, passes: list[list[NDArray[Any]]]) -> d
 def action_range(contract: Contract) -> NDArray[np.float64]:
     """Return the range ``[A]`` of each action, by which differences are measured.
 
-    It is the width of the bounds; where an action is unbounded, the spread of the learner's answers
-    to the probe rows, and at least 1.
+    It is the width of the bounds; where an action is unbounded or its bounds are equal, the spread
+    of the learner's answers to the probe rows, and at least 1.
     """
     low, high = (bound.astype(np.float64) for bound in bounds(contract))
     spread = np.ptp(np.array(contract["probe"]["action"], dtype=np.float64), axis=0)
     width = high - low
-    scale: NDArray[np.float64] = np.where(np.isfinite(width), width, np.maximum(spread, 1.0))
+    usable = np.isfinite(width) & (width > 0.0)
+    scale: NDArray[np.float64] = np.where(usable, width, np.maximum(spread, 1.0))
     return scale

@@ -1,5 +1,6 @@
 """Networks: what is normalised, what is clipped, what a head gives, what is refused."""
 
+import math
 from typing import Any
 
 import pytest
@@ -57,6 +58,11 @@ def test_mlp_has_relu_between_layers_and_none_at_the_end() -> None:
     assert [type(layer) for layer in layers] == kinds
     assert [layer.weight.shape for layer in layers[::2]] == [(8, 3), (4, 8), (2, 4)]
     assert [type(layer) for layer in mlp(3, (), 2)] == [nn.Linear]
+
+
+def test_layer_without_units_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"hidden is \[8, 0\]: every layer needs at least 1 unit"):
+        mlp(3, (8, 0), 2)
 
 
 def test_standardize_by_hand() -> None:
@@ -123,12 +129,44 @@ def test_actions_without_both_bounds_are_standardised(missing: tuple[str, ...]) 
     torch.testing.assert_close(policy.mean(0), torch.zeros(2), rtol=0, atol=1e-5)
     torch.testing.assert_close(policy.std(0, correction=0), torch.ones(2))
     torch.testing.assert_close(scale.to_environment(policy), action)
-    far = scale.to_environment(torch.full((1, 2), 50.0))
-    assert (far > torch.tensor(HIGH)).all()
+    far = scale.to_environment(torch.tensor([[50.0, 50.0], [-50.0, -50.0]]))
+    assert not scale.bounded and far.isfinite().all()
+    for side, row, end in (("high", 0, HIGH), ("low", 1, LOW)):
+        assert far[row].equal(torch.tensor(end)) == (side not in missing)
+
+
+@pytest.mark.parametrize("is_open", [None, "infinite"])
+def test_each_bound_that_is_given_is_held(is_open: str | None) -> None:
+    """Dimension 0 has a lower bound only, dimension 1 an upper one; both are standardised."""
+    ends = [None, None] if is_open is None else [-math.inf, math.inf]
+    spec = spec_of()
+    spec["action"] |= {"low": [0.0, ends[0]], "high": [ends[1], 0.5]}
+    spec["action"] |= {"mean": [1.0, 2.0], "std": [2.0, 4.0]}
+    scale = ActionScale(spec["action"])
+    assert scale.to_policy(torch.tensor([3.0, -2.0])).tolist() == [1.0, -1.0]
+    out = scale.to_environment(torch.tensor([[-9.0, -9.0], [9.0, 9.0]]))
+    assert out.tolist() == [[0.0, -34.0], [19.0, 0.5]]
+    assert {"low", "high"} <= set(scale.state_dict())
+    policy = Policy(spec, SMALL)
+    assert not policy.squash_mean
+    mode = policy.mode(1000 * observations(50))
+    assert (mode[:, 0] >= 0).all() and (mode[:, 1] <= 0.5).all() and mode.isfinite().all()
+    with pytest.raises(ValueError, match="head 'tanh_gaussian' needs action bounds"):
+        Policy(spec, SMALL, head="tanh_gaussian")
+
+
+def test_bounds_at_the_ends_of_float32_are_no_scale() -> None:
+    most = torch.finfo(torch.float32).max
+    spec = spec_of()
+    spec["action"] |= {"low": [-most] * 2, "high": [most] * 2}
+    scale = ActionScale(spec["action"])
+    action = episode_log().column("action")
+    torch.testing.assert_close(scale.to_environment(scale.to_policy(action)), action)
 
 
 def test_dimension_with_equal_bounds_stays_finite() -> None:
-    scale = ActionScale({"kind": "continuous", "low": [0.0, 4.0], "high": [2.0, 4.0]})
+    bounds = {"low": [0.0, 4.0], "high": [2.0, 4.0]}
+    scale = ActionScale({"kind": "continuous", "shape": [2], **bounds})
     assert scale.to_policy(torch.tensor([2.0, 4.0])).tolist() == [1.0, 0.0]
     assert scale.to_environment(torch.tensor([-1.0, 0.7])).tolist() == [0.0, 4.0]
 

@@ -1,6 +1,7 @@
 """``hindsight export``: a learner's checkpoint becomes a file; a file is verified."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -103,9 +104,68 @@ def test_an_operator_set_out_of_range(
     assert capsys.readouterr().err == "error: opset is 99, and must be in 13 to 23\n"
 
 
+OWN = """\
+from hindsight_rl.agents.bc import BC
+
+
+class Mine(BC):
+    pass
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The checkpoint of a learner whose module lies in the current folder and is not imported."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    trainer.strategy.connect(BC(spec_of(), hidden=(16,)))
+    trainer.save_checkpoint("own.ckpt")
+    name = f"mine_{tmp_path.name}".replace("-", "_")
+    saved = torch.load("own.ckpt", weights_only=True)
+    saved["hindsight"]["learner"] = f"{name}.Mine"
+    torch.save(saved, "own.ckpt")
+    (tmp_path / f"{name}.py").write_text(OWN)
+    monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, name)
+    return tmp_path / f"{name}.py"
+
+
+def test_a_learner_of_the_current_folder(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--ckpt_path", "own.ckpt", "--output", "own.onnx", "--opset", "17"]
+    assert main(words) == 2
+    told = capsys.readouterr().err
+    assert f"learner {own.stem}.Mine is not imported" in told
+    assert "Add --import MODULE" in told and not Path("own.onnx").exists()
+    assert main([*words, "--import", "json", "--import", own.stem]) == 0
+    assert OnnxPolicy("own.onnx").contract["learner"]["name"] == "Mine"
+
+
+@pytest.mark.parametrize("name", ["no_such_learners", "no_such.learners", "own_learners.py"])
+def test_a_module_that_is_not_there(
+    name: str, own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own.with_name("own_learners.py").write_text("")
+    words = ["--ckpt_path", "own.ckpt", "--output", "own.onnx", "--import", name]
+    assert main(words) == 2
+    assert f"error: --import {name}: no such module, neither in " in capsys.readouterr().err
+
+
+def test_a_module_that_lacks_something_itself(own: Path) -> None:
+    own.write_text("import no_such_package")
+    words = ["--ckpt_path", "own.ckpt", "--output", "own.onnx", "--import", own.stem]
+    with pytest.raises(ModuleNotFoundError, match="no_such_package"):
+        main(words)
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        (["--verify", "b", "--opset", "12", "--output", "z"], "only reads: leave out --output, --"),
+        (["--verify", "b", "--opset", "18"], "--verify only reads: leave out --opset"),
+        (["--verify", "b", "--tolerance", "1"], "--verify only reads: leave out --tolerance"),
+        (["--verify", "b", "--import", "json"], "--verify only reads: leave out --import"),
+        (["--ckpt_path", "a", "--import", "./a.py"], "not the dotted name of a module: ./a.py"),
         ([], "give either --ckpt_path and --output, or --verify"),
         (["--ckpt_path", "a", "--verify", "b"], "give either --ckpt_path and --output"),
         (["--ckpt_path", "a"], "--output is missing: name the file to write"),

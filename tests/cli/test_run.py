@@ -1,6 +1,7 @@
 """``hindsight run``: a hand-made CartPole policy, exported, then run from its file."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,7 @@ def test_file_and_torch_score_the_same(balance: Path, capsys: pytest.CaptureFixt
     def act(observation: np.ndarray) -> np.ndarray:
         return learner(torch.from_numpy(observation)).numpy()
 
-    options = ("--max-steps", 300, "--env-kwargs", '{"sutton_barto_reward": true}')
+    options = ("--max_steps", 300, "--env_kwargs", '{"sutton_barto_reward": true}')
     report = run(capsys, balance, "--env", "CartPole-v1", "--episodes", 8, *options)
     done = rollout(
         act,
@@ -87,6 +88,33 @@ def test_file_and_torch_score_the_same(balance: Path, capsys: pytest.CaptureFixt
         env_kwargs={"sutton_barto_reward": True},
     )
     assert report["returns"] == done.returns.tolist() and report["length"] == 300.0
+
+
+def test_options_may_be_written_with_dashes(
+    balance: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--max-steps=7", "--num-envs", 1, "--env-kwargs", '{"sutton_barto_reward": false}')
+    report = run(capsys, balance, "--env", "CartPole-v1", "--episodes", 2, *words)
+    assert report["returns"] == [7.0, 7.0]
+
+
+def test_help_spells_options_as_every_command_does(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    shown = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert {"--env_kwargs", "--max_steps", "--num_envs"} <= set(shown.split())
+    assert not re.search(r"--[a-z]+-[a-z]", shown)
+
+
+def test_a_task_without_a_default_must_be_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = Balance(task=True)
+    policy.spec["task"]["default"] = None
+    export_policy(policy, tmp_path / "policy.onnx", opset=17)
+    told = fail(capsys, tmp_path / "policy.onnx", "--env", "CartPole-v1")
+    assert told == "error: this policy takes a task [2] and has no default: give one\n"
 
 
 def test_report_in_words(balance: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,7 +136,7 @@ def test_task(told_to_look_ahead: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_video(balance: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("pygame")
     film = tmp_path / "films" / "pole.gif"
-    words = (balance, "--env", "CartPole-v1", "--episodes", 2, "--max-steps", 5, "--num-envs", 1)
+    words = (balance, "--env", "CartPole-v1", "--episodes", 2, "--max_steps", 5, "--num_envs", 1)
     run(capsys, *words, "--video", film)
     assert list(film.parent.iterdir()) == [film]
     with Image.open(film) as image:
@@ -134,7 +162,7 @@ def test_time_of_act_is_measured_with_and_without_task(told_to_look_ahead: Path)
         (["--env", "CartPole-v1", "--threads", "0"], "error: threads is 0"),
         (["--env", "CartPole-v1", "--task", "1"], "error: --task: this policy takes no task"),
         (["--env", "CartPole-v1", "--video", "a.mp4"], "error: --video a.mp4: only GIF files"),
-        (["--env", "CartPole-v1", "--env-kwargs", '{"g": 1}'], "refuses its arguments {'g': 1}"),
+        (["--env", "CartPole-v1", "--env_kwargs", '{"g": 1}'], "refuses its arguments {'g': 1}"),
     ],
 )
 def test_mistakes(
@@ -170,6 +198,6 @@ def test_environment_arguments_that_are_no_object(
     text: str, balance: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stop:
-        main([str(balance), "--env", "CartPole-v1", "--env-kwargs", text])
+        main([str(balance), "--env", "CartPole-v1", "--env_kwargs", text])
     assert stop.value.code == 2
-    assert "argument --env-kwargs: not " in capsys.readouterr().err
+    assert "argument --env_kwargs: not " in capsys.readouterr().err

@@ -69,7 +69,7 @@ def test_entries_it_does_not_know_are_kept() -> None:
         ("action.kind", "joint", "action.kind is 'joint'"),
         ("action.shape", [1, 1], "action.shape is [1, 1], and must be one positive size"),
         ("action.dtype", "float64", "action.dtype is 'float64', and must be 'float32'"),
-        ("action.high", [-1.0], "action.low is not below action.high"),
+        ("action.high", [-1.5], "action.low is above action.high in one dimension"),
         ("action.rate_limit", [1.0, 2.0], "action.rate_limit has shape [2], and action has [1]"),
         ("action", {"kind": "discrete", "n": 0}, "n must be positive"),
         ("action", {"kind": "discrete"}, "action.n is missing"),
@@ -128,6 +128,12 @@ def test_what_is_no_contract_is_refused(text: str) -> None:
 def test_what_json_cannot_hold_is_refused() -> None:
     with pytest.raises(ContractError, match="cannot be written as JSON"):
         dump(contract(robot=math.inf))
+
+
+def test_a_range_may_be_one_point() -> None:
+    action = contract()["action"] | {"high": [-1.0]}
+    low, high = bounds(parse(dump(contract(action=action))))
+    assert low.tolist() == high.tolist() == [-1.0]
 
 
 def test_open_ends_of_a_range_are_infinite() -> None:

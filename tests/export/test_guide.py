@@ -1,8 +1,10 @@
 """The loops of docs/export.md run as they are printed."""
 
 import re
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -51,6 +53,36 @@ def test_bench_loop_keeps_the_rate(robot: dict[str, Any]) -> None:
     assert len(robot["sent"]) == 20
     # 20 steps of 5 ms; a busy machine may take longer, a loop without a clock would not.
     assert 0.099 <= time.monotonic() - start
+
+
+@pytest.mark.parametrize("guarded", [False, True])
+def test_a_late_step_is_followed_by_no_burst(
+    guarded: bool, robot: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Step 5 takes 11.5 periods of 5 ms; all steps after it start a period apart."""
+    starts: list[float] = []
+    clock = SimpleNamespace(now=100.0)
+
+    def read() -> np.ndarray:
+        starts.append(clock.now)
+        clock.now += 0.0575 if len(starts) == 5 else 0.001
+        return np.zeros(4)
+
+    def sleep(seconds: float) -> None:
+        assert seconds >= 0.0
+        clock.now += seconds
+
+    watch = SimpleNamespace(monotonic=lambda: clock.now, sleep=sleep)
+    monkeypatch.setitem(sys.modules, "time", watch)
+    robot["read_sensors"] = read
+    if guarded:
+        exec(BENCH.split("while")[0] + GUARDED, robot)
+        assert robot["control"](robot["policy"]) == "done"
+    else:
+        exec(BENCH, robot)
+    expected = np.full(19, 0.005)
+    expected[4] = 0.0575
+    np.testing.assert_allclose(np.diff(starts), expected, atol=1e-9)
 
 
 def test_guarded_loop_ends_when_told(robot: dict[str, Any]) -> None:

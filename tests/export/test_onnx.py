@@ -9,10 +9,11 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from stand_ins import HIGH, LOW, StandIn
+from stand_ins import HIGH, LOW, StandIn, spec_of
 
+from hindsight_rl.agents.bc import BC
 from hindsight_rl.export import onnx as exporter
-from hindsight_rl.export.contract import ContractError
+from hindsight_rl.export.contract import ContractError, bounds
 from hindsight_rl.export.onnx import OPSETS, ExportError, export_policy
 from hindsight_rl.export.runtime import OnnxPolicy
 
@@ -124,7 +125,8 @@ def test_contract_does_not_tell_where_the_log_lay(tmp_path: Path) -> None:
 def test_unbounded_actions_are_measured_by_their_spread(tmp_path: Path) -> None:
     class Unbounded(StandIn):
         def forward(self, observation, task=None):
-            return 1000.0 * self.scores(observation, task)
+            action = 1000.0 * self.scores(observation, task)
+            return action.maximum(torch.tensor([-np.inf, -1.0, 0.0]))
 
     learner = Unbounded()
     learner.spec["action"] |= {"low": [-np.inf, -1.0, 0.0], "high": None}
@@ -135,6 +137,47 @@ def test_unbounded_actions_are_measured_by_their_spread(tmp_path: Path) -> None:
     assert spread > 100.0
     measured = report["parity"]
     assert measured["max_difference"] <= measured["max_absolute"] / 100.0
+
+
+@pytest.mark.parametrize("opset", [OPSETS[0], 18])
+@pytest.mark.parametrize(
+    "ends",
+    [
+        {"low": [0.0], "high": None},
+        {"low": None, "high": [0.0]},
+        {"low": [0.0, None, 0.5], "high": [None, 0.0, 0.5]},
+    ],
+    ids=["low", "high", "mixed"],
+)
+def test_one_sided_bounds_are_held_by_the_file(
+    ends: dict[str, list[float | None] | None], opset: int, tmp_path: Path
+) -> None:
+    spec = spec_of()
+    width = len(ends["low"] or ends["high"] or [])
+    shape = {"shape": [width], "mean": [0.0] * width, "std": [2.0] * width, "names": None}
+    spec["action"] |= ends | shape
+    learner = BC(spec, hidden=(16,)).eval()
+    report = export_policy(learner, tmp_path / "policy.onnx", opset=opset)
+    assert report["parity"]["outside"] is None
+    policy = OnnxPolicy(tmp_path / "policy.onnx")
+    assert {side: policy.contract["action"][side] for side in ends} == ends
+    observation, _ = rows(500, scale=100.0)
+    action = policy.act(observation)
+    np.testing.assert_allclose(action, answer(learner, observation, None), rtol=1e-5, atol=1e-4)
+    low, high = bounds(policy.contract)
+    assert (action >= low).all() and (action <= high).all() and np.isfinite(action).all()
+    # Each end is met, so it is the file that holds it.
+    for end in (low, high):
+        assert (action == end).any(axis=0)[np.isfinite(end)].all()
+
+
+def test_a_dimension_that_cannot_move_is_exported(tmp_path: Path) -> None:
+    spec = spec_of()
+    spec["action"] |= {"low": [-2.0, 1.0, 0.0], "high": [2.0, 1.0, 0.5]}
+    report = export_policy(BC(spec, hidden=(16,)), tmp_path / "policy.onnx", opset=17)
+    assert report["parity"]["max_difference"] <= 1e-6
+    action = OnnxPolicy(tmp_path / "policy.onnx").act(rows(50)[0])
+    assert (action[:, 1] == 1.0).all() and len(np.unique(action[:, 0])) > 1
 
 
 # ------------------------------------------------------------------------------ nothing is written
@@ -172,6 +215,15 @@ class Untraceable(StandIn):
 @pytest.mark.parametrize("learner", [Sly(), Batchy()], ids=["sly", "batchy"])
 def test_a_file_that_answers_differently_is_not_written(learner: StandIn, tmp_path: Path) -> None:
     with pytest.raises(ContractError, match=r"policy\.onnx: onnxruntime and the learner differ by"):
+        export_policy(learner, tmp_path / "policy.onnx", opset=17)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_file_that_leaves_the_bounds_it_states_is_not_written(tmp_path: Path) -> None:
+    learner = StandIn()
+    learner.spec["action"]["high"] = [2.0, 3.0, 0.1]  # the policy itself clips to 0.5
+    told = r"action\[2\] is 0\.\d+ on probe row \d+, outside its bounds \[0\.0, 0\.1\d*\], and"
+    with pytest.raises(ContractError, match=told):
         export_policy(learner, tmp_path / "policy.onnx", opset=17)
     assert os.listdir(tmp_path) == []
 

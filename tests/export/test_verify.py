@@ -95,7 +95,7 @@ def test_a_discrete_policy_that_chooses_otherwise_is_noticed(tmp_path: Path) -> 
 
 def test_range_is_the_width_of_the_bounds_or_the_spread() -> None:
     contract = {
-        "action": {"shape": [3], "low": [-2.0, None, None], "high": [2.0, 1.0, None]},
-        "probe": {"action": [[0.0, 0.0, -7.0], [1.0, 0.5, 9.0]]},
+        "action": {"shape": [4], "low": [-2.0, None, None, 3], "high": [2.0, 1.0, None, 3]},
+        "probe": {"action": [[0.0, 0.0, -7.0, 3.0], [1.0, 0.5, 9.0, 3.0]]},
     }
-    np.testing.assert_array_equal(action_range(copy.deepcopy(contract)), [4.0, 1.0, 16.0])
+    np.testing.assert_array_equal(action_range(copy.deepcopy(contract)), [4.0, 1.0, 16.0, 1.0])
