@@ -45,6 +45,8 @@ def _main(argv: Sequence[str]) -> int:
     from hindsight_rl.envs.behaviors import behaviors_for, schedule
     from hindsight_rl.envs.interface import make
 
+    if given.max_steps is not None and given.max_steps < 1:
+        raise ValueError(f"max_steps is {given.max_steps}, it must be at least 1")
     target = Path(given.root) / given.output
     _check_target(target, overwrite=given.overwrite)
     env = make(given.env, draw=False)
@@ -148,7 +150,9 @@ def _write(
     named = DATASET_ID_RE.match(given.output)
     storage.update_metadata(
         {
-            "dataset_id": given.output if named and named["version"] else f"{Path(given.output).name}-v0",
+            "dataset_id": given.output
+            if named and named["version"]
+            else f"{Path(given.output).name}-v0",
             "minari_version": minari.__version__,
             "algorithm_name": "scripted behaviour (hindsight collect)",
         }

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """\
 examples:
-  hindsight inspect shared/data/rllib_cartpole --columns rllib_cartpole
+  hindsight inspect cartpole.parquet --columns rllib_cartpole
   hindsight inspect log.csv --columns my_robot.yaml --plot log.png
 
 Exit code 1 tells that the log has problems and would be refused."""
@@ -124,11 +124,13 @@ def _spreads(summary: "Summary") -> list[list[str]]:
 
 
 def _spread(name: str, s: "Spread") -> list[str]:
+    """Return one line; all numbers of it get the decimals that suit the largest."""
     numbers = (s.mean, s.std, s.min, s.quartile_1, s.median, s.quartile_3, s.max)
-    return [
-        name,
-        *(f"{number:,.1f}" if abs(number) >= 10 else _number(number) for number in numbers),
-    ]
+    largest = max(abs(number) for number in numbers)
+    if not 0.1 <= largest < 1e7:
+        return [name, *(_number(number) for number in numbers)]
+    decimals = 1 if largest >= 100 else 2 if largest >= 10 else 3
+    return [name, *(f"{number:,.{decimals}f}" for number in numbers)]
 
 
 def _columns(summary: "Summary") -> list[list[str]]:

@@ -1,18 +1,14 @@
 """``hindsight fit | validate | test | predict``: LightningCLI, with short names and run folders."""
 
 import argparse
-import difflib
 import importlib
-import inspect
 import json
 import logging
 import pkgutil
-import re
 import shutil
 import sys
 import warnings
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +25,12 @@ import hindsight_rl.datamodules
 import hindsight_rl.relabel
 from hindsight_rl.agents.learner import DivergenceError, Learner, learner_classes, load_learner
 from hindsight_rl.cli.errors import run
+from hindsight_rl.cli.messages import first_cause, shorten
 from hindsight_rl.cli.progress import UpdateProgress
 from hindsight_rl.cli.report import format_summary
-from hindsight_rl.cli.runs import (
-    CONFIG,
-    chosen_checkpoint,
-    new_run,
-    newest_checkpoint,
-    newest_run,
-    write_text,
-)
-from hindsight_rl.datamodules.offline import OfflineDataModule
-from hindsight_rl.relabel.relabeler import Relabeler
+from hindsight_rl.cli.runs import CONFIG, new_run, write_text
+from hindsight_rl.cli.words import spell_out
 
-_LONGEST = 1000
 _REPLACED = {
     "accumulate_grad_batches": "raise data.batch_size instead",
     "gradient_clip_val": "use model.clip_norm, which clips each network by itself",
@@ -275,7 +263,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str]) -> int:
-    arguments, as_json = _shorthands(list(argv))
+    arguments, as_json = spell_out(list(argv))
     for package in (hindsight_rl.datamodules, hindsight_rl.relabel):
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{package.__name__}.{module.name}")
@@ -289,47 +277,12 @@ def _main(argv: Sequence[str]) -> int:
         sys.stderr.write(f"error: {error}\n")
         return 1
     except argparse.ArgumentError as error:
-        raise ValueError(_short(str(error))) from error
+        raise ValueError(shorten(str(error))) from error
     except (ValueError, TypeError, MisconfigurationException) as error:
-        raise ValueError(_first_cause(error)) from error
+        raise ValueError(first_cause(error)) from error
     if rank_zero_only.rank == 0:
         _say(cli, as_json)
     return 0
-
-
-def _first_cause(error: BaseException) -> str:
-    """Return what a constructor said, out of the parser's account of all types it tried."""
-    while str(error).startswith("Does not validate against") and error.__cause__ is not None:
-        error = error.__cause__
-    text = str(error)
-    return text if len(text) < _LONGEST else f"{text[:_LONGEST]} ..."
-
-
-def _short(message: str) -> str:
-    """Return the lines of a parser's message that say what is wrong, with the nearest name."""
-    noise = (
-        "Does not validate against",
-        "Errors:",
-        "Expected a <class 'NoneType'>",
-        "Given value",
-        "Problem with given class_path",
-        "Subtypes:",
-    )
-    lines = [line.strip(" -") for line in message.splitlines()]
-    kept = " ".join(line for line in lines if line and not line.startswith(noise))
-    kept += "" if kept.endswith(".") else "."
-    wrong = re.search(r"Option '(\w+)' is not accepted", message)
-    if wrong:
-        known = set(re.findall(r"\w+", " ".join(_arguments())))
-        near = difflib.get_close_matches(wrong[1], known, n=1)
-        kept += f" Did you mean '{near[0]}'?" if near else ""
-    return f"{kept} 'hindsight fit --help' lists the options."
-
-
-def _arguments() -> list[str]:
-    """Return the names of all constructor arguments that a configuration can hold."""
-    classes = [*learner_classes().values(), Learner, OfflineDataModule, *Relabeler.__subclasses__()]
-    return [name for kind in classes for name in inspect.signature(kind).parameters]
 
 
 def _quiet() -> None:
@@ -344,67 +297,6 @@ def _quiet() -> None:
         "Be aware that when using `ckpt_path`, callbacks.*",  # only fit needs them
     ):
         warnings.filterwarnings("ignore", message=text)
-
-
-def _shorthands(arguments: list[str]) -> tuple[list[str], bool]:
-    """Return arguments with ``--resume``, ``--run`` and packaged names spelled out, and ``--json``.
-
-    Args:
-        arguments: Subcommand first.
-
-    Returns:
-        Arguments for LightningCLI and whether the report is wanted as JSON.
-
-    Raises:
-        ValueError: ``--resume`` together with ``--ckpt_path``.
-    """
-    command, rest = arguments[0], arguments[1:]
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    early.add_argument("--resume", action="store_true")
-    early.add_argument("--json", action="store_true")
-    found, rest = early.parse_known_args(rest)
-    look = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    look.add_argument("--run", type=Path)
-    look.add_argument("--ckpt_path", type=Path)
-    look.add_argument("-c", "--config")
-    known, _ = look.parse_known_args(rest)
-    if found.resume:
-        if known.ckpt_path:
-            raise ValueError("--resume finds the checkpoint itself: leave out --ckpt_path")
-        run = known.run or newest_run()
-        checkpoint = newest_checkpoint(run)
-        sys.stderr.write(f"resuming {checkpoint}\n")
-        rest += ["--ckpt_path", str(checkpoint)]
-        rest += [] if known.run else ["--run", str(run)]
-        rest = rest if known.config else ["--config", str(run / CONFIG), *rest]
-    elif command != "fit" and known.run is not None:
-        if known.ckpt_path is None:
-            rest += ["--ckpt_path", str(chosen_checkpoint(known.run))]
-        # A configuration names classes to import: it is read from a folder that was named, never
-        # because it lies beside a checkpoint. A test needs none.
-        if command != "test" and not known.config:
-            rest = ["--config", str(known.run / CONFIG), *rest]
-    return [command, *_packaged_configs(rest)], found.json
-
-
-def _packaged_configs(arguments: list[str]) -> list[str]:
-    """Return arguments in which ``--config iql`` names the packaged ``configs/iql.yaml``."""
-    result = list(arguments)
-    for place, word in enumerate(result[:-1]):
-        if word in ("-c", "--config") and not Path(result[place + 1]).exists():
-            packaged = files("hindsight_rl.configs") / f"{result[place + 1]}.yaml"
-            if not packaged.is_file():
-                names = sorted(p.name[:-5] for p in _configs())
-                raise ValueError(
-                    f"--config {result[place + 1]}: no such file, and no packaged configuration; "
-                    f"there are: {', '.join(names)}"
-                )
-            result[place + 1] = str(packaged)
-    return result
-
-
-def _configs() -> list[Any]:
-    return [p for p in files("hindsight_rl.configs").iterdir() if p.name.endswith(".yaml")]
 
 
 def _say(cli: HindsightCLI, as_json: bool) -> None:

@@ -12,6 +12,9 @@ Array = np.ndarray[Any, Any]
 ROUNDING = 1e-6
 """Share of a bound by which an action may lie outside: float32 rounding after scaling."""
 
+MOST_CHOICES = 1 << 16
+"""Discrete actions at most, where the number is not given: more are likely real numbers."""
+
 
 def first(mask: Array) -> int | None:
     """Return the first row ``[N, ...]`` in which anything is true, or ``None``."""
@@ -42,7 +45,12 @@ def numeric(values: Array, column: str, findings: Findings) -> Array:
         # The entry is counted over all elements: a row may hold several.
         row = row * len(values) // max(values.size, 1)
         text = str(values[row])
-        raise findings.error(f"text {text!r} where a number is needed", "Mend it.", column, row)
+        raise findings.error(
+            f"text {text!r} where a number is needed",
+            "Correct the entry or name another column.",
+            column,
+            row,
+        )
     what = {"O": "objects of mixed type", "c": "complex numbers", "M": "dates", "m": "durations"}
     raise findings.error(
         f"{what.get(values.dtype.kind, str(values.dtype))} where plain numbers are needed",
@@ -109,11 +117,19 @@ def as_flag(values: Array, column: str, findings: Findings) -> Array:
     row = first((values != 0) & (values != 1))
     if row is not None:
         findings.report(f"{values[row]} is no flag", "Write 0 or 1, or true or false.", column, row)
-    return values == 1
+    return np.asarray(values == 1)
 
 
 def as_scalars(values: Array, column: str, findings: Findings) -> Array:
-    """Return a column ``[N]`` or ``[N, 1]`` as ``[N]``.
+    """Return a column of one entry per row as ``[N]``.
+
+    Args:
+        values: ``[N]`` or ``[N, 1]``.
+        column: Its name in the source.
+        findings: Where it came from.
+
+    Returns:
+        ``[N]``.
 
     Raises:
         LogError: The column has several entries per row.
@@ -270,12 +286,12 @@ def choices(action: Array, count: int | None, column: str, findings: Findings) -
     Raises:
         LogError: A fractional or negative action, or one beyond ``count``.
     """
-    with np.errstate(invalid="ignore"):
-        whole = action.astype(np.int64)
+    # What an integer makes of NaN depends on the machine.
+    whole = np.where(np.isfinite(action), action, -1).astype(np.int64)
     wrong = {
         "is no whole number": whole != action,
         "is negative": whole < 0,
-        f"is none of the {count} actions": whole >= count if count else np.zeros(len(whole), bool),
+        f"is none of the {count or MOST_CHOICES} actions": whole >= (count or MOST_CHOICES),
     }
     for problem, mask in wrong.items():
         row = first(mask)

@@ -36,8 +36,9 @@ class ColumnMap:
         observation: Observation column or columns, without any goal.
         action: Action column or columns.
         reward: Reward column, or the number to use for every row of a log without rewards.
-        next_observation: Stored next observation. Left out: the usual names if the log has one,
-            else the following row. ``shifted``: the following row, whatever is stored.
+        next_observation: Stored next observation. Left out: a usual name, if the log has one and
+            the observation has a usual name too; else the following row. ``shifted``: the
+            following row, whatever is stored.
         terminated: Flag, true where the task ended (no future reward). One per row or per episode.
         truncated: Flag, true where the episode was cut (time limit, end of recording).
         done: Flag that does not tell the two apart; then ``done_means`` must.

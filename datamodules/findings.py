@@ -42,6 +42,12 @@ class Findings:
     ) -> None:
         """Raise a problem, or keep it where problems are collected.
 
+        Args:
+            problem: What is wrong.
+            mend: What to do about it.
+            column: Column at fault.
+            row: First row at fault, counted over all files.
+
         Raises:
             LogError: The problem, unless problems are collected.
         """

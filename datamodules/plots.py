@@ -79,6 +79,8 @@ def _width(assembly: Assembly, key: Any) -> int:
 
 def _histogram(axes: "Axes", values: Array, ended: Array, label: str) -> None:
     """Draw a histogram over episodes, terminated ones stacked on truncated ones."""
+    from matplotlib.ticker import MaxNLocator  # an extra, see `plot`
+
     finite = np.isfinite(values)
     values, ended = values[finite], ended[finite]
     if not len(values):
@@ -101,7 +103,7 @@ def _histogram(axes: "Axes", values: Array, ended: Array, label: str) -> None:
     mean = float(values.mean())
     axes.axvline(mean, color="black", linewidth=1, linestyle="--", label=f"mean {mean:,.1f}")
     axes.set(xlabel=label, ylabel="episodes")
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(axes)
     _plain(axes)
 
@@ -162,7 +164,7 @@ def _action_map(axes: "Axes", values: Array, names: Sequence[str], summary: Summ
     from matplotlib.colors import PowerNorm  # an extra, see `plot`
 
     low, high = _limits(values, summary)
-    scaled = (values - low) / np.where(high > low, high - low, 1)
+    scaled = (values - low) / (high - low)
     share = [np.histogram(column, 50, (0, 1))[0] / len(values) for column in scaled.T]
     common = bool((low == low[0]).all() and (high == high[0]).all())
     ends = (float(low[0]), float(high[0])) if common else (0.0, 1.0)
@@ -181,11 +183,12 @@ def _action_map(axes: "Axes", values: Array, names: Sequence[str], summary: Summ
 
 
 def _limits(values: Array, summary: Summary) -> tuple[Array, Array]:
-    """Return the ends of each dimension: its bounds or, without, its extremes."""
+    """Return the ends of each dimension: its bounds or, without, its extremes, never equal."""
     width = values.shape[1]
     low = np.nanmin(values, axis=0) if summary.action_low is None else summary.action_low[:width]
     high = np.nanmax(values, axis=0) if summary.action_high is None else summary.action_high[:width]
-    return np.asarray(low), np.asarray(high)
+    flat = np.equal(low, high)
+    return np.asarray(low) - 0.5 * flat, np.asarray(high) + 0.5 * flat
 
 
 def _sampled(assembly: Assembly, key: Any) -> tuple[Array, list[str]]:
@@ -193,7 +196,11 @@ def _sampled(assembly: Assembly, key: Any) -> tuple[Array, list[str]]:
     values = assembly.columns[key]
     values = values[:: max(1, len(values) // _SAMPLE), :_MOST].astype(np.float64)
     names = (assembly.info.get("names") or {}).get(key) or [str(i) for i in range(values.shape[1])]
-    return np.where(np.isfinite(values), values, np.nan), list(names)[:_MOST]
+    values = np.where(np.isfinite(values), values, np.nan)
+    empty = np.asarray(np.isnan(values).all(axis=0))
+    values[:, empty] = 0
+    pairs = zip(names, empty, strict=False)
+    return values, [f"{name} (never finite)" if none else name for name, none in pairs]
 
 
 def _label_rows(axes: "Axes", names: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hindsight_rl.datamodules.checks import Array
+from hindsight_rl.datamodules.checks import MOST_CHOICES, Array
 from hindsight_rl.datamodules.errors import LogError
 from hindsight_rl.datamodules.log import (
     ACTION,
@@ -171,7 +171,8 @@ def summarize(assembly: Assembly, problems: Sequence[LogError] = ()) -> Summary:
 
 def _counts(action: Array, info: dict[str, Any]) -> list[int]:
     known = int(info.get("discrete_actions", 0))
-    return [int(count) for count in np.bincount(action[action >= 0], minlength=known)]
+    valid = action[(action >= 0) & (action < MOST_CHOICES)]
+    return [int(count) for count in np.bincount(valid, minlength=known)]
 
 
 def _dimensions(assembly: Assembly) -> list[ColumnSummary]:
@@ -208,7 +209,7 @@ def _dimension(
     ends: tuple[float | None, float | None],
 ) -> ColumnSummary:
     spread = Spread.of(values)
-    digest = hashlib.sha256(np.ascontiguousarray(values)).digest()
+    digest = hashlib.sha256(values.tobytes()).digest()
     constant = spread.min == spread.max
     same_as = None if constant else seen.get(digest)
     seen.setdefault(digest, f"{key} {name}")
@@ -219,8 +220,11 @@ def _dimension(
 def _at_ends(values: Array, bounds: dict[str, Any], dimension: int) -> tuple[float, float]:
     """Return the shares of rows at (or beyond) the lower and the upper end."""
     low, high = bounds.get("low"), bounds.get("high")
-    lowest = low[dimension] if low else np.nanmin(values)
-    highest = high[dimension] if high else np.nanmax(values)
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return 0.0, 0.0
+    lowest = low[dimension] if low else finite.min()
+    highest = high[dimension] if high else finite.max()
     margin = 1e-6 * max(float(highest - lowest), 1e-12)
     return float((values <= lowest + margin).mean()), float((values >= highest - margin).mean())
 
@@ -253,7 +257,7 @@ def _remarks(assembly: Assembly, lengths: Array, ended: Array) -> list[str]:
     jumps = _broken_chains(columns)
     if jumps:
         remarks.append(
-            f"{100 * jumps:.2g} % of next observations differ from the observation of the "
+            f"{100 * jumps:.3g} % of next observations differ from the observation of the "
             "following step."
         )
     return remarks
@@ -262,9 +266,8 @@ def _remarks(assembly: Assembly, lengths: Array, ended: Array) -> list[str]:
 def _copied_episodes(observation: Array, action: Array, lengths: Array) -> int:
     digests = set()
     for start, stop in zip(np.cumsum(lengths) - lengths, np.cumsum(lengths), strict=True):
-        digest = hashlib.sha256(np.ascontiguousarray(observation[start:stop]))
-        digest.update(np.ascontiguousarray(action[start:stop]))
-        digests.add(digest.digest())
+        rows = observation[start:stop].tobytes() + action[start:stop].tobytes()
+        digests.add(hashlib.sha256(rows).digest())
     return len(lengths) - len(digests)
 
 

@@ -73,7 +73,9 @@ def read_logs(
         LogError: A source is wrong, the counts disagree, or sources do not go together.
     """
     paths = [sources] if isinstance(sources, (str, Path)) else list(sources)
-    maps = list(columns) if isinstance(columns, (list, tuple)) else [columns] * len(paths)
+    maps: list[Any] = (
+        list(columns) if isinstance(columns, (list, tuple)) else [columns] * len(paths)
+    )
     for name, given in (("column maps", maps), ("weights", weights)):
         if given is not None and len(given) != len(paths):
             raise LogError(f"{len(given)} {name} for {len(paths)} sources", "Give one for each.")

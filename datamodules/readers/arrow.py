@@ -15,6 +15,13 @@ from hindsight_rl.datamodules.readers.table import unreadable
 def read_parquet(path: Path, columns: list[str]) -> pa.Table:
     """Return some columns of one parquet file.
 
+    Args:
+        path: The file.
+        columns: Names of columns that it holds.
+
+    Returns:
+        An Arrow table.
+
     Raises:
         LogError: The file cannot be read.
     """
@@ -26,6 +33,12 @@ def read_parquet(path: Path, columns: list[str]) -> pa.Table:
 
 def parquet_columns(path: Path) -> list[str]:
     """Return the names of the columns of one parquet file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Names in the order of the file.
 
     Raises:
         LogError: The file cannot be read.
@@ -51,6 +64,8 @@ def to_numpy(column: Any, name: str, path: Path | str) -> Array:
         LogError: An empty cell, lists of unequal length, or a type that holds no numbers.
     """
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if not len(array):
+        return np.zeros(0)  # a file without rows need not know its types
     if array.null_count and not pa.types.is_floating(array.type):
         row = int(np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))[0])
         raise LogError("an empty cell", "Fill it in.", path=path, column=name, row=row)

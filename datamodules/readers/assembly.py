@@ -190,13 +190,14 @@ def _no_leaked_reset(
     reset. (Without the second condition a continuous recording cut into pieces would be refused.)
     """
     now, after = columns[OBSERVATION], columns[NEXT_OBSERVATION]
+    inside = np.flatnonzero(np.diff(columns[EPISODE]) == 0)
     cut = cut[cut + 1 < len(now)]
-    if len(cut) < 2 or now.ndim != 2:
+    if len(cut) < 2 or not len(inside) or now.ndim != 2:
         return
     leaked = (np.abs(after[cut] - now[cut + 1]) <= JUMP).all(axis=1)
     with np.errstate(invalid="ignore"):
         stride = (np.abs(after - now) / np.maximum(now.std(axis=0), 1e-12)).max(axis=1)
-    far = np.median(stride[cut]) > np.quantile(stride, 0.95)
+    far = np.median(stride[cut]) > np.quantile(stride[inside], 0.95)
     if 2 * leaked.sum() > len(cut) and far:
         findings.report(
             f"at {int(leaked.sum())} of {len(cut)} cut episodes the next observation is already "
@@ -236,10 +237,22 @@ def _names(table: Table, field: str, values: Array, findings: Findings) -> list[
         names = list((table.columns.names or {})[field])
         _same_count("names", field, names, numbered, findings)
         return names
-    said = (table.facts.get("names") or {}).get(named if isinstance(named, str) else None)
-    if said and len(said) == width:
-        return list(said)
-    return list(named) if isinstance(named, list) and len(named) == width else numbered
+    if field == "task" and table.columns.one_hot_task:
+        said = list(table.facts.get("task_names") or [])
+    elif isinstance(named, list):
+        said = [part for name in named for part in _part_names(table, name)]
+    else:
+        said = list((table.facts.get("names") or {}).get(named) or [])
+    return said if len(said) == width else numbered
+
+
+def _part_names(table: Table, name: str) -> list[str]:
+    """Names of the dimensions of one of several joined columns."""
+    width = table.values[name][0].size if len(table.values[name]) else 0
+    said = list((table.facts.get("names") or {}).get(name) or [])
+    if len(said) == width:
+        return said
+    return [name] if width == 1 else [f"{name}[{i}]" for i in range(width)]
 
 
 def _same_count(

@@ -59,7 +59,7 @@ def read(path: Path, columns: ColumnMap) -> Table:
             "The dataset is cut: write or fetch it again.",
             path=path,
         )
-    resolved = resolve(_whole_dictionary(columns, episodes[0]), list(episodes[0]), path, NAMES)
+    resolved = resolve(_dictionary(columns, episodes[0]), list(episodes[0]), path, NAMES)
     values = {
         name: np.concatenate([episode[name] for episode in episodes]) for name in wanted(resolved)
     }
@@ -67,16 +67,22 @@ def read(path: Path, columns: ColumnMap) -> Table:
     return Table(resolved, values, _facts(storage, metadata), parts, tuple(episodes[0]))
 
 
-def _whole_dictionary(columns: ColumnMap, episode: Mapping[str, Array]) -> ColumnMap:
-    """Return a map that joins a dictionary of observations by name, as a rollout does.
+def _dictionary(columns: ColumnMap, episode: Mapping[str, Array]) -> ColumnMap:
+    """Return a map in which entries of a dictionary of observations have their next values.
 
-    A goal environment's dictionary, which has an ``observation``, is left to the names above.
+    A dictionary without ``observation``, which is that of no goal environment, is joined by name,
+    as a rollout does.
     """
     leaves = sorted(name for name in episode if name.startswith("observations/"))
-    if columns.observation or not leaves or "observations/observation" in episode:
-        return columns
-    after = columns.next_observation or [f"next_{name}" for name in leaves]
-    return replace(columns, observation=leaves, next_observation=after)
+    if columns.observation is None and leaves and "observations/observation" not in episode:
+        columns = replace(columns, observation=leaves)
+    changes: dict[str, Any] = {}
+    for field in ("observation", "achieved_goal"):
+        given = getattr(columns, field)
+        if given and getattr(columns, f"next_{field}") is None:
+            joined = isinstance(given, list)
+            changes[f"next_{field}"] = [f"next_{n}" for n in given] if joined else f"next_{given}"
+    return replace(columns, **changes)
 
 
 def _open(folder: Path) -> tuple[MinariStorage, dict[str, Any]]:

@@ -60,7 +60,7 @@ def resolve(
         value = getattr(columns, field)
         if isinstance(value, (str, list)) and value != SHIFTED:
             found[field] = _expand(value, held, path)
-        elif value is None and field not in _settled(columns, found):
+        elif value is None and field not in _settled(columns, found, names):
             found[field] = _guess(names.get(field, ()), held)
     filled = replace(columns, **{field: value for field, value in found.items() if value})
     for field in ("observation", "action", "reward"):
@@ -81,9 +81,14 @@ def wanted(columns: ColumnMap) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _settled(columns: ColumnMap, found: Mapping[str, Any]) -> set[str]:
+def _settled(columns: ColumnMap, found: Mapping[str, Any], names: Names) -> set[str]:
     """Fields that may not be guessed any more, given those given or found so far."""
     settled: set[str] = set()
+    for field in ("observation", "achieved_goal"):
+        given = getattr(columns, field)
+        # A stored `next_obs` belongs to `obs`, not to whatever else is taken for the observation.
+        if given and given not in names.get(field, ()):
+            settled |= {f"next_{field}"}
     if any(getattr(columns, name) or found.get(name) for name in DELIMITERS):
         settled |= set(DELIMITERS)
     if any(getattr(columns, name) or found.get(name) for name in ("terminated", "truncated")):

@@ -5,7 +5,6 @@ from pathlib import Path
 from hindsight_rl.datamodules.columns import ColumnMap
 from hindsight_rl.datamodules.errors import LogError
 from hindsight_rl.datamodules.log import Log
-from hindsight_rl.datamodules.readers.table import unreadable
 
 
 def read(path: Path, columns: ColumnMap) -> Log:
@@ -25,9 +24,4 @@ def read(path: Path, columns: ColumnMap) -> Log:
         raise LogError(
             "a saved log has its columns already", "Read it without a column map.", path=path
         )
-    try:
-        return Log.load(path)
-    except LogError:
-        raise
-    except (OSError, KeyError, TypeError, IndexError, ValueError) as error:
-        raise unreadable(path, "a saved log", error) from error
+    return Log.load(path)

@@ -1,0 +1,65 @@
+"""The words of a Lightning command: short forms spelled out before LightningCLI reads them."""
+
+import argparse
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+from hindsight_rl.cli.runs import CONFIG, chosen_checkpoint, newest_checkpoint, newest_run
+
+
+def spell_out(arguments: list[str]) -> tuple[list[str], bool]:
+    """Return arguments with ``--resume``, ``--run`` and packaged names spelled out, and ``--json``.
+
+    Args:
+        arguments: Subcommand first.
+
+    Returns:
+        Arguments for LightningCLI and whether the report is wanted as JSON.
+
+    Raises:
+        ValueError: ``--resume`` together with ``--ckpt_path``.
+    """
+    command, rest = arguments[0], arguments[1:]
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--resume", action="store_true")
+    early.add_argument("--json", action="store_true")
+    found, rest = early.parse_known_args(rest)
+    look = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    look.add_argument("--run", type=Path)
+    look.add_argument("--ckpt_path", type=Path)
+    look.add_argument("-c", "--config")
+    known, _ = look.parse_known_args(rest)
+    if found.resume:
+        if known.ckpt_path:
+            raise ValueError("--resume finds the checkpoint itself: leave out --ckpt_path")
+        run = known.run or newest_run()
+        checkpoint = newest_checkpoint(run)
+        sys.stderr.write(f"resuming {checkpoint}\n")
+        rest += ["--ckpt_path", str(checkpoint)]
+        rest += [] if known.run else ["--run", str(run)]
+        rest = rest if known.config else ["--config", str(run / CONFIG), *rest]
+    elif command != "fit" and known.run is not None:
+        if known.ckpt_path is None:
+            rest += ["--ckpt_path", str(chosen_checkpoint(known.run))]
+        # A configuration names classes to import: it is read from a folder that was named, never
+        # because it lies beside a checkpoint. A test needs none.
+        if command != "test" and not known.config:
+            rest = ["--config", str(known.run / CONFIG), *rest]
+    return [command, *_packaged_configs(rest)], found.json
+
+
+def _packaged_configs(arguments: list[str]) -> list[str]:
+    """Return arguments in which ``--config iql`` names the packaged ``configs/iql.yaml``."""
+    result, folder = list(arguments), files("hindsight_rl.configs")
+    for place, word in enumerate(result[:-1]):
+        if word in ("-c", "--config") and not Path(result[place + 1]).exists():
+            packaged = folder / f"{result[place + 1]}.yaml"
+            if not packaged.is_file():
+                names = sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".yaml"))
+                raise ValueError(
+                    f"--config {result[place + 1]}: no such file, and no packaged configuration; "
+                    f"there are: {', '.join(names)}"
+                )
+            result[place + 1] = str(packaged)
+    return result

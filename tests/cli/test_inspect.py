@@ -1,0 +1,114 @@
+"""``hindsight inspect``: what it prints, its exit codes, its picture."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import foreign_logs as foreign
+import numpy as np
+import pytest
+
+from hindsight_rl.cli.inspect import main
+
+BOUNDED = "action_low: -1.0\naction_high: 1.0\ncontrol_rate_hz: 4\n"
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> str:
+    return str(foreign.npz(tmp_path / "log.npz", foreign.columns()))
+
+
+def test_text(log: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "map.yaml").write_text(BOUNDED)
+    assert main([log, "--columns", str(tmp_path / "map.yaml")]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == f"{log}  (npz)"
+    assert shown[2:7] == [
+        "transitions   8",
+        "episodes      3",
+        "ends          2 terminated, 1 truncated",
+        "actions       2 real numbers in [-1, 1]",
+        "control rate  4 Hz, 2 s in all",
+    ]
+    table = [line.split() for line in shown]
+    assert ["return", "9.33", "6.18", "4.00", "5.00", "6.00", "12.00", "18.00"] in table
+    assert ["observation[0]", "0", "202", "88.62", "92.46"] in table
+    bound = [line for line in shown if line.startswith("action[1]")]
+    assert bound[0].endswith("12.5 % at the high bound")
+    assert all(line == line.rstrip() and "\x1b" not in line for line in shown)
+
+
+def test_json(log: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([log, "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["episodes"] == 3 and shown["returns"]["median"] == 6
+    assert [column["name"] for column in shown["columns"]][:2] == [
+        "observation[0]",
+        "observation[1]",
+    ]
+
+
+def test_discrete_actions_and_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    values = foreign.columns() | {"action": np.array([0, 1, 0, 1, 1, 0, 1, 1])}
+    (tmp_path / "map.yaml").write_text(
+        "names: {observation: [x, v]}\nunits: {observation: [m, m/s]}\n"
+    )
+    path = foreign.npz(tmp_path / "log.npz", values)
+    assert main([str(path), "--columns", str(tmp_path / "map.yaml")]) == 0
+    shown = capsys.readouterr().out
+    assert "one of 2 (0: 37.5 %, 1: 62.5 %)" in shown
+    assert "\nobservation\n  x [m]" in shown and "\n  v [m/s]" in shown
+
+
+def test_every_problem_is_shown_and_the_code_is_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = foreign.columns()
+    values["observation"][2, 1] = np.nan
+    values["reward"][3] = np.inf
+    path = foreign.npz(tmp_path / "log.npz", values)
+    assert main([str(path)]) == 1
+    shown = capsys.readouterr().out
+    assert "1 NaN or infinite" in shown
+    assert "column 'observation', row 2: NaN" in shown and "column 'reward', row 3: inf" in shown
+    assert shown.endswith("2 problems: this log would be refused.\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["none.npz"], "error: none.npz: no such file"),
+        (["{log}", "--columns", "rllib"], "error: there is no packaged column map 'rllib'"),
+        (["{log}", "--plot", "log.docx"], "a plot cannot be a '.docx' file. Name a .png file."),
+    ],
+)
+def test_mistakes(
+    words: list[str], told: str, log: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([word.format(log=log) for word in words]) == 2
+    shown = capsys.readouterr()
+    assert told in shown.err and shown.err.count("\n") == 1 and shown.out == ""
+
+
+def test_plot(log: str, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    assert main([log, "--plot", str(tmp_path / "log.png")]) == 0
+    assert (tmp_path / "log.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_help_imports_neither_torch_nor_numpy() -> None:
+    script = (
+        "import sys; from hindsight_rl.cli.inspect import main\n"
+        "try:\n    main(['--help'])\n"
+        "except SystemExit:\n    print({'torch', 'numpy', 'matplotlib'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.endswith("set()\n"), done.stdout + done.stderr
+
+
+def test_a_real_log(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(data / "rllib_cartpole"), "--columns", "rllib_cartpole"]) == 0
+    shown = capsys.readouterr().out
+    assert "transitions   4,137" in shown and "1 terminated, 20 truncated" in shown
+    assert ["return", "197.0", "13.4", "137.0"] in [line.split()[:4] for line in shown.splitlines()]
