@@ -54,8 +54,9 @@ class LogPass:
             device: Where to compute and keep the columns.
 
         Raises:
-            ValueError: Rows span several steps.
+            ValueError: Rows span several steps, or have tasks and rewards of their own.
         """
+        _check_tasks(datamodule.relabel)
         parts: list[Tensor] = []
         # Whatever the precision of training: advantages are small differences of large values.
         with torch.autocast(device.type, enabled=False):
@@ -72,10 +73,12 @@ class LogPass:
             lambda_=self.lambda_,
         )
         advantage = target - value
-        spread = advantage.std(correction=0) + 1e-5
+        # Held-out and filtered rows get their columns too, but do not shape those of the others.
+        drawn = advantage[datamodule.log.drawable().to(advantage.device)]
+        spread = drawn.std(correction=0) + 1e-5
         self.columns = {
             "lambda_return": target.float(),
-            "advantage": ((advantage - advantage.mean()) / spread).float(),
+            "advantage": ((advantage - drawn.mean()) / spread).float(),
         }
         self.swept_at = updates
 
@@ -104,7 +107,7 @@ class LogPass:
 
         Returns:
             A shallow copy with ``lambda_return`` (reward units) and ``advantage`` (mean 0, standard
-            deviation 1 over the log), both ``[K, B]``.
+            deviation 1 over the rows that may be drawn), both ``[K, B]``.
         """
         index, result = chunk["index"], chunk.copy()
         # A checkpoint is read onto the CPU; the first chunk moves its columns to the device.
@@ -120,3 +123,12 @@ class LogPass:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what a checkpoint held."""
         self.columns, self.swept_at = dict(state["columns"]), int(state["swept_at"])
+
+
+def _check_tasks(relabel: Any) -> None:
+    if {"task", ("next", "reward")} <= set(relabel.call_writes):
+        raise ValueError(
+            "the sweep of the log sums rewards along an episode, but the relabelers give each of "
+            "its rows a task and a reward of its own: leave FutureGoal and FinalGoal out, or train "
+            "a learner that needs no sweep, such as IQL"
+        )

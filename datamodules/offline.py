@@ -1,12 +1,17 @@
 """OfflineDataModule: a fixed log, relabeled and served in chunks of K batches."""
 
+import hashlib
+import math
+import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from lightning import LightningDataModule
+from lightning.pytorch.trainer.states import TrainerFn
 from tensordict import TensorDict
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from hindsight_rl.datamodules.columns import ColumnMap
 from hindsight_rl.datamodules.errors import LogError
@@ -36,8 +41,9 @@ class OfflineDataModule(LightningDataModule):
             :class:`Log` too.
         relabel: Relabelers in order.
         columns: Column map: short name, YAML file or the map itself; ``None`` for well-known
-            layouts.
-        weights: How often each source of a list is drawn, relative to the others.
+            layouts; a list has one for each source.
+        weights: How often each source of a list is drawn, relative to the others; above 0, one for
+            each source.
         batch_size: B, rows per update over all ranks.
         updates_per_step: K, updates per ``training_step``; 32 or more hide Lightning's cost.
         seed: Seed of the split and of every draw.
@@ -45,6 +51,7 @@ class OfflineDataModule(LightningDataModule):
 
     Raises:
         ValueError: An argument is out of range.
+        LogError: A source is wrong, or ``weights`` and ``columns`` do not go with the sources.
     """
 
     def __init__(
@@ -52,7 +59,7 @@ class OfflineDataModule(LightningDataModule):
         source: str | list[str] | Log,
         relabel: list[Relabeler] | None = None,
         *,
-        columns: ColumnMap | str | None = None,
+        columns: ColumnMap | str | list[ColumnMap | str | None] | None = None,
         weights: list[float] | None = None,
         batch_size: int = 256,
         updates_per_step: int = 64,
@@ -67,11 +74,15 @@ class OfflineDataModule(LightningDataModule):
         if not 0 <= validation < 1:
             raise ValueError(f"validation is {validation}, it must lie in [0, 1)")
         self.batch_size, self.updates_per_step, self.seed = batch_size, updates_per_step, seed
+        self.validation = validation
+        _check_sources(source, columns, weights)
         log = source if isinstance(source, Log) else read_logs(source, columns, weights)
         training, held_out = split_by_episode(log, validation, seed)
         self.relabel = Compose(relabel).prepare(log.with_rows(training))
         self.log_hash = log.hash()
-        self.log = log.with_columns(self.relabel.columns).with_rows(self.relabel.rows).packed()
+        self.split_hash = hashlib.sha256(training.numpy().data).hexdigest()[:16]
+        ready = log.with_columns(self.relabel.columns).with_rows(self.relabel.rows)
+        self.log = replace(ready, digest=self.log_hash).packed()
         self._held_out = held_out
         self.spec: dict[str, Any] = make_spec(self.log, self._sampler(), self.relabel, batch_size)
 
@@ -87,6 +98,13 @@ class OfflineDataModule(LightningDataModule):
     def train_dataloader(self) -> ChunkSampler:
         """Return the sampler; it continues from the number of updates done."""
         trainer = self.trainer
+        if len(self._held_out) and not isinstance(trainer.val_check_interval, int):
+            warnings.warn(
+                f"episodes are held out (validation {self.validation}), but val_check_interval is "
+                f"{trainer.val_check_interval}, not a number of updates: they are never looked at. "
+                "Set it, as in --trainer.val_check_interval 1000",
+                stacklevel=2,
+            )
         check_keys(trainer.lightning_module.in_keys, self.batch_keys(), PRODUCERS)
         stop = trainer.max_steps if trainer.max_steps > 0 else None
         return self._sampler(
@@ -102,14 +120,16 @@ class OfflineDataModule(LightningDataModule):
         """Return the held-out rows in order, in batches ``[1, B]``; none without a split."""
         if not len(self._held_out):
             return []
-        batches = list(self.in_order(self._held_out, stream="validation"))
-        # Batches come whole: the default collation crashes on TensorDict.
-        return DataLoader(batches, batch_size=None, collate_fn=_identity)  # type: ignore[arg-type]
+        return self._loader(self._held_out, "validation")
 
     def predict_dataloader(self) -> DataLoader[TensorDict]:
         """Return all rows in the order of the log, in batches ``[1, B]``."""
-        batches = list(self.in_order(stream="predict"))
-        return DataLoader(batches, batch_size=None, collate_fn=_identity)  # type: ignore[arg-type]
+        return self._loader(torch.arange(len(self.log)), "predict")
+
+    def _loader(self, rows: torch.Tensor, stream: str) -> DataLoader[TensorDict]:
+        batches = _InOrder(self._sampler(), self.seed, rows, stream)
+        # Batches come whole: the default collation crashes on TensorDict.
+        return DataLoader(batches, batch_size=None, collate_fn=_identity)
 
     def in_order(
         self, rows: torch.Tensor | None = None, *, batch_size: int = 4096, stream: str = "sweep"
@@ -124,11 +144,10 @@ class OfflineDataModule(LightningDataModule):
         Yields:
             TensorDict ``[1, B]``; the last may be shorter.
         """
-        sampler = self._sampler()
         rows = torch.arange(len(self.log)) if rows is None else rows
-        for part in rows.split(batch_size):
-            draws = fork(counters(self.seed, torch.zeros(1, dtype=torch.int64), part), stream)
-            yield sampler.gather(part[None], draws)
+        batches = _InOrder(self._sampler(), self.seed, rows, stream, batch_size)
+        for number in range(len(batches)):
+            yield batches[number]
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Return the batch after the relabelers' third stage, on the training device."""
@@ -140,25 +159,99 @@ class OfflineDataModule(LightningDataModule):
         return set(batch.keys(include_nested=True, leaves_only=True))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint holds of the data: the hash of the log."""
-        return {"log_hash": self.log_hash}
+        """Return what a checkpoint holds of the data: which log, and how it was split."""
+        return {
+            "log_hash": self.log_hash,
+            "split_hash": self.split_hash,
+            "seed": self.seed,
+            "validation": self.validation,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Check that a checkpoint belongs to this log.
+        """Check that a checkpoint belongs to this log and this split of it.
+
+        Resuming needs both. Validating needs the split, or rows trained on would count as held out;
+        on another log it is free, unless the targets are columns that were swept over the first.
+        Prediction goes anywhere.
 
         Args:
             state_dict: What :meth:`state_dict` returned.
 
         Raises:
-            LogError: The log is another one.
+            LogError: The log is another one, or it is split in another way.
         """
-        if state_dict["log_hash"] != self.log_hash:
+        task = TrainerFn.FITTING if self.trainer is None else self.trainer.state.fn
+        if task not in (TrainerFn.FITTING, TrainerFn.VALIDATING):
+            return
+        if state_dict["log_hash"] == self.log_hash:
+            self._check_split(state_dict)
+        elif task == TrainerFn.FITTING:
             raise LogError(
                 f"the checkpoint was trained on a log with hash {state_dict['log_hash']}, "
                 f"this one has {self.log_hash}",
                 "Resume with the original log, or start a new run.",
                 path=self.log.sources[0].name,
             )
+        elif getattr(self.trainer.lightning_module, "log_pass", None) is not None:
+            raise LogError(
+                "the learner compares with columns swept over another log, the one it was trained "
+                "on",
+                "Validate on that log.",
+                path=self.log.sources[0].name,
+            )
+
+    def _check_split(self, state: dict[str, Any]) -> None:
+        # Checkpoints from before the split was kept say nothing of it.
+        if state.get("split_hash", self.split_hash) != self.split_hash:
+            raise LogError(
+                "the checkpoint was trained on other episodes of this log: held-out ones would be "
+                "among them",
+                f"Set --data.seed {state['seed']} --data.validation {state['validation']}, as in "
+                "the run.",
+                path=self.log.sources[0].name,
+            )
+
+
+class _InOrder(Dataset[TensorDict]):
+    """Batches ``[1, B]`` of given rows, gathered when they are asked for."""
+
+    def __init__(
+        self,
+        sampler: ChunkSampler,
+        seed: int,
+        rows: torch.Tensor,
+        stream: str,
+        batch_size: int = 4096,
+    ) -> None:
+        self._sampler, self._seed, self._stream = sampler, seed, stream
+        self._rows = rows.split(batch_size)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, number: int) -> TensorDict:
+        rows = self._rows[number]
+        draws = counters(self._seed, torch.zeros(1, dtype=torch.int64), rows)
+        return self._sampler.gather(rows[None], fork(draws, self._stream))
+
+
+def _check_sources(source: Any, columns: Any, weights: list[float] | None) -> None:
+    """Refuse weights and column maps that would be ignored or mean nothing."""
+    if isinstance(source, Log):
+        if columns is not None or weights is not None:
+            raise LogError(
+                "columns and weights are for sources that are read, and this is a log",
+                "Leave them out; mix logs with Log.concatenate.",
+            )
+        return
+    count = len(source) if isinstance(source, (list, tuple)) else 1
+    if weights is None:
+        return
+    if len(weights) != count:
+        raise LogError(f"{len(weights)} weights for {count} sources", "Give one for each.")
+    for weight in weights:
+        if not 0 < weight < math.inf:
+            raise LogError(f"weight {weight} is not positive", "Give a finite number above 0.")
 
 
 def _identity(batch: TensorDict) -> TensorDict:

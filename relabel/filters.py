@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hindsight_rl.maths.returns import returns_to_go
-from hindsight_rl.relabel.relabeler import LogView, Relabeler, last_rows
+from hindsight_rl.relabel.relabeler import Key, LogView, Relabeler, last_rows
 
 
 class TopFraction(Relabeler):
@@ -44,6 +44,11 @@ class TopFraction(Relabeler):
             raise ValueError(f"discount is {discount}, it must lie in [0, 1]")
         self.fraction, self.by, self.score, self.discount = fraction, by, score, discount
 
+    @property
+    def prepare_reads(self) -> tuple[Key, ...]:
+        """The column that episodes are scored by."""
+        return (("next", "reward"),) if self.score == "return" else (self._score_key(),)
+
     def prepare(self, log: LogView) -> "TopFraction":
         """Return a copy whose ``rows`` are those of the best episodes among the drawable ones."""
         rows = log.drawable()
@@ -64,7 +69,10 @@ class TopFraction(Relabeler):
         if self.score == "return":
             total = returns_to_go(log.column(("next", "reward")), last_rows(log), self.discount)
             return total[log.column("step") == 0]
-        name = tuple(self.score.split("."))
-        value = log.column(name[0] if len(name) == 1 else name).double()
+        value = log.column(self._score_key()).double()
         total = returns_to_go(value, last_rows(log), 1.0)[log.column("step") == 0]
         return total / (log.column("step")[last_rows(log)] + 1)
+
+    def _score_key(self) -> Key:
+        name = tuple(self.score.split("."))
+        return name[0] if len(name) == 1 else name

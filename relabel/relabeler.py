@@ -28,6 +28,8 @@ Key = str | tuple[str, ...]
 DRAWS = "draws"
 COMPANION = "companion"
 
+_NEW_GOALS = {"task", ("next", "reward")}
+
 
 class LogView(Protocol):
     """What a relabeler may ask of a log."""
@@ -70,6 +72,21 @@ class Relabeler:
     def __init__(self) -> None:
         self.columns: dict[Key, Tensor] = {}
         self.rows: Tensor | None = None
+
+    @property
+    def prepare_reads(self) -> tuple[Key, ...]:
+        """Columns that ``prepare`` reads; unless a class says otherwise, ``in_keys`` if it acts."""
+        return self.in_keys if type(self).prepare is not Relabeler.prepare else ()
+
+    @property
+    def call_writes(self) -> tuple[Key, ...]:
+        """Keys that ``__call__`` rewrites; unless a class says otherwise, ``out_keys`` if it acts.
+
+        What ``prepare`` found in ``columns`` is not among them: later parts see it in the log.
+        """
+        if type(self).__call__ is Relabeler.__call__:
+            return ()
+        return tuple(key for key in self.out_keys if key not in self.columns)
 
     def prepare(self, log: LogView) -> "Relabeler":
         """Return a copy bound to a log. Called once, before the first draw.
@@ -124,7 +141,13 @@ class Relabeler:
 
 
 class Compose(Relabeler):
-    """Relabelers in order: ``Compose([a, b])(batch) == b(a(batch))``; an empty one is the identity.
+    """Relabelers in order; an empty one is the identity.
+
+    Order holds stage by stage. First every part is prepared, each on the log with the columns and
+    rows that its predecessors left; then, in every batch, ``Compose([a, b])(batch) ==
+    b(a(batch))``. A part whose ``prepare`` works on what an earlier part rewrites only in the batch
+    would come too early: such a chain is refused. So are n-step transitions beside new goals, in
+    either order: the sum of rewards would belong to one task and the rest of the row to another.
 
     Each part draws from its own stream, so two equal relabelers in a row draw differently.
 
@@ -136,6 +159,11 @@ class Compose(Relabeler):
         super().__init__()
         self.relabelers = list(relabelers or [])
 
+    @property
+    def call_writes(self) -> tuple[Key, ...]:
+        """Keys that any part rewrites in the batch."""
+        return tuple(dict.fromkeys(key for part in self.relabelers for key in part.call_writes))
+
     def prepare(self, log: LogView) -> "Compose":
         """Return a copy whose parts are bound, each to the log its predecessors left.
 
@@ -144,10 +172,16 @@ class Compose(Relabeler):
 
         Returns:
             The bound chain; its ``columns`` and ``rows`` are those of all parts.
+
+        Raises:
+            ValueError: Two parts do not go together, or not in this order.
         """
         parts: list[Relabeler] = []
         columns: dict[Key, Tensor] = {}
         for relabeler in self.relabelers:
+            for later in _flat(relabeler):
+                for earlier in (one for part in parts for one in _flat(part)):
+                    _check_pair(earlier, later)
             part = relabeler.prepare(log)
             log = log.with_columns(part.columns).with_rows(part.rows)
             columns |= part.columns
@@ -184,6 +218,39 @@ class Compose(Relabeler):
         result = batch.copy()
         result.set(DRAWS, draws)
         return result.exclude(COMPANION) if companions is not None else result
+
+
+def _flat(relabeler: Relabeler) -> list[Relabeler]:
+    """Return the parts of nested chains, first to last."""
+    if not isinstance(relabeler, Compose):
+        return [relabeler]
+    return [part for inner in relabeler.relabelers for part in _flat(inner)]
+
+
+def _check_pair(earlier: Relabeler, later: Relabeler) -> None:
+    """Refuse two parts whose stages would not act in the order they are written in."""
+    one, two = type(earlier).__name__, type(later).__name__
+    new_goals = [_NEW_GOALS <= {*part.out_keys} for part in (earlier, later)]
+    many_steps = ["discount" in part.out_keys for part in (earlier, later)]
+    if (new_goals[0] and many_steps[1]) or (many_steps[0] and new_goals[1]):
+        raise ValueError(
+            f"{one} and {two} together have no meaning: rewards summed over several steps belong "
+            f"to the logged task, a new goal judges single steps; leave one of the two out"
+        )
+    needed = {*later.prepare_reads}
+    if type(later).__call__ is Relabeler.__call__:
+        needed |= {*later.out_keys}  # its columns would be overwritten
+    late = [key for key in earlier.call_writes if key in needed]
+    if not late:
+        return
+    names = ", ".join(f"'{key if isinstance(key, str) else '.'.join(key)}'" for key in late)
+    if one == two:
+        raise ValueError(f"{one} stands twice, and the second works on {names}: leave one out")
+    why = " (rewards of new goals are those of its task family)" if new_goals[0] else ""
+    raise ValueError(
+        f"{two} is prepared on {names} of the log, but {one}, which stands before it, rewrites "
+        f"that afterwards: put {two} before {one}{why}"
+    )
 
 
 def _scope(companions: TensorDict, prefix: str) -> TensorDict:

@@ -8,7 +8,7 @@ from tensordict import TensorDict
 
 from hindsight_rl.maths.returns import n_step_returns, returns_to_go
 from hindsight_rl.maths.weights import exponential_weight, return_weight
-from hindsight_rl.relabel.relabeler import COMPANION, LogView, Relabeler, last_rows
+from hindsight_rl.relabel.relabeler import COMPANION, Key, LogView, Relabeler, last_rows
 
 REWARD = ("next", "reward")
 
@@ -38,6 +38,11 @@ class ReturnToGo(Relabeler):
         super().__init__()
         _check_discount(discount)
         self.discount, self.as_task = discount, as_task
+
+    @property
+    def call_writes(self) -> tuple[Key, ...]:
+        """The task, where it is asked for."""
+        return ("task",) if self.as_task else ()
 
     def prepare(self, log: LogView) -> "ReturnToGo":
         """Return a copy that carries the column."""
@@ -133,7 +138,7 @@ class ReturnWeight(Relabeler):
 
 
 class NStep(Relabeler):
-    """Makes n-step transitions: summed reward, the observation n steps on, discount gamma**n.
+    """Makes n-step transitions: summed reward, all else of ``next`` n steps on, discount gamma**n.
 
     Near the end of an episode fewer steps are summed, and ``discount`` says so.
 
@@ -149,6 +154,7 @@ class NStep(Relabeler):
     out_keys = (
         REWARD,
         ("next", "observation"),
+        ("next", "achieved_goal"),
         ("next", "terminated"),
         ("next", "truncated"),
         "discount",
@@ -161,6 +167,11 @@ class NStep(Relabeler):
             raise ValueError(f"n is {n}, it must be at least 1")
         self.n, self.discount = n, discount
         self._last_row = torch.empty(0, dtype=torch.int64)
+
+    @property
+    def call_writes(self) -> tuple[Key, ...]:
+        """All that is written: what ``prepare`` found is no longer about single steps either."""
+        return self.out_keys
 
     def prepare(self, log: LogView) -> "NStep":
         """Return a copy that knows each row's sum and bootstrap row."""
@@ -176,12 +187,13 @@ class NStep(Relabeler):
         return {"last": self._last_row[index]}
 
     def __call__(self, batch: TensorDict) -> TensorDict:
-        """Return the batch with the far end of the n steps as its next observation."""
+        """Return the batch with the far end of the n steps as what comes next."""
         last = batch[COMPANION, "last"]
         result = batch.copy()
         following = batch["next"].copy()
-        for name in ("observation", "terminated", "truncated"):
-            following.set(name, last["next", name])
+        for name in following.keys():
+            if name != "reward":
+                following.set(name, last["next", name])
         return result.set("next", following)
 
 
@@ -192,7 +204,8 @@ class ScaleReward(Relabeler):
         factor: Multiplies the reward.
         shift: Added after that, reward units.
         return_range: Where given, the reward is first divided by (largest - smallest undiscounted
-            return of an episode) and multiplied by this number; 1000 is IQL's rule for locomotion.
+            return of the episodes that may be drawn) and multiplied by this number; 1000 is IQL's
+            rule for locomotion.
 
     Raises:
         ValueError: ``return_range`` is not above 0, or (``prepare``) all returns are equal.
@@ -224,6 +237,7 @@ class ScaleReward(Relabeler):
         reward = log.column(REWARD).double()
         if self.return_range is not None:
             total = returns_to_go(reward, last_rows(log), 1.0)[log.column("step") == 0]
+            total = total[log.column("episode")[log.drawable()].unique()]
             spread = float(total.max() - total.min())
             if spread == 0 or math.isnan(spread):
                 raise ValueError(

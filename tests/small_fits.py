@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from episode_logs import episode_log
 from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import Logger
 from tensordict import TensorDict
 from torch import Tensor
 
@@ -104,6 +105,35 @@ def fit(
     trainer = trainer_in(folder, updates, **options)
     trainer.fit(learner, data, ckpt_path=ckpt_path, weights_only=True)
     return trainer
+
+
+class Kept(Logger):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[tuple[int | None, dict[str, float]]] = []
+
+    @property
+    def name(self) -> str:
+        """Return a name."""
+        return "kept"
+
+    @property
+    def version(self) -> int:
+        """Return a number."""
+        return 0
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
+        """Keep nothing."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Keep a line."""
+        self.lines.append((step, dict(metrics)))
+
+    def steps_of(self, name: str) -> list[int | None]:
+        """Return the steps at which a metric was logged."""
+        return [step for step, metrics in self.lines if name in metrics]
 
 
 def weights(learner: Learner) -> dict[str, Tensor]:

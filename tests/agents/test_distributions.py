@@ -217,22 +217,38 @@ def test_certain_action_is_always_sampled(best: int) -> None:
     assert (Categorical(logits).sample(draws()) == best).all()
 
 
+# Batch shape [2, 3], as a chunk has.
 EVERY = [
-    Deterministic(torch.zeros(6, 2)),
-    DiagonalNormal(torch.zeros(6, 2), torch.zeros(6, 2)),
-    Laplace(torch.zeros(6, 2), torch.zeros(6, 2)),
-    TanhNormal(torch.zeros(6, 2), torch.zeros(6, 2)),
-    Mixture(torch.zeros(6, 3), torch.zeros(6, 3, 2), torch.zeros(6, 3, 2)),
-    Categorical(torch.zeros(6, 9)),
+    Deterministic(random(2, 3, 4)),
+    DiagonalNormal(random(2, 3, 4), torch.zeros(2, 3, 4)),
+    Laplace(random(2, 3, 4), torch.zeros(2, 3, 4)),
+    TanhNormal(random(2, 3, 4), torch.zeros(2, 3, 4)),
+    Mixture(random(2, 3, 5), random(2, 3, 5, 4), torch.zeros(2, 3, 5, 4)),
+    Categorical(random(2, 3, 5)),
 ]
+every = pytest.mark.parametrize("distribution", EVERY, ids=[type(d).__name__ for d in EVERY])
 
 
-@pytest.mark.parametrize("distribution", EVERY, ids=[type(d).__name__ for d in EVERY])
+@every
 def test_samples_depend_on_their_counters_alone(distribution: Distribution) -> None:
-    first = distribution.sample(draws(6))
+    drawn = draws(6).view(2, 3, 3)
+    first = distribution.sample(drawn)
     assert first.shape == distribution.mode.shape and first.dtype == distribution.mode.dtype
-    assert first.equal(distribution.sample(draws(6)))
-    picked = type(distribution)(*(part[2:4] for part in distribution))
-    assert picked.sample(draws(6)[2:4]).equal(first[2:4])
+    assert first.equal(distribution.sample(drawn))
+    picked = type(distribution)(*(part[1:, :2] for part in distribution))
+    assert picked.sample(drawn[1:, :2]).equal(first[1:, :2])
     if not isinstance(distribution, Deterministic):
-        assert not first.equal(distribution.sample(draws(6, seed=2)))
+        assert not first.equal(distribution.sample(draws(6, seed=2).view(2, 3, 3)))
+
+
+@every
+def test_rows_are_apart(distribution: Distribution) -> None:
+    """One row alone gives what it gives among others: density, entropy and mode."""
+    action = distribution.sample(draws(6).view(2, 3, 3))
+    log_prob, entropy = distribution.log_prob(action), distribution.entropy()
+    assert log_prob.shape == entropy.shape == (2, 3)
+    for place in ((0, 0), (0, 2), (1, 1)):
+        alone = type(distribution)(*(part[place] for part in distribution))
+        torch.testing.assert_close(alone.log_prob(action[place]), log_prob[place])
+        torch.testing.assert_close(alone.entropy(), entropy[place])
+        assert alone.mode.equal(distribution.mode[place])

@@ -1,86 +1,20 @@
-"""Learner: updates are counted exactly, whatever K; what is due, logged, checked and evaluated."""
+"""Learner: updates are counted exactly, whatever K; what is due, logged, checked and saved."""
 
 import inspect
 import math
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import gymnasium
-import numpy as np
 import pytest
 import torch
-from episode_logs import HIGH, LOW, episode_log
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.pytorch.loggers import Logger
-from numpy.typing import NDArray
-from small_fits import LEARNERS, data_for, equal, fit, learner_of, trainer_in, weights
+from small_fits import LEARNERS, Kept, data_for, equal, fit, learner_of, weights
 from tensordict import TensorDict
 
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.agents.iql import IQL
 from hindsight_rl.agents.learner import DivergenceError, Learner, LossTerms, load_learner
-
-ENV = "HindsightTestLine-v0"
-
-
-class Line(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
-    """Four steps; the reward is minus the distance of the action's first number from -1.5."""
-
-    def __init__(self, offset: float = 0.0) -> None:
-        self.observation_space = gymnasium.spaces.Box(-9, 9, (3,), np.float32)
-        low, high = np.array(LOW, np.float32), np.array(HIGH, np.float32)
-        self.action_space = gymnasium.spaces.Box(low, high)
-        self.offset = offset
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
-        super().reset(seed=seed)
-        self.steps = 0
-        return self.np_random.uniform(-1, 1, 3).astype(np.float32), {}
-
-    def step(self, action: NDArray[np.float32]) -> Any:
-        self.steps += 1
-        reward = self.offset - abs(float(action[0]) + 1.5)
-        observation = self.np_random.uniform(-1, 1, 3).astype(np.float32)
-        return observation, reward, self.steps == 4, False, {"is_success": reward > 0}
-
-
-@pytest.fixture
-def env() -> Iterator[str]:
-    """The id of a small environment."""
-    gymnasium.register(ENV, entry_point=Line)
-    yield ENV
-    gymnasium.registry.pop(ENV)
-
-
-class Kept(Logger):
-    """Keeps what is logged."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[tuple[int | None, dict[str, float]]] = []
-
-    @property
-    def name(self) -> str:
-        """Return a name."""
-        return "kept"
-
-    @property
-    def version(self) -> int:
-        """Return a number."""
-        return 0
-
-    def log_hyperparams(self, *_: Any, **__: Any) -> None:
-        """Keep nothing."""
-
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Keep a line."""
-        self.lines.append((step, dict(metrics)))
-
-    def steps_of(self, name: str) -> list[int | None]:
-        """Return the steps at which a metric was logged."""
-        return [step for step, metrics in self.lines if name in metrics]
 
 
 class Counted(BC):
@@ -137,6 +71,13 @@ def test_a_thousand_updates_are_a_thousand(tmp_path: Path) -> None:
 def test_fit_ends_at_max_steps(updates_per_step: int, updates: int, tmp_path: Path) -> None:
     learner, data = case(size=updates_per_step)
     assert fit(learner, data, tmp_path, updates).global_step == updates == len(learner.said)
+
+
+def test_run_without_an_end_is_refused(tmp_path: Path) -> None:
+    learner, data = case()
+    with pytest.raises(ValueError, match=r"batches never run out: set max_steps .* or max_time"):
+        fit(learner, data, tmp_path, -1)
+    fit(learner, data, tmp_path, -1, max_time={"seconds": 0})
 
 
 @pytest.mark.parametrize("name", LEARNERS)
@@ -258,74 +199,6 @@ def test_parameter_that_is_not_finite_stops_training(tmp_path: Path) -> None:
     with pytest.raises(DivergenceError, match=message):
         fit(learner, data, tmp_path, 100, **saved_every(tmp_path, 4))
     assert [path.name for path in tmp_path.glob("*.ckpt")] == ["step=4.ckpt"]
-
-
-# --- evaluation -----------------------------------------------------------------------------------
-
-
-def test_evaluation_during_fit_keeps_the_best_checkpoint(env: str, tmp_path: Path) -> None:
-    """Every 20 updates, whatever K, at steps that count updates; the best is the best of those."""
-    learner, data = case(size=7, env=env, eval_every=20, eval_episodes=3)
-    best = ModelCheckpoint(
-        tmp_path, "{step}", monitor="eval/return", mode="max", every_n_train_steps=20
-    )
-    logger = Kept()
-    options = {"callbacks": [best], "enable_checkpointing": True, "log_every_n_steps": 1}
-    fit(learner, data, tmp_path, 100, logger=logger, **options)
-    assert logger.steps_of("eval/return") == [20, 40, 60, 80, 100]
-    returns = {step: line["eval/return"] for step, line in logger.lines if "eval/return" in line}
-    assert len(set(returns.values())) == 5
-    assert best.best_model_path == str(tmp_path / f"step={max(returns, key=returns.get)}.ckpt")
-    assert best.best_model_score.item() == pytest.approx(max(returns.values()))
-    last = logger.lines[-1][1]
-    assert last["eval/length"] == 4 and last["eval/success"] == 0
-    assert learner.latest["eval/return"] == returns[100]
-
-
-def test_evaluation_does_not_change_training(env: str, tmp_path: Path) -> None:
-    found = []
-    for arguments in ({}, {"env": env, "eval_every": 10, "eval_episodes": 2}):
-        learner, data = case(size=7, **arguments)
-        fit(learner, data, tmp_path, 30)
-        found.append(weights(learner))
-    assert equal(*found)
-
-
-def test_without_an_environment_nothing_is_evaluated(tmp_path: Path) -> None:
-    learner, data = case(eval_every=5)
-    assert learner.marks == []
-    fit(learner, data, tmp_path, 20)
-    assert not any(name.startswith("eval") for name in learner.latest)
-
-
-def test_test_runs_episodes_with_its_own_seed(env: str, tmp_path: Path) -> None:
-    learner, _ = case(env=env, env_kwargs={"offset": 9.0}, test_episodes=5)
-    trainer_in(tmp_path, 1).test(learner, verbose=False)
-    report = learner.test_report
-    assert (report["env"], report["episodes"], report["seed"]) == (env, 5, 2_000_000)
-    assert len(report["returns"]) == 5 and report["success"] == 1.0 and report["length"] == 4
-    again, _ = case(env=env, env_kwargs={"offset": 9.0}, test_episodes=5)
-    trainer_in(tmp_path, 1).test(again, verbose=False)
-    assert again.test_report == report
-    other, _ = case(env=env, env_kwargs={"offset": 9.0}, test_episodes=5, test_seed=1)
-    trainer_in(tmp_path, 1).test(other, verbose=False)
-    assert other.test_report["returns"] != report["returns"]
-
-
-def test_constant_task_of_evaluation_reaches_the_policy(env: str, tmp_path: Path) -> None:
-    returns = []
-    for task in ([0.0, 0.0], [3.0, -3.0]):
-        data = data_for(BC, episode_log(task=True))
-        learner = learner_of(BC, data.spec, env=env, eval_task=task, test_episodes=2)
-        trainer_in(tmp_path, 1).test(learner, verbose=False)
-        returns.append(learner.test_report["return"])
-    assert returns[0] != returns[1]
-
-
-def test_test_without_an_environment_is_refused(tmp_path: Path) -> None:
-    learner, _ = case()
-    with pytest.raises(ValueError, match="no environment to run episodes in: give --env ID"):
-        trainer_in(tmp_path, 1).test(learner, verbose=False)
 
 
 # --- checkpoints ----------------------------------------------------------------------------------

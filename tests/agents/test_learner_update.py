@@ -10,11 +10,12 @@ import torch
 from episode_logs import episode_log
 from lightning.pytorch.callbacks import Callback
 from small_fits import data_for, equal, fit, learner_of, weights
-from torch import Tensor
+from tensordict import TensorDict
+from torch import Tensor, nn
 
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.agents.iql import IQL
-from hindsight_rl.agents.learner import Learner
+from hindsight_rl.agents.learner import Learner, LossTerms
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.relabel.returns import ScaleReward
 
@@ -142,6 +143,49 @@ def test_unknown_network_is_refused(argument: str, tmp_path: Path) -> None:
     message = r"'policy' is no network of this learner: it has \['actor', 'value', 'critic'\]"
     with pytest.raises(ValueError, match=message):
         fitted(tmp_path, **{argument: {"policy": 1}})
+
+
+def test_horizon_of_a_decay_must_be_positive() -> None:
+    with pytest.raises(ValueError, match="decay of 'actor' is 0 updates, it must be at least 1"):
+        learner_of(BC, data_for(BC).spec, decay={"actor": 0})
+
+
+class Tempered(BC):
+    """Has a bare parameter, trained by a term of its own, every second update only."""
+
+    def __init__(self, spec: Any = None, **arguments: Any) -> None:
+        super().__init__(spec, **arguments)
+        self.temperature = nn.Parameter(torch.tensor(4.0))
+        self.calls = 0
+
+    def losses(self, batch: TensorDict) -> LossTerms:
+        """Return the terms ``actor`` and, when due, ``temperature``."""
+        found = super().losses(batch)
+        self.calls += 1
+        if self.calls % 2:
+            return found
+        return LossTerms({**found.terms, "temperature": self.temperature.square()}, found.metrics)
+
+
+def test_bare_parameter_is_trained_clipped_and_rated_as_a_network(tmp_path: Path) -> None:
+    """The gradient 2 t = 8 is cut to 1, at rate 0.5, in updates 2 and 4 of 4: from 4 to 3."""
+    data = data_for(BC, updates_per_step=4)
+    options = {"optimizer": SGD, "learning_rates": {"temperature": 0.5}, "clip_norm": 1.0}
+    learner = learner_of(Tempered, data.spec, **options)
+    assert set(learner.networks()) == {"actor", "temperature"}
+    fit(learner, data, tmp_path, 4)
+    assert learner.temperature.item() == pytest.approx(3.0, abs=1e-5)
+
+
+def test_term_that_is_not_due_leaves_its_network_alone(tmp_path: Path) -> None:
+    """Adam would move on zeros by its momentum: after updates 2 and 3 the parameter is the same."""
+    data = data_for(BC, updates_per_step=1)
+    ends = []
+    for updates in (2, 3):
+        learner = learner_of(Tempered, data.spec)
+        fit(learner, data, tmp_path, updates)
+        ends.append(learner.temperature.item())
+    assert ends[0] == ends[1] != 4.0
 
 
 def test_target_has_no_rate(tmp_path: Path) -> None:

@@ -15,7 +15,9 @@ from hindsight_rl.agents.log_pass import LogPass
 from hindsight_rl.agents.networks import Policy, ValueNet
 from hindsight_rl.datamodules.log import Log
 from hindsight_rl.datamodules.offline import OfflineDataModule
-from hindsight_rl.relabel.returns import ScaleReward
+from hindsight_rl.relabel.filters import TopFraction
+from hindsight_rl.relabel.goals import FinalGoal, FutureGoal
+from hindsight_rl.relabel.returns import NStep, ReturnToGo, ScaleReward
 
 CPU = torch.device("cpu")
 DISCOUNT, LAMBDA = 0.9, 0.7
@@ -132,6 +134,52 @@ def test_columns_join_a_chunk_by_row_number() -> None:
 def test_columns_carry_no_gradient() -> None:
     learner, _ = swept(episode_log())
     assert not any(column.requires_grad for column in learner.log_pass.columns.values())
+
+
+def test_sweep_is_exact_in_mixed_precision() -> None:
+    """Under autocast to bfloat16 the columns are those of float32."""
+    learner, data = swept(episode_log())
+    expected = dict(learner.log_pass.columns)
+    with torch.autocast("cpu", torch.bfloat16):
+        learner.log_pass.sweep(data, 0, CPU)
+    for name, column in learner.log_pass.columns.items():
+        assert column.equal(expected[name])
+
+
+def test_rows_of_several_steps_are_refused() -> None:
+    with pytest.raises(ValueError, match="rows span several: leave the relabeler NStep out"):
+        swept(episode_log(), [NStep(3)])
+
+
+@pytest.mark.parametrize("goal", [FutureGoal(), FinalGoal(fraction=0.5)])
+def test_goals_drawn_row_by_row_are_refused(goal: Any) -> None:
+    with pytest.raises(ValueError, match="a reward of its own: leave FutureGoal and FinalGoal out"):
+        swept(episode_log(goals=True, task=True), [ReturnToGo(), goal])
+
+
+def test_return_as_task_may_be_swept() -> None:
+    """The reward stays that of the log: one sum, whatever the policy is conditioned on."""
+    learner, _ = swept(episode_log(), [ReturnToGo(as_task=True)])
+    assert len(learner.log_pass.columns["advantage"]) == 47
+
+
+def test_held_out_and_filtered_rows_do_not_shape_the_advantage() -> None:
+    """Other rewards in rows that are never drawn leave the drawn rows' columns as they are."""
+    log = episode_log()
+    data = OfflineDataModule(log, [TopFraction(0.5)], validation=0.3, batch_size=16)
+    rows = data.log.drawable()
+    assert 0 < len(rows) < 33
+    found = []
+    for shift in (0.0, 1000.0):
+        reward = log.column(("next", "reward")) + shift
+        reward[rows] = log.column(("next", "reward"))[rows]
+        data.log = data.log.with_columns({("next", "reward"): reward})
+        log_pass = LogPass(every=1, value=lambda o, _: o[:, 0], discount=0.9, lambda_=0.7)
+        log_pass.sweep(data, 0, CPU)
+        found.append(log_pass.columns["advantage"])
+    assert found[0][rows].equal(found[1][rows]) and not found[0].equal(found[1])
+    assert found[0][rows].mean().item() == pytest.approx(0.0, abs=1e-6)
+    assert found[0][rows].std(correction=0).item() == pytest.approx(1.0, abs=1e-4)
 
 
 # --- when it is due -------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ from small_logs import Columns, everything, five, pictures, same, small
 from strategies import log_columns
 
 from hindsight_rl.datamodules.errors import LogError
-from hindsight_rl.datamodules.log import REWARD, Log
+from hindsight_rl.datamodules.log import REWARD, Log, key_name
+from hindsight_rl.datamodules.offline import OfflineDataModule
 
 # --- saved logs -----------------------------------------------------------------------------------
 
@@ -25,7 +26,7 @@ from hindsight_rl.datamodules.log import REWARD, Log
 def test_a_saved_log_comes_back_to_the_bit(
     memory_map: bool, columns: Columns, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    folder = tmp_path_factory.mktemp("saved") / "deep" / "log"
+    folder = tmp_path_factory.mktemp("saved") / "deep" / "down" / "log"
     info = {"source": "arm", "names": {"action": ["shoulder"]}, "control_rate_hz": 30.0}
     log = Log.from_columns(columns, info)
     log.save(folder)
@@ -227,3 +228,172 @@ def test_a_header_that_is_no_table_is_refused(saved: Path, text: str) -> None:
 def test_a_damaged_header_is_refused(saved: Path, change: dict[str, Any], reason: str) -> None:
     rewrite(saved, change)
     refused(saved, f"header.json is damaged .*{reason}.*Write the log again")
+
+
+# --- damaged values -------------------------------------------------------------------------------
+
+
+def overwrite(folder: Path, key: Any, row: int, value: float) -> None:
+    """Change one number of the matrix, and promise the hash of what is then there."""
+    header = json.loads((folder / "header.json").read_text())
+    start, _, dtype = header["columns"][key_name(key)]
+    raw = np.fromfile(folder / "matrix.bin", np.float32 if dtype == "float32" else np.int32)
+    raw.reshape(header["rows"], -1)[row, start] = value
+    raw.tofile(folder / "matrix.bin")
+    rewrite(folder, {"hash": None})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("key", ["observation", "action", ("next", "observation"), REWARD])
+def test_numbers_that_are_none_are_refused(saved: Path, key: Any, value: float) -> None:
+    overwrite(saved, key, 3, value)
+    with pytest.raises(LogError, match="is no number to learn from. Mend the source") as caught:
+        Log.load(saved)
+    assert (caught.value.column, caught.value.row) == (key_name(key), 3)
+
+
+def test_large_numbers_are_no_infinity(tmp_path: Path) -> None:
+    """Their sum is: 3e38 twice overflows."""
+    small(big=torch.full((5,), 3e38)).save(tmp_path / "log")
+    assert Log.load(tmp_path / "log").column("big").sum().isinf()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "row", "side"),
+    [([0.15], [1.0], 0, "low"), ([0.0], [0.35], 3, "high"), (None, 0.45, 4, "high")],
+)
+def test_actions_beyond_their_bounds_are_refused(
+    low: Any, high: Any, row: int, side: str, saved: Path
+) -> None:
+    rewrite(saved, {"info": {"action": {"low": low, "high": high}}})
+    with pytest.raises(LogError, match=f"lies beyond the '{side}' bound of the log") as caught:
+        Log.load(saved)
+    assert (caught.value.column, caught.value.row) == ("action", row)
+
+
+@pytest.mark.parametrize("low", [[0.0, 0.0], "far", [None]])
+def test_bounds_of_another_shape_are_refused(low: Any, saved: Path) -> None:
+    rewrite(saved, {"info": {"action": {"low": low, "high": None}}})
+    refused(saved, "header.json is damaged .action bounds")
+
+
+def test_actions_at_their_bounds_are_taken(saved: Path) -> None:
+    rewrite(saved, {"info": {"action": {"low": [0.1], "high": [0.5]}}})
+    assert len(Log.load(saved)) == 5
+
+
+@pytest.mark.parametrize(
+    ("key", "row", "value"),
+    [
+        ("episode_end", 0, 5),
+        ("episode_end", 4, 7),
+        ("episode_end", 2, 1),
+        ("episode_end", 1, -1),
+        ("episode_end", 3, 3),
+        ("episode", 0, 1),
+        ("episode", 3, 7),
+        ("episode", 2, 1),
+        ("step", 0, 1),
+        ("step", 1, 5),
+        ("step", 3, -2),
+    ],
+)
+@pytest.mark.parametrize("sweep", [1, 22, 1 << 20])
+def test_episodes_that_do_not_fit_are_refused(
+    sweep: int, key: str, row: int, value: int, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the sweep is cut: into single rows, pairs of rows, or not at all."""
+    monkeypatch.setattr("hindsight_rl.datamodules.storage._SWEEP", sweep)
+    assert len(Log.load(saved)) == 5
+    overwrite(saved, key, row, value)
+    refused_at = "row . *: episode .*do not fit a log of 5 rows or the row before. Write the log"
+    with pytest.raises(LogError, match=refused_at) as caught:
+        Log.load(saved)
+    assert caught.value.row in (row, row + 1)
+
+
+@pytest.mark.parametrize("rows", [[0, 5], [-1, 2]])
+def test_drawable_rows_the_log_does_not_have_are_refused(saved: Path, rows: list[int]) -> None:
+    np.array(rows, np.int64).tofile(saved / "rows.bin")
+    refused(saved, f"rows.bin names drawable rows from {rows[0]} to {rows[1]} of a log of 5")
+
+
+@pytest.mark.parametrize(
+    ("name", "entry", "message"),
+    [
+        ("next.reward", "drop", "column 'next.reward': .* .column is missing, a log needs float32"),
+        ("step", "float32", "column 'step': .*column is float32, a log needs int64"),
+        ("episode", "reshape", r"column 'episode': .*one number per row is needed, not \(1,\)"),
+    ],
+)
+def test_columns_that_make_no_log_are_refused(
+    name: str, entry: str, message: str, saved: Path
+) -> None:
+    columns = json.loads((saved / "header.json").read_text())["columns"]
+    if entry == "drop":
+        columns = {"other" if key == name else key: value for key, value in columns.items()}
+    elif entry == "reshape":
+        columns[name][1] = [1]
+    else:
+        columns[name][2] = entry
+    rewrite(saved, {"columns": columns})
+    with pytest.raises(LogError, match=message):
+        Log.load(saved)
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [
+        [],
+        [[0, 4, 1.0, "a"]],
+        [[1, 5, 1.0, "a"]],
+        [[0, 3, 1.0, "a"], [4, 5, 1.0, "b"]],
+        [[0, 5, 0.0, "a"]],
+        [[0, 5, float("nan"), "a"]],
+    ],
+)
+def test_sources_that_leave_rows_out_are_refused(saved: Path, sources: list[Any]) -> None:
+    rewrite(saved, {"sources": sources})
+    refused(saved, "header.json is damaged .source")
+
+
+# --- the hash -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("memory_map", [True, False])
+def test_a_saved_log_keeps_its_hash(tmp_path: Path, memory_map: bool) -> None:
+    """Also with further columns, which follow from the configuration, and saved once more."""
+    more = small().with_columns({"advantage": torch.arange(5.0), REWARD: torch.ones(5)})
+    for number, log in enumerate((small(), more, more.packed())):
+        log.save(tmp_path / f"{number}")
+        back = Log.load(tmp_path / f"{number}", memory_map=memory_map)
+        assert back.hash() == log.hash() == small().hash()
+        back.save(tmp_path / f"{number} again")
+        assert Log.load(tmp_path / f"{number} again", memory_map=memory_map).hash() == log.hash()
+
+
+def test_a_changed_number_is_refused(saved: Path) -> None:
+    """In memory at once; memory-mapped when the hash is asked for, before any training."""
+    header = (saved / "header.json").read_text()
+    overwrite(saved, REWARD, 1, 2.5)
+    (saved / "header.json").write_text(header)
+    message = r"matrix.bin was changed: its hash is \w{16}, the header promises \w{16}. Write the"
+    with pytest.raises(LogError, match=message):
+        Log.load(saved, memory_map=False)
+    mapped = Log.load(saved)
+    assert mapped.column(REWARD)[1] == 2.5
+    with pytest.raises(LogError, match=message):
+        mapped.hash()
+    with pytest.raises(LogError, match=message):
+        OfflineDataModule(str(saved))
+
+
+def test_a_log_from_before_hashes_were_kept_is_read(saved: Path) -> None:
+    rewrite(saved, {"hash": "drop"})
+    assert Log.load(saved, memory_map=False).hash() == small().hash()
+
+
+@pytest.mark.parametrize("entry", [["a"], [1, 2], 7])
+def test_a_damaged_hash_is_refused(saved: Path, entry: Any) -> None:
+    rewrite(saved, {"hash": entry})
+    refused(saved, "header.json is damaged")

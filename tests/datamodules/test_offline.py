@@ -76,6 +76,12 @@ def test_split_keeps_to_the_rows_of_the_log() -> None:
     assert set(next(served(data))["index"].flatten().tolist()) <= set(range(8, 16))
 
 
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_two_episodes_go_one_to_each_side(share: float) -> None:
+    training, held_out = split_by_episode(episode_log([3, 4]), share, seed=0)
+    assert sorted([len(training), len(held_out)]) == [3, 4]
+
+
 def test_one_episode_cannot_be_split() -> None:
     with pytest.raises(LogError, match="a log of one episode cannot be split. Set validation to 0"):
         OfflineDataModule(episode_log([5]), validation=0.1)
@@ -243,6 +249,6 @@ def test_source_that_is_no_log_is_refused(tmp_path: Path) -> None:
 def test_log_from_memory_is_left_alone() -> None:
     log = episode_log(goals=True)
     before = {key: log.column(key).clone() for key in log.keys()}
-    OfflineDataModule(log, [FutureGoal(), ReturnToGo(), TopFraction(0.5)], validation=0.3)
+    OfflineDataModule(log, [ReturnToGo(), TopFraction(0.5), FutureGoal()], validation=0.3)
     assert isinstance(log, Log) and log.rows is None and list(before) == log.keys()
     assert all(torch.equal(log.column(key), value) for key, value in before.items())

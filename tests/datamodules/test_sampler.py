@@ -15,7 +15,7 @@ from hindsight_rl.datamodules.log import Log
 from hindsight_rl.datamodules.sampler import ChunkSampler, chunk_size
 from hindsight_rl.relabel.goals import FinalGoal, FutureGoal
 from hindsight_rl.relabel.relabeler import Compose, Relabeler
-from hindsight_rl.relabel.returns import NStep
+from hindsight_rl.relabel.returns import ReturnToGo
 
 UPDATES = 130
 MARKS = (50, 13)
@@ -38,7 +38,10 @@ def stream(sampler: ChunkSampler, updates: int = UPDATES) -> TensorDict:
 
 
 def test_batches_do_not_depend_on_updates_per_step() -> None:
-    log, relabel = episode_log(goals=True, task=True), Compose([FutureGoal(fraction=0.5), NStep(2)])
+    log, relabel = (
+        episode_log(goals=True, task=True),
+        Compose([FutureGoal(), FinalGoal(fraction=0.5)]),
+    )
     one = stream(sampler_of(log, relabel, updates_per_step=1))
     for size in (7, 64):
         other = sampler_of(log, relabel, updates_per_step=size, marks=MARKS, stop=UPDATES)
@@ -90,10 +93,10 @@ def test_seeds_and_streams_draw_differently() -> None:
 
 def test_companions_come_with_every_key() -> None:
     log = episode_log(goals=True)
-    chunk = sampler_of(log, Compose([NStep(3), FinalGoal()])).chunk(0, 5)
+    chunk = sampler_of(log, Compose([ReturnToGo(), FinalGoal()])).chunk(0, 5)
     companions = chunk["companion"]
-    assert set(companions.keys()) == {"0/last", "1/goal"}
-    assert same(companions["1/goal"], bind(log, NStep(3))[0].gather(chunk["episode_end"]))
+    assert set(companions.keys()) == {"1/goal"}
+    assert same(companions["1/goal"], bind(log, ReturnToGo())[0].gather(chunk["episode_end"]))
 
 
 # --- where chunks end -----------------------------------------------------------------------------
@@ -192,7 +195,7 @@ def test_source_without_drawable_rows_leaves_its_share_to_the_others() -> None:
 
 
 def test_memory_mapped_log_gives_equal_batches(tmp_path: Path) -> None:
-    log, relabel = episode_log(goals=True), Compose([NStep(3), FutureGoal()])
+    log, relabel = episode_log(goals=True), Compose([FinalGoal(), FutureGoal()])
     log.save(tmp_path / "log")
     mapped = Log.load(tmp_path / "log")
     assert mapped.info["memory_mapped"]

@@ -50,6 +50,15 @@ def test_constant_dimension_has_standard_deviation_1(constant: float) -> None:
     assert std == [1.0]
 
 
+@pytest.mark.parametrize("constant", [-4.0e6, 4.0e6])
+def test_rounding_noise_is_no_spread(constant: float) -> None:
+    """Two neighbouring float32 numbers: what moves is the last bit."""
+    value = torch.full((1000, 1), constant)
+    value[::2] = torch.nextafter(value[::2], torch.tensor(0.0))
+    assert value.unique().numel() == 2
+    assert moments(value, torch.arange(1000))[1] == [1.0]
+
+
 @pytest.mark.parametrize("spread", [1e-3, 1e6])
 def test_small_and_large_spreads_are_kept(spread: float) -> None:
     value = torch.tensor([[-spread], [spread]])

@@ -1,6 +1,7 @@
 """The contract of the data step: chains, streams of draws, and that nothing is written to."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ EVERY: dict[str, Callable[[], Relabeler]] = {
     "NStep": lambda: NStep(3),
     "ScaleReward": lambda: ScaleReward(2.0, shift=1.0),
     "two goals": lambda: Compose([FutureGoal(fraction=0.5), FinalGoal(fraction=0.5)]),
-    "nested": lambda: Compose([Compose([NStep(2), FutureGoal()]), FinalGoal(fraction=0.5)]),
+    "nested": lambda: Compose([Compose([ReturnToGo(), FutureGoal()]), FinalGoal(fraction=0.5)]),
 }
 
 
@@ -55,6 +56,23 @@ class Keep(Relabeler):
 
     def __call__(self, batch: TensorDict) -> TensorDict:
         return batch.copy().set(self.name, batch[DRAWS])
+
+
+class Ahead(Relabeler):
+    """Adds the observation two steps on, or that of the episode's last step."""
+
+    out_keys = ("ahead",)
+
+    def prepare(self, log: Any) -> "Ahead":
+        other = self.bound()
+        other.end = log.column("episode_end")
+        return other
+
+    def companions(self, index: Tensor, draws: Tensor) -> dict[str, Tensor]:
+        return {"last": torch.minimum(index + 2, self.end[index])}
+
+    def __call__(self, batch: TensorDict) -> TensorDict:
+        return batch.copy().set("ahead", batch[COMPANION, "last"]["observation"])
 
 
 @pytest.fixture(params=EVERY.values(), ids=EVERY.keys())
@@ -134,9 +152,9 @@ def test_each_part_draws_from_its_own_stream() -> None:
 
 
 def test_companions_of_nested_parts_reach_their_owner() -> None:
-    """Two goal relabelers and an n-step one, nested: each finds the row it asked for."""
+    """Two goal relabelers and one that looks ahead, nested: each finds the row it asked for."""
     log = episode_log(goals=True)
-    future, final, far = FutureGoal(), FinalGoal(), NStep(3)
+    future, final, far = FutureGoal(), FinalGoal(), Ahead()
     nested = Compose([Compose([future, far]), final])
     chunk, bound = drawn(log, nested)
     index, draws = chunk["index"], chunk[DRAWS]
@@ -148,11 +166,9 @@ def test_companions_of_nested_parts_reach_their_owner() -> None:
     assert asked["0/0/1/last"].equal(torch.minimum(index + 2, end))
     assert asked["0/1/goal"].equal(end)
     batch = bound(chunk)
-    # The last relabeler has the last word on the task, the n-step one on the next observation.
+    # The last relabeler has the last word on the task.
     assert batch["task"].equal(log.column(("next", "achieved_goal"))[end])
-    assert batch["next", "observation"].equal(
-        log.column(("next", "observation"))[asked["0/0/1/last"]]
-    )
+    assert batch["ahead"].equal(log.column("observation")[asked["0/0/1/last"]])
 
 
 def test_later_parts_see_the_columns_of_earlier_ones() -> None:
@@ -172,6 +188,81 @@ def test_later_parts_see_the_rows_of_earlier_ones() -> None:
     assert ready.drawable().tolist() == [3, 4]
     assert ready.column("weight")[3:].mean().item() == pytest.approx(1.0)
     assert bound.rows is not None and bound.rows.tolist() == [3, 4]
+
+
+# --- order ----------------------------------------------------------------------------------------
+
+
+class Scaled(Relabeler):
+    """Sets the reward before the first draw, out of nothing."""
+
+    out_keys = (REWARD,)
+
+    def prepare(self, log: Any) -> "Scaled":
+        return self.bound(columns={REWARD: torch.ones(len(log))})
+
+
+@pytest.mark.parametrize(
+    ("relabelers", "message"),
+    [
+        (
+            [FutureGoal(fraction=0.5), ScaleReward(10.0, 5.0)],
+            r"^ScaleReward is prepared on 'next.reward' of the log, but FutureGoal, which stands "
+            r"before it, rewrites that afterwards: put ScaleReward before FutureGoal \(rewards of "
+            r"new goals are those of its task family\)$",
+        ),
+        ([FinalGoal(), ReturnToGo()], "put ReturnToGo before FinalGoal"),
+        ([FinalGoal(), ReturnWeight()], "put ReturnWeight before FinalGoal"),
+        ([FutureGoal(), TopFraction(0.5)], "put TopFraction before FutureGoal"),
+        ([ReturnToGo(as_task=True), TopFraction(0.5, score="task")], "on 'task' of the log"),
+        ([FutureGoal(), Scaled()], "put Scaled before FutureGoal"),
+        ([Compose([FutureGoal()]), Compose([ReturnToGo()])], "put ReturnToGo before FutureGoal"),
+        ([NStep(3), ReturnToGo()], "put ReturnToGo before NStep$"),
+        ([NStep(3), ScaleReward(2.0)], "put ScaleReward before NStep$"),
+        ([NStep(3), TopFraction(0.5)], "put TopFraction before NStep$"),
+        ([NStep(3), TopFraction(0.5, score="next.achieved_goal")], "before NStep$"),
+        ([NStep(3), NStep(2)], "NStep stands twice, and the second works on 'next.reward'"),
+        ([NStep(3), FutureGoal()], "NStep and FutureGoal together have no meaning: rewards summed"),
+        ([FutureGoal(), NStep(3)], "FutureGoal and NStep together have no meaning.*leave one"),
+        ([FinalGoal(), Compose([NStep(3)])], "FinalGoal and NStep together have no meaning"),
+    ],
+)
+def test_order_without_meaning_is_refused(relabelers: list[Relabeler], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Compose(relabelers).prepare(episode_log(task=True, goals=True))
+
+
+def test_scaling_before_goals_reaches_the_rows_that_keep_their_task() -> None:
+    log = episode_log(task=True, goals=True)
+    parts = [ScaleReward(10.0, 5.0), TopFraction(0.9), ReturnToGo(), FutureGoal(fraction=0.5)]
+    batch = relabeled(log, *parts).reshape(-1)
+    kept = (batch["task"] == log.column("task")[batch["index"]]).all(-1)
+    scaled = 10.0 * log.column(REWARD)[batch["index"]] + 5.0
+    assert 0.3 < kept.float().mean() < 0.7
+    torch.testing.assert_close(batch["next", "reward"][kept], scaled[kept])
+    assert set(batch["next", "reward"][~kept].tolist()) == {-1.0, 0.0}
+
+
+def test_scaling_before_n_steps_scales_the_sum() -> None:
+    log = episode_log([3], reward=[1.0, 2.0, 4.0])
+    ready, _ = bind(log, Compose([ScaleReward(10.0), ReturnToGo(1.0), NStep(2, 0.5)]))
+    assert ready.column(REWARD).tolist() == [20.0, 40.0, 40.0]
+    assert ready.column("return_to_go").tolist() == [70.0, 60.0, 40.0]
+
+
+def test_change_made_in_the_batch_may_follow_goals() -> None:
+    """A part that reads the reward only in the batch sees that of the new goal."""
+    log = episode_log(goals=True)
+    plain, lower = (
+        relabeled(log, FutureGoal(), *more) for more in ([], [Change(lambda reward: reward - 1)])
+    )
+    assert lower["next", "reward"].equal(plain["next", "reward"] - 1)
+
+
+def test_chain_declares_what_its_parts_rewrite() -> None:
+    log = episode_log(goals=True)
+    chain = Compose([ReturnToGo(), Compose([FutureGoal()]), FinalGoal()]).prepare(log)
+    assert chain.call_writes == ("task", REWARD, ("next", "terminated"))
 
 
 def test_last_rows_are_the_ends_of_episodes() -> None:

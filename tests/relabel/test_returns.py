@@ -172,6 +172,14 @@ def test_n_step_ends_are_those_of_the_last_row() -> None:
     assert cut == {0: False, 1: False, 2: False, 3: False, 4: True, 5: True}
 
 
+def test_n_step_moves_what_was_achieved_too() -> None:
+    log = episode_log([3], goals=True)
+    batch = relabeled(log, NStep(2)).reshape(-1)
+    last = (batch["index"] + 1).clamp_max(2)
+    far = log.column(("next", "achieved_goal"))[last]
+    assert batch["next", "achieved_goal"].equal(far)
+
+
 def test_n_must_be_positive() -> None:
     with pytest.raises(ValueError, match="n is 0, it must be at least 1"):
         NStep(0)
@@ -192,6 +200,14 @@ def test_reward_is_scaled_by_the_spread_of_returns() -> None:
     log = episode_log([2, 1], reward=[1.0, 2.0, 8.0])
     close(column(log, REWARD, ScaleReward(return_range=1000)), [200.0, 400.0, 1600.0], 1e-3)
     close(column(log, REWARD, ScaleReward(2.0, 1.0, 1000)), [401.0, 801.0, 3201.0], 1e-3)
+
+
+def test_the_spread_is_that_of_episodes_that_may_be_drawn() -> None:
+    """Returns 3, 8 and 100; the last is held out, and one row of the second is enough to count."""
+    log = episode_log([2, 2, 1], reward=[1.0, 2.0, 4.0, 4.0, 100.0])
+    log = log.with_rows(torch.tensor([0, 1, 3]))
+    expected = [200.0, 400.0, 800.0, 800.0, 20000.0]
+    close(column(log, REWARD, ScaleReward(return_range=1000)), expected, 1e-2)
 
 
 def test_equal_returns_cannot_be_scaled() -> None:

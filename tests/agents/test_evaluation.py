@@ -1,0 +1,103 @@
+"""Episodes during fit and in test: when, with which seeds, and what becomes of their returns."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from episode_logs import episode_log
+from lightning.pytorch.callbacks import ModelCheckpoint
+from small_fits import Kept, data_for, equal, fit, learner_of, trainer_in, weights
+
+from hindsight_rl.agents.bc import BC
+
+
+def case(size: int = 64, **arguments: Any) -> Any:
+    """Return a learner and its data, K = ``size``."""
+    data = data_for(BC, updates_per_step=size)
+    return learner_of(BC, data.spec, **arguments), data
+
+
+def test_evaluation_during_fit_keeps_the_best_checkpoint(env: str, tmp_path: Path) -> None:
+    """Every 20 updates, whatever K, at steps that count updates; the best is the best of those."""
+    learner, data = case(size=7, env=env, eval_every=20, eval_episodes=3)
+    best = ModelCheckpoint(
+        tmp_path, "{step}", monitor="eval/return", mode="max", every_n_train_steps=20
+    )
+    logger = Kept()
+    options = {"callbacks": [best], "enable_checkpointing": True, "log_every_n_steps": 1}
+    fit(learner, data, tmp_path, 100, logger=logger, **options)
+    assert logger.steps_of("eval/return") == [20, 40, 60, 80, 100]
+    returns = {step: line["eval/return"] for step, line in logger.lines if "eval/return" in line}
+    assert len(set(returns.values())) == 5
+    assert best.best_model_path == str(tmp_path / f"step={max(returns, key=returns.get)}.ckpt")
+    assert best.best_model_score.item() == pytest.approx(max(returns.values()))
+    last = logger.lines[-1][1]
+    assert last["eval/length"] == 4 and last["eval/success"] == 0
+    assert learner.latest["eval/return"] == returns[100]
+
+
+def test_evaluation_does_not_change_training(env: str, tmp_path: Path) -> None:
+    found = []
+    for arguments in ({}, {"env": env, "eval_every": 10, "eval_episodes": 2}):
+        learner, data = case(size=7, **arguments)
+        fit(learner, data, tmp_path, 30)
+        found.append(weights(learner))
+    assert equal(*found)
+
+
+def test_without_an_environment_nothing_is_evaluated(tmp_path: Path) -> None:
+    learner, data = case(eval_every=5)
+    assert learner.marks == []
+    fit(learner, data, tmp_path, 20)
+    assert not any(name.startswith("eval") for name in learner.latest)
+
+
+def test_test_runs_episodes_with_its_own_seed(env: str, tmp_path: Path) -> None:
+    learner, _ = case(env=env, env_kwargs={"offset": 9.0}, test_episodes=5)
+    trainer_in(tmp_path, 1).test(learner, verbose=False)
+    report = learner.test_report
+    assert (report["env"], report["episodes"], report["seed"]) == (env, 5, 2_000_000)
+    assert len(report["returns"]) == 5 and report["success"] == 1.0 and report["length"] == 4
+    again, _ = case(env=env, env_kwargs={"offset": 9.0}, test_episodes=5)
+    trainer_in(tmp_path, 1).test(again, verbose=False)
+    assert again.test_report == report
+    other, _ = case(env=env, env_kwargs={"offset": 9.0}, test_episodes=5, test_seed=1)
+    trainer_in(tmp_path, 1).test(other, verbose=False)
+    assert other.test_report["returns"] != report["returns"]
+
+
+def test_constant_task_of_evaluation_reaches_the_policy(env: str, tmp_path: Path) -> None:
+    returns = []
+    for task in ([0.0, 0.0], [3.0, -3.0]):
+        data = data_for(BC, episode_log(task=True))
+        learner = learner_of(BC, data.spec, env=env, eval_task=task, test_episodes=2)
+        trainer_in(tmp_path, 1).test(learner, verbose=False)
+        returns.append(learner.test_report["return"])
+    assert returns[0] != returns[1]
+
+
+def test_test_without_an_environment_is_refused(tmp_path: Path) -> None:
+    learner, _ = case()
+    with pytest.raises(ValueError, match="no environment to run episodes in: give --env ID"):
+        trainer_in(tmp_path, 1).test(learner, verbose=False)
+
+
+def test_policy_that_does_not_fit_is_refused_before_training(env: str, tmp_path: Path) -> None:
+    data = data_for(BC, episode_log(discrete=True))
+    learner = learner_of(BC, data.spec, env=env)
+    with pytest.raises(ValueError, match=env):
+        fit(learner, data, tmp_path, 10)
+    assert learner.updates == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"eval_every": -1}, "eval_every -1 must be at least 0"),
+        ({"eval_episodes": 0}, "eval_episodes 0 and test_episodes 50 at least 1"),
+        ({"test_episodes": 0}, "test_episodes 0 at least 1"),
+    ],
+)
+def test_argument_out_of_range_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        case(**arguments)
