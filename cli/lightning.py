@@ -31,9 +31,10 @@ from hindsight_rl.cli.report import format_summary
 from hindsight_rl.cli.runs import CONFIG, new_run, write_text
 from hindsight_rl.cli.words import spell_out
 
-_REPLACED = {
-    "accumulate_grad_batches": "raise data.batch_size instead",
-    "gradient_clip_val": "use model.clip_norm, which clips each network by itself",
+# Trainer options with another place here: values that ask for nothing, and what to use instead.
+_REPLACED: dict[str, tuple[tuple[Any, ...], str]] = {
+    "accumulate_grad_batches": ((None, 1), "raise data.batch_size instead"),
+    "gradient_clip_val": ((None,), "use model.clip_norm, which clips each network by itself"),
 }
 _OVERRIDES = ("env", "env_kwargs", "eval_task", "test_episodes", "test_seed")
 _TRAINER = {
@@ -144,11 +145,7 @@ class HindsightCLI(LightningCLI):
             ValueError: A checkpoint is needed and not given, or a trainer option has no place here.
         """
         config = self.config[self.subcommand]
-        for option, mend in _REPLACED.items():
-            if config["trainer"].get(option) not in (None, 1):
-                raise ValueError(f"trainer.{option} does not apply to updates: {mend}")
-        if self.subcommand == "fit" and config["trainer"]["max_steps"] == 0:
-            raise ValueError("trainer.max_steps is 0: give the number of updates")
+        _check_trainer(config["trainer"])
         if self.subcommand in ("validate", "predict") and not config.get("ckpt_path"):
             raise ValueError(f"{self.subcommand} needs a policy: give --run or --ckpt_path")
         if self.subcommand == "test":
@@ -224,6 +221,8 @@ class HindsightCLI(LightningCLI):
                 mode="max",
                 save_top_k=keep,
                 every_n_train_steps=every,
+                # A cut file of the same step is written over, not written beside as step=N-v1.
+                enable_version_counter=False,
             )
         )
         return callbacks
@@ -248,6 +247,20 @@ class HindsightCLI(LightningCLI):
         np.savez(draft, **joined)
         draft.replace(target)
         sys.stderr.write(f"wrote {target}\n")
+
+
+def _check_trainer(options: Any) -> None:
+    """Refuse what Lightning would ignore, misread or explain in terms of its own."""
+    for name, (plain, mend) in _REPLACED.items():
+        if options.get(name) not in plain:
+            raise ValueError(f"trainer.{name} does not apply to updates: {mend}")
+    if options["max_steps"] == 0:
+        raise ValueError("trainer.max_steps is 0: give the number of updates")
+    every = options.get("val_check_interval")
+    if every not in (None, 1.0) and not (isinstance(every, int) and every > 0):
+        raise ValueError(f"trainer.val_check_interval is {every}: give a whole number of updates")
+    if str(options["devices"]) == "0":
+        raise ValueError("trainer.devices is 0: give at least 1, or auto")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

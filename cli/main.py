@@ -38,8 +38,8 @@ COMMANDS = {name: command for group in GROUPS.values() for name, command in grou
 
 # What the train extra installs, as import names.
 TRAINING = frozenset(
-    "h5py jsonargparse lightning minari omegaconf onnx onnxscript pyarrow tensorboard tensordict "
-    "torch torchrl tqdm yaml".split()
+    "h5py jsonargparse lightning minari omegaconf onnx onnxscript PIL pyarrow tensorboard "
+    "tensordict torch torchrl tqdm yaml".split()
 )
 
 _EXAMPLES = """

@@ -4,11 +4,14 @@ import difflib
 import inspect
 import re
 
+from lightning.pytorch import Trainer
+
 from hindsight_rl.agents.learner import Learner, learner_classes
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.relabel.relabeler import Relabeler
 
 _LONGEST = 1000
+_OWN = "checkpoint_every ckpt_path config env json keep print_config resume run".split()
 
 
 def first_cause(error: BaseException) -> str:
@@ -25,6 +28,7 @@ def shorten(message: str) -> str:
         "Does not validate against",
         "Errors:",
         "Expected a <class 'NoneType'>",
+        "Expected a path but",
         "Given value",
         "Problem with given class_path",
         "Subtypes:",
@@ -32,15 +36,37 @@ def shorten(message: str) -> str:
     lines = [line.strip(" -") for line in message.splitlines()]
     kept = " ".join(line for line in lines if line and not line.startswith(noise))
     kept += "" if kept.endswith(".") else "."
-    wrong = re.search(r"Option '(\w+)' is not accepted", message)
-    if wrong:
-        known = set(re.findall(r"\w+", " ".join(_arguments())))
-        near = difflib.get_close_matches(wrong[1], known, n=1)
-        kept += f" Did you mean '{near[0]}'?" if near else ""
-    return f"{kept} 'hindsight fit --help' lists the options."
+    return f"{kept}{_mend(message)} 'hindsight fit --help' lists the options."
 
 
-def _arguments() -> list[str]:
-    """Return the names of all constructor arguments that a configuration can hold."""
+def _mend(message: str) -> str:
+    """Return what to do about a parser's message, after a blank, or nothing."""
+    if re.search(r"are required: .*\b(model|data)\b", message):
+        return " Choose them with --config NAME, or name a finished run with --run FOLDER."
+    if "given class_path 'lightning." in message:
+        return " Choose the data first: --config NAME, or --data OfflineDataModule."
+    option = re.search(r"unrecognized arguments: --([\w.]+)", message)
+    if option:
+        known = {name.rpartition(".")[2]: f"--{name}" for name in _options()}
+        near = difflib.get_close_matches(option[1].rpartition(".")[2], known, n=1)
+        return f" Did you mean '{known[near[0]]}'?" if near else ""
+    wrong = re.search(r"(?:Option '|import path string: )(\w+)", message)
+    near = difflib.get_close_matches(wrong[1], _words() - {wrong[1]}, n=1) if wrong else []
+    return f" Did you mean '{near[0]}'?" if near else ""
+
+
+def _options() -> list[str]:
+    """Return the options of the command, those without a dot last."""
+    found = [f"model.{name}" for kind in learner_classes().values() for name in _names(kind)]
+    found += [f"data.{name}" for name in _names(OfflineDataModule)]
+    return [*found, *(f"trainer.{name}" for name in _names(Trainer)), *_OWN]
+
+
+def _words() -> set[str]:
+    """Return the names of all classes, and of their arguments, that a configuration can hold."""
     classes = [*learner_classes().values(), Learner, OfflineDataModule, *Relabeler.__subclasses__()]
-    return [name for kind in classes for name in inspect.signature(kind).parameters]
+    return {name for kind in classes for name in (kind.__name__, *_names(kind))}
+
+
+def _names(kind: type) -> list[str]:
+    return list(inspect.signature(kind).parameters)

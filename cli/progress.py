@@ -66,9 +66,10 @@ class UpdateProgress(ProgressBar):
     def _line(self, trainer: Trainer, pl_module: Any) -> None:
         first, began = self._start
         rate = (trainer.global_step - first) / max(time.monotonic() - began, 1e-9)
+        terms = _terms(pl_module.latest)
         print(
             f"{type(pl_module).__name__}: update {trainer.global_step:,} of {trainer.max_steps:,}, "
-            f"{rate:,.0f} updates/s, {_terms(pl_module.latest)}",
+            f"{rate:,.0f} updates/s{terms and ', '}{terms}",
             file=sys.stderr,
             flush=True,
         )
