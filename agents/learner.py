@@ -397,9 +397,10 @@ class Learner(LightningModule, ABC):
         for found in history:
             for name, value in {**found.terms, **found.metrics}.items():
                 scalars.setdefault(name, []).append(value)
-        self.latest = {f"train/{name}": float(torch.stack(v).mean()) for name, v in scalars.items()}
+        means = {f"train/{name}": float(torch.stack(v).mean()) for name, v in scalars.items()}
+        self.latest |= means
         for logger in self.loggers:
-            logger.log_metrics(self.latest, step=self.updates)
+            logger.log_metrics(means, step=self.updates)
 
     # ------------------------------------------------------------------ validation, test, predict
 

@@ -82,6 +82,14 @@ def fit(*words: object, **options: Any) -> Ended:
     return hindsight(*fit_words(*words, **options))
 
 
+def refused(ended: Ended, code: int = 2) -> str:
+    """Return what is told of a mistake: one line, nothing else, no traceback."""
+    assert ended.code == code and ended.out == "", ended
+    assert "Traceback" not in ended.err
+    assert ended.err.count("\n") == 1 and ended.err.startswith("error: "), ended.err
+    return ended.err
+
+
 def start(*words: object, folder: Path) -> subprocess.Popen[str]:
     """Start a command in a process of its own, in a folder."""
     known = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "NODE_RANK", "RANK")}
