@@ -22,6 +22,7 @@ _TALK = (
     "ignore:.*does not have many workers.*",
     "ignore:.*ModelCheckpoint with manual optimization.*",
     "ignore:.*exists and is not empty.*",
+    "ignore:episodes are held out",
 )
 
 

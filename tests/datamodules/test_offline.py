@@ -87,6 +87,7 @@ def test_one_episode_cannot_be_split() -> None:
         OfflineDataModule(episode_log([5]), validation=0.1)
 
 
+@pytest.mark.filterwarnings("ignore:episodes are held out")
 def test_training_never_draws_held_out_rows() -> None:
     data = OfflineDataModule(episode_log(), validation=0.4, batch_size=256)
     drawn = set(next(served(data))["index"].flatten().tolist())
