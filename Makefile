@@ -36,6 +36,7 @@ bench: $(STAMP) ## updates per second, sampling, latency; writes build/bench.jso
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
 results: $(STAMP) ## refit every row of docs/results.md; HINDSIGHT_DATA names the folder of logs
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,dev,mujoco]"
 	$(BIN)/python benchmarks/results.py $(ARGS)
 
 clean: ## remove everything that is made again, except the environment
