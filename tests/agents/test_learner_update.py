@@ -221,3 +221,22 @@ def test_target_is_moved_after_every_update(tmp_path: Path) -> None:
         target = {name: torch.lerp(value, state[name], 0.1) for name, value in target.items()}
     for name, value in target.items():
         torch.testing.assert_close(online[-1][f"target_{name}"], value)
+
+
+# --- precision ------------------------------------------------------------------------------------
+
+
+class Watched(BC):
+    """BC that notes the precision of matrix products its losses run under."""
+
+    def losses(self, batch: TensorDict) -> LossTerms:
+        self.seen = torch.get_float32_matmul_precision()
+        return super().losses(batch)
+
+
+def test_precision_of_products_holds_for_updates_only(tmp_path: Path) -> None:
+    data = OfflineDataModule(episode_log(), batch_size=16, updates_per_step=8)
+    learner = learner_of(Watched, data.spec, matmul_precision="medium")
+    before = torch.get_float32_matmul_precision()
+    fit(learner, data, tmp_path, 8)
+    assert (learner.seen, torch.get_float32_matmul_precision()) == ("medium", before)
