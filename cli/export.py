@@ -62,7 +62,7 @@ def _export(given: argparse.Namespace) -> dict[str, Any]:
     """Write the file that the command line asks for and return the report."""
     _import(getattr(given, "import") or [])
     # torch is behind these, and --verify must run where it is not installed.
-    from hindsight_rl.agents.learner import load_learner
+    from hindsight_rl.agents.checkpoints import load_learner
     from hindsight_rl.export.onnx import export_policy
 
     try:

@@ -23,7 +23,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import hindsight_rl.datamodules
 import hindsight_rl.relabel
-from hindsight_rl.agents.learner import DivergenceError, Learner, learner_classes, load_learner
+from hindsight_rl.agents.checkpoints import learner_classes, load_learner
+from hindsight_rl.agents.learner import DivergenceError, Learner
 from hindsight_rl.cli.errors import run
 from hindsight_rl.cli.messages import first_cause, shorten
 from hindsight_rl.cli.progress import UpdateProgress

@@ -6,7 +6,8 @@ import re
 
 from lightning.pytorch import Trainer
 
-from hindsight_rl.agents.learner import Learner, learner_classes
+from hindsight_rl.agents.checkpoints import learner_classes
+from hindsight_rl.agents.learner import Learner
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.relabel.relabeler import Relabeler
 

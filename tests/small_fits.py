@@ -16,7 +16,8 @@ from tensordict import TensorDict
 from torch import Tensor
 
 import hindsight_rl.relabel
-from hindsight_rl.agents.learner import Learner, learner_classes
+from hindsight_rl.agents.checkpoints import learner_classes
+from hindsight_rl.agents.learner import Learner
 from hindsight_rl.datamodules.log import Log
 from hindsight_rl.datamodules.offline import PRODUCERS, OfflineDataModule
 from hindsight_rl.relabel.relabeler import Relabeler

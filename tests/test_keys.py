@@ -9,7 +9,7 @@ import torch
 from tensordict import TensorDict
 
 import hindsight_rl.relabel
-from hindsight_rl.agents.learner import learner_classes
+from hindsight_rl.agents.checkpoints import learner_classes
 from hindsight_rl.datamodules.log import Log
 from hindsight_rl.datamodules.offline import PRODUCERS, OfflineDataModule
 from hindsight_rl.relabel.relabeler import Relabeler

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 import hindsight_rl.agents
 import hindsight_rl.relabel
-from hindsight_rl.agents.learner import Learner, learner_classes, load_learner
+from hindsight_rl.agents.checkpoints import learner_classes, load_learner
+from hindsight_rl.agents.learner import Learner
 from hindsight_rl.maths.draws import counters
 
 CONFIGS = sorted(

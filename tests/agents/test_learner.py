@@ -13,8 +13,9 @@ from small_fits import LEARNERS, Kept, data_for, equal, fit, learner_of, weights
 from tensordict import TensorDict
 
 from hindsight_rl.agents.bc import BC
+from hindsight_rl.agents.checkpoints import load_learner
 from hindsight_rl.agents.iql import IQL
-from hindsight_rl.agents.learner import DivergenceError, Learner, LossTerms, load_learner
+from hindsight_rl.agents.learner import DivergenceError, Learner, LossTerms
 
 
 class Counted(BC):

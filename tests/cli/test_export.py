@@ -12,7 +12,7 @@ from lightning import Trainer
 from stand_ins import spec_of
 
 from hindsight_rl.agents.bc import BC
-from hindsight_rl.agents.learner import load_learner
+from hindsight_rl.agents.checkpoints import load_learner
 from hindsight_rl.cli.export import main
 from hindsight_rl.export.runtime import OnnxPolicy
 
