@@ -10,13 +10,14 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hindsight_rl.datamodules.errors import LogError
+from hindsight_rl.datamodules.parts import SPAN, Parts, in_file
 
 Key = str | tuple[str, ...]
 
@@ -59,19 +60,28 @@ def key_of(name: str) -> Key:
 class Block:
     """A packed matrix ``[N, W]`` float32 and the columns in it."""
 
-    matrix: Tensor
+    matrix: Tensor | Parts
     columns: dict[Key, Column]
 
     @classmethod
-    def pack(cls, values: Mapping[Key, Tensor]) -> "Block":
-        """Return the block of some columns ``[N, ...]``; dtypes become float32, int64 or bool."""
+    def pack(cls, values: Mapping[Key, Tensor], *, on_disk: bool = False) -> "Block":
+        """Return the block of some columns ``[N, ...]``; dtypes become float32, int64 or bool.
+
+        Args:
+            values: One row per transition each.
+            on_disk: Keep the matrix in a temporary file, see ``in_file``.
+
+        Returns:
+            The block.
+        """
         columns: dict[Key, Column] = {}
         start = 0
         for key, value in values.items():
             columns[key] = Column(start, tuple(value.shape[1:]), _dtype_name(key, value))
             start += columns[key].width
         rows = len(next(iter(values.values())))
-        matrix = torch.empty(rows, start, dtype=torch.float32)
+        shape = (rows, start)
+        matrix = in_file(shape) if on_disk else torch.empty(shape, dtype=torch.float32)
         for key, value in values.items():
             column = columns[key]
             words = matrix[:, column.start : column.start + column.width]
@@ -84,9 +94,24 @@ class Block:
         """Return the columns of gathered rows ``[..., W]``; float32 ones are views."""
         return {key: self._read(words, column) for key, column in self.columns.items()}
 
-    def column(self, key: Key) -> Tensor:
-        """Return one whole column ``[N, ...]``; float32 ones are views."""
-        return self._read(self.matrix, self.columns[key])
+    def column(self, key: Key, rows: slice = slice(None)) -> Tensor:
+        """Return one column ``[N, ...]`` or some adjacent rows of it; float32 ones are views.
+
+        Columns of several matrices are copies.
+        """
+        if isinstance(self.matrix, Tensor):
+            return self._read(self.matrix[rows], self.columns[key])
+        start, stop, _ = rows.indices(len(self.matrix))
+        spans = [slice(at, min(at + SPAN, stop)) for at in range(start, stop, SPAN)]
+        return torch.cat([self._read(self.matrix[s], self.columns[key]) for s in spans])
+
+    def take(self, key: Key, rows: Tensor) -> Tensor:
+        """Return rows ``[M, ...]`` of one column, by their numbers ``[M]`` int64."""
+        if isinstance(self.matrix, Tensor):
+            column = self.columns[key]
+            words = self.matrix[:, column.start : column.start + column.width]
+            return self._read(words.index_select(0, rows), column._replace(start=0))
+        return self._read(self.matrix.index_select(0, rows), self.columns[key])
 
     @staticmethod
     def _read(words: Tensor, column: Column) -> Tensor:
@@ -107,6 +132,18 @@ def _dtype_name(key: Key, value: Tensor) -> str:
             "an integer does not fit 32 bits", "Renumber the column.", column=key_name(key)
         )
     return "int64"
+
+
+def nested(values: Mapping[Key, Tensor]) -> dict[str, Any]:
+    """Return nested dictionaries: of these a TensorDict is made in one go."""
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        *path, name = (key,) if isinstance(key, str) else key
+        inner = result
+        for step in path:
+            inner = inner.setdefault(step, {})
+        inner[name] = value
+    return result
 
 
 def content_hash(block: Block, images: Mapping[Key, Tensor]) -> str:

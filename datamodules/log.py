@@ -1,7 +1,8 @@
 """One log: every transition a row of one packed matrix, in memory or memory-mapped.
 
 How rows are packed: :mod:`hindsight_rl.datamodules.block`. Image columns, which stay uint8, lie
-beside the matrix.
+beside the matrix. This file is longer than others because a log in memory, one in a file and one in
+several files are one class to all who use it.
 """
 
 import json
@@ -9,7 +10,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -36,19 +37,21 @@ from hindsight_rl.datamodules.block import (
     content_hash,
     episode_columns,
     key_name,
+    nested,
 )
 from hindsight_rl.datamodules.errors import LogError
+from hindsight_rl.datamodules.parts import SPAN, Parts
 from hindsight_rl.datamodules.storage import (
-    FORMAT,
     HEADER,
     MATRIX,
     ROWS,
-    VERSION,
     Source,
     check_columns,
     check_size,
     check_values,
+    make_header,
     read_header,
+    write_rows,
 )
 
 __all__ = [
@@ -84,6 +87,7 @@ class Log:
         promise: Of a loaded log: hash of its first block as the header states it, and the hash of
             the log that was saved.
         folder: Of a loaded log: where it lies.
+        members: Of several memory-mapped logs read as one: the logs.
     """
 
     blocks: tuple[Block, ...]
@@ -94,6 +98,7 @@ class Log:
     digest: str | None = None
     promise: tuple[str, str] | None = None
     folder: str | None = None
+    members: tuple["Log", ...] = ()
 
     @classmethod
     def from_columns(
@@ -132,36 +137,45 @@ class Log:
             weights: One positive number per log.
 
         Returns:
-            A log in memory, episodes renumbered.
+            A log with episodes renumbered: memory-mapped where all the logs are (and lie alike),
+            or else a copy in memory. Contents and hash are the same.
 
         Raises:
             LogError: Keys, shapes or dtypes differ, or a weight is not positive.
         """
         first = logs[0]
-        parts: dict[Key, list[Tensor]] = {key: [] for key in first.keys()}
         sources: list[Source] = []
-        rows: list[Tensor] = []
+        shifts: list[dict[Key, int]] = []
         start = episodes = 0
         for log, weight in zip(logs, weights, strict=True):
             name = log.sources[0].name
-            _check_alike(first, log, name)
+            check_alike(first, log, name)
             if not weight > 0:
                 raise LogError(
                     f"weight {weight} is not positive", "Give a number above 0.", path=name
                 )
-            shifts: dict[Key, int] = {EPISODE: episodes, EPISODE_END: start}
-            for key in parts:
-                value = log.column(key)
-                parts[key].append(value + shifts[key] if key in shifts else value)
-            rows.append(log.drawable() + start)
+            shifts.append({EPISODE: episodes, EPISODE_END: start})
             sources.append(Source(start, start + len(log), float(weight), name))
             start, episodes = start + len(log), episodes + log.episodes
-        joined = {key: torch.cat(values) for key, values in parts.items()}
+        info = first.info | {"source": [source.name for source in sources]}
+        drawable = None
+        if any(log.rows is not None for log in logs):
+            rows = [log.drawable() + s.start for log, s in zip(logs, sources, strict=True)]
+            drawable = torch.cat(rows)
+        if _lie_alike(logs):
+            columns = first.blocks[0].columns
+            words = [{columns[key].start: by for key, by in shift.items()} for shift in shifts]
+            block = Block(Parts([log.blocks[0].matrix for log in logs], words), columns)
+            return cls((block,), info, tuple(sources), {}, drawable, members=tuple(logs))
+        info.pop("memory_mapped", None)
+        joined: dict[Key, Tensor] = {}
+        for key in first.keys():
+            values = [log.column(key) for log in logs]
+            if key in (EPISODE, EPISODE_END):
+                values = [v + shift[key] for v, shift in zip(values, shifts, strict=True)]
+            joined[key] = torch.cat(values)
         images = {key: value for key, value in joined.items() if key in first.images}
         packed = {key: value for key, value in joined.items() if key not in images}
-        info = first.info | {"source": [source.name for source in sources]}
-        info.pop("memory_mapped", None)
-        drawable = None if all(log.rows is None for log in logs) else torch.cat(rows)
         return cls((Block.pack(packed),), info, tuple(sources), images, drawable)
 
     def __len__(self) -> int:
@@ -175,11 +189,12 @@ class Log:
     def __contains__(self, key: Key) -> bool:
         return key in self.images or any(key in block.columns for block in self.blocks)
 
-    def column(self, key: Key) -> Tensor:
-        """Return a whole column ``[N, ...]``, a view where it is float32 or an image.
+    def column(self, key: Key, rows: slice = slice(None)) -> Tensor:
+        """Return a column ``[N, ...]``, a view where it is float32 or an image, in one matrix.
 
         Args:
             key: One of :meth:`keys`.
+            rows: Adjacent rows, all of them unless said.
 
         Returns:
             float32, int64, bool or uint8.
@@ -188,10 +203,10 @@ class Log:
             LogError: The log has no such key.
         """
         if key in self.images:
-            return self.images[key]
+            return self.images[key][rows]
         for block in reversed(self.blocks):
             if key in block.columns:
-                return block.column(key)
+                return block.column(key, rows)
         held = ", ".join(sorted(key_name(k) for k in self.keys()))
         raise LogError(
             f"the log has no '{key_name(key)}'", f"It holds: {held}.", path=self.sources[0].name
@@ -199,16 +214,29 @@ class Log:
 
     def shape(self, key: Key) -> tuple[int, ...]:
         """Return the shape of one row of a column."""
-        return tuple(self.column(key).shape[1:])
+        return tuple(self.column(key, slice(1)).shape[1:])
 
     @property
     def episodes(self) -> int:
         """Number of episodes."""
-        return int(self.column(EPISODE)[-1]) + 1
+        return int(self.column(EPISODE, slice(len(self) - 1, None))) + 1
+
+    def spans(self) -> list[slice]:
+        """Return slices of adjacent rows that cover the log, each small enough for memory."""
+        return [slice(at, min(at + SPAN, len(self))) for at in range(0, len(self), SPAN)]
 
     def drawable(self) -> Tensor:
         """Return the row numbers ``[M]`` int64 that may be drawn."""
         return torch.arange(len(self)) if self.rows is None else self.rows
+
+    def drawn(self, key: Key) -> Iterator[Tensor]:
+        """Yield the drawable rows of a column, ``[M, ...]`` at a time."""
+        if self.rows is None:
+            yield from (self.column(key, rows) for rows in self.spans())
+            return
+        block = next((b for b in reversed(self.blocks) if key in b.columns), None)
+        for rows in self.rows.split(SPAN):
+            yield self.column(key)[rows] if block is None else block.take(key, rows)
 
     def episode_ends(self) -> Tensor:
         """Return the row number of each episode's last step, ``[E]`` int64."""
@@ -218,7 +246,8 @@ class Log:
     def with_columns(self, columns: Mapping[Key, Tensor]) -> "Log":
         """Return this log with further columns ``[N, ...]``; a key that exists is replaced.
 
-        The first block stays what was read: there a replaced column is hidden, not removed.
+        The first block stays what was read: there a replaced column is hidden, not removed. Columns
+        of a memory-mapped log are kept in a temporary file.
 
         Args:
             columns: One row per transition each; dtypes become float32, int64 or bool.
@@ -238,7 +267,8 @@ class Log:
         ]
         kept = [block for block in added if block.columns]
         images = {key: image for key, image in self.images.items() if key not in columns}
-        blocks = (self.blocks[0], *kept, Block.pack(columns))
+        on_disk = bool(self.info.get("memory_mapped"))
+        blocks = (self.blocks[0], *kept, Block.pack(columns, on_disk=on_disk))
         return replace(self, blocks=blocks, images=images)
 
     def with_rows(self, rows: Tensor | None) -> "Log":
@@ -272,10 +302,7 @@ class Log:
             values |= block.unpack(words)
         for key, image in self.images.items():
             values[key] = image.index_select(0, flat).view((*index.shape, *image.shape[1:]))
-        batch = TensorDict({}, batch_size=index.shape)
-        for key, value in values.items():
-            batch.set(key, value)
-        return batch
+        return TensorDict(nested(values), batch_size=index.shape)
 
     def hash(self) -> str:
         """Return the SHA-256 of the data that was read: header and first block, 16 hex digits.
@@ -291,6 +318,8 @@ class Log:
         """
         if self.digest is not None:
             return self.digest
+        for member in self.members:
+            member.hash()
         found = content_hash(self.blocks[0], self.images)
         if self.promise is None:
             return found
@@ -320,20 +349,17 @@ class Log:
             problem, mend = "logs with images cannot be saved", "Drop the image columns."
             raise LogError(problem, mend, path=target)
         whole = self._one_block()
-        header = {
-            "format": FORMAT,
-            "version": VERSION,
-            "rows": len(self),
-            "drawable": None if self.rows is None else len(self.rows),
-            "columns": {key_name(k): list(c) for k, c in whole.columns.items()},
-            "hash": [content_hash(whole, {}), self.hash()],
-            "sources": [[s.start, s.stop, s.weight, s.name] for s in self.sources],
-            "info": {k: v for k, v in self.info.items() if k != "memory_mapped"},
-        }
+        header = make_header(
+            whole,
+            self.rows,
+            [content_hash(whole, {}), self.hash()],
+            [[s.start, s.stop, s.weight, s.name] for s in self.sources],
+            self.info,
+        )
         target.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
         try:
-            whole.matrix.contiguous().numpy().tofile(draft / MATRIX)
+            write_rows(draft / MATRIX, whole.matrix)
             if self.rows is not None:
                 self.rows.numpy().tofile(draft / ROWS)
             (draft / HEADER).write_text(json.dumps(header, indent=1))
@@ -365,17 +391,21 @@ class Log:
         header = read_header(folder)
         check_columns(header, folder)
         shape = header.rows, sum(column.width for column in header.columns.values())
-        check_size(folder / MATRIX, 4 * math.prod(shape))
+        check_size(folder / MATRIX, 4 * math.prod(shape), longer=True)
         if memory_map:
             # Shared and copy-on-write: torch wants a writable buffer, nothing here writes to it.
             raw: np.ndarray = np.memmap(folder / MATRIX, np.float32, mode="c", shape=shape)
         else:
-            raw = np.fromfile(folder / MATRIX, np.float32).reshape(shape)
+            raw = np.fromfile(folder / MATRIX, np.float32, math.prod(shape)).reshape(shape)
         block = Block(torch.from_numpy(raw), header.columns)
         rows: Tensor | None = None
         if header.drawable is not None:
             check_size(folder / ROWS, 8 * header.drawable)
-            rows = torch.from_numpy(np.fromfile(folder / ROWS, np.int64))
+            if memory_map and header.drawable:
+                chosen: np.ndarray = np.memmap(folder / ROWS, np.int64, mode="c")
+            else:
+                chosen = np.fromfile(folder / ROWS, np.int64)
+            rows = torch.from_numpy(chosen)
         check_values(block, rows, header.info, folder)
         info = header.info | ({"memory_mapped": True} if memory_map else {})
         log = cls((block,), info, header.sources, {}, rows, None, header.hash, str(folder))
@@ -384,12 +414,33 @@ class Log:
         return log
 
 
+def _lie_alike(logs: Sequence[Log]) -> bool:
+    """Return whether all logs are memory-mapped with the same columns at the same places."""
+    columns = list(logs[0].blocks[0].columns.items())
+    return all(
+        bool(log.info.get("memory_mapped"))
+        and len(log.blocks) == 1
+        and list(log.blocks[0].columns.items()) == columns
+        for log in logs
+    )
+
+
 def _same_kind(first: Log, other: Log, key: Key) -> bool:
-    same_dtype = first.column(key).dtype == other.column(key).dtype
+    same_dtype = first.column(key, slice(1)).dtype == other.column(key, slice(1)).dtype
     return same_dtype and first.shape(key) == other.shape(key)
 
 
-def _check_alike(first: Log, other: Log, name: str) -> None:
+def check_alike(first: Log, other: Log, name: str) -> None:
+    """Refuse a log whose columns differ from those of another.
+
+    Args:
+        first: The log it must go with.
+        other: The log.
+        name: Its name, for messages.
+
+    Raises:
+        LogError: Keys, shapes or dtypes differ.
+    """
     for key in dict.fromkeys([*first.keys(), *other.keys()]):
         if key not in first or key not in other or not _same_kind(first, other, key):
             raise LogError(

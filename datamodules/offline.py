@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from hindsight_rl.datamodules.columns import ColumnMap
 from hindsight_rl.datamodules.errors import LogError
-from hindsight_rl.datamodules.log import Log
+from hindsight_rl.datamodules.log import EPISODE, Log
+from hindsight_rl.datamodules.parts import SPAN, in_file
 from hindsight_rl.datamodules.readers import read_logs
 from hindsight_rl.datamodules.sampler import ChunkSampler
 from hindsight_rl.datamodules.spec import check_keys, make_spec
@@ -80,7 +81,7 @@ class OfflineDataModule(LightningDataModule):
         training, held_out = split_by_episode(log, validation, seed)
         self.relabel = Compose(relabel).prepare(log.with_rows(training))
         self.log_hash = log.hash()
-        self.split_hash = hashlib.sha256(training.numpy().data).hexdigest()[:16]
+        self.split_hash = _rows_hash(training, len(log))
         ready = log.with_columns(self.relabel.columns).with_rows(self.relabel.rows)
         self.log = replace(ready, digest=self.log_hash).packed()
         self._held_out = held_out
@@ -114,6 +115,7 @@ class OfflineDataModule(LightningDataModule):
             stop=stop,
             rank=trainer.global_rank,
             world_size=trainer.world_size,
+            copies=getattr(trainer.lightning_module, "seeds", 1),
         )
 
     def val_dataloader(self) -> DataLoader[TensorDict] | list[Any]:
@@ -124,10 +126,10 @@ class OfflineDataModule(LightningDataModule):
 
     def predict_dataloader(self) -> DataLoader[TensorDict]:
         """Return all rows in the order of the log, in batches ``[1, B]``."""
-        return self._loader(torch.arange(len(self.log)), "predict")
+        return self._loader(None, "predict")
 
-    def _loader(self, rows: torch.Tensor, stream: str) -> DataLoader[TensorDict]:
-        batches = _InOrder(self._sampler(), self.seed, rows, stream)
+    def _loader(self, rows: torch.Tensor | None, stream: str) -> DataLoader[TensorDict]:
+        batches = _InOrder(self._sampler(), self.seed, rows, stream, count=len(self.log))
         # Batches come whole: the default collation crashes on TensorDict.
         return DataLoader(batches, batch_size=None, collate_fn=_identity)
 
@@ -144,8 +146,7 @@ class OfflineDataModule(LightningDataModule):
         Yields:
             TensorDict ``[1, B]``; the last may be shorter.
         """
-        rows = torch.arange(len(self.log)) if rows is None else rows
-        batches = _InOrder(self._sampler(), self.seed, rows, stream, batch_size)
+        batches = _InOrder(self._sampler(), self.seed, rows, stream, batch_size, len(self.log))
         for number in range(len(batches)):
             yield batches[number]
 
@@ -213,24 +214,29 @@ class OfflineDataModule(LightningDataModule):
 
 
 class _InOrder(Dataset[TensorDict]):
-    """Batches ``[1, B]`` of given rows, gathered when they are asked for."""
+    """Batches ``[1, B]`` of given rows (``None``: the first ``count``), gathered on demand."""
 
     def __init__(
         self,
         sampler: ChunkSampler,
         seed: int,
-        rows: torch.Tensor,
+        rows: torch.Tensor | None,
         stream: str,
         batch_size: int = 4096,
+        count: int = 0,
     ) -> None:
         self._sampler, self._seed, self._stream = sampler, seed, stream
-        self._rows = rows.split(batch_size)
+        self._rows, self._size = rows, batch_size
+        self._count = count if rows is None else len(rows)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return -(-self._count // self._size)
 
     def __getitem__(self, number: int) -> TensorDict:
-        rows = self._rows[number]
+        if not 0 <= number < len(self):
+            raise IndexError(number)  # ends a loop over the batches
+        start, stop = number * self._size, min((number + 1) * self._size, self._count)
+        rows = torch.arange(start, stop) if self._rows is None else self._rows[start:stop]
         draws = counters(self._seed, torch.zeros(1, dtype=torch.int64), rows)
         return self._sampler.gather(rows[None], fork(draws, self._stream))
 
@@ -258,10 +264,21 @@ def _identity(batch: TensorDict) -> TensorDict:
     return batch
 
 
-def split_by_episode(log: Log, share: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _rows_hash(rows: torch.Tensor | None, count: int) -> str:
+    """Return the hash of row numbers, ``None`` for the first ``count``; the two agree."""
+    digest = hashlib.sha256()
+    for start in range(0, count if rows is None else len(rows), SPAN):
+        stop = min(start + SPAN, count)
+        part = torch.arange(start, stop) if rows is None else rows[start : start + SPAN]
+        digest.update(part.numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def split_by_episode(log: Log, share: float, seed: int) -> tuple[torch.Tensor | None, torch.Tensor]:
     """Return training and held-out rows; whole episodes go to one side or the other.
 
-    Rows that may not be drawn from the log are on neither side.
+    Rows that may not be drawn from the log are on neither side. Of a memory-mapped log the row
+    numbers lie in temporary files.
 
     Args:
         log: The log.
@@ -269,15 +286,17 @@ def split_by_episode(log: Log, share: float, seed: int) -> tuple[torch.Tensor, t
         seed: Seed of the choice.
 
     Returns:
-        Two ``[M]`` int64 tensors of row numbers in order.
+        Two ``[M]`` int64 tensors of row numbers in order; the first ``None`` where it is all rows.
 
     Raises:
         LogError: A share above 0 with fewer than two episodes.
     """
-    rows, episode = log.drawable(), log.column("episode")
     if share == 0:
-        return rows, torch.empty(0, dtype=torch.int64)
-    candidates = episode[rows].unique()
+        return log.rows, torch.empty(0, dtype=torch.int64)
+    seen = torch.zeros(log.episodes, dtype=torch.bool)
+    for episode in log.drawn(EPISODE):
+        seen[episode] = True
+    candidates = seen.nonzero().squeeze(1)
     count = len(candidates)
     if count < 2:
         raise LogError("a log of one episode cannot be split", "Set validation to 0.")
@@ -286,8 +305,21 @@ def split_by_episode(log: Log, share: float, seed: int) -> tuple[torch.Tensor, t
     chosen = key.argsort(stable=True)[: min(count - 1, max(1, round(share * count)))]
     held = torch.zeros(log.episodes, dtype=torch.bool)
     held[candidates[chosen]] = True
-    in_held = held[episode[rows]]
-    return rows[~in_held], rows[in_held]
+    return _side(log, ~held), _side(log, held)
+
+
+def _side(log: Log, wanted: torch.Tensor) -> torch.Tensor:
+    """Return the drawable rows ``[M]`` int64 of the episodes ``[E]`` bool that are wanted."""
+    size = sum(int(wanted[episode].sum()) for episode in log.drawn(EPISODE))
+    mapped = bool(log.info.get("memory_mapped"))
+    found = in_file([size], torch.int64) if mapped else torch.empty(size, dtype=torch.int64)
+    start = done = 0
+    for episode in log.drawn(EPISODE):
+        at = wanted[episode].nonzero().squeeze(1)
+        rows = at + start if log.rows is None else log.rows[start : start + len(episode)][at]
+        found[done : done + len(rows)] = rows
+        start, done = start + len(episode), done + len(rows)
+    return found
 
 
 def update_marks(trainer: Any) -> Sequence[int]:

@@ -50,6 +50,7 @@ class ChunkSampler:
         stop: Updates at which training ends.
         rank: This process.
         world_size: Number of processes; each draws its slice of the rows.
+        copies: Number of copies of the learner, S; copy s is served what ``seed + s`` draws.
 
     Raises:
         ValueError: ``batch_size`` cannot be divided by ``world_size``, or no row can be drawn.
@@ -68,12 +69,13 @@ class ChunkSampler:
         stop: int | None = None,
         rank: int = 0,
         world_size: int = 1,
+        copies: int = 1,
     ) -> None:
         if batch_size % world_size:
             raise ValueError(f"batch_size {batch_size} cannot be shared by {world_size} processes")
         self._log, self._relabel, self._seed = log, relabel, seed
         self._updates_per_step, self._position = updates_per_step, position
-        self._marks, self._stop = tuple(marks), stop
+        self._marks, self._stop, self._copies = tuple(marks), stop, copies
         share = batch_size // world_size
         self._rows = torch.arange(rank * share, (rank + 1) * share)
         self._draw_index = _row_drawer(log)
@@ -94,9 +96,13 @@ class ChunkSampler:
             stream: Name of the stream of draws.
 
         Returns:
-            TensorDict ``[size, B]`` with the log's keys, ``index``, ``draws`` and companions.
+            TensorDict ``[size, B]``, or ``[size, S, B]`` for several copies, with the log's keys,
+            ``index``, ``draws`` and companions.
         """
-        draws = counters(self._seed, torch.arange(position, position + size), self._rows)
+        updates = torch.arange(position, position + size)
+        seeds = range(self._seed, self._seed + self._copies)
+        each = [counters(seed, updates, self._rows) for seed in seeds]
+        draws = each[0] if self._copies == 1 else torch.stack(each, dim=1)
         draws = fork(draws, stream)
         return self.gather(self._draw_index(fork(draws, "index")), draws)
 
@@ -120,21 +126,24 @@ class ChunkSampler:
 
 def _row_drawer(log: Log) -> Callable[[Tensor], Tensor]:
     """Return the function from counters ``[..., 3]`` to row numbers ``[...]``."""
-    rows = log.drawable()
-    if not len(rows):
+    rows, count = log.rows, len(log) if log.rows is None else len(log.rows)
+    if not count:
         raise ValueError("no row of the log can be drawn: the split or a filter kept none")
     if len(log.sources) == 1:
-        if log.rows is None:
-            return lambda draws: integers(draws, len(rows))
-        return lambda draws: rows[integers(draws, len(rows))]
-    starts = torch.searchsorted(rows, torch.tensor([source.start for source in log.sources]))
-    stops = torch.searchsorted(rows, torch.tensor([source.stop for source in log.sources]))
+        if rows is None:
+            return lambda draws: integers(draws, count)
+        return lambda draws: rows[integers(draws, count)]
+    starts = torch.tensor([source.start for source in log.sources])
+    stops = torch.tensor([source.stop for source in log.sources])
+    if rows is not None:
+        starts, stops = torch.searchsorted(rows, starts), torch.searchsorted(rows, stops)
     weight = torch.tensor([source.weight for source in log.sources]).double()
     weight = torch.where(stops > starts, weight, 0.0)
     shares = (weight.cumsum(0) / weight.sum())[:-1].float()
 
     def draw(draws: Tensor) -> Tensor:
         source = torch.searchsorted(shares, uniform(draws, draw=1), right=True)
-        return rows[starts[source] + integers(draws, (stops - starts)[source])]
+        number = starts[source] + integers(draws, (stops - starts)[source])
+        return number if rows is None else rows[number]
 
     return draw

@@ -1,5 +1,6 @@
 """The spec: what a learner, an exporter and a robot must know of the data, a plain dictionary."""
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -7,33 +8,34 @@ from torch import Tensor
 
 from hindsight_rl.datamodules.errors import LogError
 from hindsight_rl.datamodules.log import ACTION, OBSERVATION, Log
+from hindsight_rl.datamodules.parts import SPAN
 from hindsight_rl.datamodules.sampler import ChunkSampler
 from hindsight_rl.relabel.relabeler import Relabeler
 
 VERSION = 1
 PROBE_ROWS = 256
 _TASK_ROWS = 4096
-_CHUNK = 1 << 18
 
 
-def moments(value: Tensor, rows: Tensor) -> tuple[list[float], list[float]]:
-    """Return mean and standard deviation per dimension, computed in float64 chunk by chunk.
+def moments(parts: Callable[[], Iterable[Tensor]]) -> tuple[list[float], list[float]]:
+    """Return mean and standard deviation per dimension, computed in float64 part by part.
 
     Args:
-        value: ``[N, D]``.
-        rows: ``[M]`` int64 rows that count.
+        parts: Returns the rows that count, twice asked for: tensors ``[M, D]``.
 
     Returns:
         Two lists of D numbers; a constant dimension has standard deviation 1.
     """
-    total = torch.zeros(value.shape[1:], dtype=torch.float64)
-    for part in rows.split(_CHUNK):
-        total += value[part].double().sum(0)
-    mean = total / len(rows)
+    count = 0
+    total = torch.zeros((), dtype=torch.float64)
+    for part in parts():
+        total = total + part.double().sum(0)
+        count += len(part)
+    mean = total / count
     square = torch.zeros_like(total)
-    for part in rows.split(_CHUNK):
-        square += (value[part].double() - mean).square().sum(0)
-    std = (square / len(rows)).sqrt()
+    for part in parts():
+        square += (part.double() - mean).square().sum(0)
+    std = (square / count).sqrt()
     # A dimension that never moves carries rounding noise; dividing by that would blow it up.
     std = torch.where(std <= 1e-6 * mean.abs().clamp_min(1.0), 1.0, std)
     return mean.tolist(), std.tolist()
@@ -53,9 +55,8 @@ def make_spec(
     Returns:
         A dictionary of plain values, see the export contract in docs/export.md.
     """
-    rows = log.drawable()
     names, units = log.info.get("names") or {}, log.info.get("units") or {}
-    mean, std = moments(log.column(OBSERVATION), rows)
+    mean, std = moments(lambda: log.drawn(OBSERVATION))
     chunk = sampler.chunk(0, -(-_TASK_ROWS // seed_rows), stream="probe")
     sample = relabel(chunk).reshape(-1)
     spec: dict[str, Any] = {
@@ -68,7 +69,7 @@ def make_spec(
             "mean": mean,
             "std": std,
         },
-        "action": _action_spec(log, rows)
+        "action": _action_spec(log)
         | {
             "names": names.get("action"),
             "units": units.get("action"),
@@ -85,7 +86,7 @@ def make_spec(
     }
     if "task" in sample.keys():
         task = sample["task"]
-        mean, std = moments(task, torch.arange(len(task)))
+        mean, std = moments(lambda: task.split(SPAN))
         spec["task"] = {
             "shape": list(task.shape[1:]),
             "dtype": "float32",
@@ -100,13 +101,14 @@ def make_spec(
     return spec
 
 
-def _action_spec(log: Log, rows: Tensor) -> dict[str, Any]:
-    action = log.column(ACTION)
-    if not action.is_floating_point():
-        count = int(log.info.get("discrete_actions") or int(action.max()) + 1)
+def _action_spec(log: Log) -> dict[str, Any]:
+    if not log.column(ACTION, slice(1)).is_floating_point():
+        count = int(log.info.get("discrete_actions") or 0)
+        if not count:
+            count = max(int(log.column(ACTION, rows).max()) for rows in log.spans()) + 1
         return {"kind": "discrete", "shape": [], "dtype": "int64", "n": count}
     bounds = log.info.get("action") or {}
-    mean, std = moments(action, rows)
+    mean, std = moments(lambda: log.drawn(ACTION))
     return {
         "kind": "continuous",
         "shape": list(log.shape(ACTION)),

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from hindsight_rl.datamodules.block import (
 )
 from hindsight_rl.datamodules.checks import ROUNDING
 from hindsight_rl.datamodules.errors import LogError
+from hindsight_rl.datamodules.parts import SPAN, Parts
 
 FORMAT = "hindsight-log"
 VERSION = 1
@@ -73,23 +75,69 @@ class Header(NamedTuple):
     hash: tuple[str, str] | None
 
 
-def check_size(file: Path, size: int) -> None:
+def make_header(
+    block: Block,
+    rows: Tensor | None,
+    hashes: Sequence[str],
+    sources: Sequence[Sequence[Any]],
+    info: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the header of a log.
+
+    Args:
+        block: All its columns.
+        rows: Drawable rows, ``None`` for all.
+        hashes: Of the bytes that are written, and of the log.
+        sources: First row, last row and one, weight and name of each source.
+        info: Facts of the log.
+
+    Returns:
+        What JSON can hold.
+    """
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "rows": len(block.matrix),
+        "drawable": None if rows is None else len(rows),
+        "columns": {key_name(k): list(c) for k, c in block.columns.items()},
+        "hash": list(hashes),
+        "sources": [list(source) for source in sources],
+        "info": {k: v for k, v in info.items() if k != "memory_mapped"},
+    }
+
+
+def check_size(file: Path, size: int, *, longer: bool = False) -> None:
     """Refuse a file of another size.
 
     Args:
         file: File in the folder of a log.
         size: Bytes it must have.
+        longer: Whether it may have more: rows of an append that did not end.
 
     Raises:
         LogError: It is missing, cut or longer.
     """
     found = file.stat().st_size if file.exists() else 0
-    if found != size or not file.exists():
+    if found < size or (found > size and not longer) or not file.exists():
         raise LogError(
             f"{file.name} has {found} bytes where the header promises {size}",
             "The log is cut: write it again.",
             path=file.parent,
         )
+
+
+def write_rows(file: Path, matrix: Tensor | Parts) -> None:
+    """Write rows at the end of a file (made where absent), a few megabytes at a time.
+
+    Args:
+        file: Where to write.
+        matrix: ``[N, W]`` 32-bit words.
+    """
+    with file.open("ab") as out:
+        for words in matrix.split(SPAN):
+            out.write(words.contiguous().numpy().data)
+        out.flush()
+        os.fsync(out.fileno())
 
 
 def read_header(folder: Path) -> Header:

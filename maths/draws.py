@@ -34,12 +34,10 @@ def philox(low: Tensor, high: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
         Two int64 tensors of the broadcast shape, values in [0, 2**32).
     """
     for _ in range(_ROUNDS):
-        # A 32 x 32 bit product does not fit a signed 64-bit word: multiply in two halves.
-        upper = (low >> 16) * _MULTIPLIER
-        lower = (low & 0xFFFF) * _MULTIPLIER
-        product_high = (upper + (lower >> 16)) >> 16
-        product_low = (lower + ((upper & 0xFFFF) << 16)) & _MASK
-        low, high = product_high ^ key ^ high, product_low
+        # A 32 x 32 bit product does not fit a signed 64-bit word: multiply by 2**32 less, a
+        # number of 30 bits, and add what is missing, ``low * 2**32``, to the upper half.
+        product = low * (_MULTIPLIER - (1 << 32))
+        low, high = ((product >> 32) + low) ^ key ^ high, product & _MASK
         key = (key + _WEYL) & _MASK
     return low, high
 

@@ -146,12 +146,12 @@ def refused(folder: Path, message: str) -> None:
         assert str(caught.value).startswith(f"{folder}: ")
 
 
-@pytest.mark.parametrize("change", [-1, -4, -180, 4])
-def test_a_matrix_of_another_size_is_refused(saved: Path, change: int) -> None:
-    """Five rows of 2 + 1 + 2 real words and 6 scalars, 220 bytes: cut anywhere, or longer."""
+@pytest.mark.parametrize("change", [-1, -4, -180])
+def test_a_matrix_that_was_cut_is_refused(saved: Path, change: int) -> None:
+    """Five rows of 2 + 1 + 2 real words and 6 scalars, 220 bytes: cut anywhere."""
     content = (saved / "matrix.bin").read_bytes()
     assert len(content) == 5 * (2 + 1 + 2 + 6) * 4
-    (saved / "matrix.bin").write_bytes((content + bytes(4))[: len(content) + change])
+    (saved / "matrix.bin").write_bytes(content[:change])
     size = len(content) + change
     refused(saved, f"matrix.bin has {size} bytes where the header promises 220. The log is cut")
 

@@ -1,0 +1,59 @@
+"""Appending to saved logs: the way to write a log that is larger than memory."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hindsight_rl.datamodules.block import EPISODE, EPISODE_END, Block, content_hash
+from hindsight_rl.datamodules.errors import LogError
+from hindsight_rl.datamodules.log import Log, check_alike
+from hindsight_rl.datamodules.parts import Parts
+from hindsight_rl.datamodules.storage import HEADER, MATRIX, check_values, make_header, write_rows
+
+
+def append(path: str | Path, logs: Log | Iterable[Log]) -> None:
+    """Add episodes at the end of a saved log, one log at a time in memory.
+
+    Rows are written behind those the header speaks of, and the header is replaced last: until
+    then, and after a crash, the log is what it was. One writer at a time. Who has the log
+    mapped meanwhile keeps the rows it had. The hash is that of the whole log, as if it had been
+    saved in one piece.
+
+    Args:
+        path: Folder written by :meth:`save`, of one source, all rows drawable.
+        logs: A log or several, with the same columns, without images.
+
+    Raises:
+        LogError: The folder holds no such log, its bytes are not those that were written, or
+            columns differ.
+    """
+    folder = Path(path)
+    old = Log.load(folder)
+    old.hash()
+    if old.rows is not None or len(old.sources) > 1:
+        problem = "a log of several sources or of chosen rows takes no further ones"
+        raise LogError(problem, "Append before mixing and filtering.", path=folder)
+    columns, width = old.blocks[0].columns, old.blocks[0].matrix.shape[1]
+    count, episodes = len(old), old.episodes
+    os.truncate(folder / MATRIX, 4 * count * width)  # what an append left that did not end
+    for log in [logs] if isinstance(logs, Log) else logs:
+        check_alike(old, log, log.sources[0].name)
+        block = Block.pack({key: log.column(key) for key in columns})
+        shift = {columns[EPISODE].start: episodes, columns[EPISODE_END].start: count}
+        write_rows(folder / MATRIX, Parts([block.matrix], [shift]))
+        count, episodes = count + len(log), episodes + log.episodes
+    shape = (count, width)
+    raw: np.ndarray = np.memmap(folder / MATRIX, np.float32, mode="c", shape=shape)
+    block = Block(torch.from_numpy(raw), columns)
+    check_values(block, None, old.info, folder)
+    found = content_hash(block, {})
+    source = old.sources[0]
+    sources = [[0, count, source.weight, source.name]]
+    header = make_header(block, None, [found, found], sources, old.info)
+    draft = folder / f".{HEADER}"
+    draft.write_text(json.dumps(header, indent=1))
+    os.replace(draft, folder / HEADER)
