@@ -29,7 +29,7 @@ from hindsight_rl.agents.learner import Learner, LossTerms
 from hindsight_rl.agents.log_pass import LogPass
 from hindsight_rl.agents.networks import Head, Policy, ValueNet
 from hindsight_rl.maths.losses import weighted_nll
-from hindsight_rl.maths.weights import exponential_weight
+from hindsight_rl.maths.weights import exponential_weight, weight_metrics
 
 
 class AWR(Learner):
@@ -110,5 +110,6 @@ class AWR(Learner):
             Terms and metrics.
         """
         actor, weight = self.actor_loss(batch)
-        metrics = {"actor/weight": weight.mean()}
+        found = weight_metrics(weight, max_weight=self.max_weight)
+        metrics = {f"actor/{name}": value for name, value in found.items()}
         return LossTerms({"value": self.value_loss(batch), "actor": actor}, metrics)

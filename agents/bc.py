@@ -22,7 +22,7 @@ from tensordict import TensorDict
 from hindsight_rl.agents.learner import Learner, LossTerms
 from hindsight_rl.agents.networks import Head, Policy, Spread
 from hindsight_rl.maths.losses import weighted_nll
-from hindsight_rl.maths.weights import uniform_weight
+from hindsight_rl.maths.weights import uniform_weight, weight_metrics
 
 
 class BC(Learner):
@@ -74,7 +74,10 @@ class BC(Learner):
         """
         distribution = self.actor(batch["observation"], batch.get("task", None))
         log_prob = distribution.log_prob(self.actor.scale.to_policy(batch["action"]))
-        weight = batch.get("weight", None)
-        weight = uniform_weight(log_prob) if weight is None else weight
         metrics = {"actor/entropy": distribution.entropy().detach().mean()}
+        weight = batch.get("weight", None)
+        if weight is None:
+            weight = uniform_weight(log_prob)
+        else:
+            metrics |= {f"actor/{name}": value for name, value in weight_metrics(weight).items()}
         return LossTerms({"actor": weighted_nll(log_prob, weight).mean()}, metrics)

@@ -29,7 +29,7 @@ from torch import Tensor
 from hindsight_rl.agents.learner import Learner, LossTerms
 from hindsight_rl.agents.networks import Critic, Head, Policy, ValueNet
 from hindsight_rl.maths.losses import expectile_loss, td_target, weighted_nll
-from hindsight_rl.maths.weights import exponential_weight
+from hindsight_rl.maths.weights import exponential_weight, weight_metrics
 
 
 class IQL(Learner):
@@ -101,8 +101,8 @@ class IQL(Learner):
         advantage = q - self.value(batch["observation"], task)
         return expectile_loss(advantage, expectile=self.expectile).mean(), advantage.detach()
 
-    def critic_loss(self, batch: TensorDict) -> Tensor:
-        """Return the loss of the critics, ``[]``, summed over them (eq. 6)."""
+    def critic_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
+        """Return the loss of the critics, ``[]``, summed, and their values ``[E, B]`` (eq. 6)."""
         task, following = batch.get("task", None), batch["next"]
         reward = following["reward"]
         discount = batch.get("discount", None)
@@ -111,7 +111,7 @@ class IQL(Learner):
             next_value = self.value(following["observation"], task)
         target = td_target(reward, following["terminated"], next_value, discount)
         q = self.critic(batch["observation"], batch["action"], task)
-        return (target - q).square().mean(-1).sum()
+        return (target - q).square().mean(-1).sum(), q.detach()
 
     def actor_loss(self, batch: TensorDict, advantage: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss of the policy, ``[]``, and its weights ``[B]`` (eq. 7)."""
@@ -133,8 +133,9 @@ class IQL(Learner):
             Terms and metrics.
         """
         value, advantage = self.value_loss(batch)
+        critic, q = self.critic_loss(batch)
         actor, weight = self.actor_loss(batch, advantage)
-        metrics = {"actor/weight": weight.mean(), "value/advantage": advantage.mean()}
-        return LossTerms(
-            {"value": value, "critic": self.critic_loss(batch), "actor": actor}, metrics
-        )
+        found = weight_metrics(weight, max_weight=self.max_weight)
+        metrics = {f"actor/{name}": value for name, value in found.items()}
+        metrics |= {"value/advantage": advantage.mean(), "critic/q_max": q.abs().amax()}
+        return LossTerms({"value": value, "critic": critic, "actor": actor}, metrics)

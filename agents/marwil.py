@@ -30,7 +30,7 @@ from hindsight_rl.agents.learner import Learner, LossTerms
 from hindsight_rl.agents.log_pass import LogPass
 from hindsight_rl.agents.networks import Head, Policy, ValueNet
 from hindsight_rl.maths.losses import weighted_nll
-from hindsight_rl.maths.weights import marwil_weight
+from hindsight_rl.maths.weights import marwil_weight, weight_metrics
 
 
 class MARWIL(Learner):
@@ -139,5 +139,7 @@ class MARWIL(Learner):
         """
         value, advantage = self.value_loss(batch)
         actor, weight = self.actor_loss(batch, advantage)
-        metrics = {"actor/weight": weight.mean(), "value/advantage": advantage.mean()}
+        found = weight_metrics(weight, max_weight=self.max_weight)
+        metrics = {f"actor/{name}": value for name, value in found.items()}
+        metrics["value/advantage"] = advantage.mean()
         return LossTerms({"value": value, "actor": actor}, metrics)

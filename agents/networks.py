@@ -26,8 +26,25 @@ Spread = Literal["shared", "per_state"]
 _SPREAD = ("gaussian", "laplace", "tanh_gaussian")
 
 
+class LastLayer(nn.Linear):
+    """A linear layer that stays in float32 when the others are in half precision.
+
+    What it returns are means, spreads, logits and values: in bfloat16 a value near 1000 would move
+    in steps of 4 or 8, and losses, targets and advantages are small differences of such values.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the outputs ``[..., D]`` of features ``[..., H]``."""
+        device = features.device.type
+        # Asked first, so that exported graphs hold no trace of it.
+        if not torch.is_autocast_enabled(device):
+            return super().forward(features)
+        with torch.autocast(device, enabled=False):
+            return super().forward(features.float())
+
+
 def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
-    """Return a multilayer perceptron with ReLU between layers.
+    """Return a multilayer perceptron with ReLU between layers, the last one always in float32.
 
     Args:
         inputs: Width of the input.
@@ -46,7 +63,7 @@ def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
     for width in hidden:
         layers += [nn.Linear(inputs, width), nn.ReLU()]
         inputs = width
-    return nn.Sequential(*layers, nn.Linear(inputs, outputs))
+    return nn.Sequential(*layers, LastLayer(inputs, outputs))
 
 
 class Standardize(nn.Module):

@@ -4,6 +4,7 @@ import argparse
 import importlib
 import json
 import logging
+import os
 import pkgutil
 import shutil
 import sys
@@ -18,13 +19,16 @@ from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import hindsight_rl.datamodules
 import hindsight_rl.relabel
 from hindsight_rl.agents.checkpoints import learner_classes, load_learner
-from hindsight_rl.agents.learner import DivergenceError, Learner
+from hindsight_rl.agents.divergence import DivergenceError
+from hindsight_rl.agents.learner import Learner
+from hindsight_rl.agents.watch import Watch
 from hindsight_rl.cli.errors import run
 from hindsight_rl.cli.messages import first_cause, shorten
 from hindsight_rl.cli.progress import UpdateProgress
@@ -172,6 +176,8 @@ class HindsightCLI(LightningCLI):
         if config.get("enable_progress_bar") is not False and self.subcommand == "fit":
             callbacks.append(UpdateProgress())
         if self.subcommand == "fit":
+            if not any(isinstance(callback, Watch) for callback in callbacks):
+                callbacks.append(Watch())
             callbacks += self._prepare_run()
             if config.get("logger") in (None, True):
                 kwargs["logger"] = [
@@ -184,6 +190,11 @@ class HindsightCLI(LightningCLI):
 
     def _prepare_run(self) -> list[Callback]:
         config = self.config["fit"]
+        if not config["run"] and _launched_from_outside():
+            raise ValueError(
+                "several processes were started from outside, and each would name a folder of its "
+                "own: give --run FOLDER"
+            )
         self.run = Path(config["run"] or new_run(type(self.model).__name__.lower()))
         folder = self.run / "checkpoints"
         if folder.exists() and not config.get("ckpt_path") and rank_zero_only.rank == 0:
@@ -260,8 +271,25 @@ def _check_trainer(options: Any) -> None:
     every = options.get("val_check_interval")
     if every not in (None, 1.0) and not (isinstance(every, int) and every > 0):
         raise ValueError(f"trainer.val_check_interval is {every}: give a whole number of updates")
+    if str(options.get("precision")) in ("16", "16-mixed") and not _has_gpu(options):
+        raise ValueError(
+            "trainer.precision 16-mixed needs a GPU (on the CPU Lightning would take bfloat16 in "
+            "its place): ask for bf16-mixed"
+        )
     if str(options["devices"]) == "0":
         raise ValueError("trainer.devices is 0: give at least 1, or auto")
+
+
+def _launched_from_outside() -> bool:
+    """Return whether torchrun or srun started several processes, each with the same words."""
+    if not TorchElasticEnvironment.detect() and not SLURMEnvironment.detect():
+        return False
+    return int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_NTASKS") or 1) > 1
+
+
+def _has_gpu(options: Any) -> bool:
+    there = torch.cuda.is_available() or torch.backends.mps.is_available()
+    return there and options["accelerator"] != "cpu"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -123,3 +123,22 @@ def n_step_returns(reward: Tensor, episode_end: Tensor, n: int, discount: float)
         target = torch.minimum(row + step, episode_end)
         total += torch.where(row + step <= episode_end, discount**step * reward[target].double(), 0)
     return NStepReturn(total, last_row, discount ** (last_row - row + 1).double())
+
+
+def largest_return(reward: Tensor, discount: Tensor, longest: int) -> float:
+    """Return the largest magnitude of any discounted sum of these rewards.
+
+    A value is at most |r| + d * (a value), hence at most the largest |r| / (1 - d); where nothing
+    is discounted, the largest |r| times the length of the longest episode.
+
+    Args:
+        reward: ``[N]``, reward units; of rows that span n steps, their sums.
+        discount: ``[N]``, in [0, 1]: what each row discounts its next value by.
+        longest: Steps of the longest episode, at least 1.
+
+    Returns:
+        At least 0, reward units.
+    """
+    horizon = 1.0 / (1.0 - discount.double()).clamp_min(1e-12)
+    horizon = torch.where(discount < 1.0, horizon, float(longest))
+    return float((reward.double().abs() * horizon).max())

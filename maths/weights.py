@@ -162,3 +162,26 @@ def return_weight(value: Tensor) -> Tensor:
             "returns of at least 0; use the exponential weight, or shift the rewards yourself"
         )
     return value.detach()
+
+
+def weight_metrics(weight: Tensor, *, max_weight: float = math.inf) -> dict[str, Tensor]:
+    """Return what tells whether a batch of weights can be learned from, three numbers without unit.
+
+    Args:
+        weight: ``[B]``, at least 0.
+        max_weight: Their cap.
+
+    Returns:
+        ``weight``, their mean; ``effective_sample_size``, (sum w)^2 / (B sum w^2), as a share of
+        the batch in [1 / B, 1], 0 where all weights are 0 or their squares overflow; ``clipped``,
+        the share that lies at the cap (left out without a cap). All ``[]``.
+
+    Reference:
+        Kong 1992, "A note on importance sampling using standardized weights".
+    """
+    weight = weight.detach()
+    mean, square = weight.mean(), weight.square().mean()
+    found = {"weight": mean, "effective_sample_size": (mean.square() / square).nan_to_num(0.0)}
+    if max_weight < math.inf:
+        found["clipped"] = (weight >= max_weight).to(weight.dtype).mean()
+    return found

@@ -20,6 +20,7 @@ from hindsight_rl.agents.networks import (
     ActionScale,
     Critic,
     Inputs,
+    LastLayer,
     Policy,
     Standardize,
     ValueNet,
@@ -54,10 +55,10 @@ def tasks(count: int = 5) -> Tensor:
 
 def test_mlp_has_relu_between_layers_and_none_at_the_end() -> None:
     layers = list(mlp(3, (8, 4), 2))
-    kinds = [nn.Linear, nn.ReLU, nn.Linear, nn.ReLU, nn.Linear]
+    kinds = [nn.Linear, nn.ReLU, nn.Linear, nn.ReLU, LastLayer]
     assert [type(layer) for layer in layers] == kinds
     assert [layer.weight.shape for layer in layers[::2]] == [(8, 3), (4, 8), (2, 4)]
-    assert [type(layer) for layer in mlp(3, (), 2)] == [nn.Linear]
+    assert [type(layer) for layer in mlp(3, (), 2)] == [LastLayer]
 
 
 def test_layer_without_units_is_refused() -> None:

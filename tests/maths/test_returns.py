@@ -14,6 +14,7 @@ from torchrl.objectives.value.functional import (
 from hindsight_rl.maths.losses import expectile_loss
 from hindsight_rl.maths.returns import (
     lambda_returns,
+    largest_return,
     n_step_returns,
     returns_to_go,
     reverse_scan,
@@ -308,3 +309,21 @@ def test_n_of_a_whole_episode_is_the_return_and_n_of_one_the_reward(
 def test_n_below_one_is_refused(n: int) -> None:
     with pytest.raises(ValueError, match=f"n is {n}, it must be at least 1"):
         n_step_returns(torch.zeros(2), torch.tensor([1, 1]), n, 0.9)
+
+
+# --- how large a return can be --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reward", "discount", "expected"),
+    [
+        ([1.0, 1.0], [0.9, 0.9], 10.0),  # 1 / (1 - 0.9)
+        ([1.0, -2.0], [0.5, 0.5], 4.0),  # whatever its sign
+        ([3.0, 2.0], [0.5, 0.75], 8.0),  # rows of several steps: 6 and 8
+        ([2.0, 1.0], [1.0, 1.0], 14.0),  # undiscounted, seven steps of 2
+        ([0.0, 0.0], [0.9, 1.0], 0.0),
+    ],
+)
+def test_largest_return(reward: list[float], discount: list[float], expected: float) -> None:
+    found = largest_return(torch.tensor(reward), torch.tensor(discount), longest=7)
+    assert found == pytest.approx(expected, rel=1e-5)

@@ -23,6 +23,7 @@ from hindsight_rl.maths.weights import (
     softmax_weight,
     top_fraction_weight,
     uniform_weight,
+    weight_metrics,
 )
 
 ATOL = 2e-6
@@ -350,3 +351,25 @@ def test_a_negative_return_is_refused_with_its_row() -> None:
         return_weight(f64(0, -0.5, -2, 3))
     with pytest.raises(ValueError, match="return -1e-30 in row 2 is negative"):
         return_weight(f64(0, 1, -1e-30))
+
+
+# --- what a batch of weights is worth -------------------------------------------------------------
+
+
+def test_weight_metrics_of_four_weights() -> None:
+    """Weights 0, 1, 1, 2: sum 4, sum of squares 6, so 16 / 6 rows of 4; one of 4 at the cap."""
+    found = weight_metrics(torch.tensor([0.0, 1.0, 1.0, 2.0]), max_weight=2.0)
+    assert found["weight"].item() == 1.0
+    assert found["effective_sample_size"].item() == pytest.approx(2 / 3)
+    assert found["clipped"].item() == 0.25
+
+
+@pytest.mark.parametrize(
+    ("weights", "share"),
+    [([3.0] * 5, 1.0), ([0.0, 7.0, 0.0, 0.0, 0.0], 0.2), ([0.0] * 5, 0.0), ([1e30] * 5, 0.0)],
+    ids=["equal", "one row", "none", "squares that overflow"],
+)
+def test_effective_sample_size_at_its_ends(weights: list[float], share: float) -> None:
+    found = weight_metrics(torch.tensor(weights))
+    assert found["effective_sample_size"].item() == pytest.approx(share)
+    assert "clipped" not in found
