@@ -8,12 +8,12 @@ The file is longer than the house's guide because it is the one place where the 
 """
 
 import copy
+import logging
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, ClassVar, Literal, NamedTuple
+from collections.abc import Iterable
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -25,12 +25,20 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from hindsight_rl.agents.copies import Copies
+from hindsight_rl.agents.divergence import check_finite
+from hindsight_rl.agents.engine import Engine
+from hindsight_rl.agents.evaluation import episodes, evaluate, held_out_values, test_report
 from hindsight_rl.agents.log_pass import LogPass
 from hindsight_rl.agents.networks import Policy
-from hindsight_rl.envs.rollout import Rollout, rollout
-from hindsight_rl.envs.statistics import summarize
+from hindsight_rl.agents.plan import Compile, Plan, Precision, make_plan
 
 Key = str | tuple[str, ...]
+
+LOGGER = logging.getLogger("hindsight_rl")
+
+# What a trainer may be given: all keep float32 for weights and for what follows the last layer.
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
 class LossTerms(NamedTuple):
@@ -38,10 +46,6 @@ class LossTerms(NamedTuple):
 
     terms: dict[str, Tensor]
     metrics: dict[str, Tensor]
-
-
-class DivergenceError(RuntimeError):
-    """Training produced a number that is not finite."""
 
 
 class Learner(LightningModule, ABC):
@@ -57,10 +61,14 @@ class Learner(LightningModule, ABC):
             they differ from the optimiser's.
         decay: Updates after which a network's rate has fallen to 0 on a cosine, by name.
         clip_norm: Largest gradient norm of each network, clipped separately; ``None`` for no limit.
-        compile: ``"losses"`` compiles the loss function with ``torch.compile``.
+        compile: ``"losses"`` compiles the loss function; ``"update"`` all updates of a chunk into
+            one graph (one process, Adam or AdamW); ``"auto"`` the latter where it pays.
+        threads: Threads of an update on the CPU; ``None`` chooses by size.
         matmul_precision: Precision of float32 matrix products during updates, as
-            ``torch.set_float32_matmul_precision`` knows it. ``"medium"`` is faster for layers of
-            about 128 units and more, and slower for small ones.
+            ``torch.set_float32_matmul_precision`` knows it; ``"auto"`` takes a faster one where its
+            error, measured at the start, is about float32's own.
+        seeds: Independent copies trained at once, each with its own initial weights, batches and
+            relabeling draws: those of ``seeds`` runs with consecutive seeds.
         env: Gymnasium id for evaluation episodes.
         env_kwargs: Passed to ``gymnasium.make``.
         eval_task: Task of evaluation episodes where the environment does not give one, Z numbers.
@@ -93,8 +101,10 @@ class Learner(LightningModule, ABC):
         learning_rates: dict[str, float] | None = None,
         decay: dict[str, int] | None = None,
         clip_norm: float | None = None,
-        compile: Literal["off", "losses"] = "off",
-        matmul_precision: Literal["highest", "high", "medium"] = "highest",
+        compile: Compile = "auto",
+        threads: int | None = None,
+        matmul_precision: Precision = "auto",
+        seeds: int = 1,
         env: str | None = None,
         env_kwargs: dict[str, Any] | None = None,
         eval_task: list[float] | None = None,
@@ -114,6 +124,8 @@ class Learner(LightningModule, ABC):
                 f"eval_every {eval_every} must be at least 0, eval_episodes {eval_episodes} and "
                 f"test_episodes {test_episodes} at least 1"
             )
+        if seeds < 1 or (threads is not None and threads < 1):
+            raise ValueError(f"seeds {seeds} and threads {threads} must be at least 1")
         for name, horizon in (decay or {}).items():
             if horizon < 1:
                 raise ValueError(f"decay of '{name}' is {horizon} updates, it must be at least 1")
@@ -123,12 +135,17 @@ class Learner(LightningModule, ABC):
         self.build_optimizer = optimizer
         self.learning_rates, self.decay = learning_rates or {}, decay or {}
         self.clip_norm, self.compile_mode = clip_norm, compile
-        self.matmul_precision = matmul_precision
+        self.threads, self.matmul_precision, self.seeds = threads, matmul_precision, seeds
         self.env, self.env_kwargs, self.eval_task = env, env_kwargs or {}, eval_task
         self.eval_every, self.eval_episodes = eval_every, eval_episodes
         self.test_episodes = test_episodes
         self.eval_seed, self.test_seed = eval_seed, test_seed
         self.log_pass: LogPass | None = None
+        self.copies: Copies | None = None
+        self.plan: Plan | None = None
+        self.watch_gradients = False
+        self._initial_seed = torch.initial_seed()
+        self._saved: dict[str, Any] = {}
         self.latest: dict[str, float] = {}
         self.test_report: dict[str, Any] = {}
 
@@ -250,19 +267,34 @@ class Learner(LightningModule, ABC):
         """Collect what every update needs, once, and refuse what could not end well.
 
         Raises:
-            ValueError: Nothing ends the run, or the policy does not fit the environment.
+            ValueError: Nothing ends the run, the policy does not fit the environment, or the
+                trainer's precision is not one of ``PRECISIONS``.
         """
+        if self.trainer.precision not in PRECISIONS:
+            raise ValueError(
+                f"precision is {self.trainer.precision}: use one of {', '.join(PRECISIONS)}. "
+                "Weights, targets and losses stay in float32: in half of it small steps are lost"
+            )
         timed = any(isinstance(callback, Timer) for callback in self.trainer.callbacks)
         if self.trainer.max_steps < 0 and not timed:
             raise ValueError("batches never run out: set max_steps (updates) or max_time")
         if self.env:
-            self._episodes(1, self.eval_seed, max_steps=1)
+            episodes(self, 1, self.eval_seed, max_steps=1)
         # Saving after the last update of a chunk is what is meant here.
         warnings.filterwarnings("ignore", message="Using ModelCheckpoint with manual optimization")
-        compiled = self.compile_mode == "losses"
-        self._losses = torch.compile(self.losses, dynamic=False) if compiled else self.losses
         self._optimizer = self.optimizers(use_pl_optimizer=False)
-        self._trained = [list(network.parameters()) for network in self.networks().values()]
+        self.plan = make_plan(self, self._optimizer, self._saved.get("plan", {}))
+        LOGGER.info(
+            "updates: compile %s (%s); %d thread(s), matmul_precision %s (%s)",
+            self.plan.compile,
+            self.plan.why_compile,
+            self.plan.threads,
+            self.plan.matmul_precision,
+            self.plan.why_products,
+        )
+        compiled = self.plan.compile == "losses"
+        self._losses = torch.compile(self.losses, dynamic=False) if compiled else self.losses
+        self._trained = {n: list(network.parameters()) for n, network in self.networks().items()}
         self._scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         plain = self._scaler is None and self.trainer.world_size == 1
         # Lightning's backward synchronises ranks and scales; alone it only costs time.
@@ -275,6 +307,60 @@ class Learner(LightningModule, ABC):
     def on_train_start(self) -> None:
         """Take validation into our own hands: Lightning would count chunks, not updates."""
         self.trainer.val_check_batch = math.inf
+        if self.seeds > 1 or self._plan.compile == "update":
+            self._pack()
+
+    @property
+    def has_own_update(self) -> bool:
+        """Whether a paper's order of steps replaces :meth:`update`."""
+        return type(self).update is not Learner.update
+
+    def _pack(self) -> None:
+        """Move all that updates change into flat matrices, one row per copy."""
+        copies = Copies.of(self, self.seeds, self._optimizer)
+        copies.adopt(self._optimizer)
+        saved = self._saved.pop("copies", None)
+        if saved is not None:
+            copies.load_state_dict(saved)
+        elif self.seeds > 1 and self.updates:
+            raise ValueError(
+                f"the checkpoint holds one seed, this run has {self.seeds}: set --model.seeds 1"
+            )
+        else:
+            for copy in range(1, self.seeds):
+                copies.write(copy, self._fresh(self._initial_seed + copy).state_dict())
+        copies.select(0)
+        self.copies = copies
+        self._engine = Engine(
+            self,
+            self._optimizer,
+            copies,
+            self._trained,
+            clip_norm=self.clip_norm,
+            watch=self.watch_gradients,
+            compiled=self._plan.compile == "update",
+            capture=self.device.type == "cuda",
+        )
+
+    def _fresh(self, seed: int) -> "Learner":
+        """Return a learner with the same arguments and the initial weights of a seed."""
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(torch.Generator().manual_seed(seed).get_state())
+            return type(self)(**{k: v for k, v in self.hparams.items() if not k.startswith("_")})
+
+    def each_copy(self) -> Iterable[int]:
+        """Select every copy in turn; a learner alone is its own only copy."""
+        return self.copies.each() if self.copies else (0,)
+
+    @property
+    def _plan(self) -> Plan:
+        if self.plan is None:
+            raise RuntimeError("updates are planned when fit starts")
+        return self.plan
+
+    def on_train_batch_start(self, batch: TensorDict, batch_idx: int) -> None:
+        """Keep the chunk at hand: where training diverges, its rows may say why."""
+        self._chunk = batch
 
     @property
     def marks(self) -> list[int]:
@@ -300,20 +386,47 @@ class Learner(LightningModule, ABC):
             DivergenceError: A loss term or a parameter is not finite.
         """
         first = self.updates
-        if self.log_pass is not None:
-            if self.log_pass.due(first):
-                self.log_pass.sweep(self.trainer.datamodule, first, self.device)
-            chunk = self.log_pass.attach(chunk)
-        history = []
-        with _matmul_precision(self.matmul_precision):
-            for number, batch in enumerate(chunk.unbind(0), start=first):
-                self._decay_rates(number)
-                history.append(self.update(batch))
-        self._check_finite(history, first)
-        self._count(len(history))
-        self._report(history)
+        chunk = self._with_columns(chunk)
+        with self._plan.applied():
+            found = self._many(chunk, first) if self.copies else self._one_by_one(chunk, first)
+        check_finite(self, found.terms, first)
+        self._count(len(chunk))
+        self._report(found, len(chunk))
         if self.env and self.eval_every and self.updates % self.eval_every == 0:
             self._evaluate()
+
+    def _with_columns(self, chunk: TensorDict) -> TensorDict:
+        """Return the chunk with the columns of a sweep, made anew where one is due."""
+        if self.log_pass is None:
+            return chunk
+        if self.log_pass.due(self.updates):
+            self.log_pass.sweep(
+                self.trainer.datamodule, self.updates, self.device, self.each_copy()
+            )
+        return self.log_pass.attach(chunk)
+
+    def _many(self, chunk: TensorDict, first: int) -> LossTerms:
+        """Make the updates of a chunk as one function; values are ``[K, S]``."""
+        started = self._engine.started
+        track = self._engine.run(chunk, self._decay_rates, first)
+        if not started and self._engine.why_sequential:
+            LOGGER.info(
+                "%s cannot be vectorised, its %d copies run one after another: %s",
+                type(self).__name__,
+                self.seeds,
+                self._engine.why_sequential,
+            )
+        values = dict(zip(track.names, track.values.unbind(-1), strict=True))
+        terms = {name: values.pop(name) for name in track.names[: track.terms]}
+        return LossTerms(terms, values)
+
+    def _one_by_one(self, chunk: TensorDict, first: int) -> LossTerms:
+        """Make the updates of a chunk one after another; values are ``[K]``."""
+        history = []
+        for number, batch in enumerate(chunk.unbind(0), start=first):
+            self._decay_rates(number)
+            history.append(self.update(batch))
+        return LossTerms(*(_stacked([found[part] for found in history]) for part in (0, 1)))
 
     def update(self, batch: TensorDict) -> LossTerms:
         """Make one update: losses, gradients, clipping, optimiser, targets.
@@ -324,29 +437,40 @@ class Learner(LightningModule, ABC):
         Returns:
             Detached terms and metrics of the batch before the update.
         """
-        for parameters in self._trained:
+        for parameters in self._trained.values():
             for parameter in parameters:
                 parameter.grad = None
         found = self._losses(batch)
         self._backward(sum(found.terms.values()))
-        self._step()
+        norms = self._step()
         with torch.no_grad():
             for target, online in self._target_pairs:
                 torch._foreach_lerp_(target, online, self.tau)
-        return LossTerms({name: term.detach() for name, term in found.terms.items()}, found.metrics)
+        terms = {name: term.detach() for name, term in found.terms.items()}
+        return LossTerms(terms, found.metrics | norms)
 
-    def _step(self) -> None:
+    def _step(self) -> dict[str, Tensor]:
         if self._scaler is not None:
             # Clipping needs true gradients; the scaler then skips a step that overflowed.
             self._scaler.unscale_(self._optimizer)
-        if self.clip_norm is not None:
-            for parameters in self._trained:
-                nn.utils.clip_grad_norm_(parameters, self.clip_norm)
+        norms = self._clip() if self.clip_norm is not None or self.watch_gradients else {}
         if self._scaler is not None:
             self._scaler.step(self._optimizer)
             self._scaler.update()
         else:
             self._optimizer.step()
+        return norms
+
+    def _clip(self) -> dict[str, Tensor]:
+        """Clip every network by itself, and return the norms before."""
+        norms = {}
+        for name, parameters in self._trained.items():
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            norm = nn.utils.get_total_norm(gradients)
+            if self.clip_norm is not None:
+                nn.utils.clip_grads_with_norm_(parameters, self.clip_norm, norm)
+            norms[f"{name}/gradient_norm"] = norm
+        return norms
 
     def _decay_rates(self, number: int) -> None:
         for group in self._optimizer.param_groups if self.decay else ():
@@ -362,46 +486,14 @@ class Learner(LightningModule, ABC):
             tracker.ready += updates
             tracker.completed += updates
 
-    def _check_finite(self, history: list[LossTerms], first: int) -> None:
-        terms = [
-            (number, name, value)
-            for number, found in enumerate(history, start=first + 1)
-            for name, value in found.terms.items()
-        ]
-        finite = torch.isfinite(torch.stack([value for _, _, value in terms]))
-        if not bool(finite.all()):
-            number, name, value = terms[int((~finite).nonzero()[0])]
-            what = f"loss term '{name}' is {value.item()}"
-            raise DivergenceError(self._divergence(what, number))
-        for name, network in self.networks().items():
-            norms = torch.stack(torch._foreach_norm(list(network.parameters())))
-            if not bool(torch.isfinite(norms).all()):
-                what = f"a parameter of network '{name}' is not finite"
-                raise DivergenceError(self._divergence(what, first + len(history)))
-
-    def _divergence(self, what: str, update: int) -> str:
-        saved = [
-            (callback._last_global_step_saved, callback._last_checkpoint_saved)
-            for callback in self.trainer.checkpoint_callbacks
-            if getattr(callback, "_last_checkpoint_saved", "")
-        ]
-        good = max(saved)[1] if saved else self.trainer.ckpt_path or "none was saved yet"
-        return (
-            f"{what} in update {update}: training stopped. Last good checkpoint: {good}. "
-            "Lower the learning rate, set clip_norm, or look at the rewards: 'hindsight inspect'."
-        )
-
-    def _report(self, history: list[LossTerms]) -> None:
+    def _report(self, found: LossTerms, updates: int) -> None:
         """Log the means of the chunk where the update count crosses a logging interval or ends."""
         every = self.trainer.log_every_n_steps
-        crossed = every and self.updates // every > (self.updates - len(history)) // every
+        crossed = every and self.updates // every > (self.updates - updates) // every
         if not crossed and self.updates != self.trainer.max_steps:
             return
-        scalars: dict[str, list[Tensor]] = {}
-        for found in history:
-            for name, value in {**found.terms, **found.metrics}.items():
-                scalars.setdefault(name, []).append(value)
-        means = {f"train/{name}": float(torch.stack(v).mean()) for name, v in scalars.items()}
+        values = {**found.terms, **found.metrics}
+        means = {f"train/{name}": float(value.mean()) for name, value in values.items()}
         self.latest |= means
         for logger in self.loggers:
             logger.log_metrics(means, step=self.updates)
@@ -421,18 +513,14 @@ class Learner(LightningModule, ABC):
             batch: TensorDict ``[1, B]``.
             batch_idx: Number of the batch.
         """
-        if self.log_pass is not None:
-            if not self.log_pass.columns:  # validation before the first update
-                self.log_pass.sweep(self.trainer.datamodule, self.updates, self.device)
-            batch = self.log_pass.attach(batch)
-        batch = batch[0]
-        found = self.losses(batch)
-        action = self(batch["observation"], batch.get("task", None))
-        values = {**found.terms, **found.metrics, "action_error": _error(action, batch["action"])}
-        named = {f"validation/{name}": value for name, value in values.items()}
+        if self.log_pass is not None and not self.log_pass.columns:  # before the first update
+            self.log_pass.sweep(
+                self.trainer.datamodule, self.updates, self.device, self.each_copy()
+            )
+        named = {f"validation/{k}": v for k, v in held_out_values(self, batch).items()}
         # By hand to the loggers, see on_validation_epoch_end. Lightning's own way to give a step, a
         # metric "step", would stay behind and misname every checkpoint until the next validation.
-        self.log_dict(named, batch_size=len(batch), logger=False)
+        self.log_dict(named, batch_size=batch.shape[1], logger=False)
 
     def on_validation_epoch_end(self) -> None:
         """Show the validation numbers beside the loss terms, and log them."""
@@ -459,26 +547,8 @@ class Learner(LightningModule, ABC):
                 goal = torch.as_tensor(task, dtype=torch.float32, device=self.device)
             return self(there, goal).cpu().numpy()
 
-    def _episodes(self, episodes: int, seed: int, max_steps: int | None = None) -> Rollout:
-        if self.env is None:
-            raise ValueError(
-                "no environment to run episodes in: give --env ID (or the argument env)"
-            )
-        return rollout(
-            self.act_numpy,
-            self.env,
-            episodes=episodes,
-            seed=seed,
-            env_kwargs=self.env_kwargs,
-            max_steps=max_steps,
-            spec=self.spec,
-            task=None if self.eval_task is None else np.asarray(self.eval_task, np.float32),
-        )
-
     def _evaluate(self) -> None:
-        report = summarize(self._episodes(self.eval_episodes, self.eval_seed))
-        values = {f"eval/{name}": report[name] for name in ("return", "length", "success")}
-        values = {name: float(value) for name, value in values.items() if value is not None}
+        values = evaluate(self)
         self.latest |= values
         # For checkpoints that watch the return; loggers get it by hand, Lightning counts chunks.
         self.log_dict(values, batch_size=1, logger=False)
@@ -496,7 +566,7 @@ class Learner(LightningModule, ABC):
             batch: Not used.
             batch_idx: Not used.
         """
-        self.test_report = summarize(self._episodes(self.test_episodes, self.test_seed))
+        self.test_report = test_report(self)
 
     def predict_step(self, batch: TensorDict, batch_idx: int) -> dict[str, Tensor]:
         """Return the policy's actions beside the logged ones.
@@ -522,33 +592,45 @@ class Learner(LightningModule, ABC):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the learner's name and the columns of the last sweep."""
         checkpoint["hindsight"] = {"learner": f"{type(self).__module__}.{type(self).__qualname__}"}
+        if self.plan is not None:
+            checkpoint["hindsight"]["plan"] = self.plan.state_dict()
         if self.log_pass is not None:
             checkpoint["hindsight"]["log_pass"] = self.log_pass.state_dict()
+        if self.copies is not None and self.copies.count > 1:
+            checkpoint["hindsight"]["copies"] = self.copies.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take over the columns of the last sweep."""
-        state = checkpoint.get("hindsight", {}).get("log_pass")
+        """Take over the plan, the columns of the last sweep, and the other copies."""
+        self._saved = dict(checkpoint.get("hindsight", {}))
+        state = self._saved.get("log_pass")
         if self.log_pass is not None and state is not None:
             self.log_pass.load_state_dict(state)
 
+    def take_copies(self, saved: dict[str, Any], seed_index: int | None = None) -> None:
+        """Take over all copies of a checkpoint, or one of them as the only one.
 
-@contextmanager
-def _matmul_precision(precision: str) -> Iterator[None]:
-    """Set the process's precision of matrix products for a while."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(precision)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+        Args:
+            saved: What the checkpoint holds of them.
+            seed_index: Which copy; ``None`` for all.
+
+        Raises:
+            ValueError: There is no such copy.
+        """
+        count = len(next(iter(saved["parameters"].values())))
+        if seed_index is not None and not 0 <= seed_index < count:
+            raise ValueError(
+                f"seed index {seed_index}: the checkpoint holds seeds 0 to {count - 1}"
+            )
+        copies = Copies.of(self, count)
+        copies.load_state_dict(saved)
+        copies.select(seed_index or 0)
+        self.copies = copies if seed_index is None else None
+
+
+def _stacked(history: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return lists of named scalars as named vectors."""
+    return {name: torch.stack([found[name] for found in history]) for name in history[0]}
 
 
 def _rate(rate: float | None) -> dict[str, float]:
     return {} if rate is None else {"lr": rate}
-
-
-def _error(action: Tensor, logged: Tensor) -> Tensor:
-    """Return the mean absolute error of continuous actions, the error rate of discrete ones."""
-    if action.is_floating_point():
-        return (action - logged).abs().mean()
-    return (action != logged).float().mean()

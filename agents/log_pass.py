@@ -1,6 +1,6 @@
 """LogPass: columns over the whole log that need the current value function."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -45,18 +45,25 @@ class LogPass:
         return self.swept_at < 0 or (updates % self.every == 0 and self.swept_at != updates)
 
     @torch.no_grad()
-    def sweep(self, datamodule: Any, updates: int, device: torch.device) -> None:
+    def sweep(
+        self, datamodule: Any, updates: int, device: torch.device, copies: Iterable[int] = (0,)
+    ) -> None:
         """Recompute the columns with the current value function.
 
         Args:
             datamodule: Gives the log in order (``in_order``) and its relabeling.
             updates: Number of updates done.
             device: Where to compute and keep the columns.
+            copies: Selects the copies of the learner one after another; each has columns.
 
         Raises:
             ValueError: Rows span several steps, or have tasks and rewards of their own.
         """
         _check_tasks(datamodule.relabel)
+        self.columns = _stacked([self._sweep(datamodule, device) for _ in copies])
+        self.swept_at = updates
+
+    def _sweep(self, datamodule: Any, device: torch.device) -> dict[str, Tensor]:
         parts: list[Tensor] = []
         # Whatever the precision of training: advantages are small differences of large values.
         with torch.autocast(device.type, enabled=False):
@@ -76,11 +83,10 @@ class LogPass:
         # Held-out and filtered rows get their columns too, but do not shape those of the others.
         drawn = advantage[datamodule.log.drawable().to(advantage.device)]
         spread = drawn.std(correction=0) + 1e-5
-        self.columns = {
+        return {
             "lambda_return": target.float(),
             "advantage": ((advantage - drawn.mean()) / spread).float(),
         }
-        self.swept_at = updates
 
     def _columns_of(self, batch: TensorDict) -> Tensor:
         if "discount" in batch.keys():
@@ -99,21 +105,28 @@ class LogPass:
         ]
         return torch.stack([column.double() for column in columns])
 
-    def attach(self, chunk: TensorDict) -> TensorDict:
+    def attach(self, chunk: TensorDict, copy: int | None = None) -> TensorDict:
         """Return the chunk with the columns of its rows.
 
         Args:
-            chunk: TensorDict ``[K, B]`` with ``index``.
+            chunk: TensorDict ``[K, B]`` with ``index``, or ``[K, S, B]``.
+            copy: Copy whose columns a chunk ``[K, B]`` gets, where there are several.
 
         Returns:
             A shallow copy with ``lambda_return`` (reward units) and ``advantage`` (mean 0, standard
-            deviation 1 over the rows that may be drawn), both ``[K, B]``.
+            deviation 1 over the rows that may be drawn), in the shape of ``index``.
         """
         index, result = chunk["index"], chunk.copy()
         # A checkpoint is read onto the CPU; the first chunk moves its columns to the device.
         self.columns = {name: column.to(index.device) for name, column in self.columns.items()}
         for name, column in self.columns.items():
-            result.set(name, column[index])
+            if column.ndim == 1:
+                result.set(name, column[index])
+            elif copy is not None:
+                result.set(name, column[copy][index])
+            else:
+                parts = [each[index[:, number]] for number, each in enumerate(column)]
+                result.set(name, torch.stack(parts, dim=1))
         return result
 
     def state_dict(self) -> dict[str, Any]:
@@ -132,3 +145,10 @@ def _check_tasks(relabel: Any) -> None:
             "its rows a task and a reward of its own: leave FutureGoal and FinalGoal out, or train "
             "a learner that needs no sweep, such as IQL"
         )
+
+
+def _stacked(found: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the columns ``[N]`` of one copy as they are, of several as ``[S, N]``."""
+    if len(found) == 1:
+        return found[0]
+    return {name: torch.stack([each[name] for each in found]) for name in found[0]}

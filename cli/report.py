@@ -1,6 +1,6 @@
 """The report of a rollout in words."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -20,10 +20,21 @@ def format_summary(report: Mapping[str, Any]) -> str:
     rows = [
         ("environment", str(report["env"])),
         ("episodes", f"{report['episodes']}, seed {report['seed']}"),
+        *_of_seeds(report.get("seeds", ())),
         ("return", f"{report['return']:.2f}{error}"),
-        ("IQM", f"{iqm} (95 % bootstrap interval)"),
+        ("IQM", f"{iqm} (95 % bootstrap interval{' over seeds' if 'seeds' in report else ''})"),
         ("length", f"{report['length']:.1f} steps"),
     ]
     if report["success"] is not None:
         rows.append(("success", f"{100 * report['success']:.1f} % of episodes"))
     return "\n".join(f"{name:<12}{value}" for name, value in rows)
+
+
+def _of_seeds(reports: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Return one line for each of several seeds."""
+    rows = []
+    for number, report in enumerate(reports):
+        low, high = report["return_iqm_low"], report["return_iqm_high"]
+        iqm = f"{report['return_iqm']:.2f} [{low:.2f}, {high:.2f}]"
+        rows.append((f"seed {number}", f"{report['return']:.2f}, IQM {iqm} over episodes"))
+    return rows

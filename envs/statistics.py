@@ -4,7 +4,7 @@ Reference: Agarwal, Schwarzer, Castro, Courville, Bellemare, "Deep reinforcement
 edge of the statistical precipice", NeurIPS 2021 (interquartile mean, stratified bootstrap).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -125,6 +125,37 @@ def summarize(rollout: Rollout, *, seed: int = 0) -> dict[str, Any]:
         "success": _share(rollout.successes),
         "final_success": _share(rollout.final_successes),
         "returns": returns.tolist(),
+    }
+
+
+def summarize_seeds(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the reports of several seeds say together.
+
+    Args:
+        reports: What :func:`summarize` returned for each seed; at least two.
+
+    Returns:
+        The keys of :func:`summarize` over the seeds' mean returns (``returns``), and ``seeds``, the
+        reports themselves. The interval is over seeds.
+    """
+    returns = np.array([report["return"] for report in reports])
+    low, high = bootstrap_interval(returns)
+    shares = {
+        name: None if reports[0][name] is None else float(np.mean([r[name] for r in reports]))
+        for name in ("length", "success", "final_success")
+    }
+    return {
+        "env": reports[0]["env"],
+        "seed": reports[0]["seed"],
+        "episodes": sum(report["episodes"] for report in reports),
+        "return": float(returns.mean()),
+        "return_standard_error": standard_error(returns),
+        "return_iqm": float(interquartile_mean(returns)),
+        "return_iqm_low": low,
+        "return_iqm_high": high,
+        **shares,
+        "returns": returns.tolist(),
+        "seeds": list(reports),
     }
 
 

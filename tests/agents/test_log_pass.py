@@ -216,8 +216,8 @@ def test_fitting_sweeps_on_time_with_the_value_of_that_time(
     learner = learner_of(Swept, data.spec)
     sweep, seen = learner.log_pass.sweep, []
 
-    def spy(datamodule: Any, updates: int, device: torch.device) -> None:
-        sweep(datamodule, updates, device)
+    def spy(datamodule: Any, updates: int, *where: Any) -> None:
+        sweep(datamodule, updates, *where)
         expected, _ = plain_loop(log, learner.value)
         torch.testing.assert_close(learner.log_pass.columns["lambda_return"], expected.float())
         seen.append((updates, learner.log_pass.columns["lambda_return"]))

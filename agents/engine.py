@@ -1,0 +1,372 @@
+"""Engine: K updates of S copies as one function of a few tensors, compiled into one graph.
+
+Losses, gradients, clipping, Adam, target step and metrics of one update are a pure function of the
+state (:class:`hindsight_rl.agents.copies.State`) and a batch. ``torch.func`` takes the gradient,
+``vmap`` runs it for every copy, and a scan over the chunk puts all K updates behind one call: no
+Python and no guard per update. A learner's author sees none of it.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from types import FunctionType
+from typing import Any, NamedTuple
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor, nn
+from torch._higher_order_ops.scan import scan
+
+from hindsight_rl.agents.capture import assign, captured
+from hindsight_rl.agents.copies import Copies, Span
+
+Key = str | tuple[str, ...]
+Rows = tuple[Tensor, ...]
+"""The tensors of a :class:`State`, or of one row of it."""
+
+# What a batch may hold for a loss beside its in_keys; everything else stays out of the graph.
+OPTIONAL_KEYS: tuple[Key, ...] = (
+    "task",
+    "discount",
+    "weight",
+    "return_to_go",
+    "advantage",
+    "lambda_return",
+    ("next", "truncated"),
+)
+# A weight matrix up to this size is faster batched over the copies, be it over one copy.
+SMALL_MATRIX = 128 * 128
+
+
+class Rule(NamedTuple):
+    """Adam on one run of the parameters; the rate comes with every update.
+
+    Args:
+        span: Where.
+        betas: Decay of the two averages.
+        eps: Added to the root of the second.
+        weight_decay: Coefficient.
+        decoupled: Whether it shrinks the parameters (AdamW) or adds to the gradient.
+    """
+
+    span: Span
+    betas: tuple[float, float]
+    eps: float
+    weight_decay: float
+    decoupled: bool
+
+
+class Track(NamedTuple):
+    """What was seen in the updates of a chunk.
+
+    Args:
+        names: Names of terms, then of metrics.
+        terms: Number of terms.
+        values: ``[K, S, n]`` float32.
+    """
+
+    names: list[str]
+    terms: int
+    values: Tensor
+
+
+def refusal(optimizer: torch.optim.Optimizer) -> str:
+    """Return why an optimiser cannot be part of the graph, "" if it can."""
+    if type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW):
+        return f"it knows Adam and AdamW, not {type(optimizer).__name__}"
+    for group in optimizer.param_groups:
+        for option in ("amsgrad", "maximize", "differentiable"):
+            if group.get(option):
+                return f"it does not know {type(optimizer).__name__}'s option {option}"
+    return ""
+
+
+class Engine:
+    """Runs the updates of a chunk on the state of all copies.
+
+    Args:
+        learner: The learner; only its ``losses``, ``in_keys``, ``targets`` and ``tau`` are used.
+        optimizer: Adam or AdamW; its groups give the rates, its state is kept up to date.
+        copies: The state.
+        networks: Parameters of each network by name, in the order of the state.
+        clip_norm: Largest gradient norm of each network.
+        watch: Measure gradient norms even where nothing is clipped.
+        compiled: Compile the chunk into one graph.
+        capture: Replay one compiled update as a CUDA graph; on CUDA only.
+    """
+
+    def __init__(
+        self,
+        learner: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        copies: Copies,
+        networks: Mapping[str, list[nn.Parameter]],
+        *,
+        clip_norm: float | None = None,
+        watch: bool = False,
+        compiled: bool = True,
+        capture: bool = False,
+    ) -> None:
+        self._losses, self._copies, self._optimizer = _Losses(learner), copies, optimizer
+        self._in_keys = learner.in_keys
+        self._networks = copies.spans(networks)
+        self._clip_norm, self._watch = clip_norm, watch or clip_norm is not None
+        self._tau = learner.tau
+        self._rules = _rules(optimizer, copies)
+        self._online = _online_names(copies, learner.targets)
+        self._steps = [e["step"] for e in optimizer.state.values()]
+        largest = max(p.numel() for p in dict(learner.named_parameters()).values())
+        self._batched = copies.count > 1 or largest <= SMALL_MATRIX
+        self._names: list[str] = []
+        self._terms = 0
+        self.why_sequential = ""
+        self._compiled, self._capture = compiled, capture
+        self._run: Callable[..., Tensor] | None = None
+
+    @property
+    def started(self) -> bool:
+        """Whether a chunk was run."""
+        return self._run is not None
+
+    def run(self, chunk: TensorDict, rates: Callable[[int], None], first: int) -> Track:
+        """Run the updates of a chunk and move the state.
+
+        Args:
+            chunk: TensorDict ``[K, B]``, or ``[K, S, B]`` for several copies.
+            rates: Sets the optimiser's rates for an update number.
+            first: Number of the chunk's first update.
+
+        Returns:
+            What was seen, before each update.
+        """
+        names, batch = self._select(chunk)
+        table = self._table(len(chunk), rates, first)
+        with torch.no_grad():
+            if self._run is None:
+                self._probe(names, [x[0] for x in batch], table[0])
+                self._run = self._build(names)
+            if self._compiled and len(chunk) > 1 and not self._capture:
+                for tensor in (*batch, table):
+                    torch._dynamo.mark_dynamic(tensor, 0)
+            values = self._run(tuple(self._copies.state), table, *batch)
+        for step in self._steps:
+            step.add_(len(chunk))
+        return Track(self._names, self._terms, values)
+
+    def _select(self, chunk: TensorDict) -> tuple[list[Key], list[Tensor]]:
+        """Return the keys the losses may read, and their tensors ``[K, S, B, ...]``."""
+        wanted = dict.fromkeys((*self._in_keys, *OPTIONAL_KEYS))
+        present = set(chunk.keys(include_nested=True, leaves_only=True))
+        names = [key for key in wanted if key in present]
+        tensors = [chunk.get(key) for key in names]
+        if self._copies.count == 1:
+            tensors = [tensor.unsqueeze(1) for tensor in tensors]
+        return names, [tensor.contiguous() for tensor in tensors]
+
+    def _table(self, updates: int, rates: Callable[[int], None], first: int) -> Tensor:
+        """Return rate and bias corrections of every update and group, ``[K, 3 G]``.
+
+        Made here in double precision: in float32, 1 - beta^t loses half its digits at the start.
+        """
+        done = int(self._steps[0]) if self._steps else 0
+        lines = []
+        for update in range(updates):
+            rates(first + update)
+            step = done + update + 1
+            line = []
+            for group in self._optimizer.param_groups:
+                one, two = group["betas"]
+                line += [float(group["lr"]), 1 - one**step, math.sqrt(1 - two**step)]
+            lines.append(line)
+        device = self._copies.state.parameters.device
+        return torch.tensor(lines, dtype=torch.float64).float().to(device, non_blocking=True)
+
+    # ------------------------------------------------------------------ one update
+
+    def _update(self, names: Sequence[Key], rows: Rows, rates: Tensor, batch: Rows) -> Any:
+        """Return the rows ``[P]`` after one update of one copy, and its terms and metrics."""
+        parameters, first, second, targets, buffers = rows
+        layout, target_layout, buffer_layout = self._copies.layouts
+
+        def total(trained: dict[str, Tensor], moving: dict[str, Tensor], columns: Rows) -> Any:
+            held = {**trained, **target_layout.split(targets), **moving}
+            found = self._losses.call(held, _batch(names, columns))
+            return sum(found.terms.values()), (found, moving)
+
+        moving = {name: part.clone() for name, part in buffer_layout.split(buffers).items()}
+        gradients, (found, moved) = torch.func.grad(total, has_aux=True)(
+            layout.split(parameters), moving, batch
+        )
+        gradient, norms = self._clip(layout.join(gradients))
+        parts = [
+            self._adam(n, rule, rates, parameters, gradient, first, second)
+            for n, rule in enumerate(self._rules)
+        ]
+        parameters, first, second = (torch.cat(part) for part in zip(*parts, strict=True))
+        if self._online:
+            online = layout.split(parameters)
+            follow = torch.cat([online[name].reshape(-1) for name in self._online])
+            targets = torch.lerp(targets, follow, self._tau)
+        if moved:
+            buffers = buffer_layout.join(moved)
+        if not torch.compiler.is_compiling():  # tried once before, see _probe
+            self._names = [*found.terms, *found.metrics, *norms]
+            self._terms = len(found.terms)
+        values = [*found.terms.values(), *found.metrics.values(), *norms.values()]
+        seen = torch.stack([value.detach().float() for value in values])
+        return (parameters, first, second, targets.clone(), buffers.clone()), seen
+
+    def _clip(self, gradient: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the gradient with every network clipped by itself, and the norms before."""
+        if not self._watch:
+            return gradient, {}
+        parts, norms = [], {}
+        for span in self._networks:
+            part = gradient[span.start : span.stop]
+            norm = torch.linalg.vector_norm(part)
+            norms[f"{span.name}/gradient_norm"] = norm
+            if self._clip_norm is not None:
+                part = part * (self._clip_norm / (norm + 1e-6)).clamp(max=1.0)
+            parts.append(part)
+        return torch.cat(parts), norms
+
+    def _adam(
+        self,
+        number: int,
+        rule: Rule,
+        rates: Tensor,
+        parameters: Tensor,
+        gradient: Tensor,
+        first: Tensor,
+        second: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return one group's parameters and averages after a step of Adam, as torch takes it."""
+        cut = slice(rule.span.start, rule.span.stop)
+        parameters, gradient, first, second = (
+            x[cut] for x in (parameters, gradient, first, second)
+        )
+        rate, bias, root = rates[3 * number], rates[3 * number + 1], rates[3 * number + 2]
+        if rule.decoupled:
+            parameters = parameters * (1 - rate * rule.weight_decay)
+        elif rule.weight_decay:
+            gradient = gradient + rule.weight_decay * parameters
+        one, two = rule.betas
+        first = torch.lerp(first, gradient, 1 - one)
+        second = second * two + (1 - two) * gradient * gradient
+        parameters = parameters - (rate / bias) * first / (second.sqrt() / root + rule.eps)
+        return parameters, first, second
+
+    # ------------------------------------------------------------------ all copies, all updates
+
+    def _probe(self, names: Sequence[Key], batch: Sequence[Tensor], rates: Tensor) -> None:
+        """Try one update without effect: learn the names, and whether copies can be batched."""
+        if not self._batched:
+            self._alone(names, tuple(self._copies.state), rates, tuple(batch))
+            return
+        try:
+            self._together(names, tuple(self._copies.state), rates, tuple(batch))
+        except Exception as error:  # whatever a loss does that vmap cannot
+            if self._copies.count == 1:
+                self._batched = False
+                return
+            # A mistake in the loss itself shows here too, as itself.
+            self._alone(names, tuple(self._copies.state), rates, tuple(batch))
+            self._batched, self._compiled, self._capture = False, False, False
+            self.why_sequential = str(error).strip().splitlines()[0]
+
+    def _together(self, names: Sequence[Key], rows: Rows, rates: Tensor, batch: Rows) -> Any:
+        def one(rows: Rows, batch: Rows) -> Any:
+            return self._update(names, rows, rates, batch)
+
+        return torch.vmap(one)(rows, batch)
+
+    def _alone(self, names: Sequence[Key], rows: Rows, rates: Tensor, batch: Rows) -> Any:
+        """One copy after another."""
+        done = [
+            self._update(names, tuple(r[copy] for r in rows), rates, tuple(b[copy] for b in batch))
+            for copy in range(self._copies.count)
+        ]
+        moved = tuple(torch.stack(row) for row in zip(*[rows for rows, _ in done], strict=True))
+        return moved, torch.stack([seen for _, seen in done])
+
+    def _build(self, names: Sequence[Key]) -> Callable[..., Tensor]:
+        """Return the function that makes the updates of a chunk in place."""
+        step = self._together if self._batched else self._alone
+
+        def loop(state: Rows, table: Tensor, *batch: Tensor) -> Tensor:
+            rows, seen = state, []
+            for update in range(len(table)):
+                rows, values = step(names, rows, table[update], tuple(x[update] for x in batch))
+                seen.append(values)
+            assign(state, rows)
+            return torch.stack(seen)
+
+        def scanned(state: Rows, table: Tensor, *batch: Tensor) -> Tensor:
+            def body(rows: Rows, columns: Rows) -> Any:
+                return step(names, rows, columns[0], columns[1:])
+
+            rows, seen = scan(body, tuple(row.clone() for row in state), (table, *batch))
+            assign(state, rows)
+            return seen
+
+        if not self._compiled:
+            return loop
+        if self._capture:
+            return captured(torch.compile(_fresh(loop), fullgraph=True))
+        options = {"cpp_wrapper": True}
+        return torch.compile(_fresh(scanned), fullgraph=True, dynamic=False, options=options)
+
+
+def _fresh(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return the function with a code object of its own.
+
+    What is compiled is kept with the code object, a few versions at most: without this, the ninth
+    learner of a process would be refused.
+    """
+    code = function.__code__.replace()
+    return FunctionType(code, function.__globals__, function.__name__, None, function.__closure__)
+
+
+class _Losses(nn.Module):
+    """Calls a learner's losses with other tensors than its own."""
+
+    def __init__(self, learner: nn.Module) -> None:
+        super().__init__()
+        self.learner = learner
+
+    def forward(self, batch: TensorDict) -> Any:
+        """Return the losses of a batch."""
+        return self.learner.losses(batch)
+
+    def call(self, held: Mapping[str, Tensor], batch: TensorDict) -> Any:
+        """Return the losses with the tensors of ``held``, by the learner's names for them."""
+        named = {f"learner.{name}": tensor for name, tensor in held.items()}
+        return torch.func.functional_call(self, named, (batch,))
+
+
+def _batch(names: Sequence[Key], columns: Rows) -> TensorDict:
+    nested: dict[str, Any] = {}
+    for name, column in zip(names, columns, strict=True):
+        *outer, last = (name,) if isinstance(name, str) else name
+        place = nested
+        for part in outer:
+            place = place.setdefault(part, {})
+        place[last] = column
+    return TensorDict(nested, batch_size=columns[0].shape[:1])
+
+
+def _rules(optimizer: torch.optim.Optimizer, copies: Copies) -> list[Rule]:
+    groups = {str(number): group["params"] for number, group in enumerate(optimizer.param_groups)}
+    decoupled = isinstance(optimizer, torch.optim.AdamW)
+    return [
+        Rule(span, group["betas"], group["eps"], group["weight_decay"], decoupled)
+        for span, group in zip(copies.spans(groups), optimizer.param_groups, strict=True)
+    ]
+
+
+def _online_names(copies: Copies, targets: Mapping[str, str]) -> list[str]:
+    """Return which parameter each target parameter follows, in the order of the state."""
+    names = []
+    for name in copies.layouts[1].shapes:
+        target, rest = name.split(".", 1)
+        names.append(f"{targets[target]}.{rest}")
+    return names
