@@ -6,18 +6,20 @@ state (:class:`hindsight_rl.agents.copies.State`) and a batch. ``torch.func`` ta
 Python and no guard per update. A learner's author sees none of it.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import FunctionType
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from tensordict import TensorDict
 from torch import Tensor, nn
 from torch._higher_order_ops.scan import scan
 
+from hindsight_rl.agents.adam import adam, rules_of
 from hindsight_rl.agents.capture import assign, captured
-from hindsight_rl.agents.copies import Copies, Span
+from hindsight_rl.agents.copies import Copies
 
 Key = str | tuple[str, ...]
 Rows = tuple[Tensor, ...]
@@ -37,24 +39,6 @@ OPTIONAL_KEYS: tuple[Key, ...] = (
 SMALL_MATRIX = 128 * 128
 
 
-class Rule(NamedTuple):
-    """Adam on one run of the parameters; the rate comes with every update.
-
-    Args:
-        span: Where.
-        betas: Decay of the two averages.
-        eps: Added to the root of the second.
-        weight_decay: Coefficient.
-        decoupled: Whether it shrinks the parameters (AdamW) or adds to the gradient.
-    """
-
-    span: Span
-    betas: tuple[float, float]
-    eps: float
-    weight_decay: float
-    decoupled: bool
-
-
 class Track(NamedTuple):
     """What was seen in the updates of a chunk.
 
@@ -69,15 +53,11 @@ class Track(NamedTuple):
     values: Tensor
 
 
-def refusal(optimizer: torch.optim.Optimizer) -> str:
-    """Return why an optimiser cannot be part of the graph, "" if it can."""
-    if type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW):
-        return f"it knows Adam and AdamW, not {type(optimizer).__name__}"
-    for group in optimizer.param_groups:
-        for option in ("amsgrad", "maximize", "differentiable"):
-            if group.get(option):
-                return f"it does not know {type(optimizer).__name__}'s option {option}"
-    return ""
+def _groups(count: int, threads: int) -> list[slice]:
+    """Return equal shares of the copies for as many threads as can have one."""
+    most = max(number for number in range(1, min(count, threads) + 1) if count % number == 0)
+    share = count // most
+    return [slice(start, start + share) for start in range(0, count, share)]
 
 
 class Engine:
@@ -92,6 +72,7 @@ class Engine:
         watch: Measure gradient norms even where nothing is clipped.
         compiled: Compile the chunk into one graph.
         capture: Replay one compiled update as a CUDA graph; on CUDA only.
+        threads: Threads that share the copies of a compiled update, on the CPU.
     """
 
     def __init__(
@@ -105,13 +86,14 @@ class Engine:
         watch: bool = False,
         compiled: bool = True,
         capture: bool = False,
+        threads: int = 1,
     ) -> None:
         self._losses, self._copies, self._optimizer = _Losses(learner), copies, optimizer
         self._in_keys = learner.in_keys
         self._networks = copies.spans(networks)
         self._clip_norm, self._watch = clip_norm, watch or clip_norm is not None
         self._tau = learner.tau
-        self._rules = _rules(optimizer, copies)
+        self._rules = rules_of(optimizer, copies)
         self._online = _online_names(copies, learner.targets)
         self._steps = [e["step"] for e in optimizer.state.values()]
         largest = max(p.numel() for p in dict(learner.named_parameters()).values())
@@ -120,6 +102,8 @@ class Engine:
         self._terms = 0
         self.why_sequential = ""
         self._compiled, self._capture = compiled, capture
+        self._groups = _groups(copies.count, threads if compiled and not capture else 1)
+        self._pool: ThreadPoolExecutor | None = None
         self._run: Callable[..., Tensor] | None = None
 
     @property
@@ -127,12 +111,12 @@ class Engine:
         """Whether a chunk was run."""
         return self._run is not None
 
-    def run(self, chunk: TensorDict, rates: Callable[[int], None], first: int) -> Track:
+    def run(self, chunk: TensorDict, rates: Callable[[int], None] | None, first: int) -> Track:
         """Run the updates of a chunk and move the state.
 
         Args:
             chunk: TensorDict ``[K, B]``, or ``[K, S, B]`` for several copies.
-            rates: Sets the optimiser's rates for an update number.
+            rates: Sets the optimiser's rates for an update number; ``None`` if they never change.
             first: Number of the chunk's first update.
 
         Returns:
@@ -144,13 +128,37 @@ class Engine:
             if self._run is None:
                 self._probe(names, [x[0] for x in batch], table[0])
                 self._run = self._build(names)
-            if self._compiled and len(chunk) > 1 and not self._capture:
-                for tensor in (*batch, table):
-                    torch._dynamo.mark_dynamic(tensor, 0)
-            values = self._run(tuple(self._copies.state), table, *batch)
+            values = self._run_groups(table, batch)
         for step in self._steps:
             step.add_(len(chunk))
         return Track(self._names, self._terms, values)
+
+    def _run_groups(self, table: Tensor, batch: Sequence[Tensor]) -> Tensor:
+        """Run every group of copies in a thread of its own; copies have nothing in common."""
+        run, parts = self._run, []
+        if run is None:
+            raise RuntimeError("nothing is built yet")
+        for group in self._groups:
+            # A part of the same shape for each, so that one compiled function serves all.
+            state = tuple(matrix[group] for matrix in self._copies.state)
+            parts.append((state, table, *(tensor[:, group].contiguous() for tensor in batch)))
+        if self._compiled and len(table) > 1 and not self._capture:
+            for tensor in (table, *(tensor for part in parts for tensor in part[2:])):
+                torch._dynamo.mark_dynamic(tensor, 0)
+        # Autocast is a matter of the thread; the first call compiles, and a chunk of one does too.
+        alone = len(parts) == 1 or torch.is_autocast_enabled(table.device.type)
+        if alone or len(table) == 1 or self._pool is None:
+            found = [run(*part) for part in parts]
+            if not alone and len(table) > 1:
+                self._pool = ThreadPoolExecutor(len(parts))
+            return torch.cat(found, dim=1)
+
+        def in_thread(part: Sequence[Any]) -> Tensor:
+            torch.set_num_threads(1)
+            with torch.no_grad():
+                return run(*part)
+
+        return torch.cat(list(self._pool.map(in_thread, parts)), dim=1)
 
     def _select(self, chunk: TensorDict) -> tuple[list[Key], list[Tensor]]:
         """Return the keys the losses may read, and their tensors ``[K, S, B, ...]``."""
@@ -162,23 +170,25 @@ class Engine:
             tensors = [tensor.unsqueeze(1) for tensor in tensors]
         return names, [tensor.contiguous() for tensor in tensors]
 
-    def _table(self, updates: int, rates: Callable[[int], None], first: int) -> Tensor:
-        """Return rate and bias corrections of every update and group, ``[K, 3 G]``.
+    def _table(self, updates: int, rates: Callable[[int], None] | None, first: int) -> Tensor:
+        """Return rate and bias corrections of every update and group, ``[K, G, 3]``.
 
         Made here in double precision: in float32, 1 - beta^t loses half its digits at the start.
         """
         done = int(self._steps[0]) if self._steps else 0
-        lines = []
-        for update in range(updates):
-            rates(first + update)
-            step = done + update + 1
-            line = []
-            for group in self._optimizer.param_groups:
-                one, two = group["betas"]
-                line += [float(group["lr"]), 1 - one**step, math.sqrt(1 - two**step)]
-            lines.append(line)
+        groups = self._optimizer.param_groups
+        betas = np.array([group["betas"] for group in groups])
+        table = np.empty((updates, len(groups), 3))
+        step = np.arange(done + 1, done + 1 + updates)[:, None]
+        table[:, :, 1:] = 1 - betas ** step[:, :, None]
+        table[:, :, 2] = np.sqrt(table[:, :, 2])
+        for update in range(updates if rates else 1):
+            if rates:
+                rates(first + update)
+            table[update if rates else slice(None), :, 0] = [float(g["lr"]) for g in groups]
         device = self._copies.state.parameters.device
-        return torch.tensor(lines, dtype=torch.float64).float().to(device, non_blocking=True)
+        found = torch.from_numpy(table).float()
+        return found.to(device, non_blocking=True)
 
     # ------------------------------------------------------------------ one update
 
@@ -198,8 +208,8 @@ class Engine:
         )
         gradient, norms = self._clip(layout.join(gradients))
         parts = [
-            self._adam(n, rule, rates, parameters, gradient, first, second)
-            for n, rule in enumerate(self._rules)
+            adam(rule, row, parameters, gradient, first, second)
+            for rule, row in zip(self._rules, rates, strict=True)
         ]
         parameters, first, second = (torch.cat(part) for part in zip(*parts, strict=True))
         if self._online:
@@ -213,7 +223,7 @@ class Engine:
             self._terms = len(found.terms)
         values = [*found.terms.values(), *found.metrics.values(), *norms.values()]
         seen = torch.stack([value.detach().float() for value in values])
-        return (parameters, first, second, targets.clone(), buffers.clone()), seen
+        return (parameters, first, second, targets, buffers), seen
 
     def _clip(self, gradient: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the gradient with every network clipped by itself, and the norms before."""
@@ -228,32 +238,6 @@ class Engine:
                 part = part * (self._clip_norm / (norm + 1e-6)).clamp(max=1.0)
             parts.append(part)
         return torch.cat(parts), norms
-
-    def _adam(
-        self,
-        number: int,
-        rule: Rule,
-        rates: Tensor,
-        parameters: Tensor,
-        gradient: Tensor,
-        first: Tensor,
-        second: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return one group's parameters and averages after a step of Adam, as torch takes it."""
-        cut = slice(rule.span.start, rule.span.stop)
-        parameters, gradient, first, second = (
-            x[cut] for x in (parameters, gradient, first, second)
-        )
-        rate, bias, root = rates[3 * number], rates[3 * number + 1], rates[3 * number + 2]
-        if rule.decoupled:
-            parameters = parameters * (1 - rate * rule.weight_decay)
-        elif rule.weight_decay:
-            gradient = gradient + rule.weight_decay * parameters
-        one, two = rule.betas
-        first = torch.lerp(first, gradient, 1 - one)
-        second = second * two + (1 - two) * gradient * gradient
-        parameters = parameters - (rate / bias) * first / (second.sqrt() / root + rule.eps)
-        return parameters, first, second
 
     # ------------------------------------------------------------------ all copies, all updates
 
@@ -271,6 +255,7 @@ class Engine:
             # A mistake in the loss itself shows here too, as itself.
             self._alone(names, tuple(self._copies.state), rates, tuple(batch))
             self._batched, self._compiled, self._capture = False, False, False
+            self._groups = _groups(self._copies.count, 1)
             self.why_sequential = str(error).strip().splitlines()[0]
 
     def _together(self, names: Sequence[Key], rows: Rows, rates: Tensor, batch: Rows) -> Any:
@@ -283,7 +268,7 @@ class Engine:
         """One copy after another."""
         done = [
             self._update(names, tuple(r[copy] for r in rows), rates, tuple(b[copy] for b in batch))
-            for copy in range(self._copies.count)
+            for copy in range(len(rows[0]))
         ]
         moved = tuple(torch.stack(row) for row in zip(*[rows for rows, _ in done], strict=True))
         return moved, torch.stack([seen for _, seen in done])
@@ -300,12 +285,20 @@ class Engine:
             assign(state, rows)
             return torch.stack(seen)
 
-        def scanned(state: Rows, table: Tensor, *batch: Tensor) -> Tensor:
-            def body(rows: Rows, columns: Rows) -> Any:
-                return step(names, rows, columns[0], columns[1:])
+        # Empty matrices (no targets, no buffers) stay out of the scan, which compares strides.
+        kept = [number for number, row in enumerate(self._copies.state) if row.numel()]
 
-            rows, seen = scan(body, tuple(row.clone() for row in state), (table, *batch))
-            assign(state, rows)
+        def scanned(state: Rows, table: Tensor, *batch: Tensor) -> Tensor:
+            def body(carried: Rows, columns: Rows) -> Any:
+                rows = list(state)
+                for number, row in zip(kept, carried, strict=True):
+                    rows[number] = row
+                moved, seen = step(names, tuple(rows), columns[0], columns[1:])
+                return tuple(moved[number] for number in kept), seen
+
+            carried = tuple(state[number].clone() for number in kept)
+            rows, seen = scan(body, carried, (table, *batch))
+            assign(tuple(state[number] for number in kept), rows)
             return seen
 
         if not self._compiled:
@@ -352,15 +345,6 @@ def _batch(names: Sequence[Key], columns: Rows) -> TensorDict:
             place = place.setdefault(part, {})
         place[last] = column
     return TensorDict(nested, batch_size=columns[0].shape[:1])
-
-
-def _rules(optimizer: torch.optim.Optimizer, copies: Copies) -> list[Rule]:
-    groups = {str(number): group["params"] for number, group in enumerate(optimizer.param_groups)}
-    decoupled = isinstance(optimizer, torch.optim.AdamW)
-    return [
-        Rule(span, group["betas"], group["eps"], group["weight_decay"], decoupled)
-        for span, group in zip(copies.spans(groups), optimizer.param_groups, strict=True)
-    ]
 
 
 def _online_names(copies: Copies, targets: Mapping[str, str]) -> list[str]:

@@ -340,6 +340,7 @@ class Learner(LightningModule, ABC):
             watch=self.watch_gradients,
             compiled=self._plan.compile == "update",
             capture=self.device.type == "cuda",
+            threads=self._plan.threads if self._plan.shared else 1,
         )
 
     def _fresh(self, seed: int) -> "Learner":
@@ -408,7 +409,8 @@ class Learner(LightningModule, ABC):
     def _many(self, chunk: TensorDict, first: int) -> LossTerms:
         """Make the updates of a chunk as one function; values are ``[K, S]``."""
         started = self._engine.started
-        track = self._engine.run(chunk, self._decay_rates, first)
+        rates = self._decay_rates if self.decay else None
+        track = self._engine.run(chunk, rates, first)
         if not started and self._engine.why_sequential:
             LOGGER.info(
                 "%s cannot be vectorised, its %d copies run one after another: %s",

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import torch
 
-from hindsight_rl.agents.engine import refusal
+from hindsight_rl.agents.adam import refusal
 
 Compile = Literal["auto", "off", "losses", "update"]
 Precision = Literal["auto", "highest", "high", "medium"]
@@ -26,7 +26,7 @@ Precision = Literal["auto", "highest", "high", "medium"]
 # the number of parameters (benchmarks/bench.py prints both).
 BREAK_EVEN = 25_000
 # Below this many operations, a product is done before a second thread has woken up.
-SMALL_PRODUCT = 4_000_000
+SMALL_PRODUCT = 1_000_000
 # An alternative must be faster by this to be taken, so that noise does not choose.
 MARGIN = 1.15
 # Largest error of a product, as a multiple of float32's own.
@@ -43,6 +43,7 @@ class Plan:
         matmul_precision: As ``torch.set_float32_matmul_precision`` knows it.
         why_compile: For people.
         why_products: For people.
+        shared: Whether the threads share whole copies, with one thread inside each.
     """
 
     compile: Literal["off", "losses", "update"]
@@ -50,6 +51,7 @@ class Plan:
     matmul_precision: Literal["highest", "high", "medium"]
     why_compile: str = ""
     why_products: str = ""
+    shared: bool = False
 
     def state_dict(self) -> dict[str, Any]:
         """Return the choices as plain values for a checkpoint."""
@@ -59,14 +61,15 @@ class Plan:
     def applied(self) -> Iterator[None]:
         """Set threads and precision of the process for a while."""
         threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
-        if threads != self.threads:
-            torch.set_num_threads(self.threads)
+        inside = 1 if self.shared else self.threads
+        if threads != inside:
+            torch.set_num_threads(inside)
         torch.set_float32_matmul_precision(self.matmul_precision)
         try:
             yield
         finally:
             torch.set_float32_matmul_precision(precision)
-            if threads != self.threads:
+            if threads != inside:
                 torch.set_num_threads(threads)
 
 
@@ -94,16 +97,21 @@ def make_plan(learner: Any, optimizer: torch.optim.Optimizer, saved: Mapping[str
     missing = "" if compiled == "off" else no_compiler()
     left = learner.trainer.max_steps if learner.trainer.max_steps > 0 else None
     chosen, why = choose_compile(compiled, left, refused, missing, elsewhere)
-    threads, precision = learner.threads, learner.matmul_precision
+    threads = saved.get("threads") if learner.threads is None else learner.threads
+    shared = learner.seeds > 1 and chosen == "update" and not elsewhere
+    if shared:
+        # Whole copies are shared among threads: that always pays, and each has one thread inside.
+        threads = threads or min(learner.seeds, torch.get_num_threads())
+    precision = learner.matmul_precision
     rows = getattr(learner.trainer.datamodule, "batch_size", 256) * learner.seeds
-    threads, precision, how = choose_products(
+    products, precision, how = choose_products(
         rows // learner.trainer.world_size,
         max(max(parameter.shape, default=1) for parameter in learner.parameters()),
-        saved.get("threads") if threads is None else threads,
+        1 if shared else threads,
         saved.get("matmul_precision", "auto") if precision == "auto" else precision,
         on_cpu=not elsewhere,
     )
-    return Plan(chosen, threads, precision, why, how)
+    return Plan(chosen, threads or products, precision, why, how, shared)
 
 
 def _refusal(learner: Any, optimizer: torch.optim.Optimizer) -> str:

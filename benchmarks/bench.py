@@ -3,14 +3,18 @@
     python benchmarks/bench.py [--repeats 5] [--seconds 4]
 
 Absolute numbers depend on the machine; ratios are taken pair by pair within this run, the rivals in
-turn, and their median is printed. d3rlpy is measured where it is installed.
+turn, and their median is printed. d3rlpy and JAX are measured where they are installed: the rows of
+the table say what ran. "first" is the time to the end of the first chunk, compilation included.
 """
 
 import argparse
+import importlib.util
 import json
 import logging
+import os
 import resource
 import statistics
+import subprocess
 import sys
 import time
 import warnings
@@ -21,11 +25,15 @@ from typing import Any, NamedTuple
 import act
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback
 from plain_iql import PlainIQL
 
 from hindsight_rl.agents.iql import IQL
 from hindsight_rl.datamodules.log import Log
 from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.relabel.filters import TopFraction
+from hindsight_rl.relabel.relabeler import Relabeler
+from hindsight_rl.relabel.returns import NStep, ReturnToGo, ScaleReward
 
 UPDATES_PER_STEP = 64
 ROWS = 200_000
@@ -43,6 +51,7 @@ class Size(NamedTuple):
 
 S = Size("S", 11, 2, (64, 64), 32)
 L = Size("L", 17, 6, (256, 256), 256)
+SIZES = {size.name: size for size in (S, L)}
 
 
 def make_log(size: Size) -> dict[str, torch.Tensor]:
@@ -89,25 +98,68 @@ def as_log(data: dict[str, torch.Tensor]) -> Log:
     )
 
 
-def ours(data: dict[str, torch.Tensor], size: Size, **options: Any) -> Callable[[int], None]:
-    """Return a function that makes so many updates through ``Trainer.fit``, set-up included."""
+class _Timer(Callback):
+    """Measures inside one fit, each time in turn with the plain loop, and ends it.
+
+    Args:
+        repeats: Number of pairs.
+        seconds: Length of one measurement.
+        base: Makes so many updates with the plain loop.
+    """
+
+    def __init__(self, repeats: int, seconds: float, base: Callable[[int], None]) -> None:
+        self.repeats, self.seconds, self.base = repeats, seconds, base
+        self.rates: list[float] = []
+        self.ratios: list[float] = []
+        self.first = 0.0
+        self._begun = self._start = time.perf_counter()
+        self._at = -1
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Look at the clock after each chunk; the first two compile and warm up."""
+        now, step = time.perf_counter(), trainer.global_step
+        if step <= 2 * UPDATES_PER_STEP:
+            self.first = self.first or now - self._begun
+            self._start, self._at = time.perf_counter(), step
+        elif now - self._start >= self.seconds:
+            self.rates.append((step - self._at) / (now - self._start))
+            base = rate(self.base, max(16, int(self.seconds * 100)))
+            self.ratios.append(self.rates[-1] / base)
+            trainer.should_stop = len(self.rates) == self.repeats
+            self._start, self._at = time.perf_counter(), step
+
+
+def ours(
+    data: dict[str, torch.Tensor],
+    size: Size,
+    threads: int,
+    timer: _Timer,
+    **options: Any,
+) -> dict[str, Any]:
+    """Return the row of one way to train through ``Trainer.fit``."""
+    torch.set_num_threads(threads)
     module = OfflineDataModule(
         as_log(data), batch_size=size.batch_size, updates_per_step=UPDATES_PER_STEP
     )
-
-    def run(updates: int) -> None:
-        learner = IQL(module.spec, hidden=size.hidden, **options)
-        Trainer(
-            max_steps=updates,
-            max_epochs=-1,
-            accelerator="cpu",
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        ).fit(learner, module)
-
-    return run
+    learner = IQL(module.spec, hidden=size.hidden, **options)
+    Trainer(
+        max_steps=10**9,
+        max_epochs=-1,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[timer],
+    ).fit(learner, module)
+    torch.set_num_threads(threads)
+    plan = learner.plan
+    return {
+        "updates_per_second": statistics.median(timer.rates),
+        "ratio_to_plain": statistics.median(timer.ratios),
+        "first_update_seconds": timer.first,
+        "plan": f"{plan.compile}, {plan.threads} thread(s), {plan.matmul_precision}",
+    }
 
 
 def d3rlpy(data: dict[str, torch.Tensor], size: Size) -> Callable[[int], None] | None:
@@ -149,37 +201,112 @@ def rate(run: Callable[[int], None], updates: int) -> float:
     return updates / (time.perf_counter() - start)
 
 
+WAYS: dict[str, dict[str, Any]] = {
+    "eager": {"compile": "off", "matmul_precision": "highest"},
+    "losses compiled": {"compile": "losses"},
+    "update compiled": {"compile": "update"},
+}
+
+
+def jax_rate(size: Size, threads: int, seconds: float) -> float | None:
+    """Return updates per second of a JAX scan, in a process of its own; ``None`` without JAX."""
+    if importlib.util.find_spec("jax") is None:
+        return None
+    one = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    known = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    ended = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("jax_iql.py")), size.name, str(seconds)],
+        env=known | ({"XLA_FLAGS": one} if threads == 1 else {}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return float(ended.stdout)
+
+
 def compare(size: Size, threads: int, repeats: int, seconds: float) -> list[dict[str, Any]]:
     """Return one row per rival: median rate and median paired ratio to the plain loop."""
     torch.set_num_threads(threads)
     data = make_log(size)
-    rivals: dict[str, Callable[[int], None] | None] = {
-        "plain loop": plain(data, size),
-        "hindsight eager": ours(data, size),
-        "d3rlpy": d3rlpy(data, size),
-    }
-    if size is L:  # slower on small networks, as its docstring says
-        rivals["hindsight medium"] = ours(data, size, matmul_precision="medium")
-    runs = {name: run for name, run in rivals.items() if run is not None}
-    counts = {}
-    for name, run in runs.items():
-        run(UPDATES_PER_STEP)
-        counts[name] = max(UPDATES_PER_STEP, int(rate(run, 2 * UPDATES_PER_STEP) * seconds))
-    found: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(repeats):
-        for name, run in runs.items():
-            found[name].append(rate(run, counts[name]))
-    base = found["plain loop"]
-    return [
-        {
-            "name": name,
-            "size": size.name,
-            "threads": threads,
-            "updates_per_second": statistics.median(rates),
-            "ratio_to_plain": statistics.median(r / b for r, b in zip(rates, base, strict=True)),
-        }
-        for name, rates in found.items()
+    base = plain(data, size)
+    base(UPDATES_PER_STEP)
+    where = {"size": size.name, "threads": threads}
+    alone = [rate(base, int(seconds * 100)) for _ in range(repeats)]
+    rows: list[dict[str, Any]] = [
+        where | {"name": "plain loop", "updates_per_second": statistics.median(alone)}
     ]
+    for name, options in WAYS.items():
+        timer = _Timer(repeats, seconds, base)
+        rows.append(where | {"name": name} | ours(data, size, threads, timer, **options))
+    rival = d3rlpy(data, size)
+    if rival is not None:
+        count = max(UPDATES_PER_STEP, int(seconds * rate(rival, UPDATES_PER_STEP)))
+        pairs = [
+            (rate(rival, count), rate(base, max(16, int(seconds * 100)))) for _ in range(repeats)
+        ]
+        found = {
+            "updates_per_second": statistics.median(ours for ours, _ in pairs),
+            "ratio_to_plain": statistics.median(ours / theirs for ours, theirs in pairs),
+        }
+        rows.append(where | {"name": "d3rlpy"} | found)
+    scan = jax_rate(size, threads, seconds)
+    if scan is not None:
+        ratio = scan / statistics.median(alone)
+        rows.append(
+            where | {"name": "JAX scan", "updates_per_second": scan, "ratio_to_plain": ratio}
+        )
+    return rows
+
+
+def many_seeds(repeats: int, seconds: float) -> dict[str, float]:
+    """Return what eight seeds at S cost against one, both compiled, in turns.
+
+    One seed has one thread, which is its fastest; eight share all cores, as they would.
+    """
+    data, cores = make_log(S), os.cpu_count() or 1
+    base = plain(data, S)
+    costs = []
+    for _ in range(repeats):
+        each = []
+        for seeds, threads in ((1, 1), (8, cores)):
+            timer = _Timer(1, seconds, base)
+            row = ours(data, S, threads, timer, compile="update", seeds=seeds)
+            each.append(1 / row["updates_per_second"])
+        costs.append(each)
+    return {
+        "one_us": 1e6 * statistics.median(one for one, _ in costs),
+        "eight_us": 1e6 * statistics.median(eight for _, eight in costs),
+        "ratio": statistics.median(eight / one for one, eight in costs),
+    }
+
+
+def relabeling(repeats: int) -> dict[str, float]:
+    """Return the time of each relabeler for one update's rows at L, microseconds."""
+    torch.set_num_threads(1)
+    log = as_log(make_log(L))
+    chains: dict[str, list[Relabeler]] = {
+        "ReturnToGo": [ReturnToGo()],
+        "NStep": [NStep(3)],
+        "ScaleReward": [ScaleReward(return_range=1000.0)],
+        "TopFraction": [TopFraction(0.5)],
+    }
+    found = {}
+    bare = OfflineDataModule(log, batch_size=L.batch_size)
+    base = _chunk_seconds(bare, repeats)
+    for name, chain in chains.items():
+        module = OfflineDataModule(log, chain, batch_size=L.batch_size)
+        seconds = _chunk_seconds(module, repeats) - base
+        found[name] = 1e6 * seconds / UPDATES_PER_STEP
+    return found
+
+
+def _chunk_seconds(module: OfflineDataModule, repeats: int) -> float:
+    sampler, times = module._sampler(), []
+    for number in range(10 * repeats):
+        start = time.perf_counter()
+        module.on_after_batch_transfer(sampler.chunk(64 * number, UPDATES_PER_STEP), 0)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
 
 
 def sampling(repeats: int, seconds: float) -> dict[str, float]:
@@ -187,15 +314,20 @@ def sampling(repeats: int, seconds: float) -> dict[str, float]:
     torch.set_num_threads(1)
     module = OfflineDataModule(as_log(make_log(L)), batch_size=L.batch_size)
     sampler, matrix = module._sampler(), module.log.blocks[0].matrix
-    index = torch.randint(len(matrix), (UPDATES_PER_STEP * L.batch_size,))
+    # Fresh rows each time, as a sampler reads them: the same ones again would lie in the cache.
+    count = UPDATES_PER_STEP * L.batch_size
+    indices = torch.randint(len(matrix), (64, count)).unbind(0)
     ratios, rates = [], []
     for _ in range(repeats):
         sampled = rate(
             lambda n: [sampler.chunk(i, UPDATES_PER_STEP) for i in range(n)], int(50 * seconds)
         )
-        bare = rate(lambda n: [matrix.index_select(0, index) for _ in range(n)], int(200 * seconds))
+        bare = rate(
+            lambda n: [matrix.index_select(0, indices[i % 64]) for i in range(n)],
+            int(200 * seconds),
+        )
         ratios.append(sampled / bare)
-        rates.append(sampled * len(index))
+        rates.append(sampled * count)
     return {
         "rows_per_second": statistics.median(rates),
         "ratio_to_gather": statistics.median(ratios),
@@ -212,15 +344,26 @@ def main() -> int:
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     rows: list[dict[str, Any]] = []
-    sys.stdout.write(f"{'IQL':<20}{'size':<6}{'threads':<9}{'updates/s':>10}{'to plain':>10}\n")
+    sys.stdout.write(
+        f"{'IQL':<18}{'size':<6}{'threads':<9}{'updates/s':>10}{'to plain':>10}{'first':>8}\n"
+    )
     for size, threads in ((S, 1), (L, 1), (L, 2)):
         for row in compare(size, threads, options.repeats, options.seconds):
             rows.append(row)
+            first = f"{row['first_update_seconds']:.1f} s" if "plan" in row else ""
             sys.stdout.write(
-                f"{row['name']:<20}{row['size']:<6}{row['threads']:<9}"
-                f"{row['updates_per_second']:>10,.0f}{row['ratio_to_plain']:>10.2f}\n"
+                f"{row['name']:<18}{row['size']:<6}{row['threads']:<9}"
+                f"{row['updates_per_second']:>10,.0f}{row.get('ratio_to_plain', 1.0):>10.2f}"
+                f"{first:>8}  {row.get('plan', '')}\n"
             )
             sys.stdout.flush()
+    seeds = many_seeds(options.repeats, options.seconds)
+    sys.stdout.write(
+        f"\neight seeds at S: {seeds['eight_us']:.0f} us an update, one: {seeds['one_us']:.0f}; "
+        f"ratio {seeds['ratio']:.2f}\n"
+    )
+    for name, microseconds in relabeling(options.repeats).items():
+        sys.stdout.write(f"{name} at L: {microseconds:.1f} us an update\n")
     found = sampling(options.repeats, options.seconds / 8)
     sys.stdout.write(
         f"\nsampling at L: {found['rows_per_second']:,.0f} rows/s, "
