@@ -5,9 +5,8 @@ import pkgutil
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import hindsight_rl.agents
+from hindsight_rl.agents.checkpoint_file import CheckpointError, read_checkpoint
 from hindsight_rl.agents.learner import Learner
 
 
@@ -24,33 +23,37 @@ def learner_classes() -> dict[str, type[Learner]]:
     return found
 
 
-def load_learner(path: str | Path, **changed: Any) -> Learner:
+def load_learner(path: str | Path, *, seed_index: int | None = None, **changed: Any) -> Learner:
     """Return the learner of a checkpoint, on the CPU, in evaluation mode; no data is needed.
 
     Args:
         path: A checkpoint written by ``fit``.
+        seed_index: Which of several seeds; ``None`` for all, the first one selected.
         **changed: Arguments that replace those in the checkpoint, such as ``env``.
 
     Returns:
         The learner.
 
     Raises:
-        ValueError: Not a readable checkpoint of a learner, or of one that is not imported.
+        CheckpointError: Missing, cut, damaged, or not of a learner.
+        ValueError: Of a learner that is not imported, or there is no such seed.
     """
+    payload = read_checkpoint(Path(path))
     try:
-        payload = torch.load(path, map_location="cpu", weights_only=True)
         name = payload["hindsight"]["learner"]
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: no such checkpoint; give a file written by 'fit'") from error
-    except Exception as error:
-        raise ValueError(
-            f"{path}: not a readable Hindsight checkpoint ({type(error).__name__}); "
-            "it may be cut: take the one before"
-        ) from error
+    except (KeyError, TypeError) as error:
+        why = f"not a readable Hindsight checkpoint ({type(error).__name__})"
+        raise CheckpointError(path, why, "Give one that 'fit' wrote.") from error
     classes = learner_classes()
     if name not in classes:
         raise ValueError(f"{path}: learner {name} is not imported; import its module first")
     arguments = {k: v for k, v in payload["hyper_parameters"].items() if not k.startswith("_")}
-    learner = classes[name](**arguments | changed)
+    alone = {} if seed_index is None else {"seeds": 1}
+    learner = classes[name](**arguments | alone | changed)
     learner.load_state_dict(payload["state_dict"])
+    copies = payload["hindsight"].get("copies")
+    if copies is not None:
+        learner.take_copies(copies, seed_index)
+    elif seed_index:
+        raise ValueError(f"seed index {seed_index}: {path} holds one seed, 0")
     return learner.eval()

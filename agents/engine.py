@@ -39,6 +39,10 @@ OPTIONAL_KEYS: tuple[Key, ...] = (
 SMALL_MATRIX = 128 * 128
 
 
+# The calls of the graph's kernels in C++ too: in Python they cost a third of a small update.
+OPTIONS = {"cpp_wrapper": True}
+
+
 class Track(NamedTuple):
     """What was seen in the updates of a chunk.
 
@@ -305,8 +309,7 @@ class Engine:
             return loop
         if self._capture:
             return captured(torch.compile(_fresh(loop), fullgraph=True))
-        options = {"cpp_wrapper": True}
-        return torch.compile(_fresh(scanned), fullgraph=True, dynamic=False, options=options)
+        return torch.compile(_fresh(scanned), fullgraph=True, dynamic=False, options=OPTIONS)
 
 
 def _fresh(function: Callable[..., Tensor]) -> Callable[..., Tensor]:

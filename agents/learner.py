@@ -25,6 +25,7 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from hindsight_rl.agents.checkpointing import prepare
 from hindsight_rl.agents.copies import Copies
 from hindsight_rl.agents.divergence import check_finite
 from hindsight_rl.agents.engine import Engine
@@ -262,6 +263,10 @@ class Learner(LightningModule, ABC):
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
         return optimizer
+
+    def setup(self, stage: str) -> None:
+        """Have checkpoints written whole and compared with their hash, whatever the trainer."""
+        prepare(self.trainer)
 
     def on_fit_start(self) -> None:
         """Collect what every update needs, once, and refuse what could not end well.
@@ -508,6 +513,13 @@ class Learner(LightningModule, ABC):
         due = isinstance(every, int) and self.updates % every == 0
         self.trainer.val_check_batch = 1 if due else math.inf
 
+    def on_validation_start(self) -> None:
+        """Take over all copies of a checkpoint that is loaded to be looked at."""
+        if self.trainer.state.fn != "fit" and "copies" in self._saved:
+            self.take_copies(self._saved.pop("copies"))
+
+    on_test_start = on_validation_start
+
     def validation_step(self, batch: TensorDict, batch_idx: int) -> None:
         """Log the losses and the action error on held-out episodes.
 
@@ -627,6 +639,7 @@ class Learner(LightningModule, ABC):
         copies.load_state_dict(saved)
         copies.select(seed_index or 0)
         self.copies = copies if seed_index is None else None
+        self.seeds = count if seed_index is None else 1
 
 
 def _stacked(history: list[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -5,12 +5,17 @@ house) becomes ``error: ...`` on stderr and exit code 2; ``--traceback`` shows w
 """
 
 import argparse
+import errno
 import sys
 from collections.abc import Callable, Sequence
 
 from hindsight_rl.cli.main import TRAINING
 
 TRACEBACK = "--traceback"
+_FULL = (
+    ". Make room on the disk that is written to. Checkpoints written before are whole: "
+    "'hindsight fit --resume' goes on from the newest."
+)
 
 
 def command_parser(name: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
@@ -58,7 +63,8 @@ def run(body: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None)
     except BrokenPipeError:
         raise  # the reader of the output went away: no mistake, and the entry knows what to do
     except (ValueError, OSError) as error:
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        mend = _FULL if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) else ""
+        sys.stderr.write(f"error: {' '.join(str(error).split())}{mend}\n")
     return 2
 
 

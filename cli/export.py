@@ -22,7 +22,7 @@ Nothing is written unless onnxruntime answers the checkpoint's probe rows as PyT
 --verify repeats that from the file alone, and needs no PyTorch."""
 
 
-_WRITING = ("output", "opset", "tolerance", "import")
+_WRITING = ("output", "opset", "tolerance", "import", "seed_index")
 """Options of an export that a verification would ignore."""
 
 
@@ -66,13 +66,16 @@ def _export(given: argparse.Namespace) -> dict[str, Any]:
     from hindsight_rl.export.onnx import export_policy
 
     try:
-        learner = load_learner(given.ckpt_path)
+        learner = load_learner(given.ckpt_path, seed_index=given.seed_index)
     except ValueError as error:
         if "is not imported" not in str(error):
             raise
         raise ValueError(
             f"{error}. Add --import MODULE: the module is looked for in the current folder too."
         ) from error
+    if learner.copies is not None:
+        count = learner.copies.count
+        sys.stderr.write(f"seed 0 of {count} is exported: --seed-index N takes another\n")
     options = {name: getattr(given, name) for name in ("opset", "tolerance")}
     chosen = {name: value for name, value in options.items() if value is not None}
     return export_policy(learner, given.output, **chosen)
@@ -156,6 +159,13 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         metavar="MODULE",
         help="import this first, for a learner of your own; may be repeated. It runs the module",
+    )
+    parser.add_argument(
+        "--seed-index",
+        "--seed_index",
+        type=int,
+        metavar="N",
+        help="which of the seeds trained at once; default 0",
     )
     parser.add_argument("--verify", type=Path, metavar="ONNX", help="check this file instead")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
@@ -25,6 +25,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import hindsight_rl.datamodules
 import hindsight_rl.relabel
+from hindsight_rl.agents.checkpoint_file import remove_drafts
+from hindsight_rl.agents.checkpointing import Checkpoints, save
 from hindsight_rl.agents.checkpoints import learner_classes, load_learner
 from hindsight_rl.agents.divergence import DivergenceError
 from hindsight_rl.agents.learner import Learner
@@ -33,7 +35,7 @@ from hindsight_rl.cli.errors import run
 from hindsight_rl.cli.messages import first_cause, shorten
 from hindsight_rl.cli.progress import UpdateProgress
 from hindsight_rl.cli.report import format_summary
-from hindsight_rl.cli.runs import CONFIG, new_run, write_text
+from hindsight_rl.cli.runs import CHECKPOINTS, CONFIG, new_run, write_text
 from hindsight_rl.cli.words import spell_out
 
 # Trainer options with another place here: values that ask for nothing, and what to use instead.
@@ -71,6 +73,7 @@ class RunFolder(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Write the configuration."""
         if trainer.is_global_zero:
+            remove_drafts(self._run)
             write_text(self._run / CONFIG, self._config)
         self._new = False
 
@@ -81,7 +84,7 @@ class RunFolder(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Save the last checkpoint, whatever the interval."""
-        trainer.save_checkpoint(self._run / "checkpoints" / "last.ckpt")
+        save(trainer, self._run / CHECKPOINTS / "last.ckpt")
 
 
 class HindsightCLI(LightningCLI):
@@ -196,8 +199,9 @@ class HindsightCLI(LightningCLI):
                 "own: give --run FOLDER"
             )
         self.run = Path(config["run"] or new_run(type(self.model).__name__.lower()))
-        folder = self.run / "checkpoints"
-        if folder.exists() and not config.get("ckpt_path") and rank_zero_only.rank == 0:
+        folder = self.run / CHECKPOINTS
+        holds = any(folder.glob("*.ckpt"))
+        if holds and not config.get("ckpt_path") and rank_zero_only.rank == 0:
             raise ValueError(
                 f"{self.run} already holds a run: add --resume to go on, or choose another --run"
             )
@@ -212,31 +216,8 @@ class HindsightCLI(LightningCLI):
         if every < 1:
             raise ValueError(f"checkpoint_every is {every} updates, it must be at least 1")
         callbacks: list[Callback] = [RunFolder(self.run, text)]
-        if self.model.env and self.model.eval_every:
-            callbacks.append(
-                ModelCheckpoint(
-                    folder,
-                    filename="best",
-                    monitor="eval/return",
-                    mode="max",
-                    save_top_k=1,
-                    every_n_train_steps=self.model.eval_every,
-                    enable_version_counter=False,
-                )
-            )
-        # After the best one, so that what it holds of the best score is never one behind.
-        callbacks.append(
-            ModelCheckpoint(
-                folder,
-                filename="{step}",
-                monitor="step",
-                mode="max",
-                save_top_k=keep,
-                every_n_train_steps=every,
-                # A cut file of the same step is written over, not written beside as step=N-v1.
-                enable_version_counter=False,
-            )
-        )
+        best = "eval/return" if self.model.env and self.model.eval_every else None
+        callbacks.append(Checkpoints(folder, every=every, keep=keep, monitor=best))
         return callbacks
 
     # ------------------------------------------------------------------ afterwards
@@ -258,7 +239,8 @@ class HindsightCLI(LightningCLI):
         draft = target.with_name(".predictions.npz")
         np.savez(draft, **joined)
         draft.replace(target)
-        sys.stderr.write(f"wrote {target}\n")
+        whose = f" by seed 0 of {self.model.seeds}" if self.model.seeds > 1 else ""
+        sys.stderr.write(f"wrote {target}{whose}\n")
 
 
 def _check_trainer(options: Any) -> None:
@@ -331,6 +313,9 @@ def _quiet() -> None:
     """Silence what Lightning says that does not concern a user here."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    ours = logging.getLogger("hindsight_rl")
+    ours.setLevel(logging.INFO if rank_zero_only.rank == 0 else logging.WARNING)
+    ours.handlers = [logging.StreamHandler(sys.stderr)]
     for text in (
         ".*does not have many workers.*",
         ".*Total length of `list` across ranks is zero.*",  # no validation split

@@ -5,14 +5,21 @@ runs/iql-001/checkpoints/{step=1000.ckpt, best.ckpt, last.ckpt}
 runs/iql-001/{metrics, tensorboard}/
 """
 
-import os
 import sys
 from pathlib import Path
 
-import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from hindsight_rl.agents.checkpoint_file import (
+    CheckpointError,
+    newest_good,
+    read_checkpoint,
+    write_whole,
+)
 
 RUNS = Path("runs")
 CONFIG = "config.yaml"
+CHECKPOINTS = "checkpoints"
 
 
 def new_run(name: str, root: Path = RUNS) -> Path:
@@ -43,10 +50,10 @@ def newest_run(root: Path = RUNS) -> Path:
 
 
 def newest_checkpoint(run: Path) -> Path:
-    """Return the checkpoint with the most updates that can be read.
+    """Return the checkpoint with the most updates that is whole.
 
     Args:
-        run: Run folder. An unreadable checkpoint is passed over, and a line says so.
+        run: Run folder. A cut or damaged checkpoint is passed over, and a line says so.
 
     Returns:
         The file.
@@ -54,36 +61,43 @@ def newest_checkpoint(run: Path) -> Path:
     Raises:
         ValueError: There is none.
     """
-    found: list[tuple[int, Path]] = []
-    for path in sorted((run / "checkpoints").glob("*.ckpt")):
-        try:
-            payload = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-            found.append((int(payload["global_step"]), path))
-        except Exception as error:  # any way of being broken leads to the file before it
-            sys.stderr.write(f"{path}: cannot be read ({type(error).__name__}), passed over\n")
-    if not found:
-        raise ValueError(f"{run}: no readable checkpoint; give a folder that 'fit' wrote")
-    return max(found)[1]
+    return _newest(run, [])
 
 
 def chosen_checkpoint(run: Path) -> Path:
-    """Return ``best.ckpt`` of a run, or ``last.ckpt`` where nothing was evaluated, or the newest.
+    """Return ``best.ckpt`` of a run, or its newest checkpoint where nothing was evaluated.
 
     Args:
-        run: Run folder.
+        run: Run folder. A cut or damaged checkpoint is passed over, and a line says so.
 
     Returns:
         The file.
+
+    Raises:
+        ValueError: There is none.
     """
-    for name in ("best.ckpt", "last.ckpt"):
-        if (run / "checkpoints" / name).exists():
-            return run / "checkpoints" / name
-    return newest_checkpoint(run)
+    best = run / CHECKPOINTS / "best.ckpt"
+    if not best.exists():
+        return _newest(run, [])
+    try:
+        read_checkpoint(best)
+    except CheckpointError as error:
+        return _newest(run, [error])
+    return best
+
+
+def _newest(run: Path, broken: list[CheckpointError]) -> Path:
+    found = newest_good(run / CHECKPOINTS)
+    known = {error.path for error in broken}
+    broken = broken + [error for error in found.broken if error.path not in known]
+    instead = "" if found.path is None else f"; {found.path} is taken instead"
+    for error in broken if rank_zero_only.rank == 0 else ():
+        sys.stderr.write(f"{error.path}: {error.why}{instead}\n")
+    if found.path is None:
+        raise ValueError(f"{run}: no readable checkpoint; give a folder that 'fit' wrote")
+    return found.path
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a file under a temporary name and rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text)
-    os.replace(draft, path)
+    write_whole(path, lambda file: file.write(text.encode()))

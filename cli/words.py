@@ -5,7 +5,13 @@ import sys
 from importlib.resources import files
 from pathlib import Path
 
-from hindsight_rl.cli.runs import CONFIG, chosen_checkpoint, newest_checkpoint, newest_run
+from hindsight_rl.cli.runs import (
+    CHECKPOINTS,
+    CONFIG,
+    chosen_checkpoint,
+    newest_checkpoint,
+    newest_run,
+)
 
 
 def spell_out(arguments: list[str]) -> tuple[list[str], bool]:
@@ -34,9 +40,7 @@ def spell_out(arguments: list[str]) -> tuple[list[str], bool]:
         if known.ckpt_path:
             raise ValueError("--resume finds the checkpoint itself: leave out --ckpt_path")
         run = known.run or newest_run()
-        checkpoint = newest_checkpoint(run)
-        sys.stderr.write(f"resuming {checkpoint}\n")
-        rest += ["--ckpt_path", str(checkpoint)]
+        rest += _going_on(run)
         rest += [] if known.run else ["--run", str(run)]
         rest = rest if known.config else ["--config", str(run / CONFIG), *rest]
     elif command != "fit" and known.run is not None:
@@ -47,6 +51,17 @@ def spell_out(arguments: list[str]) -> tuple[list[str], bool]:
         if command != "test" and not known.config:
             rest = ["--config", str(known.run / CONFIG), *rest]
     return [command, *_packaged_configs(rest)], found.json
+
+
+def _going_on(run: Path) -> list[str]:
+    """Return the words for going on from a run's newest checkpoint, and say which it is."""
+    if (run / CONFIG).exists() and not any((run / CHECKPOINTS).glob("*.ckpt")):
+        # Killed before the first one. Its configuration makes the same updates again.
+        sys.stderr.write(f"{run} has no checkpoint yet: it starts anew\n")
+        return []
+    checkpoint = newest_checkpoint(run)
+    sys.stderr.write(f"resuming {checkpoint}\n")
+    return ["--ckpt_path", str(checkpoint)]
 
 
 def _packaged_configs(arguments: list[str]) -> list[str]:

@@ -83,11 +83,12 @@ def fit(*words: object, **options: Any) -> Ended:
 
 
 def refused(ended: Ended, code: int = 2) -> str:
-    """Return what is told of a mistake: one line, nothing else, no traceback."""
+    """Return what is told of a mistake: one line, after how updates were planned if they were."""
     assert ended.code == code and ended.out == "", ended
     assert "Traceback" not in ended.err
-    assert ended.err.count("\n") == 1 and ended.err.startswith("error: "), ended.err
-    return ended.err
+    lines = [line for line in ended.err.splitlines() if not line.startswith("updates: ")]
+    assert len(lines) == 1 and lines[0].startswith("error: "), ended.err
+    return f"{lines[0]}\n"
 
 
 def start(*words: object, folder: Path) -> subprocess.Popen[str]:

@@ -1,5 +1,6 @@
 """Mistakes of the caller become one line and exit code 2; everything else stays as it is."""
 
+import errno
 from collections.abc import Sequence
 
 import pytest
@@ -27,6 +28,14 @@ def test_a_mistake_is_one_line(error: Exception, capsys: pytest.CaptureFixture[s
     assert run(raising(error), []) == 2
     shown = capsys.readouterr()
     assert shown.err == "error: the log is empty.\n" and shown.out == ""
+
+
+def test_a_full_disk_has_a_mend(capsys: pytest.CaptureFixture[str]) -> None:
+    """Loggers, whose errors name no file, write there too."""
+    assert run(raising(OSError(errno.ENOSPC, "No space left on device")), []) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: [Errno 28] No space left on device. Make room on the disk")
+    assert told.count("\n") == 1
 
 
 def test_traceback_shows_where(capsys: pytest.CaptureFixture[str]) -> None:

@@ -202,7 +202,7 @@ def test_test_without_an_environment(place: Path) -> None:
 def test_a_checkpoint_that_is_none(alone: Path) -> None:
     alone.write_bytes(alone.read_bytes()[:1000])
     told = refused(hindsight("test", "--ckpt_path", alone))
-    assert "not a readable Hindsight checkpoint" in told and "take the one before" in told
+    assert "not a readable Hindsight checkpoint" in told and "None beside it is good" in told
 
 
 # ------------------------------------------------------------------ validate and predict

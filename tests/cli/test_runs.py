@@ -1,13 +1,15 @@
 """Run folders: which is new, which is newest, and how an interrupted run goes on."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from command_fits import checkpoints, fit, fit_words, hindsight, kill_once, start
+from command_fits import checkpoints, fit, fit_words, hindsight, kill_once, refused, start
 
+from hindsight_rl.agents.checkpoint_file import HASH
 from hindsight_rl.cli.runs import (
     chosen_checkpoint,
     new_run,
@@ -15,6 +17,8 @@ from hindsight_rl.cli.runs import (
     newest_run,
     write_text,
 )
+
+EVALUATED = ("--env", "CartPole-v1", "--model.init_args.eval_every", 60)
 
 
 def differences(one: Any, two: Any, where: str = "") -> list[str]:
@@ -79,12 +83,18 @@ def test_newest_checkpoint_counts_updates_and_passes_over_what_is_broken(
     (folder / "empty.ckpt").touch()
     torch.save({"other": 1}, folder / "foreign.ckpt")
     torch.save({"global_step": 99, "code": Path}, folder / "pickled.ckpt")
+    torch.save({"global_step": 98, HASH: "sha256:0"}, folder / "damaged.ckpt")
     assert newest_checkpoint(tmp_path) == newest
     told = capsys.readouterr().err.splitlines()
-    assert [line.partition(": ")[0] for line in told] == [
-        str(folder / name) for name in ("empty.ckpt", "foreign.ckpt", "pickled.ckpt")
+    whys = {
+        "empty": "not a readable Hindsight checkpoint (RuntimeError); it may be cut",
+        "foreign": "holds something else than a checkpoint",
+        "pickled": "not a readable Hindsight checkpoint (UnpicklingError); it may be cut",
+        "damaged": "damaged: its content does not agree with its hash",
+    }
+    assert told == [
+        f"{folder / name}.ckpt: {why}; {newest} is taken instead" for name, why in whys.items()
     ]
-    assert all("cannot be read (" in line and line.endswith("), passed over") for line in told)
 
 
 def test_no_checkpoint(tmp_path: Path) -> None:
@@ -97,6 +107,19 @@ def test_chosen_checkpoint_is_the_best_then_the_last_then_the_newest(tmp_path: P
     for name, updates in (("step=5.ckpt", 5), ("last.ckpt", 7), ("best.ckpt", 3)):
         path = save(folder / name, updates)
         assert chosen_checkpoint(tmp_path) == path
+
+
+def test_last_is_chosen_where_the_best_is_cut(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "checkpoints"
+    last = save(folder / "last.ckpt", 7)
+    save(folder / "step=7.ckpt", 7)
+    (folder / "best.ckpt").touch()
+    assert chosen_checkpoint(tmp_path) == last
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 1 and told[0].startswith(f"{folder / 'best.ckpt'}: not a readable")
+    assert told[0].endswith(f"; {last} is taken instead")
 
 
 def test_write_text_leaves_one_whole_file(tmp_path: Path) -> None:
@@ -163,14 +186,61 @@ def test_resume_passes_over_a_cut_checkpoint(place: Path) -> None:
     assert done.code == 0, done.err
     lines = done.err.splitlines()
     for line, name in zip(lines, ("last.ckpt", "step=50.ckpt"), strict=False):
-        assert line.startswith(f"cut/checkpoints/{name}: cannot be read (")
-        assert line.endswith("), passed over")
+        assert line.startswith(f"cut/checkpoints/{name}: not a readable Hindsight checkpoint (")
+        assert line.endswith("; it may be cut; cut/checkpoints/step=25.ckpt is taken instead")
     assert lines[2] == "resuming cut/checkpoints/step=25.ckpt"
     assert checkpoints(place / "cut") == checkpoints(place / "straight")
     assert_same(place / "straight", place / "cut")
 
 
-EVALUATED = ("--env", "CartPole-v1", "--model.init_args.eval_every", 60)
+def damage(path: Path) -> None:
+    """Change one number of a checkpoint and leave its hash as it is."""
+    held = torch.load(path, weights_only=True)
+    next(iter(held["state_dict"].values())).view(-1)[0] += 1
+    torch.save(held, path)
+
+
+def test_resume_passes_over_a_damaged_checkpoint(place: Path) -> None:
+    assert fit("--run", "straight").code == 0
+    shutil.copytree("straight", "damaged")
+    damage(place / "damaged" / "checkpoints" / "last.ckpt")
+    (place / "damaged" / ".config.yaml.4711.draft").touch()
+    done = hindsight("fit", "--resume", "--run", "damaged")
+    assert done.code == 0, done.err
+    assert done.err.splitlines()[:2] == [
+        "damaged/checkpoints/last.ckpt: damaged: its content does not agree with its hash; "
+        "damaged/checkpoints/step=50.ckpt is taken instead",
+        "resuming damaged/checkpoints/step=50.ckpt",
+    ]
+    assert_same(place / "straight", place / "damaged")
+    assert not list((place / "damaged").rglob("*.draft"))
+
+
+def test_a_damaged_checkpoint_that_was_named_is_refused(place: Path) -> None:
+    """Nothing else is taken for it, but told of."""
+    assert fit("--run", "a").code == 0
+    last = Path("a/checkpoints/last.ckpt")
+    damage(last)
+    export = ("export", "--ckpt_path", last, "--output", "no.onnx")
+    resume = ("--run", "a", "--ckpt_path", last, "--trainer.max_steps", 80)
+    for ended in (fit(*resume), hindsight(*export), hindsight("test", "--ckpt_path", last)):
+        told = refused(ended)
+        assert told.startswith(f"error: {last}: damaged: its content does not agree with its hash")
+        assert told.endswith("The newest good one beside it: a/checkpoints/step=50.ckpt\n")
+    assert checkpoints(place / "a") == {"last.ckpt": 60, "step=25.ckpt": 25, "step=50.ckpt": 50}
+
+
+def test_what_only_reads_a_run_takes_the_last_where_the_best_is_damaged(place: Path) -> None:
+    words = (*EVALUATED, "--data.validation", 0.3)
+    assert fit("--run", "a", *words).code == 0
+    damage(place / "a" / "checkpoints" / "best.ckpt")
+    for command in ("test", "validate", "predict"):
+        done = hindsight(command, "--run", "a")
+        assert done.code == 0, done.err
+        assert done.err.splitlines()[0] == (
+            "a/checkpoints/best.ckpt: damaged: its content does not agree with its hash; "
+            "a/checkpoints/last.ckpt is taken instead"
+        )
 
 
 @pytest.mark.slow

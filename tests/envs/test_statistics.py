@@ -16,6 +16,7 @@ from hindsight_rl.envs.statistics import (
     mean,
     standard_error,
     summarize,
+    summarize_seeds,
 )
 
 values = arrays(np.float64, st.integers(1, 30), elements=st.floats(-1e3, 1e3))
@@ -157,3 +158,24 @@ def test_summary_of_one_episode_without_success() -> None:
     report = summarize(done([4.0]))
     assert report["return_standard_error"] is None and report["success"] is None
     assert report["return_iqm_low"] == report["return_iqm_high"] == 4.0
+
+
+def test_seeds_are_summarised_over_seeds() -> None:
+    """Returns 1 to 4: mean 2.5, middle half (2, 3); the interval lies within [1, 4]."""
+    reports = [
+        {
+            "env": "E",
+            "seed": 7,
+            "episodes": 2,
+            "return": value,
+            "length": 10.0 * value,
+            "success": None,
+            "final_success": None,
+        }
+        for value in (4.0, 1.0, 3.0, 2.0)
+    ]
+    found = summarize_seeds(reports)
+    assert found["return"] == found["return_iqm"] == 2.5
+    assert 1.0 <= found["return_iqm_low"] < 2.5 < found["return_iqm_high"] <= 4.0
+    assert found["episodes"] == 8 and found["length"] == 25.0 and found["success"] is None
+    assert found["returns"] == [4.0, 1.0, 3.0, 2.0] and found["seeds"] == reports

@@ -1,0 +1,292 @@
+"""Checkpoint files: written whole or not at all, and recognised when they are cut or damaged.
+
+A checkpoint goes to a temporary file beside its place, is flushed to the disk and then renamed; it
+holds the SHA-256 of its own content, which is compared whenever it is read. Files without one,
+Lightning's own and older ones, are read as they are.
+
+The hash is there against accidents. It is no signature: whoever changes a file can renew it.
+"""
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from lightning.fabric.plugins.io import TorchCheckpointIO
+from torch import Tensor
+
+HASH = "content_hash"
+SUFFIX = ".ckpt"
+# Ends the names of files that are being written; no checkpoint's name ends so.
+DRAFT = ".draft"
+_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is missing, cut or damaged.
+
+    Args:
+        path: The file.
+        why: What is wrong with it.
+        mend: What to do, a sentence.
+    """
+
+    def __init__(self, path: str | Path, why: str, mend: str = "") -> None:
+        super().__init__(f"{path}: {why}. {mend}" if mend else f"{path}: {why}")
+        self.path, self.why = Path(path), why
+
+
+class CheckpointIO(TorchCheckpointIO):
+    """Lightning's plugin for checkpoint files, here whole, hashed, and never unpickled."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        """Write a checkpoint.
+
+        Args:
+            checkpoint: Its content; gets a hash.
+            path: Where to; an address such as ``s3://...`` is left to Lightning.
+            storage_options: Not used.
+        """
+        checkpoint[HASH] = content_hash(checkpoint)
+        if "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+        else:
+            write_whole(Path(path), lambda file: torch.save(checkpoint, file))
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Return the content of a checkpoint on the CPU, without its hash.
+
+        Args:
+            path: The file.
+            map_location: Not used: the trainer moves what it takes.
+            weights_only: Not used: always so.
+
+        Returns:
+            The content.
+        """
+        if "://" in str(path):
+            payload: dict[str, Any] = super().load_checkpoint(path, "cpu", weights_only=True)
+            return _checked(path, payload)
+        return read_checkpoint(Path(path))
+
+
+# ------------------------------------------------------------------ the hash
+
+
+def content_hash(payload: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a nested payload: keys and plain values, and tensors to the bit.
+
+    Of objects of other types, which a checkpoint cannot give back without unpickling, only the type
+    counts.
+
+    Args:
+        payload: Content of a checkpoint; its own hash is left out.
+
+    Returns:
+        ``sha256:`` and 64 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    _feed(digest.update, {key: value for key, value in payload.items() if key != HASH})
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _feed(update: Callable[[Any], None], value: Any) -> None:
+    """Feed a value and what it holds; lengths go first, so that no two values feed the same."""
+    if isinstance(value, Tensor):
+        update(f"tensor {value.dtype} {tuple(value.shape)};".encode())
+        flat = value.detach().cpu().contiguous().reshape(-1)
+        update(flat.view(torch.uint8).numpy().data)
+    elif isinstance(value, Mapping):
+        update(f"mapping {len(value)};".encode())
+        for key, inner in value.items():
+            _feed(update, key)
+            _feed(update, inner)
+    elif isinstance(value, (list, tuple)):
+        update(f"{'list' if isinstance(value, list) else 'tuple'} {len(value)};".encode())
+        for inner in value:
+            _feed(update, inner)
+    else:
+        text = repr(value) if isinstance(value, _PLAIN) else ""
+        plain = f"{type(value).__name__} {text}".encode()
+        update(f"plain {len(plain)};".encode() + plain)
+
+
+# ------------------------------------------------------------------ reading
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Return the content of a checkpoint, tensors on the CPU.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The content, without its hash.
+
+    Raises:
+        CheckpointError: Missing, cut or damaged; names the newest good one beside it.
+    """
+    if not path.exists():
+        raise CheckpointError(path, "no such checkpoint; give a file written by 'fit'")
+    try:
+        return _read(path)
+    except CheckpointError as error:
+        found = newest_good(path.parent).path
+        beside = f"The newest good one beside it: {found}" if found else "None beside it is good"
+        raise CheckpointError(path, error.why, beside) from error.__cause__
+
+
+class Found(NamedTuple):
+    """The newest good checkpoint of a folder, and what is wrong with those passed over."""
+
+    path: Path | None
+    broken: list[CheckpointError]
+
+
+def newest_good(folder: Path) -> Found:
+    """Return the checkpoint with the most updates whose content agrees with its hash.
+
+    Args:
+        folder: Where to look. Of equal ones ``last.ckpt`` comes first: it was written last.
+
+    Returns:
+        The file, ``None`` where there is none, and the errors of those that were passed over.
+    """
+    found: list[tuple[int, bool, Path]] = []
+    broken: list[CheckpointError] = []
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        try:
+            payload = _load(path, mmap=True)
+        except CheckpointError as error:
+            broken.append(error)
+            continue
+        if "global_step" in payload:
+            found.append((int(payload["global_step"]), path.stem == "last", path))
+        else:
+            broken.append(CheckpointError(path, "holds something else than a checkpoint"))
+    for _, _, path in sorted(found, reverse=True):
+        try:
+            _read(path, mmap=True)
+        except CheckpointError as error:
+            broken.append(error)
+        else:
+            return Found(path, broken)
+    return Found(None, broken)
+
+
+def _read(path: Path, *, mmap: bool = False) -> dict[str, Any]:
+    return _checked(path, _load(path, mmap=mmap))
+
+
+def _load(path: Path, *, mmap: bool) -> dict[str, Any]:
+    """Return what a file holds, its hash not yet compared."""
+    try:
+        payload = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except Exception as error:  # any way of being broken is the same to the caller
+        why = f"not a readable Hindsight checkpoint ({type(error).__name__}); it may be cut"
+        raise CheckpointError(path, why) from error
+    if not isinstance(payload, dict):
+        raise CheckpointError(path, "not a readable Hindsight checkpoint: it holds something else")
+    return payload
+
+
+def _checked(path: Any, payload: dict[str, Any]) -> dict[str, Any]:
+    told = payload.pop(HASH, None)
+    if told is not None and told != content_hash(payload):
+        raise CheckpointError(path, "damaged: its content does not agree with its hash")
+    return payload
+
+
+# ------------------------------------------------------------------ writing
+
+
+def write_whole(path: Path, write: Callable[[Any], object]) -> None:
+    """Write a file under a temporary name, flush it to the disk, and rename it.
+
+    Args:
+        path: The file; its folder is made where it is missing.
+        write: Is given an object with ``write`` and ``flush``.
+
+    Raises:
+        OSError: It cannot be written. What was there before is untouched, nothing else is left.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}{DRAFT}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with draft.open("wb", buffering=2**20) as raw:
+            file = _File(raw)
+            write(file)
+            if file.error is not None:
+                raise file.error
+            raw.flush()
+            os.fsync(raw.fileno())
+        os.replace(draft, path)
+        _flush_folder(path.parent)
+    except BaseException as error:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise _told(path, error) from error
+        raise
+
+
+class _File:
+    """Keeps the first error instead of raising it into PyTorch's writer, which would not stop."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write, or do nothing after an error."""
+        if self.error is None:
+            try:
+                self._raw.write(data)
+            except OSError as error:
+                self.error = error
+        return len(data)
+
+    def flush(self) -> None:
+        """Do nothing: the file is flushed once, when it is whole."""
+
+
+def _flush_folder(folder: Path) -> None:
+    """Flush a folder, so that a rename outlives a power cut; Windows knows no such thing."""
+    with suppress(PermissionError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _told(path: Path, error: OSError) -> OSError:
+    """Return an error that says what could not be written, and the mend."""
+    why = f"{path} cannot be written: {error.strerror or error}"
+    if error.errno not in _ROOM:
+        limited = error.errno == errno.EFBIG
+        mend = "raise the limit of file sizes (ulimit -f)" if limited else "is its folder writable?"
+        return OSError(f"{why}. Nothing that was there before has changed: {mend}")
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    disk = shutil.disk_usage(there)
+    return OSError(
+        f"{why}; {disk.free / 2**20:,.1f} MiB free of {disk.total / 2**20:,.1f} on the disk of "
+        f"{there}. Make room there. Checkpoints written before are whole: 'hindsight fit --resume' "
+        "goes on from the newest."
+    )
+
+
+def remove_drafts(folder: Path) -> None:
+    """Remove what a killed process left half written in a folder."""
+    for path in folder.glob(f".*{DRAFT}"):
+        path.unlink(missing_ok=True)
