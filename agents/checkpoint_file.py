@@ -11,7 +11,7 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -111,14 +111,19 @@ def _feed(update: Callable[[Any], None], value: Any) -> None:
         for key, inner in value.items():
             _feed(update, key)
             _feed(update, inner)
-    elif isinstance(value, (list, tuple)):
+    elif isinstance(value, (list, tuple)) and not _flat(value):
         update(f"{'list' if isinstance(value, list) else 'tuple'} {len(value)};".encode())
         for inner in value:
             _feed(update, inner)
     else:
-        text = repr(value) if isinstance(value, _PLAIN) else ""
+        text = repr(value) if isinstance(value, (*_PLAIN, list, tuple)) else ""
         plain = f"{type(value).__name__} {text}".encode()
         update(f"plain {len(plain)};".encode() + plain)
+
+
+def _flat(value: Sequence[Any]) -> bool:
+    """Return whether a sequence holds plain values only: its text is then enough, and fast."""
+    return set(map(type, value)).issubset(_PLAIN)
 
 
 # ------------------------------------------------------------------ reading

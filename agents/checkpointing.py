@@ -136,11 +136,6 @@ class Checkpoints(Checkpoint):
             if same and self.monitor and state.get("best_model_score") is not None:
                 self.best_score = float(state["best_model_score"])
 
-    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Remove what a killed process had no time to remove."""
-        if trainer.is_global_zero:
-            self._remove_old(trainer.global_step)
-
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
         """Note what is due, and save it unless a validation comes first."""
         if trainer.fast_dev_run:
@@ -165,6 +160,11 @@ class Checkpoints(Checkpoint):
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Save what is still due."""
         self._save_due(trainer)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Remove what a process killed after its last checkpoint had no time to remove."""
+        if trainer.is_global_zero:
+            self._remove_old(trainer.global_step)
 
     def _note_best(self, trainer: Trainer, kind: str) -> None:
         if self.monitor is None or not self.monitor.startswith(kind):

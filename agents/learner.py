@@ -7,9 +7,11 @@ A learner file says what is in its paper: networks, losses, targets.
 The file is longer than the house's guide because it is the one place where the update lives.
 """
 
+import atexit
 import copy
 import logging
 import math
+import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -267,6 +269,9 @@ class Learner(LightningModule, ABC):
     def setup(self, stage: str) -> None:
         """Have checkpoints written whole and compared with their hash, whatever the trainer."""
         prepare(self.trainer)
+        if self.trainer.world_size > 1:
+            atexit.unregister(_let_ranks_end)
+            atexit.register(_let_ranks_end)
 
     def on_fit_start(self) -> None:
         """Collect what every update needs, once, and refuse what could not end well.
@@ -649,3 +654,12 @@ def _stacked(history: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 def _rate(rate: float | None) -> dict[str, float]:
     return {} if rate is None else {"lr": rate}
+
+
+def _let_ranks_end() -> None:
+    """Let go of Python's lock for a moment, once, when the process of a rank ends.
+
+    Gloo's threads wait for it to free the tensors of the last broadcast. Where the interpreter has
+    begun to shut down by then, PyTorch aborts the process: a good run ends with exit code -6.
+    """
+    time.sleep(0.1)

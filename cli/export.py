@@ -14,7 +14,7 @@ from hindsight_rl.export.verify import verify_file
 
 _EXAMPLES = """\
 examples:
-  hindsight export --ckpt_path runs/iql/best.ckpt --output policy.onnx
+  hindsight export --run runs/iql-001 --output policy.onnx
   hindsight export --ckpt_path mine.ckpt --output policy.onnx --import my_learners
   hindsight export --verify policy.onnx
 
@@ -41,8 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str]) -> int:
     parser = _parser()
     given = parser.parse_args(argv)
-    if (given.verify is None) == (given.ckpt_path is None):
-        parser.error("give either --ckpt_path and --output, or --verify")
+    if [given.verify, given.ckpt_path, given.run].count(None) != 2:
+        parser.error("give either --ckpt_path and --output, or --verify; --run for --ckpt_path")
     if given.verify is not None:
         ignored = [name for name in _WRITING if getattr(given, name) is not None]
         if ignored:
@@ -63,10 +63,12 @@ def _export(given: argparse.Namespace) -> dict[str, Any]:
     _import(getattr(given, "import") or [])
     # torch is behind these, and --verify must run where it is not installed.
     from hindsight_rl.agents.checkpoints import load_learner
+    from hindsight_rl.cli.runs import chosen_checkpoint
     from hindsight_rl.export.onnx import export_policy
 
     try:
-        learner = load_learner(given.ckpt_path, seed_index=given.seed_index)
+        path = given.ckpt_path or chosen_checkpoint(given.run)
+        learner = load_learner(path, seed_index=given.seed_index)
     except ValueError as error:
         if "is not imported" not in str(error):
             raise
@@ -143,6 +145,9 @@ def _parser() -> argparse.ArgumentParser:
         "export", "Write a checkpoint as one ONNX file, or verify such a file.", _EXAMPLES
     )
     parser.add_argument("--ckpt_path", type=Path, metavar="CKPT", help="checkpoint to export")
+    parser.add_argument(
+        "--run", type=Path, metavar="FOLDER", help="its best checkpoint, or its newest one"
+    )
     parser.add_argument("--output", type=Path, metavar="ONNX", help="file to write")
     parser.add_argument(
         "--opset", type=int, metavar="N", help="ONNX operator set, 13 to 23; default 18"

@@ -25,7 +25,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import hindsight_rl.datamodules
 import hindsight_rl.relabel
-from hindsight_rl.agents.checkpoint_file import remove_drafts
+from hindsight_rl.agents.checkpoint_file import remove_drafts, write_whole
 from hindsight_rl.agents.checkpointing import Checkpoints, save
 from hindsight_rl.agents.checkpoints import learner_classes, load_learner
 from hindsight_rl.agents.divergence import DivergenceError
@@ -69,13 +69,15 @@ class RunFolder(Callback):
     def __init__(self, run: Path, config: str) -> None:
         self._run, self._config = run, config
         self._new = not run.exists()
+        self._last = run / CHECKPOINTS / "last.ckpt"
+        self._trained = False
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Write the configuration."""
         if trainer.is_global_zero:
             remove_drafts(self._run)
             write_text(self._run / CONFIG, self._config)
-        self._new = False
+        self._new, self._trained = False, True
 
     def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
         """Remove the folder of a run that never started (loggers have made it by now)."""
@@ -84,7 +86,17 @@ class RunFolder(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Save the last checkpoint, whatever the interval."""
-        save(trainer, self._run / CHECKPOINTS / "last.ckpt")
+        save(trainer, self._last)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Make the checkpoint of a run killed between its last update and ``last.ckpt`` the last.
+
+        Lightning trains nothing then, and calls neither of the two hooks above.
+        """
+        start = Path(trainer.ckpt_path or "")
+        beside = start.parent == self._last.parent and start != self._last
+        if not self._trained and beside and trainer.is_global_zero:
+            write_whole(self._last, lambda file: file.write(start.read_bytes()))
 
 
 class HindsightCLI(LightningCLI):
@@ -178,6 +190,8 @@ class HindsightCLI(LightningCLI):
         callbacks = list(config.get("callbacks") or [])
         if config.get("enable_progress_bar") is not False and self.subcommand == "fit":
             callbacks.append(UpdateProgress())
+        elif config.get("enable_progress_bar") is False:
+            logging.getLogger("hindsight_rl").setLevel(logging.WARNING)
         if self.subcommand == "fit":
             if not any(isinstance(callback, Watch) for callback in callbacks):
                 callbacks.append(Watch())

@@ -168,6 +168,7 @@ def test_a_module_that_lacks_something_itself(own: Path) -> None:
         (["--ckpt_path", "a", "--import", "./a.py"], "not the dotted name of a module: ./a.py"),
         ([], "give either --ckpt_path and --output, or --verify"),
         (["--ckpt_path", "a", "--verify", "b"], "give either --ckpt_path and --output"),
+        (["--ckpt_path", "a", "--run", "b"], "or --verify; --run for --ckpt_path"),
         (["--ckpt_path", "a"], "--output is missing: name the file to write"),
     ],
 )
