@@ -32,6 +32,7 @@ from hindsight_rl.agents.iql import IQL
 from hindsight_rl.datamodules.log import Log
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.relabel.filters import TopFraction
+from hindsight_rl.relabel.goals import FinalGoal, FutureGoal
 from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.relabel.returns import NStep, ReturnToGo, ScaleReward
 
@@ -77,10 +78,15 @@ def plain(data: dict[str, torch.Tensor], size: Size) -> Callable[[int], None]:
     return run
 
 
-def as_log(data: dict[str, torch.Tensor]) -> Log:
-    """Return the transitions as a log."""
+def as_log(data: dict[str, torch.Tensor], *, goals: bool = False) -> Log:
+    """Return the transitions as a log; its goals are the first three numbers of observations."""
+    reached = {
+        "achieved_goal": data["observation"][:, :3],
+        ("next", "achieved_goal"): data["next_observation"][:, :3],
+    }
     return Log.from_columns(
-        {
+        (reached if goals else {})
+        | {
             "observation": data["observation"],
             "action": data["action"],
             ("next", "observation"): data["next_observation"],
@@ -134,12 +140,17 @@ def ours(
     size: Size,
     threads: int,
     timer: _Timer,
+    *,
+    prefetch: bool | None = False,
     **options: Any,
 ) -> dict[str, Any]:
-    """Return the row of one way to train through ``Trainer.fit``."""
+    """Return the row of one way to train; nothing is read in the background unless it is said."""
     torch.set_num_threads(threads)
     module = OfflineDataModule(
-        as_log(data), batch_size=size.batch_size, updates_per_step=UPDATES_PER_STEP
+        as_log(data),
+        batch_size=size.batch_size,
+        updates_per_step=UPDATES_PER_STEP,
+        prefetch=prefetch,
     )
     learner = IQL(module.spec, hidden=size.hidden, **options)
     Trainer(
@@ -270,7 +281,7 @@ def many_seeds(repeats: int, seconds: float) -> dict[str, float]:
         each = []
         for seeds, threads in ((1, 1), (8, cores)):
             timer = _Timer(1, seconds, base)
-            row = ours(data, S, threads, timer, compile="update", seeds=seeds)
+            row = ours(data, S, threads, timer, prefetch=None, compile="update", seeds=seeds)
             each.append(1 / row["updates_per_second"])
         costs.append(each)
     return {
@@ -283,8 +294,10 @@ def many_seeds(repeats: int, seconds: float) -> dict[str, float]:
 def relabeling(repeats: int) -> dict[str, float]:
     """Return the time of each relabeler for one update's rows at L, microseconds."""
     torch.set_num_threads(1)
-    log = as_log(make_log(L))
+    log = as_log(make_log(L), goals=True)
     chains: dict[str, list[Relabeler]] = {
+        "FinalGoal": [FinalGoal()],
+        "FutureGoal": [FutureGoal()],
         "ReturnToGo": [ReturnToGo()],
         "NStep": [NStep(3)],
         "ScaleReward": [ScaleReward(return_range=1000.0)],
@@ -318,14 +331,17 @@ def sampling(repeats: int, seconds: float) -> dict[str, float]:
     count = UPDATES_PER_STEP * L.batch_size
     indices = torch.randint(len(matrix), (64, count)).unbind(0)
     ratios, rates = [], []
+
+    def chunks(count: int) -> None:
+        for number in range(count):
+            sampler.chunk(number, UPDATES_PER_STEP)
+
+    def gathers(count: int) -> None:
+        for number in range(count):
+            matrix.index_select(0, indices[number % 64])
+
     for _ in range(repeats):
-        sampled = rate(
-            lambda n: [sampler.chunk(i, UPDATES_PER_STEP) for i in range(n)], int(50 * seconds)
-        )
-        bare = rate(
-            lambda n: [matrix.index_select(0, indices[i % 64]) for i in range(n)],
-            int(200 * seconds),
-        )
+        sampled, bare = rate(chunks, int(200 * seconds)), rate(gathers, int(200 * seconds))
         ratios.append(sampled / bare)
         rates.append(sampled * count)
     return {

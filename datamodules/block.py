@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -92,7 +93,17 @@ class Block:
 
     def unpack(self, words: Tensor) -> dict[Key, Tensor]:
         """Return the columns of gathered rows ``[..., W]``; float32 ones are views."""
-        return {key: self._read(words, column) for key, column in self.columns.items()}
+        found: dict[Key, Tensor] = {}
+        for real, group in groupby(self.columns.items(), lambda item: item[1].dtype == "float32"):
+            columns = list(group)
+            start, stop = columns[0][1].start, columns[-1][1].start + columns[-1][1].width
+            # Integers and flags that lie together are cast together: rows are passed once.
+            run = words if real else words[..., start:stop].view(torch.int32).long()
+            for key, column in columns:
+                at = column.start if real else column.start - start
+                cut = run[..., at : at + column.width].to(DTYPES[column.dtype])
+                found[key] = cut.reshape((*words.shape[:-1], *column.shape))
+        return found
 
     def column(self, key: Key, rows: slice = slice(None)) -> Tensor:
         """Return one column ``[N, ...]`` or some adjacent rows of it; float32 ones are views.

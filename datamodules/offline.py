@@ -2,6 +2,8 @@
 
 import hashlib
 import math
+import os
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -49,6 +51,7 @@ class OfflineDataModule(LightningDataModule):
         updates_per_step: K, updates per ``training_step``; 32 or more hide Lightning's cost.
         seed: Seed of the split and of every draw.
         validation: Share of episodes held out, in [0, 1).
+        prefetch: Read the next chunk in the background; ``None``: where a core is left for it.
 
     Raises:
         ValueError: An argument is out of range.
@@ -66,6 +69,7 @@ class OfflineDataModule(LightningDataModule):
         updates_per_step: int = 64,
         seed: int = 0,
         validation: float = 0.0,
+        prefetch: bool | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1 or updates_per_step < 1:
@@ -75,7 +79,7 @@ class OfflineDataModule(LightningDataModule):
         if not 0 <= validation < 1:
             raise ValueError(f"validation is {validation}, it must lie in [0, 1)")
         self.batch_size, self.updates_per_step, self.seed = batch_size, updates_per_step, seed
-        self.validation = validation
+        self.validation, self.prefetch = validation, prefetch
         _check_sources(source, columns, weights)
         log = source if isinstance(source, Log) else read_logs(source, columns, weights)
         training, held_out = split_by_episode(log, validation, seed)
@@ -116,6 +120,7 @@ class OfflineDataModule(LightningDataModule):
             rank=trainer.global_rank,
             world_size=trainer.world_size,
             copies=getattr(trainer.lightning_module, "seeds", 1),
+            prefetch=_core_left(trainer) if self.prefetch is None else self.prefetch,
         )
 
     def val_dataloader(self) -> DataLoader[TensorDict] | list[Any]:
@@ -258,6 +263,19 @@ def _check_sources(source: Any, columns: Any, weights: list[float] | None) -> No
     for weight in weights:
         if not 0 < weight < math.inf:
             raise LogError(f"weight {weight} is not positive", "Give a finite number above 0.")
+
+
+def _core_left(trainer: Any) -> bool:
+    """Return whether the updates of all processes leave a core of this machine free."""
+    plan = getattr(trainer.lightning_module, "plan", None)
+    threads = torch.get_num_threads() if plan is None else plan.threads
+    on_cpu = trainer.lightning_module.device.type == "cpu"
+    return _cores() > trainer.num_devices * (threads if on_cpu else 1)
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _identity(batch: TensorDict) -> TensorDict:

@@ -1,13 +1,14 @@
 """The sampler: chunks of K batches, each a function of (seed, update number, row)."""
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.datamodules.grid import Grid
 from hindsight_rl.datamodules.log import Log
-from hindsight_rl.maths.draws import counters, fork, integers, uniform
 from hindsight_rl.relabel.relabeler import COMPANION, DRAWS, Relabeler
 
 
@@ -51,6 +52,8 @@ class ChunkSampler:
         rank: This process.
         world_size: Number of processes; each draws its slice of the rows.
         copies: Number of copies of the learner, S; copy s is served what ``seed + s`` draws.
+        prefetch: Draw and read the next chunk in a thread of its own while this one is used. The
+            batches are the same.
 
     Raises:
         ValueError: ``batch_size`` cannot be divided by ``world_size``, or no row can be drawn.
@@ -70,21 +73,36 @@ class ChunkSampler:
         rank: int = 0,
         world_size: int = 1,
         copies: int = 1,
+        prefetch: bool = False,
     ) -> None:
         if batch_size % world_size:
             raise ValueError(f"batch_size {batch_size} cannot be shared by {world_size} processes")
         self._log, self._relabel, self._seed = log, relabel, seed
         self._updates_per_step, self._position = updates_per_step, position
         self._marks, self._stop, self._copies = tuple(marks), stop, copies
+        self._prefetch = prefetch
         share = batch_size // world_size
         self._rows = torch.arange(rank * share, (rank + 1) * share)
         self._draw_index = _row_drawer(log)
 
     def __iter__(self) -> Iterator[TensorDict]:
+        places = self._places()
+        if not self._prefetch:
+            yield from (self.chunk(*place) for place in places)
+            return
+        with ThreadPoolExecutor(1, "prefetch") as background:
+            ahead = background.submit(self.chunk, *next(places))
+            for place in places:
+                ready = ahead.result()
+                ahead = background.submit(self.chunk, *place)
+                yield ready
+
+    def _places(self) -> Iterator[tuple[int, int]]:
+        """Yield first update and number of updates of one chunk after the other."""
         position = self._position()
         while True:
             size = chunk_size(position, self._updates_per_step, self._marks, self._stop)
-            yield self.chunk(position, size)
+            yield position, size
             position += size
 
     def chunk(self, position: int, size: int, stream: str = "train") -> TensorDict:
@@ -99,12 +117,12 @@ class ChunkSampler:
             TensorDict ``[size, B]``, or ``[size, S, B]`` for several copies, with the log's keys,
             ``index``, ``draws`` and companions.
         """
-        updates = torch.arange(position, position + size)
         seeds = range(self._seed, self._seed + self._copies)
-        each = [counters(seed, updates, self._rows) for seed in seeds]
-        draws = each[0] if self._copies == 1 else torch.stack(each, dim=1)
-        draws = fork(draws, stream)
-        return self.gather(self._draw_index(fork(draws, "index")), draws)
+        grid = Grid(seeds, torch.arange(position, position + size), self._rows).fork(stream)
+        index, draws = self._draw_index(grid.fork("index")), grid.counters()
+        if self._copies == 1:
+            index, draws = index.squeeze(1), draws.squeeze(1)
+        return self.gather(index, draws)
 
     def gather(self, index: Tensor, draws: Tensor) -> TensorDict:
         """Return the rows and their companions in one gather.
@@ -124,15 +142,15 @@ class ChunkSampler:
         return parts[0].set(DRAWS, draws).set(COMPANION, companions)
 
 
-def _row_drawer(log: Log) -> Callable[[Tensor], Tensor]:
-    """Return the function from counters ``[..., 3]`` to row numbers ``[...]``."""
+def _row_drawer(log: Log) -> Callable[[Grid], Tensor]:
+    """Return the function from counters to row numbers ``[K, S, B]`` int64."""
     rows, count = log.rows, len(log) if log.rows is None else len(log.rows)
     if not count:
         raise ValueError("no row of the log can be drawn: the split or a filter kept none")
     if len(log.sources) == 1:
         if rows is None:
-            return lambda draws: integers(draws, count)
-        return lambda draws: rows[integers(draws, count)]
+            return lambda draws: draws.integers(count)
+        return lambda draws: rows[draws.integers(count)]
     starts = torch.tensor([source.start for source in log.sources])
     stops = torch.tensor([source.stop for source in log.sources])
     if rows is not None:
@@ -141,9 +159,9 @@ def _row_drawer(log: Log) -> Callable[[Tensor], Tensor]:
     weight = torch.where(stops > starts, weight, 0.0)
     shares = (weight.cumsum(0) / weight.sum())[:-1].float()
 
-    def draw(draws: Tensor) -> Tensor:
-        source = torch.searchsorted(shares, uniform(draws, draw=1), right=True)
-        number = starts[source] + integers(draws, (stops - starts)[source])
+    def draw(draws: Grid) -> Tensor:
+        source = torch.searchsorted(shares, draws.uniform(draw=1), right=True)
+        number = starts[source] + draws.integers((stops - starts)[source])
         return number if rows is None else rows[number]
 
     return draw

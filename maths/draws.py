@@ -12,14 +12,17 @@ Reference: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2
 """
 
 import math
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-_MASK = 0xFFFFFFFF
-_MULTIPLIER = 0xD256D193
-_WEYL = 0x9E3779B9
-_ROUNDS = 10
+MASK = 0xFFFFFFFF
+MULTIPLIER = 0xD256D193
+WEYL = 0x9E3779B9
+ROUNDS = 10
+
+Word = TypeVar("Word", Tensor, int)
 
 
 def philox(low: Tensor, high: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
@@ -33,19 +36,19 @@ def philox(low: Tensor, high: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Two int64 tensors of the broadcast shape, values in [0, 2**32).
     """
-    for _ in range(_ROUNDS):
+    for _ in range(ROUNDS):
         # A 32 x 32 bit product does not fit a signed 64-bit word: multiply by 2**32 less, a
         # number of 30 bits, and add what is missing, ``low * 2**32``, to the upper half.
-        product = low * (_MULTIPLIER - (1 << 32))
-        low, high = ((product >> 32) + low) ^ key ^ high, product & _MASK
-        key = (key + _WEYL) & _MASK
+        product = low * (MULTIPLIER - (1 << 32))
+        low, high = ((product >> 32) + low) ^ key ^ high, product & MASK
+        key = (key + WEYL) & MASK
     return low, high
 
 
-def _mix(word: Tensor) -> Tensor:
+def _mix(word: Word) -> Word:
     """Scatter a 32-bit word over all 32 bits (a bijection; both constants stay below 2**31)."""
-    word = ((word ^ (word >> 16)) * 0x21F0AAAD) & _MASK
-    word = ((word ^ (word >> 15)) * 0x735A2D97) & _MASK
+    word = ((word ^ (word >> 16)) * 0x21F0AAAD) & MASK
+    word = ((word ^ (word >> 15)) * 0x735A2D97) & MASK
     return word ^ (word >> 15)
 
 
@@ -61,19 +64,34 @@ def counters(seed: int, updates: Tensor, rows: Tensor) -> Tensor:
         ``[K, B, 3]`` int64.
     """
     shape = (len(updates), len(rows))
-    low, high = seed & _MASK, (seed >> 32) & _MASK
-    key = _mix(torch.full(shape, low, dtype=torch.int64, device=updates.device))
-    if high:
-        # The high word is scattered on its own: plain, seed 2**32 would be seed 1 again.
-        key = _mix(key ^ _mix(torch.full_like(key, (high + _WEYL) & _MASK)))
-    return torch.stack([key, updates[:, None].expand(shape), rows[None, :].expand(shape)], dim=-1)
+    words = torch.empty((3, *shape), dtype=torch.int64, device=updates.device)
+    words[0], words[1], words[2] = seed_key(seed), updates[:, None], rows
+    return words.movedim(0, -1)  # each word lies together: every draw reads them one by one
+
+
+def seed_key(seed: int) -> int:
+    """Return the 32-bit key of a seed."""
+    low, high = seed & MASK, (seed >> 32) & MASK
+    # The high word is scattered on its own: plain, seed 2**32 would be seed 1 again.
+    return _mix(_mix(low) ^ _mix((high + WEYL) & MASK)) if high else _mix(low)
+
+
+def fork_key(key: Word, stream: str | int) -> Word:
+    """Return the key of an independent stream."""
+    number = _stream_number(stream) if isinstance(stream, str) else stream
+    return _mix((key + ((WEYL * (number + 1)) & MASK)) & MASK)
+
+
+def draw_key(key: Word, draw: int) -> Word:
+    """Return the key under which Philox makes one draw of a counter."""
+    return _mix((key + draw * WEYL) & MASK)
 
 
 def _stream_number(name: str) -> int:
     """Return the 32-bit FNV-1a hash of a name, in plain Python: the compiler cannot trace zlib."""
     number = 0x811C9DC5
     for byte in name.encode():
-        number = ((number ^ byte) * 0x01000193) & _MASK
+        number = ((number ^ byte) * 0x01000193) & MASK
     return number
 
 
@@ -87,15 +105,13 @@ def fork(counter: Tensor, stream: str | int) -> Tensor:
     Returns:
         ``[..., 3]`` int64.
     """
-    number = _stream_number(stream) if isinstance(stream, str) else stream
-    offset = (_WEYL * (number + 1)) & _MASK
-    key = _mix((counter[..., :1] + offset) & _MASK)
-    return torch.cat([key, counter[..., 1:]], dim=-1)
+    key = fork_key(counter[..., 0], stream)
+    return torch.stack([key, counter[..., 1], counter[..., 2]]).movedim(0, -1)
 
 
 def _words(counter: Tensor, draw: int) -> tuple[Tensor, Tensor]:
-    key = _mix((counter[..., 0] + draw * _WEYL) & _MASK)
-    return philox(counter[..., 2] & _MASK, counter[..., 1] & _MASK, key)
+    key = draw_key(counter[..., 0], draw)
+    return philox(counter[..., 2] & MASK, counter[..., 1] & MASK, key)
 
 
 def uniform(counter: Tensor, draw: int = 0) -> Tensor:

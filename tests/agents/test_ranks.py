@@ -69,6 +69,7 @@ def slots_and_rows(rank: int, world_size: int, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(
         Log, "gather", lambda log, index: read.append(index.numel()) or plain(log, index)
     )
+    data.prefetch = False  # no chunk ahead in what is counted
     data.trainer = SimpleNamespace(
         val_check_interval=1.0,
         max_steps=100,

@@ -1,5 +1,6 @@
 """OfflineDataModule: the split, what Lightning is handed, and what is refused."""
 
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ from episode_logs import episode_log
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from small_logs import same
 
+from hindsight_rl.datamodules import offline
 from hindsight_rl.datamodules.errors import LogError
 from hindsight_rl.datamodules.log import Log
 from hindsight_rl.datamodules.offline import OfflineDataModule, split_by_episode, update_marks
@@ -18,9 +20,19 @@ from hindsight_rl.relabel.goals import FutureGoal
 from hindsight_rl.relabel.returns import ReturnToGo
 
 
+def learner_of(*in_keys: Any, threads: int = 1, device: str = "cpu") -> Any:
+    """Return what the datamodule asks a learner for."""
+    return SimpleNamespace(
+        in_keys=in_keys,
+        marks=[],
+        plan=SimpleNamespace(threads=threads),
+        device=torch.device(device),
+    )
+
+
 def trainer_of(**changed: Any) -> Any:
     """Return what the datamodule asks a trainer for."""
-    learner = SimpleNamespace(in_keys=("observation",), marks=[])
+    learner = learner_of("observation")
     plain: dict[str, Any] = {
         "max_steps": -1,
         "global_step": 0,
@@ -29,6 +41,7 @@ def trainer_of(**changed: Any) -> Any:
         "lightning_module": learner,
         "global_rank": 0,
         "world_size": 1,
+        "num_devices": 1,
     }
     return SimpleNamespace(**plain | changed)
 
@@ -125,6 +138,34 @@ def test_marks_are_collected_from_everywhere_once() -> None:
     assert update_marks(trainer_of(lightning_module=object())) == []
 
 
+@pytest.mark.parametrize(
+    ("cores", "learner", "devices", "left"),
+    [
+        (1, {}, 1, False),
+        (2, {}, 1, True),
+        (2, {"threads": 2}, 1, False),
+        (2, {}, 2, False),
+        (2, {"threads": 2, "device": "cuda"}, 1, True),
+    ],
+)
+def test_the_next_chunk_is_read_in_the_background_where_a_core_is_left(
+    cores: int,
+    learner: dict[str, Any],
+    devices: int,
+    left: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(offline, "_cores", lambda: cores)
+    options = {"lightning_module": learner_of(**learner), "num_devices": devices}
+    for wanted, found in ((None, left), (True, True), (False, False)):
+        data = OfflineDataModule(episode_log(), batch_size=4, prefetch=wanted)
+        before = threading.active_count()
+        chunks = served(data, **options)
+        next(chunks)
+        assert threading.active_count() - before == found
+        chunks.close()
+
+
 def test_relabeling_happens_after_the_transfer() -> None:
     data = OfflineDataModule(episode_log(goals=True), [FutureGoal()], batch_size=4)
     chunk = next(served(data))
@@ -195,14 +236,14 @@ def test_saved_logs_are_read_and_mixed(tmp_path: Path) -> None:
 )
 def test_missing_key_names_what_would_produce_it(key: Any, message: str) -> None:
     data = OfflineDataModule(episode_log())
-    learner = SimpleNamespace(in_keys=("observation", key), marks=[])
+    learner = learner_of("observation", key)
     with pytest.raises(LogError, match=message):
         served(data, lightning_module=learner)
 
 
 def test_keys_of_relabelers_count() -> None:
     data = OfflineDataModule(episode_log(goals=True), [ReturnToGo(), FutureGoal()])
-    learner = SimpleNamespace(in_keys=("return_to_go", "task", ("next", "reward")), marks=[])
+    learner = learner_of("return_to_go", "task", ("next", "reward"))
     assert next(served(data, lightning_module=learner)).batch_size == (64, 256)
 
 

@@ -1,5 +1,6 @@
 """The sampler: draws depend on (seed, update, row) alone, and chunks end where they must."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,52 @@ def test_companions_come_with_every_key() -> None:
     companions = chunk["companion"]
     assert set(companions.keys()) == {"1/goal"}
     assert same(companions["1/goal"], bind(log, ReturnToGo())[0].gather(chunk["episode_end"]))
+
+
+def test_several_copies_are_served_what_single_runs_draw() -> None:
+    log, relabel = episode_log(goals=True), FutureGoal()
+    three = sampler_of(log, relabel, copies=3).chunk(5, 2)
+    assert three.batch_size == (2, 3, 8)
+    for number in range(3):
+        assert same(three[:, number], sampler_of(log, relabel, seed=3 + number).chunk(5, 2))
+
+
+# --- the next chunk in the background -------------------------------------------------------------
+
+
+def test_prefetching_changes_no_batch() -> None:
+    log, relabel = episode_log(goals=True), FutureGoal()
+    options: dict[str, Any] = {"updates_per_step": 7, "marks": MARKS, "position": lambda: 9}
+    plain = stream(sampler_of(log, relabel, **options))
+    assert same(stream(sampler_of(log, relabel, prefetch=True, **options)), plain)
+
+
+def test_one_chunk_is_drawn_ahead_and_by_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler, drawn = sampler_of(episode_log(), updates_per_step=4, prefetch=True), list[Any]()
+    plain = sampler.chunk
+
+    def chunk(position: int, size: int) -> TensorDict:
+        drawn.append((position, size, threading.current_thread().name))
+        return plain(position, size)
+
+    monkeypatch.setattr(sampler, "chunk", chunk)
+    chunks = iter(sampler)
+    assert not drawn  # a loop that only asks for an iterator reads nothing
+    next(chunks)
+    chunks.close()  # waits for what is under way
+    assert [(position, size) for position, size, _ in drawn] == [(0, 4), (4, 4)]
+    assert all(name.startswith("prefetch") for _, _, name in drawn)
+    assert not any(thread.name.startswith("prefetch") for thread in threading.enumerate())
+
+
+def test_an_error_in_the_background_reaches_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler = sampler_of(episode_log(), prefetch=True)
+    chunks = iter(sampler)
+    next(chunks)
+    monkeypatch.setattr(sampler, "chunk", lambda *_: 1 / 0)
+    next(chunks)  # drawn before
+    with pytest.raises(ZeroDivisionError):
+        next(chunks)
 
 
 # --- where chunks end -----------------------------------------------------------------------------
