@@ -139,30 +139,33 @@ class Engine:
 
     def _run_groups(self, table: Tensor, batch: Sequence[Tensor]) -> Tensor:
         """Run every group of copies in a thread of its own; copies have nothing in common."""
-        run, parts = self._run, []
-        if run is None:
+        plain = self._run
+        if plain is None:
             raise RuntimeError("nothing is built yet")
-        for group in self._groups:
+        several = self._compiled and len(table) > 1 and not self._capture
+
+        def run(group: slice) -> Tensor:
             # A part of the same shape for each, so that one compiled function serves all.
             state = tuple(matrix[group] for matrix in self._copies.state)
-            parts.append((state, table, *(tensor[:, group].contiguous() for tensor in batch)))
-        if self._compiled and len(table) > 1 and not self._capture:
-            for tensor in (table, *(tensor for part in parts for tensor in part[2:])):
-                torch._dynamo.mark_dynamic(tensor, 0)
-        # Autocast is a matter of the thread; the first call compiles, and a chunk of one does too.
-        alone = len(parts) == 1 or torch.is_autocast_enabled(table.device.type)
-        if alone or len(table) == 1 or self._pool is None:
-            found = [run(*part) for part in parts]
-            if not alone and len(table) > 1:
-                self._pool = ThreadPoolExecutor(len(parts))
-            return torch.cat(found, dim=1)
+            part = (table, *(tensor[:, group].contiguous() for tensor in batch))
+            if several:
+                for tensor in part:
+                    torch._dynamo.mark_dynamic(tensor, 0)
+            return plain(state, *part)
 
-        def in_thread(part: Sequence[Any]) -> Tensor:
+        def in_thread(group: slice) -> Tensor:
             torch.set_num_threads(1)
             with torch.no_grad():
-                return run(*part)
+                return run(group)
 
-        return torch.cat(list(self._pool.map(in_thread, parts)), dim=1)
+        # Autocast is a matter of the thread; the first call compiles, and a chunk of one does too.
+        alone = len(self._groups) == 1 or torch.is_autocast_enabled(table.device.type)
+        if not alone and len(table) > 1 and self._pool is not None:
+            return torch.cat(list(self._pool.map(in_thread, self._groups)), dim=1)
+        found = [run(group) for group in self._groups]
+        if not alone and len(table) > 1:
+            self._pool = ThreadPoolExecutor(len(self._groups))
+        return torch.cat(found, dim=1)
 
     def _select(self, chunk: TensorDict) -> tuple[list[Key], list[Tensor]]:
         """Return the keys the losses may read, and their tensors ``[K, S, B, ...]``."""
@@ -172,7 +175,7 @@ class Engine:
         tensors = [chunk.get(key) for key in names]
         if self._copies.count == 1:
             tensors = [tensor.unsqueeze(1) for tensor in tensors]
-        return names, [tensor.contiguous() for tensor in tensors]
+        return names, tensors
 
     def _table(self, updates: int, rates: Callable[[int], None] | None, first: int) -> Tensor:
         """Return rate and bias corrections of every update and group, ``[K, G, 3]``.

@@ -266,11 +266,11 @@ def _check_sources(source: Any, columns: Any, weights: list[float] | None) -> No
 
 
 def _core_left(trainer: Any) -> bool:
-    """Return whether the updates of all processes leave a core of this machine free."""
-    plan = getattr(trainer.lightning_module, "plan", None)
-    threads = torch.get_num_threads() if plan is None else plan.threads
-    on_cpu = trainer.lightning_module.device.type == "cpu"
-    return _cores() > trainer.num_devices * (threads if on_cpu else 1)
+    """Return whether there are more cores than processes.
+
+    Updates may use all of them: what is read in the background they need not wait for.
+    """
+    return _cores() > trainer.num_devices
 
 
 def _cores() -> int:

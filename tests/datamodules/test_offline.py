@@ -20,14 +20,9 @@ from hindsight_rl.relabel.goals import FutureGoal
 from hindsight_rl.relabel.returns import ReturnToGo
 
 
-def learner_of(*in_keys: Any, threads: int = 1, device: str = "cpu") -> Any:
+def learner_of(*in_keys: Any) -> Any:
     """Return what the datamodule asks a learner for."""
-    return SimpleNamespace(
-        in_keys=in_keys,
-        marks=[],
-        plan=SimpleNamespace(threads=threads),
-        device=torch.device(device),
-    )
+    return SimpleNamespace(in_keys=in_keys, marks=[])
 
 
 def trainer_of(**changed: Any) -> Any:
@@ -139,28 +134,16 @@ def test_marks_are_collected_from_everywhere_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cores", "learner", "devices", "left"),
-    [
-        (1, {}, 1, False),
-        (2, {}, 1, True),
-        (2, {"threads": 2}, 1, False),
-        (2, {}, 2, False),
-        (2, {"threads": 2, "device": "cuda"}, 1, True),
-    ],
+    ("cores", "processes", "left"), [(1, 1, False), (2, 1, True), (2, 2, False)]
 )
 def test_the_next_chunk_is_read_in_the_background_where_a_core_is_left(
-    cores: int,
-    learner: dict[str, Any],
-    devices: int,
-    left: bool,
-    monkeypatch: pytest.MonkeyPatch,
+    cores: int, processes: int, left: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(offline, "_cores", lambda: cores)
-    options = {"lightning_module": learner_of(**learner), "num_devices": devices}
     for wanted, found in ((None, left), (True, True), (False, False)):
         data = OfflineDataModule(episode_log(), batch_size=4, prefetch=wanted)
         before = threading.active_count()
-        chunks = served(data, **options)
+        chunks = served(data, num_devices=processes)
         next(chunks)
         assert threading.active_count() - before == found
         chunks.close()
