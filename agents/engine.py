@@ -15,11 +15,15 @@ import numpy as np
 import torch
 from tensordict import TensorDict
 from torch import Tensor, nn
-from torch._higher_order_ops.scan import scan
 
 from hindsight_rl.agents.adam import adam, rules_of
 from hindsight_rl.agents.capture import assign, captured
 from hindsight_rl.agents.copies import Copies
+
+try:
+    from torch._higher_order_ops.scan import scan
+except ImportError:  # not public: a release may move it, see no_compiler
+    scan = None
 
 Key = str | tuple[str, ...]
 Rows = tuple[Tensor, ...]
@@ -55,6 +59,10 @@ class Track(NamedTuple):
     names: list[str]
     terms: int
     values: Tensor
+
+
+class CompileError(ValueError):
+    """The updates of a learner cannot be compiled. Nothing was changed by the attempt."""
 
 
 def _groups(count: int, threads: int) -> list[slice]:
@@ -125,17 +133,38 @@ class Engine:
 
         Returns:
             What was seen, before each update.
+
+        Raises:
+            CompileError: The first chunk cannot be compiled.
         """
         names, batch = self._select(chunk)
         table = self._table(len(chunk), rates, first)
         with torch.no_grad():
             if self._run is None:
                 self._probe(names, [x[0] for x in batch], table[0])
-                self._run = self._build(names)
-            values = self._run_groups(table, batch)
+                values = self._first(names, table, batch)
+            else:
+                values = self._run_groups(table, batch)
         for step in self._steps:
             step.add_(len(chunk))
         return Track(self._names, self._terms, values)
+
+    def _first(self, names: Sequence[Key], table: Tensor, batch: Sequence[Tensor]) -> Tensor:
+        """Run the chunk that compiles; what it fails with is the compiler's, not a loss's."""
+        self._run = self._build(names)
+        try:
+            return self._run_groups(table, batch)
+        except Exception as error:
+            self._run = None
+            if not self._compiled:
+                raise
+            why = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise CompileError(why) from error
+
+    def give_up_compiling(self) -> None:
+        """Run the updates as they are from now on."""
+        self._compiled, self._capture = False, False
+        self._groups = _groups(self._copies.count, 1)
 
     def _run_groups(self, table: Tensor, batch: Sequence[Tensor]) -> Tensor:
         """Run every group of copies in a thread of its own; copies have nothing in common."""
@@ -261,8 +290,8 @@ class Engine:
                 return
             # A mistake in the loss itself shows here too, as itself.
             self._alone(names, tuple(self._copies.state), rates, tuple(batch))
-            self._batched, self._compiled, self._capture = False, False, False
-            self._groups = _groups(self._copies.count, 1)
+            self._batched = False
+            self.give_up_compiling()
             self.why_sequential = str(error).strip().splitlines()[0]
 
     def _together(self, names: Sequence[Key], rows: Rows, rates: Tensor, batch: Rows) -> Any:

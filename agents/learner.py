@@ -15,6 +15,7 @@ import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -30,7 +31,7 @@ from torch.utils.data import DataLoader
 from hindsight_rl.agents.checkpointing import prepare
 from hindsight_rl.agents.copies import Copies
 from hindsight_rl.agents.divergence import check_finite
-from hindsight_rl.agents.engine import Engine
+from hindsight_rl.agents.engine import CompileError, Engine
 from hindsight_rl.agents.evaluation import episodes, evaluate, held_out_values, test_report
 from hindsight_rl.agents.log_pass import LogPass
 from hindsight_rl.agents.networks import Policy
@@ -420,7 +421,11 @@ class Learner(LightningModule, ABC):
         """Make the updates of a chunk as one function; values are ``[K, S]``."""
         started = self._engine.started
         rates = self._decay_rates if self.decay else None
-        track = self._engine.run(chunk, rates, first)
+        try:
+            track = self._engine.run(chunk, rates, first)
+        except CompileError as error:
+            self._give_up_compiling(error)
+            return self._many(chunk, first) if self.copies else self._one_by_one(chunk, first)
         if not started and self._engine.why_sequential:
             LOGGER.info(
                 "%s cannot be vectorised, its %d copies run one after another: %s",
@@ -431,6 +436,19 @@ class Learner(LightningModule, ABC):
         values = dict(zip(track.names, track.values.unbind(-1), strict=True))
         terms = {name: values.pop(name) for name in track.names[: track.terms]}
         return LossTerms(terms, values)
+
+    def _give_up_compiling(self, error: CompileError) -> None:
+        """Go on without where nobody asked for it; nothing has happened yet."""
+        name = type(self).__name__
+        if self.compile_mode != "auto":
+            raise CompileError(
+                f"the updates of {name} cannot be compiled: {error}. Use compile 'losses' or 'off'"
+            ) from error.__cause__
+        LOGGER.warning("updates of %s go on uncompiled, the compiler failed: %s", name, error)
+        self.plan = replace(self._plan, compile="off", why_compile=str(error), shared=False)
+        self._engine.give_up_compiling()
+        if self.seeds == 1:  # parameters stay where they are, and are updated one by one
+            self.copies = None
 
     def _one_by_one(self, chunk: TensorDict, first: int) -> LossTerms:
         """Make the updates of a chunk one after another; values are ``[K]``."""

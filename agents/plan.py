@@ -18,6 +18,7 @@ from typing import Any, Literal
 import torch
 
 from hindsight_rl.agents.adam import refusal
+from hindsight_rl.agents.engine import scan
 
 Compile = Literal["auto", "off", "losses", "update"]
 Precision = Literal["auto", "highest", "high", "medium"]
@@ -126,7 +127,9 @@ def _refusal(learner: Any, optimizer: torch.optim.Optimizer) -> str:
 
 
 def no_compiler() -> str:
-    """Return why nothing can be compiled for the CPU here, "" if it can."""
+    """Return why updates cannot be compiled for the CPU here, "" if they can."""
+    if scan is None:
+        return f"PyTorch {torch.__version__} has no scan where others have it"
     names = [os.environ.get("CXX", ""), "g++", "clang++", "c++"]
     if any(name and shutil.which(name) for name in names):
         return ""

@@ -1,16 +1,19 @@
-"""Memory and speed on logs that lie on disk: IQL at size S, one fresh process per measurement.
+"""Memory and speed on logs that lie on disk: IQL, one fresh process per measurement.
 
-    python benchmarks/memory.py [--rows 1000000 5000000 20000000] [--seconds 10] [--batch 32 256]
+    python benchmarks/memory.py [--rows 1000000 5000000 20000000] [--seconds 10] [--repeats 3]
 
-Every log is written once, a slice at a time, and read by two processes: memory-mapped and in
-memory. Private memory is the largest RssAnon seen, imports included; mapped is RssFile, pages of
-files that the kernel may drop at any time. The page cache is warm: loading checks every value.
+A row has 200 bytes (observation 21, action 2), so that 20 million are 4 GB; the networks are those
+of size S, where reading weighs most. Every log is written once, a slice at a time, and read by
+processes in turns: memory-mapped and in memory. Printed are medians, the ratio that of the pairs.
+Private memory is the largest RssAnon seen, imports included; mapped is RssFile, pages of files that
+the kernel may drop at any time. The page cache is warm: loading checks every value.
 """
 
 import argparse
 import json
 import logging
 import shutil
+import statistics
 import subprocess
 import sys
 import threading
@@ -20,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bench import S, Size, as_log, make_log
+from bench import S, as_log, make_log
 from lightning.pytorch import Callback, Trainer
 
 from hindsight_rl.agents.iql import IQL
@@ -29,13 +32,14 @@ from hindsight_rl.datamodules.log import Log
 from hindsight_rl.datamodules.offline import OfflineDataModule
 
 SLICE = 200_000  # rows of ``make_log``
+SIZE = S._replace(observation=21)  # 50 words a row with the columns of every log
 MIB = 1 << 10  # /proc counts in KiB
 
 
 def write(folder: Path, rows: int) -> None:
     """Write a log of so many rows; never more than a slice of it is in memory."""
     shutil.rmtree(folder, ignore_errors=True)
-    part = as_log(make_log(S))
+    part = as_log(make_log(SIZE))
     part.save(folder)
     append(folder, (part for _ in range(rows // SLICE - 1)))
 
@@ -75,7 +79,7 @@ class Clock(Callback):
             trainer.should_stop = True
 
 
-def measure(folder: str, size: Size, seconds: float, mapped: bool, validation: float) -> None:
+def measure(folder: str, batch: int, seconds: float, mapped: bool, validation: float) -> None:
     """Train in this process and write the numbers as JSON."""
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -83,7 +87,7 @@ def measure(folder: str, size: Size, seconds: float, mapped: bool, validation: f
     watch, clock = Watch(), Clock(seconds)
     watch.start()
     source: Any = folder if mapped else Log.load(folder, memory_map=False)
-    data = OfflineDataModule(source, batch_size=size.batch_size, validation=validation)
+    data = OfflineDataModule(source, batch_size=batch, validation=validation)
     Trainer(
         max_steps=1 << 40,
         max_epochs=-1,
@@ -94,7 +98,7 @@ def measure(folder: str, size: Size, seconds: float, mapped: bool, validation: f
         enable_model_summary=False,
         limit_val_batches=0,
         callbacks=[clock],
-    ).fit(IQL(data.spec, hidden=size.hidden), data)
+    ).fit(IQL(data.spec, hidden=SIZE.hidden), data)
     found = {"rate": clock.rate, "private": watch.private, "mapped": watch.mapped}
     sys.stdout.write(json.dumps(found) + "\n")
 
@@ -113,16 +117,17 @@ def main() -> int:
     """Measure every size and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 5_000_000, 20_000_000])
-    parser.add_argument("--batch", type=int, nargs="+", default=[32, 256])
+    parser.add_argument("--batch", type=int, nargs="+", default=[256])
     parser.add_argument("--seconds", type=float, default=10.0, help="length of one measurement")
+    parser.add_argument("--repeats", type=int, default=3, help="pairs of measurements")
     parser.add_argument("--validation", type=float, default=0.0)
     parser.add_argument("--folder", type=Path, default=Path("build/memory"))
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     parser.add_argument("--mapped", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
-        size = S._replace(batch_size=options.batch[0])
-        measure(options.measure, size, options.seconds, options.mapped, options.validation)
+        batch = options.batch[0]
+        measure(options.measure, batch, options.seconds, options.mapped, options.validation)
         return 0
     titles = (
         "rows",
@@ -140,12 +145,16 @@ def main() -> int:
             write(options.folder / "log", rows)
             megabytes = (options.folder / "log" / "matrix.bin").stat().st_size / 1e6
             for batch in options.batch:
-                one = fresh(options.folder / "log", batch, True, options)
-                two = fresh(options.folder / "log", batch, False, options)
+                pairs = [
+                    [fresh(options.folder / "log", batch, way, options) for way in (True, False)]
+                    for _ in range(options.repeats)
+                ]
+                ratio = statistics.median(one["rate"] / two["rate"] for one, two in pairs)
+                mapped, memory = (statistics.median(p[i]["rate"] for p in pairs) for i in (0, 1))
                 sys.stdout.write(
-                    f"{rows:>12,}{batch:>12}{megabytes:>12,.0f}{one['rate']:>12,.0f}"
-                    f"{two['rate']:>12,.0f}{one['rate'] / two['rate']:>12.2f}"
-                    f"{one['private']:>12}{one['mapped']:>12,}\n"
+                    f"{rows:>12,}{batch:>12}{megabytes:>12,.0f}{mapped:>12,.0f}{memory:>12,.0f}"
+                    f"{ratio:>12.2f}{max(one['private'] for one, _ in pairs):>12}"
+                    f"{max(one['mapped'] for one, _ in pairs):>12,}\n"
                 )
                 sys.stdout.flush()
     finally:

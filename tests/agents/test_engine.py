@@ -9,9 +9,10 @@ from small_fits import LEARNERS, data_for, equal, fit, learner_of, weights
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.agents import plan
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.agents.copies import Copies
-from hindsight_rl.agents.engine import Engine
+from hindsight_rl.agents.engine import CompileError, Engine
 from hindsight_rl.agents.iql import IQL
 from hindsight_rl.agents.learner import Learner, LossTerms
 from hindsight_rl.agents.marwil import MARWIL
@@ -158,6 +159,58 @@ def test_learner_that_cannot_be_vectorised_says_so(
     assert together.copies is not None
     for seed in together.copies.each():
         assert_close(weights(together), weights(trained(Peeking, tmp_path, seed=seed)))
+
+
+# --- what the compiler cannot do ------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked_by_nobody(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Have short runs compiled too, without being asked."""
+    monkeypatch.setattr(plan, "BREAK_EVEN", 1)
+    return {"compile": "auto"}
+
+
+def test_a_learner_that_cannot_be_compiled_goes_on_uncompiled(
+    asked_by_nobody: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The bits are those of a run that never tried, and so is what the checkpoint says."""
+    data = data_for(Peeking)
+    tried = learner_of(Peeking, data.spec, **asked_by_nobody)
+    fit(tried, data, tmp_path, UPDATES).save_checkpoint(tmp_path / "tried.ckpt")
+    assert "updates of Peeking go on uncompiled, the compiler failed: " in caplog.text
+    assert equal(weights(tried), weights(trained(Peeking, tmp_path)))
+    saved = torch.load(tmp_path / "tried.ckpt", weights_only=True)
+    assert saved["hindsight"]["plan"]["compile"] == "off"
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_broken_compiler_costs_nothing_but_time(
+    seeds: int,
+    asked_by_nobody: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def broken(function: Any, **options: Any) -> Any:
+        def call(*_: Any) -> None:
+            raise RuntimeError("g++: not found\nand more")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", broken)
+    tried = trained(IQL, tmp_path, seeds=seeds, **asked_by_nobody, **ARGUMENTS)
+    told = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert told == ["updates of IQL go on uncompiled, the compiler failed: g++: not found"]
+    monkeypatch.undo()
+    plain = trained(IQL, tmp_path, seeds=seeds, **ARGUMENTS)
+    both = zip(tried.each_copy(), plain.each_copy(), strict=True)
+    assert [equal(weights(tried), weights(plain)) for _ in both] == [True] * seeds
+
+
+def test_compiling_that_was_asked_for_and_failed_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(CompileError, match=r"updates of Peeking cannot be compiled: .* 'losses'"):
+        trained(Peeking, tmp_path, compile="update")
 
 
 class OwnOrder(BC):

@@ -50,6 +50,11 @@ def test_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert "no C++ compiler was found" in no_compiler()
 
 
+def test_missing_scan_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "scan", None)
+    assert "has no scan" in no_compiler()
+
+
 def fake(monkeypatch: pytest.MonkeyPatch, **seconds_and_error: tuple[float, float]) -> None:
     """Let every product take the time and have the error that is given for its precision."""
 
