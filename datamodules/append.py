@@ -1,18 +1,26 @@
 """Appending to saved logs: the way to write a log that is larger than memory."""
 
 import json
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from hindsight_rl.datamodules.block import EPISODE, EPISODE_END, Block, content_hash
 from hindsight_rl.datamodules.errors import LogError
 from hindsight_rl.datamodules.log import Log, check_alike
 from hindsight_rl.datamodules.parts import Parts
-from hindsight_rl.datamodules.storage import HEADER, MATRIX, check_values, make_header, write_rows
+from hindsight_rl.datamodules.saved_values import check_values
+from hindsight_rl.datamodules.storage import (
+    HEADER,
+    MATRIX,
+    frames_file,
+    make_header,
+    read_file,
+    write_rows,
+)
 
 
 def append(path: str | Path, logs: Log | Iterable[Log]) -> None:
@@ -25,7 +33,7 @@ def append(path: str | Path, logs: Log | Iterable[Log]) -> None:
 
     Args:
         path: Folder written by :meth:`save`, of one source, all rows drawable.
-        logs: A log or several, with the same columns, without images.
+        logs: A log or several, with the same columns.
 
     Raises:
         LogError: The folder holds no such log, its bytes are not those that were written, or
@@ -39,21 +47,30 @@ def append(path: str | Path, logs: Log | Iterable[Log]) -> None:
         raise LogError(problem, "Append before mixing and filtering.", path=folder)
     columns, width = old.blocks[0].columns, old.blocks[0].matrix.shape[1]
     count, episodes = len(old), old.episodes
+    shapes = {key: frames.pixels.shape for key, frames in old.images.items()}
     os.truncate(folder / MATRIX, 4 * count * width)  # what an append left that did not end
+    for number, shape in enumerate(shapes.values()):
+        os.truncate(folder / frames_file(number), math.prod(shape))
     for log in [logs] if isinstance(logs, Log) else logs:
         check_alike(old, log, log.sources[0].name)
         block = Block.pack({key: log.column(key) for key in columns})
         shift = {columns[EPISODE].start: episodes, columns[EPISODE_END].start: count}
         write_rows(folder / MATRIX, Parts([block.matrix], [shift]))
+        for number, (key, shape) in enumerate(shapes.items()):
+            pixels = log.images[key].pixels
+            write_rows(folder / frames_file(number), pixels)
+            shapes[key] = (shape[0] + len(pixels), *shape[1:])
         count, episodes = count + len(log), episodes + log.episodes
-    shape = (count, width)
-    raw: np.ndarray = np.memmap(folder / MATRIX, np.float32, mode="c", shape=shape)
-    block = Block(torch.from_numpy(raw), columns)
+    block = Block(read_file(folder / MATRIX, np.float32, (count, width), True), columns)
+    images = {
+        key: read_file(folder / frames_file(number), np.uint8, shape, True)
+        for number, (key, shape) in enumerate(shapes.items())
+    }
     check_values(block, None, old.info, folder)
-    found = content_hash(block, {})
+    found = content_hash(block, images)
     source = old.sources[0]
     sources = [[0, count, source.weight, source.name]]
-    header = make_header(block, None, [found, found], sources, old.info)
+    header = make_header(block, None, [found, found], sources, old.info, images)
     draft = folder / f".{HEADER}"
     draft.write_text(json.dumps(header, indent=1))
     os.replace(draft, folder / HEADER)

@@ -157,7 +157,7 @@ def nested(values: Mapping[Key, Tensor]) -> dict[str, Any]:
     return result
 
 
-def content_hash(block: Block, images: Mapping[Key, Tensor]) -> str:
+def content_hash(block: Block, images: Mapping[Key, Tensor | Parts]) -> str:
     """Return the SHA-256 of columns: names, shapes, dtypes and every bit, 16 hex digits.
 
     Args:
@@ -171,11 +171,15 @@ def content_hash(block: Block, images: Mapping[Key, Tensor]) -> str:
     header = {key_name(key): [list(c.shape), c.dtype] for key, c in block.columns.items()}
     header |= {key_name(key): [list(i.shape[1:]), "uint8"] for key, i in images.items()}
     digest.update(json.dumps(header, sort_keys=True).encode())
-    for words in block.matrix.split(max(1, (1 << 22) // max(1, block.matrix.shape[1]))):
-        digest.update(np.ascontiguousarray(words.numpy()).data)
-    for image in images.values():
-        digest.update(np.ascontiguousarray(image.numpy()).data)
+    for rows in (block.matrix, *images.values()):
+        for part in rows.split(rows_together(rows)):
+            digest.update(np.ascontiguousarray(part.numpy()).data)
     return digest.hexdigest()[:16]
+
+
+def rows_together(rows: Tensor | Parts) -> int:
+    """Return how many rows of a matrix, or frames, are looked at together: some megabytes."""
+    return max(1, (1 << 22) // max(1, math.prod(rows.shape[1:])))
 
 
 def episode_columns(episode: Tensor) -> dict[Key, Tensor]:
@@ -200,13 +204,15 @@ def check_needed(columns: Mapping[Key, Tensor]) -> None:
         columns: ``[N, ...]`` by key.
 
     Raises:
-        LogError: One is missing, lengths disagree, or there are no rows.
+        LogError: One is missing, or there are no rows.
     """
-    needed = (OBSERVATION, ACTION, NEXT_OBSERVATION, REWARD, TERMINATED, TRUNCATED, EPISODE)
+    needed = [OBSERVATION, ACTION, NEXT_OBSERVATION, REWARD, TERMINATED, TRUNCATED, EPISODE]
+    seen = columns.get(OBSERVATION)
+    if seen is not None and seen.dtype == torch.uint8 and len(seen) > len(columns.get(EPISODE, ())):
+        needed.remove(NEXT_OBSERVATION)  # the frames of whole episodes hold it
     for key in needed:
         if key not in columns:
             raise LogError("a log needs this column", "Add it.", column=key_name(key))
-    check_lengths(columns, len(columns[EPISODE]), "'episode'")
     if len(columns[EPISODE]) == 0:
         raise LogError("the log is empty", "Give at least one transition.")
 

@@ -64,6 +64,8 @@ class ColumnMap:
         one_hot_task: The task column holds task numbers; make one-hot vectors of them.
         achieved_goal: Column or columns with the goal reached at this row.
         next_achieved_goal: The same one step later; left out, that of the following row.
+        image: Column or columns of camera frames (uint8), kept beside the observation. A batch has
+            each under the last part of its name.
         names: Names of the dimensions, by key (``observation``, ``action``, ``task``).
         units: Units of the dimensions, by key.
         control_rate_hz: Rows per second of the robot.
@@ -96,6 +98,7 @@ class ColumnMap:
     one_hot_task: bool = False
     achieved_goal: str | list[str] | None = None
     next_achieved_goal: str | list[str] | None = None
+    image: str | list[str] | None = None
     names: dict[str, list[str]] | None = None
     units: dict[str, list[str]] | None = None
     control_rate_hz: float | None = None

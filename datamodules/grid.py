@@ -75,6 +75,9 @@ class Grid:
         Args:
             high: Exclusive upper end, in [1, 2**31), a number or int64 ``[K, S, B]``.
             draw: Which draw of each counter.
+
+        Returns:
+            int64.
         """
         first, second = self._words(draw)
         end = high.numpy().astype(np.uint64) if isinstance(high, Tensor) else np.uint64(high)

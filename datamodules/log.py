@@ -6,7 +6,6 @@ several files are one class to all who use it.
 """
 
 import json
-import math
 import os
 import shutil
 import tempfile
@@ -40,16 +39,19 @@ from hindsight_rl.datamodules.block import (
     nested,
 )
 from hindsight_rl.datamodules.errors import LogError
+from hindsight_rl.datamodules.frames import Frames, joined, next_key, split_images
 from hindsight_rl.datamodules.parts import SPAN, Parts
+from hindsight_rl.datamodules.saved_values import check_values
 from hindsight_rl.datamodules.storage import (
     HEADER,
     MATRIX,
     ROWS,
     Source,
     check_columns,
-    check_size,
-    check_values,
+    check_frames,
+    frames_file,
     make_header,
+    read_file,
     read_header,
     write_rows,
 )
@@ -78,7 +80,7 @@ class Log:
 
     Args:
         blocks: Packed columns; the first block holds what was read, later ones what relabelers add.
-        images: uint8 columns ``[N, ...]`` that stay beside the packed matrix.
+        images: uint8 columns that stay beside the packed matrix.
         info: Plain facts that JSON can hold: ``names``, ``units``, ``action`` bounds,
             ``control_rate_hz``, ``discrete_actions``, where the log came from.
         sources: Rows of each mixed source and its weight; one entry for a single source.
@@ -88,17 +90,19 @@ class Log:
             the log that was saved.
         folder: Of a loaded log: where it lies.
         members: Of several memory-mapped logs read as one: the logs.
+        frame_stack: Frames that are gathered for each row, see :meth:`Frames.stack`.
     """
 
     blocks: tuple[Block, ...]
     info: dict[str, Any]
     sources: tuple[Source, ...]
-    images: dict[Key, Tensor] = field(default_factory=dict)
+    images: dict[Key, Frames] = field(default_factory=dict)
     rows: Tensor | None = None
     digest: str | None = None
     promise: tuple[str, str] | None = None
     folder: str | None = None
     members: tuple["Log", ...] = ()
+    frame_stack: int = 1
 
     @classmethod
     def from_columns(
@@ -109,7 +113,8 @@ class Log:
         Args:
             columns: ``[N, ...]`` arrays by key. Needed: observation, action, next observation,
                 reward, terminated, truncated and ``episode`` (int, rows of one episode adjacent).
-                ``step`` and ``episode_end`` are computed here.
+                ``step`` and ``episode_end`` are computed here. Images (uint8) may have one frame
+                more per episode, what its last step led to: then they give the next frame too.
             info: Plain facts, see the class.
 
         Returns:
@@ -122,8 +127,8 @@ class Log:
         check_needed(tensors)
         episode = tensors.pop(EPISODE).to(torch.int64)
         tensors |= episode_columns(episode)
-        images = {key: value for key, value in tensors.items() if value.dtype == torch.uint8}
-        packed = {key: value for key, value in tensors.items() if key not in images}
+        packed, images = split_images(tensors, len(episode), int(tensors[EPISODE][-1]) + 1)
+        check_lengths(packed, len(episode), "'episode'")
         facts = dict(info or {})
         source = Source(0, len(episode), 1.0, str(facts.get("source", "memory")))
         return cls((Block.pack(packed),), facts, (source,), images)
@@ -166,28 +171,32 @@ class Log:
             columns = first.blocks[0].columns
             words = [{columns[key].start: by for key, by in shift.items()} for shift in shifts]
             block = Block(Parts([log.blocks[0].matrix for log in logs], words), columns)
-            return cls((block,), info, tuple(sources), {}, drawable, members=tuple(logs))
+            images = joined([log.images for log in logs], mapped=True)
+            return cls((block,), info, tuple(sources), images, drawable, members=tuple(logs))
         info.pop("memory_mapped", None)
-        joined: dict[Key, Tensor] = {}
-        for key in first.keys():
+        packed: dict[Key, Tensor] = {}
+        for key in first.packed_keys():
             values = [log.column(key) for log in logs]
             if key in (EPISODE, EPISODE_END):
                 values = [v + shift[key] for v, shift in zip(values, shifts, strict=True)]
-            joined[key] = torch.cat(values)
-        images = {key: value for key, value in joined.items() if key in first.images}
-        packed = {key: value for key, value in joined.items() if key not in images}
+            packed[key] = torch.cat(values)
+        images = joined([log.images for log in logs], mapped=False)
         return cls((Block.pack(packed),), info, tuple(sources), images, drawable)
 
     def __len__(self) -> int:
         return len(self.blocks[0].matrix)
 
+    def packed_keys(self) -> list[Key]:
+        """Return the key of every packed column once."""
+        return list(dict.fromkeys(key for block in self.blocks for key in block.columns))
+
     def keys(self) -> list[Key]:
         """Return every key once."""
-        packed = dict.fromkeys(key for block in self.blocks for key in block.columns)
-        return [*packed, *self.images]
+        following = [next_key(key) for key, frames in self.images.items() if frames.whole]
+        return [*self.packed_keys(), *self.images, *following]
 
     def __contains__(self, key: Key) -> bool:
-        return key in self.images or any(key in block.columns for block in self.blocks)
+        return key in self.keys()
 
     def column(self, key: Key, rows: slice = slice(None)) -> Tensor:
         """Return a column ``[N, ...]``, a view where it is float32 or an image, in one matrix.
@@ -202,11 +211,15 @@ class Log:
         Raises:
             LogError: The log has no such key.
         """
-        if key in self.images:
-            return self.images[key][rows]
         for block in reversed(self.blocks):
             if key in block.columns:
                 return block.column(key, rows)
+        for image, frames in self.images.items():
+            if key == image and not frames.whole:
+                return frames.pixels[rows]
+            if key in (image, next_key(image)) and frames.whole:
+                number = torch.arange(*rows.indices(len(self)))
+                return frames.take(number, self.column(EPISODE, rows), after=key != image)
         held = ", ".join(sorted(key_name(k) for k in self.keys()))
         raise LogError(
             f"the log has no '{key_name(key)}'", f"It holds: {held}.", path=self.sources[0].name
@@ -275,6 +288,37 @@ class Log:
         """Return this log with other drawable rows (``None`` keeps them)."""
         return self if rows is None else replace(self, rows=rows)
 
+    def with_frame_stack(self, depth: int) -> "Log":
+        """Return this log with so many frames of every image gathered for a row.
+
+        Args:
+            depth: At least 1.
+
+        Returns:
+            A log that shares the memory of this one.
+
+        Raises:
+            LogError: There is nothing to stack, or what follows the last frame is not known.
+        """
+        if depth == 1:
+            return self
+        if depth < 1 or not self.images:
+            problem = "the log has no images" if depth > 1 else "it must be at least 1"
+            raise LogError(
+                f"frame_stack is {depth}: {problem}",
+                "Leave it out, or map image columns.",
+                path=self.sources[0].name,
+            )
+        for key in self.images:
+            if next_key(key) in self.images:
+                raise LogError(
+                    f"frame_stack is {depth}, and the next frames are a column of their own",
+                    "Give the frames of whole episodes, one more than steps: the next ones follow.",
+                    path=self.sources[0].name,
+                    column=key_name(key),
+                )
+        return replace(self, frame_stack=depth)
+
     def packed(self) -> "Log":
         """Return this log with all columns in one block (one copy; not for memory-mapped logs)."""
         if len(self.blocks) == 1 or self.info.get("memory_mapped"):
@@ -284,13 +328,14 @@ class Log:
     def _one_block(self) -> Block:
         if len(self.blocks) == 1:
             return self.blocks[0]
-        return Block.pack({key: self.column(key) for key in self.keys() if key not in self.images})
+        return Block.pack({key: self.column(key) for key in self.packed_keys()})
 
-    def gather(self, index: Tensor) -> TensorDict:
+    def gather(self, index: Tensor, *, images: bool = True) -> TensorDict:
         """Return rows as a TensorDict of the index's shape; one gather per block.
 
         Args:
             index: int64 row numbers of any shape.
+            images: Whether the batch has images too.
 
         Returns:
             TensorDict with every key of the log and ``index``.
@@ -300,9 +345,17 @@ class Log:
         for block in self.blocks:
             words = block.matrix.index_select(0, flat).view(*index.shape, block.matrix.shape[1])
             values |= block.unpack(words)
-        for key, image in self.images.items():
-            values[key] = image.index_select(0, flat).view((*index.shape, *image.shape[1:]))
-        return TensorDict(nested(values), batch_size=index.shape)
+        batch = TensorDict(nested(values), batch_size=index.shape)
+        return self.attach_images(batch) if images else batch
+
+    def attach_images(self, batch: TensorDict) -> TensorDict:
+        """Set the images of gathered rows in their batch, and return it."""
+        for key, frames in self.images.items():
+            row, step, episode = batch["index"], batch[STEP], batch[EPISODE]
+            found = frames.stack(row, step, episode, self.frame_stack)
+            for name, value in zip((key, next_key(key)), found, strict=False):
+                batch.set(name, value)
+        return batch
 
     def hash(self) -> str:
         """Return the SHA-256 of the data that was read: header and first block, 16 hex digits.
@@ -320,20 +373,25 @@ class Log:
             return self.digest
         for member in self.members:
             member.hash()
-        found = content_hash(self.blocks[0], self.images)
+        found = content_hash(self.blocks[0], self._pixels())
         if self.promise is None:
             return found
         written, identity = self.promise
+        files = [MATRIX, *(frames_file(number) for number in range(len(self.images)))]
         if found != written:
             raise LogError(
-                f"{MATRIX} was changed: its hash is {found}, the header promises {written}",
+                f"{' or '.join(files)} was changed: its hash is {found}, the header promises "
+                f"{written}",
                 "Write the log again from its source, or copy it again.",
                 path=self.folder,
             )
         return identity
 
+    def _pixels(self) -> dict[Key, Tensor | Parts]:
+        return {key: frames.pixels for key, frames in self.images.items()}
+
     def save(self, path: str | Path) -> None:
-        """Write the log as a folder: a JSON header, one raw matrix, drawable rows if chosen.
+        """Write the log as a folder: a JSON header, one matrix, images, drawable rows if chosen.
 
         The folder is written under a temporary name and renamed, so it is whole or absent.
 
@@ -341,25 +399,25 @@ class Log:
             path: Folder to make; its parents are made too.
 
         Raises:
-            LogError: The folder exists, or the log holds images.
+            LogError: The folder exists.
         """
         if (target := Path(path)).exists():
             raise LogError("already exists", "Choose another name or remove it.", path=target)
-        if self.images:
-            problem, mend = "logs with images cannot be saved", "Drop the image columns."
-            raise LogError(problem, mend, path=target)
-        whole = self._one_block()
+        whole, pixels = self._one_block(), self._pixels()
         header = make_header(
             whole,
             self.rows,
-            [content_hash(whole, {}), self.hash()],
+            [content_hash(whole, pixels), self.hash()],
             [[s.start, s.stop, s.weight, s.name] for s in self.sources],
             self.info,
+            pixels,
         )
         target.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
         try:
             write_rows(draft / MATRIX, whole.matrix)
+            for number, frames in enumerate(pixels.values()):
+                write_rows(draft / frames_file(number), frames)
             if self.rows is not None:
                 self.rows.numpy().tofile(draft / ROWS)
             (draft / HEADER).write_text(json.dumps(header, indent=1))
@@ -391,24 +449,22 @@ class Log:
         header = read_header(folder)
         check_columns(header, folder)
         shape = header.rows, sum(column.width for column in header.columns.values())
-        check_size(folder / MATRIX, 4 * math.prod(shape), longer=True)
-        if memory_map:
-            # Shared and copy-on-write: torch wants a writable buffer, nothing here writes to it.
-            raw: np.ndarray = np.memmap(folder / MATRIX, np.float32, mode="c", shape=shape)
-        else:
-            raw = np.fromfile(folder / MATRIX, np.float32, math.prod(shape)).reshape(shape)
-        block = Block(torch.from_numpy(raw), header.columns)
+        words = read_file(folder / MATRIX, np.float32, shape, memory_map, longer=True)
+        block = Block(words, header.columns)
+        images = {
+            key: Frames(
+                read_file(folder / frames_file(number), np.uint8, shape, memory_map, longer=True),
+                shape[0] > header.rows,
+            )
+            for number, (key, shape) in enumerate(header.images.items())
+        }
         rows: Tensor | None = None
         if header.drawable is not None:
-            check_size(folder / ROWS, 8 * header.drawable)
-            if memory_map and header.drawable:
-                chosen: np.ndarray = np.memmap(folder / ROWS, np.int64, mode="c")
-            else:
-                chosen = np.fromfile(folder / ROWS, np.int64)
-            rows = torch.from_numpy(chosen)
+            rows = read_file(folder / ROWS, np.int64, [header.drawable], memory_map)
         check_values(block, rows, header.info, folder)
         info = header.info | ({"memory_mapped": True} if memory_map else {})
-        log = cls((block,), info, header.sources, {}, rows, None, header.hash, str(folder))
+        log = cls((block,), info, header.sources, images, rows, None, header.hash, str(folder))
+        check_frames(header.images, header.rows, log.episodes, folder)
         if not memory_map:
             log.hash()
         return log
@@ -427,7 +483,8 @@ def _lie_alike(logs: Sequence[Log]) -> bool:
 
 def _same_kind(first: Log, other: Log, key: Key) -> bool:
     same_dtype = first.column(key, slice(1)).dtype == other.column(key, slice(1)).dtype
-    return same_dtype and first.shape(key) == other.shape(key)
+    whole = [key in log.images and log.images[key].whole for log in (first, other)]
+    return same_dtype and first.shape(key) == other.shape(key) and whole[0] == whole[1]
 
 
 def check_alike(first: Log, other: Log, name: str) -> None:

@@ -52,6 +52,8 @@ class OfflineDataModule(LightningDataModule):
         seed: Seed of the split and of every draw.
         validation: Share of episodes held out, in [0, 1).
         prefetch: Read the next chunk in the background; ``None``: where a core is left for it.
+        frame_stack: Frames a batch has of every image: those of the last steps, oldest first. They
+            are found by row number, no frame is kept twice.
 
     Raises:
         ValueError: An argument is out of range.
@@ -70,6 +72,7 @@ class OfflineDataModule(LightningDataModule):
         seed: int = 0,
         validation: float = 0.0,
         prefetch: bool | None = None,
+        frame_stack: int = 1,
     ) -> None:
         super().__init__()
         if batch_size < 1 or updates_per_step < 1:
@@ -87,7 +90,7 @@ class OfflineDataModule(LightningDataModule):
         self.log_hash = log.hash()
         self.split_hash = _rows_hash(training, len(log))
         ready = log.with_columns(self.relabel.columns).with_rows(self.relabel.rows)
-        self.log = replace(ready, digest=self.log_hash).packed()
+        self.log = replace(ready, digest=self.log_hash).packed().with_frame_stack(frame_stack)
         self._held_out = held_out
         self.spec: dict[str, Any] = make_spec(self.log, self._sampler(), self.relabel, batch_size)
 

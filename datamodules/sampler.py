@@ -137,9 +137,12 @@ class ChunkSampler:
         others = self._relabel.companions(index, draws)
         if not others:
             return self._log.gather(index).set(DRAWS, draws)
-        parts = self._log.gather(torch.stack([index, *others.values()])).unbind(0)
+        # No relabeler looks at companions' images, and they would be most of the bytes.
+        rows = torch.stack([index, *others.values()])
+        parts = self._log.gather(rows, images=False).unbind(0)
         companions = TensorDict(dict(zip(others, parts[1:], strict=True)), index.shape)
-        return parts[0].set(DRAWS, draws).set(COMPANION, companions)
+        batch = self._log.attach_images(parts[0])
+        return batch.set(DRAWS, draws).set(COMPANION, companions)
 
 
 def _row_drawer(log: Log) -> Callable[[Grid], Tensor]:

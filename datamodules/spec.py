@@ -56,18 +56,14 @@ def make_spec(
         A dictionary of plain values, see the export contract in docs/export.md.
     """
     names, units = log.info.get("names") or {}, log.info.get("units") or {}
-    mean, std = moments(lambda: log.drawn(OBSERVATION))
     chunk = sampler.chunk(0, -(-_TASK_ROWS // seed_rows), stream="probe")
     sample = relabel(chunk).reshape(-1)
     spec: dict[str, Any] = {
         "version": VERSION,
-        "observation": {
-            "shape": list(log.shape(OBSERVATION)),
-            "dtype": "float32",
+        "observation": _observation_spec(log)
+        | {
             "names": names.get("observation"),
             "units": units.get("observation"),
-            "mean": mean,
-            "std": std,
         },
         "action": _action_spec(log)
         | {
@@ -82,8 +78,10 @@ def make_spec(
             "rows": len(log),
             "episodes": log.episodes,
         },
-        "probe": {"observation": sample[OBSERVATION][:PROBE_ROWS].tolist(), "task": None},
+        "probe": {"observation": None, "task": None},
     }
+    if OBSERVATION not in log.images:
+        spec["probe"]["observation"] = sample[OBSERVATION][:PROBE_ROWS].tolist()
     if "task" in sample.keys():
         task = sample["task"]
         mean, std = moments(lambda: task.split(SPAN))
@@ -99,6 +97,16 @@ def make_spec(
         }
         spec["probe"]["task"] = task[:PROBE_ROWS].tolist()
     return spec
+
+
+def _observation_spec(log: Log) -> dict[str, Any]:
+    """Return shape and statistics; of images the shape alone: a network scales them as it likes."""
+    shape = list(log.shape(OBSERVATION))
+    if OBSERVATION in log.images:
+        stack = [log.frame_stack] if log.frame_stack > 1 else []
+        return {"shape": stack + shape, "dtype": "uint8", "mean": None, "std": None}
+    mean, std = moments(lambda: log.drawn(OBSERVATION))
+    return {"shape": shape, "dtype": "float32", "mean": mean, "std": std}
 
 
 def _action_spec(log: Log) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,18 +28,18 @@ from hindsight_rl.datamodules.block import (
     Key,
     key_name,
     key_of,
+    rows_together,
 )
-from hindsight_rl.datamodules.checks import ROUNDING
 from hindsight_rl.datamodules.errors import LogError
-from hindsight_rl.datamodules.parts import SPAN, Parts
+from hindsight_rl.datamodules.parts import Parts
 
 FORMAT = "hindsight-log"
 VERSION = 1
+IMAGES_VERSION = 2  # releases that know no images must not read such a log without them
 HEADER = "header.json"
 MATRIX = "matrix.bin"
 ROWS = "rows.bin"
 
-_SWEEP = 1 << 20  # words looked at together: they stay in the cache
 _NUMBER, _COUNT, _FLAG = ("float32", "int64"), ("int64",), ("bool", "int64")
 _NEEDED: dict[Key, tuple[str, ...]] = {
     OBSERVATION: _NUMBER,
@@ -64,8 +65,13 @@ class Source:
     name: str
 
 
+def frames_file(number: int) -> str:
+    """Return the name of the file of an image column, by its place in the header."""
+    return f"frames{number}.bin"
+
+
 class Header(NamedTuple):
-    """What the JSON header of a saved log says."""
+    """What the JSON header of a saved log says; images by the shape of all their frames."""
 
     rows: int
     drawable: int | None
@@ -73,6 +79,7 @@ class Header(NamedTuple):
     sources: tuple[Source, ...]
     info: dict[str, Any]
     hash: tuple[str, str] | None
+    images: dict[Key, tuple[int, ...]]
 
 
 def make_header(
@@ -81,6 +88,7 @@ def make_header(
     hashes: Sequence[str],
     sources: Sequence[Sequence[Any]],
     info: Mapping[str, Any],
+    images: Mapping[Key, Tensor | Parts],
 ) -> dict[str, Any]:
     """Return the header of a log.
 
@@ -90,13 +98,14 @@ def make_header(
         hashes: Of the bytes that are written, and of the log.
         sources: First row, last row and one, weight and name of each source.
         info: Facts of the log.
+        images: Frames by key.
 
     Returns:
         What JSON can hold.
     """
-    return {
+    header = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": IMAGES_VERSION if images else VERSION,
         "rows": len(block.matrix),
         "drawable": None if rows is None else len(rows),
         "columns": {key_name(k): list(c) for k, c in block.columns.items()},
@@ -104,6 +113,8 @@ def make_header(
         "sources": [list(source) for source in sources],
         "info": {k: v for k, v in info.items() if k != "memory_mapped"},
     }
+    shapes = {"images": {key_name(k): list(i.shape) for k, i in images.items()}}
+    return header | (shapes if images else {})
 
 
 def check_size(file: Path, size: int, *, longer: bool = False) -> None:
@@ -126,15 +137,41 @@ def check_size(file: Path, size: int, *, longer: bool = False) -> None:
         )
 
 
+def read_file(
+    file: Path, dtype: Any, shape: Sequence[int], memory_map: bool, *, longer: bool = False
+) -> Tensor:
+    """Return what a file of a saved log holds.
+
+    Args:
+        file: The file.
+        dtype: NumPy's.
+        shape: Of what it holds.
+        memory_map: Leave it on disk, and read what is asked for.
+        longer: Whether it may have more: rows of an append that did not end.
+
+    Returns:
+        A tensor.
+
+    Raises:
+        LogError: The file is missing, cut or longer.
+    """
+    count = math.prod(shape)
+    check_size(file, count * np.dtype(dtype).itemsize, longer=longer)
+    if not memory_map or not count:
+        return torch.from_numpy(np.fromfile(file, dtype, count).reshape(shape))
+    # Shared and copy-on-write: torch wants a writable buffer, nothing here writes to it.
+    return torch.from_numpy(np.memmap(file, dtype, mode="c", shape=tuple(shape)))
+
+
 def write_rows(file: Path, matrix: Tensor | Parts) -> None:
     """Write rows at the end of a file (made where absent), a few megabytes at a time.
 
     Args:
         file: Where to write.
-        matrix: ``[N, W]`` 32-bit words.
+        matrix: ``[N, W]`` 32-bit words, or frames.
     """
     with file.open("ab") as out:
-        for words in matrix.split(SPAN):
+        for words in matrix.split(rows_together(matrix)):
             out.write(words.contiguous().numpy().data)
         out.flush()
         os.fsync(out.fileno())
@@ -159,9 +196,12 @@ def read_header(folder: Path) -> Header:
             f"no readable {HEADER}", "Give a folder written by Log.save.", path=folder
         ) from error
     known = isinstance(header, dict) and header.get("format") == FORMAT
-    if not known or header.get("version") != VERSION:
+    version = IMAGES_VERSION if known and "images" in header else VERSION
+    if not known or header.get("version") != version:
         raise LogError(
-            f"not a {FORMAT} of version {VERSION}", "Write it with this release.", path=folder
+            f"not a {FORMAT} of version {VERSION} or {IMAGES_VERSION}",
+            "Write it with this release.",
+            path=folder,
         )
     try:
         rows, drawable = int(header["rows"]), header["drawable"]
@@ -174,6 +214,7 @@ def read_header(folder: Path) -> Header:
             sources=tuple(Source(*source) for source in header["sources"]),
             info=dict(header["info"]),
             hash=_read_hash(header.get("hash")),
+            images={key_of(k): _read_shape(s) for k, s in header.get("images", {}).items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise LogError(
@@ -190,6 +231,13 @@ def _read_hash(entry: Any) -> tuple[str, str] | None:
     return written, identity
 
 
+def _read_shape(entry: Any) -> tuple[int, ...]:
+    shape = tuple(entry)
+    if not shape or not all(isinstance(size, int) and size >= 0 for size in shape):
+        raise ValueError(f"shape {entry!r} of images")
+    return shape
+
+
 def _read_columns(entries: Mapping[str, Sequence[Any]]) -> dict[Key, Column]:
     columns: dict[Key, Column] = {}
     next_start = 0
@@ -201,6 +249,11 @@ def _read_columns(entries: Mapping[str, Sequence[Any]]) -> dict[Key, Column]:
         columns[key_of(name)] = Column(start, tuple(shape), dtype)
         next_start += columns[key_of(name)].width
     return columns
+
+
+def _whole(header: Header, key: Key) -> bool:
+    """Return whether an image column holds the frames of whole episodes."""
+    return key in header.images and header.images[key][0] > header.rows
 
 
 def check_columns(header: Header, folder: Path) -> None:
@@ -216,6 +269,8 @@ def check_columns(header: Header, folder: Path) -> None:
     mend = "Write the log again."
     for key, kinds in _NEEDED.items():
         column = header.columns.get(key)
+        if key in header.images or (key == NEXT_OBSERVATION and _whole(header, OBSERVATION)):
+            continue
         if column is None or column.dtype not in kinds:
             found = "missing" if column is None else column.dtype
             problem = f"{HEADER} is damaged (column is {found}, a log needs {' or '.join(kinds)})"
@@ -233,103 +288,23 @@ def check_columns(header: Header, folder: Path) -> None:
         raise LogError(problem, mend, path=folder)
 
 
-def check_values(block: Block, rows: Tensor | None, info: Mapping[str, Any], folder: Path) -> None:
-    """Refuse values that no reader lets into a log; one sweep, a few megabytes at a time.
+def check_frames(
+    images: Mapping[Key, tuple[int, ...]], rows: int, episodes: int, folder: Path
+) -> None:
+    """Refuse a header whose images do not go with its rows.
 
     Args:
-        block: All columns.
-        rows: Drawable rows, ``None`` for all.
-        info: Facts of the log, ``action`` bounds among them.
+        images: Shape of all frames of each image column.
+        rows: N.
+        episodes: E.
         folder: Where it lies, for messages.
 
     Raises:
-        LogError: NaN or infinity, an action beyond its bounds, episodes that do not fit together,
-            or drawable rows the log does not have.
+        LogError: There are neither N nor N + E frames.
     """
-    count = len(block.matrix)
-    if rows is not None and len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < count:
-        problem = f"drawable rows from {int(rows.min())} to {int(rows.max())} of a log of {count}"
-        raise LogError(f"{ROWS} names {problem}", "Write the log again.", path=folder)
-    bounds = _bounds(block, info, folder)
-    step = max(1, _SWEEP // max(1, block.matrix.shape[1]))
-    for start in range(0, count, step):
-        part = Block(block.matrix[start : start + step], block.columns)
-        _check_finite(part, start, folder)
-        _check_bounds(part, start, bounds, folder)
-        # One row more on the left: whether an episode goes on is a matter of two rows.
-        left = max(0, start - 1)
-        _check_episodes(
-            Block(block.matrix[left : start + step], block.columns), left, count, folder
-        )
-
-
-def _check_finite(part: Block, start: int, folder: Path) -> None:
-    for key, column in part.columns.items():
-        if column.dtype != "float32" or not column.width:
-            continue
-        value = part.column(key).reshape(len(part.matrix), -1)
-        # A sum is finite if all are, unless it overflows; it costs a tenth of looking at each.
-        if bool(torch.isfinite(value.sum())):
-            continue
-        bad = ~torch.isfinite(value).all(1)
-        if bool(bad.any()):
-            row = int(bad.nonzero()[0])
+    for key, shape in images.items():
+        if shape[0] not in (rows, rows + episodes):
             problem = (
-                f"{value[row][~torch.isfinite(value[row])][0].item()} is no number to learn from"
+                f"{HEADER} is damaged ({shape[0]} frames for {rows} rows in {episodes} episodes)"
             )
-            mend = "Mend the source and write the log again."
-            raise LogError(problem, mend, path=folder, column=key_name(key), row=start + row)
-
-
-def _bounds(block: Block, info: Mapping[str, Any], folder: Path) -> list[tuple[str, Tensor]]:
-    """Return the stated bounds of actions, with room for rounding to float32."""
-    column, given = block.columns[ACTION], info.get("action") or {}
-    if column.dtype != "float32":
-        return []
-    found: list[tuple[str, Tensor]] = []
-    for side, sign in (("low", -1.0), ("high", 1.0)):
-        try:
-            stated = given.get(side)
-            if stated is None:
-                continue
-            bound = torch.tensor(stated, dtype=torch.float32).expand(column.shape)
-        except (TypeError, ValueError, RuntimeError, AttributeError) as error:
-            problem = f"{HEADER} is damaged (action bounds {given!r})"
-            raise LogError(problem, "Write the log again.", path=folder) from error
-        found.append((side, bound + sign * ROUNDING * (1 + bound.abs())))
-    return found
-
-
-def _check_bounds(
-    part: Block, start: int, bounds: Sequence[tuple[str, Tensor]], folder: Path
-) -> None:
-    for side, bound in bounds:
-        action = part.column(ACTION)
-        outside = action < bound if side == "low" else action > bound
-        if bool(outside.any()):
-            where = outside.nonzero()[0].tolist()
-            problem = f"{action[tuple(where)].item():g} lies beyond the '{side}' bound of the log"
-            mend = "Correct the bounds or the actions at the source and write the log again."
-            raise LogError(
-                problem, mend, path=folder, column=key_name(ACTION), row=start + where[0]
-            )
-
-
-def _check_episodes(part: Block, start: int, count: int, folder: Path) -> None:
-    """Refuse episode, step and episode_end that contradict each other; ``start`` is row 0's."""
-    episode, step, end = (part.column(key) for key in (EPISODE, STEP, EPISODE_END))
-    row = torch.arange(start, start + len(step))
-    good = (step >= 0) & (end >= row) & (end < count) & ((row < count - 1) | (end == row))
-    if start == 0:
-        good[0] &= (episode[0] == 0) & (step[0] == 0)
-    on = episode[1:] == episode[:-1]
-    going = (step[1:] == step[:-1] + 1) & (end[1:] == end[:-1])
-    fresh = (episode[1:] == episode[:-1] + 1) & (step[1:] == 0) & (end[:-1] == row[:-1])
-    good[1:] &= torch.where(on, going, fresh)
-    if not bool(good.all()):
-        bad = int((~good).nonzero()[0])
-        problem = (
-            f"episode {int(episode[bad])}, step {int(step[bad])} and episode_end {int(end[bad])} "
-            f"do not fit a log of {count} rows or the row before"
-        )
-        raise LogError(problem, "Write the log again.", path=folder, row=start + bad)
+            raise LogError(problem, "Write the log again.", path=folder, column=key_name(key))

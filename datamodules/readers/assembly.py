@@ -16,9 +16,11 @@ from hindsight_rl.datamodules.findings import Findings
 from hindsight_rl.datamodules.log import (
     ACTION,
     EPISODE,
+    EPISODE_END,
     NEXT_OBSERVATION,
     OBSERVATION,
     REWARD,
+    STEP,
     TERMINATED,
     TRUNCATED,
     Key,
@@ -30,6 +32,8 @@ from hindsight_rl.datamodules.readers.table import Table
 TASK: Key = "task"
 ACHIEVED_GOAL: Key = "achieved_goal"
 NEXT_ACHIEVED_GOAL: Key = ("next", "achieved_goal")
+# What an image column cannot be called.
+_KEYS = (OBSERVATION, ACTION, TASK, ACHIEVED_GOAL, EPISODE, STEP, EPISODE_END, "next", "index")
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ def assemble(table: Table, findings: Findings) -> Assembly:
         )
     if given.task:
         columns[TASK] = maker.task()
-    columns |= {ACTION: actions.values, REWARD: maker.reward()}
+    columns |= maker.images() | {ACTION: actions.values, REWARD: maker.reward()}
     columns |= {TERMINATED: terminated, TRUNCATED: truncated}
     if NEXT_OBSERVATION in maker.repeated:
         facts = {"repeated_next_observation": int(cut.sum())}
@@ -111,9 +115,11 @@ class _Maker:
         return _joined(parts, str(named), self.findings)
 
     def steps(self, key: Key, field: str, next_key: Key, next_field: str) -> dict[Key, Array]:
-        """Return a column at each step and one step later."""
+        """Return a column at each step and one step later; images as frames of whole episodes."""
         values = self.vectors(field)
         stored = getattr(self.table.columns, next_field)
+        if values.dtype == np.uint8 and stored in (None, SHIFTED):
+            return {key: self._whole(values, next_key)}
         now = self._without(values, self.episodes.ends + 1)
         if stored not in (None, SHIFTED):
             # It may have the extra row too; then the first one is surplus.
@@ -132,6 +138,37 @@ class _Maker:
             after[self.episodes.ends] = now[self.episodes.ends]
             self.repeated.add(next_key)
         return {key: now, next_key: after}
+
+    def _whole(self, frames: Array, next_key: Key) -> Array:
+        """Return the frames ``[N + E, ...]``; what an episode led to repeats if it is not there."""
+        if len(frames) > self.rows:
+            return frames
+        self.repeated.add(next_key)
+        ends = self.episodes.ends
+        return np.insert(frames, ends + 1, frames[ends], axis=0)
+
+    def images(self) -> dict[Key, Array]:
+        """Return further image columns, each named by the last part of its name."""
+        named = self.table.columns.image or []
+        found: dict[Key, Array] = {}
+        for name in [named] if isinstance(named, str) else named:
+            frames, key = self.table.values[name], name.replace(".", "/").rpartition("/")[2]
+            counts = [self.rows, self.rows + self.episodes.count]
+            checks.same_length(frames, counts, name, self.findings)
+            if frames.dtype != np.uint8:
+                raise self.findings.error(
+                    f"an image column of {frames.dtype}, not of uint8",
+                    "Name it where numbers are meant, as an observation say.",
+                    name,
+                )
+            if key in found or key in _KEYS:
+                raise self.findings.error(
+                    f"its images would be called '{key}', as another column is",
+                    "Rename the column.",
+                    name,
+                )
+            found[key] = self._whole(frames, ("next", key))
+        return found
 
     def _starts(self) -> Array:
         return np.asarray(self.episodes.ends + 1 - self.episodes.lengths)
@@ -189,7 +226,10 @@ def _no_leaked_reset(
     of the following episode, and is further away than ordinary steps go, it was written after the
     reset. (Without the second condition a continuous recording cut into pieces would be refused.)
     """
-    now, after = columns[OBSERVATION], columns[NEXT_OBSERVATION]
+    now = columns[OBSERVATION]
+    if now.dtype == np.uint8:
+        return
+    after = columns[NEXT_OBSERVATION]
     inside = np.flatnonzero(np.diff(columns[EPISODE]) == 0)
     cut = cut[cut + 1 < len(now)]
     if len(cut) < 2 or not len(inside) or now.ndim != 2:

@@ -35,6 +35,7 @@ COMMON_NAMES: Names = {
     "task": ("desired_goal", "desired_goals"),
     "achieved_goal": ("achieved_goal", "achieved_goals"),
     "next_achieved_goal": ("next_achieved_goal", "next_achieved_goals"),
+    "image": (),  # never guessed: images are read where they are asked for
 }
 
 
