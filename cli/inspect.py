@@ -83,6 +83,10 @@ def _facts(summary: "Summary") -> list[list[str]]:
         ["episodes", f"{summary.episodes:,}"],
         ["ends", f"{summary.terminated:,} terminated, {summary.truncated:,} truncated"],
         ["actions", _actions(summary)],
+        *(
+            [name, f"images, {' x '.join(map(str, shape))}"]
+            for name, shape in summary.images.items()
+        ),
     ]
     if summary.clipped_actions is not None:
         entries = summary.transitions * len(summary.action_low or summary.action_high or [0])

@@ -96,6 +96,7 @@ class Summary:
         clipped_actions: Number of action entries that were clipped, ``None`` without ``clip``.
         repeated_next_observation: Cut episodes whose last next observation is not stored.
         control_rate_hz: Rows per second, if known.
+        images: Shape of the frames of each image column.
         columns: Every dimension.
         remarks: What looks odd, one sentence each.
         problems: What keeps the log from being read, one sentence each.
@@ -115,6 +116,7 @@ class Summary:
     clipped_actions: int | None
     repeated_next_observation: int
     control_rate_hz: float | None
+    images: dict[str, list[int]]
     columns: tuple[ColumnSummary, ...]
     remarks: tuple[str, ...]
     problems: tuple[str, ...]
@@ -163,10 +165,15 @@ def summarize(assembly: Assembly, problems: Sequence[LogError] = ()) -> Summary:
         clipped_actions=info.get("clipped_actions"),
         repeated_next_observation=int(info.get("repeated_next_observation", 0)),
         control_rate_hz=info.get("control_rate_hz"),
+        images={key_name(k): list(v.shape[1:]) for k, v in columns.items() if _is_image(v)},
         columns=tuple(dimensions),
         remarks=tuple(_remarks(assembly, lengths, ended)),
         problems=tuple(str(problem) for problem in problems),
     )
+
+
+def _is_image(values: Array) -> bool:
+    return bool(values.dtype == np.uint8) and values.ndim > 2
 
 
 def _counts(action: Array, info: dict[str, Any]) -> list[int]:
@@ -265,17 +272,20 @@ def _remarks(assembly: Assembly, lengths: Array, ended: Array) -> list[str]:
 
 def _copied_episodes(observation: Array, action: Array, lengths: Array) -> int:
     digests = set()
-    for start, stop in zip(np.cumsum(lengths) - lengths, np.cumsum(lengths), strict=True):
-        rows = observation[start:stop].tobytes() + action[start:stop].tobytes()
-        digests.add(hashlib.sha256(rows).digest())
+    stops = np.cumsum(lengths)
+    more = len(observation) > len(action)  # images of whole episodes, one more than steps
+    for number, (start, stop) in enumerate(zip(stops - lengths, stops, strict=True)):
+        seen = observation[start + more * number : stop + more * number]
+        digests.add(hashlib.sha256(seen.tobytes() + action[start:stop].tobytes()).digest())
     return len(lengths) - len(digests)
 
 
 def _broken_chains(columns: dict[Any, Array]) -> float:
-    now, after, number = columns[OBSERVATION], columns[NEXT_OBSERVATION], columns[EPISODE]
+    now, number = columns[OBSERVATION], columns[EPISODE]
     inside = np.flatnonzero(number[1:] == number[:-1])
     if not len(inside) or now.ndim != 2:
         return 0.0
+    after = columns[NEXT_OBSERVATION]
     return float((np.abs(after[inside] - now[inside + 1]) > 1e-5).any(axis=1).mean())
 
 

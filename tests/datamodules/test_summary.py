@@ -123,7 +123,26 @@ def test_json_has_no_nan(tmp_path: Path) -> None:
     assert json.loads(text)["columns"][0]["spread"]["mean"] is None
 
 
-@pytest.mark.parametrize("kind", ["two", "many", "discrete", "images", "constant", "broken"])
+def test_images_are_named_and_compared_episode_by_episode(tmp_path: Path) -> None:
+    """Films of 5, 2, 2 and 3 frames; only the second and the third show the same."""
+    film = np.arange(12, dtype=np.uint8)
+    film[7:9] = film[5:7]
+    episode = np.repeat([0, 1, 2, 3], [4, 1, 1, 2])
+    values = {
+        "observation": np.broadcast_to(film[:, None, None], (12, 4, 6)),
+        "action": np.ones((8, 1)),
+        "reward": np.ones(8),
+        "episode": episode,
+        "terminated": np.diff(episode, append=4) > 0,
+        "top": np.zeros((8, 2, 2, 3), np.uint8),
+    }
+    made = summary(tmp_path, values, {"image": "top"})
+    assert made.images == {"observation": [4, 6], "top": [2, 2, 3]}
+    assert "1 episodes are exact copies of earlier ones." in made.remarks
+    assert [column.key for column in made.columns] == ["action", "next.reward"]
+
+
+@pytest.mark.parametrize("kind", ["two", "many", "discrete", "images", "films", "constant", "broken"])
 def test_plot_of_every_kind_of_log(kind: str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     from matplotlib.image import imread
@@ -138,6 +157,9 @@ def test_plot_of_every_kind_of_log(kind: str, tmp_path: Path) -> None:
         values["action"] = np.arange(8) % 3
     elif kind == "images":
         values["observation"] = values["next_observation"] = np.zeros((8, 4, 4, 3), np.uint8)
+    elif kind == "films":
+        values["observation"] = np.zeros((11, 4, 4, 3), np.uint8)
+        del values["next_observation"]
     elif kind == "constant":
         values |= {"reward": np.zeros(8), "action": np.ones((8, 5))}
     elif kind == "broken":
