@@ -142,7 +142,9 @@ def test_images_are_named_and_compared_episode_by_episode(tmp_path: Path) -> Non
     assert [column.key for column in made.columns] == ["action", "next.reward"]
 
 
-@pytest.mark.parametrize("kind", ["two", "many", "discrete", "images", "films", "constant", "broken"])
+@pytest.mark.parametrize(
+    "kind", ["two", "many", "discrete", "images", "films", "constant", "broken"]
+)
 def test_plot_of_every_kind_of_log(kind: str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     from matplotlib.image import imread
