@@ -22,7 +22,7 @@ from hindsight_rl.agents.copies import Copies
 
 try:
     from torch._higher_order_ops.scan import scan
-except ImportError:  # not public: a release may move it, see no_compiler
+except ImportError:  # not public: a release may move it, see no_scan
     scan = None
 
 Key = str | tuple[str, ...]
@@ -63,6 +63,14 @@ class Track(NamedTuple):
 
 class CompileError(ValueError):
     """The updates of a learner cannot be compiled. Nothing was changed by the attempt."""
+
+
+def _told(error: Exception) -> str:
+    """Return the kind of an exception and the first line that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # The compiler opens some of its messages with a line that only announces the next.
+    said = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
+    return f"{type(error).__name__}: {said}".rstrip(": .")
 
 
 def _groups(count: int, threads: int) -> list[slice]:
@@ -158,8 +166,7 @@ class Engine:
             self._run = None
             if not self._compiled:
                 raise
-            why = str(error).strip().partition("\n")[0] or type(error).__name__
-            raise CompileError(why) from error
+            raise CompileError(_told(error)) from error
 
     def give_up_compiling(self) -> None:
         """Run the updates as they are from now on."""
@@ -223,8 +230,7 @@ class Engine:
                 rates(first + update)
             table[update if rates else slice(None), :, 0] = [float(g["lr"]) for g in groups]
         device = self._copies.state.parameters.device
-        found = torch.from_numpy(table).float()
-        return found.to(device, non_blocking=True)
+        return torch.from_numpy(table).float().to(device, non_blocking=True)
 
     # ------------------------------------------------------------------ one update
 
@@ -279,20 +285,21 @@ class Engine:
 
     def _probe(self, names: Sequence[Key], batch: Sequence[Tensor], rates: Tensor) -> None:
         """Try one update without effect: learn the names, and whether copies can be batched."""
-        if not self._batched:
-            self._alone(names, tuple(self._copies.state), rates, tuple(batch))
-            return
-        try:
-            self._together(names, tuple(self._copies.state), rates, tuple(batch))
-        except Exception as error:  # whatever a loss does that vmap cannot
-            if self._copies.count == 1:
-                self._batched = False
+        state, columns, several = tuple(self._copies.state), tuple(batch), self._copies.count > 1
+        if self._batched:
+            try:
+                self._together(names, state, rates, columns)
                 return
-            # A mistake in the loss itself shows here too, as itself.
-            self._alone(names, tuple(self._copies.state), rates, tuple(batch))
-            self._batched = False
+            except Exception as error:  # whatever a loss does that vmap cannot
+                self._batched, self.why_sequential = False, _told(error)
+        try:
+            self._alone(names, state, rates, columns)
+        except Exception as error:
+            if several:  # most likely a mistake in the loss, which shows as itself
+                raise
+            raise CompileError(_told(error)) from error
+        if several:
             self.give_up_compiling()
-            self.why_sequential = str(error).strip().splitlines()[0]
 
     def _together(self, names: Sequence[Key], rows: Rows, rates: Tensor, batch: Rows) -> Any:
         def one(rows: Rows, batch: Rows) -> Any:

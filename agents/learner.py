@@ -426,7 +426,7 @@ class Learner(LightningModule, ABC):
         except CompileError as error:
             self._give_up_compiling(error)
             return self._many(chunk, first) if self.copies else self._one_by_one(chunk, first)
-        if not started and self._engine.why_sequential:
+        if not started and self.seeds > 1 and self._engine.why_sequential:
             LOGGER.info(
                 "%s cannot be vectorised, its %d copies run one after another: %s",
                 type(self).__name__,
@@ -444,7 +444,12 @@ class Learner(LightningModule, ABC):
             raise CompileError(
                 f"the updates of {name} cannot be compiled: {error}. Use compile 'losses' or 'off'"
             ) from error.__cause__
-        LOGGER.warning("updates of %s go on uncompiled, the compiler failed: %s", name, error)
+        LOGGER.warning(
+            "updates of %s go on uncompiled, the compiler failed: %s. Mend that for more speed, or "
+            "set compile 'losses' or 'off'",
+            name,
+            error,
+        )
         self.plan = replace(self._plan, compile="off", why_compile=str(error), shared=False)
         self._engine.give_up_compiling()
         if self.seeds == 1:  # parameters stay where they are, and are updated one by one

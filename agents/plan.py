@@ -96,8 +96,9 @@ def make_plan(learner: Any, optimizer: torch.optim.Optimizer, saved: Mapping[str
         compiled = saved.get("compile", "auto")
     elsewhere = "never measured on this kind of device" if learner.device.type != "cpu" else ""
     missing = "" if compiled == "off" else no_compiler()
+    whole = refused or ("" if learner.device.type == "cuda" else no_scan())  # captured there
     left = learner.trainer.max_steps if learner.trainer.max_steps > 0 else None
-    chosen, why = choose_compile(compiled, left, refused, missing, elsewhere)
+    chosen, why = choose_compile(compiled, left, whole, missing, elsewhere)
     threads = saved.get("threads") if learner.threads is None else learner.threads
     shared = learner.seeds > 1 and chosen == "update" and not elsewhere
     if shared:
@@ -127,13 +128,18 @@ def _refusal(learner: Any, optimizer: torch.optim.Optimizer) -> str:
 
 
 def no_compiler() -> str:
-    """Return why updates cannot be compiled for the CPU here, "" if they can."""
-    if scan is None:
-        return f"PyTorch {torch.__version__} has no scan where others have it"
+    """Return why nothing can be compiled for the CPU here, "" if it can."""
     names = [os.environ.get("CXX", ""), "g++", "clang++", "c++"]
     if any(name and shutil.which(name) for name in names):
         return ""
     return "no C++ compiler was found (g++, or name one in CXX)"
+
+
+def no_scan() -> str:
+    """Return why a chunk of updates cannot be one graph with this release, "" if it can."""
+    if scan is None:
+        return f"PyTorch {torch.__version__} has no torch._higher_order_ops.scan"
+    return ""
 
 
 def choose_compile(
@@ -160,9 +166,10 @@ def choose_compile(
             chosen: Any = "update" if updates >= 2 * BREAK_EVEN else "off"
             return chosen, f"{worth} {updates:,}"
         return "off", refused or missing or elsewhere or "the number of updates is not known"
-    problem = "" if wanted == "off" else missing or (refused if wanted == "update" else "")
-    if problem:
-        raise ValueError(f"compile '{wanted}' cannot be used here: {problem}. Use 'off'")
+    if wanted != "off" and missing:
+        raise ValueError(f"compile '{wanted}' cannot be used here: {missing}. Use 'off'")
+    if wanted == "update" and refused:
+        raise ValueError(f"compile 'update' cannot be used here: {refused}. Use 'losses' or 'off'")
     return wanted, "as asked"
 
 

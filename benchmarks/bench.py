@@ -2,9 +2,8 @@
 
     python benchmarks/bench.py [--repeats 5] [--seconds 4]
 
-Absolute numbers depend on the machine; ratios are taken pair by pair within this run, the rivals in
-turn, and their median is printed. d3rlpy and JAX are measured where they are installed: the rows of
-the table say what ran. "first" is the time to the end of the first chunk, compilation included.
+Absolute numbers depend on the machine; ratios are medians over pairs taken in turns. d3rlpy and JAX
+(the extra ``bench``) are measured where they are installed. "first": the end of the first chunk.
 """
 
 import argparse
@@ -373,6 +372,9 @@ def main() -> int:
                 f"{first:>8}  {row.get('plan', '')}\n"
             )
             sys.stdout.flush()
+    for name, extra in {"jax": " (extra bench)", "d3rlpy": ""}.items():
+        if importlib.util.find_spec(name) is None:
+            sys.stdout.write(f"{name}{extra} is not installed: left out\n")
     seeds = many_seeds(options.repeats, options.seconds)
     sys.stdout.write(
         f"\neight seeds at S: {seeds['eight_us']:.0f} us an update, one: {seeds['one_us']:.0f}; "

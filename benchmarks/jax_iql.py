@@ -3,7 +3,7 @@
     python benchmarks/jax_iql.py S 4    # updates per second at size S, measured for 4 seconds
 
 Same networks, losses and batch sizes as :mod:`plain_iql`, data resident, sampling inside the scan,
-Adam written out. Needs ``pip install jax``; :mod:`bench` leaves the row out where it is missing.
+Adam written out. Needs JAX, the extra ``bench``; :mod:`bench` says so where it is missing.
 """
 
 import sys

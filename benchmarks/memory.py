@@ -1,12 +1,14 @@
 """Memory and speed on logs that lie on disk: IQL, one fresh process per measurement.
 
-    python benchmarks/memory.py [--rows 1000000 5000000 20000000] [--seconds 10] [--repeats 3]
+    python benchmarks/memory.py [--rows 1000000 5000000 20000000] [--width 200] [--seconds 10]
+        [--repeats 3]
 
 A row has 200 bytes (observation 21, action 2), so that 20 million are 4 GB; the networks are those
 of size S, where reading weighs most. Every log is written once, a slice at a time, and read by
-processes in turns: memory-mapped and in memory. Printed are medians, the ratio that of the pairs.
-Private memory is the largest RssAnon seen, imports included; mapped is RssFile, pages of files that
-the kernel may drop at any time. The page cache is warm: loading checks every value.
+pairs of processes, memory-mapped and in memory, the other one first in every second pair. Printed
+are medians; the ratio is the median of those of the pairs. Private memory is the largest RssAnon of
+the mapped runs, imports included; "files" is RssFile, pages of files that the kernel may drop
+at any time. The page cache is warm: loading checks every value.
 """
 
 import argparse
@@ -32,14 +34,14 @@ from hindsight_rl.datamodules.log import Log
 from hindsight_rl.datamodules.offline import OfflineDataModule
 
 SLICE = 200_000  # rows of ``make_log``
-SIZE = S._replace(observation=21)  # 50 words a row with the columns of every log
+OTHERS = 8  # words of a row beside the observation and the next one
 MIB = 1 << 10  # /proc counts in KiB
 
 
-def write(folder: Path, rows: int) -> None:
-    """Write a log of so many rows; never more than a slice of it is in memory."""
+def write(folder: Path, rows: int, width: int) -> None:
+    """Write a log of rows of so many bytes; never more than a slice of it is in memory."""
     shutil.rmtree(folder, ignore_errors=True)
-    part = as_log(make_log(SIZE))
+    part = as_log(make_log(S._replace(observation=(width // 4 - OTHERS) // 2)))
     part.save(folder)
     append(folder, (part for _ in range(rows // SLICE - 1)))
 
@@ -98,7 +100,7 @@ def measure(folder: str, batch: int, seconds: float, mapped: bool, validation: f
         enable_model_summary=False,
         limit_val_batches=0,
         callbacks=[clock],
-    ).fit(IQL(data.spec, hidden=SIZE.hidden), data)
+    ).fit(IQL(data.spec, hidden=S.hidden), data)
     found = {"rate": clock.rate, "private": watch.private, "mapped": watch.mapped}
     sys.stdout.write(json.dumps(found) + "\n")
 
@@ -113,10 +115,20 @@ def fresh(folder: Path, batch: int, mapped: bool, options: argparse.Namespace) -
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
+def pair(
+    folder: Path, batch: int, number: int, options: argparse.Namespace
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the numbers of two fresh processes, mapped and in memory; who is first alternates."""
+    ways = (True, False) if number % 2 == 0 else (False, True)
+    found = {mapped: fresh(folder, batch, mapped, options) for mapped in ways}
+    return found[True], found[False]
+
+
 def main() -> int:
     """Measure every size and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 5_000_000, 20_000_000])
+    parser.add_argument("--width", type=int, default=200, help="bytes of a row")
     parser.add_argument("--batch", type=int, nargs="+", default=[256])
     parser.add_argument("--seconds", type=float, default=10.0, help="length of one measurement")
     parser.add_argument("--repeats", type=int, default=3, help="pairs of measurements")
@@ -142,12 +154,12 @@ def main() -> int:
     sys.stdout.write("".join(f"{title:>12}" for title in titles) + "\n")
     try:
         for rows in options.rows:
-            write(options.folder / "log", rows)
+            write(options.folder / "log", rows, options.width)
             megabytes = (options.folder / "log" / "matrix.bin").stat().st_size / 1e6
             for batch in options.batch:
                 pairs = [
-                    [fresh(options.folder / "log", batch, way, options) for way in (True, False)]
-                    for _ in range(options.repeats)
+                    pair(options.folder / "log", batch, number, options)
+                    for number in range(options.repeats)
                 ]
                 ratio = statistics.median(one["rate"] / two["rate"] for one, two in pairs)
                 mapped, memory = (statistics.median(p[i]["rate"] for p in pairs) for i in (0, 1))

@@ -1,13 +1,16 @@
-"""Mistakes of the caller as one line, for every command.
+"""Mistakes of the caller, and warnings, as one line, for every command.
 
 A command is ``run(body, argv)``: a bad argument, file or environment (a ``ValueError`` of the
-house) becomes ``error: ...`` on stderr and exit code 2; ``--traceback`` shows where it came from.
+house) becomes ``error: ...`` on stderr and exit code 2, a ``UserWarning`` becomes ``warning: ...``;
+``--traceback`` shows where they came from.
 """
 
 import argparse
 import errno
 import sys
+import warnings
 from collections.abc import Callable, Sequence
+from typing import TextIO
 
 from hindsight_rl.cli.main import TRAINING
 
@@ -54,7 +57,9 @@ def run(body: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None)
     if TRACEBACK in words:
         return body([word for word in words if word != TRACEBACK])
     try:
-        return body(words)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show
+            return body(words)
     except ImportError as error:
         told = _missing(error)
         if told is None:
@@ -66,6 +71,22 @@ def run(body: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None)
         mend = _FULL if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) else ""
         sys.stderr.write(f"error: {' '.join(str(error).split())}{mend}\n")
     return 2
+
+
+def _show(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Write a warning to stderr: what concerns a user without the place in the code."""
+    if issubclass(category, UserWarning):
+        text = f"warning: {' '.join(str(message).split())}\n"
+    else:
+        text = warnings.formatwarning(message, category, filename, lineno, line)
+    (file or sys.stderr).write(text)
 
 
 def _missing(error: ImportError) -> str | None:

@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from hindsight_rl.agents.divergence import DivergenceError
 from hindsight_rl.agents.learner import Learner
 from hindsight_rl.agents.watch import Watch
 from hindsight_rl.cli.errors import run
-from hindsight_rl.cli.messages import first_cause, shorten
+from hindsight_rl.cli.messages import OF_A_TEST, first_cause, shorten
 from hindsight_rl.cli.progress import UpdateProgress
 from hindsight_rl.cli.report import format_summary
 from hindsight_rl.cli.runs import CHECKPOINTS, CONFIG, new_run, write_text
@@ -43,7 +43,8 @@ _REPLACED: dict[str, tuple[tuple[Any, ...], str]] = {
     "accumulate_grad_batches": ((None, 1), "raise data.batch_size instead"),
     "gradient_clip_val": ((None,), "use model.clip_norm, which clips each network by itself"),
 }
-_OVERRIDES = ("env", "env_kwargs", "eval_task", "test_episodes", "test_seed")
+_OVERRIDES = ("env", *OF_A_TEST)
+_CHANGES = "in place of what the checkpoint says"
 _TRAINER = {
     "max_epochs": -1,
     "max_steps": 10_000,
@@ -149,7 +150,13 @@ class HindsightCLI(LightningCLI):
         parser.add_argument(
             "--keep", type=int, default=2, help="newest checkpoints kept, -1 for all"
         )
-        if self._preparing != "test":
+        if self._preparing == "test":
+            # Of the learner in the checkpoint: which class it is need not be said.
+            hints = get_type_hints(Learner.__init__)
+            for name in OF_A_TEST:
+                words, kind = (f"--model.{name}", f"--model.init_args.{name}"), hints[name] | None
+                parser.add_argument(*words, dest=name, type=kind, default=None, help=_CHANGES)
+        else:
             parser.link_arguments("env", "model.init_args.env")
             parser.link_arguments("data.spec", "model.init_args.spec", apply_on="instantiate")
 
@@ -175,8 +182,7 @@ class HindsightCLI(LightningCLI):
             if not path:
                 raise ValueError("test needs a policy: give --ckpt_path FILE or --run FOLDER")
             changed = {name: given[name] for name in _OVERRIDES if given.get(name) is not None}
-            if config.get("env"):
-                changed["env"] = config["env"]
+            changed |= {name: config[name] for name in _OVERRIDES if config[name] is not None}
             self.model, self.datamodule = load_learner(path, **changed), None
             config["ckpt_path"] = None
             self.config_init = self.parser.instantiate_classes(self.config)

@@ -12,6 +12,8 @@ from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.relabel.relabeler import Relabeler
 
 _LONGEST = 1000
+# What a test changes of the learner in a checkpoint, beside the environment.
+OF_A_TEST = ("env_kwargs", "eval_task", "test_episodes", "test_seed")
 _OWN = "checkpoint_every ckpt_path config env json keep print_config resume run".split()
 
 
@@ -35,6 +37,11 @@ def shorten(message: str) -> str:
         "Subtypes:",
     )
     lines = [line.strip(" -") for line in message.splitlines()]
+    if "learner.Learner is abstract" in message:
+        return (
+            "an argument of the learner, and no learner. Choose it first: --config NAME, or "
+            f"--model CLASS. 'test' needs none, and takes --model.{', --model.'.join(OF_A_TEST)}."
+        )
     kept = " ".join(line for line in lines if line and not line.startswith(noise))
     kept += "" if kept.endswith(".") else "."
     return f"{kept}{_mend(message)} 'hindsight fit --help' lists the options."

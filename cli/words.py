@@ -1,6 +1,7 @@
 """The words of a Lightning command: short forms spelled out before LightningCLI reads them."""
 
 import argparse
+import re
 import sys
 from importlib.resources import files
 from pathlib import Path
@@ -12,6 +13,9 @@ from hindsight_rl.cli.runs import (
     newest_checkpoint,
     newest_run,
 )
+
+# The learner's environment has a short form, which is the one that is read.
+_ENV = re.compile(r"^--model\.(init_args\.)?env(?==|$)")
 
 
 def spell_out(arguments: list[str]) -> tuple[list[str], bool]:
@@ -26,7 +30,7 @@ def spell_out(arguments: list[str]) -> tuple[list[str], bool]:
     Raises:
         ValueError: ``--resume`` together with ``--ckpt_path``.
     """
-    command, rest = arguments[0], arguments[1:]
+    command, rest = arguments[0], [_ENV.sub("--env", word) for word in arguments[1:]]
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--resume", action="store_true")
     early.add_argument("--json", action="store_true")

@@ -83,10 +83,11 @@ def fit(*words: object, **options: Any) -> Ended:
 
 
 def refused(ended: Ended, code: int = 2) -> str:
-    """Return what is told of a mistake: one line, after how updates were planned if they were."""
+    """Return what is told of a mistake: one line, after the plan of updates and warnings if any."""
     assert ended.code == code and ended.out == "", ended
     assert "Traceback" not in ended.err
-    lines = [line for line in ended.err.splitlines() if not line.startswith("updates: ")]
+    other = ("updates: ", "warning: ")
+    lines = [line for line in ended.err.splitlines() if not line.startswith(other)]
     assert len(lines) == 1 and lines[0].startswith("error: "), ended.err
     return f"{lines[0]}\n"
 

@@ -1,5 +1,7 @@
 """How the updates of a run are computed, and what is said about it."""
 
+import importlib.util
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from small_fits import data_for, fit, learner_of
 
 from hindsight_rl.agents import plan
 from hindsight_rl.agents.bc import BC
-from hindsight_rl.agents.plan import Plan, choose_compile, choose_products, no_compiler
+from hindsight_rl.agents.plan import Plan, choose_compile, choose_products, no_compiler, no_scan
 
 
 @pytest.mark.parametrize(
@@ -37,7 +39,7 @@ def test_what_is_asked_for_is_done(wanted: Any) -> None:
 
 
 def test_what_cannot_be_done_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"'update' cannot be used here: two.* Use 'off'"):
+    with pytest.raises(ValueError, match=r"'update' cannot be used here: two.* 'losses' or 'off'"):
         choose_compile("update", 10, "two processes", "", "")
     with pytest.raises(ValueError, match=r"'losses' cannot be used here: no compiler"):
         choose_compile("losses", 10, "two processes", "no compiler", "")
@@ -50,9 +52,25 @@ def test_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert "no C++ compiler was found" in no_compiler()
 
 
-def test_missing_scan_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_release_without_the_scan_only_lacks_compiled_updates(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The module is imported all the same, and runs say why they are not compiled."""
+    monkeypatch.setitem(sys.modules, "torch._higher_order_ops.scan", None)  # an ImportError
+    spec = importlib.util.find_spec("hindsight_rl.agents.engine")
+    assert spec is not None and spec.loader is not None
+    again = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(again)
+    assert plan.scan is not None and again.scan is None and no_scan() == ""
+
     monkeypatch.setattr(plan, "scan", None)
-    assert "has no scan" in no_compiler()
+    monkeypatch.setattr(plan, "BREAK_EVEN", 1)
+    caplog.set_level("INFO", "hindsight_rl")
+    data = data_for(BC)
+    fit(learner_of(BC, data.spec), data, tmp_path, 10)
+    assert f"compile off (PyTorch {torch.__version__} has no torch._higher" in caplog.text
+    with pytest.raises(ValueError, match=r"'update' cannot be used here: PyTorch .* has no torch"):
+        fit(learner_of(BC, data.spec, compile="update"), data, tmp_path, 10)
 
 
 def fake(monkeypatch: pytest.MonkeyPatch, **seconds_and_error: tuple[float, float]) -> None:

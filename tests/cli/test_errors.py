@@ -1,6 +1,7 @@
 """Mistakes of the caller become one line and exit code 2; everything else stays as it is."""
 
 import errno
+import warnings
 from collections.abc import Sequence
 
 import pytest
@@ -72,3 +73,25 @@ def test_the_parser_knows_the_flag(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert shown.startswith("usage: hindsight inspect") and "--traceback" in shown
     assert "examples:\n  one" in shown
+
+
+@pytest.mark.parametrize(
+    ("category", "told"),
+    [
+        (UserWarning, "warning: the weights are small.\n"),
+        (DeprecationWarning, ".py:9: DeprecationWarning: the weights\nare small.\n"),
+    ],
+)
+def test_a_warning_for_users_is_a_line(
+    category: type[Warning], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = warnings.showwarning
+
+    def body(words: Sequence[str]) -> int:
+        warnings.simplefilter("always")
+        warnings.warn_explicit("the weights\nare small.", category, "some.py", 9)
+        return 0
+
+    assert run(body, []) == 0
+    assert capsys.readouterr().err.endswith(told)
+    assert warnings.showwarning is before

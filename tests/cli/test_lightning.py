@@ -85,6 +85,12 @@ def test_short_names_without_a_configuration(place: Path) -> None:
     assert kept["data"]["class_path"] == "hindsight_rl.datamodules.offline.OfflineDataModule"
 
 
+@pytest.mark.parametrize("words", ["--model.env CartPole-v1", "--model.init_args.env=CartPole-v1"])
+def test_environment_of_the_learner_is_that_of_the_run(words: str, place: Path) -> None:
+    assert fit("--run", "a", *words.split(), updates=5).code == 0
+    assert settings(place / "a")["env"] == "CartPole-v1"
+
+
 def test_configurations_merge_in_order_and_words_after_them_win(place: Path) -> None:
     one = {"model": {"init_args": {"expectile": 0.6, "inverse_temperature": 1.5}}}
     two = {"model": {"init_args": {"expectile": 0.8}}, "trainer": {"max_steps": 7}}
@@ -180,15 +186,25 @@ def test_test_in_words(finished: Path, place: Path) -> None:
 
 
 def test_test_overrides_what_the_checkpoint_says(alone: Path) -> None:
-    words = ("--model.init_args.test_episodes", 2, "--model.init_args.test_seed", 5)
     done = hindsight("test", "--ckpt_path", alone, "--env", "CartPole-v0", "--json")
     report = json.loads(done.out)
-    assert report["env"] == "CartPole-v0"
+    assert (report["env"], report["episodes"]) == ("CartPole-v0", 3)
     told = refused(hindsight("test", "--ckpt_path", alone, "--env", "Pendulum-v1"))
     assert "Pendulum-v1: observes [3], and the policy takes [4]." in told
+    words = ("--model.init_args.test_episodes", 2, "--model.init_args.test_seed", 5)
     done = hindsight("test", "--ckpt_path", alone, "--model", "IQL", *words, "--json")
     report = json.loads(done.out)
     assert (report["episodes"], report["seed"]) == (2, 5)
+
+
+@pytest.mark.parametrize("start", ["--model.", "--model.init_args."])
+def test_test_needs_no_word_for_the_learner(start: str, alone: Path) -> None:
+    words = (f"{start}test_episodes", 2, f"{start}env", "CartPole-v0")
+    more = (f"{start}env_kwargs", '{"max_episode_steps": 4}')
+    done = hindsight("test", "--ckpt_path", alone, *words, *more, "--json")
+    report = json.loads(done.out)
+    assert (report["env"], report["episodes"], report["seed"]) == ("CartPole-v0", 2, 2_000_000)
+    assert report["length"] <= 4
 
 
 def test_test_without_an_environment(place: Path) -> None:

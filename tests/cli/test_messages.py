@@ -66,6 +66,15 @@ def test_a_learner_without_the_relabeler_it_needs(place: Path) -> None:
         ("fit --config iql", "arguments are required: source."),
         ("fit --model BC --data.source log.npz", "Choose the data first: --config NAME, or --data"),
         ("fit --resume", "no run in runs/ to resume: give --run FOLDER, or start without --resume"),
+        (
+            "fit --data OfflineDataModule --model.tau 1",
+            "Choose it first: --config NAME, or --model",
+        ),
+        (
+            "test --model.tau 1",
+            "'test' needs none, and takes --model.env_kwargs, --model.eval_task",
+        ),
+        ("test --model.test_episodes x", "\"test_episodes\": Expected a <class 'int'>"),
         ("validate", "or name a finished run with --run FOLDER."),
         ("predict", "or name a finished run with --run FOLDER."),
         ("validate --config iql --data.source log.npz", "validate needs a policy: give --run or"),
