@@ -153,8 +153,8 @@ class Engine:
                 values = self._first(names, table, batch)
             else:
                 values = self._run_groups(table, batch)
-        for step in self._steps:
-            step.add_(len(chunk))
+        if self._steps:
+            torch._foreach_add_(self._steps, len(chunk))
         return Track(self._names, self._terms, values)
 
     def _first(self, names: Sequence[Key], table: Tensor, batch: Sequence[Tensor]) -> Tensor:
