@@ -6,9 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hindsight_rl.datamodules.block import Key, key_name
+from hindsight_rl.datamodules.block import ACTION, REWARD, TERMINATED, TRUNCATED, Key, key_name
 from hindsight_rl.datamodules.errors import LogError
 from hindsight_rl.datamodules.parts import Parts
+
+# Numbers and flags, whatever their dtype.
+_NO_IMAGES = (ACTION, REWARD, TERMINATED, TRUNCATED)
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ def split_images(
     """Return the columns that are packed, and the images.
 
     Args:
-        columns: Columns by key; those of uint8 are images.
+        columns: Columns by key; those of uint8 are images, but for actions, rewards and flags.
         rows: N.
         episodes: E.
 
@@ -110,7 +113,11 @@ def split_images(
     Raises:
         LogError: An image column has neither N nor N + E frames, or says twice what follows.
     """
-    packed = {key: value for key, value in columns.items() if value.dtype != torch.uint8}
+    packed = {
+        key: value
+        for key, value in columns.items()
+        if value.dtype != torch.uint8 or key in _NO_IMAGES
+    }
     images: dict[Key, Frames] = {}
     for key in columns.keys() - packed.keys():
         pixels, name = columns[key], key_name(key)

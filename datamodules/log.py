@@ -282,7 +282,9 @@ class Log:
         images = {key: image for key, image in self.images.items() if key not in columns}
         on_disk = bool(self.info.get("memory_mapped"))
         blocks = (self.blocks[0], *kept, Block.pack(columns, on_disk=on_disk))
-        return replace(self, blocks=blocks, images=images)
+        # Without images that were read, the hash of what was read cannot be found any more.
+        digest = self.hash() if len(images) < len(self.images) else self.digest
+        return replace(self, blocks=blocks, images=images, digest=digest)
 
     def with_rows(self, rows: Tensor | None) -> "Log":
         """Return this log with other drawable rows (``None`` keeps them)."""

@@ -7,6 +7,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.datamodules.frames import next_key
 from hindsight_rl.datamodules.grid import Grid
 from hindsight_rl.datamodules.log import Log
 from hindsight_rl.relabel.relabeler import COMPANION, DRAWS, Relabeler
@@ -81,6 +82,9 @@ class ChunkSampler:
         self._updates_per_step, self._position = updates_per_step, position
         self._marks, self._stop, self._copies = tuple(marks), stop, copies
         self._prefetch = prefetch
+        reads = relabel.companion_reads
+        filmed = {*log.images, *map(next_key, log.images)}
+        self._film_companions = bool(filmed if reads is None else filmed.intersection(reads))
         share = batch_size // world_size
         self._rows = torch.arange(rank * share, (rank + 1) * share)
         self._draw_index = _row_drawer(log)
@@ -137,11 +141,11 @@ class ChunkSampler:
         others = self._relabel.companions(index, draws)
         if not others:
             return self._log.gather(index).set(DRAWS, draws)
-        # No relabeler looks at companions' images, and they would be most of the bytes.
+        # Companions have images only where a relabeler reads them: they would be most of the bytes.
         rows = torch.stack([index, *others.values()])
-        parts = self._log.gather(rows, images=False).unbind(0)
+        parts = self._log.gather(rows, images=self._film_companions).unbind(0)
         companions = TensorDict(dict(zip(others, parts[1:], strict=True)), index.shape)
-        batch = self._log.attach_images(parts[0])
+        batch = parts[0] if self._film_companions else self._log.attach_images(parts[0])
         return batch.set(DRAWS, draws).set(COMPANION, companions)
 
 

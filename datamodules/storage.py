@@ -31,6 +31,7 @@ from hindsight_rl.datamodules.block import (
     rows_together,
 )
 from hindsight_rl.datamodules.errors import LogError
+from hindsight_rl.datamodules.frames import next_key
 from hindsight_rl.datamodules.parts import Parts
 
 FORMAT = "hindsight-log"
@@ -251,9 +252,10 @@ def _read_columns(entries: Mapping[str, Sequence[Any]]) -> dict[Key, Column]:
     return columns
 
 
-def _whole(header: Header, key: Key) -> bool:
-    """Return whether an image column holds the frames of whole episodes."""
-    return key in header.images and header.images[key][0] > header.rows
+def _filmed(header: Header) -> list[Key]:
+    """Return the keys of images, and of the next ones where frames are those of whole episodes."""
+    whole = [key for key, shape in header.images.items() if shape[0] > header.rows]
+    return [*header.images, *map(next_key, whole)]
 
 
 def check_columns(header: Header, folder: Path) -> None:
@@ -266,10 +268,14 @@ def check_columns(header: Header, folder: Path) -> None:
     Raises:
         LogError: A needed column is missing or of another kind, or sources leave rows out.
     """
-    mend = "Write the log again."
+    mend, filmed = "Write the log again.", _filmed(header)
+    for key in filmed:
+        if key in header.columns or filmed.count(key) > 1:
+            problem = f"{HEADER} is damaged (images are called as another column is)"
+            raise LogError(problem, mend, path=folder, column=key_name(key))
     for key, kinds in _NEEDED.items():
         column = header.columns.get(key)
-        if key in header.images or (key == NEXT_OBSERVATION and _whole(header, OBSERVATION)):
+        if key in (OBSERVATION, NEXT_OBSERVATION) and key in filmed:
             continue
         if column is None or column.dtype not in kinds:
             found = "missing" if column is None else column.dtype

@@ -12,7 +12,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.maths.draws import integers, uniform
-from hindsight_rl.relabel.relabeler import COMPANION, DRAWS, LogView, Relabeler
+from hindsight_rl.relabel.relabeler import COMPANION, DRAWS, Key, LogView, Relabeler
 from hindsight_rl.relabel.tasks import NEXT_ACHIEVED, GoalReaching, TaskFamily
 
 _OUT_KEYS = ("task", ("next", "reward"), ("next", "terminated"))
@@ -40,6 +40,11 @@ class FinalGoal(Relabeler):
         _check_fraction(fraction)
         self.family, self.fraction = family or GoalReaching(), fraction
         self._episode_end = torch.empty(0, dtype=torch.int64)
+
+    @property
+    def companion_reads(self) -> tuple[Key, ...]:
+        """What is reached with the row that is proposed."""
+        return (NEXT_ACHIEVED,)
 
     def prepare(self, log: LogView) -> "FinalGoal":
         """Return a copy that knows where episodes end."""
@@ -96,6 +101,11 @@ class FutureGoal(Relabeler):
         self.family, self.fraction = family or GoalReaching(), fraction
         self.offset, self.discount = offset, discount
         self._episode_end = torch.empty(0, dtype=torch.int64)
+
+    @property
+    def companion_reads(self) -> tuple[Key, ...]:
+        """What is reached with the row that is proposed."""
+        return (NEXT_ACHIEVED,)
 
     def prepare(self, log: LogView) -> "FutureGoal":
         """Return a copy that knows where episodes end."""

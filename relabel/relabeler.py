@@ -88,6 +88,14 @@ class Relabeler:
             return ()
         return tuple(key for key in self.out_keys if key not in self.columns)
 
+    @property
+    def companion_reads(self) -> tuple[Key, ...] | None:
+        """Keys that ``__call__`` reads of companions, ``None`` for any; images only if among them.
+
+        Unless a class says otherwise, any if it asks for companions.
+        """
+        return () if type(self).companions is Relabeler.companions else None
+
     def prepare(self, log: LogView) -> "Relabeler":
         """Return a copy bound to a log. Called once, before the first draw.
 
@@ -163,6 +171,16 @@ class Compose(Relabeler):
     def call_writes(self) -> tuple[Key, ...]:
         """Keys that any part rewrites in the batch."""
         return tuple(dict.fromkeys(key for part in self.relabelers for key in part.call_writes))
+
+    @property
+    def companion_reads(self) -> tuple[Key, ...] | None:
+        """Keys that any part reads of companions."""
+        found: list[Key] = []
+        for part in self.relabelers:
+            if part.companion_reads is None:
+                return None
+            found += part.companion_reads
+        return tuple(found)
 
     def prepare(self, log: LogView) -> "Compose":
         """Return a copy whose parts are bound, each to the log its predecessors left.

@@ -1,7 +1,7 @@
 """Minari datasets that are already on this machine, by folder or by id. Nothing is downloaded."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,9 @@ from gymnasium import spaces
 from minari.dataset.minari_storage import MinariStorage
 
 from hindsight_rl.datamodules.checks import Array
-from hindsight_rl.datamodules.columns import ColumnMap
+from hindsight_rl.datamodules.columns import SHIFTED, ColumnMap
 from hindsight_rl.datamodules.errors import LogError
-from hindsight_rl.datamodules.readers.resolve import Names, resolve, wanted
+from hindsight_rl.datamodules.readers.resolve import Names, expand, resolve, wanted
 from hindsight_rl.datamodules.readers.table import Table, parts_of, unreadable
 
 # Observations of a goal environment come apart: the goal is the task, never part of the state.
@@ -36,7 +36,8 @@ def read(path: Path, columns: ColumnMap) -> Table:
     """Return the columns of a dataset.
 
     Columns are named ``observations``, ``next_observations`` (with ``/key`` for entries of a
-    dictionary), ``actions``, ``rewards``, ``terminations``, ``truncations`` and ``episode``.
+    dictionary), ``actions``, ``rewards``, ``terminations``, ``truncations`` and ``episode``. Images
+    have a frame more per episode, what its last step led to.
 
     Args:
         path: Folder of the dataset or its ``data`` folder.
@@ -59,21 +60,25 @@ def read(path: Path, columns: ColumnMap) -> Table:
             "The dataset is cut: write or fetch it again.",
             path=path,
         )
-    resolved = resolve(_dictionary(columns, episodes[0]), list(episodes[0]), path, NAMES)
+    given = _dictionary(columns, episodes[0], path)
+    resolved = _frames_once(resolve(given, list(episodes[0]), path, NAMES), episodes[0])
+    films = _films(resolved, episodes[0])
     values = {
-        name: np.concatenate([episode[name] for episode in episodes]) for name in wanted(resolved)
+        name: np.concatenate([part for e in episodes for part in _parts(e, name, name in films)])
+        for name in wanted(resolved)
     }
     parts = parts_of([f"{path}, episode {i}" for i in range(len(episodes))], lengths)
     return Table(resolved, values, _facts(storage, metadata), parts, tuple(episodes[0]))
 
 
-def _dictionary(columns: ColumnMap, episode: Mapping[str, Array]) -> ColumnMap:
+def _dictionary(columns: ColumnMap, episode: Mapping[str, Array], path: Path) -> ColumnMap:
     """Return a map in which entries of a dictionary of observations have their next values.
 
     A dictionary without ``observation``, which is that of no goal environment, is joined by name,
-    as a rollout does.
+    as a rollout does, but for what is mapped as an image.
     """
-    leaves = sorted(name for name in episode if name.startswith("observations/"))
+    images = _listed(expand(columns.image, list(episode), path) if columns.image else None)
+    leaves = sorted(n for n in episode if n.startswith("observations/") and n not in images)
     if columns.observation is None and leaves and "observations/observation" not in episode:
         columns = replace(columns, observation=leaves)
     changes: dict[str, Any] = {}
@@ -83,6 +88,41 @@ def _dictionary(columns: ColumnMap, episode: Mapping[str, Array]) -> ColumnMap:
             joined = isinstance(given, list)
             changes[f"next_{field}"] = [f"next_{n}" for n in given] if joined else f"next_{given}"
     return replace(columns, **changes)
+
+
+def _listed(names: str | list[str] | None) -> list[str]:
+    return [names] if isinstance(names, str) else names or []
+
+
+def _frames_once(columns: ColumnMap, episode: Mapping[str, Array]) -> ColumnMap:
+    """Return a map that reads the next frame from the following one, not from a second copy."""
+    once: dict[str, Any] = {}
+    for field in ("observation", "achieved_goal"):
+        name = getattr(columns, field)
+        if getattr(columns, f"next_{field}") == f"next_{name}" and _is_film(episode, name):
+            once[f"next_{field}"] = SHIFTED
+    return replace(columns, **once)
+
+
+def _films(columns: ColumnMap, episode: Mapping[str, Array]) -> set[str]:
+    """Return the columns of frames, whose last one in an episode nothing else would read."""
+    names = set(_listed(columns.image))
+    for field in ("observation", "achieved_goal"):
+        name = getattr(columns, field)
+        if getattr(columns, f"next_{field}") == SHIFTED and _is_film(episode, name):
+            names.add(name)
+    return {name for name in names if f"next_{name}" in episode}
+
+
+def _is_film(episode: Mapping[str, Array], name: Any) -> bool:
+    if not isinstance(name, str):  # joined columns are numbers, and a goal may be absent
+        return False
+    return episode[name].dtype == np.uint8 and episode[name].ndim > 2
+
+
+def _parts(episode: Mapping[str, Array], name: str, whole: bool) -> Sequence[Array]:
+    """Return the rows of an episode, of whole ones also what the last step led to."""
+    return [episode[name], *([episode[f"next_{name}"][-1:]] if whole else [])]
 
 
 def _open(folder: Path) -> tuple[MinariStorage, dict[str, Any]]:

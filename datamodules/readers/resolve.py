@@ -60,7 +60,7 @@ def resolve(
     for field in COMMON_NAMES:
         value = getattr(columns, field)
         if isinstance(value, (str, list)) and value != SHIFTED:
-            found[field] = _expand(value, held, path)
+            found[field] = expand(value, held, path)
         elif value is None and field not in _settled(columns, found, names):
             found[field] = _guess(names.get(field, ()), held)
     filled = replace(columns, **{field: value for field, value in found.items() if value})
@@ -97,7 +97,20 @@ def _settled(columns: ColumnMap, found: Mapping[str, Any], names: Names) -> set[
     return settled | ({"terminated", "truncated"} if columns.done else set())
 
 
-def _expand(value: str | list[str], held: Sequence[str], path: Path | str) -> str | list[str]:
+def expand(value: str | list[str], held: Sequence[str], path: Path | str) -> str | list[str]:
+    """Return the columns that a field of a map names.
+
+    Args:
+        value: A name or several, ``*`` standing for a number.
+        held: Columns of the source.
+        path: The source, for messages.
+
+    Returns:
+        One name where the value is that of a column, or else a list.
+
+    Raises:
+        LogError: The source has no such column.
+    """
     entries = value if isinstance(value, list) else [value]
     names: list[str] = []
     for entry in entries:

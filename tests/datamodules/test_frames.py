@@ -1,26 +1,23 @@
 """Images: kept once, on disk or in memory; the next frame and stacks by row number; uint8."""
 
 import json
-from collections.abc import Sequence
+import re
 from pathlib import Path
 from typing import Any
 
-import foreign_logs as foreign
 import numpy as np
 import pytest
 import torch
 from small_fits import fit
 from small_logs import everything, five, pictures, same, small
 from tensordict import TensorDict
-from torch import nn
 
 from hindsight_rl.agents.learner import Learner, LossTerms
 from hindsight_rl.datamodules.append import append
 from hindsight_rl.datamodules.errors import LogError
-from hindsight_rl.datamodules.log import Log
+from hindsight_rl.datamodules.log import TERMINATED, TRUNCATED, Log
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.datamodules.parts import Parts
-from hindsight_rl.datamodules.readers import read_log
 from hindsight_rl.relabel.goals import FinalGoal
 
 # Frame numbers of five rows in episodes of three and two steps: 0 1 2 (3) | 4 5 (6).
@@ -89,6 +86,26 @@ def test_another_number_of_frames_is_refused(count: int) -> None:
     message = rf"'camera': {count} frames for 5 rows in 2 episodes. Give 5, or 7: with the last"
     with pytest.raises(LogError, match=message):
         small(camera=pictures(count))
+
+
+def test_actions_and_flags_are_numbers_whatever_their_dtype(tmp_path: Path) -> None:
+    columns = five(camera=pictures(7)) | {"action": torch.tensor([0, 1, 2, 0, 1])}
+    narrow = {key: columns[key].to(torch.uint8) for key in ("action", TERMINATED, TRUNCATED)}
+    log = Log.from_columns(columns | narrow)
+    assert list(log.images) == ["camera"]
+    log.save(tmp_path / "log")
+    batch = everything(Log.load(tmp_path / "log").with_frame_stack(2))
+    for key in narrow:
+        assert batch[key].dtype == torch.int64 and batch[key].tolist() == columns[key].tolist()
+
+
+def test_a_log_whose_images_are_replaced_keeps_the_hash_of_what_was_read(tmp_path: Path) -> None:
+    filmed().save(tmp_path / "log")
+    for log in (filmed(), Log.load(tmp_path / "log")):
+        hidden = log.with_columns({"camera": torch.zeros(5)})
+        assert not hidden.images and hidden.hash() == filmed().hash()
+    hidden.save(tmp_path / "hidden")
+    assert Log.load(tmp_path / "hidden").hash() == filmed().hash()
 
 
 def test_what_follows_may_not_be_said_twice() -> None:
@@ -197,67 +214,56 @@ def test_a_damaged_header_is_refused(shape: Any, message: str, tmp_path: Path) -
         Log.load(tmp_path / "log")
 
 
-# --- from files -----------------------------------------------------------------------------------
-
-
-def read_images(folder: Path, names: str | Sequence[str], **columns: Any) -> Log:
-    path = foreign.npz(folder / "log.npz", foreign.columns() | columns)
-    return read_log(path, {"image": names if isinstance(names, str) else list(names)})
-
-
-def frames(count: int) -> np.ndarray:
-    return np.random.default_rng(count).integers(0, 255, (count, 4, 4, 3), np.uint8)
-
-
-def test_image_columns_come_beside_the_observation(tmp_path: Path) -> None:
-    """Eight rows; where an episode's outcome was not filmed, its last frame stands in for it."""
-    wrist, top = frames(8), frames(8)
-    log = read_images(tmp_path, ["cam/wrist", "top"], **{"cam/wrist": wrist, "top": top})
-    np.testing.assert_array_equal(log.column("wrist"), wrist)
-    after = log.column(("next", "top"))
-    ends = log.episode_ends()
-    inside = torch.tensor([row for row in range(8) if row not in ends.tolist()])
-    assert torch.equal(after[inside], torch.from_numpy(top)[inside + 1])
-    assert torch.equal(after[ends], torch.from_numpy(top)[ends])
-
-
 @pytest.mark.parametrize(
-    ("names", "columns", "message"),
+    ("images", "dropped", "message"),
     [
-        ("depth", {}, "column 'depth': no such column. It holds"),
-        ("top", {"top": frames(8).astype(np.float32)}, "image column of float32, not of uint8"),
-        ("top", {"top": frames(5)}, "column 'top': 5 rows"),
-        ("a/action", {"a/action": frames(8)}, "would be called 'action', as another column is"),
-        (["a/x", "b/x"], {"a/x": frames(8), "b/x": frames(8)}, "would be called 'x'"),
+        (
+            {"episode_end": [7, 2]},
+            True,
+            r"column 'episode_end': header.json is damaged \(column is m",
+        ),
+        (
+            {"episode_end": [7, 2]},
+            False,
+            r"column 'episode_end': .* \(images are called as another",
+        ),
+        (
+            {"observation": [7, 2]},
+            False,
+            r"column 'observation': .* \(images are called as another",
+        ),
+        (
+            {"c": [7, 2], "next.c": [5, 2]},
+            False,
+            r"column 'next.c': header.json is damaged \(images are called as another column is\)",
+        ),
     ],
+    ids=["a number", "also a column", "an observation", "also the next one"],
 )
-def test_wrong_image_columns_are_refused(
-    names: Any, columns: dict[str, Any], message: str, tmp_path: Path
+def test_a_header_whose_images_are_other_columns_is_refused(
+    images: dict[str, list[int]], dropped: bool, message: str, tmp_path: Path
 ) -> None:
+    filmed().save(tmp_path / "log")
+    header = json.loads((tmp_path / "log" / "header.json").read_text())
+    header["images"] = images
+    if dropped:
+        del header["columns"]["episode_end"]  # the last one: the others stay where they are
+    (tmp_path / "log" / "header.json").write_text(json.dumps(header))
     with pytest.raises(LogError, match=message):
-        read_images(tmp_path, names, **columns)
+        Log.load(tmp_path / "log")
 
 
 # --- to the learner -------------------------------------------------------------------------------
 
 
-class PixelCloning(Learner):
-    """Clones which way a bar moved, which only two frames in a row can tell."""
-
-    in_keys = ("pixels", "action")
-
-    def __init__(self, spec: dict[str, Any] | None = None, **learner: Any) -> None:
-        super().__init__(spec, **learner)
-        self.actor = nn.Sequential(nn.Conv2d(2, 8, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3))
-        self.actor(torch.zeros(1, 2, 8, 8))
-        self.seen: set[Any] = set()
-
-    def losses(self, batch: TensorDict) -> LossTerms:
-        """Return the cross-entropy of the logged actions."""
-        pixels = batch["pixels"]
-        self.seen.add(pixels.dtype)
-        logits = self.actor(pixels.float() / 255)
-        return LossTerms({"actor": nn.functional.cross_entropy(logits, batch["action"])}, {})
+def pixel_cloning() -> type[Learner]:
+    """Return the learner that docs/logs.md shows."""
+    text = (Path(__file__).resolve().parents[2] / "docs" / "logs.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+    space: dict[str, Any] = {"__name__": "example_of_logs"}
+    exec(next(block for block in blocks if "class PixelCloning" in block), space)
+    learner: type[Learner] = space["PixelCloning"]
+    return learner
 
 
 def moving_bars(episodes: int = 30, steps: int = 20) -> Log:
@@ -289,19 +295,29 @@ def moving_bars(episodes: int = 30, steps: int = 20) -> Log:
     )
 
 
-def test_a_learner_learns_from_stacked_pixels_on_disk(tmp_path: Path) -> None:
+def test_the_guides_learner_learns_from_stacked_pixels_on_disk(tmp_path: Path) -> None:
+    """It clones which way a bar moved: two frames in a row tell it, and no vector of the log."""
+    seen: set[torch.dtype] = set()
+    shown = pixel_cloning()
+
+    class Watched(shown):  # type: ignore[valid-type, misc]
+        def losses(self, batch: TensorDict) -> LossTerms:
+            seen.add(batch["pixels"].dtype)
+            found: LossTerms = super().losses(batch)
+            return found
+
     moving_bars().save(tmp_path / "log")
     data = OfflineDataModule(
-        str(tmp_path / "log"), batch_size=32, updates_per_step=8, frame_stack=2
+        str(tmp_path / "log"), batch_size=32, updates_per_step=8, frame_stack=3
     )
     torch.manual_seed(0)
-    learner = PixelCloning(data.spec, learning_rates={"actor": 1e-2}, compile="off")
+    learner = Watched(data.spec, learning_rates={"actor": 1e-2}, compile="off")
     batch = data.on_after_batch_transfer(next(data.in_order()), 0)[0]
     before = learner.losses(batch).terms["actor"].item()
     fit(learner, data, tmp_path, 200)
     after = learner.losses(batch).terms["actor"].item()
     assert before > 0.9 and after < 0.1  # guessing costs log(3), about 1.1
-    assert learner.seen == {torch.uint8}
+    assert seen == {torch.uint8}
 
 
 def test_relabelers_leave_images_alone_and_companions_have_none() -> None:

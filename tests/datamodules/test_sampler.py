@@ -9,14 +9,15 @@ import torch
 from episode_logs import bind, episode_log
 from hypothesis import given
 from hypothesis import strategies as st
-from small_logs import same
+from small_logs import five, pictures, same, small
 from tensordict import TensorDict
 
 from hindsight_rl.datamodules.log import Log
+from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.datamodules.sampler import ChunkSampler, chunk_size
 from hindsight_rl.relabel.goals import FinalGoal, FutureGoal
 from hindsight_rl.relabel.relabeler import Compose, Relabeler
-from hindsight_rl.relabel.returns import ReturnToGo
+from hindsight_rl.relabel.returns import NStep, ReturnToGo
 
 UPDATES = 130
 MARKS = (50, 13)
@@ -90,6 +91,24 @@ def test_seeds_and_streams_draw_differently() -> None:
     chunk = sampler_of(log).chunk(0, 4)["index"]
     assert not sampler_of(log, seed=4).chunk(0, 4)["index"].equal(chunk)
     assert not sampler_of(log).chunk(0, 4, stream="probe")["index"].equal(chunk)
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_n_steps_lead_to_the_images_n_steps_on(depth: int) -> None:
+    log = small(camera=pictures(7))  # frames 0 1 2 (3) | 4 5 (6)
+    data = OfflineDataModule(log, [NStep(2)], batch_size=8, frame_stack=depth)
+    batch = data.on_after_batch_transfer(data._sampler().chunk(0, 4), 0)
+    last = torch.tensor([1, 2, 2, 4, 4])[batch["index"]]
+    assert torch.equal(batch["next", "camera"], data.log.gather(last)["next", "camera"])
+    assert torch.equal(batch["camera"], data.log.gather(batch["index"])["camera"])
+
+
+def test_companions_have_images_only_where_they_are_read() -> None:
+    goals = {"achieved_goal": torch.zeros(5, 2), ("next", "achieved_goal"): torch.zeros(5, 2)}
+    log = Log.from_columns(five(camera=pictures(7)) | goals)
+    for part, held in ((FinalGoal(), False), (FutureGoal(), False), (NStep(2), True)):
+        chunk = sampler_of(log, Compose([ReturnToGo(), part])).chunk(0, 2)
+        assert all(("camera" in row.keys()) == held for row in chunk["companion"].values())
 
 
 def test_companions_come_with_every_key() -> None:
