@@ -37,7 +37,7 @@ class FinalGoal(Relabeler):
 
     def __init__(self, family: TaskFamily | None = None, fraction: float = 1.0) -> None:
         super().__init__()
-        _check_fraction(fraction)
+        check_fraction(fraction)
         self.family, self.fraction = family or GoalReaching(), fraction
         self._episode_end = torch.empty(0, dtype=torch.int64)
 
@@ -95,7 +95,7 @@ class FutureGoal(Relabeler):
         discount: float = 0.99,
     ) -> None:
         super().__init__()
-        _check_fraction(fraction)
+        check_fraction(fraction)
         if not 0 < discount < 1:
             raise ValueError(f"discount is {discount}, it must lie in (0, 1)")
         self.family, self.fraction = family or GoalReaching(), fraction
@@ -152,7 +152,15 @@ def recompute(batch: TensorDict, task: Tensor, family: TaskFamily, fraction: flo
     return batch.copy().set("task", task).set("next", following)
 
 
-def _check_fraction(fraction: float) -> None:
+def check_fraction(fraction: float) -> None:
+    """Refuse a share of rows that is none.
+
+    Args:
+        fraction: Probability that a row is relabeled.
+
+    Raises:
+        ValueError: It is not in [0, 1].
+    """
     if not 0 <= fraction <= 1:
         raise ValueError(f"fraction is {fraction}, it must lie in [0, 1]")
 

@@ -309,7 +309,7 @@ def parsed(name: str, source: Path, **trainer: Any) -> Any:
 @pytest.fixture(scope="module")
 def saved_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("configs") / "log"
-    episode_log().save(path)
+    episode_log(goals=True).save(path)
     return path
 
 

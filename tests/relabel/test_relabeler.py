@@ -13,6 +13,7 @@ from torch import Tensor
 from hindsight_rl.maths.draws import fork
 from hindsight_rl.relabel.filters import TopFraction
 from hindsight_rl.relabel.goals import FinalGoal, FutureGoal
+from hindsight_rl.relabel.inverse import InverseRL
 from hindsight_rl.relabel.relabeler import COMPANION, DRAWS, Compose, Relabeler, last_rows
 from hindsight_rl.relabel.returns import NStep, ReturnToGo, ReturnWeight, ScaleReward
 
@@ -23,6 +24,7 @@ EVERY: dict[str, Callable[[], Relabeler]] = {
     "FinalGoal": lambda: FinalGoal(fraction=0.5),
     "FutureGoal": lambda: FutureGoal(fraction=0.5),
     "geometric FutureGoal": lambda: FutureGoal(offset="geometric", discount=0.8),
+    "InverseRL": lambda: InverseRL(candidates=5, fraction=0.5),
     "TopFraction": lambda: TopFraction(0.5),
     "ReturnToGo": ReturnToGo,
     "ReturnToGo as task": lambda: ReturnToGo(as_task=True),

@@ -1,0 +1,160 @@
+"""The task posterior: for which task was this experience good? Relabeling as inverse RL.
+
+Given the score of every item under every task (the sum of a trajectory's rewards, or the soft
+Q-value of a transition), the posterior over tasks is
+
+    q(task | item) proportional to p(task) * exp(score(item, task) - log Z(task))
+
+where log Z(task), the log-partition function, is how good items are for the task at large. Without
+it every item goes to the task with the largest rewards; with it a task gets the items that are
+better for it than others are, and adding a constant to a task's reward changes nothing.
+
+Reference: Eysenbach et al. 2020, arXiv 2002.11089, eq. 3 to 9 and algorithm 1.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def log_partition(scores: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return log Z of each task, estimated by the mean of exp(score) over the items.
+
+    Args:
+        scores: ``[B, N]``, nats; -inf where an item is impossible under a task.
+        mask: ``[B]`` bool, items that count (padded steps do not); ``None`` for all.
+
+    Returns:
+        ``[N]``, nats; -inf for a task that no item supports.
+    """
+    if mask is None:
+        return torch.logsumexp(scores, dim=0) - math.log(len(scores))
+    counted = torch.where(mask.unsqueeze(-1), scores, -torch.inf)
+    return torch.logsumexp(counted, dim=0) - mask.sum().to(scores.dtype).log()
+
+
+def task_posterior(
+    scores: Tensor,
+    log_prior: Tensor | None = None,
+    *,
+    partition: bool | Tensor = True,
+    mask: Tensor | None = None,
+    temperature: float = 1.0,
+) -> Tensor:
+    """Return the probability of every task for every item.
+
+    Args:
+        scores: ``[B, N]``, nats; -inf where an item is impossible under a task.
+        log_prior: ``[N]`` or ``[B, N]``, nats, up to a constant; ``None`` for equal probabilities.
+        partition: Subtract log Z: ``True`` estimates it from these items, a tensor ``[N]`` is one
+            that is known (of the whole log, or a running estimate), ``False`` leaves it out.
+        mask: ``[B]`` bool, items that count for log Z; ``None`` for all.
+        temperature: Above 0, divides the scores: sharper below 1, flatter above.
+
+    Returns:
+        ``[B, N]``, each row sums to 1. A task without support, log Z = -inf, gets 0; an item that
+        is impossible under all tasks gets the prior over those with support.
+
+    Raises:
+        ValueError: ``temperature`` is not above 0.
+    """
+    if not temperature > 0:
+        raise ValueError(f"temperature is {temperature}, it must be above 0")
+    scores = scores / temperature
+    prior = torch.zeros_like(scores[0]) if log_prior is None else log_prior
+    if isinstance(partition, Tensor):
+        log_z = partition
+    elif partition:
+        log_z = log_partition(scores, mask)
+    else:
+        log_z = torch.zeros_like(scores[0])
+    supported = log_z > -torch.inf
+    # Neither -inf - (-inf) nor a row of nothing but -inf may reach the soft-max: both give NaN.
+    excess = scores - torch.where(supported, log_z, 0.0)
+    prior = torch.where(supported, prior, -torch.inf).expand_as(scores)
+    logits = prior + torch.where(supported, excess, 0.0)
+    possible = (logits > -torch.inf).any(dim=-1, keepdim=True)
+    return torch.softmax(torch.where(possible, logits, prior), dim=-1)
+
+
+def sample_tasks(posterior: Tensor, uniform: Tensor) -> Tensor:
+    """Return one task per item, drawn from its posterior by inversion.
+
+    Args:
+        posterior: ``[..., N]``, rows that sum to about 1.
+        uniform: ``[...]``, numbers in [0, 1), such as those of :func:`hindsight_rl.maths.draws`.
+
+    Returns:
+        ``[...]`` int64 in [0, N); never a task of probability 0.
+    """
+    below = posterior.cumsum(dim=-1)
+    # Rounding may leave the total short of 1: the draw is stretched to what is there.
+    level = uniform.unsqueeze(-1) * below[..., -1:]
+    return (below <= level).sum(dim=-1).clamp(max=posterior.shape[-1] - 1)
+
+
+def transition_scores(
+    reward: Tensor,
+    log_prob: Tensor,
+    next_value: Tensor,
+    terminated: Tensor,
+    *,
+    discount: float,
+    entropy_scale: float | Tensor = 1.0,
+) -> Tensor:
+    """Return the soft Q-value of transitions under tasks, from one step and a critic.
+
+        r(s, a, z) - entropy_scale * log pi(a | s, z) + discount * (1 - terminated) * Q(s', a', z)
+
+    Args:
+        reward: ``[B, N]``, of each transition under each task.
+        log_prob: ``[B, N]``, of the action under the policy for each task, nats.
+        next_value: ``[B, N]``, value of the next state, its action drawn from the policy.
+        terminated: ``[B, N]`` bool, whether the task ends with the step.
+        discount: In [0, 1].
+        entropy_scale: 1 as in the published code, 0 without the entropy, or the policy's
+            temperature, which is consistent with a critic that is scaled by it.
+
+    Returns:
+        ``[B, N]``, nats at temperature 1.
+
+    Reference:
+        Eysenbach et al. 2020, arXiv 2002.11089, eq. 8; hipi/relabelling_replay_buffer.py.
+    """
+    going = torch.where(terminated, 0.0, next_value)
+    return reward - entropy_scale * log_prob + discount * going
+
+
+def relabeling_objective(posterior: Tensor, scores: Tensor, log_z: Tensor) -> Tensor:
+    """Return what relabeling maximises, minus the divergence of eq. 6 up to a constant.
+
+    J(q) = mean over items of sum over tasks of q * (score - log Z - log q); Lemma 1 says that the
+    posterior (equal priors) has the largest.
+
+    Args:
+        posterior: ``[B, N]``, any assignment of tasks to items.
+        scores: ``[B, N]``, nats.
+        log_z: ``[N]``, nats.
+
+    Returns:
+        ``[]``, nats.
+    """
+    gain = torch.where(posterior > 0, posterior * (scores - log_z), 0.0)
+    entropy = -torch.special.xlogy(posterior, posterior)
+    return torch.mean((gain + entropy).sum(dim=-1))
+
+
+def posterior_metrics(posterior: Tensor) -> dict[str, Tensor]:
+    """Return how sure the posterior is, and how many tasks share the items.
+
+    Args:
+        posterior: ``[B, N]``.
+
+    Returns:
+        ``entropy``: mean over the items, nats. ``effective_tasks``: reciprocal of the sum of
+        squared shares of the items that tasks get, in [1, N].
+    """
+    entropy = -torch.special.xlogy(posterior, posterior).sum(dim=-1).mean()
+    share = posterior.mean(dim=0)
+    return {"entropy": entropy, "effective_tasks": share.square().sum().reciprocal()}
