@@ -63,6 +63,53 @@ class FinalGoal(Relabeler):
         return recompute(batch, batch[COMPANION, "goal"][NEXT_ACHIEVED], self.family, self.fraction)
 
 
+class EpisodeGoal(Relabeler):
+    """The goal is what the episode reached with any of its steps, before or after this one.
+
+    Args:
+        family: Judges reward and termination for the new goal; sparse goal reaching by default.
+        fraction: Probability that a row is relabeled, in [0, 1]; the rest keep their task.
+
+    Raises:
+        ValueError: ``fraction`` is out of range, or (``prepare``) below 1 with no task to keep.
+
+    Reference:
+        Andrychowicz et al. 2017, arXiv 1707.01495, strategy "episode".
+    """
+
+    in_keys = (NEXT_ACHIEVED,)
+    out_keys = _OUT_KEYS
+
+    def __init__(self, family: TaskFamily | None = None, fraction: float = 1.0) -> None:
+        super().__init__()
+        check_fraction(fraction)
+        self.family, self.fraction = family or GoalReaching(), fraction
+        self._start = self._end = torch.empty(0, dtype=torch.int64)
+
+    @property
+    def companion_reads(self) -> tuple[Key, ...]:
+        """What is reached with the row that is proposed."""
+        return (NEXT_ACHIEVED,)
+
+    def prepare(self, log: LogView) -> "EpisodeGoal":
+        """Return a copy that knows where episodes begin and end."""
+        _check_goals(log, self.fraction)
+        other = self.bound()
+        other.family = self.family.prepare(log)
+        other._end = log.column("episode_end")
+        other._start = torch.arange(len(log)) - log.column("step")
+        return other
+
+    def companions(self, index: Tensor, draws: Tensor) -> dict[str, Tensor]:
+        """Return a row of each row's episode, all of them alike."""
+        start = self._start[index]
+        return {"goal": start + integers(draws, self._end[index] - start + 1)}
+
+    def __call__(self, batch: TensorDict) -> TensorDict:
+        """Return the batch with its new task, reward and termination."""
+        return recompute(batch, batch[COMPANION, "goal"][NEXT_ACHIEVED], self.family, self.fraction)
+
+
 class FutureGoal(Relabeler):
     """The goal is what the episode reached with this step or a later one.
 
@@ -180,4 +227,23 @@ def _check_goals(log: LogView, fraction: float) -> None:
             f"'task' has shape {list(task.shape[1:])} and 'next.achieved_goal' "
             f"{list(goal.shape[1:])}: rows that keep their task need tasks that are goals; set "
             "fraction to 1, or map the commanded goal to 'task'"
+        )
+
+
+def check_kept(log: LogView, width: int) -> None:
+    """Refuse rows that keep a task which is none, or of another kind.
+
+    Args:
+        log: The log.
+        width: Z of the tasks that other rows get.
+
+    Raises:
+        ValueError: The log has no tasks, or they have another shape.
+    """
+    held = tuple(log.column("task").shape[1:]) if "task" in log else None
+    if held != (width,):
+        found = "has no 'task'" if held is None else f"has tasks of shape {list(held)}"
+        raise ValueError(
+            f"fraction is below 1, but the log {found} that the other rows could keep, tasks here "
+            f"have shape [{width}]: set fraction to 1, or map the commanded task to 'task'"
         )

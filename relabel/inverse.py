@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hindsight_rl.maths.draws import counters, fork, uniform
 from hindsight_rl.maths.posterior import sample_tasks, task_posterior
-from hindsight_rl.relabel.goals import check_fraction, recompute
+from hindsight_rl.relabel.goals import check_fraction, check_kept, recompute
 from hindsight_rl.relabel.relabeler import DRAWS, Key, LogView, Relabeler
 from hindsight_rl.relabel.tasks import GoalReaching, TaskFamily
 
@@ -79,7 +79,7 @@ class InverseRL(Relabeler):
         other.family = self.family.prepare(log)
         other.choices, log_prior = other._propose()
         if self.fraction < 1:
-            _check_kept(log, other.choices.shape[1])
+            check_kept(log, other.choices.shape[1])
         episode = log.column("episode")
         mask = torch.zeros(int(episode[-1]) + 1, dtype=torch.bool)
         mask[episode[log.drawable()]] = True
@@ -133,14 +133,3 @@ class InverseRL(Relabeler):
         chosen = sample_tasks(posterior, uniform(batch[DRAWS]))
         task = self.choices.to(episode.device)[chosen]
         return recompute(batch, task, self.family, self.fraction)
-
-
-def _check_kept(log: LogView, width: int) -> None:
-    """Refuse rows that keep a task which is none, or of another kind."""
-    held = tuple(log.column("task").shape[1:]) if "task" in log else None
-    if held != (width,):
-        found = "has no 'task'" if held is None else f"has tasks of shape {list(held)}"
-        raise ValueError(
-            f"fraction is below 1, but the log {found} that the other rows could keep, tasks here "
-            f"have shape [{width}]: set fraction to 1, or map the commanded task to 'task'"
-        )

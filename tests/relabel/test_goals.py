@@ -9,13 +9,13 @@ from torch import Tensor
 
 from hindsight_rl.datamodules.errors import LogError
 from hindsight_rl.maths.draws import counters
-from hindsight_rl.relabel.goals import FinalGoal, FutureGoal
+from hindsight_rl.relabel.goals import EpisodeGoal, FinalGoal, FutureGoal
 from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.relabel.tasks import GoalReaching
 
 NEXT_ACHIEVED = ("next", "achieved_goal")
 REWARD, TERMINATED = ("next", "reward"), ("next", "terminated")
-KINDS = pytest.mark.parametrize("kind", [FutureGoal, FinalGoal])
+KINDS = pytest.mark.parametrize("kind", [FutureGoal, FinalGoal, EpisodeGoal])
 # Quantiles of chi-square at 1 - 1e-4, by degrees of freedom.
 CHI_SQUARE = {5: 25.745, 9: 33.720}
 
@@ -38,6 +38,13 @@ def test_future_goal_is_uniform_from_the_present_step_to_the_end() -> None:
     """Rows 3 to 12 are the middle episode. From row 7 on there are six, the present included."""
     expected = {row: 1 / 6 for row in range(7, 13)}
     assert chi_square(proposals(FutureGoal(), 7), expected) < CHI_SQUARE[5]
+
+
+def test_episode_goal_is_uniform_over_the_whole_episode() -> None:
+    """Rows 3 to 12 are the middle episode, wherever in it one stands."""
+    expected = {row: 1 / 10 for row in range(3, 13)}
+    for row in (3, 7, 12):
+        assert chi_square(proposals(EpisodeGoal(), row), expected) < CHI_SQUARE[9]
 
 
 def test_geometric_future_goal_piles_up_on_the_last_step() -> None:

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from hindsight_rl.maths.draws import fork
 from hindsight_rl.relabel.filters import TopFraction
-from hindsight_rl.relabel.goals import FinalGoal, FutureGoal
+from hindsight_rl.relabel.goals import EpisodeGoal, FinalGoal, FutureGoal
 from hindsight_rl.relabel.inverse import InverseRL
+from hindsight_rl.relabel.random_task import RandomTask
 from hindsight_rl.relabel.relabeler import COMPANION, DRAWS, Compose, Relabeler, last_rows
 from hindsight_rl.relabel.returns import NStep, ReturnToGo, ReturnWeight, ScaleReward
 
@@ -24,6 +25,8 @@ EVERY: dict[str, Callable[[], Relabeler]] = {
     "FinalGoal": lambda: FinalGoal(fraction=0.5),
     "FutureGoal": lambda: FutureGoal(fraction=0.5),
     "geometric FutureGoal": lambda: FutureGoal(offset="geometric", discount=0.8),
+    "EpisodeGoal": lambda: EpisodeGoal(fraction=0.5),
+    "RandomTask": lambda: RandomTask(fraction=0.5),
     "InverseRL": lambda: InverseRL(candidates=5, fraction=0.5),
     "TopFraction": lambda: TopFraction(0.5),
     "ReturnToGo": ReturnToGo,
