@@ -19,13 +19,14 @@ TYPED := maths export
 # an editable install.
 TYPES := build/mypy/hindsight_rl
 
-.PHONY: help quickstart test check lint types docstrings spelling wheel bench results clean
+.PHONY: help quickstart test check lint types docstrings spelling wheel bench results hipi clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 quickstart: $(STAMP) ## collect, inspect, fit, test, export, run; FAST=1 shrinks it
 	$(BIN)/python benchmarks/quickstart.py $(if $(filter-out 0,$(FAST)),--fast)
+	$(BIN)/python benchmarks/four_rooms.py $(if $(filter-out 0,$(FAST)),--fast)
 
 test: $(STAMP) ## run the tests; ARGS="-k posterior" narrows them
 	$(BIN)/pytest $(ARGS)
@@ -38,6 +39,11 @@ bench: $(STAMP) ## updates per second, sampling, latency; writes build/bench.jso
 results: $(STAMP) ## refit every row of docs/results.md; HINDSIGHT_DATA names the folder of logs
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,dev,mujoco]"
 	$(BIN)/python benchmarks/results.py $(ARGS)
+
+hipi: $(STAMP) ## rerun the evidence of docs/hipi.md: about two hours
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,dev,mujoco,evidence]"
+	for part in fig4 online cloning gcsl her rcp document; do \
+	  $(BIN)/python benchmarks/hipi/$$part.py; done
 
 clean: ## remove everything that is made again, except the environment
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis hindsight_rl.egg-info

@@ -31,12 +31,16 @@ class BC(Learner):
     Args:
         spec: What the data look like.
         hidden: Width of each hidden layer.
+        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`: for few numbers with
+            edges, such as positions among walls.
         head: Distribution of continuous actions; ``"deterministic"`` gives the mean squared error,
             ``"laplace"`` the mean absolute error with a learned spread.
         spread: Spread of a Gaussian head: one for all states, or a network output.
         squash_mean: Pass the mean through tanh where actions are bounded.
         relative_to: Observation entries that continuous actions are relative to, one per action
             dimension; see :class:`hindsight_rl.agents.networks.Policy`.
+        task_scale: Divides each number of the task, above 0, instead of the log's statistics.
+        gate_task: Have the task gate the first layer instead of standing beside the observation.
         **learner: Arguments of :class:`Learner`.
     """
 
@@ -47,10 +51,13 @@ class BC(Learner):
         spec: dict[str, Any] | None = None,
         *,
         hidden: Sequence[int] = (256, 256),
+        frequencies: int = 0,
         head: Head = "gaussian",
         spread: Spread = "shared",
         squash_mean: bool = True,
         relative_to: Sequence[int] | None = None,
+        task_scale: Sequence[float] | None = None,
+        gate_task: bool = False,
         **learner: Any,
     ) -> None:
         super().__init__(spec, **learner)
@@ -61,6 +68,9 @@ class BC(Learner):
             spread=spread,
             squash_mean=squash_mean,
             relative_to=relative_to,
+            task_scale=task_scale,
+            gate_task=gate_task,
+            frequencies=frequencies,
         )
 
     def losses(self, batch: TensorDict) -> LossTerms:

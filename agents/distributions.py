@@ -11,19 +11,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hindsight_rl.maths.draws import fork, normal, uniform
+from hindsight_rl.maths.draws import fork, normals, uniform
 from hindsight_rl.maths.losses import (
     categorical_log_prob,
     laplace_log_prob,
     mixture_log_prob,
     normal_log_prob,
+    tanh_log_slope,
     tanh_normal_log_prob,
 )
-
-
-def _noise(draws: Tensor, width: int) -> Tensor:
-    """Return standard normal numbers ``[..., width]`` of counters ``[..., 3]``."""
-    return torch.stack([normal(draws, draw) for draw in range(width)], dim=-1)
 
 
 class Deterministic(NamedTuple):
@@ -69,7 +65,7 @@ class DiagonalNormal(NamedTuple):
 
     def sample(self, draws: Tensor) -> Tensor:
         """Return one action ``[..., A]`` per counter ``[..., 3]``."""
-        return self.mean + self.log_std.exp() * _noise(draws, self.mean.shape[-1])
+        return self.mean + self.log_std.exp() * normals(draws, self.mean.shape[-1])
 
     def entropy(self) -> Tensor:
         """Return the differential entropy ``[...]``, nats."""
@@ -124,7 +120,16 @@ class TanhNormal(NamedTuple):
 
     def sample(self, draws: Tensor) -> Tensor:
         """Return one action ``[..., A]`` per counter ``[..., 3]``."""
-        return torch.tanh(self.mean + self.log_std.exp() * _noise(draws, self.mean.shape[-1]))
+        return self.act_on(normals(draws, self.mean.shape[-1]))[0]
+
+    def act_on(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the action ``[..., A]`` that normal noise ``[..., A]`` makes, and its log-density.
+
+        The density ``[...]`` is that of u, so it is exact where tanh(u) rounds to 1.
+        """
+        u = self.mean + self.log_std.exp() * noise
+        density = normal_log_prob(u, self.mean, self.log_std) - tanh_log_slope(u).sum(-1)
+        return torch.tanh(u), density
 
     def entropy(self) -> Tensor:
         """Return the entropy of u ``[...]``, nats, an upper bound of that of the action."""
@@ -158,7 +163,7 @@ class Mixture(NamedTuple):
         """Return one action ``[..., A]`` per counter ``[..., 3]``."""
         component = Categorical(self.logits).sample(fork(draws, "component"))
         spread = self._pick(component, self.log_std).exp()
-        return self._pick(component, self.mean) + spread * _noise(draws, self.mean.shape[-1])
+        return self._pick(component, self.mean) + spread * normals(draws, self.mean.shape[-1])
 
     def entropy(self) -> Tensor:
         """Return a lower bound ``[...]``: the weighted entropy of the components, nats."""

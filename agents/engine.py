@@ -29,7 +29,7 @@ Key = str | tuple[str, ...]
 Rows = tuple[Tensor, ...]
 """The tensors of a :class:`State`, or of one row of it."""
 
-# What a batch may hold for a loss beside its in_keys; everything else stays out of the graph.
+# What a batch may hold for a loss beside its in_keys and noise; all else stays out of the graph.
 OPTIONAL_KEYS: tuple[Key, ...] = (
     "task",
     "discount",
@@ -84,7 +84,8 @@ class Engine:
     """Runs the updates of a chunk on the state of all copies.
 
     Args:
-        learner: The learner; only its ``losses``, ``in_keys``, ``targets`` and ``tau`` are used.
+        learner: The learner; of it only ``losses``, ``in_keys``, ``noise``, ``targets`` and
+            ``tau`` are used.
         optimizer: Adam or AdamW; its groups give the rates, its state is kept up to date.
         copies: The state.
         networks: Parameters of each network by name, in the order of the state.
@@ -109,7 +110,8 @@ class Engine:
         threads: int = 1,
     ) -> None:
         self._losses, self._copies, self._optimizer = _Losses(learner), copies, optimizer
-        self._in_keys = learner.in_keys
+        noise = [("noise", name) for name in learner.noise]
+        self._reads = dict.fromkeys((*learner.in_keys, *OPTIONAL_KEYS, *noise))
         self._networks = copies.spans(networks)
         self._clip_norm, self._watch = clip_norm, watch or clip_norm is not None
         self._tau = learner.tau
@@ -205,9 +207,8 @@ class Engine:
 
     def _select(self, chunk: TensorDict) -> tuple[list[Key], list[Tensor]]:
         """Return the keys the losses may read, and their tensors ``[K, S, B, ...]``."""
-        wanted = dict.fromkeys((*self._in_keys, *OPTIONAL_KEYS))
         present = set(chunk.keys(include_nested=True, leaves_only=True))
-        names = [key for key in wanted if key in present]
+        names = [key for key in self._reads if key in present]
         tensors = [chunk.get(key) for key in names]
         if self._copies.count == 1:
             tensors = [tensor.unsqueeze(1) for tensor in tensors]

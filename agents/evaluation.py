@@ -7,7 +7,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.envs.rollout import Rollout, rollout
+from hindsight_rl.envs.rollout import Rollout, lowered, rollout
 from hindsight_rl.envs.statistics import summarize, summarize_seeds
 
 
@@ -23,7 +23,7 @@ def held_out_values(learner: Any, batch: TensorDict) -> dict[str, Tensor]:
     """
     seen = []
     for copy in learner.each_copy():
-        rows = learner.log_pass.attach(batch, copy)[0] if learner.log_pass else batch[0]
+        rows = learner.complete(batch, copy)[0]
         found = learner.losses(rows)
         action = learner(rows["observation"], rows.get("task", None))
         error = {"action_error": _error(action, rows["action"])}
@@ -64,6 +64,7 @@ def episodes(learner: Any, count: int, seed: int, max_steps: int | None = None) 
         max_steps=max_steps,
         spec=learner.spec,
         task=None if learner.eval_task is None else np.asarray(learner.eval_task, np.float32),
+        next_task=lowered if learner.eval_command == "lowered" else None,
     )
 
 
@@ -75,7 +76,7 @@ def evaluate(learner: Any) -> dict[str, float]:
     ]
     return {
         f"eval/{name}": float(np.mean([report[name] for report in reports]))
-        for name in ("return", "length", "success")
+        for name in ("return", "length", "success", "final_success")
         if reports[0][name] is not None
     }
 

@@ -29,6 +29,7 @@ from torch import Tensor
 from hindsight_rl.agents.learner import Learner, LossTerms
 from hindsight_rl.agents.networks import Critic, Head, Policy, ValueNet
 from hindsight_rl.maths.losses import expectile_loss, td_target, weighted_nll
+from hindsight_rl.maths.posterior import SoftValues
 from hindsight_rl.maths.weights import exponential_weight, weight_metrics
 
 
@@ -38,6 +39,8 @@ class IQL(Learner):
     Args:
         spec: What the data look like.
         hidden: Width of each hidden layer.
+        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`: for few numbers with
+            edges, such as positions among walls.
         head: Distribution of continuous actions.
         expectile: In (0, 1); larger leans to the best logged actions.
         inverse_temperature: beta, at least 0, multiplies the advantage; 0 is behaviour cloning.
@@ -65,6 +68,7 @@ class IQL(Learner):
         spec: dict[str, Any] | None = None,
         *,
         hidden: Sequence[int] = (256, 256),
+        frequencies: int = 0,
         head: Head = "gaussian",
         expectile: float = 0.7,
         inverse_temperature: float = 3.0,
@@ -88,9 +92,9 @@ class IQL(Learner):
             raise ValueError(f"critics is {critics}, it must be at least 1")
         self.expectile, self.inverse_temperature = expectile, inverse_temperature
         self.max_weight, self.discount, self.tau = max_weight, discount, tau
-        self.actor = Policy(self.spec, hidden, head=head)
-        self.value = ValueNet(self.spec, hidden)
-        self.critic = Critic(self.spec, hidden, members=critics)
+        self.actor = Policy(self.spec, hidden, head=head, frequencies=frequencies)
+        self.value = ValueNet(self.spec, hidden, frequencies=frequencies)
+        self.critic = Critic(self.spec, hidden, members=critics, frequencies=frequencies)
         self.target_critic = self.follow(self.critic)
 
     def value_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
@@ -139,3 +143,20 @@ class IQL(Learner):
         metrics = {f"actor/{name}": value for name, value in found.items()}
         metrics |= {"value/advantage": advantage.mean(), "critic/q_max": q.abs().amax()}
         return LossTerms({"value": value, "critic": critic, "actor": actor}, metrics)
+
+    def soft_values(self, batch: TensorDict, task: Tensor, draws: Tensor) -> SoftValues:
+        """Return what each row's transition is worth beyond its reward, under other tasks.
+
+        Args:
+            batch: Transitions ``[...]``.
+            task: ``[..., Z]``.
+            draws: Not used: V knows no action.
+
+        Returns:
+            Log-probability of the logged action, V of the next state, and 1 / inverse temperature
+            (0 for behaviour cloning).
+        """
+        log_prob = self.actor.log_prob(batch["observation"], batch["action"], task)
+        inverse = self.inverse_temperature
+        temperature = torch.full((), 1.0 / inverse if inverse else 0.0, device=task.device)
+        return SoftValues(log_prob, self.value(batch["next", "observation"], task), temperature)

@@ -16,7 +16,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -36,6 +36,7 @@ from hindsight_rl.agents.evaluation import episodes, evaluate, held_out_values, 
 from hindsight_rl.agents.log_pass import LogPass
 from hindsight_rl.agents.networks import Policy
 from hindsight_rl.agents.plan import Compile, Plan, Precision, make_plan
+from hindsight_rl.maths.draws import fork, normals
 
 Key = str | tuple[str, ...]
 
@@ -76,6 +77,9 @@ class Learner(LightningModule, ABC):
         env: Gymnasium id for evaluation episodes.
         env_kwargs: Passed to ``gymnasium.make``.
         eval_task: Task of evaluation episodes where the environment does not give one, Z numbers.
+        eval_command: ``"lowered"`` for a task that is a command: after every step its first number,
+            the return asked for, falls by the reward, its second, the steps left, by 1 to no less
+            than 1. ``"held"`` keeps it.
         eval_every: Updates between evaluations during ``fit``; 0 for none.
         eval_episodes: Episodes of each.
         test_episodes: Episodes of ``test``.
@@ -88,11 +92,15 @@ class Learner(LightningModule, ABC):
 
     Attributes:
         in_keys: Keys the losses read.
+        actions: Kinds of actions it can choose.
+        one_hot: Whether observations must be one-hot vectors, as a table needs them.
         targets: Which target network follows which network, by attribute name.
         tau: Share of the way a target network moves per update.
     """
 
     in_keys: ClassVar[tuple[Key, ...]] = ()
+    actions: ClassVar[tuple[str, ...]] = ("continuous", "discrete")
+    one_hot: ClassVar[bool] = False
     targets: ClassVar[dict[str, str]] = {}
     actor: Policy
     tau: float = 0.005
@@ -112,6 +120,7 @@ class Learner(LightningModule, ABC):
         env: str | None = None,
         env_kwargs: dict[str, Any] | None = None,
         eval_task: list[float] | None = None,
+        eval_command: Literal["held", "lowered"] = "held",
         eval_every: int = 0,
         eval_episodes: int = 10,
         test_episodes: int = 50,
@@ -121,6 +130,11 @@ class Learner(LightningModule, ABC):
         super().__init__()
         if spec is None:
             raise ValueError("spec is missing: pass datamodule.spec (the command links it itself)")
+        if spec["action"]["kind"] not in self.actions:
+            raise ValueError(
+                f"{type(self).__name__} chooses {' or '.join(self.actions)} actions, and those of "
+                f"the log are {spec['action']['kind']}: use another learner"
+            )
         if clip_norm is not None and not clip_norm > 0:
             raise ValueError(f"clip_norm is {clip_norm}, it must be above 0 or null")
         if eval_every < 0 or eval_episodes < 1 or test_episodes < 1:
@@ -141,6 +155,7 @@ class Learner(LightningModule, ABC):
         self.clip_norm, self.compile_mode = clip_norm, compile
         self.threads, self.matmul_precision, self.seeds = threads, matmul_precision, seeds
         self.env, self.env_kwargs, self.eval_task = env, env_kwargs or {}, eval_task
+        self.eval_command = eval_command
         self.eval_every, self.eval_episodes = eval_every, eval_episodes
         self.test_episodes = test_episodes
         self.eval_seed, self.test_seed = eval_seed, test_seed
@@ -214,6 +229,29 @@ class Learner(LightningModule, ABC):
     def follow(network: nn.Module) -> nn.Module:
         """Return a target network: a copy without gradients, moved after every update."""
         return copy.deepcopy(network).requires_grad_(False)
+
+    @property
+    def noise(self) -> dict[str, int]:
+        """Return how many normal numbers each row needs, by name; losses read ("noise", name)."""
+        return {}
+
+    def complete(self, batch: TensorDict, copy: int | None = None) -> TensorDict:
+        """Return a batch with what the losses need beside the data.
+
+        Args:
+            batch: TensorDict ``[K, B]`` or ``[K, S, B]`` with ``index`` and ``draws``.
+            copy: Copy whose columns a batch ``[K, B]`` gets, where there are several.
+
+        Returns:
+            A shallow copy with the columns of the last sweep and ("noise", name) ``[..., width]``.
+        """
+        if self.log_pass is not None:
+            batch = self.log_pass.attach(batch, copy)
+        if not self.noise:
+            return batch
+        draws = batch["draws"]
+        found = {name: normals(fork(draws, name), width) for name, width in self.noise.items()}
+        return batch.copy().set("noise", TensorDict(found, batch.batch_size))
 
     def batch_mean(self, value: Tensor) -> Tensor:
         """Return the mean of ``[B]`` over the batch of all ranks, without gradient, ``[]``."""
@@ -398,7 +436,8 @@ class Learner(LightningModule, ABC):
             DivergenceError: A loss term or a parameter is not finite.
         """
         first = self.updates
-        chunk = self._with_columns(chunk)
+        self._sweep_if_due()
+        chunk = self.complete(chunk)
         with self._plan.applied():
             found = self._many(chunk, first) if self.copies else self._one_by_one(chunk, first)
         check_finite(self, found.terms, first)
@@ -407,15 +446,11 @@ class Learner(LightningModule, ABC):
         if self.env and self.eval_every and self.updates % self.eval_every == 0:
             self._evaluate()
 
-    def _with_columns(self, chunk: TensorDict) -> TensorDict:
-        """Return the chunk with the columns of a sweep, made anew where one is due."""
-        if self.log_pass is None:
-            return chunk
-        if self.log_pass.due(self.updates):
+    def _sweep_if_due(self) -> None:
+        if self.log_pass is not None and self.log_pass.due(self.updates):
             self.log_pass.sweep(
                 self.trainer.datamodule, self.updates, self.device, self.each_copy()
             )
-        return self.log_pass.attach(chunk)
 
     def _many(self, chunk: TensorDict, first: int) -> LossTerms:
         """Make the updates of a chunk as one function; values are ``[K, S]``."""
@@ -529,6 +564,9 @@ class Learner(LightningModule, ABC):
             return
         values = {**found.terms, **found.metrics}
         means = {f"train/{name}": float(value.mean()) for name, value in values.items()}
+        relabel = getattr(getattr(self.trainer, "datamodule", None), "relabel", None)
+        seen = getattr(relabel, "metrics", {})
+        means |= {f"data/{name}": float(value) for name, value in seen.items()}
         self.latest |= means
         for logger in self.loggers:
             logger.log_metrics(means, step=self.updates)

@@ -5,11 +5,12 @@ with the checkpoint and the exported graph. A task is one more input, not anothe
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from hindsight_rl.agents.distributions import (
     Categorical,
@@ -20,6 +21,7 @@ from hindsight_rl.agents.distributions import (
     Mixture,
     TanhNormal,
 )
+from hindsight_rl.agents.inputs import GatedInputs, Inputs
 
 Head = Literal["deterministic", "gaussian", "laplace", "tanh_gaussian", "mixture"]
 Spread = Literal["shared", "per_state"]
@@ -64,54 +66,6 @@ def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
         layers += [nn.Linear(inputs, width), nn.ReLU()]
         inputs = width
     return nn.Sequential(*layers, LastLayer(inputs, outputs))
-
-
-class Standardize(nn.Module):
-    """Returns (x - mean) / std with fixed statistics.
-
-    Args:
-        mean: D numbers.
-        std: D numbers above 0.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
-
-    def forward(self, value: Tensor) -> Tensor:
-        """Return the standardised value ``[..., D]``."""
-        return (value - self.mean) / self.std
-
-
-class Inputs(nn.Module):
-    """Standardised observation and task, side by side.
-
-    Args:
-        spec: The data's spec.
-    """
-
-    def __init__(self, spec: dict[str, Any]) -> None:
-        super().__init__()
-        shape = spec["observation"]["shape"]
-        if len(shape) != 1:
-            raise ValueError(f"observation has shape {shape}: these networks take flat vectors [O]")
-        self.observation = Standardize(spec["observation"]["mean"], spec["observation"]["std"])
-        task = spec["task"]
-        self.task = Standardize(task["mean"], task["std"]) if task else None
-        self.width = math.prod(shape) + (math.prod(task["shape"]) if task else 0)
-
-    def forward(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
-        """Return features ``[..., O + Z]``."""
-        features = self.observation(observation)
-        if self.task is None:
-            return features
-        if task is None:
-            raise ValueError("this network is conditioned on a task: pass task [..., Z]")
-        return torch.cat([features, self.task(task)], dim=-1)
 
 
 class ActionScale(nn.Module):
@@ -183,6 +137,11 @@ class Policy(nn.Module):
             are position targets of joints that are observed. Not with squashed or mixed heads.
         log_std_range: Smallest and largest log of the spread, policy units.
         components: Number of components of a mixture.
+        task_scale: Divides each number of the task, instead of the log's statistics: the unit of
+            returns and steps that grow while experience is collected.
+        gate_task: Have the task gate the first layer, see :class:`GatedInputs`, instead of standing
+            beside the observation.
+        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`; not with gates.
     """
 
     def __init__(
@@ -196,9 +155,19 @@ class Policy(nn.Module):
         relative_to: Sequence[int] | None = None,
         log_std_range: tuple[float, float] = (-5.0, 2.0),
         components: int = 5,
+        task_scale: Sequence[float] | None = None,
+        gate_task: bool = False,
+        frequencies: int = 0,
     ) -> None:
         super().__init__()
-        self.inputs = Inputs(spec)
+        if gate_task and frequencies:
+            raise ValueError("gate_task and frequencies do not go together: leave one of them out")
+        self.inputs: Inputs | GatedInputs
+        if gate_task:
+            first, *hidden = hidden
+            self.inputs = GatedInputs(spec, first, task_scale)
+        else:
+            self.inputs = Inputs(spec, task_scale, frequencies=frequencies)
         self.scale = ActionScale(spec["action"])
         self.discrete = self.scale.discrete
         self.head, self.spread, self.components = head, spread, components
@@ -307,13 +276,19 @@ class Critic(nn.Module):
         spec: The data's spec. With discrete actions each member has one output per action.
         hidden: Width of each hidden layer.
         members: Number of estimates, E.
+        frequencies: Of sines and cosines of observation and task, see :class:`Inputs`.
     """
 
     def __init__(
-        self, spec: dict[str, Any], hidden: Sequence[int] = (256, 256), *, members: int = 2
+        self,
+        spec: dict[str, Any],
+        hidden: Sequence[int] = (256, 256),
+        *,
+        members: int = 2,
+        frequencies: int = 0,
     ) -> None:
         super().__init__()
-        self.inputs = Inputs(spec)
+        self.inputs = Inputs(spec, frequencies=frequencies)
         self.scale = ActionScale(spec["action"])
         width = 0 if self.scale.discrete else spec["action"]["shape"][0]
         outputs = spec["action"]["n"] if self.scale.discrete else 1
@@ -321,25 +296,40 @@ class Critic(nn.Module):
             mlp(self.inputs.width + width, hidden, outputs) for _ in range(members)
         )
 
-    def forward(self, observation: Tensor, action: Tensor, task: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        observation: Tensor,
+        action: Tensor | None,
+        task: Tensor | None = None,
+        *,
+        members: int | None = None,
+    ) -> Tensor:
         """Return the value of actions in environment units, one estimate per member.
 
         Args:
             observation: ``[..., O]``.
-            action: ``[..., A]``, or ``[...]`` int64.
+            action: ``[..., A]``, or ``[...]`` int64; ``None`` for all of n discrete actions.
             task: ``[..., Z]`` where the spec has a task.
+            members: How many estimates are wanted, the first ones; ``None`` for all.
 
         Returns:
-            ``[E, ...]``, reward units.
+            ``[E, ...]``, or ``[E, ..., n]`` for all actions; reward units.
+
+        Raises:
+            ValueError: All actions are asked for, and they are continuous.
         """
         features = self.inputs(observation, task)
         if not self.scale.discrete:
+            if action is None:
+                raise ValueError("continuous actions cannot all be valued: pass action [..., A]")
             features = torch.cat([features, self.scale.to_policy(action)], dim=-1)
-        values = torch.stack([member(features) for member in self.members])
-        if self.scale.discrete:
-            index = action.expand(len(self.members), *action.shape).unsqueeze(-1)
-            values = values.gather(-1, index)
-        return values.squeeze(-1)
+        values = torch.stack([member(features) for member in self.members[:members]])
+        if not self.scale.discrete:
+            return values.squeeze(-1)
+        if action is None:
+            return values
+        index = action.expand(len(values), *action.shape).unsqueeze(-1)
+        return values.gather(-1, index).squeeze(-1)
 
 
 class ValueNet(nn.Module):
@@ -349,16 +339,57 @@ class ValueNet(nn.Module):
         spec: The data's spec.
         hidden: Width of each hidden layer.
         scale: Unit of the last layer's output, reward units, above 0.
+        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`.
     """
 
     def __init__(
-        self, spec: dict[str, Any], hidden: Sequence[int] = (256, 256), *, scale: float = 1.0
+        self,
+        spec: dict[str, Any],
+        hidden: Sequence[int] = (256, 256),
+        *,
+        scale: float = 1.0,
+        frequencies: int = 0,
     ) -> None:
         super().__init__()
-        self.inputs = Inputs(spec)
+        self.inputs = Inputs(spec, frequencies=frequencies)
         self.net = mlp(self.inputs.width, hidden, 1)
         self.scale = scale
 
     def forward(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
         """Return values ``[...]``, reward units."""
         return self.scale * self.net(self.inputs(observation, task)).squeeze(-1)
+
+
+class Temperature(nn.Module):
+    """A learned factor above 0, such as the weight of an entropy.
+
+    Args:
+        initial: Its value at the start, above 0.
+    """
+
+    def __init__(self, initial: float) -> None:
+        super().__init__()
+        self.log = nn.Parameter(torch.tensor(math.log(initial)))
+
+    def forward(self) -> Tensor:
+        """Return the factor ``[]``."""
+        return self.log.exp()
+
+
+def frozen(network: nn.Module) -> Callable[..., Any]:
+    """Return a network as a function without trained parameters; its inputs get a gradient.
+
+    A critic within an actor's loss is called so: its own parameters must not follow that loss.
+
+    Args:
+        network: The network.
+
+    Returns:
+        What calls the network.
+    """
+    detached = {name: value.detach() for name, value in network.named_parameters()}
+
+    def call(*inputs: Any, **named: Any) -> Any:
+        return functional_call(network, detached, inputs, named)
+
+    return call

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hindsight_rl.cli.errors import command_parser, run
+from hindsight_rl.cli.errors import command_parser, json_object, run
 
 if TYPE_CHECKING:
     import gymnasium
@@ -20,9 +20,12 @@ _EXAMPLES = """\
 examples:
   hindsight collect --env CartPole-v1 --output build/cartpole-mixed-v0
   hindsight collect --env Pendulum-v1 --root data --output pendulum/mixed-v0 --episodes 100
+  hindsight collect --env Hindsight/FourRooms-v0 --env_kwargs '{"ends": false}' --output wander-v0
 
-CartPole-v1 and Pendulum-v1 have good and clumsy behaviour, any other environment a random one. A
-name that ends in -v0 can be loaded by its id: MINARI_DATASETS_PATH=data, pendulum/mixed-v0."""
+CartPole-v1 and Pendulum-v1 have good and clumsy behaviour, four rooms and point mass an aimless
+one, any other environment a random one. With {"ends": false} no episode in the rooms ends at the
+goal that was set, which would give it away. A name that ends in -v0 can be loaded by its id:
+MINARI_DATASETS_PATH=data, pendulum/mixed-v0."""
 
 _MAX_STEPS = 1000
 
@@ -49,7 +52,7 @@ def _main(argv: Sequence[str]) -> int:
         raise ValueError(f"max_steps is {given.max_steps}, it must be at least 1")
     target = Path(given.root) / given.output
     _check_target(target, overwrite=given.overwrite)
-    env = make(given.env, draw=False)
+    env = make(given.env, given.env_kwargs, draw=False)
     behaviors = behaviors_for(env)
     good = given.good
     if good is None:
@@ -72,6 +75,9 @@ def _main(argv: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("collect", "Record a log from scripted behaviour.", _EXAMPLES)
     parser.add_argument("--env", required=True, metavar="ID", help="Gymnasium environment")
+    parser.add_argument(
+        "--env_kwargs", type=json_object, metavar="JSON", help="arguments of the environment"
+    )
     parser.add_argument("--output", required=True, metavar="NAME", help="folder or Minari id")
     parser.add_argument("--root", default=".", metavar="FOLDER", help="where NAME lies (.)")
     parser.add_argument("--episodes", type=int, default=200, metavar="N", help="episodes (200)")

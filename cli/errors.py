@@ -7,10 +7,11 @@ house) becomes ``error: ...`` on stderr and exit code 2, a ``UserWarning`` becom
 
 import argparse
 import errno
+import json
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TextIO
+from typing import Any, TextIO
 
 from hindsight_rl.cli.main import TRAINING
 
@@ -40,6 +41,27 @@ def command_parser(name: str, description: str, epilog: str = "") -> argparse.Ar
     )
     parser.add_argument(TRACEBACK, action="store_true", help="show where an error came from")
     return parser
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """Return the object written in a JSON text; the ``type`` of an argument.
+
+    Args:
+        text: What the caller wrote.
+
+    Returns:
+        The object.
+
+    Raises:
+        argparse.ArgumentTypeError: It is no JSON object.
+    """
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"not JSON ({error}): {text}") from error
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f'not a JSON object, such as {{"g": 9.81}}: {text}')
+    return value
 
 
 def run(body: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:

@@ -22,6 +22,7 @@ GROUPS: dict[str, dict[str, Command]] = {
     "Data": {
         "inspect": Command("inspect", "count, check and plot a log in any format"),
         "collect": Command("collect", "record a log from scripted behaviour of mixed quality"),
+        "relabel": Command("relabel", "write a relabeled copy of a log, and a report about it"),
     },
     "Policy": {
         "fit": Command("lightning", "choose the data, fit the policy"),

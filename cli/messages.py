@@ -10,10 +10,20 @@ from hindsight_rl.agents.checkpoints import learner_classes
 from hindsight_rl.agents.learner import Learner
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.relabel.relabeler import Relabeler
+from hindsight_rl.relabel.tasks import TaskFamily
 
 _LONGEST = 1000
 # What a test changes of the learner in a checkpoint, beside the environment.
-OF_A_TEST = ("env_kwargs", "eval_task", "test_episodes", "test_seed")
+OF_A_TEST = ("env_kwargs", "eval_task", "eval_command", "test_episodes", "test_seed")
+_NOISE = (
+    "Does not validate against",
+    "Errors:",
+    "Expected a <class 'NoneType'>",
+    "Expected a path but",
+    "Given value",
+    "Problem with given class_path",
+    "Subtypes:",
+)
 _OWN = "checkpoint_every ckpt_path config env json keep print_config resume run".split()
 
 
@@ -26,25 +36,21 @@ def first_cause(error: BaseException) -> str:
 
 
 def shorten(message: str) -> str:
-    """Return the lines of a parser's message that say what is wrong, with the nearest name."""
-    noise = (
-        "Does not validate against",
-        "Errors:",
-        "Expected a <class 'NoneType'>",
-        "Expected a path but",
-        "Given value",
-        "Problem with given class_path",
-        "Subtypes:",
-    )
-    lines = [line.strip(" -") for line in message.splitlines()]
+    """Return what a parser of ``fit`` and the like says is wrong, with the nearest name."""
     if "learner.Learner is abstract" in message:
         return (
             "an argument of the learner, and no learner. Choose it first: --config NAME, or "
             f"--model CLASS. 'test' needs none, and takes --model.{', --model.'.join(OF_A_TEST)}."
         )
-    kept = " ".join(line for line in lines if line and not line.startswith(noise))
+    return f"{reduced(message)} 'hindsight fit --help' lists the options."
+
+
+def reduced(message: str) -> str:
+    """Return the lines of a parser's message that say what is wrong, with the nearest name."""
+    lines = [line.strip(" -") for line in message.splitlines()]
+    kept = " ".join(line for line in lines if line and not line.startswith(_NOISE))
     kept += "" if kept.endswith(".") else "."
-    return f"{kept}{_mend(message)} 'hindsight fit --help' lists the options."
+    return f"{kept}{_mend(message)}"
 
 
 def _mend(message: str) -> str:
@@ -72,7 +78,8 @@ def _options() -> list[str]:
 
 def _words() -> set[str]:
     """Return the names of all classes, and of their arguments, that a configuration can hold."""
-    classes = [*learner_classes().values(), Learner, OfflineDataModule, *Relabeler.__subclasses__()]
+    classes = [*learner_classes().values(), Learner, OfflineDataModule]
+    classes += [*Relabeler.__subclasses__(), *TaskFamily.__subclasses__()]
     return {name for kind in classes for name in (kind.__name__, *_names(kind))}
 
 

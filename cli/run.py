@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hindsight_rl.cli.errors import command_parser, run
+from hindsight_rl.cli.errors import command_parser, json_object, run
 from hindsight_rl.cli.report import format_summary
-from hindsight_rl.envs.rollout import rollout
+from hindsight_rl.envs.rollout import lowered, rollout
 from hindsight_rl.envs.statistics import summarize
 from hindsight_rl.export.runtime import OnnxPolicy
 
@@ -22,6 +22,7 @@ _EXAMPLES = """\
 examples:
   hindsight run policy.onnx --env CartPole-v1 --episodes 20 --seed 0
   hindsight run policy.onnx --env CartPole-v1 --task 500 --json
+  hindsight run policy.onnx --env CartPole-v1 --task 500 500 --lower
   hindsight run policy.onnx --env gymnasium_robotics:FetchReach-v4
   hindsight run policy.onnx --env Pendulum-v1 --video pendulum.gif"""
 
@@ -49,7 +50,8 @@ def _main(argv: Sequence[str]) -> int:
         given.env,
         episodes=given.episodes,
         seed=given.seed,
-        task=_task(policy, given.task),
+        task=_task(policy, given.task, given.lower),
+        next_task=lowered if given.lower else None,
         env_kwargs=given.env_kwargs,
         num_envs=given.num_envs,
         max_steps=given.max_steps,
@@ -147,11 +149,17 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         nargs="+",
         metavar="X",
-        help="numbers of the task, the same at every step; needed if the policy takes a task, "
-        "unless the environment gives a goal or the contract a default",
+        help="numbers of the task; needed if the policy takes a task, unless the environment gives "
+        "a goal or the contract a default",
     )
     parser.add_argument(
-        "--env_kwargs", type=_json, metavar="JSON", help="arguments of the environment"
+        "--lower",
+        action="store_true",
+        help="lower the task as a command is: after every step its first number by the reward, "
+        "its second (steps left) by 1; else it is the same at every step",
+    )
+    parser.add_argument(
+        "--env_kwargs", type=json_object, metavar="JSON", help="arguments of the environment"
     )
     parser.add_argument("--max_steps", type=int, metavar="N", help="cut episodes after N steps")
     parser.add_argument(
@@ -173,24 +181,19 @@ def _underscored(word: str) -> str:
     return f"--{name[2:].replace('-', '_')}{equals}{value}"
 
 
-def _json(text: str) -> dict[str, Any]:
-    """Return the object written in a JSON text."""
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"not JSON ({error}): {text}") from error
-    if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError(f'not a JSON object, such as {{"g": 9.81}}: {text}')
-    return value
-
-
-def _task(policy: OnnxPolicy, given: Sequence[float] | None) -> NDArray[np.float32] | None:
+def _task(
+    policy: OnnxPolicy, given: Sequence[float] | None, lower: bool
+) -> NDArray[np.float32] | None:
     """Return the task from the command line, checked against the contract."""
+    task = policy.contract["task"]
+    if task is None and (lower or given is not None):
+        raise ValueError(f"--{'lower' if lower else 'task'}: this policy takes no task")
+    if given is None and lower:
+        given = task["default"]
+        if given is None:
+            raise ValueError("--lower: give the command that is lowered, --task")
     if given is None:
         return None
-    task = policy.contract["task"]
-    if task is None:
-        raise ValueError("--task: this policy takes no task")
     if task["shape"] != [len(given)]:
         raise ValueError(f"--task: {len(given)} numbers given, and the task is {task['shape']}")
     return np.array(given, dtype=np.float32)

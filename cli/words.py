@@ -5,6 +5,9 @@ import re
 import sys
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from hindsight_rl.cli.runs import (
     CHECKPOINTS,
@@ -70,15 +73,50 @@ def _going_on(run: Path) -> list[str]:
 
 def _packaged_configs(arguments: list[str]) -> list[str]:
     """Return arguments in which ``--config iql`` names the packaged ``configs/iql.yaml``."""
-    result, folder = list(arguments), files("hindsight_rl.configs")
+    result = list(arguments)
     for place, word in enumerate(result[:-1]):
-        if word in ("-c", "--config") and not Path(result[place + 1]).exists():
-            packaged = folder / f"{result[place + 1]}.yaml"
-            if not packaged.is_file():
-                names = sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".yaml"))
-                raise ValueError(
-                    f"--config {result[place + 1]}: no such file, and no packaged configuration; "
-                    f"there are: {', '.join(names)}"
-                )
-            result[place + 1] = str(packaged)
+        if word in ("-c", "--config"):
+            result[place + 1] = packaged_config(result[place + 1])
+            _check_env(Path(result[place + 1]))
     return result
+
+
+def _check_env(config: Path) -> None:
+    """Refuse a configuration whose environment of the learner would not be read."""
+    try:
+        found = yaml.safe_load(config.read_text())
+    except (OSError, ValueError, yaml.YAMLError):
+        return  # what is wrong with the file is said where it is parsed
+    part: Any = found
+    for name in ("model", "init_args", "env"):
+        part = part.get(name) if isinstance(part, dict) else None
+    if part is not None:
+        raise ValueError(
+            f"{config}: model.init_args.env is not read: write 'env: {part}' at the top of the "
+            "file (data may take it as ${env}), or give --env"
+        )
+
+
+def packaged_config(name: str) -> str:
+    """Return the path of a configuration.
+
+    Args:
+        name: A path, or the name of a packaged configuration (``iql``).
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    folder = files("hindsight_rl.configs")
+    if Path(name).exists():
+        return name
+    packaged = folder / f"{name}.yaml"
+    if not packaged.is_file():
+        names = sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".yaml"))
+        raise ValueError(
+            f"--config {name}: no such file, and no packaged configuration; "
+            f"there are: {', '.join(names)}"
+        )
+    return str(packaged)

@@ -5,15 +5,14 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from lightning import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 from tensordict import TensorDict
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from hindsight_rl.datamodules.columns import ColumnMap
 from hindsight_rl.datamodules.errors import LogError
@@ -21,6 +20,7 @@ from hindsight_rl.datamodules.log import EPISODE, Log
 from hindsight_rl.datamodules.parts import SPAN, in_file
 from hindsight_rl.datamodules.readers import read_logs
 from hindsight_rl.datamodules.sampler import ChunkSampler
+from hindsight_rl.datamodules.serving import Serving
 from hindsight_rl.datamodules.spec import check_keys, make_spec
 from hindsight_rl.maths.draws import counters, fork, uniform
 from hindsight_rl.relabel.relabeler import Compose, Relabeler
@@ -30,10 +30,11 @@ PRODUCERS = {
     "weight": "ReturnWeight",
     "task": "FutureGoal",
     "discount": "NStep",
+    "advantage": "LinearAdvantage",
 }
 
 
-class OfflineDataModule(LightningDataModule):
+class OfflineDataModule(Serving):
     """Serves TensorDicts ``[K, B]`` drawn from a log.
 
     Every draw depends on (seed, update number, row) only. Training and validation rows come from
@@ -94,15 +95,6 @@ class OfflineDataModule(LightningDataModule):
         self._held_out = held_out
         self.spec: dict[str, Any] = make_spec(self.log, self._sampler(), self.relabel, batch_size)
 
-    def _sampler(self, log: Log | None = None, **options: Any) -> ChunkSampler:
-        return ChunkSampler(
-            self.log if log is None else log,
-            self.relabel,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            **options,
-        )
-
     def train_dataloader(self) -> ChunkSampler:
         """Return the sampler; it continues from the number of updates done."""
         trainer = self.trainer
@@ -114,6 +106,7 @@ class OfflineDataModule(LightningDataModule):
                 stacklevel=2,
             )
         check_keys(trainer.lightning_module.in_keys, self.batch_keys(), PRODUCERS)
+        self._use_learner()
         stop = trainer.max_steps if trainer.max_steps > 0 else None
         return self._sampler(
             updates_per_step=self.updates_per_step,
@@ -132,48 +125,14 @@ class OfflineDataModule(LightningDataModule):
             return []
         return self._loader(self._held_out, "validation")
 
-    def predict_dataloader(self) -> DataLoader[TensorDict]:
-        """Return all rows in the order of the log, in batches ``[1, B]``."""
-        return self._loader(None, "predict")
-
-    def _loader(self, rows: torch.Tensor | None, stream: str) -> DataLoader[TensorDict]:
-        batches = _InOrder(self._sampler(), self.seed, rows, stream, count=len(self.log))
-        # Batches come whole: the default collation crashes on TensorDict.
-        return DataLoader(batches, batch_size=None, collate_fn=_identity)
-
-    def in_order(
-        self, rows: torch.Tensor | None = None, *, batch_size: int = 4096, stream: str = "sweep"
-    ) -> Iterator[TensorDict]:
-        """Yield rows in the order of the log, with companions fetched but not yet relabeled.
-
-        Args:
-            rows: ``[M]`` int64 row numbers, ``None`` for all.
-            batch_size: Rows per batch.
-            stream: Name of the stream of draws.
-
-        Yields:
-            TensorDict ``[1, B]``; the last may be shorter.
-        """
-        batches = _InOrder(self._sampler(), self.seed, rows, stream, batch_size, len(self.log))
-        for number in range(len(batches)):
-            yield batches[number]
-
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Return the batch after the relabelers' third stage, on the training device."""
-        return self.relabel(batch) if isinstance(batch, TensorDict) else batch
-
-    def batch_keys(self) -> set[Any]:
-        """Return the keys of a relabeled batch."""
-        batch = self.relabel(self._sampler().chunk(0, 1, stream="probe"))
-        return set(batch.keys(include_nested=True, leaves_only=True))
-
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint holds of the data: which log, and how it was split."""
+        """Return what a checkpoint holds of the data: log, split, what relabelers learned."""
         return {
             "log_hash": self.log_hash,
             "split_hash": self.split_hash,
             "seed": self.seed,
             "validation": self.validation,
+            "relabel": self.relabel.state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -192,6 +151,7 @@ class OfflineDataModule(LightningDataModule):
         task = TrainerFn.FITTING if self.trainer is None else self.trainer.state.fn
         if task not in (TrainerFn.FITTING, TrainerFn.VALIDATING):
             return
+        self.relabel.load_state_dict(state_dict.get("relabel", {}))
         if state_dict["log_hash"] == self.log_hash:
             self._check_split(state_dict)
         elif task == TrainerFn.FITTING:
@@ -219,34 +179,6 @@ class OfflineDataModule(LightningDataModule):
                 "the run.",
                 path=self.log.sources[0].name,
             )
-
-
-class _InOrder(Dataset[TensorDict]):
-    """Batches ``[1, B]`` of given rows (``None``: the first ``count``), gathered on demand."""
-
-    def __init__(
-        self,
-        sampler: ChunkSampler,
-        seed: int,
-        rows: torch.Tensor | None,
-        stream: str,
-        batch_size: int = 4096,
-        count: int = 0,
-    ) -> None:
-        self._sampler, self._seed, self._stream = sampler, seed, stream
-        self._rows, self._size = rows, batch_size
-        self._count = count if rows is None else len(rows)
-
-    def __len__(self) -> int:
-        return -(-self._count // self._size)
-
-    def __getitem__(self, number: int) -> TensorDict:
-        if not 0 <= number < len(self):
-            raise IndexError(number)  # ends a loop over the batches
-        start, stop = number * self._size, min((number + 1) * self._size, self._count)
-        rows = torch.arange(start, stop) if self._rows is None else self._rows[start:stop]
-        draws = counters(self._seed, torch.zeros(1, dtype=torch.int64), rows)
-        return self._sampler.gather(rows[None], fork(draws, self._stream))
 
 
 def _check_sources(source: Any, columns: Any, weights: list[float] | None) -> None:
@@ -279,10 +211,6 @@ def _core_left(trainer: Any) -> bool:
 def _cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-
-
-def _identity(batch: TensorDict) -> TensorDict:
-    return batch
 
 
 def _rows_hash(rows: torch.Tensor | None, count: int) -> str:

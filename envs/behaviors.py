@@ -4,6 +4,9 @@
 metre to the left of where every episode starts; clumsy ones start in the same place, outnumber the
 good ones there, and fall. A clone of the whole log does what most rows do near the start; a clone
 of the best episodes, or one weighted by advantage, parks and stays up for 500 steps.
+
+In the worlds of this package where one walks (four rooms, four corners, point mass) the only
+behaviour is aimless: it wanders.
 """
 
 import copy
@@ -23,6 +26,11 @@ Array = NDArray[Any]
 
 _UPRIGHT_ENERGY = 15.0
 """Pendulum-v1: 3 g / (2 l), energy at rest upright, per moment of inertia, in 1/s^2."""
+_WALKED = tuple(
+    f"Hindsight/{name}-v0" for name in ("FourRooms", "FourCorners", "FourMargins", "PointMass")
+)
+_MEAN_HOLD = 10
+"""Steps for which a wanderer keeps an action, on average."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +70,10 @@ class Recording:
 
 
 def behaviors_for(env: gymnasium.Env[Any, Any]) -> tuple[Behavior, ...]:
-    """Return the scripted behaviours of an environment; a random one for all but two."""
+    """Return the scripted behaviours of an environment: the last, or the only one, is aimless."""
     name = env.spec.id if env.spec is not None else ""
+    if name in _WALKED:
+        return (Behavior("wander", False, 1.0, partial(_wander, env.action_space)),)
     scripted = {"CartPole-v1": _CARTPOLE, "Pendulum-v1": _PENDULUM}.get(name, ())
     return (*scripted, Behavior("random", False, 1.0, partial(_random, env.action_space)))
 
@@ -145,6 +155,30 @@ def _random(space: spaces.Space[Any], generator: np.random.Generator) -> Act:
     own = copy.deepcopy(space)
     own.seed(int(generator.integers(2**31)))
     return lambda observation: own.sample()
+
+
+def _wander(space: spaces.Space[Any], generator: np.random.Generator) -> Act:
+    """Return actions uniform over the space, each held for 10 steps on average.
+
+    Uniform actions drawn afresh at every step undo one another and hardly leave a room.
+
+    Args:
+        space: The environment's actions.
+        generator: Draws when to turn, and where to.
+
+    Returns:
+        The behaviour; it looks at nothing.
+    """
+    draw = _random(space, generator)
+    held = draw(None)
+
+    def act(observation: Any) -> Array:
+        nonlocal held
+        if generator.random() < 1 / _MEAN_HOLD:
+            held = draw(observation)
+        return np.array(held)
+
+    return act
 
 
 def _cartpole(

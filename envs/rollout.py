@@ -19,6 +19,8 @@ Act = Callable[..., Any]
 """``act(observation [n, O]) -> action [n, ...]``, or ``act(observation, task [n, Z])``."""
 Record = Callable[[NDArray[np.uint8], float], None]
 """Called with each frame ``[H, W, 3]`` of the first episode and the frames per second."""
+NextTask = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
+"""``next_task(task [..., Z], reward [...]) -> task [..., Z]`` of the following step."""
 _MOST_ENVS = 16
 
 
@@ -67,6 +69,27 @@ def episode_seed(seed: int, episode: int) -> int:
     return int(np.random.SeedSequence([seed, episode]).generate_state(1)[0] >> 1)
 
 
+def lowered(task: NDArray[np.float32], reward: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return what is left of a command after a step: a return, and the steps it may take.
+
+    Args:
+        task: ``[..., Z]``; the first number is the return asked for, in reward units, the second
+            (if there is one) the steps left, further ones stay.
+        reward: ``[...]``, what the step earned.
+
+    Returns:
+        ``[..., Z]``: the return less the reward; the steps less one, but at least 1.
+
+    Reference:
+        Srivastava et al. 2019, arXiv 1912.02877, algorithm 2.
+    """
+    left = np.array(task, dtype=np.float32)
+    left[..., 0] -= reward
+    if left.shape[-1] > 1:
+        left[..., 1] = np.maximum(left[..., 1] - 1.0, 1.0)
+    return left
+
+
 def rollout(
     act: Act,
     env_id: EnvSource,
@@ -74,6 +97,7 @@ def rollout(
     episodes: int,
     seed: int,
     task: ArrayLike | None = None,
+    next_task: NextTask | None = None,
     env_kwargs: Mapping[str, Any] | None = None,
     num_envs: int | None = None,
     max_steps: int | None = None,
@@ -93,8 +117,10 @@ def rollout(
             the environment.
         episodes: How many.
         seed: Seed of the whole; episode i is reset with ``episode_seed(seed, i)``.
-        task: ``[Z]``, handed to the policy unchanged at every step: a return-to-go is held, not
-            lowered by the rewards received. A goal environment gives its own.
+        task: ``[Z]``, handed to the policy with the first step of every episode. A goal environment
+            gives its own.
+        next_task: Changes the task after every step by the reward received, as :func:`lowered`
+            does; where there is none it is held.
         env_kwargs: Passed to ``gymnasium.make``.
         num_envs: Environments in lockstep; as many as there are episodes, at most 16, if ``None``.
         max_steps: Steps after which an episode is cut. Needed where neither the environment nor
@@ -124,7 +150,10 @@ def rollout(
             slots.append(_Slot(env, Interface(env, name), max_steps, shown))
         if spec is not None:
             slots[0].interface.check_fit(spec)
-        done = _play(act, slots, seeds, _constant(task, slots[0].interface))
+        first = _first_task(task, next_task, slots[0].interface)
+        for slot in slots:
+            slot.first_task, slot.next_task = first, next_task
+        done = _play(act, slots, seeds)
     return _collect(done, name, seed)
 
 
@@ -149,11 +178,13 @@ class _Slot:
     ) -> None:
         self.env, self.interface = env, interface
         self.max_steps, self.record = max_steps, record
+        self.first_task: NDArray[np.float32] | None = None
+        self.next_task: NextTask | None = None
         self.episode = _Episode(0, 0)
 
     def start(self, episode: _Episode) -> None:
         """Reset for an episode."""
-        self.episode = episode
+        self.episode, self.task = episode, self.first_task
         observation, _ = self.env.reset(seed=episode.seed)
         self._see(observation)
 
@@ -166,6 +197,8 @@ class _Slot:
         episode.total += float(reward)
         episode.length += 1
         episode.terminated = bool(terminated)
+        if self.task is not None and self.next_task is not None:
+            self.task = self.next_task(self.task, np.asarray(reward, np.float32))
         told = info.get("is_success", info.get("success"))
         if told is not None:
             episode.final_success = bool(told)
@@ -181,18 +214,20 @@ class _Slot:
             self.record(frame(self.env, self.interface.name), rate)
 
 
-def _constant(task: ArrayLike | None, interface: Interface) -> NDArray[np.float32] | None:
+def _first_task(
+    task: ArrayLike | None, next_task: NextTask | None, interface: Interface
+) -> NDArray[np.float32] | None:
     """Return a task given from outside as ``[Z]``."""
     if task is None:
+        if next_task is not None:
+            raise RolloutError(f"{interface.name}: next_task changes a task, so give one to start")
         return None
     if interface.task_shape is not None:
         raise RolloutError(f"{interface.name}: gives a goal at every step, so leave out the task")
     return np.atleast_1d(np.asarray(task, dtype=np.float32))
 
 
-def _play(
-    act: Act, slots: list[_Slot], seeds: Sequence[int], constant: NDArray[np.float32] | None
-) -> list[_Episode]:
+def _play(act: Act, slots: list[_Slot], seeds: Sequence[int]) -> list[_Episode]:
     """Return the finished episodes in the order of their numbers."""
     episodes = [_Episode(i, seed) for i, seed in enumerate(seeds)]
     waiting = iter(episodes)
@@ -200,7 +235,7 @@ def _play(
     for slot in playing:
         slot.start(next(waiting))
     while playing:
-        actions = _ask(act, playing, constant)
+        actions = _ask(act, playing)
         left = []
         for slot, action in zip(playing, actions, strict=True):
             over = slot.step(action)
@@ -213,12 +248,11 @@ def _play(
     return episodes
 
 
-def _ask(act: Act, slots: list[_Slot], constant: NDArray[np.float32] | None) -> NDArray[Any]:
+def _ask(act: Act, slots: list[_Slot]) -> NDArray[Any]:
     """Return the policy's checked actions ``[n, ...]`` for the environments still playing."""
     observation = np.stack([slot.seen.observation for slot in slots])
-    tasks = [slot.seen.task for slot in slots if slot.seen.task is not None] or (
-        [] if constant is None else [constant] * len(slots)
-    )
+    given = [slot.task if slot.seen.task is None else slot.seen.task for slot in slots]
+    tasks = [task for task in given if task is not None]
     actions = np.asarray(act(observation, np.stack(tasks)) if tasks else act(observation))
     interface = slots[0].interface
     expected = (len(slots), *interface.action_shape)

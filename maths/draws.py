@@ -82,7 +82,7 @@ def fork_key(key: Word, stream: str | int) -> Word:
     return _mix((key + ((WEYL * (number + 1)) & MASK)) & MASK)
 
 
-def draw_key(key: Word, draw: int) -> Word:
+def draw_key(key: Word, draw: Word | int) -> Word:
     """Return the key under which Philox makes one draw of a counter."""
     return _mix((key + draw * WEYL) & MASK)
 
@@ -109,7 +109,7 @@ def fork(counter: Tensor, stream: str | int) -> Tensor:
     return torch.stack([key, counter[..., 1], counter[..., 2]]).movedim(0, -1)
 
 
-def _words(counter: Tensor, draw: int) -> tuple[Tensor, Tensor]:
+def _words(counter: Tensor, draw: Tensor | int) -> tuple[Tensor, Tensor]:
     key = draw_key(counter[..., 0], draw)
     return philox(counter[..., 2] & MASK, counter[..., 1] & MASK, key)
 
@@ -153,7 +153,23 @@ def normal(counter: Tensor, draw: int = 0) -> Tensor:
     Returns:
         ``[...]`` float32.
     """
-    first, second = _words(counter, draw)
+    return _box_muller(*_words(counter, draw))
+
+
+def _box_muller(first: Tensor, second: Tensor) -> Tensor:
     # Half a step away from zero keeps the logarithm finite.
     radius = torch.sqrt(-2.0 * torch.log(((first >> 8).to(torch.float32) + 0.5) * 2.0**-24))
     return radius * torch.cos((second >> 8).to(torch.float32) * (2.0 * math.pi * 2.0**-24))
+
+
+def normals(counter: Tensor, width: int) -> Tensor:
+    """Return standard normal numbers, the draws 0 to ``width`` of each counter.
+
+    Args:
+        counter: ``[..., 3]`` int64.
+        width: How many of each counter.
+
+    Returns:
+        ``[..., width]`` float32.
+    """
+    return _box_muller(*_words(counter.unsqueeze(-2), torch.arange(width, device=counter.device)))

@@ -129,8 +129,37 @@ def tanh_normal_log_prob(
         ``[...]``, nats.
     """
     before = torch.atanh(action.clamp(-1.0 + margin, 1.0 - margin))
-    jacobian = 2.0 * (math.log(2.0) - before - functional.softplus(-2.0 * before))
-    return normal_log_prob(before, mean, log_std) - jacobian.sum(-1)
+    return normal_log_prob(before, mean, log_std) - tanh_log_slope(before).sum(-1)
+
+
+def tanh_log_slope(value: Tensor) -> Tensor:
+    """Return log(1 - tanh(value)^2), finite for all values.
+
+    Args:
+        value: ``[...]``.
+
+    Returns:
+        ``[...]``.
+    """
+    return 2.0 * (math.log(2.0) - value - functional.softplus(-2.0 * value))
+
+
+def temperature_loss(log_temperature: Tensor, log_prob: Tensor, target_entropy: float) -> Tensor:
+    """Return -log(alpha) * (log pi + target entropy): alpha grows while the entropy is too small.
+
+    Args:
+        log_temperature: ``[]``, log of alpha.
+        log_prob: ``[B]``, log-probability of actions of the policy, nats; no gradient passes.
+        target_entropy: Entropy that is held, nats.
+
+    Returns:
+        ``[B]``.
+
+    Reference:
+        Haarnoja et al. 2018, arXiv 1812.05905, eq. 18, with log(alpha) in place of the factor
+        alpha.
+    """
+    return -log_temperature * (log_prob + target_entropy).detach()
 
 
 def mixture_log_prob(action: Tensor, logits: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:

@@ -13,25 +13,38 @@ Reference: Eysenbach et al. 2020, arXiv 2002.11089, eq. 3 to 9 and algorithm 1.
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+
+class SoftValues(NamedTuple):
+    """What a learner says of transitions under tasks: all of a soft Q-value but the reward."""
+
+    log_prob: Tensor
+    """``[...]``, of the logged action under the policy for the task, nats."""
+    next_value: Tensor
+    """``[...]``, of the next state for the task, reward units."""
+    temperature: Tensor
+    """``[]``, what the policy divides values by, reward units per nat."""
 
 
 def log_partition(scores: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return log Z of each task, estimated by the mean of exp(score) over the items.
 
     Args:
-        scores: ``[B, N]``, nats; -inf where an item is impossible under a task.
-        mask: ``[B]`` bool, items that count (padded steps do not); ``None`` for all.
+        scores: ``[..., B, N]``, nats; -inf where an item is impossible under a task.
+        mask: ``[..., B]`` bool, items that count (padded steps do not); ``None`` for all.
 
     Returns:
-        ``[N]``, nats; -inf for a task that no item supports.
+        ``[..., N]``, nats; -inf for a task that no item supports.
     """
     if mask is None:
-        return torch.logsumexp(scores, dim=0) - math.log(len(scores))
+        return torch.logsumexp(scores, dim=-2) - math.log(scores.shape[-2])
     counted = torch.where(mask.unsqueeze(-1), scores, -torch.inf)
-    return torch.logsumexp(counted, dim=0) - mask.sum().to(scores.dtype).log()
+    count = mask.sum(-1, keepdim=True).to(scores.dtype)
+    return torch.logsumexp(counted, dim=-2) - count.clamp_min(1.0).log()
 
 
 def task_posterior(
@@ -45,16 +58,17 @@ def task_posterior(
     """Return the probability of every task for every item.
 
     Args:
-        scores: ``[B, N]``, nats; -inf where an item is impossible under a task.
-        log_prior: ``[N]`` or ``[B, N]``, nats, up to a constant; ``None`` for equal probabilities.
-        partition: Subtract log Z: ``True`` estimates it from these items, a tensor ``[N]`` is one
-            that is known (of the whole log, or a running estimate), ``False`` leaves it out.
-        mask: ``[B]`` bool, items that count for log Z; ``None`` for all.
+        scores: ``[..., B, N]``, nats; -inf where an item is impossible under a task.
+        log_prior: ``[N]`` or ``[..., B, N]``, nats, up to a constant; ``None`` for equal ones.
+        partition: Subtract log Z: ``True`` estimates it from these items, a tensor ``[..., N]`` is
+            one that is known (of the whole log, or a running estimate), ``False`` leaves it out.
+        mask: ``[..., B]`` bool, items that count for log Z; ``None`` for all.
         temperature: Above 0, divides the scores: sharper below 1, flatter above.
 
     Returns:
-        ``[B, N]``, each row sums to 1. A task without support, log Z = -inf, gets 0; an item that
-        is impossible under all tasks gets the prior over those with support.
+        ``[..., B, N]``, each row sums to 1. A task without support, log Z = -inf, gets 0; an item
+        that is impossible under all tasks gets the prior over those with support. Where no task
+        has support, every item gets the prior.
 
     Raises:
         ValueError: ``temperature`` is not above 0.
@@ -62,17 +76,19 @@ def task_posterior(
     if not temperature > 0:
         raise ValueError(f"temperature is {temperature}, it must be above 0")
     scores = scores / temperature
-    prior = torch.zeros_like(scores[0]) if log_prior is None else log_prior
+    prior = torch.zeros_like(scores[..., :1, :]) if log_prior is None else log_prior
     if isinstance(partition, Tensor):
-        log_z = partition
+        log_z = partition.unsqueeze(-2)
     elif partition:
-        log_z = log_partition(scores, mask)
+        log_z = log_partition(scores, mask).unsqueeze(-2)
     else:
-        log_z = torch.zeros_like(scores[0])
+        log_z = torch.zeros_like(scores[..., :1, :])
     supported = log_z > -torch.inf
     # Neither -inf - (-inf) nor a row of nothing but -inf may reach the soft-max: both give NaN.
     excess = scores - torch.where(supported, log_z, 0.0)
-    prior = torch.where(supported, prior, -torch.inf).expand_as(scores)
+    # Where no task has support, as where no item counts, all are left to the prior.
+    allowed = supported | ~supported.any(dim=-1, keepdim=True)
+    prior = torch.where(allowed, prior, -torch.inf).expand_as(scores)
     logits = prior + torch.where(supported, excess, 0.0)
     possible = (logits > -torch.inf).any(dim=-1, keepdim=True)
     return torch.softmax(torch.where(possible, logits, prior), dim=-1)
@@ -145,16 +161,33 @@ def relabeling_objective(posterior: Tensor, scores: Tensor, log_z: Tensor) -> Te
     return torch.mean((gain + entropy).sum(dim=-1))
 
 
-def posterior_metrics(posterior: Tensor) -> dict[str, Tensor]:
-    """Return how sure the posterior is, and how many tasks share the items.
+def posterior_metrics(posterior: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
+    """Return how sure the posterior is, and how items and tasks share each other.
 
     Args:
-        posterior: ``[B, N]``.
+        posterior: ``[..., B, N]``; leading dimensions (updates, each with tasks of its own) are
+            averaged.
+        mask: ``[..., B]`` bool, items that count; ``None`` for all.
 
     Returns:
         ``entropy``: mean over the items, nats. ``effective_tasks``: reciprocal of the sum of
-        squared shares of the items that tasks get, in [1, N].
+        squared shares of the items that tasks get, in [1, N]. ``effective_share``: effective sample
+        size of the items as a task is served them, (sum q)^2 / sum q^2, as a share of the items,
+        mean over the tasks with support, in (0, 1].
     """
-    entropy = -torch.special.xlogy(posterior, posterior).sum(dim=-1).mean()
-    share = posterior.mean(dim=0)
-    return {"entropy": entropy, "effective_tasks": share.square().sum().reciprocal()}
+    if mask is None:
+        mask = torch.ones(posterior.shape[:-1], dtype=torch.bool, device=posterior.device)
+    tiny = torch.finfo(posterior.dtype).tiny
+    counted = torch.where(mask.unsqueeze(-1), posterior, 0.0)
+    count = mask.sum(-1)
+    some, size = count > 0, count.clamp_min(1)
+    total, square = counted.sum(dim=-2), counted.square().sum(dim=-2)
+    share = total / size.unsqueeze(-1)
+    served = (square > 0).sum(-1).clamp_min(1)
+    found = {
+        "entropy": -torch.special.xlogy(counted, counted).sum(dim=(-2, -1)) / size,
+        "effective_tasks": share.square().sum(-1).clamp_min(tiny).reciprocal(),
+        "effective_share": (total.square() / square.clamp_min(tiny)).sum(-1) / served / size,
+    }
+    updates = some.sum().clamp_min(1)
+    return {name: torch.where(some, value, 0.0).sum() / updates for name, value in found.items()}

@@ -15,7 +15,7 @@ from hindsight_rl.maths.draws import integers, uniform
 from hindsight_rl.relabel.relabeler import COMPANION, DRAWS, Key, LogView, Relabeler
 from hindsight_rl.relabel.tasks import NEXT_ACHIEVED, GoalReaching, TaskFamily
 
-_OUT_KEYS = ("task", ("next", "reward"), ("next", "terminated"))
+_OUT_KEYS: tuple[Key, ...] = ("task", ("next", "reward"), ("next", "terminated"))
 
 
 class FinalGoal(Relabeler):
@@ -26,7 +26,7 @@ class FinalGoal(Relabeler):
         fraction: Probability that a row is relabeled, in [0, 1]; the rest keep their task.
 
     Raises:
-        ValueError: ``fraction`` is out of range, or (``prepare``) below 1 with no task to keep.
+        ValueError: ``fraction`` is out of range, or (in a batch) below 1 with no task to keep.
 
     Reference:
         Andrychowicz et al. 2017, arXiv 1707.01495, strategy "final".
@@ -48,9 +48,8 @@ class FinalGoal(Relabeler):
 
     def prepare(self, log: LogView) -> "FinalGoal":
         """Return a copy that knows where episodes end."""
-        _check_goals(log, self.fraction)
         other = self.bound()
-        other.family = self.family.prepare(log)
+        other.family = _bound_family(self.family, log)
         other._episode_end = log.column("episode_end")
         return other
 
@@ -60,7 +59,7 @@ class FinalGoal(Relabeler):
 
     def __call__(self, batch: TensorDict) -> TensorDict:
         """Return the batch with its new task, reward and termination."""
-        return recompute(batch, batch[COMPANION, "goal"][NEXT_ACHIEVED], self.family, self.fraction)
+        return _towards_goal(batch, self.family, self.fraction)
 
 
 class EpisodeGoal(Relabeler):
@@ -71,7 +70,7 @@ class EpisodeGoal(Relabeler):
         fraction: Probability that a row is relabeled, in [0, 1]; the rest keep their task.
 
     Raises:
-        ValueError: ``fraction`` is out of range, or (``prepare``) below 1 with no task to keep.
+        ValueError: ``fraction`` is out of range, or (in a batch) below 1 with no task to keep.
 
     Reference:
         Andrychowicz et al. 2017, arXiv 1707.01495, strategy "episode".
@@ -93,9 +92,8 @@ class EpisodeGoal(Relabeler):
 
     def prepare(self, log: LogView) -> "EpisodeGoal":
         """Return a copy that knows where episodes begin and end."""
-        _check_goals(log, self.fraction)
         other = self.bound()
-        other.family = self.family.prepare(log)
+        other.family = _bound_family(self.family, log)
         other._end = log.column("episode_end")
         other._start = torch.arange(len(log)) - log.column("step")
         return other
@@ -107,28 +105,42 @@ class EpisodeGoal(Relabeler):
 
     def __call__(self, batch: TensorDict) -> TensorDict:
         """Return the batch with its new task, reward and termination."""
-        return recompute(batch, batch[COMPANION, "goal"][NEXT_ACHIEVED], self.family, self.fraction)
+        return _towards_goal(batch, self.family, self.fraction)
 
 
 class FutureGoal(Relabeler):
     """The goal is what the episode reached with this step or a later one.
 
     The outcome of the present step counts as future: offset 0 is drawn too, and such a row is a
-    success by construction.
+    success by construction. With ``present=False`` offsets start at 1; only in the last step of an
+    episode, which has none after it, the goal is still its own outcome.
+
+    Offsets are of three kinds:
+
+    - ``"uniform"`` over the rest of the episode (HER);
+    - ``"geometric"``, P(offset = k) = (1 - discount) * discount**k; what lies beyond the end falls
+      on the last step;
+    - ``"pairs"``: of the T + 1 states of an episode one but the last and another one are drawn, and
+      the earlier is the row, the later its goal, as in the published code of GCSL. A row with r
+      steps left, its own among them, is then the earlier one 2 r / (T (T + 1)) of the time, and
+      given it, offsets have the weights 3, 2, ..., 2, 1 (2 where r is 1): rows get the first as
+      ``weight``, of mean 1 over the rows that may be drawn (times the weight they have), and goals
+      are drawn by the second. Every episode counts alike, however long.
 
     Args:
         family: Judges reward and termination for the new goal; sparse goal reaching by default.
         fraction: Probability that a row is relabeled, in [0, 1]; the rest keep their task.
-        offset: ``"uniform"`` over the rest of the episode, or ``"geometric"``; geometric mass
-            beyond the end falls on the last step.
-        discount: For geometric offsets, in (0, 1): P(offset = k) = (1 - discount) * discount**k.
+        offset: How far ahead; see above.
+        discount: For geometric offsets, in (0, 1).
+        present: The outcome of the present step counts as future.
 
     Raises:
-        ValueError: An argument is out of range, or (``prepare``) ``fraction`` is below 1 with no
-            task to keep.
+        ValueError: An argument is out of range, pairs are asked for without the present step, or
+            (``prepare``) ``fraction`` is below 1 with no task to keep.
 
     Reference:
-        Andrychowicz et al. 2017, arXiv 1707.01495, strategy "future".
+        Andrychowicz et al. 2017, arXiv 1707.01495, strategy "future"; pairs: Ghosh et al. 2021,
+        arXiv 1912.06088, dibyaghosh/gcsl.
     """
 
     in_keys = (NEXT_ACHIEVED,)
@@ -138,15 +150,23 @@ class FutureGoal(Relabeler):
         self,
         family: TaskFamily | None = None,
         fraction: float = 1.0,
-        offset: Literal["uniform", "geometric"] = "uniform",
+        offset: Literal["uniform", "geometric", "pairs"] = "uniform",
         discount: float = 0.99,
+        present: bool = True,
     ) -> None:
         super().__init__()
         check_fraction(fraction)
         if not 0 < discount < 1:
             raise ValueError(f"discount is {discount}, it must lie in (0, 1)")
+        if offset == "pairs":
+            if not present:
+                raise ValueError(
+                    "pairs of states begin with the outcome of the present step: offset 'pairs' "
+                    "goes with present=True only"
+                )
+            self.out_keys = (*_OUT_KEYS, "weight")
         self.family, self.fraction = family or GoalReaching(), fraction
-        self.offset, self.discount = offset, discount
+        self.offset, self.discount, self.present = offset, discount, present
         self._episode_end = torch.empty(0, dtype=torch.int64)
 
     @property
@@ -155,25 +175,51 @@ class FutureGoal(Relabeler):
         return (NEXT_ACHIEVED,)
 
     def prepare(self, log: LogView) -> "FutureGoal":
-        """Return a copy that knows where episodes end."""
-        _check_goals(log, self.fraction)
-        other = self.bound()
-        other.family = self.family.prepare(log)
+        """Return a copy that knows where episodes end, and how much rows weigh."""
+        other = self.bound(columns={"weight": _pair_weight(log)} if self.offset == "pairs" else {})
+        other.family = _bound_family(self.family, log)
         other._episode_end = log.column("episode_end")
         return other
 
     def companions(self, index: Tensor, draws: Tensor) -> dict[str, Tensor]:
         """Return a row at or after each index, within its episode."""
         end = self._episode_end[index]
-        if self.offset == "uniform":
-            return {"goal": index + integers(draws, end - index + 1)}
-        # Inverse transform: floor(log(1 - u) / log(discount)) is geometric and starts at 0.
-        steps = torch.log1p(-uniform(draws)) / torch.log(torch.tensor(self.discount))
-        return {"goal": torch.minimum(index + steps.long(), end)}
+        first = index if self.present else torch.minimum(index + 1, end)
+        if self.offset == "geometric":
+            # Inverse transform: floor(log(1 - u) / log(discount)) is geometric and starts at 0.
+            steps = torch.log1p(-uniform(draws)) / torch.log(torch.tensor(self.discount))
+            return {"goal": torch.minimum(first + steps.long(), end)}
+        left = end - first + 1
+        if self.offset == "pairs":
+            # Of the numbers 0 to 2 left - 1 three give offset 0, two each the next, one the last.
+            return {"goal": first + (integers(draws, 2 * left) - 1).clamp(min=0) // 2}
+        return {"goal": first + integers(draws, left)}
 
     def __call__(self, batch: TensorDict) -> TensorDict:
         """Return the batch with its new task, reward and termination."""
-        return recompute(batch, batch[COMPANION, "goal"][NEXT_ACHIEVED], self.family, self.fraction)
+        return _towards_goal(batch, self.family, self.fraction)
+
+
+def _pair_weight(log: LogView) -> Tensor:
+    """Return how often each row is the earlier of a pair, ``[N]``, mean 1 over the drawable."""
+    left = log.column("episode_end") - torch.arange(len(log)) + 1
+    length = log.column("step") + left
+    weight = left.double() / (length * (length + 1))
+    weight /= weight[log.drawable()].mean()
+    return (weight * log.column("weight") if "weight" in log else weight).float()
+
+
+def _bound_family(family: TaskFamily, log: LogView) -> TaskFamily:
+    """Return the family bound to the log, if what was reached there names tasks of it."""
+    family = family.prepare(log)
+    family.task_of(log.column(NEXT_ACHIEVED)[:1], torch.zeros(1, 3, dtype=torch.int64))
+    return family
+
+
+def _towards_goal(batch: TensorDict, family: TaskFamily, fraction: float) -> TensorDict:
+    """Return the batch under the tasks that the proposed rows fulfil."""
+    reached = batch[COMPANION, "goal"][NEXT_ACHIEVED]
+    return recompute(batch, family.task_of(reached, batch[DRAWS]), family, fraction)
 
 
 def recompute(batch: TensorDict, task: Tensor, family: TaskFamily, fraction: float) -> TensorDict:
@@ -187,12 +233,15 @@ def recompute(batch: TensorDict, task: Tensor, family: TaskFamily, fraction: flo
 
     Returns:
         A shallow copy; rows that keep their task keep their reward and termination.
+
+    Raises:
+        ValueError: Rows have no task to keep.
     """
     reward, terminated = family.reward(batch, task), family.terminated(batch, task)
     following = batch["next"].copy()
     if fraction < 1:
         chosen = uniform(batch[DRAWS], draw=1) < fraction
-        task = torch.where(chosen.unsqueeze(-1), task, batch["task"])
+        task = torch.where(chosen.unsqueeze(-1), task, kept_task(batch, task))
         reward = torch.where(chosen, reward, following["reward"])
         terminated = torch.where(chosen, terminated, following["terminated"])
     following.set("reward", reward).set("terminated", terminated)
@@ -212,38 +261,27 @@ def check_fraction(fraction: float) -> None:
         raise ValueError(f"fraction is {fraction}, it must lie in [0, 1]")
 
 
-def _check_goals(log: LogView, fraction: float) -> None:
-    goal = log.column(NEXT_ACHIEVED)
-    if fraction == 1:
-        return
-    if "task" not in log:
-        raise ValueError(
-            f"fraction is {fraction}, but the log has no 'task' that the other rows could keep: "
-            "set fraction to 1, or map the commanded goal to 'task'"
-        )
-    task = log.column("task")
-    if task.shape != goal.shape:
-        raise ValueError(
-            f"'task' has shape {list(task.shape[1:])} and 'next.achieved_goal' "
-            f"{list(goal.shape[1:])}: rows that keep their task need tasks that are goals; set "
-            "fraction to 1, or map the commanded goal to 'task'"
-        )
-
-
-def check_kept(log: LogView, width: int) -> None:
-    """Refuse rows that keep a task which is none, or of another kind.
+def kept_task(batch: TensorDict, task: Tensor) -> Tensor:
+    """Return the tasks of rows that keep theirs, those of the log or of an earlier relabeler.
 
     Args:
-        log: The log.
-        width: Z of the tasks that other rows get.
+        batch: Transitions ``[...]``.
+        task: ``[..., Z]``, the tasks that other rows get.
+
+    Returns:
+        ``[..., Z]``.
 
     Raises:
-        ValueError: The log has no tasks, or they have another shape.
+        ValueError: Rows have no tasks, or they have another shape.
     """
-    held = tuple(log.column("task").shape[1:]) if "task" in log else None
-    if held != (width,):
-        found = "has no 'task'" if held is None else f"has tasks of shape {list(held)}"
+    held = batch.get("task", None)
+    if held is None or held.shape != task.shape:
+        width = task.shape[-1]
+        shape = None if held is None else list(held.shape[task.ndim - 1 :])
+        found = "no 'task'" if shape is None else f"tasks of shape {shape}"
         raise ValueError(
-            f"fraction is below 1, but the log {found} that the other rows could keep, tasks here "
-            f"have shape [{width}]: set fraction to 1, or map the commanded task to 'task'"
+            f"fraction is below 1, but rows have {found} that the others could keep, tasks here "
+            f"have shape [{width}]: set fraction to 1, map the commanded task to 'task', or put "
+            "RandomTask before"
         )
+    return held

@@ -14,7 +14,7 @@ number comes from the batch's counters (key ``"draws"``, see :mod:`hindsight_rl.
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Protocol, Self
 
 import torch
@@ -22,8 +22,12 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.maths.draws import fork
+from hindsight_rl.maths.posterior import SoftValues
 
 Key = str | tuple[str, ...]
+Values = Callable[[TensorDict, Tensor, Tensor], SoftValues]
+"""``soft_values(batch [...], task [..., Z], draws [..., 3])`` of a learner; where actions are real
+numbers, rows ``[R, 1]`` may meet tasks ``[R, N, Z]``, as in broadcasting."""
 
 DRAWS = "draws"
 COMPANION = "companion"
@@ -64,6 +68,7 @@ class Relabeler:
         out_keys: Keys this relabeler adds or rewrites in the batch.
         columns: Found by ``prepare``: further columns ``[N, ...]`` of the log.
         rows: Found by ``prepare``: row numbers ``[M]`` int64 that may be drawn, ``None`` for all.
+        metrics: Scalars about the last call, to look at.
     """
 
     in_keys: ClassVar[tuple[Key, ...]] = ()
@@ -72,6 +77,7 @@ class Relabeler:
     def __init__(self) -> None:
         self.columns: dict[Key, Tensor] = {}
         self.rows: Tensor | None = None
+        self.metrics: dict[str, Tensor] = {}
 
     @property
     def prepare_reads(self) -> tuple[Key, ...]:
@@ -106,6 +112,29 @@ class Relabeler:
             The bound relabeler.
         """
         return self
+
+    def use(self, values: Values | None) -> None:
+        """Take the learner's soft values; called before its first batch.
+
+        Args:
+            values: ``soft_values`` of the learner, ``None`` where it has none. It sees the
+                learner's weights as they are when it is called.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint must hold of a bound relabeler: what it learned from batches.
+
+        Returns:
+            Tensors and numbers by name, nested; empty for one that learns nothing.
+        """
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on with the state of a checkpoint.
+
+        Args:
+            state: What :meth:`state_dict` returned.
+        """
 
     def companions(self, index: Tensor, draws: Tensor) -> dict[str, Tensor]:
         """Return further rows to fetch.
@@ -208,6 +237,25 @@ class Compose(Relabeler):
         other.relabelers = parts
         return other
 
+    def use(self, values: Values | None) -> None:
+        """Give the learner's soft values to all parts."""
+        for part in self.relabelers:
+            part.use(values)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the parts that have one, by their position."""
+        states = {str(number): part.state_dict() for number, part in enumerate(self.relabelers)}
+        return {number: state for number, state in states.items() if state}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Give the parts their state; those without one start anew.
+
+        Args:
+            state: What :meth:`state_dict` returned.
+        """
+        for number, part in enumerate(self.relabelers):
+            part.load_state_dict(state.get(str(number), {}))
+
     def companions(self, index: Tensor, draws: Tensor) -> dict[str, Tensor]:
         """Return the rows all parts ask for, each name prefixed by the part's position.
 
@@ -233,6 +281,7 @@ class Compose(Relabeler):
             if companions is not None:
                 scoped.set(COMPANION, _scope(companions, f"{position}/"))
             batch = part(scoped)
+        self.metrics = {k: v for part in self.relabelers for k, v in part.metrics.items()}
         result = batch.copy()
         result.set(DRAWS, draws)
         return result.exclude(COMPANION) if companions is not None else result

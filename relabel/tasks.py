@@ -4,7 +4,7 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 import torch
 from tensordict import TensorDict
@@ -27,7 +27,7 @@ class TaskFamily(ABC):
         in_keys: Keys of a transition that the reward needs.
     """
 
-    in_keys: ClassVar[tuple[Key, ...]] = ()
+    in_keys: tuple[Key, ...] = ()
 
     def prepare(self, log: LogView) -> Self:
         """Return a copy bound to a log (for priors taken from it)."""
@@ -43,6 +43,24 @@ class TaskFamily(ABC):
         Returns:
             ``[..., Z]`` float32.
         """
+
+    def task_of(self, reached: Tensor, draws: Tensor) -> Tensor:
+        """Return a task that getting there fulfils; goal relabelers propose it.
+
+        Args:
+            reached: ``[..., G]``, where a step led (``next.achieved_goal``).
+            draws: ``[..., 3]`` int64 counters, for what the place leaves open.
+
+        Returns:
+            ``[..., Z]`` float32.
+
+        Raises:
+            ValueError: Tasks of this family are not about getting somewhere.
+        """
+        raise ValueError(
+            f"no task of {type(self).__name__} is fulfilled by getting somewhere, so what was "
+            "reached names none: use RandomTask or InverseRL with it, or give it a task_of"
+        )
 
     @abstractmethod
     def log_prior(self, task: Tensor) -> Tensor:
@@ -82,39 +100,88 @@ class TaskFamily(ABC):
         """
 
 
+class RowPrior:
+    """The prior of families whose tasks are read off the log: uniform over its rows.
+
+    Args:
+        tasks: ``[M, Z]``, one of each row; ``None`` until there is a log.
+    """
+
+    def __init__(self, tasks: Tensor | None = None) -> None:
+        self.tasks = tasks
+
+    def sample(self, draws: Tensor) -> Tensor:
+        """Return the task of one row per counter.
+
+        Args:
+            draws: ``[..., 3]`` int64 counters.
+
+        Returns:
+            ``[..., Z]`` float32.
+
+        Raises:
+            ValueError: There is no log yet.
+        """
+        if self.tasks is None:
+            raise ValueError("the family has no prior yet, it is taken from a log: call prepare")
+        return self.tasks.to(draws.device)[integers(draws, len(self.tasks))]
+
+    def log_prob(self, task: Tensor) -> Tensor:
+        """Return the same log-probability for every task.
+
+        Args:
+            task: ``[..., Z]``.
+
+        Returns:
+            ``[...]``, nats.
+        """
+        count = 1 if self.tasks is None else len(self.tasks)
+        return torch.full(task.shape[:-1], -math.log(count), device=task.device)
+
+
 class GoalReaching(TaskFamily):
     """A task is a goal; what counts is where the step led (``next.achieved_goal``).
 
     Sparse: 0 within ``radius`` of the goal, else -1. Dense: minus the distance. Distances are
     Euclidean, in the unit of the goal. The prior is uniform over the states reached in the log.
 
+    With a range of radii the margin is part of the task: its last number is the radius within which
+    the goal counts as reached (a dense reward does not look at it, termination does). Its prior is
+    uniform over the range, whatever the goal.
+
     Args:
-        radius: Success at or within this distance, above 0.
+        radius: Success at or within this distance, above 0; or its smallest and largest value,
+            where each task says its own.
         kind: ``"sparse"`` or ``"dense"``.
         ends: Reaching the goal terminates (False for tasks that go on at the goal).
 
     Raises:
-        ValueError: ``radius`` is not above 0.
+        ValueError: ``radius`` is not above 0, or is no range.
+
+    Reference:
+        Margins as part of the task: Eysenbach et al. 2020, arXiv 2002.11089, appendix C.
     """
 
     in_keys = (NEXT_ACHIEVED,)
 
     def __init__(
-        self, radius: float = 0.05, kind: Literal["sparse", "dense"] = "sparse", ends: bool = True
+        self,
+        radius: float | tuple[float, float] = 0.05,
+        kind: Literal["sparse", "dense"] = "sparse",
+        ends: bool = True,
     ) -> None:
-        if not radius > 0:
-            raise ValueError(f"radius is {radius}, it must be above 0")
-        self.radius, self.kind, self.ends = radius, kind, ends
-        self._goals = torch.empty(0, 0)
+        self.radius, self.margin = _radius(radius)
+        self.kind, self.ends = kind, ends
+        self._prior = RowPrior()
 
     def prepare(self, log: LogView) -> Self:
         """Return a copy whose prior is the states reached in the log."""
         other = copy.copy(self)
-        other._goals = log.column(NEXT_ACHIEVED)[log.drawable()]
+        other._prior = RowPrior(log.column(NEXT_ACHIEVED)[log.drawable()])
         return other
 
     def sample(self, draws: Tensor) -> Tensor:
-        """Return states reached in the log, one per counter.
+        """Return states reached in the log, each with a margin where tasks have one.
 
         Args:
             draws: ``[..., 3]`` int64 counters.
@@ -125,12 +192,26 @@ class GoalReaching(TaskFamily):
         Raises:
             ValueError: The family was not bound to a log.
         """
-        if not len(self._goals):
-            raise ValueError("GoalReaching has no prior yet: call prepare(log) first")
-        return self._goals.to(draws.device)[integers(draws, len(self._goals))]
+        return self.task_of(self._prior.sample(draws), draws)
+
+    def task_of(self, reached: Tensor, draws: Tensor) -> Tensor:
+        """Return the place as goal; its margin, where tasks have one, is a draw of the prior.
+
+        Args:
+            reached: ``[..., G]``, where a step led.
+            draws: ``[..., 3]`` int64 counters.
+
+        Returns:
+            ``[..., Z]`` float32; Z is G, or G + 1 with a margin.
+        """
+        if self.margin is None:
+            return reached
+        low, high = self.margin
+        margin = low + (high - low) * uniform(fork(draws, "margin"))
+        return torch.cat([reached, margin.unsqueeze(-1)], dim=-1)
 
     def log_prior(self, task: Tensor) -> Tensor:
-        """Return the same log-probability for every goal.
+        """Return the same log-probability for every goal, -inf for a margin out of range.
 
         Args:
             task: ``[..., Z]``.
@@ -138,7 +219,11 @@ class GoalReaching(TaskFamily):
         Returns:
             ``[...]``, nats.
         """
-        return torch.full(task.shape[:-1], -math.log(max(1, len(self._goals))), device=task.device)
+        value = self._prior.log_prob(task)
+        if self.margin is None:
+            return value
+        inside = (task[..., -1] >= self.margin[0]) & (task[..., -1] <= self.margin[1])
+        return torch.where(inside, value, -torch.inf)
 
     def distance(self, batch: TensorDict, task: Tensor, *, pairwise: bool = False) -> Tensor:
         """Return the distance between where each step led and a goal.
@@ -151,10 +236,11 @@ class GoalReaching(TaskFamily):
         Returns:
             ``[...]``, or ``[..., N]`` when pairwise; unit of the goal.
         """
-        reached = batch[NEXT_ACHIEVED]
+        reached: Tensor = batch[NEXT_ACHIEVED]
+        goal = task if self.margin is None else task[..., :-1]
         if pairwise:
-            return torch.linalg.vector_norm(reached.unsqueeze(-2) - task, dim=-1)
-        return torch.linalg.vector_norm(reached - task, dim=-1)
+            reached = reached.unsqueeze(-2)
+        return torch.linalg.vector_norm(reached - goal, dim=-1)
 
     def reward(self, batch: TensorDict, task: Tensor, *, pairwise: bool = False) -> Tensor:
         """Return 0 or -1 (sparse), or minus the distance (dense); see the class.
@@ -167,8 +253,9 @@ class GoalReaching(TaskFamily):
         Returns:
             ``[...]``, or ``[..., N]`` when pairwise.
         """
-        distance = self.distance(batch, task, pairwise=pairwise)
-        return (distance <= self.radius).float() - 1.0 if self.kind == "sparse" else -distance
+        if self.kind == "dense":
+            return -self.distance(batch, task, pairwise=pairwise)
+        return self._reached(batch, task, pairwise).float() - 1.0
 
     def terminated(self, batch: TensorDict, task: Tensor, *, pairwise: bool = False) -> Tensor:
         """Return whether the goal was reached, or False throughout where tasks go on.
@@ -181,80 +268,11 @@ class GoalReaching(TaskFamily):
         Returns:
             bool ``[...]``, or ``[..., N]`` when pairwise.
         """
-        distance = self.distance(batch, task, pairwise=pairwise)
-        return (distance <= self.radius) & self.ends
+        return self._reached(batch, task, pairwise) & self.ends
 
-
-class LinearTasks(TaskFamily):
-    """A task is a vector of weights; the reward is its inner product with features of the step.
-
-    The prior is uniform over a box of weights. Such tasks go on for ever.
-
-    Args:
-        low: Smallest weight of each feature.
-        high: Largest weight of each feature, not below ``low``.
-        features: Column with the features ``[Z]``, as it is printed (``next.achieved_goal``).
-
-    Raises:
-        ValueError: The box has no volume, or its sides differ in length.
-
-    Reference:
-        Barreto et al. 2017, arXiv 1606.05312; as tasks to relabel with, Eysenbach et al. 2020,
-        arXiv 2002.11089.
-    """
-
-    def __init__(
-        self, low: Sequence[float], high: Sequence[float], features: str = "next.achieved_goal"
-    ) -> None:
-        if len(low) != len(high) or not len(low):
-            raise ValueError(f"low has {len(low)} weights and high {len(high)}: give as many")
-        if any(top < bottom for bottom, top in zip(low, high, strict=True)):
-            raise ValueError(f"high {list(high)} is below low {list(low)}")
-        parts = tuple(features.split("."))
-        self.features: Key = parts[0] if len(parts) == 1 else parts
-        self.in_keys = (self.features,)
-        self.low, self.high = torch.tensor(low).float(), torch.tensor(high).float()
-
-    def prepare(self, log: LogView) -> Self:
-        """Return this family, if the log has as many features as there are weights.
-
-        Args:
-            log: The log.
-
-        Returns:
-            The family itself.
-
-        Raises:
-            ValueError: It has another number.
-        """
-        shape = tuple(log.column(self.features).shape[1:])
-        if shape != (len(self.low),):
-            raise ValueError(
-                f"{len(self.low)} weights for features of shape {list(shape)}: give low and high "
-                "one number for each feature"
-            )
-        return self
-
-    def sample(self, draws: Tensor) -> Tensor:
-        """Return weights ``[..., Z]`` float32, uniform over the box."""
-        each = [uniform(fork(draws, number)) for number in range(len(self.low))]
-        low, high = self.low.to(draws.device), self.high.to(draws.device)
-        return low + (high - low) * torch.stack(each, dim=-1)
-
-    def log_prior(self, task: Tensor) -> Tensor:
-        """Return 0 within the box and -inf outside, ``[...]``, nats."""
-        inside = (task >= self.low.to(task.device)) & (task <= self.high.to(task.device))
-        return torch.where(inside.all(-1), 0.0, -torch.inf)
-
-    def reward(self, batch: TensorDict, task: Tensor, *, pairwise: bool = False) -> Tensor:
-        """Return weights times features, ``[...]`` or ``[..., N]`` when pairwise."""
-        features = batch[self.features]
-        return features @ task.T if pairwise else (features * task).sum(-1)
-
-    def terminated(self, batch: TensorDict, task: Tensor, *, pairwise: bool = False) -> Tensor:
-        """Return False throughout."""
-        shape = (*batch.batch_size, len(task)) if pairwise else batch.batch_size
-        return torch.zeros(shape, dtype=torch.bool, device=task.device)
+    def _reached(self, batch: TensorDict, task: Tensor, pairwise: bool) -> Tensor:
+        radius = self.radius if self.margin is None else task[..., -1]
+        return self.distance(batch, task, pairwise=pairwise) <= radius
 
 
 class DiscreteTasks(TaskFamily):
@@ -311,3 +329,16 @@ class DiscreteTasks(TaskFamily):
 
     def _meant(self, task: Tensor) -> Tensor:
         return self.tasks.to(task.device)[task.argmax(-1)]
+
+
+def _radius(radius: float | Sequence[float]) -> tuple[float, tuple[float, float] | None]:
+    """Return the largest radius, and the range where there is one."""
+    if not isinstance(radius, Sequence):
+        if not radius > 0:
+            raise ValueError(f"radius is {radius}, it must be above 0")
+        return radius, None
+    if len(radius) != 2 or not 0 <= radius[0] < radius[1]:
+        raise ValueError(
+            f"radius is {list(radius)}: a range has two numbers, low and high, 0 <= low < high"
+        )
+    return radius[1], (radius[0], radius[1])

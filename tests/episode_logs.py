@@ -25,6 +25,7 @@ def episode_log(
     discrete: bool = False,
     task: bool = False,
     goals: bool = False,
+    one_hot: bool = False,
     seed: int = 0,
 ) -> Log:
     """Return episodes of a random walk whose actions depend on the observation.
@@ -37,6 +38,7 @@ def episode_log(
         discrete: Three actions, instead of two numbers in [LOW, HIGH].
         task: Add ``task``, a commanded goal of two numbers.
         goals: Add the achieved goals, the first two of the three observed numbers.
+        one_hot: Three numbers without a memory, of which only the number of the smallest is seen.
         seed: Seed of the walk.
 
     Returns:
@@ -47,7 +49,8 @@ def episode_log(
     rows, last = int(size.sum()), size.cumsum(0) - 1
     ends = torch.zeros(rows, dtype=torch.bool)
     ends[last] = True
-    walk = 0.5 * torch.randn(rows + 1, 3, generator=generator).cumsum(0) + 1.0
+    walk = 0.5 * torch.randn(rows + 1, 3, generator=generator)
+    walk = walk if one_hot else walk.cumsum(0) + 1.0
     episode = torch.arange(len(lengths)).repeat_interleave(size)
     columns: dict[Any, Tensor] = {
         "observation": walk[:-1],
@@ -64,6 +67,9 @@ def episode_log(
         columns["task"] = torch.randn(len(lengths), 2, generator=generator)[episode]
     if goals:
         columns |= {"achieved_goal": walk[:-1, :2], ("next", "achieved_goal"): walk[1:, :2]}
+    if one_hot:
+        state = torch.nn.functional.one_hot(walk.argmin(-1), 3).float()
+        columns |= {"observation": state[:-1], ("next", "observation"): state[1:]}
     info: dict[str, Any] = {"source": "walk", "control_rate_hz": 20.0}
     info |= {"discrete_actions": 3} if discrete else {"action": {"low": LOW, "high": HIGH}}
     return Log.from_columns(columns, info)

@@ -19,7 +19,10 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from small_fits import LEARNERS, data_for, learner_of, trainer_in
 
+from hindsight_rl.datamodules.iterated import IteratedDataModule
 from hindsight_rl.datamodules.log import Log
+from hindsight_rl.datamodules.serving import Serving
+from hindsight_rl.relabel.goals import FutureGoal
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Job:
 
     Args:
         learner: Name of its class.
-        log: Folder of a saved log.
+        log: Folder of a saved log; where it is empty ``data`` names the environment to collect in.
         folder: Where checkpoints go.
         updates: How many to make.
         arguments: Of the learner.
@@ -64,7 +67,10 @@ class _Kill(Callback):
 def fit_job(job: Job, ckpt_path: Path | None = None) -> Path:
     """Fit, and return the last checkpoint."""
     kind, folder = LEARNERS[job.learner], Path(job.folder)
-    data = data_for(kind, Log.load(job.log), job.arguments, **job.data)
+    if job.log:
+        data: Serving = data_for(kind, Log.load(job.log), job.arguments, **job.data)
+    else:
+        data = IteratedDataModule(relabel=[FutureGoal()], **job.data)
     learner = learner_of(kind, data.spec, **job.arguments)
     saved = ModelCheckpoint(
         folder / "checkpoints", "{step}", every_n_train_steps=job.save_every, save_top_k=-1
@@ -91,6 +97,18 @@ def run_jobs(jobs: list[Job], folder: Path) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=300,
     )
+
+
+def differences(one: Any, two: Any, place: str = "") -> list[str]:
+    """Return where two nested structures differ, tensors by their bits."""
+    if isinstance(one, torch.Tensor) and isinstance(two, torch.Tensor):
+        return [] if torch.equal(one, two) else [place]
+    if isinstance(one, dict) and isinstance(two, dict) and one.keys() == two.keys():
+        return [d for key in one for d in differences(one[key], two[key], f"{place}.{key}")]
+    if isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
+        pairs = enumerate(zip(one, two, strict=True))
+        return [d for number, (a, b) in pairs for d in differences(a, b, f"{place}[{number}]")]
+    return [] if one == two else [place]
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 Imported as ``small_fits`` (``tests`` is on pytest's path, and scripts of tests put it there).
 """
 
+import functools
 import importlib
+import inspect
 import pkgutil
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,32 @@ LEARNERS = {
 }
 
 
+def log_for(learner: type[Learner], **options: Any) -> Log:
+    """Return an :func:`episode_log` of the kind a learner takes.
+
+    Args:
+        learner: The learner; its class says which actions and observations it takes.
+        **options: Of the log; where they say nothing of actions, discrete ones if it must be so.
+
+    Returns:
+        The log.
+    """
+    if "continuous" not in learner.actions:
+        options.setdefault("discrete", True)
+    return episode_log(**options, one_hot=learner.one_hot)
+
+
+def takes(learner: type[Learner], options: dict[str, bool]) -> bool:
+    """Return whether a learner takes the actions of a log with these options."""
+    return ("discrete" if options.get("discrete") else "continuous") in learner.actions
+
+
+def network_of(learner: type[Learner]) -> str:
+    """Return the name of a network that a learner has: ``actor``, or the first there is."""
+    networks = learner_of(learner, data_for(learner).spec).networks()
+    return "actor" if "actor" in networks else next(iter(networks))
+
+
 def _relabeler(name: str) -> Relabeler:
     for module in pkgutil.iter_modules(hindsight_rl.relabel.__path__):
         found = importlib.import_module(f"hindsight_rl.relabel.{module.name}")
@@ -53,7 +81,7 @@ def data_for(
     **options: Any,
 ) -> OfflineDataModule:
     """Return a datamodule with the relabelers that write what a learner reads and a log lacks."""
-    log = episode_log() if log is None else log
+    log = log_for(learner) if log is None else log
     options = {"batch_size": 16, "updates_per_step": 8} | options
     plain = OfflineDataModule(log, **options)
     keys = learner(plain.spec, **arguments or {}).in_keys
@@ -64,9 +92,14 @@ def data_for(
 
 def learner_of(learner: type[Learner], spec: dict[str, Any], **arguments: Any) -> Learner:
     """Return a learner of two layers of 8 units; equal arguments give equal weights."""
+    parameters = inspect.signature(learner).parameters
+    if "hidden" in parameters:
+        arguments = {"hidden": (8, 8)} | arguments
+    if "optimizer" in parameters:  # one of its own, and what is tested here is made for Adam
+        arguments = {"optimizer": functools.partial(torch.optim.Adam, lr=3e-4)} | arguments
     with torch.random.fork_rng():
         torch.manual_seed(arguments.pop("weight_seed", 0))
-        return learner(spec, **{"hidden": (8, 8)} | arguments)
+        return learner(spec, **arguments)
 
 
 def whole_log(learner: Learner, data: OfflineDataModule) -> TensorDict:
@@ -74,7 +107,7 @@ def whole_log(learner: Learner, data: OfflineDataModule) -> TensorDict:
     batch = data.on_after_batch_transfer(next(data.in_order()), 0)
     if learner.log_pass is not None:
         learner.log_pass.sweep(data, 0, torch.device("cpu"))
-        batch = learner.log_pass.attach(batch)
+    batch = learner.complete(batch)
     return batch[0]
 
 

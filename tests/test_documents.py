@@ -56,7 +56,9 @@ def test_page_is_in_the_index(page: Path) -> None:
     assert page == INDEX or page in linked, f"docs/README.md:1: does not link {page.name}"
 
 
-@pytest.mark.parametrize("name", ["writing-a-learner.md", "writing-a-relabeler.md"])
+@pytest.mark.parametrize(
+    "name", ["writing-a-learner.md", "writing-a-relabeler.md", "task-families.md"]
+)
 def test_examples_run(name: str) -> None:
     page = INDEX.parent / name
     space: dict[str, Any] = {"__name__": f"example_of_{page.stem}"}

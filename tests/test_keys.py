@@ -1,30 +1,19 @@
 """Rooms meet by keys: what a learner reads, a log holds or a relabeler writes."""
 
-import importlib
-import pkgutil
 from typing import Any
 
 import pytest
 import torch
+from relabelers import chain, relabelers
+from small_fits import log_for
 from tensordict import TensorDict
 
-import hindsight_rl.relabel
 from hindsight_rl.agents.checkpoints import learner_classes
 from hindsight_rl.datamodules.log import Log
 from hindsight_rl.datamodules.offline import PRODUCERS, OfflineDataModule
 from hindsight_rl.relabel.relabeler import Relabeler
 
-# Arguments of relabelers that have no defaults.
-ARGUMENTS: dict[str, dict[str, Any]] = {"TopFraction": {"fraction": 0.5}, "NStep": {"n": 3}}
-
-for _module in pkgutil.iter_modules(hindsight_rl.relabel.__path__):
-    importlib.import_module(f"hindsight_rl.relabel.{_module.name}")
-# Of the house only: other tests define learners and relabelers too.
-RELABELERS = {
-    kind.__name__: kind
-    for kind in Relabeler.__subclasses__()
-    if kind.__module__.startswith("hindsight_rl.")
-}
+RELABELERS = relabelers()
 LEARNERS = {
     name: kind for name, kind in learner_classes().items() if name.startswith("hindsight_rl.")
 }
@@ -65,9 +54,9 @@ def flat(batch: TensorDict) -> dict[Any, torch.Tensor]:
 
 @pytest.mark.parametrize("name", sorted(RELABELERS.keys() - {"Compose"}))
 def test_relabeler_writes_what_it_declares(name: str) -> None:
-    before = flat(batch_of([]))
-    relabeler = RELABELERS[name](**ARGUMENTS.get(name, {}))
-    after = flat(batch_of([relabeler]))
+    *earlier, relabeler = chain(RELABELERS[name])
+    before = flat(batch_of(earlier))
+    after = flat(batch_of([*earlier, relabeler]))
     written = {
         key for key, value in after.items() if key not in before or not value.equal(before[key])
     }
@@ -84,10 +73,13 @@ def test_named_producer_writes_the_key(key: str, name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(LEARNERS))
 def test_keys_of_learner_are_met(name: str) -> None:
-    data = OfflineDataModule(goal_log(), batch_size=32)
-    learner = LEARNERS[name](data.spec)
+    kind = LEARNERS[name]
+    fits = "continuous" in kind.actions and not kind.one_hot
+    log = goal_log() if fits else log_for(kind, goals=True)
+    data = OfflineDataModule(log, batch_size=32)
+    learner = kind(data.spec)
     missing = {key for key in learner.in_keys if key not in data.batch_keys()}
     assert missing <= PRODUCERS.keys(), f"{name} reads {missing}: nothing writes it"
     relabel = [RELABELERS[PRODUCERS[key]]() for key in missing]
-    served = OfflineDataModule(goal_log(), relabel, batch_size=32).batch_keys()
+    served = OfflineDataModule(log, relabel, batch_size=32).batch_keys()
     assert set(learner.in_keys) <= served

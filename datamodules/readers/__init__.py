@@ -113,7 +113,7 @@ def survey(source: str | Path, columns: Columns | None = None) -> tuple[Assembly
 def _read(
     source: str | Path, columns: ColumnMap, *, collect: bool
 ) -> tuple[Assembly | Log, Findings]:
-    format_, path = _locate(source, columns)
+    format_, path = locate(source, columns)
     reader = importlib.import_module(f"{__name__}.{'saved' if format_ == 'log' else format_}")
     content: Table | Log = reader.read(path, columns)
     if isinstance(content, Log):
@@ -124,8 +124,19 @@ def _read(
     return replace(made, info=about | made.info), findings
 
 
-def _locate(source: str | Path, columns: ColumnMap) -> tuple[str, Path]:
-    """Return format and path of a source."""
+def locate(source: str | Path, columns: ColumnMap) -> tuple[str, Path]:
+    """Return format and path of a source.
+
+    Args:
+        source: As in :func:`read_log`.
+        columns: Its column map, which may name the format.
+
+    Returns:
+        Name of the format; the file or folder that is read.
+
+    Raises:
+        LogError: There is no such source, or nothing says its format.
+    """
     path = _existing(source)
     if path.name == "main_data.hdf5" and (path.parent / "metadata.json").exists():
         path = path.parent  # the inside of a Minari dataset

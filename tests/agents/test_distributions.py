@@ -185,6 +185,35 @@ def test_tanh_normal_samples_are_squashed_normal_samples() -> None:
     assert sample.equal(torch.tanh(DiagonalNormal(mean, log_std).sample(draws())))
 
 
+def test_tanh_normal_scores_the_action_that_noise_makes() -> None:
+    """Density and its gradients are those of torch at the same action, also through the action."""
+    noise = random(2, 5, 3, seed=7)
+    (mean, log_std), same = parameters([(3,), (3,)]), parameters([(3,), (3,)])
+    action, log_prob = TanhNormal(mean, log_std).act_on(noise)
+    expected = torch.tanh(same[0] + same[1].exp() * noise)
+    reference = squashed(*same).log_prob(expected)
+    torch.testing.assert_close(action, expected)
+    torch.testing.assert_close(log_prob, reference)
+    (action.sum() + log_prob.sum()).backward()
+    (expected.sum() + reference.sum()).backward()
+    torch.testing.assert_close(mean.grad, same[0].grad)
+    torch.testing.assert_close(log_std.grad, same[1].grad)
+
+
+def test_tanh_normal_scores_actions_on_the_bound() -> None:
+    """At u = 20 the action is 1 in float32, where its inverse is lost; the density is not.
+
+    Density of u: -log sqrt(2 pi) at its mean; slope: 2 (log 2 - 20).
+    """
+    mean = torch.full((1, 1), 20.0, requires_grad=True)
+    action, log_prob = TanhNormal(mean, torch.zeros(1, 1)).act_on(torch.zeros(1, 1))
+    log_prob.backward()
+    assert action.item() == 1.0
+    expected = -0.5 * math.log(2 * math.pi) - 2 * (math.log(2) - 20)
+    assert log_prob.item() == pytest.approx(expected)
+    assert mean.grad is not None and mean.grad.item() == pytest.approx(2.0)
+
+
 def test_mixture_sample_moments() -> None:
     """Weights .25, .75 at -4 and 4, spreads .5 and 1: shares by sign, moments of each half."""
     logits = spread_over(math.log(0.25), math.log(0.75))

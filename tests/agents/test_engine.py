@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_fits import LEARNERS, data_for, equal, fit, learner_of, weights
+from small_fits import LEARNERS, data_for, equal, fit, learner_of, network_of, weights
 from tensordict import TensorDict
 from torch import Tensor
 
@@ -18,13 +18,16 @@ from hindsight_rl.agents.learner import Learner, LossTerms
 from hindsight_rl.agents.marwil import MARWIL
 
 UPDATES = 100
-# Everything at once that has an order: groups with rates of their own, clipping, decay.
-ARGUMENTS: dict[str, Any] = {
-    "clip_norm": 1.0,
-    "decay": {"actor": 80},
-    "learning_rates": {"actor": 1e-3},
-}
-CASES = {name: (kind, ARGUMENTS) for name, kind in LEARNERS.items()}
+
+
+def arguments_of(kind: type[Learner]) -> dict[str, Any]:
+    """Return everything at once that has an order: groups with own rates, clipping, decay."""
+    name = network_of(kind)
+    return {"clip_norm": 1.0, "decay": {name: 80}, "learning_rates": {name: 1e-3}}
+
+
+ARGUMENTS = arguments_of(BC)
+CASES = {name: (kind, arguments_of(kind)) for name, kind in LEARNERS.items()}
 CASES["MARWIL swept"] = (MARWIL, ARGUMENTS | {"target": "td_lambda", "sweep_every": 30})
 CASES["BC mixture"] = (BC, {"head": "mixture"})
 cases = pytest.mark.parametrize(("kind", "arguments"), CASES.values(), ids=CASES.keys())
@@ -91,7 +94,7 @@ def test_every_loss_is_captured_whole(kind: type[Learner]) -> None:
     batch = data.on_after_batch_transfer(next(data.in_order()), 0)
     if learner.log_pass is not None:
         learner.log_pass.sweep(data, 0, torch.device("cpu"))
-        batch = learner.log_pass.attach(batch)
+    batch = learner.complete(batch)
     compiled = torch.compile(learner.losses, fullgraph=True, backend="eager")(batch[0])
     expected = learner.losses(batch[0])
     for name, term in expected.terms.items():

@@ -1,5 +1,6 @@
 """Episodes during fit and in test: when, with which seeds, and what becomes of their returns."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,33 @@ def test_constant_task_of_evaluation_reaches_the_policy(env: str, tmp_path: Path
         trainer_in(tmp_path, 1).test(learner, verbose=False)
         returns.append(learner.test_report["return"])
     assert returns[0] != returns[1]
+
+
+def test_command_of_evaluation_is_held_or_lowered(
+    env: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rewards are at least 4 here: the return asked for falls by them, the steps left to 1."""
+    asked: dict[str, list[list[float]]] = {}
+    for command in ("held", "lowered"):
+        data = data_for(BC, episode_log(task=True))
+        learner = learner_of(
+            BC,
+            data.spec,
+            env=env,
+            env_kwargs={"offset": 9.0},
+            eval_task=[60.0, 3.0],
+            eval_command=command,
+            test_episodes=1,
+        )
+        plain, seen = learner.act_numpy, asked.setdefault(command, [])
+        monkeypatch.setattr(
+            learner, "act_numpy", lambda o, task, p=plain, s=seen: s.append(task[0]) or p(o, task)
+        )
+        trainer_in(tmp_path, 1).test(learner, verbose=False)
+    assert [list(task) for task in asked["held"]] == [[60.0, 3.0]] * 4
+    left = [task[0] for task in asked["lowered"]]
+    assert all(after <= before - 4 for before, after in pairwise(left))
+    assert [task[1] for task in asked["lowered"]] == [3.0, 2.0, 1.0, 1.0]
 
 
 def test_test_without_an_environment_is_refused(tmp_path: Path) -> None:

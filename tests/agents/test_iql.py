@@ -8,11 +8,17 @@ import torch
 from episode_logs import episode_log
 from small_fits import data_for, learner_of, whole_log
 from tensordict import TensorDict
-from tensordict.nn import TensorDictModule
 from torch import Tensor, nn
-from torch import distributions as torchd
-from torchrl.modules import IndependentNormal, ProbabilisticActor, TanhNormal, ValueOperator
+from torchrl.modules import ValueOperator
 from torchrl.objectives import DiscreteIQLLoss, IQLLoss
+from torchrl_oracles import (
+    compare,
+    network_gradients,
+    torchrl_actor,
+    torchrl_batch,
+    torchrl_critics,
+    without_scale,
+)
 
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.agents.iql import IQL
@@ -35,34 +41,6 @@ def case(discrete: bool = False, **arguments: Any) -> tuple[Learner, TensorDict]
 # --- torchrl on the same weights and batch --------------------------------------------------------
 
 
-class PolicyHead(nn.Module):
-    """The policy's parameters, as torchrl's distributions take them."""
-
-    def __init__(self, policy: nn.Module) -> None:
-        super().__init__()
-        self.policy = policy
-
-    def forward(self, observation: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        found = self.policy(observation)
-        return found.logits if self.policy.discrete else (found.mean, found.log_std.exp())
-
-
-class Member(nn.Module):
-    """One of our critics alone; what it shares with the others is kept out of its parameters."""
-
-    def __init__(self, critic: nn.Module, number: int) -> None:
-        super().__init__()
-        self.net = critic.members[number]
-        self.shared = (critic.inputs, critic.scale)
-
-    def forward(self, observation: Tensor, action: Tensor | None = None) -> Tensor:
-        inputs, scale = self.shared
-        features = inputs(observation)
-        if action is not None:
-            features = torch.cat([features, scale.to_policy(action)], dim=-1)
-        return self.net(features)
-
-
 class Column(nn.Module):
     """A network of ours with values ``[B, 1]`` instead of ``[B]``."""
 
@@ -74,25 +52,13 @@ class Column(nn.Module):
         return self.value(observation).unsqueeze(-1)
 
 
-def oracle(learner: Learner, head: str) -> IQLLoss:
+def oracle(learner: Learner) -> IQLLoss:
     """Return torchrl's loss on a learner's networks, its target moved as in :func:`case`."""
     discrete = learner.actor.discrete
-    keys = ["logits"] if discrete else ["loc", "scale"]
-    kinds = {"gaussian": IndependentNormal, "tanh_gaussian": TanhNormal}
-    actor = ProbabilisticActor(
-        TensorDictModule(PolicyHead(learner.actor), in_keys=["observation"], out_keys=keys),
-        in_keys=keys,
-        distribution_class=torchd.Categorical if discrete else kinds[head],
-    )
-    read = ["observation"] if discrete else ["observation", "action"]
-    critics = [
-        TensorDictModule(Member(learner.critic, n), in_keys=read, out_keys=["state_action_value"])
-        for n in range(2)
-    ]
     options: dict[str, Any] = {"action_space": "categorical"} if discrete else {}
     loss = (DiscreteIQLLoss if discrete else IQLLoss)(
-        actor,
-        critics,
+        torchrl_actor(learner),
+        torchrl_critics(learner, "state_action_value"),
         ValueOperator(Column(learner.value)),
         loss_function="l2",
         temperature=learner.inverse_temperature,
@@ -104,65 +70,31 @@ def oracle(learner: Learner, head: str) -> IQLLoss:
     return loss
 
 
-def torchrl_batch(learner: Learner, batch: TensorDict) -> TensorDict:
-    """Return a batch with flags and rewards ``[B, 1]``, and actions that critics see as ours do."""
-    following = batch["next"].select("observation")
-    for name in ("reward", "terminated", "truncated"):
-        following[name] = batch["next", name].unsqueeze(-1)
-    following["done"] = following["terminated"] | following["truncated"]
-    return batch.select("observation", "action").set("next", following)
-
-
-def network_gradients(network: nn.Module, loss: Tensor) -> dict[str, Tensor]:
-    names, parameters = zip(*network.named_parameters(), strict=True)
-    found = torch.autograd.grad(loss, parameters, retain_graph=True)
-    return dict(zip(names, found, strict=True))
-
-
 @pytest.mark.filterwarnings("ignore:No target network updater")
 @pytest.mark.parametrize("head", ["gaussian", "tanh_gaussian", "discrete"])
 def test_losses_and_gradients_equal_torchrl(head: str) -> None:
     """Actions lie in [-1, 1] here, so that environment and policy units are one."""
     discrete = head == "discrete"
     data = data_for(IQL, episode_log(discrete=discrete))
-    if not discrete:
-        data.spec["action"] |= {"low": [-1.0, -1.0], "high": [1.0, 1.0]}
+    without_scale(data)
     arguments = {} if discrete else {"head": head}
     learner = learner_of(IQL, data.spec, expectile=0.8, discount=0.95, **arguments)
     batch = whole_log(learner, data)
     if not discrete:
         batch["action"] = batch["action"].clamp(-3, 3) / 3.1
-    theirs = oracle(learner, head)
+    theirs = oracle(learner)
     with torch.no_grad():
         for parameter in learner.target_critic.parameters():
             parameter += 0.1
-    expected = theirs(torchrl_batch(learner, batch))
+    expected = theirs(torchrl_batch(batch))
     terms = learner.losses(batch).terms
     named = {"value": "loss_value", "critic": "loss_qvalue", "actor": "loss_actor"}
     for ours, name in named.items():
         torch.testing.assert_close(terms[ours], expected[name], rtol=1e-5, atol=1e-6)
 
-    for network, name in (("actor", "loss_actor"), ("value", "loss_value")):
-        found = network_gradients(getattr(learner, network), terms[network])
-        kept = getattr(theirs, f"{network}_network_params").flatten_keys(".")
-        for key, gradient in found.items():
-            where = next(k for k in kept.keys() if k.endswith(key))
-            other = torch.autograd.grad(expected[name], kept[where], retain_graph=True)[0]
-            torch.testing.assert_close(gradient, other, rtol=1e-4, atol=1e-6)
-
-    found = network_gradients(learner.critic, terms["critic"])
-    kept = theirs.qvalue_network_params.flatten_keys(".")
-    compared = 0
-    for key in kept.keys():
-        # Theirs are stacked over critics.
-        stacked = torch.autograd.grad(expected["loss_qvalue"], kept[key], retain_graph=True)[0]
-        tail = key.partition("net.")[2]
-        for number, other in enumerate(stacked):
-            torch.testing.assert_close(
-                found[f"members.{number}.{tail}"], other, rtol=1e-4, atol=1e-6
-            )
-            compared += 1
-    assert compared == len(found)
+    for ours, theirs_name in (("actor", "actor"), ("value", "value"), ("critic", "qvalue")):
+        found = network_gradients(getattr(learner, ours), terms[ours])
+        compare(found, expected[named[ours]], theirs, theirs_name)
 
 
 # --- T2 and T4 through the learner ----------------------------------------------------------------
@@ -311,6 +243,34 @@ def test_bandit_is_solved_in_closed_form() -> None:
     expected = torch.softmax(0.3 * torch.tensor(reward), -1)
     found = torch.softmax(learner.scores(zeros[:1]), -1)[0]
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-2)
+
+
+# --- soft values ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+def test_soft_values_by_hand(discrete: bool) -> None:
+    """``[R, N]`` of R rows under N tasks: as each pair by itself; V knows no action to draw."""
+    data = data_for(IQL, episode_log(discrete=discrete, task=True))
+    learner = learner_of(IQL, data.spec, inverse_temperature=4.0)
+    batch, tasks = whole_log(learner, data)[:6], torch.randn(6, 5, 2)
+    pairs = batch.unsqueeze(-1).expand(6, 5)
+    with torch.no_grad():
+        found = learner.soft_values(pairs, tasks, batch["draws"].unsqueeze(1))
+    assert found.log_prob.shape == found.next_value.shape == (6, 5)
+    assert found.temperature.shape == () and found.temperature.item() == 0.25
+    for number in range(5):
+        task = tasks[:, number]
+        log_prob = learner.actor.log_prob(batch["observation"], batch["action"], task)
+        torch.testing.assert_close(found.log_prob[:, number], log_prob)
+        value = learner.value(batch["next", "observation"], task)
+        torch.testing.assert_close(found.next_value[:, number], value)
+
+
+def test_soft_values_of_cloning_have_temperature_0() -> None:
+    learner, batch = case(inverse_temperature=0.0)
+    found = learner.soft_values(batch, torch.zeros(len(batch), 0), batch["draws"])
+    assert found.temperature.item() == 0.0
 
 
 # --- errors ---------------------------------------------------------------------------------------

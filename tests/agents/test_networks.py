@@ -16,13 +16,12 @@ from hindsight_rl.agents.distributions import (
     Mixture,
     TanhNormal,
 )
+from hindsight_rl.agents.inputs import Inputs
 from hindsight_rl.agents.networks import (
     ActionScale,
     Critic,
-    Inputs,
     LastLayer,
     Policy,
-    Standardize,
     ValueNet,
     mlp,
 )
@@ -64,36 +63,6 @@ def test_mlp_has_relu_between_layers_and_none_at_the_end() -> None:
 def test_layer_without_units_is_refused() -> None:
     with pytest.raises(ValueError, match=r"hidden is \[8, 0\]: every layer needs at least 1 unit"):
         mlp(3, (8, 0), 2)
-
-
-def test_standardize_by_hand() -> None:
-    layer = Standardize([1.0, -2.0], [2.0, 0.5])
-    assert layer(torch.tensor([[3.0, -3.0]])).tolist() == [[1.0, -2.0]]
-    assert set(layer.state_dict()) == {"mean", "std"}
-
-
-def test_inputs_standardise_observation_and_task_side_by_side() -> None:
-    """On the log itself the features have mean 0 and standard deviation 1."""
-    log = episode_log(task=True)
-    inputs = Inputs(OfflineDataModule(log).spec)
-    features = inputs(log.column("observation"), log.column("task"))
-    assert inputs.width == 5 and features.shape == (47, 5)
-    torch.testing.assert_close(features[:, :3].mean(0), torch.zeros(3), rtol=0, atol=1e-5)
-    torch.testing.assert_close(features[:, :3].std(0, correction=0), torch.ones(3))
-    # Task statistics are estimated from 4,096 draws.
-    torch.testing.assert_close(features[:, 3:].mean(0), torch.zeros(2), rtol=0, atol=0.1)
-
-
-def test_inputs_without_a_task_ignore_one() -> None:
-    inputs = Inputs(spec_of())
-    assert inputs(observations()).equal(inputs(observations(), tasks()))
-
-
-@pytest.mark.parametrize("kind", [Policy, ValueNet])
-def test_network_with_a_task_refuses_to_go_without(kind: type[nn.Module]) -> None:
-    network = kind(spec_of(task=True), SMALL)
-    with pytest.raises(ValueError, match=r"conditioned on a task: pass task \[\.\.\., Z\]"):
-        network(observations())
 
 
 def test_images_are_refused() -> None:
@@ -309,40 +278,6 @@ def test_leading_dimensions_are_kept(spec: dict[str, Any]) -> None:
 
 
 # --- values ---------------------------------------------------------------------------------------
-
-
-def test_discrete_critic_picks_the_output_of_the_action() -> None:
-    critic = Critic(spec_of(discrete=True), SMALL)
-    action = torch.tensor([2, 0, 1])
-    features = critic.inputs(observations(3))
-    for member, found in zip(critic.members, critic(observations(3), action), strict=True):
-        every = member(features)
-        picked = [every[row, number] for row, number in enumerate(action.tolist())]
-        assert found.equal(torch.stack(picked))
-
-
-def test_continuous_critic_sees_actions_in_policy_units() -> None:
-    critic = Critic(spec_of(), SMALL)
-    action = torch.tensor([HIGH] * 3)
-    joined = torch.cat([critic.inputs(observations(3)), torch.ones(3, 2)], dim=-1)
-    for member, found in zip(critic.members, critic(observations(3), action), strict=True):
-        torch.testing.assert_close(found, member(joined)[:, 0])
-
-
-@pytest.mark.parametrize("members", [1, 3])
-def test_critic_stacks_independent_estimates(options: dict[str, bool], members: int) -> None:
-    """Each member has weights of its own: no two agree anywhere, and one moves by itself."""
-    spec = spec_of(**options)
-    critic = Critic(spec, SMALL, members=members)
-    action = Policy(spec, SMALL).mode(observations(), tasks())
-    q = critic(observations(), action, tasks())
-    assert q.shape == (members, 5)
-    assert all(len(row.unique()) == members for row in q.T)
-    with torch.no_grad():
-        critic.members[-1][-1].bias += 1.0
-    moved = critic(observations(), action, tasks()) - q
-    torch.testing.assert_close(moved[-1], torch.ones(5))
-    assert (moved[:-1] == 0).all()
 
 
 def test_value_is_in_units_of_its_scale() -> None:

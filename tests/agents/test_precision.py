@@ -55,8 +55,7 @@ def test_every_learner_trains_with_losses_in_float32(name: str, tmp_path: Path) 
     for key, value in ended[0].items():
         torch.testing.assert_close(ended[1][key], value, rtol=0, atol=1e-6)
     batch = data.on_after_batch_transfer(data._sampler().chunk(0, 1), 0)
-    if learner.log_pass is not None:
-        batch = learner.log_pass.attach(batch)
+    batch = learner.complete(batch)
     with half():
         found = learner.losses(batch[0])
     assert {value.dtype for part in found for value in part.values()} == {torch.float32}

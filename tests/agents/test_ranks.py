@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 import torch
 from command_fits import cart_log, fit, fit_words, refused
-from episode_logs import episode_log
 from fit_process import Job, fit_job, run_jobs
 from lightning.pytorch.callbacks import Callback
-from small_fits import LEARNERS, data_for
+from small_fits import LEARNERS, data_for, log_for
 from torch import Tensor
 
 from hindsight_rl.datamodules.log import Log
@@ -33,11 +32,12 @@ SHORT = ("--trainer.max_steps", 30, "--trainer.enable_progress_bar", "false")
 @pytest.mark.slow
 def test_two_processes_equal_one(tmp_path: Path) -> None:
     """Gloo on the CPU, 200 updates of 16 rows, K = 7: weights of every learner within 1e-6."""
-    episode_log().save(tmp_path / "log")
+    for name, kind in LEARNERS.items():
+        log_for(kind).save(tmp_path / f"log of {name}")
     jobs = [
         Job(
             name,
-            str(tmp_path / "log"),
+            str(tmp_path / f"log of {name}"),
             str(tmp_path / name),
             UPDATES,
             arguments=ARGUMENTS.get(name, {}),

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 from episode_logs import episode_log
-from fit_process import Job, fit_job, run_jobs
-from small_fits import LEARNERS, data_for, fit, learner_of
+from fit_process import Job, differences, fit_job, run_jobs
+from small_fits import LEARNERS, data_for, fit, learner_of, log_for, network_of
 
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.cli.runs import newest_checkpoint
@@ -35,18 +35,6 @@ KILLED = [
 cases = pytest.mark.parametrize(("name", "arguments"), CASES.values(), ids=CASES.keys())
 
 
-def differences(one: Any, two: Any, place: str = "") -> list[str]:
-    """Return where two nested structures differ, tensors by their bits."""
-    if isinstance(one, torch.Tensor) and isinstance(two, torch.Tensor):
-        return [] if torch.equal(one, two) else [place]
-    if isinstance(one, dict) and isinstance(two, dict) and one.keys() == two.keys():
-        return [d for key in one for d in differences(one[key], two[key], f"{place}.{key}")]
-    if isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
-        pairs = enumerate(zip(one, two, strict=True))
-        return [d for number, (a, b) in pairs for d in differences(a, b, f"{place}[{number}]")]
-    return [] if one == two else [place]
-
-
 def assert_same_end(one: Path, two: Path) -> None:
     """Weights, targets, optimizer, columns of the last sweep, counters: nothing differs."""
     ends = [torch.load(path, weights_only=True) for path in (one, two)]
@@ -55,17 +43,18 @@ def assert_same_end(one: Path, two: Path) -> None:
     assert ends[0]["optimizer_states"][0]["state"]
 
 
-@pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("logs") / "log"
-    episode_log().save(folder)
-    return str(folder)
+@pytest.fixture
+def log(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A log of the kind that the learner of the test takes."""
+    name = request.getfixturevalue("name") if "name" in request.fixturenames else "BC"
+    log_for(LEARNERS[name]).save(tmp_path / "log")
+    return str(tmp_path / "log")
 
 
 def job_of(name: str, arguments: dict[str, Any], log: str, folder: Path, size: int = 8) -> Job:
     """Return a fit of 130 updates with sweeps every 40 and a decaying rate."""
     swept = "sweep_every" in inspect.signature(LEARNERS[name]).parameters
-    more: dict[str, Any] = {"decay": {"actor": 100}, "clip_norm": 1.0}
+    more: dict[str, Any] = {"decay": {network_of(LEARNERS[name]): 100}, "clip_norm": 1.0}
     more |= {"sweep_every": 40} if swept else {}
     return Job(
         name,

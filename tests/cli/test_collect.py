@@ -85,6 +85,19 @@ def test_any_other_environment_is_random(tmp_path: Path) -> None:
     assert len(log) == 14 and log.column(("next", "truncated")).nonzero()[:, 0].tolist() == [6, 13]
 
 
+def test_a_wandering_log_does_not_tell_its_goals(tmp_path: Path) -> None:
+    """Of a radius that every step is within, not one episode ends early."""
+    words = ["--env", "Hindsight/FourRooms-v0", "--output", str(tmp_path / "w-v0")]
+    words += ["--episodes", "3", "--env_kwargs", '{"ends": false, "radius": 50.0}']
+    assert main(words) == 0
+    log = read_log(tmp_path / "w-v0")
+    assert len(log) == 3 * 75 and not log.column(("next", "terminated")).any()
+    assert (log.column(("next", "reward")) == 0).all()
+    assert log.column("task").shape == log.column("achieved_goal").shape == (225, 2)
+    dataset = minari.MinariDataset(tmp_path / "w-v0" / "data")
+    assert dataset.recover_environment().unwrapped.radius == 50
+
+
 def test_an_existing_dataset_is_kept_unless_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -116,6 +129,7 @@ def test_a_folder_of_something_else_is_never_overwritten(
         (["--env", "CartPole-v1", "--good", "2"], "good is 2.0, it must lie in [0, 1]"),
         (["--env", "Acrobot-v1", "--good", "0.5"], "no good behaviour is scripted for this env"),
         (["--env", "CartPole-v1", "--max_steps", "0"], "max_steps is 0, it must be at least 1"),
+        (["--env", "CartPole-v1", "--env_kwargs", '{"a": 1}'], "refuses its arguments {'a': 1}"),
     ],
 )
 def test_mistakes_leave_nothing_behind(
@@ -124,6 +138,17 @@ def test_mistakes_leave_nothing_behind(
     assert main([*words, "--output", str(tmp_path / "x-v0")]) == 2
     assert told in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "told"), [("{a", "not JSON (Expecting property name"), ("[1]", "not a JSON object")]
+)
+def test_arguments_of_the_environment_are_an_object(
+    text: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["--env", "CartPole-v1", "--output", "x-v0", "--env_kwargs", text])
+    assert told in capsys.readouterr().err
 
 
 def test_a_failure_half_way_leaves_nothing_behind(

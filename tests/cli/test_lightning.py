@@ -40,6 +40,13 @@ def test_fit_from_a_packaged_configuration_to_a_run_folder(place: Path) -> None:
     assert all(np.isfinite(float(report[f"train/{name}"])) for name in ("value", "critic", "actor"))
 
 
+def test_an_environment_where_it_would_not_be_read_is_refused(place: Path) -> None:
+    model = {"class_path": "BC", "init_args": {"env": "CartPole-v1"}}
+    (place / "mine.yaml").write_text(yaml.safe_dump({"model": model}))
+    told = refused(hindsight("fit", "--config", "mine.yaml", "--data.source", "log.npz"))
+    assert "mine.yaml: model.init_args.env is not read: write 'env: CartPole-v1' at the top" in told
+
+
 def test_metrics_count_updates(place: Path) -> None:
     """Chunks hold 8 updates and end early at checkpoints: a line per interval, at chunk ends."""
     assert fit("--run", "a", "--trainer.log_every_n_steps", 10).code == 0

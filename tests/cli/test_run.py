@@ -133,6 +133,31 @@ def test_task(told_to_look_ahead: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert by_default["return"] < 100.0 and ahead["return"] == 500.0
 
 
+def test_a_command_is_lowered(
+    told_to_look_ahead: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """CartPole pays 1 a step: the second step is told -0.7, and looks back."""
+    words = ("--env", "CartPole-v1", "--episodes", 4)
+    lowered = run(capsys, told_to_look_ahead, *words, "--task", 0.3, 9, "--lower")
+    assert lowered["return"] < 100.0
+    default = run(capsys, told_to_look_ahead, *words, "--lower")
+    assert (
+        default["return"]
+        == run(capsys, told_to_look_ahead, *words, "--task", 0, 0, "--lower")["return"]
+    )
+    policy = Balance(task=True)
+    policy.spec["task"]["default"] = None
+    export_policy(policy, tmp_path / "policy.onnx", opset=17)
+    told = fail(capsys, tmp_path / "policy.onnx", "--env", "CartPole-v1", "--lower")
+    assert told == "error: --lower: give the command that is lowered, --task\n"
+
+
+def test_only_a_task_is_lowered(balance: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for option in (("--lower",), ("--task", 1)):
+        told = fail(capsys, balance, "--env", "CartPole-v1", *option)
+        assert told == f"error: {option[0]}: this policy takes no task\n"
+
+
 def test_video(balance: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("pygame")
     film = tmp_path / "films" / "pole.gif"

@@ -16,8 +16,9 @@ from hindsight_rl.agents.learner import Learner
 from hindsight_rl.datamodules.columns import ColumnMap
 from hindsight_rl.datamodules.errors import LogError
 from hindsight_rl.datamodules.log import Log
-from hindsight_rl.datamodules.offline import OfflineDataModule, _InOrder
+from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.datamodules.sampler import ChunkSampler
+from hindsight_rl.datamodules.serving import _InOrder
 
 SPLIT = {"seed": 3, "validation": 0.4}
 

@@ -123,3 +123,30 @@ def test_the_share_of_good_episodes_is_never_exceeded() -> None:
 def test_schedule_refuses(episodes: int, good: float, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         schedule(kinds(bad=1), episodes, good, seed=0)
+
+
+@pytest.mark.parametrize("name", ["FourRooms", "FourCorners", "FourMargins", "PointMass"])
+def test_where_one_walks_behaviour_is_aimless(name: str) -> None:
+    env = gymnasium.make(f"Hindsight/{name}-v0")
+    (wander,) = behaviors_for(env)
+    assert (wander.name, wander.good) == ("wander", False)
+    runs = [record(env, wander, (0, episode), 75).actions for episode in range(40)]
+    actions = np.array([action for run in runs for action in run])
+    assert all(env.action_space.contains(action) for action in actions[:100])
+    # Uniform over the box, and held for ten steps on average.
+    assert np.abs(actions.mean(0)).max() < 0.1 and np.abs(actions.std(0) - 0.577).max() < 0.05
+    turns = np.mean([np.any(np.diff(run, axis=0), axis=-1).mean() for run in runs])
+    assert turns == pytest.approx(0.1, abs=0.02)
+
+
+def test_a_wanderer_gets_further_than_random_actions() -> None:
+    env = gymnasium.make("Hindsight/FourRooms-v0", ends=False)
+    (wander,) = behaviors_for(env)
+
+    def way(behavior: Behavior, episode: int) -> float:
+        seen = record(env, behavior, (0, episode), 75).observations
+        return float(np.linalg.norm(seen[-1]["observation"] - seen[0]["observation"]))
+
+    fresh = Behavior("fresh", False, 1.0, lambda g: lambda seen: g.uniform(-1, 1, 2))
+    ways = [np.mean([way(kind, episode) for episode in range(60)]) for kind in (wander, fresh)]
+    assert ways[0] > 1.3 * ways[1]

@@ -1,4 +1,4 @@
-"""Losses and log-probabilities: closed forms T2, T5, T6, T11 with gradients, torch as oracle."""
+"""Losses and log-probabilities: closed forms T2, T6, T11 with gradients, torch as oracle."""
 
 import math
 from collections.abc import Callable
@@ -24,8 +24,10 @@ from hindsight_rl.maths.losses import (
     mixture_log_prob,
     normal_log_prob,
     return_bound,
+    tanh_log_slope,
     tanh_normal_log_prob,
     td_target,
+    temperature_loss,
     weighted_nll,
 )
 
@@ -314,42 +316,34 @@ def test_densities_integrate_to_one() -> None:
     assert float(area) == pytest.approx(1, abs=1e-6)
 
 
-# --- T5: the bound --------------------------------------------------------------------------------
+def test_log_slope_of_tanh_is_exact_where_it_can_be_and_finite_everywhere() -> None:
+    """log(1 - tanh^2); for large values 2 (log 2 - |x|), where 1 - tanh^2 is 0 in float32."""
+    near = torch.linspace(-5, 5, 101, dtype=torch.float64)
+    close(tanh_log_slope(near), (1 - near.tanh().square()).log(), atol=1e-10)
+    far = torch.tensor([-300.0, -30.0, 30.0, 300.0], requires_grad=True)
+    slope = tanh_log_slope(far)
+    slope.sum().backward()
+    torch.testing.assert_close(slope, 2 * (math.log(2) - far.abs()))
+    assert far.grad is not None and far.grad.tolist() == [2.0, 2.0, -2.0, -2.0]
 
 
-def test_return_bound_of_t5() -> None:
-    """T5: pi = .5, .3, .2, R = 1, 2, 4: E[R] = 1.9, log 1.9 = .641854.
+# --- temperature ----------------------------------------------------------------------------------
 
-    q* = pi R / 1.9 makes the bound tight; q = pi gives E[log R] = .3 log 2 + .2 log 4 = .485203.
-    Gradient by log pi: q.
+
+def test_temperature_grows_where_the_entropy_is_too_small() -> None:
+    """Log pi = -1.5 and -.5 are entropies of 1.5 and .5; target 1: -log(.2) (log pi + 1).
+
+    That is -.804719 and .804719. The gradient by log alpha is entropy minus target, .5 and -.5: a
+    step against it raises alpha where the entropy falls short. None reaches the policy.
     """
-    log_policy, reward = f64(0.5, 0.3, 0.2).log().requires_grad_(), f64(1, 2, 4)
-    best = f64(0.263158, 0.315789, 0.421053)
-    close(log_policy.exp() * reward / 1.9, best)
-    result = return_bound(log_policy, reward, log_policy.detach().exp() * reward / 1.9)
-    result.backward()
-    close(result, torch.tensor(0.641854))
-    close(log_policy.grad, best)
-    close(return_bound(log_policy, reward, log_policy.exp()), torch.tensor(0.485203))
-
-
-@given(seed=st.integers(0, 2**32 - 1), outcomes=st.integers(1, 6))
-def test_the_bound_lies_below_log_return_and_touches_it(seed: int, outcomes: int) -> None:
-    log_policy, other = randoms(seed, 2, 3, outcomes).log_softmax(-1)
-    reward = randoms(seed + 1, 3, outcomes).exp()
-    log_return = (log_policy + reward.log()).logsumexp(-1)
-    tight = (log_policy + reward.log()).softmax(-1)
-    torch.testing.assert_close(return_bound(log_policy, reward, tight), log_return)
-    assert bool((return_bound(log_policy, reward, other.exp()) <= log_return + 1e-12).all())
-
-
-def test_impossible_outcomes_count_nothing() -> None:
-    """An outcome that neither q nor the policy takes adds 0 to the bound and to its gradient."""
-    log_policy = leaf(0.0, -math.inf)
-    result = return_bound(log_policy, f64(3, 1), f64(1, 0))
-    result.backward()
-    close(result, torch.tensor(math.log(3)))
-    close(log_policy.grad, [1.0, 0.0])
+    log_alpha, log_prob = leaf(math.log(0.2)), leaf(-1.5, -0.5)
+    for row, gradient in ((0, 0.5), (1, -0.5)):
+        loss = temperature_loss(log_alpha, log_prob, 1.0)
+        close(loss, [-0.804719, 0.804719])
+        log_alpha.grad = None
+        loss[row].backward()
+        close(log_alpha.grad, [gradient])
+    assert log_prob.grad is None
 
 
 # --- properties of all ----------------------------------------------------------------------------
@@ -369,6 +363,7 @@ LOSSES: dict[str, Loss] = {
     "nll": lambda x: weighted_nll(x.sin(), x),
     "normal": lambda x: normal_log_prob(wide(x, 2), wide(x + 1, 2), wide(x + 2, 2)),
     "tanh normal": lambda x: tanh_normal_log_prob(wide(x, 2), wide(x + 1, 2), wide(x + 2, 2)),
+    "temperature": lambda x: temperature_loss(torch.tensor(0.3, dtype=x.dtype), x, -2.0),
     "mixture": lambda x: mixture_log_prob(
         wide(x, 2), wide(x, 3), wide(x + 1, 3, 2), wide(x + 2, 3, 2)
     ),

@@ -242,6 +242,46 @@ def test_nothing_possible_at_all_is_not_nan_where_the_partition_is_left_out() ->
     assert bool((posterior == 0.25).all())
 
 
+# --- several updates at once ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("prior", [None, "fixed", "each"])
+def test_leading_dimensions_are_a_loop(masked: bool, known: bool, prior: str | None) -> None:
+    """``[K, S, B, N]`` gives what each ``[B, N]`` gives by itself; log Z is never shared."""
+    generator = torch.Generator().manual_seed(0)
+    scores = 3 * torch.randn(2, 3, 6, 4, generator=generator, dtype=torch.float64)
+    scores[0, 1, :, 2] = -math.inf  # a task without support
+    scores[1, 2, 3] = -math.inf  # an item without a task
+    mask = torch.rand(2, 3, 6, generator=generator) < 0.7 if masked else None
+    if mask is not None:
+        mask[1, 0] = False  # an update that counts nothing
+    shape = {"fixed": (4,), "each": (2, 3, 6, 4)}
+    log_prior = None if prior is None else torch.randn(shape[prior], generator=generator).double()
+    log_z = log_partition(scores, mask)
+    found = task_posterior(scores, log_prior, partition=log_z if known else True, mask=mask)
+    assert log_z.shape == (2, 3, 4) and found.shape == scores.shape
+    assert bool(torch.isfinite(found).all())
+    for at in [(k, s) for k in range(2) for s in range(3)]:
+        alone = None if mask is None else mask[at]
+        own = log_prior[at] if prior == "each" and log_prior is not None else log_prior
+        torch.testing.assert_close(log_z[at], log_partition(scores[at], alone))
+        partition = log_z[at] if known else True
+        expected = task_posterior(scores[at], own, partition=partition, mask=alone)
+        torch.testing.assert_close(found[at], expected)
+
+
+def test_items_keep_the_prior_where_no_task_has_support() -> None:
+    """No item counts, or none is possible: log Z is -inf, and no number is NaN."""
+    prior = rows([0.25, 0.5, 0.25])
+    impossible = torch.full((3, 3), -math.inf, dtype=torch.float64)
+    none = torch.zeros(3, dtype=torch.bool)
+    for scores, mask in ((rows(*THREE), none), (impossible, None), (impossible, none)):
+        assert log_partition(scores, mask).tolist() == [-math.inf] * 3
+        close(task_posterior(scores, prior[0].log(), mask=mask), prior.expand(3, 3))
+
+
 # --- draws ----------------------------------------------------------------------------------------
 
 
@@ -263,7 +303,26 @@ def test_no_draw_leaves_the_tasks_or_hits_one_of_probability_zero(
 
 
 def test_metrics_by_hand() -> None:
-    """Two sure items of one task and two undecided ones: shares 3/4 and 1/4."""
+    """Two sure items of one task and two undecided ones: shares 3/4 and 1/4.
+
+    As served the first task has 3^2 / (1 + 1 + 1/4 + 1/4) = 3.6 items, the second 1 / (1/2) = 2:
+    2.8 of 4 in the mean.
+    """
     found = posterior_metrics(rows([1, 0], [1, 0], [0.5, 0.5], [0.5, 0.5]))
     assert found["entropy"].item() == pytest.approx(math.log(2) / 2)
     assert found["effective_tasks"].item() == pytest.approx(1 / (0.75**2 + 0.25**2))
+    assert found["effective_share"].item() == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize(
+    ("posterior", "share"),
+    [
+        ([[0.5, 0.5], [0.5, 0.5]], 1.0),  # all items, equally
+        ([[1.0, 0.0], [0.0, 1.0]], 0.5),  # one of two for each task
+        ([[1.0, 0.0], [1.0, 0.0]], 1.0),  # a task that nothing serves is not asked
+        ([[1.0, 1e-30], [1.0, 1e-30]], 1.0),  # squares below the smallest float32
+    ],
+)
+def test_effective_share_of_the_items(posterior: list[list[float]], share: float) -> None:
+    found = posterior_metrics(torch.tensor(posterior))["effective_share"].item()
+    assert found == pytest.approx(share)

@@ -128,8 +128,9 @@ def test_arguments_out_of_range_are_refused(arguments: dict[str, Any], message: 
 
 
 def test_a_fraction_without_a_task_to_keep_is_refused() -> None:
-    with pytest.raises(ValueError, match="the log has no 'task' that the other rows could keep"):
-        InverseRL(fraction=0.5).prepare(episode_log(goals=True))
-    three = InverseRL(Linear(), tasks=[[1.0, 0.0, 0.0]], fraction=0.5)
-    with pytest.raises(ValueError, match=r"has tasks of shape \[2\] .* here have shape \[3\]"):
-        three.prepare(episode_log(goals=True, task=True))
+    with pytest.raises(ValueError, match="rows have no 'task' that the others could keep"):
+        relabeled(episode_log(goals=True), InverseRL(fraction=0.5))
+    log = episode_log(goals=True)
+    log = log.with_columns({"task": torch.zeros(len(log), 3)})
+    with pytest.raises(ValueError, match=r"have tasks of shape \[3\] .* here have shape \[2\]"):
+        relabeled(log, InverseRL(Linear(), tasks=WEIGHTS, fraction=0.5))

@@ -36,5 +36,5 @@ def test_fraction_keeps_the_other_rows() -> None:
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="fraction is -1, it must lie"):
         RandomTask(fraction=-1)
-    with pytest.raises(ValueError, match="the log has no 'task' that the other rows could keep"):
-        RandomTask(fraction=0.5).prepare(episode_log(goals=True))
+    with pytest.raises(ValueError, match="rows have no 'task' that the others could keep"):
+        relabeled(episode_log(goals=True), RandomTask(fraction=0.5))

@@ -1,22 +1,27 @@
 """The contract of the data step: chains, streams of draws, and that nothing is written to."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from episode_logs import bind, drawn, episode_log, leaves, relabeled
+from relabelers import chain, relabelers
 from small_logs import same
 from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.maths.draws import fork
+from hindsight_rl.relabel.ascent import AscendTask
 from hindsight_rl.relabel.filters import TopFraction
 from hindsight_rl.relabel.goals import EpisodeGoal, FinalGoal, FutureGoal
 from hindsight_rl.relabel.inverse import InverseRL
+from hindsight_rl.relabel.learned_task import LearnedTask
 from hindsight_rl.relabel.random_task import RandomTask
 from hindsight_rl.relabel.relabeler import COMPANION, DRAWS, Compose, Relabeler, last_rows
 from hindsight_rl.relabel.returns import NStep, ReturnToGo, ReturnWeight, ScaleReward
+from hindsight_rl.relabel.tasks import GoalReaching
 
 REWARD = ("next", "reward")
 EVERY: dict[str, Callable[[], Relabeler]] = {
@@ -28,6 +33,11 @@ EVERY: dict[str, Callable[[], Relabeler]] = {
     "EpisodeGoal": lambda: EpisodeGoal(fraction=0.5),
     "RandomTask": lambda: RandomTask(fraction=0.5),
     "InverseRL": lambda: InverseRL(candidates=5, fraction=0.5),
+    "InverseRL of transitions": lambda: InverseRL(
+        level="transition", candidates=5, propose="reached", fraction=0.5
+    ),
+    "LearnedTask": lambda: LearnedTask([[0.0, 1.0], [1.0, 0.0]], fraction=0.5),
+    "AscendTask": lambda: AscendTask(GoalReaching(kind="dense")),
     "TopFraction": lambda: TopFraction(0.5),
     "ReturnToGo": ReturnToGo,
     "ReturnToGo as task": lambda: ReturnToGo(as_task=True),
@@ -37,6 +47,8 @@ EVERY: dict[str, Callable[[], Relabeler]] = {
     "two goals": lambda: Compose([FutureGoal(fraction=0.5), FinalGoal(fraction=0.5)]),
     "nested": lambda: Compose([Compose([ReturnToGo(), FutureGoal()]), FinalGoal(fraction=0.5)]),
 }
+for _name, _kind in relabelers().items():
+    EVERY.setdefault(_name, partial(lambda kind: Compose(chain(kind)), _kind))
 
 
 class Change(Relabeler):
@@ -272,3 +284,28 @@ def test_chain_declares_what_its_parts_rewrite() -> None:
 
 def test_last_rows_are_the_ends_of_episodes() -> None:
     assert last_rows(episode_log([2, 1, 3])).nonzero()[:, 0].tolist() == [1, 2, 5]
+
+
+class Counting(Relabeler):
+    """Remembers a number."""
+
+    def __init__(self, number: int = 0) -> None:
+        super().__init__()
+        self.number = number
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"number": self.number} if self.number else {}
+
+    def load_state_dict(self, state: Any) -> None:
+        self.number = state.get("number", 0)
+
+
+def test_state_goes_to_the_part_at_the_same_place() -> None:
+    """Nested chains too; parts that learn nothing have no entry, and then start anew."""
+    chain = Compose([FutureGoal(), Counting(3), Compose([Counting(), Counting(7)])])
+    state = chain.state_dict()
+    assert state == {"1": {"number": 3}, "2": {"1": {"number": 7}}}
+    one, two, three = Counting(9), Counting(9), Counting(9)
+    Compose([FutureGoal(), one, Compose([two, three])]).load_state_dict(state)
+    assert [part.number for part in (one, two, three)] == [3, 0, 7]
+    assert Relabeler().state_dict() == {}

@@ -1,15 +1,17 @@
-"""Goal reaching as a family of tasks: reward, termination, prior."""
+"""Goals and discrete sets as families of tasks: reward, termination, prior."""
 
 import math
 
 import pytest
 import torch
 from episode_logs import episode_log
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tensordict import TensorDict
 
 from hindsight_rl.maths.draws import counters
-from hindsight_rl.relabel.inverse import InverseRL
-from hindsight_rl.relabel.tasks import DiscreteTasks, GoalReaching, LinearTasks, TaskFamily
+from hindsight_rl.relabel.goals import FutureGoal
+from hindsight_rl.relabel.tasks import DiscreteTasks, GoalReaching
 
 NEXT_ACHIEVED = ("next", "achieved_goal")
 
@@ -18,6 +20,11 @@ def steps(*reached: list[float]) -> TensorDict:
     """Return a batch of steps that led to these points."""
     points = torch.tensor(reached)
     return TensorDict({"next": {"achieved_goal": points}}, batch_size=[len(points)])
+
+
+def many_draws(count: int = 4000) -> torch.Tensor:
+    """Return the counters of as many rows, ``[count, 3]``."""
+    return counters(5, torch.zeros(1, dtype=torch.int64), torch.arange(count))[0]
 
 
 def test_sparse_reward_is_0_at_or_within_the_radius() -> None:
@@ -75,7 +82,7 @@ def test_prior_is_uniform_over_the_drawable_states() -> None:
 
 
 def test_unbound_family_has_no_prior() -> None:
-    with pytest.raises(ValueError, match="GoalReaching has no prior yet: call prepare"):
+    with pytest.raises(ValueError, match="no prior yet, it is taken from a log: call prepare"):
         GoalReaching().sample(torch.zeros(1, 3, dtype=torch.int64))
 
 
@@ -84,55 +91,79 @@ def test_radius_must_be_positive() -> None:
         GoalReaching(radius=0)
 
 
-# --- linear and discrete tasks --------------------------------------------------------------------
+# --- the margin as part of the task ---------------------------------------------------------------
+
+
+def test_a_task_with_margin_says_its_own_radius() -> None:
+    """At distance 5: reached within 5 and 6, not within 4. Dense: -5 whatever the margin."""
+    batch = steps([3.0, 4.0], [3.0, 4.0], [3.0, 4.0])
+    tasks = torch.tensor([[0.0, 0.0, 4.0], [0.0, 0.0, 5.0], [0.0, 0.0, 6.0]])
+    family = GoalReaching(radius=(0.0, 10.0))
+    assert family.reward(batch, tasks).tolist() == [-1, 0, 0]
+    assert family.terminated(batch, tasks).tolist() == [False, True, True]
+    dense = GoalReaching(radius=(0.0, 10.0), kind="dense", ends=False)
+    assert dense.reward(batch, tasks).tolist() == [-5, -5, -5]
+    assert not dense.terminated(batch, tasks).any()
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**31 - 1), st.floats(0, 2), st.floats(0.01, 2))
+def test_wider_margins_are_reached_sooner(seed: int, low: float, width: float) -> None:
+    """Reward 0 just where the distance is within the margin; elementwise and pairwise agree."""
+    generator = torch.Generator().manual_seed(seed)
+    points, goals = torch.randn(2, 7, 3, generator=generator)
+    batch = TensorDict({"next": {"achieved_goal": points}}, batch_size=[7])
+    family = GoalReaching(radius=(low, low + width))
+    tasks = torch.cat([goals, low + width * torch.rand(7, 1, generator=generator)], -1)
+    reward = family.reward(batch, tasks, pairwise=True)
+    assert reward.shape == (7, 7) and reward.diagonal().equal(family.reward(batch, tasks))
+    near = torch.cdist(points[None], goals[None], compute_mode="donot_use_mm_for_euclid_dist")[0]
+    clear = (near - tasks[:, 2 + 1]).abs() > 1e-5
+    assert (reward == (near <= tasks[:, 3]).float() - 1)[clear].all()
+    assert family.terminated(batch, tasks, pairwise=True).equal(reward == 0)
+    wider = tasks + torch.tensor([0.0, 0.0, 0.0, 0.5])
+    assert (family.reward(batch, wider, pairwise=True) >= reward).all()
+
+
+def test_prior_of_goal_and_margin_is_uniform_over_both() -> None:
+    log = episode_log([6], goals=True)
+    family = GoalReaching(radius=(0.5, 1.5)).prepare(log)
+    tasks = family.sample(many_draws(6000))
+    assert tasks.shape == (6000, 3)
+    reached = log.column(NEXT_ACHIEVED)
+    counts = [int((tasks[:, :2] == point).all(-1).sum()) for point in reached]
+    assert sum((count - 1000) ** 2 / 1000 for count in counts) < 25.745
+    margin = tasks[:, 2].sort().values
+    # Kolmogorov-Smirnov at 1e-4: sqrt(-ln(5e-5) / 2 / 6000) = 0.0287.
+    assert (margin - 0.5 - torch.arange(6000) / 6000).abs().max() < 0.0287
+    first = (tasks[:, :2] == reached[0]).all(-1)
+    assert abs(tasks[first, 2].mean() - 1.0) < 4 * 1 / math.sqrt(12 * int(first.sum()))
+    prior = family.log_prior(torch.tensor([[0.0, 0, 0.4], [0, 0, 0.5], [0, 0, 1.5], [0, 0, 1.6]]))
+    assert prior.exp().tolist() == pytest.approx([0, 1 / 6, 1 / 6, 0])
+
+
+def test_a_place_names_a_task_that_it_fulfils() -> None:
+    draws, places = many_draws(5), torch.arange(10.0).view(5, 2)
+    assert GoalReaching().task_of(places, draws).equal(places)
+    family = GoalReaching(radius=(0.5, 1.5))
+    task = family.task_of(places, draws)
+    assert task[:, :2].equal(places) and len(task[:, 2].unique()) == 5
+    batch = TensorDict({"next": {"achieved_goal": places}}, batch_size=[5])
+    assert family.reward(batch, task).tolist() == [0] * 5
+    assert bool((family.log_prior(task) > -math.inf).all())
+
+
+@pytest.mark.parametrize("radius", [(1.0, 1.0), (-1.0, 1.0), (2.0, 1.0), (1.0,), (0.0, 1.0, 2.0)])
+def test_a_range_of_radii_that_is_none_is_refused(radius: tuple[float, ...]) -> None:
+    with pytest.raises(
+        ValueError, match=r"radius is \[.*\]: a range has two numbers, low and high"
+    ):
+        GoalReaching(radius=radius)
+
+
+# --- discrete tasks -------------------------------------------------------------------------------
 
 CORNERS = [[0.0, 0.0], [3.0, 4.0]]
-
-
-def many_draws(count: int = 4000) -> torch.Tensor:
-    return counters(5, torch.zeros(1, dtype=torch.int64), torch.arange(count))[0]
-
-
-def test_linear_reward_is_the_inner_product() -> None:
-    batch, family = steps([1.0, 2.0], [3.0, 4.0]), LinearTasks([-1, -1], [1, 1])
-    tasks = torch.tensor([[1.0, 0.5], [-1.0, 1.0]])
-    assert family.reward(batch, tasks).tolist() == [2, 1]
-    assert family.reward(batch, tasks, pairwise=True).tolist() == [[2, 1], [5, 1]]
-    assert family.terminated(batch, tasks, pairwise=True).tolist() == [[False] * 2] * 2
-    assert family.terminated(batch, tasks).tolist() == [False] * 2
-
-
-def test_linear_prior_is_uniform_over_the_box() -> None:
-    family = LinearTasks([-1, 2, 0], [1, 2, 4])
-    tasks = family.sample(many_draws())
-    torch.testing.assert_close(tasks.mean(0), torch.tensor([0.0, 2, 2]), rtol=0, atol=0.08)
-    torch.testing.assert_close(
-        tasks.std(0), torch.tensor([2.0, 0, 4]) / math.sqrt(12), rtol=0, atol=0.04
-    )
-    assert abs(float(torch.corrcoef(tasks[:, [0, 2]].T)[0, 1])) < 0.06
-    outside = torch.tensor([[0.0, 2, 1], [0, 2, 5], [0, 1, 1]])
-    assert family.log_prior(outside).tolist() == [0, -math.inf, -math.inf]
-    assert bool((family.log_prior(tasks) == 0).all())
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "message"),
-    [
-        ([0], [1, 1], "low has 1 weights and high 2: give as many"),
-        ([], [], "low has 0 weights and high 0"),
-        ([1.0], [0.0], r"high \[0.0\] is below low \[1.0\]"),
-    ],
-)
-def test_a_box_that_is_none_is_refused(low: list, high: list, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        LinearTasks(low, high)
-
-
-def test_another_number_of_features_is_refused() -> None:
-    log = episode_log(goals=True)
-    assert LinearTasks([0, 0], [1, 1]).prepare(log).in_keys == (NEXT_ACHIEVED,)
-    with pytest.raises(ValueError, match=r"2 weights for features of shape \[3\]: give"):
-        LinearTasks([0, 0], [1, 1], features="observation").prepare(log)
 
 
 def test_a_discrete_task_is_the_task_it_names() -> None:
@@ -161,15 +192,7 @@ def test_a_set_without_tasks_or_chances_is_refused(tasks: list, weights: list | 
         DiscreteTasks(GoalReaching(), tasks, weights)
 
 
-@pytest.mark.parametrize(
-    "family",
-    [LinearTasks([-1, -1], [1, 1]), DiscreteTasks(GoalReaching(radius=0.5), CORNERS)],
-    ids=["linear", "discrete"],
-)
-def test_families_go_with_inverse_rl(family: TaskFamily) -> None:
-    log = episode_log(goals=True)
-    bound = InverseRL(family, candidates=7).prepare(log)
-    batch = bound(log.gather(torch.arange(20)[None]).set("draws", many_draws(20)[None]))
-    torch.testing.assert_close(batch["next", "reward"], bound.family.reward(batch, batch["task"]))
-    chosen = (batch["task"].unsqueeze(-2) == bound.choices).all(-1).any(-1)
-    assert bool(chosen.all())
+def test_what_was_reached_names_no_discrete_task() -> None:
+    family = DiscreteTasks(GoalReaching(), CORNERS)
+    with pytest.raises(ValueError, match="no task of DiscreteTasks is fulfilled by getting somewh"):
+        FutureGoal(family).prepare(episode_log(goals=True))

@@ -1,0 +1,229 @@
+"""Tabular Q-learning: one number for every state, task and action.
+
+    L = E[ (y - Q(s, a, z))^2 ] / 2,   y = r + gamma (1 - d) max_a' Q'(s', a', z)
+
+Plain gradient descent on it with one row per update is Watkins' rule, Q += alpha (y - Q), alpha
+being the learning rate; of B rows per update each moves its entry by alpha / B. For worlds small
+enough to look at every number; the policy is the greedy one.
+
+Reference: Watkins and Dayan 1992, "Q-learning", eq. 1; with a task as one more index: Eysenbach,
+Geng, Levine and Salakhutdinov 2020, arXiv 2002.11089, figure 4.
+
+Deviations:
+- Rows come from a log, in random order, not from the policy's own steps; the fixed point is the
+  same where the log shows every transition.
+- Entries start low, not at 0: a log shows few of them, and a greedy policy must not prefer what is
+  unknown to what is known.
+
+Update order: the table, then the target table, which at ``tau`` 1 is its copy.
+"""
+
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from tensordict import TensorDict
+from torch import Tensor, nn
+
+from hindsight_rl.agents.distributions import Categorical
+from hindsight_rl.agents.learner import Learner, LossTerms
+from hindsight_rl.maths.losses import td_target
+from hindsight_rl.maths.posterior import SoftValues
+
+
+class Table(nn.Module):
+    """Q[s, z, a]: states and tasks in, the values of all actions out.
+
+    Args:
+        states: S, the width of a one-hot observation.
+        tasks: ``[N, Z]``, the tasks there are; ``[1, 0]`` where there is no task.
+        actions: A.
+        initial_value: Every entry's first value, reward units.
+    """
+
+    tasks: Tensor
+
+    def __init__(self, states: int, tasks: Tensor, actions: int, initial_value: float) -> None:
+        super().__init__()
+        self.register_buffer("tasks", tasks)
+        self.value = nn.Parameter(torch.full((states, len(tasks), actions), initial_value))
+
+    def forward(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+        """Return the values of all actions.
+
+        Args:
+            observation: ``[..., S]``, one-hot.
+            task: ``[..., Z]``; the nearest of the tasks there are is meant.
+
+        Returns:
+            ``[..., A]``, reward units.
+        """
+        row = observation.argmax(-1) * len(self.tasks)
+        if task is not None:
+            row = row + (task.unsqueeze(-2) - self.tasks).square().sum(-1).argmin(-1)
+        return self.value.flatten(0, 1)[row]
+
+
+class QLearning(Learner):
+    """Tabular Q-learning for one-hot observations and discrete actions, with or without a task.
+
+    Args:
+        spec: What the data look like.
+        tasks: The tasks there are, Z numbers each, where tasks are no one-hot vectors: the cells
+            that are goals, say. A task stands for the nearest of them.
+        initial_value: First value of every entry, reward units. Below every return that can occur
+            (here: reward -1 for ever), or the greedy policy prefers what it knows nothing of.
+        discount: In [0, 1].
+        tau: Share of the way the target table moves per update, in (0, 1].
+        temperature: Of the soft-max that actions are drawn from where they are drawn, reward units,
+            above 0.
+        optimizer: Builds the optimiser; plain gradient descent at rate 1 fits a deterministic world
+            with one row per update.
+        **learner: Arguments of :class:`Learner`.
+
+    Raises:
+        ValueError: An argument is out of range, or observations are not one-hot.
+    """
+
+    in_keys = (
+        "observation",
+        "action",
+        ("next", "observation"),
+        ("next", "reward"),
+        ("next", "terminated"),
+    )
+    targets = {"target_critic": "critic"}
+    actions = ("discrete",)
+    one_hot = True
+
+    def __init__(
+        self,
+        spec: dict[str, Any] | None = None,
+        *,
+        tasks: list[list[float]] | None = None,
+        initial_value: float = -100.0,
+        discount: float = 0.99,
+        tau: float = 1.0,
+        temperature: float = 1.0,
+        optimizer: OptimizerCallable = lambda params: torch.optim.SGD(params, lr=1.0),
+        **learner: Any,
+    ) -> None:
+        super().__init__(spec, optimizer=optimizer, **learner)
+        if not 0 <= discount <= 1 or not 0 < tau <= 1:
+            raise ValueError(f"discount {discount} must lie in [0, 1] and tau {tau} in (0, 1]")
+        if not temperature > 0:
+            raise ValueError(f"temperature is {temperature}, it must be above 0")
+        _check_one_hot(self.spec)
+        self.discount, self.tau, self.temperature = discount, tau, temperature
+        self.critic = Table(
+            self.spec["observation"]["shape"][0],
+            _tasks(self.spec["task"], tasks),
+            self.spec["action"]["n"],
+            initial_value,
+        )
+        self.target_critic = self.follow(self.critic)
+
+    def critic_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
+        """Return the loss of the table, ``[]``, and the error of each row's entry ``[B]``."""
+        task, following = batch.get("task", None), batch["next"]
+        reward = following["reward"]
+        discount = batch.get("discount", None)
+        discount = torch.full_like(reward, self.discount) if discount is None else discount
+        with torch.no_grad():
+            next_value = self.target_critic(following["observation"], task).amax(-1)
+        target = td_target(reward, following["terminated"], next_value, discount)
+        values = self.critic(batch["observation"], task)
+        error = target - values.gather(-1, batch["action"].unsqueeze(-1)).squeeze(-1)
+        return 0.5 * error.square().mean(), error.detach()
+
+    def losses(self, batch: TensorDict) -> LossTerms:
+        """Return the term ``critic``.
+
+        Args:
+            batch: TensorDict ``[B]``; ``task`` and ``discount`` are used where they are there.
+
+        Returns:
+            Terms and metrics.
+        """
+        loss, error = self.critic_loss(batch)
+        return LossTerms({"critic": loss}, {"critic/error_max": error.abs().amax()})
+
+    def scores(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+        """Return the values ``[N, A]`` of all actions, reward units."""
+        return self.critic(observation, task)
+
+    def forward(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+        """Return the greedy action ``[N]`` int64; the first of those that are equally good."""
+        return self.scores(observation, task).argmax(-1)
+
+    def act(
+        self, observation: Tensor, task: Tensor | None = None, *, draws: Tensor | None = None
+    ) -> Tensor:
+        """Return the greedy action, or one of the soft-max of the values where draws are given.
+
+        Args:
+            observation: ``[N, S]``.
+            task: ``[N, Z]`` where the spec has a task.
+            draws: ``[N, 3]`` int64 counters.
+
+        Returns:
+            ``[N]`` int64.
+        """
+        if draws is None:
+            return self(observation, task)
+        return Categorical(self.scores(observation, task) / self.temperature).sample(draws)
+
+    def soft_values(self, batch: TensorDict, task: Tensor, draws: Tensor) -> SoftValues:
+        """Return what each row's transition is worth beyond its reward, under other tasks.
+
+        Args:
+            batch: Transitions ``[...]``.
+            task: ``[..., Z]``.
+            draws: Not used: the greedy value knows no chance.
+
+        Returns:
+            Log-probability of the logged action under the soft-max of the values, the largest value
+            of the next state, and the temperature.
+        """
+        policy = Categorical(self.critic(batch["observation"], task) / self.temperature)
+        next_value = self.critic(batch["next", "observation"], task).amax(-1)
+        temperature = torch.full((), self.temperature, device=task.device)
+        return SoftValues(policy.log_prob(batch["action"]), next_value, temperature)
+
+
+def _tasks(entry: dict[str, Any] | None, given: list[list[float]] | None) -> Tensor:
+    """Return the tasks there are ``[N, Z]``, one-hot vectors unless others are given.
+
+    Args:
+        entry: The task part of the spec, ``None`` where there is none.
+        given: Tasks of Z numbers.
+
+    Returns:
+        float32, ``[1, 0]`` without a task.
+
+    Raises:
+        ValueError: Given tasks and the log's differ in width.
+    """
+    if entry is None:
+        if given is not None:
+            raise ValueError(
+                f"{len(given)} tasks are given, and the log has no task: leave them out"
+            )
+        return torch.empty(1, 0)
+    width = entry["shape"][0]
+    if given is None:
+        return torch.eye(width)
+    if not given or any(len(task) != width for task in given):
+        raise ValueError(f"tasks must be a list of at least one task of {width} numbers each")
+    return torch.tensor(given, dtype=torch.float32)
+
+
+def _check_one_hot(spec: dict[str, Any]) -> None:
+    """Refuse observations that are no one-hot vectors, by the rows of the log in the spec."""
+    shape, rows = spec["observation"]["shape"], spec["probe"]["observation"]
+    seen = torch.tensor(rows or [[]], dtype=torch.float32)
+    if len(shape) != 1 or not bool(((seen == 1).sum(-1) == 1).all() and (seen.sum(-1) == 1).all()):
+        raise ValueError(
+            "a table takes one-hot observations [S], one entry per state, and this log has others "
+            f"(shape {shape}): number the states, or use a learner with a network"
+        )

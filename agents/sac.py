@@ -1,0 +1,208 @@
+"""Soft actor-critic (SAC): the best return among policies that keep an entropy.
+
+    y    = r + gamma (1 - d) (min_k Q'_k(s', a') - alpha log pi(a' | s')),  a' ~ pi(s')
+    L_Q  = sum_k E[ (y - Q_k(s, a))^2 ] / 2                                             (eq. 5)
+    L_pi = E[ alpha log pi(a | s) - min_k Q_k(s, a) ],  a ~ pi(s)                       (eq. 7)
+    L_al = -E[ log alpha (log pi(a | s) + target entropy) ]                            (eq. 18)
+
+Q' are the target critics. For discrete actions expectations over a are sums, and exact. With a task
+it learns from relabeled experience: beside ``FutureGoal`` it is HER, beside
+``InverseRL(level="transition")`` it is HIPI-RL.
+
+Reference: Haarnoja et al. 2018, "Soft actor-critic algorithms and applications", arXiv 1812.05905;
+discrete actions: Christodoulou 2019, arXiv 1910.07207.
+
+Deviations:
+- One joint step from the same parameters, where the authors' code steps one loss after the other;
+  the terms touch disjoint networks, so only ages differ, by one update.
+- L_al descends in log alpha with the factor log alpha in place of alpha, as all current code does.
+- The log of the spread lies in [-5, 2], as that of every policy here; the authors' in [-20, 2].
+
+Update order: critics, policy and temperature together, then the target critics. The online critics
+lead the actor, the target critics the critics.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from hindsight_rl.agents.learner import Learner, LossTerms
+from hindsight_rl.agents.networks import Critic, Policy, Temperature, frozen
+from hindsight_rl.maths.draws import normals
+from hindsight_rl.maths.losses import td_target, temperature_loss
+from hindsight_rl.maths.posterior import SoftValues
+
+
+class Soft(NamedTuple):
+    """What a policy gets in a state, in expectation over its actions or for one of them."""
+
+    value: Tensor
+    """``[...]``, min over critics of Q, reward units."""
+    log_prob: Tensor
+    """``[...]``, of the action, or minus the entropy; nats."""
+
+
+class SAC(Learner):
+    """Soft actor-critic for bounded continuous and for discrete actions, with or without a task.
+
+    Args:
+        spec: What the data look like.
+        hidden: Width of each hidden layer.
+        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`: for few numbers with
+            edges, such as positions among walls.
+        discount: In [0, 1].
+        tau: Share of the way a target critic moves per update, in (0, 1].
+        critics: Number of critics whose minimum is taken.
+        target_entropy: Entropy that the temperature holds, nats in policy units; ``None`` for minus
+            the number of action dimensions, or 98 % of the largest for discrete actions.
+        initial_temperature: alpha at the start, above 0.
+        value_range: Smallest and largest value that rewards allow, to which targets are clipped:
+            [-1 / (1 - discount), 0] for rewards of -1 and 0. What the entropy adds beyond them is
+            cut; ``None`` for no clipping.
+        **learner: Arguments of :class:`Learner`.
+
+    Raises:
+        ValueError: An argument is out of range, or continuous actions have no bounds.
+    """
+
+    in_keys = (
+        "observation",
+        "action",
+        ("next", "observation"),
+        ("next", "reward"),
+        ("next", "terminated"),
+    )
+    targets = {"target_critic": "critic"}
+
+    def __init__(
+        self,
+        spec: dict[str, Any] | None = None,
+        *,
+        hidden: Sequence[int] = (256, 256),
+        frequencies: int = 0,
+        discount: float = 0.99,
+        tau: float = 0.005,
+        critics: int = 2,
+        target_entropy: float | None = None,
+        initial_temperature: float = 1.0,
+        value_range: tuple[float, float] | None = None,
+        **learner: Any,
+    ) -> None:
+        super().__init__(spec, **learner)
+        if not 0 <= discount <= 1 or not 0 < tau <= 1:
+            raise ValueError(f"discount {discount} must lie in [0, 1] and tau {tau} in (0, 1]")
+        if critics < 1:
+            raise ValueError(f"critics is {critics}, it must be at least 1")
+        if not initial_temperature > 0:
+            raise ValueError(f"initial_temperature is {initial_temperature}, it must be above 0")
+        if value_range is not None and not value_range[0] < value_range[1]:
+            raise ValueError(f"value_range is {list(value_range)}: the smallest value comes first")
+        self.discount, self.tau, self.value_range = discount, tau, value_range
+        self.actor = Policy(
+            self.spec, hidden, head="tanh_gaussian", spread="per_state", frequencies=frequencies
+        )
+        self.critic = Critic(self.spec, hidden, members=critics, frequencies=frequencies)
+        self.temperature = Temperature(initial_temperature)
+        self.target_critic = self.follow(self.critic)
+        if target_entropy is None:
+            width = self.actor.width
+            # Of n choices the largest entropy is log n.
+            target_entropy = (
+                0.98 * torch.tensor(width).log().item() if self.actor.discrete else -float(width)
+            )
+        self.target_entropy = target_entropy
+
+    @property
+    def noise(self) -> dict[str, int]:
+        """Return what one action now and one next needs; sums over discrete actions need none."""
+        return {} if self.actor.discrete else dict.fromkeys(("now", "next"), self.actor.width)
+
+    def soft(
+        self,
+        critic: Callable[..., Tensor],
+        observation: Tensor,
+        task: Tensor | None,
+        noise: Tensor | None,
+    ) -> Soft:
+        """Return what the policy gets in states, differentiable in the policy.
+
+        Args:
+            critic: The critics to ask; their parameters get a gradient unless they are frozen.
+            observation: ``[..., O]``.
+            task: ``[..., Z]`` where the spec has a task.
+            noise: ``[..., A]`` normal numbers that choose the action; discrete ones need none.
+
+        Returns:
+            ``[...]`` each.
+        """
+        chosen = self.actor(observation, task)
+        if self.actor.discrete:
+            q = critic(observation, None, task).amin(0)
+            log_prob = torch.log_softmax(chosen.logits, -1)
+            share = log_prob.exp()
+            return Soft((share * q).sum(-1), (share * log_prob).sum(-1))
+        action, log_prob = chosen.act_on(noise)
+        q = critic(observation, self.actor.scale.to_environment(action), task).amin(0)
+        return Soft(q, log_prob)
+
+    def critic_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
+        """Return the loss of the critics, ``[]``, summed, and their values ``[E, B]`` (eq. 5)."""
+        task, following = batch.get("task", None), batch["next"]
+        reward = following["reward"]
+        discount = batch.get("discount", None)
+        discount = torch.full_like(reward, self.discount) if discount is None else discount
+        with torch.no_grad():
+            noise = None if self.actor.discrete else batch["noise", "next"]
+            ahead = self.soft(self.target_critic, following["observation"], task, noise)
+            next_value = ahead.value - self.temperature() * ahead.log_prob
+        target = td_target(reward, following["terminated"], next_value, discount)
+        if self.value_range is not None:
+            target = target.clamp(*self.value_range)
+        q = self.critic(batch["observation"], batch["action"], task)
+        return 0.5 * (target - q).square().mean(-1).sum(), q.detach()
+
+    def losses(self, batch: TensorDict) -> LossTerms:
+        """Return the terms ``critic``, ``actor`` and ``temperature``.
+
+        Args:
+            batch: TensorDict ``[B]``; ``task`` and ``discount`` are used where they are there.
+
+        Returns:
+            Terms and metrics.
+        """
+        critic, q = self.critic_loss(batch)
+        task = batch.get("task", None)
+        noise = None if self.actor.discrete else batch["noise", "now"]
+        soft = self.soft(frozen(self.critic), batch["observation"], task, noise)
+        alpha = self.temperature().detach()
+        actor = (alpha * soft.log_prob - soft.value).mean()
+        temperature = temperature_loss(self.temperature.log, soft.log_prob, self.target_entropy)
+        metrics = {
+            "critic/q_max": q.abs().amax(),
+            "actor/entropy": -soft.log_prob.detach().mean(),
+            "temperature/alpha": alpha,
+        }
+        terms = {"critic": critic, "actor": actor, "temperature": temperature.mean()}
+        return LossTerms(terms, metrics)
+
+    def soft_values(self, batch: TensorDict, task: Tensor, draws: Tensor) -> SoftValues:
+        """Return what each row's transition is worth beyond its reward, under other tasks.
+
+        Args:
+            batch: Transitions ``[...]``.
+            task: ``[..., Z]``.
+            draws: ``[..., 3]`` int64 counters, for the next action.
+
+        Returns:
+            Log-probability of the logged action and value of the next state by the first online
+            critic, as in the authors' code of HIPI; the temperature.
+        """
+        log_prob = self.actor.log_prob(batch["observation"], batch["action"], task)
+        noise = None if self.actor.discrete else normals(draws, self.actor.width)
+        first = partial(self.critic, members=1)
+        ahead = self.soft(first, batch["next", "observation"], task, noise)
+        return SoftValues(log_prob, ahead.value, self.temperature())

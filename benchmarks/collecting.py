@@ -1,0 +1,116 @@
+"""What collecting costs: environment steps per second, its share of training, a full replay.
+
+CPU seconds of one thread, so that whatever else runs on the machine changes little.
+
+    python benchmarks/collecting.py
+"""
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+
+from hindsight_rl.agents.bc import BC
+from hindsight_rl.agents.learner import Learner
+from hindsight_rl.agents.sac import SAC
+from hindsight_rl.datamodules.iterated import IteratedDataModule
+from hindsight_rl.datamodules.replay import Replay
+from hindsight_rl.relabel.goals import FutureGoal
+from hindsight_rl.relabel.relabeler import Relabeler
+from hindsight_rl.relabel.tasks import GoalReaching
+
+UPDATES = 2000
+ROWS, LENGTH = 1_000_000, 50
+
+
+def train(
+    learner: type[Learner], env: str, relabel: list[Relabeler], hidden: int, batch_size: int
+) -> dict[str, Any]:
+    """Return the cost of one update for each environment step.
+
+    Args:
+        learner: Its class.
+        env: Gymnasium id.
+        relabel: Relabelers.
+        hidden: Units of each of two layers.
+        batch_size: B.
+
+    Returns:
+        ``collected_per_s``, ``updates_per_s`` (all else), ``share`` of the time that collects.
+    """
+    data = IteratedDataModule(env, relabel, batch_size=batch_size, initial_episodes=2)
+    torch.manual_seed(0)
+    model = learner(data.spec, hidden=(hidden, hidden), compile="off", threads=1)
+    spent, play = [0.0], data._collector.collect
+
+    def timed(*given: Any) -> Any:
+        start = time.process_time()
+        found = play(*given)
+        spent[0] += time.process_time() - start
+        return found
+
+    data._collector.collect = timed  # type: ignore[method-assign]
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(
+            max_steps=UPDATES,
+            max_epochs=-1,
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=Path(folder),
+        )
+        start = time.process_time()
+        trainer.fit(model, data)
+        total = time.process_time() - start
+    steps = data.history[-1].env_steps - data.history[0].env_steps
+    return {
+        "name": f"{learner.__name__} 2x{hidden}, batch {batch_size}, {env}",
+        "collected_per_s": round(steps / spent[0]),
+        "updates_per_s": round(UPDATES / (total - spent[0])),
+        "share": round(spent[0] / total, 3),
+    }
+
+
+def fill() -> dict[str, Any]:
+    """Return milliseconds of appending a round of 400 rows to a full replay of a million rows."""
+    names: list[Any] = ["observation", ("next", "observation")]
+    replay, lengths = Replay(ROWS, {}), torch.full([8], LENGTH)
+
+    def append(count: int) -> None:
+        rows = count * LENGTH
+        columns = {name: torch.zeros(rows, 11) for name in names} | {"action": torch.zeros(rows, 2)}
+        replay.append(columns, lengths.new_full([count], LENGTH))
+
+    for _ in range(21):
+        append(ROWS // LENGTH // 20)
+    start, rounds = time.process_time(), 1000
+    for _ in range(rounds):
+        append(len(lengths))
+    spent = time.process_time() - start
+    return {"name": "append 400 rows to a million", "ms": round(1000 * spent / rounds, 2)}
+
+
+def main() -> None:
+    """Print one line of JSON per measurement."""
+    torch.set_num_threads(1)
+    goals: list[Relabeler] = [FutureGoal(GoalReaching(radius=1.0))]
+    cases = [
+        (BC, "Hindsight/FourRooms-v0", goals, 64, 256),
+        (SAC, "Hindsight/FourRooms-v0", goals, 64, 64),
+        (SAC, "Hindsight/FourRooms-v0", goals, 256, 256),
+        (SAC, "Pendulum-v1", [], 256, 256),
+    ]
+    for case in cases:
+        sys.stdout.write(json.dumps(train(*case)) + "\n")
+    sys.stdout.write(json.dumps(fill()) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""Draw the plots and rewrite the tables of docs/hipi.md from the results in build/hipi/.
+
+    python benchmarks/hipi/document.py
+
+Intervals of curves are stratified bootstraps by rliable (Agarwal et al. 2021, arXiv 2108.13264).
+What has no result yet keeps its place in the page as it is.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import common
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from rliable import library, metrics
+
+PAGE = common.ROOT / "docs" / "hipi.md"
+PICTURES = common.ROOT / "docs" / "hipi"
+COLOURS = {
+    "inverse RL": "#c1272d",
+    "future": "#0000a7",
+    "final": "#008176",
+    "random": "#eecc16",
+    "none": "#8a8a8a",
+}
+
+
+def interval(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the interquartile mean ``[T]`` of scores ``[seeds, T]``, and its ends ``[2, T]``."""
+
+    def iqm(values: np.ndarray) -> np.ndarray:
+        return np.array([metrics.aggregate_iqm(values[..., t]) for t in range(values.shape[-1])])
+
+    state = np.random.RandomState(0)
+    point, ends = library.get_interval_estimates(
+        {"": scores[:, None, :]}, iqm, reps=2000, random_state=state
+    )
+    return point[""], ends[""]
+
+
+def curves(found: dict[str, Any], name: str, score: str) -> None:
+    """Draw learning curves, one line per data step, and save them as docs/hipi/NAME.svg."""
+    figure, axes = plt.subplots(figsize=(5, 3.2), layout="constrained")
+    for data_step, runs in found.items():
+        steps = np.mean(runs["env_steps"], axis=0)
+        point, (low, high) = interval(np.array(runs["scores"], np.float64))
+        colour = COLOURS.get(data_step, "#c1272d")
+        axes.plot(steps, point, label=data_step, color=colour)
+        axes.fill_between(steps, low, high, alpha=0.15, color=colour, linewidth=0)
+    axes.set_xlabel("environment steps")
+    axes.set_ylabel(score)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8)
+    PICTURES.mkdir(exist_ok=True)
+    plt.rcParams["svg.hashsalt"] = name  # equal results give equal files
+    figure.savefig(PICTURES / f"{name}.svg", metadata={"Date": None})
+    plt.close(figure)
+
+
+def _spread(found: dict[str, float], digits: int = 2) -> str:
+    return f"{found['iqm']:.{digits}f} [{found['low']:.{digits}f}, {found['high']:.{digits}f}]"
+
+
+def online(report: dict[str, Any]) -> str:
+    """Return the table of figures 5 and 6, and draw their curves."""
+    rows = []
+    for name, domain in report["domains"].items():
+        curves(domain["curves"], name, domain["score"])
+        digits = 2 if domain["score"] == "success" else 1
+        rows += [
+            (domain["title"], step, _spread(c["final"], digits), _spread(c["area"], digits))
+            for step, c in domain["curves"].items()
+        ]
+    steps = f"after {report['settings']['env_steps']:,} steps"
+    pictures = [
+        f"![{domain['title']}: {domain['score']} over environment steps](hipi/{name}.svg)"
+        for name, domain in report["domains"].items()
+    ]
+    table = common.table(("", "tasks of batches", steps, "mean over the curve"), rows)
+    return "\n".join([table, "", *pictures])
+
+
+def cloning(report: dict[str, Any]) -> str:
+    """Return the table of figure 7."""
+    rows = [
+        (name, *(_spread(found[key], 1 if name == "linear" else 2) for key in found))
+        for name, found in report["figure_7"].items()
+    ]
+    header = ("demonstrations", "no task", "inverse RL", "true tasks", "demonstrators")
+    return common.table(header, rows)
+
+
+def bias(report: dict[str, Any]) -> str:
+    """Return the table of figure 8."""
+    rows = [
+        (
+            one["labels"],
+            f"{one['bias']:g}",
+            _spread(dict(zip(("iqm", "low", "high"), one["score"], strict=True))),
+            f"{one['share'][0]:.2f}",
+        )
+        for one in report["figure_8"]
+    ]
+    header = ("tasks of the clone", "constant", "success", "share of the first task")
+    return common.table(header, rows)
+
+
+def alone(name: str) -> Callable[[dict[str, Any]], str]:
+    """Return what makes the table of one learner's curve, and draws it."""
+
+    def make(report: dict[str, Any]) -> str:
+        curves(report["curves"], name, "success")
+        (runs,) = report["curves"].values()
+        steps = np.mean(runs["env_steps"], axis=0)
+        rows = [
+            (f"{step:,.0f}", _spread(common.summary([s[at] for s in runs["scores"]])._asdict()))
+            for at, step in enumerate(steps)
+        ]
+        table = common.table(("environment steps, mean", "success"), rows)
+        return f"{table}\n\n![success over environment steps](hipi/{name}.svg)"
+
+    return make
+
+
+def crossing(report: dict[str, Any]) -> str:
+    """Return the success matrices of figure 4."""
+    steps = [name for name, found in report.items() if isinstance(found, dict)]
+    rows = [
+        (name, *(f"{cell:.2f}" for line in report[name]["success"] for cell in line))
+        for name in steps
+    ]
+    return common.table(("labels", "A to B", "A to D", "C to B", "C to D"), rows)
+
+
+def commanded(report: dict[str, Any]) -> str:
+    """Return the table of return-conditioned policies."""
+    rows = [
+        (name, _spread(common.summary(found["test"])._asdict(), 0))
+        for name, found in report.items()
+        if isinstance(found, dict)
+    ]
+    return common.table(("", "return of 50 test episodes"), rows)
+
+
+PARTS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
+    "figure 4": ("fig4", crossing),
+    "online": ("online", online),
+    "figure 7": ("cloning", cloning),
+    "figure 8": ("cloning", bias),
+    "gcsl": ("gcsl", alone("gcsl")),
+    "her": ("her", alone("her")),
+    "rcp": ("rcp", commanded),
+}
+
+
+def main() -> int:
+    """Rewrite the page."""
+    text = PAGE.read_text()
+    for part, (name, make) in PARTS.items():
+        if not (common.BUILD / f"{name}.json").exists():
+            common.say(f"no build/hipi/{name}.json: '{part}' stays as it is")
+            continue
+        table = make(common.read_json(name))
+        pattern = rf"(<!-- {part} -->\n).*?(<!-- end -->)"
+        text, count = re.subn(pattern, lambda m, t=table: f"{m[1]}{t}\n{m[2]}", text, flags=re.S)
+        if count != 1:
+            raise SystemExit(f"docs/hipi.md has {count} places for '{part}', it needs one")
+    PAGE.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,221 @@
+"""Figures 5 and 6 of HIPI: SAC that collects its own experience, by the tasks its batches get.
+
+    python benchmarks/hipi/online.py [--domains four_rooms ...] [--seeds 5] [--choose]
+
+Every data step trains the same learner with the same settings for the same number of updates, one
+per environment step, and is tested every so often on fresh tasks (greedy actions). Half of the rows
+keep the commanded task, as the paper found best. Prints final scores and areas under the curves,
+and writes build/hipi/online.json. Finished runs are kept in build/hipi/online/.
+"""
+
+import argparse
+import functools
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any, NamedTuple
+
+import common
+import numpy as np
+
+ENV_STEPS, EVAL_EVERY, EVAL_EPISODES = 16_000, 2_000, 100
+
+
+class Domain(NamedTuple):
+    """An environment, its family of tasks, and which data steps make sense in it."""
+
+    env: str
+    family: str
+    data_steps: tuple[str, ...]
+    env_kwargs: dict[str, Any]
+    model: dict[str, Any]
+    score: str
+    title: str
+
+
+_GOALS = ("inverse RL", "future", "final", "random", "none")
+_TASKS = ("inverse RL", "random", "none")
+_ROOMS = {"frequencies": 3, "discount": 0.98, "value_range": [-50.0, 0.0]}
+DOMAINS = {
+    "four_rooms": Domain(
+        "FourRooms", "goals", _GOALS, {}, _ROOMS, "success", "four rooms (Fig. 5)"
+    ),
+    "four_rooms_sparse": Domain(
+        "FourRooms",
+        "goals",
+        _GOALS,
+        {"radius": 0.3},
+        _ROOMS,
+        "success",
+        "four rooms, radius 0.3 (Fig. 5)",
+    ),
+    "four_corners": Domain(
+        "FourCorners", "corners", _TASKS, {}, _ROOMS, "success", "four corners (Fig. 6)"
+    ),
+    "point_mass": Domain(
+        "PointMass",
+        "weights",
+        _TASKS,
+        {},
+        {"frequencies": 0, "discount": 0.97, "value_range": None},
+        "return",
+        "point mass, linear rewards (Fig. 6)",
+    ),
+    "four_margins": Domain(
+        "FourMargins", "margins", _GOALS, {}, _ROOMS, "success", "goal with margin (Fig. 6)"
+    ),
+}
+
+
+def family_of(domain: Domain) -> Any:
+    """Return the family of a domain's tasks."""
+    from hindsight_rl.envs.four_corners import CORNERS
+    from hindsight_rl.envs.four_margins import MARGINS
+    from hindsight_rl.envs.point_mass import HIGH, LOW
+    from hindsight_rl.relabel.linear_tasks import LinearTasks
+    from hindsight_rl.relabel.tasks import DiscreteTasks, GoalReaching
+
+    radius = domain.env_kwargs.get("radius", 1.0)
+    return {
+        "goals": lambda: GoalReaching(radius),
+        "corners": lambda: DiscreteTasks(GoalReaching(radius), CORNERS.tolist()),
+        "weights": lambda: LinearTasks(list(LOW), list(HIGH)),
+        "margins": lambda: GoalReaching(MARGINS),
+    }[domain.family]()
+
+
+def relabelers(domain: Domain, data_step: str, settings: dict[str, Any]) -> list[Any]:
+    """Return the data step of a run."""
+    from hindsight_rl.relabel.goals import FinalGoal, FutureGoal
+    from hindsight_rl.relabel.inverse import InverseRL
+    from hindsight_rl.relabel.random_task import RandomTask
+
+    family, fraction = family_of(domain), settings["fraction"]
+    inverse = functools.partial(
+        InverseRL,
+        level="transition",
+        candidates=settings["candidates"],
+        propose="log",
+        entropy_scale=settings["entropy_scale"],
+        discount=domain.model["discount"],
+    )
+    kinds = {"final": FinalGoal, "future": FutureGoal, "random": RandomTask, "inverse RL": inverse}
+    return [kinds[data_step](family, fraction=fraction)] if data_step in kinds else []
+
+
+def run(name: str, data_step: str, seed: int, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the curve of one run: environment steps, and the score on fresh tasks.
+
+    Args:
+        name: Domain.
+        data_step: Which tasks batches get.
+        seed: Seed of weights, episodes and draws.
+        settings: The same for all data steps.
+
+    Returns:
+        ``env_steps`` and ``scores``, and the learner's weights' last score under ``final``.
+    """
+    import torch
+
+    from hindsight_rl.agents.sac import SAC
+    from hindsight_rl.datamodules.iterated import IteratedDataModule
+
+    common.quiet(seed)
+    domain = DOMAINS[name]
+    env = f"hindsight_rl.envs:Hindsight/{domain.env}-v0"
+    data = IteratedDataModule(
+        env,
+        relabelers(domain, data_step, settings),
+        env_kwargs=domain.env_kwargs,
+        initial_episodes=20,
+        episodes_per_round=8,
+        batch_size=settings["batch_size"],
+        seed=seed,
+    )
+    learner = SAC(
+        data.spec,
+        hidden=settings["hidden"],
+        tau=settings["tau"],
+        optimizer=functools.partial(torch.optim.Adam, lr=settings["rate"], fused=True),
+        env=env,
+        env_kwargs=domain.env_kwargs,
+        eval_every=EVAL_EVERY,
+        eval_episodes=EVAL_EPISODES,
+        compile="update",
+        **domain.model,
+    )
+    curve = common.Curve(data, f"eval/{domain.score}")
+    common.trainer(settings["env_steps"], callbacks=[curve.callback()]).fit(learner, data)
+    return {"env_steps": curve.steps, "scores": curve.scores, "final": curve.scores[-1]}
+
+
+SETTINGS: dict[str, Any] = {
+    "env_steps": ENV_STEPS,
+    "hidden": [64, 64],
+    "batch_size": 128,
+    "rate": 1e-3,
+    "tau": 0.01,
+    "fraction": 0.5,
+    "candidates": 32,
+    "entropy_scale": 0.0,
+}
+
+
+def job(task: tuple[str, str, int, dict[str, Any]]) -> dict[str, Any]:
+    """Return one run, kept from before where it was made."""
+    name, data_step, seed, settings = task
+    asked = {"domain": name, "data_step": data_step, "seed": seed, **settings}
+    return common.kept("online", asked, lambda: run(name, data_step, seed, settings))
+
+
+def main() -> int:
+    """Run everything and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--domains", nargs="+", default=list(DOMAINS), choices=list(DOMAINS))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--choose", action="store_true", help="seeds that are not reported")
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="with --choose")
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    changes = dict(word.split("=") for word in options.set)
+    settings = SETTINGS | {name: float(value) for name, value in changes.items()}
+    seeds = common.CHOICE_SEEDS if options.choose else range(options.seeds)
+    jobs = [
+        (name, data_step, seed, settings)
+        for seed in seeds
+        for name in options.domains
+        for data_step in DOMAINS[name].data_steps
+    ]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.workers, context) as pool:
+        found = list(pool.map(job, jobs))
+    report: dict[str, Any] = {"settings": settings, "seeds": list(seeds), "domains": {}}
+    for name in options.domains:
+        domain, rows = DOMAINS[name], []
+        curves: dict[str, Any] = {}
+        for data_step in domain.data_steps:
+            runs = [
+                one
+                for one, (at, step, *_) in zip(found, jobs, strict=True)
+                if (at, step) == (name, data_step)
+            ]
+            curves[data_step] = {
+                "env_steps": [one["env_steps"] for one in runs],
+                "scores": [one["scores"] for one in runs],
+            }
+            last = common.summary([one["final"] for one in runs])
+            area = common.summary([float(np.mean(one["scores"])) for one in runs])
+            rows.append((data_step, last, area))
+            curves[data_step] |= {"final": last._asdict(), "area": area._asdict()}
+        report["domains"][name] = {"title": domain.title, "score": domain.score, "curves": curves}
+        common.say(f"\n{domain.title}: {domain.score}, {len(seeds)} seeds\n")
+        header = ("tasks of batches", f"after {ENV_STEPS:,} steps", "mean over the curve")
+        common.say(common.table(header, rows))
+    if not options.choose:
+        common.write_json("online", report)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

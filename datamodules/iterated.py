@@ -1,0 +1,352 @@
+"""IteratedDataModule: experience collected by the policy while it is trained."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import count
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
+from numpy.typing import NDArray
+from tensordict import TensorDict
+from torch import Tensor
+
+from hindsight_rl.datamodules.collection import Collected, Collector, Command, Policy
+from hindsight_rl.datamodules.errors import LogError
+from hindsight_rl.datamodules.offline import PRODUCERS, update_marks
+from hindsight_rl.datamodules.replay import Replay
+from hindsight_rl.datamodules.sampler import chunk_size
+from hindsight_rl.datamodules.serving import Serving
+from hindsight_rl.datamodules.spec import check_keys, make_spec
+from hindsight_rl.envs.interface import EnvSource
+from hindsight_rl.relabel.relabeler import Compose, Relabeler
+
+
+@dataclass(frozen=True)
+class Round:
+    """Episodes collected together, and the updates made on the replay they ended.
+
+    Attributes:
+        update: Updates done before it.
+        updates: Updates until the next one.
+        env_steps: Steps taken in the environment, this round included.
+        episodes: Episodes collected, this round included.
+        mean_return: Mean undiscounted return of the round.
+        mean_length: Mean length of its episodes, in steps.
+        success: Share of its episodes with success at any step, ``None`` if not told.
+    """
+
+    update: int
+    updates: int
+    env_steps: int
+    episodes: int
+    mean_return: float
+    mean_length: float
+    success: float | None
+
+    @property
+    def end(self) -> int:
+        """Updates done when the next round is due."""
+        return self.update + self.updates
+
+    def metrics(self) -> dict[str, float]:
+        """Return what is logged."""
+        named = {
+            "collect/return": self.mean_return,
+            "collect/length": self.mean_length,
+            "collect/env_steps": float(self.env_steps),
+            "collect/episodes": float(self.episodes),
+        }
+        return named | ({} if self.success is None else {"collect/success": self.success})
+
+
+class IteratedDataModule(Serving):
+    """Collects whole episodes with the current policy, and serves batches of what was collected.
+
+    Rounds alternate: collect, append to the replay, prepare the relabelers anew, serve so many
+    updates. The first round has uniformly random actions and is collected here, so that the
+    normaliser is known before the learner is built. Every episode is a function of (seed, its
+    number, the policy), every batch of (seed, update, replay).
+
+    Args:
+        env: Gymnasium id; from Python a function that makes an environment too.
+        relabel: Relabelers in order; prepared anew every round.
+        env_kwargs: Passed to ``gymnasium.make``.
+        initial_episodes: Episodes of the first round, at least 1.
+        episodes_per_round: Episodes of every further round, at least 1.
+        updates_per_env_step: Updates after a round for each step it took, above 0.
+        capacity: Rows of the replay; the oldest episodes go first.
+        memory_map: Folder for the rows of the replay; ``None`` keeps them in memory, and in every
+            checkpoint.
+        batch_size: B, rows per update.
+        updates_per_step: K, updates per ``training_step`` at most.
+        seed: Seed of episodes and of every draw, not negative.
+        explore: Share of uniformly random actions in the further rounds, in [0, 1].
+        sample: Draw the policy's actions; False takes their mode.
+        num_envs: Environments in lockstep.
+        max_episode_steps: Steps after which an episode is cut (truncated).
+        command: Gives tasks where the environment does not, and changes them after each step.
+
+    Raises:
+        ValueError: An argument is out of range.
+
+    Attributes:
+        history: One :class:`Round` after another.
+    """
+
+    def __init__(
+        self,
+        env: EnvSource,
+        relabel: list[Relabeler] | None = None,
+        *,
+        env_kwargs: dict[str, Any] | None = None,
+        initial_episodes: int = 20,
+        episodes_per_round: int = 8,
+        updates_per_env_step: float = 1.0,
+        capacity: int = 1_000_000,
+        memory_map: str | None = None,
+        batch_size: int = 256,
+        updates_per_step: int = 64,
+        seed: int = 0,
+        explore: float = 0.0,
+        sample: bool = True,
+        num_envs: int = 8,
+        max_episode_steps: int | None = None,
+        command: Command | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value in (
+            ("batch_size", batch_size),
+            ("updates_per_step", updates_per_step),
+            ("initial_episodes", initial_episodes),
+            ("episodes_per_round", episodes_per_round),
+        ):
+            if value < 1:
+                raise ValueError(f"{name} is {value}, it must be at least 1")
+        if not updates_per_env_step > 0:
+            raise ValueError(f"updates_per_env_step is {updates_per_env_step}, it must be above 0")
+        self.batch_size, self.updates_per_step, self.seed = batch_size, updates_per_step, seed
+        self.episodes_per_round = episodes_per_round
+        self.updates_per_env_step = updates_per_env_step
+        self.memory_map, self.sample = memory_map, sample
+        self._unbound = Compose(relabel)
+        self._collector = Collector(
+            env,
+            env_kwargs,
+            seed=seed,
+            num_envs=num_envs,
+            max_episode_steps=max_episode_steps,
+            explore=explore,
+            command=command,
+        )
+        self._replay = Replay(capacity, self._collector.info)
+        self.history: list[Round] = []
+        self._resumed = False
+        self._add(self._collector.collect(None, 0, initial_episodes, None), update=0)
+        self.spec = make_spec(self.log, self._sampler(), self.relabel, batch_size)
+        self._check_task()
+
+    # ------------------------------------------------------------------ rounds
+
+    def _add(self, found: Collected, update: int) -> None:
+        """Take over a round: replay, relabelers, history."""
+        self._replay.append(found.columns, found.lengths)
+        before = self.history[-1] if self.history else None
+        steps = int(found.lengths.sum())
+        self.history.append(
+            Round(
+                update=update,
+                updates=max(1, round(self.updates_per_env_step * steps)),
+                env_steps=steps + (before.env_steps if before else 0),
+                episodes=len(found.lengths) + (before.episodes if before else 0),
+                mean_return=float(found.returns.mean()),
+                mean_length=steps / len(found.lengths),
+                success=None if found.successes is None else float(found.successes.mean()),
+            )
+        )
+        self._bind()
+
+    def _bind(self, learned: dict[str, Any] | None = None) -> None:
+        """Prepare the relabelers on the replay as it is; what they learned from batches they keep.
+
+        Args:
+            learned: What they learned, where it is not known from the round before.
+        """
+        log = self._replay.log
+        if learned is None:
+            learned = self.relabel.state_dict() if self.history[1:] else {}
+        self.relabel = self._unbound.prepare(log)
+        self.relabel.load_state_dict(learned)
+        self.log = log.with_columns(self.relabel.columns).with_rows(self.relabel.rows)
+        self._chunks = self._sampler()
+
+    def _collect(self) -> None:
+        """Collect a round with the learner's policy as it is."""
+        learner: Any = self.trainer.lightning_module
+        policy, before = self._policy(learner), self.history[-1].episodes
+        found = self._collector.collect(policy, before, self.episodes_per_round, self._replay.log)
+        self._add(found, self.trainer.global_step)
+        self._use_learner()
+        if getattr(learner, "log_pass", None) is not None:
+            learner.log_pass.swept_at = -1  # rows have other numbers now: sweep before the update
+        self._report(learner)
+
+    def _policy(self, learner: Any) -> Policy:
+        def act(
+            observation: NDArray[np.float32], task: NDArray[np.float32] | None, draws: Tensor
+        ) -> NDArray[Any]:
+            with torch.inference_mode():
+                there = torch.as_tensor(observation, device=learner.device)
+                goal = None if task is None else torch.as_tensor(task, device=learner.device)
+                drawn = draws.to(learner.device) if self.sample else None
+                found: NDArray[Any] = learner.act(there, goal, draws=drawn).cpu().numpy()
+                return found
+
+        return act
+
+    def _report(self, learner: Any) -> None:
+        """Log the newest round at the update before which it was collected."""
+        metrics = self.history[-1].metrics()
+        learner.latest |= metrics
+        for logger in self.trainer.loggers:
+            logger.log_metrics(metrics, step=self.trainer.global_step)
+
+    # ------------------------------------------------------------------ what Lightning is handed
+
+    def train_dataloader(self) -> "_Tickets":
+        """Return placeholders without end: a batch is made when its training step begins.
+
+        Returns:
+            The placeholders.
+
+        Raises:
+            LogError: The learner needs a key that no batch has.
+            ValueError: The learner or the trainer does not go with rounds, or another fit was here.
+        """
+        trainer: Any = self.trainer
+        learner = trainer.lightning_module
+        self._check_learner(learner)
+        newest = self.history[-1]
+        if not newest.update <= trainer.global_step <= newest.end:
+            raise ValueError(
+                f"this datamodule has collected until update {newest.update} and the trainer is at "
+                f"{trainer.global_step}: make a new one, or fit with ckpt_path"
+            )
+        if not self._resumed and self.memory_map is not None:
+            self._replay.to_file(self.memory_map)
+            self._bind()
+        check_keys(learner.in_keys, self.batch_keys(), PRODUCERS)
+        self._use_learner()
+        self._marks = update_marks(trainer)
+        self._stop = trainer.max_steps if trainer.max_steps > 0 else None
+        if not self._resumed:
+            self._report(learner)
+        return _Tickets()
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Return the next chunk; a round that is due is collected first.
+
+        Lightning calls this right before the training step of a batch, so the policy that collects
+        is the one the last update left, however far ahead the loader is read.
+
+        Args:
+            batch: A placeholder; of other loaders a batch, which is returned as it is.
+            dataloader_idx: Not used.
+
+        Returns:
+            TensorDict ``[K, B]``, not yet relabeled.
+        """
+        if isinstance(batch, TensorDict) or not self.trainer.training:
+            return batch
+        update = self.trainer.global_step
+        if update >= self.history[-1].end:
+            self._collect()
+        size = chunk_size(update, self.updates_per_step, self._marks, self._stop)
+        return self._chunks.chunk(update, min(size, self.history[-1].end - update))
+
+    def val_dataloader(self) -> list[Any]:
+        """Return nothing: no episode is held out, evaluation episodes are the learner's."""
+        return []
+
+    def teardown(self, stage: str) -> None:
+        """Close the environments."""
+        self._collector.close()
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint holds of the data: the replay and the table of rounds."""
+        return {
+            "seed": self.seed,
+            "history": [asdict(each) for each in self.history],
+            "replay": self._replay.state_dict(),
+            "relabel": self.relabel.state_dict(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the replay of a checkpoint.
+
+        Args:
+            state_dict: What :meth:`state_dict` returned.
+
+        Raises:
+            LogError: The checkpoint belongs to other data.
+        """
+        if state_dict["seed"] != self.seed or state_dict["history"][0] != asdict(self.history[0]):
+            raise LogError(
+                "the first episodes are not those of the checkpoint",
+                f"Resume with the same environment and data options (seed {state_dict['seed']}).",
+                path=self._collector.name,
+            )
+        fitting = self.trainer is None or self.trainer.state.fn == TrainerFn.FITTING
+        self._replay.load_state_dict(state_dict["replay"], self.memory_map, cut=fitting)
+        self.history = [Round(**each) for each in state_dict["history"]]
+        self._resumed = True
+        self._bind(state_dict["relabel"])
+
+    # ------------------------------------------------------------------ refusals
+
+    def _check_task(self) -> None:
+        """Refuse tasks that nobody gives the policy while it collects, or of another kind."""
+        given, name = self._collector.task_shape, self._collector.name
+        taken = None if self.spec["task"] is None else tuple(self.spec["task"]["shape"])
+        if given is None and taken is not None:
+            raise LogError(
+                "the relabelers give every row a task, but nothing tells the policy which one to "
+                "pursue while it collects",
+                "Give command, or an environment whose observation has a desired_goal.",
+                path=name,
+            )
+        if given != taken:
+            raise LogError(
+                f"the relabelers write tasks of shape {taken}, and the policy is given {given} "
+                "while it collects",
+                "Let both be of the same kind: another relabeler, or another environment.",
+                path=name,
+            )
+
+    def _check_learner(self, learner: Any) -> None:
+        """Refuse what would need several replays, and episodes that judge what they trained."""
+        if self.trainer.world_size > 1:
+            raise ValueError(
+                f"{self.trainer.world_size} processes would each collect episodes of their own: "
+                "set trainer.devices to 1"
+            )
+        if getattr(learner, "seeds", 1) > 1:
+            raise ValueError(
+                f"model.seeds is {learner.seeds}, but each copy would need experience of its own: "
+                "set it to 1 and start one run per seed"
+            )
+        if self.seed in (getattr(learner, name, None) for name in ("eval_seed", "test_seed")):
+            raise ValueError(
+                f"data.seed is {self.seed}, which is the seed of evaluation episodes too: they "
+                "would be those that are trained on. Choose another one"
+            )
+
+
+class _Tickets:
+    """Numbers without end."""
+
+    def __iter__(self) -> Iterator[int]:
+        return count()

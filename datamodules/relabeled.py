@@ -1,0 +1,270 @@
+"""Writing a relabeled log: every decision made once and kept, what it replaced kept beside it.
+
+Training on the written log without relabelers equals training on the original with
+``relabel=[Once(relabelers, seed)]``, bit for bit: rows, their numbers, the drawable ones and the
+sources are the same. Rows are relabeled and written some thousands at a time, so that the log may
+be larger than memory.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hindsight_rl.datamodules.block import Block, Column, content_hash
+from hindsight_rl.datamodules.errors import LogError
+from hindsight_rl.datamodules.frames import next_key
+from hindsight_rl.datamodules.log import Key, Log, key_name
+from hindsight_rl.datamodules.sampler import ChunkSampler
+from hindsight_rl.datamodules.storage import (
+    HEADER,
+    MATRIX,
+    ROWS,
+    frames_file,
+    make_header,
+    read_file,
+    write_rows,
+)
+from hindsight_rl.maths.draws import counters
+from hindsight_rl.relabel.once import Once
+from hindsight_rl.relabel.relabeler import DRAWS, Compose, Relabeler
+
+PROVENANCE = "relabeled"
+"""Name, among the facts of a log, of the list that says how it was relabeled."""
+
+_TOGETHER = 8192  # rows relabeled together; a posterior has a row of tasks for each
+
+
+def original(key: Key) -> Key:
+    """Return the key of a replaced column: ``next.reward`` is kept as ``original.next.reward``.
+
+    Args:
+        key: The key that was replaced.
+
+    Returns:
+        ``("original", *key)``.
+    """
+    return ("original", key) if isinstance(key, str) else ("original", *key)
+
+
+def write_relabeled(
+    log: Log,
+    relabelers: Sequence[Relabeler],
+    path: str | Path,
+    *,
+    seed: int = 0,
+    rule: Sequence[Mapping[str, Any]] | None = None,
+    overwrite: bool = False,
+) -> Relabeler:
+    """Write a log as the relabelers make it, each row decided once, and say where it came from.
+
+    A column that is replaced is kept as ``original.<name>``; of a log that was relabeled before,
+    those of the first time stay. Rows that a filter leaves out are written too: the new log says,
+    as the relabelers do, which may be drawn. The log that is read stays as it is.
+
+    Args:
+        log: The log.
+        relabelers: In order, not yet bound.
+        path: Folder to write; whole or absent.
+        seed: Seed of the decisions, as of ``Once``.
+        rule: The relabelers as a configuration would name them (``class_path``, ``init_args``), to
+            be kept with the log; their classes unless given.
+        overwrite: Replace a saved log that lies there.
+
+    Returns:
+        The bound chain that was applied.
+
+    Raises:
+        LogError: The folder exists, is part of the log or holds it; or a relabeler needs a
+            learner, rewrites what it does not declare, or makes numbers that are not finite.
+        ValueError: The relabelers do not go together.
+    """
+    target = Path(path)
+    check_output(target, _folders(log), overwrite=overwrite)
+    bound = Compose([Once(list(relabelers), seed)]).prepare(log)
+    _check_no_critic(bound)
+    ready = log.with_columns(bound.columns).with_rows(bound.rows)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    try:
+        columns = _write_columns(draft / MATRIX, log, ready, bound)
+        rule = rule or [{"class_path": _path_of(part)} for part in relabelers]
+        _finish(draft, log, ready.rows, columns, _provenance(log, columns, rule, seed))
+        _put(draft, target)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return bound
+
+
+def check_output(target: Path, sources: Sequence[Path], *, overwrite: bool) -> None:
+    """Refuse a place where writing would touch the source, or something else that is there.
+
+    Args:
+        target: Folder to write.
+        sources: Files and folders that are read.
+        overwrite: Whether a saved log may be replaced.
+
+    Raises:
+        LogError: The place is that of a source, within it or around it; or it is taken.
+    """
+    place = target.resolve()
+    for source in (source.resolve() for source in sources):
+        if place == source or source in place.parents or place in source.parents:
+            where = "is" if place == source else "holds" if place in source.parents else "lies in"
+            raise LogError(
+                f"the output {where} the source {source}, which stays as it is",
+                "Name a folder beside it.",
+                path=target,
+            )
+    if target.exists() and not overwrite:
+        raise LogError("already exists", "Choose another name or pass --overwrite.", path=target)
+    if target.exists() and not (target / HEADER).is_file():
+        raise LogError(
+            "is no saved log, so it is not overwritten", "Choose another name.", path=target
+        )
+
+
+def _check_no_critic(bound: Relabeler) -> None:
+    try:
+        bound.use(None)
+    except ValueError as error:
+        raise LogError(
+            f"a log is relabeled without a learner, and a relabeler needs one ({error})",
+            "Let 'hindsight fit' relabel while it trains, or judge whole trajectories.",
+        ) from error
+
+
+def _folders(log: Log) -> list[Path]:
+    return [Path(one.folder) for one in (log, *log.members) if one.folder is not None]
+
+
+def _path_of(part: Relabeler) -> str:
+    return f"{type(part).__module__}.{type(part).__qualname__}"
+
+
+def _write_columns(file: Path, log: Log, ready: Log, bound: Relabeler) -> dict[Key, Column]:
+    """Write all rows and return their columns; see :func:`_relabeled` for what they are."""
+    columns: dict[Key, Column] = {}
+    batches = _relabeled(log, ready, bound)
+    written: list[Tensor] = []
+    for values in batches:
+        block = Block.pack(values)
+        columns = block.columns
+        written.append(block.matrix[:])
+        if len(written) * _TOGETHER >= 1 << 18:  # each write waits for the disk
+            write_rows(file, torch.cat(written))
+            written = []
+    if written:
+        write_rows(file, torch.cat(written))
+    return columns
+
+
+def _relabeled(log: Log, ready: Log, bound: Relabeler) -> Iterator[dict[Key, Tensor]]:
+    """Yield the columns of adjacent rows, relabeled, with the originals of those replaced.
+
+    Args:
+        log: What was read.
+        ready: The same, with the columns and rows of the relabelers.
+        bound: The relabelers.
+
+    Yields:
+        Columns ``[M, ...]`` by key, the same keys each time.
+    """
+    declared = {*bound.columns, *bound.call_writes}
+    filmed = {*log.images, *map(next_key, log.images)}
+    kept = [key for key in log.packed_keys() if key in declared and original(key) not in log]
+    sampler = ChunkSampler(ready, bound, batch_size=1)
+    together = _TOGETHER if not log.images else 256
+    for start in range(0, len(log), together):
+        rows = slice(start, min(start + together, len(log)))
+        number = torch.arange(rows.start, rows.stop)
+        draws = counters(0, torch.zeros(1, dtype=torch.int64), number)
+        batch = bound(sampler.gather(number[None], draws))[0]
+        values = {
+            key: batch[key]
+            for key in batch.keys(include_nested=True, leaves_only=True)
+            if key not in ("index", DRAWS)
+        }
+        for key in log.keys():
+            if key in filmed or key not in declared:
+                _check_same(key, values.pop(key) if key in filmed else values[key], log, rows)
+        _check_finite(values, start)
+        yield values | {original(key): log.column(key, rows) for key in kept}
+
+
+def _check_same(key: Key, value: Tensor, log: Log, rows: slice) -> None:
+    if torch.equal(value, log.column(key, rows)):
+        return
+    problem = "a relabeler rewrites this column and does not name it in out_keys"
+    mend = "Name it there: then the original can be kept."
+    if value.dtype == torch.uint8:
+        problem, mend = "a relabeler rewrites images, which a log keeps once", "Leave it out."
+    raise LogError(problem, mend, column=key_name(key))
+
+
+def _check_finite(values: Mapping[Key, Tensor], start: int) -> None:
+    for key, value in values.items():
+        good = torch.isfinite(value).reshape(len(value), -1).all(1)
+        if not bool(good.all()):
+            raise LogError(
+                "the relabelers make a number that is not finite",
+                "Correct their parameters, or leave the one out that writes this column.",
+                column=key_name(key),
+                row=start + int((~good).nonzero()[0]),
+            )
+
+
+def _provenance(
+    log: Log, columns: Mapping[Key, Column], rule: Sequence[Mapping[str, Any]], seed: int
+) -> dict[str, Any]:
+    """Return the facts of the new log: those of the old one and, last in a list, what was done."""
+    before = set(log.keys())
+    done = {
+        "rule": [dict(part) for part in rule],
+        "seed": seed,
+        "source": [source.name for source in log.sources],
+        "source_hash": log.hash(),
+        "original": {key_name(k): key_name(original(k)) for k in columns if original(k) in columns},
+        "added": [key_name(k) for k in columns if k not in before and k[0] != "original"],
+        "version": version("hindsight-rl"),
+    }
+    return log.info | {PROVENANCE: [*log.info.get(PROVENANCE, []), done]}
+
+
+def _finish(
+    draft: Path,
+    log: Log,
+    rows: Tensor | None,
+    columns: dict[Key, Column],
+    info: Mapping[str, Any],
+) -> None:
+    """Write all but the matrix: images, drawable rows and, last, the header."""
+    width = sum(column.width for column in columns.values())
+    block = Block(read_file(draft / MATRIX, np.float32, (len(log), width), True), columns)
+    pixels = {key: frames.pixels for key, frames in log.images.items()}
+    for number, frames in enumerate(pixels.values()):
+        write_rows(draft / frames_file(number), frames)
+    if rows is not None:
+        rows.numpy().tofile(draft / ROWS)
+    found = content_hash(block, pixels)
+    sources = [[s.start, s.stop, s.weight, s.name] for s in log.sources]
+    header = make_header(block, rows, [found, found], sources, info, pixels)
+    (draft / HEADER).write_text(json.dumps(header, indent=1))
+    os.chmod(draft, 0o755)
+
+
+def _put(draft: Path, target: Path) -> None:
+    """Move the finished log to its place; an old one is set aside first and then removed."""
+    aside = draft.with_name(f"{draft.name}.old")
+    if target.exists():
+        os.replace(target, aside)
+    os.replace(draft, target)
+    shutil.rmtree(aside, ignore_errors=True)

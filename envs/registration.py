@@ -1,0 +1,30 @@
+"""The environments of this package, by their Gymnasium ids.
+
+``import hindsight_rl.envs`` registers them; without an import of one's own,
+``gymnasium.make("hindsight_rl.envs:Hindsight/FourRooms-v0")`` does. Gymnasium 1.0 and later load no
+plugins, so that an installed package cannot register by itself.
+"""
+
+import gymnasium
+
+# Name, module, class of many at once, steps after which an episode is cut.
+_ENVIRONMENTS = (
+    ("FourRooms", "four_rooms", "rooms_vector:FourRoomsVectorEnv", 75),
+    ("FourCorners", "four_corners", "rooms_vector:FourCornersVectorEnv", 75),
+    ("FourMargins", "four_margins", "rooms_vector:FourMarginsVectorEnv", 75),
+    ("PointMass", "point_mass", None, 100),
+    ("Crossing", "crossing", None, 20),
+)
+
+
+def register() -> None:
+    """Register the environments; a second call changes nothing."""
+    for name, module, many, horizon in _ENVIRONMENTS:
+        key = f"Hindsight/{name}-v0"
+        if key not in gymnasium.registry:
+            gymnasium.register(
+                key,
+                entry_point=f"hindsight_rl.envs.{module}:{name}",
+                vector_entry_point=None if many is None else f"hindsight_rl.envs.{many}",
+                max_episode_steps=horizon,
+            )

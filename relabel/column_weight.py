@@ -1,0 +1,67 @@
+"""A weight from any column of the log, standardised."""
+
+import torch
+
+from hindsight_rl.maths.weights import exponential_weight
+from hindsight_rl.relabel.relabeler import Key, LogView, Relabeler
+
+
+class ColumnWeight(Relabeler):
+    """Adds ``weight``: min(exp(z / temperature), max_weight), z a standardised column.
+
+    Mean and standard deviation are those of the rows that may be drawn.
+
+    Args:
+        column: One number per row, as it is printed: ``return_to_go``, ``advantage``,
+            ``next.reward``.
+        temperature: Divides z, above 0.
+        max_weight: Cap, above 0.
+
+    Raises:
+        ValueError: An argument is out of range, or (``prepare``) the column is no number per row.
+
+    Reference:
+        Kumar, Peng and Levine 2019, arXiv 1912.13465, section 4.3.
+    """
+
+    out_keys = ("weight",)
+
+    def __init__(
+        self, column: str = "return_to_go", temperature: float = 1.0, max_weight: float = 20.0
+    ) -> None:
+        super().__init__()
+        if not temperature > 0 or not max_weight > 0:
+            raise ValueError(
+                f"temperature {temperature} and max_weight {max_weight} must be above 0"
+            )
+        parts = tuple(column.split("."))
+        self.column: Key = parts[0] if len(parts) == 1 else parts
+        self.in_keys = (self.column,)
+        self.temperature, self.max_weight = temperature, max_weight
+
+    def prepare(self, log: LogView) -> "ColumnWeight":
+        """Return a copy that carries the weights.
+
+        Args:
+            log: The log.
+
+        Returns:
+            The bound relabeler.
+
+        Raises:
+            ValueError: The column is not there, or has several numbers per row.
+        """
+        name = ".".join([self.column] if isinstance(self.column, str) else self.column)
+        if self.column not in log:
+            raise ValueError(
+                f"there is no column '{name}' to weight by: put ReturnTask, ReturnToGo or "
+                "LinearAdvantage before ColumnWeight, or map a column of the log"
+            )
+        value = log.column(self.column).double()
+        if value.ndim != 1:
+            raise ValueError(f"'{name}' has shape {list(value.shape[1:])}, not one number per row")
+        drawn = value[log.drawable()]
+        spread = drawn.std(correction=0)
+        score = (value - drawn.mean()) / torch.where(spread > 0, spread, 1.0)
+        weight = exponential_weight(score, temperature=self.temperature, max_weight=self.max_weight)
+        return self.bound(columns={"weight": weight.float()})

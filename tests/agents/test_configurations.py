@@ -1,0 +1,95 @@
+"""The packaged configurations: they hold what they say, they run, and every learner has one."""
+
+import importlib
+import pkgutil
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser
+from small_fits import LEARNERS, log_for
+
+import hindsight_rl.relabel
+from hindsight_rl.agents.learner import Learner
+from hindsight_rl.datamodules.iterated import IteratedDataModule
+from hindsight_rl.datamodules.offline import OfflineDataModule
+
+CONFIGS = sorted(
+    path.name.removesuffix(".yaml")
+    for path in files("hindsight_rl.configs").iterdir()
+    if path.name.endswith(".yaml") and "\nmodel:" in "\n" + path.read_text()
+)
+
+
+def parsed(name: str, source: Path, **trainer: Any) -> Any:
+    """Return the instances a packaged configuration describes, parsed as the command does."""
+    for module in pkgutil.iter_modules(hindsight_rl.relabel.__path__):
+        importlib.import_module(f"hindsight_rl.relabel.{module.name}")
+    parser = LightningArgumentParser(parser_mode="omegaconf")
+    parser.add_lightning_class_args(Learner, "model", subclass_mode=True)
+    parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
+    parser.add_lightning_class_args(Trainer, "trainer")
+    parser.link_arguments("data.spec", "model.init_args.spec", apply_on="instantiate")
+    config = yaml.safe_load((files("hindsight_rl.configs") / f"{name}.yaml").read_text())
+    env = config.pop("env", None)
+    few = {"env": env, "initial_episodes": 2, "episodes_per_round": 1}
+    changed = {OfflineDataModule: {"source": str(source)}, IteratedDataModule: few}
+    named = {kind.__name__: values for kind, values in changed.items()}
+    config["data"]["init_args"] |= named[config["data"]["class_path"]]
+    config["trainer"] |= trainer
+    return parser.instantiate_classes(parser.parse_object(config))
+
+
+def configured(name: str) -> type[Learner]:
+    """Return the learner of a configuration."""
+    model = yaml.safe_load((files("hindsight_rl.configs") / f"{name}.yaml").read_text())["model"]
+    return LEARNERS[model["class_path"]]
+
+
+@pytest.fixture
+def saved_log(name: str, tmp_path: Path) -> Path:
+    """A log of the kind that the learner of a configuration takes."""
+    log_for(configured(name), goals=True).save(tmp_path / "log")
+    return tmp_path / "log"
+
+
+def plain(value: Any) -> Any:
+    """Return a value with tuples as lists, as a configuration file writes them."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_configuration_holds_the_defaults_of_its_learner(name: str, saved_log: Path) -> None:
+    if name.replace("_", "") != configured(name).__name__.lower():
+        pytest.skip("its values are those of a paper that is a learner and a data step")
+    made = parsed(name, saved_log)
+    learner, default = made.model, type(made.model)(made.data.spec)
+    found, expected = (
+        {key: plain(v) for key, v in made.hparams.items() if key not in ("spec", "_instantiator")}
+        for made in (learner, default)
+    )
+    assert found == expected and "clip_norm" in found
+    optimizers = learner.configure_optimizers(), default.configure_optimizers()
+    assert type(optimizers[0]) is type(optimizers[1])
+    assert optimizers[0].defaults == optimizers[1].defaults
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_configuration_fits(name: str, saved_log: Path, tmp_path: Path) -> None:
+    quiet = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    options = dict.fromkeys(quiet, False) | {"accelerator": "cpu", "max_steps": 3}
+    made = parsed(name, saved_log, default_root_dir=str(tmp_path), **options)
+    trainer = Trainer(**made.trainer)
+    trainer.fit(made.model, made.data)
+    assert trainer.global_step == 3
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_learner_has_a_configuration(name: str) -> None:
+    """Module, configuration and class bear one name; underscores may part its words."""
+    module = LEARNERS[name].__module__.removeprefix("hindsight_rl.agents.")
+    assert module.replace("_", "") == name.lower()
+    assert module in CONFIGS, f"write configs/{module}.yaml"

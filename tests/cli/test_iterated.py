@@ -1,0 +1,113 @@
+"""``fit`` that collects its own experience: configuration, metrics, resuming and testing."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from command_fits import Ended, hindsight, refused
+from fit_process import differences
+
+REACH = "tiny_envs:Tiny/Reach-v0"
+SETTINGS = f"""
+env: ${{data.init_args.env}}
+model:
+  class_path: BC
+  init_args: {{hidden: [8], eval_every: 40, eval_episodes: 2, test_episodes: 3, compile: "off"}}
+data:
+  class_path: IteratedDataModule
+  init_args:
+    env: {REACH}
+    relabel: [{{class_path: FutureGoal}}]
+    initial_episodes: 4
+    episodes_per_round: 3
+    batch_size: 8
+    updates_per_step: 8
+trainer: {{max_steps: 60, accelerator: cpu}}
+checkpoint_every: 25
+"""
+COMMAND = """
+import torch
+
+from hindsight_rl.datamodules.log import Log
+
+
+class Return:
+    '''A desired return, lowered by what was earned.'''
+
+    def __init__(self, initial: list[float] = [1.0]) -> None:
+        self.initial = initial
+
+    def start(self, log: Log, draws: torch.Tensor) -> torch.Tensor:
+        return torch.full((len(draws), 1), 2.0)
+
+    def step(self, task: torch.Tensor, reward: torch.Tensor) -> torch.Tensor:
+        return task - reward[:, None]
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, empty but for a configuration."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "reach.yaml").write_text(SETTINGS)
+    return tmp_path
+
+
+def fit(*words: object) -> Ended:
+    """Run the configuration."""
+    return hindsight("fit", "--config", "reach.yaml", *words)
+
+
+def test_fit_collects_and_test_needs_no_data(place: Path) -> None:
+    done = fit("--run", "a", "--json")
+    assert done.code == 0, done.err
+    report = json.loads(done.out)
+    assert report["collect/env_steps"] >= 60 > report["collect/episodes"] > 4
+    assert {"collect/return", "collect/success", "eval/success"} <= report.keys()
+    (path,) = (place / "a" / "metrics").rglob("metrics.csv")
+    with path.open() as file:
+        rows = [row for row in csv.DictReader(file) if row.get("collect/env_steps")]
+    state = torch.load(place / "a/checkpoints/last.ckpt", weights_only=True)["IteratedDataModule"]
+    assert [int(row["step"]) for row in rows] == [each["update"] for each in state["history"]]
+    tested = hindsight("test", "--run", "a", "--json")
+    report = json.loads(tested.out)
+    assert (report["env"], report["episodes"], report["seed"]) == (REACH, 3, 2_000_000)
+
+
+@pytest.mark.parametrize("where", ["null", "replay"])
+def test_a_run_goes_on_as_if_it_had_not_stopped(where: str, place: Path) -> None:
+    words = ("--data.memory_map", where)
+    assert fit("--run", "a", *words).code == 0
+    if where != "null":
+        (place / where).rename(place / "of_a")
+    assert fit("--run", "b", *words, "--trainer.max_steps", 30).code == 0
+    done = hindsight("fit", "--run", "b", "--resume", "--trainer.max_steps", 60)
+    assert done.code == 0, done.err
+    paths = [place / name / "checkpoints" / "last.ckpt" for name in "ab"]
+    one, two = (torch.load(path, weights_only=True) for path in paths)
+    for key in ("state_dict", "optimizer_states", "global_step"):
+        assert differences(one[key], two[key], key) == []
+    assert one["IteratedDataModule"]["history"] == two["IteratedDataModule"]["history"]
+    if where != "null":
+        told = refused(fit("--run", "c", *words))
+        assert "replay: holds the replay of another run. Resume that run, choose another" in told
+
+
+def test_a_command_is_a_class_of_ones_own(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place / "my_command.py").write_text(COMMAND)
+    monkeypatch.syspath_prepend(place)
+    words = ("--env", "tiny_envs:Tiny/Walk-v0", "--data.env", "tiny_envs:Tiny/Walk-v0")
+    more = ("--data.relabel", "[]", "--model.eval_task", "[1.0]")
+    done = fit("--run", "a", *words, *more, "--data.command", "my_command.Return")
+    assert done.code == 0, done.err
+    told = refused(fit("--run", "b", "--data.command", "my_command.Return"))
+    assert f"{REACH}: gives tasks of its own, so leave out command" in told
+
+
+def test_mistakes_are_one_line(place: Path) -> None:
+    assert "Nowhere-v1: no such environment" in refused(fit("--data.env", "Nowhere-v1"))
+    assert "does not fit a capacity of 3 rows" in refused(fit("--data.capacity", 3))
+    told = refused(fit("--model.seeds", 2))
+    assert "model.seeds is 2, but each copy would need experience of its own" in told

@@ -1,0 +1,59 @@
+"""The relabelers of the house, found by walking their room, and one of each.
+
+Imported as ``relabelers`` (``tests`` is on pytest's path). A new relabeler is tested without being
+entered anywhere.
+"""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Sequence
+from typing import Any
+
+import hindsight_rl.relabel
+from hindsight_rl.datamodules.offline import PRODUCERS
+from hindsight_rl.relabel.relabeler import Relabeler
+
+# What stands for an argument without a default, by its type.
+_STAND_INS: dict[Any, Any] = {
+    float: 0.5,
+    int: 3,
+    Sequence[Sequence[float]]: [[0.0, 1.0], [1.0, 0.0]],
+}
+
+
+def relabelers() -> dict[str, type[Relabeler]]:
+    """Return the classes by name, the base class left out."""
+    for module in pkgutil.iter_modules(hindsight_rl.relabel.__path__):
+        importlib.import_module(f"hindsight_rl.relabel.{module.name}")
+    found: dict[str, type[Relabeler]] = {}
+    todo = Relabeler.__subclasses__()
+    while todo:
+        kind = todo.pop()
+        todo += kind.__subclasses__()
+        # Of the house only: other tests define relabelers too.
+        if kind.__module__.startswith("hindsight_rl."):
+            found[kind.__name__] = kind
+    return found
+
+
+def example(kind: type[Relabeler]) -> Relabeler:
+    """Return a relabeler with its defaults, and stand-ins for what has none."""
+    needed = [
+        argument
+        for argument in inspect.signature(kind).parameters.values()
+        if argument.default is argument.empty
+    ]
+    odd = [argument.name for argument in needed if argument.annotation not in _STAND_INS]
+    assert not odd, f"{kind.__name__}: give {odd} defaults, or a type that tests can stand in for"
+    return kind(**{argument.name: _STAND_INS[argument.annotation] for argument in needed})
+
+
+def chain(kind: type[Relabeler]) -> list[Relabeler]:
+    """Return one of a kind as the last part, behind those that write the columns it reads.
+
+    Tasks are not among them: logs of the tests have tasks.
+    """
+    last, known = example(kind), relabelers()
+    needed = [PRODUCERS[key] for key in last.in_keys if key in PRODUCERS and key != "task"]
+    return [*(example(known[name]) for name in needed), last]

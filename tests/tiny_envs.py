@@ -1,0 +1,92 @@
+"""Environments of a few steps, for tests of what collects experience.
+
+Imported as ``tiny_envs`` (``tests`` is on pytest's path); ``tiny_envs:Tiny/Reach-v0`` and
+``tiny_envs:Tiny/Walk-v0`` are their Gymnasium ids.
+"""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+HORIZON = 6
+
+
+class Walk(gymnasium.Env[Any, Any]):
+    """A point on a line that is pushed to and fro; it ends beyond 1.5, success beyond 1.
+
+    Args:
+        discrete: Left or right, instead of a number in [-1, 1].
+        broken: Step whose observation is not a number, counted from 1; 0 for none.
+        endless: Never ends.
+    """
+
+    def __init__(self, discrete: bool = False, broken: int = 0, endless: bool = False) -> None:
+        self.observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
+        self.action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+        if discrete:
+            self.action_space = spaces.Discrete(2)
+        self.discrete, self.broken, self.endless = discrete, broken, endless
+        self.resets: list[int | None] = []
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Return the first observation: position and time."""
+        super().reset(seed=seed)
+        self.resets.append(seed)
+        self.position, self.time, self.over = float(self.np_random.normal(0, 0.3)), 0, False
+        return self._observe(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Take one step."""
+        assert not self.over, "stepped after its end"
+        push = 2.0 * int(action) - 1.0 if self.discrete else float(action[0])
+        self.position += 0.5 * push + float(self.np_random.normal(0, 0.1))
+        self.time += 1
+        terminated = not self.endless and abs(self.position) > 1.5
+        truncated = not self.endless and self.time == HORIZON
+        self.over = terminated or truncated
+        info = {"is_success": self.position > 1}
+        return self._observe(), self.position, terminated, truncated, info
+
+    def _observe(self) -> Any:
+        position = np.nan if self.broken and self.time == self.broken else self.position
+        return np.array([position, self.time], np.float32)
+
+
+class Reach(gymnasium.Env[Any, Any]):
+    """A point in the plane that is sent to a goal, which it reaches within 0.3."""
+
+    def __init__(self) -> None:
+        place = spaces.Box(-5.0, 5.0, (2,), np.float32)
+        self.observation_space = spaces.Dict(
+            {"observation": place, "achieved_goal": place, "desired_goal": place}
+        )
+        self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Return the first observation."""
+        super().reset(seed=seed)
+        self.place, self.goal = self.np_random.uniform(-1, 1, (2, 2)).astype(np.float32)
+        return self._observe(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Take one step."""
+        self.place = self.place + 0.4 * np.asarray(action, np.float32)
+        reached = bool(np.linalg.norm(self.place - self.goal) <= 0.3)
+        return self._observe(), float(reached) - 1.0, reached, False, {"is_success": reached}
+
+    def _observe(self) -> Any:
+        return {
+            "observation": self.place,
+            "achieved_goal": self.place,
+            "desired_goal": self.goal,
+        }
+
+
+gymnasium.register("Tiny/Walk-v0", Walk)
+gymnasium.register("Tiny/Reach-v0", Reach, max_episode_steps=HORIZON)
