@@ -19,51 +19,20 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import act
+import relabelers
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from plain_iql import PlainIQL
+from sizes import ROWS, L, S, Size, as_log, make_log
 
 from hindsight_rl.agents.iql import IQL
-from hindsight_rl.datamodules.log import Log
 from hindsight_rl.datamodules.offline import OfflineDataModule
-from hindsight_rl.relabel.filters import TopFraction
-from hindsight_rl.relabel.goals import FinalGoal, FutureGoal
-from hindsight_rl.relabel.relabeler import Relabeler
-from hindsight_rl.relabel.returns import NStep, ReturnToGo, ScaleReward
 
 UPDATES_PER_STEP = 64
-ROWS = 200_000
-
-
-class Size(NamedTuple):
-    """A problem size."""
-
-    name: str
-    observation: int
-    action: int
-    hidden: tuple[int, ...]
-    batch_size: int
-
-
-S = Size("S", 11, 2, (64, 64), 32)
-L = Size("L", 17, 6, (256, 256), 256)
-SIZES = {size.name: size for size in (S, L)}
-
-
-def make_log(size: Size) -> dict[str, torch.Tensor]:
-    """Return random transitions in episodes of 1000 steps."""
-    generator = torch.Generator().manual_seed(0)
-    return {
-        "observation": torch.randn(ROWS, size.observation, generator=generator),
-        "action": torch.rand(ROWS, size.action, generator=generator) * 2 - 1,
-        "reward": torch.randn(ROWS, generator=generator),
-        "next_observation": torch.randn(ROWS, size.observation, generator=generator),
-        "terminated": torch.zeros(ROWS),
-    }
 
 
 def plain(data: dict[str, torch.Tensor], size: Size) -> Callable[[int], None]:
@@ -75,32 +44,6 @@ def plain(data: dict[str, torch.Tensor], size: Size) -> Callable[[int], None]:
             loop.update()
 
     return run
-
-
-def as_log(data: dict[str, torch.Tensor], *, goals: bool = False) -> Log:
-    """Return the transitions as a log; its goals are the first three numbers of observations."""
-    reached = {
-        "achieved_goal": data["observation"][:, :3],
-        ("next", "achieved_goal"): data["next_observation"][:, :3],
-    }
-    return Log.from_columns(
-        (reached if goals else {})
-        | {
-            "observation": data["observation"],
-            "action": data["action"],
-            ("next", "observation"): data["next_observation"],
-            ("next", "reward"): data["reward"],
-            ("next", "terminated"): data["terminated"].bool(),
-            ("next", "truncated"): torch.zeros(ROWS, dtype=torch.bool),
-            "episode": torch.arange(ROWS) // 1000,
-        },
-        {
-            "action": {
-                "low": [-1.0] * data["action"].shape[1],
-                "high": [1.0] * data["action"].shape[1],
-            }
-        },
-    )
 
 
 class _Timer(Callback):
@@ -290,37 +233,6 @@ def many_seeds(repeats: int, seconds: float) -> dict[str, float]:
     }
 
 
-def relabeling(repeats: int) -> dict[str, float]:
-    """Return the time of each relabeler for one update's rows at L, microseconds."""
-    torch.set_num_threads(1)
-    log = as_log(make_log(L), goals=True)
-    chains: dict[str, list[Relabeler]] = {
-        "FinalGoal": [FinalGoal()],
-        "FutureGoal": [FutureGoal()],
-        "ReturnToGo": [ReturnToGo()],
-        "NStep": [NStep(3)],
-        "ScaleReward": [ScaleReward(return_range=1000.0)],
-        "TopFraction": [TopFraction(0.5)],
-    }
-    found = {}
-    bare = OfflineDataModule(log, batch_size=L.batch_size)
-    base = _chunk_seconds(bare, repeats)
-    for name, chain in chains.items():
-        module = OfflineDataModule(log, chain, batch_size=L.batch_size)
-        seconds = _chunk_seconds(module, repeats) - base
-        found[name] = 1e6 * seconds / UPDATES_PER_STEP
-    return found
-
-
-def _chunk_seconds(module: OfflineDataModule, repeats: int) -> float:
-    sampler, times = module._sampler(), []
-    for number in range(10 * repeats):
-        start = time.perf_counter()
-        module.on_after_batch_transfer(sampler.chunk(64 * number, UPDATES_PER_STEP), 0)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
 def sampling(repeats: int, seconds: float) -> dict[str, float]:
     """Return rows per second of our sampler at L against one bare gather of the same rows."""
     torch.set_num_threads(1)
@@ -380,8 +292,12 @@ def main() -> int:
         f"\neight seeds at S: {seeds['eight_us']:.0f} us an update, one: {seeds['one_us']:.0f}; "
         f"ratio {seeds['ratio']:.2f}\n"
     )
-    for name, microseconds in relabeling(options.repeats).items():
-        sys.stdout.write(f"{name} at L: {microseconds:.1f} us an update\n")
+    updates = {
+        row["size"]: 1e6 / row["updates_per_second"]
+        for row in rows
+        if row["name"] == "update" and row["threads"] == 1
+    }
+    sys.stdout.write("\n" + relabelers.tables(options.repeats, updates))
     found = sampling(options.repeats, options.seconds / 8)
     sys.stdout.write(
         f"\nsampling at L: {found['rows_per_second']:,.0f} rows/s, "

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import torch
-from bench import SIZES, make_log
+from sizes import SIZES, make_log
 
 RATE, ONE, TWO, EPSILON = 3e-4, 0.9, 0.999, 1e-8
 

@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bench import S, as_log, make_log
 from lightning.pytorch import Callback, Trainer
+from sizes import S, as_log, make_log
 
 from hindsight_rl.agents.iql import IQL
 from hindsight_rl.datamodules.append import append

@@ -17,9 +17,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from bench import SIZES, UPDATES_PER_STEP, as_log, make_log
+from bench import UPDATES_PER_STEP
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
+from sizes import SIZES, as_log, make_log
 from torch.profiler import ProfilerActivity, profile
 
 from hindsight_rl.agents import engine

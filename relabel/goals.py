@@ -238,14 +238,15 @@ def recompute(batch: TensorDict, task: Tensor, family: TaskFamily, fraction: flo
         ValueError: Rows have no task to keep.
     """
     reward, terminated = family.reward(batch, task), family.terminated(batch, task)
-    following = batch["next"].copy()
+    result = batch.copy()
+    following = result["next"]
     if fraction < 1:
         chosen = uniform(batch[DRAWS], draw=1) < fraction
         task = torch.where(chosen.unsqueeze(-1), task, kept_task(batch, task))
         reward = torch.where(chosen, reward, following["reward"])
         terminated = torch.where(chosen, terminated, following["terminated"])
     following.set("reward", reward).set("terminated", terminated)
-    return batch.copy().set("task", task).set("next", following)
+    return result.set("task", task)
 
 
 def check_fraction(fraction: float) -> None:

@@ -275,16 +275,15 @@ class Compose(Relabeler):
     def __call__(self, batch: TensorDict) -> TensorDict:
         """Return the batch after all parts, without companions."""
         draws, companions = batch[DRAWS], batch.get(COMPANION, None)
+        work = batch.copy()
         for position, part in enumerate(self.relabelers):
-            scoped = batch.copy()
-            scoped.set(DRAWS, fork(draws, position))
+            work.set(DRAWS, fork(draws, position))
             if companions is not None:
-                scoped.set(COMPANION, _scope(companions, f"{position}/"))
-            batch = part(scoped)
+                work.set(COMPANION, _scope(companions, f"{position}/"))
+            work = part(work)
         self.metrics = {k: v for part in self.relabelers for k, v in part.metrics.items()}
-        result = batch.copy()
-        result.set(DRAWS, draws)
-        return result.exclude(COMPANION) if companions is not None else result
+        work.set(DRAWS, draws)
+        return work.del_(COMPANION) if COMPANION in work.keys() else work
 
 
 def _flat(relabeler: Relabeler) -> list[Relabeler]:

@@ -14,7 +14,7 @@ HORIZON = 6
 
 
 class Walk(gymnasium.Env[Any, Any]):
-    """A point on a line that is pushed to and fro; it ends beyond 1.5, success beyond 1.
+    """A point on a line that is pushed back and forth; it ends beyond 1.5, success beyond 1.
 
     Args:
         discrete: Left or right, instead of a number in [-1, 1].

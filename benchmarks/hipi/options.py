@@ -3,9 +3,8 @@
     python benchmarks/hipi/options.py [PART ...] [--updates 3000] [--seeds 2]
 
 ``posterior``: what few candidates and few rows for log Z cost the posterior of a SAC that was
-trained shortly on wandering in four rooms. ``cost``: microseconds of CPU time per update beside the
-bare forward passes. ``corners`` and ``mass``: what the options beyond the paper bring, after equal
-updates on a log of wandering. Numbers go to build/hipi/options.json.
+trained shortly on wandering in four rooms. ``corners`` and ``mass``: what the options beyond the
+paper bring, after equal updates on a log of wandering. Numbers go to build/hipi/options.json.
 """
 
 import argparse
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
-from wandering import Floats, as_log, mass_log, mass_step, rooms_log
+from wandering import Floats, mass_log, mass_step, rooms_log
 
 import hindsight_rl.envs  # noqa: F401  registers the environments
 from hindsight_rl.agents.sac import SAC
@@ -144,70 +143,6 @@ def _quality(scores: Tensor, exact: Tensor, candidates: int, scored: int) -> dic
         excess.append(float(over.gather(2, drawn).mean()))
         objective.append(float(((q * over).sum(-1) + entropy).mean()))
     return {"excess": statistics.mean(excess), "objective": statistics.mean(objective)}
-
-
-# --- cost -----------------------------------------------------------------------------------------
-
-
-def clock(run: Callable[[], Any], updates: int) -> float:
-    """Return microseconds of CPU time per update."""
-    start = time.process_time()
-    run()
-    return (time.process_time() - start) / updates * 1e6
-
-
-def random_log(observation: int, action: int) -> Log:
-    """Return random episodes of 100 steps; goals are the first three numbers."""
-    generator = np.random.default_rng(0)
-    places = generator.standard_normal((200, 101, observation)).astype(np.float32)
-    actions = generator.uniform(-1, 1, (200, 100, action)).astype(np.float32)
-    return as_log(places, actions, places[:, 1:, :3])
-
-
-def cost_table(counts: tuple[int, ...] = (4, 8, 16, 32)) -> list[dict[str, Any]]:
-    """Return the cost of relabeling an update, and its ratio to the bare forward passes."""
-    sizes = (("S", 11, 2, (64, 64), 32, 32), ("L", 17, 6, (256, 256), 256, 4))
-    table = []
-    for name, observed, acted, hidden, size, updates in sizes:
-        log = random_log(observed, acted)
-        for count in counts:
-            relabeler = InverseRL(GoalReaching(), "transition", candidates=count)
-            data = OfflineDataModule(log, [relabeler], batch_size=size, prefetch=False)
-            sac = SAC(data.spec, hidden=hidden)
-            data.relabel.use(sac.soft_values)
-            chunk = data._sampler().chunk(0, updates)
-            shapes = [(size * count, width) for width in (observed, observed, 3, acted)]
-            state, following, task, action = (torch.randn(shape) for shape in shapes)
-
-            def bare(
-                sac: SAC = sac,
-                state: Tensor = state,
-                following: Tensor = following,
-                task: Tensor = task,
-                action: Tensor = action,
-                updates: int = updates,
-            ) -> None:
-                with torch.no_grad():
-                    for _ in range(updates):
-                        sac.actor(state, task)
-                        sac.actor(following, task)
-                        sac.critic(following, action, task, members=1)
-
-            bare(), data.relabel(chunk)  # noqa: B018  warm both up
-            pairs = [
-                (clock(bare, updates), clock(lambda d=data, c=chunk: d.relabel(c), updates))
-                for _ in range(7)
-            ]
-            table.append(
-                {
-                    "size": name,
-                    "candidates": count,
-                    "bare_us": statistics.median(one for one, _ in pairs),
-                    "inverse_us": statistics.median(two for _, two in pairs),
-                    "ratio": statistics.median(two / one for one, two in pairs),
-                }
-            )
-    return table
 
 
 # --- what the options bring -----------------------------------------------------------------------
@@ -346,7 +281,7 @@ def show(name: str, table: list[dict[str, Any]]) -> None:
 
 def main() -> None:
     """Measure what is asked for."""
-    parts = ("posterior", "cost", "corners", "mass")
+    parts = ("posterior", "corners", "mass")
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -358,7 +293,6 @@ def main() -> None:
     gymnasium.logger.min_level = gymnasium.logger.ERROR
     measures: dict[str, Callable[[], list[dict[str, Any]]]] = {
         "posterior": lambda: posterior_table(options.updates),
-        "cost": cost_table,
         "corners": lambda: corners_table(options.updates, options.seeds),
         "mass": lambda: mass_table(options.updates, options.seeds),
     }
