@@ -25,7 +25,6 @@ class ReturnToGo(Relabeler):
 
     Args:
         discount: In [0, 1].
-        as_task: Also write it to ``task`` ``[..., 1]``, so that the policy is conditioned on it.
 
     Raises:
         ValueError: ``discount`` is outside [0, 1].
@@ -34,26 +33,15 @@ class ReturnToGo(Relabeler):
     in_keys = (REWARD,)
     out_keys = ("return_to_go",)
 
-    def __init__(self, discount: float = 0.99, as_task: bool = False) -> None:
+    def __init__(self, discount: float = 0.99) -> None:
         super().__init__()
         _check_discount(discount)
-        self.discount, self.as_task = discount, as_task
-
-    @property
-    def call_writes(self) -> tuple[Key, ...]:
-        """The task, where it is asked for."""
-        return ("task",) if self.as_task else ()
+        self.discount = discount
 
     def prepare(self, log: LogView) -> "ReturnToGo":
         """Return a copy that carries the column."""
         value = returns_to_go(log.column(REWARD), last_rows(log), self.discount).float()
         return self.bound(columns={"return_to_go": value})
-
-    def __call__(self, batch: TensorDict) -> TensorDict:
-        """Return the batch with the return as task where that is asked for."""
-        if not self.as_task:
-            return batch
-        return batch.copy().set("task", batch["return_to_go"].unsqueeze(-1))
 
 
 class ReturnWeight(Relabeler):

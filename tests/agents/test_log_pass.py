@@ -17,6 +17,7 @@ from hindsight_rl.datamodules.log import Log
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.relabel.filters import TopFraction
 from hindsight_rl.relabel.goals import FinalGoal, FutureGoal
+from hindsight_rl.relabel.return_task import ReturnTask
 from hindsight_rl.relabel.returns import NStep, ReturnToGo, ScaleReward
 
 CPU = torch.device("cpu")
@@ -159,7 +160,7 @@ def test_goals_drawn_row_by_row_are_refused(goal: Any) -> None:
 
 def test_return_as_task_may_be_swept() -> None:
     """The reward stays that of the log: one sum, whatever the policy is conditioned on."""
-    learner, _ = swept(episode_log(), [ReturnToGo(as_task=True)])
+    learner, _ = swept(episode_log(), [ReturnTask(discount=0.99)])
     assert len(learner.log_pass.columns["advantage"]) == 47
 
 

@@ -13,7 +13,7 @@ from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.datamodules.spec import moments
 from hindsight_rl.relabel.filters import TopFraction
 from hindsight_rl.relabel.goals import FutureGoal
-from hindsight_rl.relabel.returns import ReturnToGo
+from hindsight_rl.relabel.return_task import ReturnTask
 
 
 def with_info(log: Log, **facts: Any) -> Log:
@@ -130,7 +130,7 @@ def test_statistics_come_from_the_rows_that_are_trained_on() -> None:
 def test_task_statistics_come_from_relabeled_rows() -> None:
     """A return to go as task: its mean over draws is the log's within four standard errors."""
     log = with_info(episode_log(), task_family="return_to_go", names={"task": ["return"]})
-    data = OfflineDataModule(log, [ReturnToGo(as_task=True)], batch_size=100)
+    data = OfflineDataModule(log, [ReturnTask(discount=0.99)], batch_size=100)
     task, value = data.spec["task"], data.log.column("return_to_go").double()
     assert (task["shape"], task["dtype"], task["default"]) == ([1], "float32", None)
     assert (task["family"], task["names"], task["units"]) == ("return_to_go", ["return"], None)
@@ -140,7 +140,7 @@ def test_task_statistics_come_from_relabeled_rows() -> None:
 
 
 def test_probes_pair_observations_with_their_tasks() -> None:
-    data = OfflineDataModule(episode_log(), [ReturnToGo(as_task=True)])
+    data = OfflineDataModule(episode_log(), [ReturnTask(discount=0.99)])
     column = data.log.column("return_to_go").tolist()
     number = {tuple(row): at for at, row in enumerate(data.log.column("observation").tolist())}
     probe = data.spec["probe"]

@@ -20,6 +20,7 @@ from hindsight_rl.relabel.inverse import InverseRL
 from hindsight_rl.relabel.learned_task import LearnedTask
 from hindsight_rl.relabel.random_task import RandomTask
 from hindsight_rl.relabel.relabeler import COMPANION, DRAWS, Compose, Relabeler, last_rows
+from hindsight_rl.relabel.return_task import ReturnTask
 from hindsight_rl.relabel.returns import NStep, ReturnToGo, ReturnWeight, ScaleReward
 from hindsight_rl.relabel.tasks import GoalReaching
 
@@ -40,7 +41,6 @@ EVERY: dict[str, Callable[[], Relabeler]] = {
     "AscendTask": lambda: AscendTask(GoalReaching(kind="dense")),
     "TopFraction": lambda: TopFraction(0.5),
     "ReturnToGo": ReturnToGo,
-    "ReturnToGo as task": lambda: ReturnToGo(as_task=True),
     "ReturnWeight": ReturnWeight,
     "NStep": lambda: NStep(3),
     "ScaleReward": lambda: ScaleReward(2.0, shift=1.0),
@@ -231,7 +231,7 @@ class Scaled(Relabeler):
         ([FinalGoal(), ReturnToGo()], "put ReturnToGo before FinalGoal"),
         ([FinalGoal(), ReturnWeight()], "put ReturnWeight before FinalGoal"),
         ([FutureGoal(), TopFraction(0.5)], "put TopFraction before FutureGoal"),
-        ([ReturnToGo(as_task=True), TopFraction(0.5, score="task")], "on 'task' of the log"),
+        ([ReturnTask(), TopFraction(0.5, score="task")], "on 'task' of the log"),
         ([FutureGoal(), Scaled()], "put Scaled before FutureGoal"),
         ([Compose([FutureGoal()]), Compose([ReturnToGo()])], "put ReturnToGo before FutureGoal"),
         ([NStep(3), ReturnToGo()], "put ReturnToGo before NStep$"),

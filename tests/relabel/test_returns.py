@@ -41,14 +41,11 @@ def test_return_to_go_stops_at_both_kinds_of_end() -> None:
     close(column(log, "return_to_go", ReturnToGo(0.0)), [1.0, 2.0, 4.0, 8.0, 16.0])
 
 
-def test_return_to_go_is_served_and_may_be_the_task() -> None:
+def test_return_to_go_is_served() -> None:
     log = episode_log()
     batch = relabeled(log, ReturnToGo(0.9))
     assert "task" not in batch.keys()
     assert batch["return_to_go"].equal(column(log, "return_to_go", ReturnToGo(0.9))[batch["index"]])
-    batch = relabeled(log, ReturnToGo(0.9, as_task=True))
-    assert batch["task"].shape == (4, 64, 1)
-    assert batch["task"][..., 0].equal(batch["return_to_go"])
 
 
 # --- ReturnWeight ---------------------------------------------------------------------------------
