@@ -48,7 +48,10 @@ def _part(name: str, **arguments: Any) -> dict[str, Any]:
     return {"class_path": name, "init_args": {"family": FAMILY, **arguments}}
 
 
-_CLONE = ("--model.head", "deterministic", "--data.batch_size", "512")
+_CLONE = (
+    *("--model.head", "mixture", "--model.frequencies", "3"),
+    *("--data.batch_size", "512"),
+)
 
 
 def _cloning(labels: str, *parts: dict[str, Any]) -> Pair:

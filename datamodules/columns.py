@@ -63,7 +63,8 @@ class ColumnMap:
         task: Column or columns with the goal or task of the row.
         one_hot_task: The task column holds task numbers; make one-hot vectors of them.
         achieved_goal: Column or columns with the goal reached at this row.
-        next_achieved_goal: The same one step later; left out, that of the following row.
+        next_achieved_goal: The same one step later; left out, that of the following row. May be
+            given alone: relabelers need no other.
         image: Column or columns of camera frames (uint8), kept beside the observation. A batch has
             each under the last part of its name.
         names: Names of the dimensions, by key (``observation``, ``action``, ``task``).

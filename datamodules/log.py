@@ -220,10 +220,10 @@ class Log:
             if key in (image, next_key(image)) and frames.whole:
                 number = torch.arange(*rows.indices(len(self)))
                 return frames.take(number, self.column(EPISODE, rows), after=key != image)
-        held = ", ".join(sorted(key_name(k) for k in self.keys()))
-        raise LogError(
-            f"the log has no '{key_name(key)}'", f"It holds: {held}.", path=self.sources[0].name
-        )
+        mend = "It holds: " + ", ".join(sorted(key_name(k) for k in self.keys())) + "."
+        if "achieved_goal" in key:
+            mend += " Name what each row reached in the column map: 'achieved_goal: COLUMN'."
+        raise LogError(f"the log has no '{key_name(key)}'", mend, path=self.sources[0].name)
 
     def shape(self, key: Key) -> tuple[int, ...]:
         """Return the shape of one row of a column."""

@@ -26,11 +26,7 @@ Array = NDArray[Any]
 
 _UPRIGHT_ENERGY = 15.0
 """Pendulum-v1: 3 g / (2 l), energy at rest upright, per moment of inertia, in 1/s^2."""
-_WALKED = tuple(
-    f"Hindsight/{name}-v0" for name in ("FourRooms", "FourCorners", "FourMargins", "PointMass")
-)
-_MEAN_HOLD = 10
-"""Steps for which a wanderer keeps an action, on average."""
+_ROOMS = tuple(f"Hindsight/{name}-v0" for name in ("FourRooms", "FourCorners", "FourMargins"))
 
 
 @dataclass(frozen=True)
@@ -72,8 +68,9 @@ class Recording:
 def behaviors_for(env: gymnasium.Env[Any, Any]) -> tuple[Behavior, ...]:
     """Return the scripted behaviours of an environment: the last, or the only one, is aimless."""
     name = env.spec.id if env.spec is not None else ""
-    if name in _WALKED:
-        return (Behavior("wander", False, 1.0, partial(_wander, env.action_space)),)
+    aimless = dict.fromkeys(_ROOMS, _walk) | {"Hindsight/PointMass-v0": _push}
+    if name in aimless:
+        return (Behavior("wander", False, 1.0, partial(aimless[name], env.action_space)),)
     scripted = {"CartPole-v1": _CARTPOLE, "Pendulum-v1": _PENDULUM}.get(name, ())
     return (*scripted, Behavior("random", False, 1.0, partial(_random, env.action_space)))
 
@@ -157,28 +154,43 @@ def _random(space: spaces.Space[Any], generator: np.random.Generator) -> Act:
     return lambda observation: own.sample()
 
 
-def _wander(space: spaces.Space[Any], generator: np.random.Generator) -> Act:
-    """Return actions uniform over the space, each held for 10 steps on average.
+def _wander(draw: Callable[[Any], Array], hold: int, generator: np.random.Generator) -> Act:
+    """Return actions that are held for some steps on average.
 
-    Uniform actions drawn afresh at every step undo one another and hardly leave a room.
+    Actions drawn afresh at every step undo one another and hardly leave a room.
 
     Args:
-        space: The environment's actions.
-        generator: Draws when to turn, and where to.
+        draw: Draws an action.
+        hold: Steps on average.
+        generator: Draws when to turn.
 
     Returns:
         The behaviour; it looks at nothing.
     """
-    draw = _random(space, generator)
     held = draw(None)
 
     def act(observation: Any) -> Array:
         nonlocal held
-        if generator.random() < 1 / _MEAN_HOLD:
+        if generator.random() < 1 / hold:
             held = draw(observation)
         return np.array(held)
 
     return act
+
+
+def _walk(space: spaces.Box, generator: np.random.Generator) -> Act:
+    """Return velocities of any heading, as fast as the space allows, each held for 20 steps."""
+
+    def draw(observation: Any) -> Array:
+        heading = generator.standard_normal(space.shape)
+        return (space.high * heading / np.abs(heading).max()).astype(space.dtype)
+
+    return _wander(draw, 20, generator)
+
+
+def _push(space: spaces.Box, generator: np.random.Generator) -> Act:
+    """Return actions uniform over the space, each held for 10 steps."""
+    return _wander(_random(space, generator), 10, generator)
 
 
 def _cartpole(

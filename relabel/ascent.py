@@ -18,8 +18,9 @@ class AscendTask(Relabeler):
 
     For continuous tasks, after a relabeler that draws them: ``Compose([InverseRL(...),
     AscendTask(...)])``. log Z is estimated from a few rows of the update, for the task of every row
-    and at every step. Each step has the same length; weights of linear tasks stay in their box. The
-    end of an ascent is not a draw from the posterior: it has less spread.
+    and at every step. Each step has the same length; weights of linear tasks stay in their box,
+    margins in their range. The end of an ascent is not a draw from the posterior: it has less
+    spread.
 
     A step costs ``scored`` + 1 passes forward and backward for each row of the update. For one
     process; rows of an update and its scores see the learner's weights at the start of a chunk.
@@ -121,9 +122,10 @@ class AscendTask(Relabeler):
             )
         if self._soft is None:
             return batch
-        task, rows = batch["task"], self._soft.rows(batch)
-        for _ in range(self.steps):
-            task = self._moved(self._soft, rows, task)
+        with torch.inference_mode(False):  # copies: those of inference never get a gradient
+            task, rows = batch["task"].clone(), self._soft.rows(batch).clone()
+            for _ in range(self.steps):
+                task = self._moved(self._soft, rows, task)
         self.metrics = {"task_moved": (task - batch["task"]).norm(dim=-1).mean()}
         return recompute(batch, task, self.family, self.fraction)
 
@@ -137,7 +139,10 @@ class AscendTask(Relabeler):
         task = task + self.rate * slope / length.clamp_min(torch.finfo(slope.dtype).tiny)
         if isinstance(self.family, LinearTasks):
             low, high = self.family.low.to(task.device), self.family.high.to(task.device)
-            task = torch.minimum(torch.maximum(task, low), high)
+            return torch.minimum(torch.maximum(task, low), high)
+        if isinstance(self.family, GoalReaching) and self.family.margin is not None:
+            goal, margin = task[..., :-1], task[..., -1:].clamp(*self.family.margin)
+            return torch.cat([goal, margin], dim=-1)
         return task
 
     def excess(self, soft: SoftScores, rows: TensorDict, task: Tensor) -> Tensor:

@@ -136,7 +136,7 @@ class FutureGoal(Relabeler):
 
     Raises:
         ValueError: An argument is out of range, pairs are asked for without the present step, or
-            (``prepare``) ``fraction`` is below 1 with no task to keep.
+            (in a batch) ``fraction`` is below 1 with no task to keep.
 
     Reference:
         Andrychowicz et al. 2017, arXiv 1707.01495, strategy "future"; pairs: Ghosh et al. 2021,

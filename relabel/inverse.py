@@ -61,11 +61,12 @@ class InverseRL(Relabeler):
     Args:
         family: The tasks; sparse goal reaching by default.
         level: What is judged.
-        candidates: Number of tasks to choose from. All rows of an update share them: the cost of a
-            transition is one pass of the policy for each, two of actor and one of critic.
+        candidates: Number of tasks to choose from; all rows of an update share them. For each of
+            them a transition costs two passes of the policy and one of a critic.
         propose: Where they come from: ``"prior"``, of the family; ``"log"``, the tasks of the log,
             which must then be of the family; ``"reached"``, tasks that getting where steps led
-            fulfils. Of the update instead of the log, at the level of transitions.
+            fulfils. Of the update instead of the log, at the level of transitions: there
+            ``"log"`` means the tasks that rows have by now, those of an earlier relabeler too.
         tasks: A fixed set of tasks instead, Z numbers each.
         partition: Subtract log Z; without it the task with the largest rewards takes all.
             ``"running"``, for transitions and a fixed set: an average over updates.
@@ -131,9 +132,10 @@ class InverseRL(Relabeler):
 
     @property
     def prepare_reads(self) -> tuple[Key, ...]:
-        """What the family needs for rewards, and the tasks where they are proposed."""
+        """What the family needs for rewards, and the tasks where the log proposes them."""
         kinds: dict[str, tuple[Key, ...]] = {"log": ("task",), "reached": (NEXT_ACHIEVED,)}
-        proposed = kinds.get(self.propose, ()) if self.tasks is None else ()
+        of_log = self.tasks is None and self.level == "trajectory"
+        proposed = kinds.get(self.propose, ()) if of_log else ()
         return (*self.in_keys, *self.family.in_keys, *proposed)
 
     def prepare(self, log: LogView) -> "InverseRL":
@@ -151,10 +153,6 @@ class InverseRL(Relabeler):
         other = self.bound()
         other.running = RunningLogZ(self.rate)
         other.family = self.family.prepare(log)
-        if self.propose == "log" and self.tasks is None and "task" not in log:
-            raise ValueError(
-                "the log has no 'task' to choose from: use propose 'prior', or give tasks"
-            )
         if self.tasks is not None:
             other.choices = torch.tensor(self.tasks, dtype=torch.float32)
         elif self.level == "trajectory":
@@ -241,6 +239,7 @@ class InverseRL(Relabeler):
         drawable = log.drawable()
         row = drawable[integers(draws, len(drawable))]
         if self.propose == "log":
+            _check_tasks("task" in log)
             return log.column("task")[row]
         return self.family.task_of(log.column(NEXT_ACHIEVED)[row], fork(draws, "reached"))
 
@@ -307,7 +306,7 @@ class InverseRL(Relabeler):
         if self.partition:
             log_z = over_ranks(log_partition(scores / self.temperature, judged), judged)
         if self.partition == "running":
-            log_z = self.running(log_z, draws[:, 0, 1])
+            log_z = self.running(log_z, draws[:, 0, 1], moves=torch.is_grad_enabled())
         log_prior = None if self.tasks is None else self.family.log_prior(tasks[:, None])
         posterior = task_posterior(scores, log_prior, partition=log_z, temperature=self.temperature)
         return Judged(tasks, posterior, judged)
@@ -320,6 +319,8 @@ class InverseRL(Relabeler):
             return choices.expand(len(draws), *choices.shape)
         if self.propose == "prior":
             return self.family.sample(_each(draws, self.candidates))
+        if self.propose == "log":
+            _check_tasks("task" in batch.keys())
         found = gathered(batch["task"] if self.propose == "log" else batch[NEXT_ACHIEVED])
         if self.candidates < found.shape[1]:
             row = integers(_each(draws, self.candidates), found.shape[1]).unsqueeze(-1)
@@ -338,6 +339,14 @@ class InverseRL(Relabeler):
         scores = torch.full((*judged.shape, tasks.shape[-2]), -torch.inf, device=tasks.device)
         scores[judged] = soft(rows[judged], tasks, judged.nonzero()[:, 0])
         return scores
+
+
+def _check_tasks(there: bool) -> None:
+    if not there:
+        raise ValueError(
+            "the log has no 'task' to choose from: use propose 'prior', or give tasks, or (for "
+            "transitions) put RandomTask before InverseRL"
+        )
 
 
 def _drawn(posterior: Tensor, batch: TensorDict) -> Tensor:

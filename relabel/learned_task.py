@@ -37,7 +37,8 @@ class LearnedTask(Relabeler):
     towards their posterior; all rows draw from the network. It saves the forward passes of the
     other rows, and lags behind the critic.
 
-    An update teaches once, the first time its number is seen. For one process.
+    An update teaches once, the first time its number is seen; validation (where gradients are off)
+    teaches nothing. For one process.
 
     Args:
         tasks: The fixed set, Z numbers each.
@@ -192,7 +193,8 @@ class LearnedTask(Relabeler):
                 "trainer.devices and model.seeds to 1, or use InverseRL"
             )
         numbers = batch[DRAWS][:, 0, 1].tolist()
-        new = torch.tensor([number >= self.running.updates for number in numbers])
+        learns = torch.is_grad_enabled()
+        new = torch.tensor([learns and number >= self.running.updates for number in numbers])
         features, target = self._features(batch), self._target(batch, new)
         posterior, divergence = [], torch.zeros((), device=features.device)
         for number, inputs in enumerate(features):
@@ -221,8 +223,7 @@ class LearnedTask(Relabeler):
     def _learn(self, inputs: Tensor, target: Tensor) -> Tensor:
         """Move the network towards the posterior ``[M, N]``; return the divergence, nats."""
         with torch.enable_grad():
-            # A copy: batches of validation come without the bookkeeping of gradients.
-            log_q = torch.log_softmax(self._logits(inputs.clone()), -1)
+            log_q = torch.log_softmax(self._logits(inputs), -1)
             divergence = (torch.special.xlogy(target, target) - target * log_q).sum(-1).mean()
             for weight in self.weights:
                 weight.grad = None

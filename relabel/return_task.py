@@ -27,8 +27,8 @@ class ReturnTask(Relabeler):
         fraction: Probability that a row is relabeled, in [0, 1]; the rest keep their task.
 
     Raises:
-        ValueError: An argument is out of range; (``prepare``) ``fraction`` is below 1 with no task
-            to keep, or there is no advantage.
+        ValueError: An argument is out of range; (``prepare``) there is no advantage; (in a batch)
+            ``fraction`` is below 1 with no task to keep.
 
     Reference:
         Kumar et al. 2019, arXiv 1912.13465 (RCP-R, RCP-A); Srivastava et al. 2019,

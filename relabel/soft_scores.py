@@ -85,8 +85,8 @@ class SoftScores:
 class RunningLogZ:
     """log Z of fixed tasks as an exponential moving average of Z over updates.
 
-    An update moves it once, the first time its number is seen: batches that are looked at again, or
-    to validate, leave it as it is.
+    An update moves it once, the first time its number is seen: batches that are looked at again
+    leave it as it is, and so do those of validation (where gradients are off).
 
     Args:
         rate: Weight of the newest update, in (0, 1].
@@ -97,16 +97,19 @@ class RunningLogZ:
         self.log_z: Tensor | None = None
         self.updates = 0
 
-    def __call__(self, log_z: Tensor, updates: Tensor) -> Tensor:
+    def __call__(self, log_z: Tensor, updates: Tensor, *, moves: bool = True) -> Tensor:
         """Return the average ``[K, N]`` with each update.
 
         Args:
             log_z: ``[K, N]``, of the rows of each update, nats.
             updates: ``[K]`` int64, their numbers.
+            moves: Updates move it; else it is returned as it is (``log_z`` before the first).
 
         Returns:
             Nats.
         """
+        if not moves:
+            return log_z if self.log_z is None else self.log_z.to(log_z.device).expand_as(log_z)
         kept = math.log1p(-self.rate) if self.rate < 1 else -math.inf
         moved = []
         for value, number in zip(log_z, updates.tolist(), strict=True):

@@ -10,6 +10,7 @@ build/hipi/cloning.json. Finished runs are kept in build/hipi/.
 """
 
 import argparse
+import copy
 import functools
 import multiprocessing
 import os
@@ -86,6 +87,21 @@ def family_of(name: str, bias: float = 0.0) -> Any:
     return GoalReaching(1.0) if name == "goals" else LinearTasks(list(LOW), list(HIGH))
 
 
+def held_actions(env: Any, generator: np.random.Generator) -> Callable[[], np.ndarray]:
+    """Return what draws uniform actions, each held for ten steps on average."""
+    space = copy.deepcopy(env.action_space)
+    space.seed(int(generator.integers(2**31)))
+    held = space.sample()
+
+    def act() -> np.ndarray:
+        nonlocal held
+        if generator.random() < 0.1:
+            held = space.sample()
+        return held
+
+    return act
+
+
 def log_of(domain: Domain, act: Act | None, episodes: int, seed: int) -> Any:
     """Return a log of whole episodes, with the task each was played for.
 
@@ -101,18 +117,16 @@ def log_of(domain: Domain, act: Act | None, episodes: int, seed: int) -> Any:
     import gymnasium
 
     from hindsight_rl.datamodules.log import Log
-    from hindsight_rl.envs.behaviors import behaviors_for
 
     env = gymnasium.make(f"hindsight_rl.envs:Hindsight/{domain.env}-v0", **domain.env_kwargs)
-    (wander,) = behaviors_for(env)
     columns: dict[Any, list[Any]] = {}
     for episode in range(episodes):
-        walk = wander.start(np.random.default_rng([seed, episode]))
+        walk = held_actions(env, np.random.default_rng([seed, episode]))
         seen, _ = env.reset(seed=seed * 1_000_003 + episode)
         over = False
         while not over:
             if act is None:
-                action = walk(seen)
+                action = walk()
             else:
                 action = act(seen["observation"][None], seen["desired_goal"][None])[0]
             following, reward, terminated, truncated, _ = env.step(action)

@@ -22,6 +22,7 @@ PAGE = common.ROOT / "docs" / "hipi.md"
 PICTURES = common.ROOT / "docs" / "hipi"
 COLOURS = {
     "inverse RL": "#c1272d",
+    "inverse RL, states reached": "#f08a5d",
     "future": "#0000a7",
     "final": "#008176",
     "random": "#eecc16",

@@ -33,6 +33,7 @@ class Domain(NamedTuple):
     title: str
 
 
+REACHED = "inverse RL, states reached"
 _GOALS = ("inverse RL", "future", "final", "random", "none")
 _TASKS = ("inverse RL", "random", "none")
 _ROOMS = {"frequencies": 3, "discount": 0.98, "value_range": [-50.0, 0.0]}
@@ -43,7 +44,7 @@ DOMAINS = {
     "four_rooms_sparse": Domain(
         "FourRooms",
         "goals",
-        _GOALS,
+        (*_GOALS, REACHED),
         {"radius": 0.3},
         _ROOMS,
         "success",
@@ -95,11 +96,16 @@ def relabelers(domain: Domain, data_step: str, settings: dict[str, Any]) -> list
         InverseRL,
         level="transition",
         candidates=settings["candidates"],
-        propose="log",
         entropy_scale=settings["entropy_scale"],
         discount=domain.model["discount"],
     )
-    kinds = {"final": FinalGoal, "future": FutureGoal, "random": RandomTask, "inverse RL": inverse}
+    kinds = {
+        "inverse RL": functools.partial(inverse, propose="log"),
+        REACHED: functools.partial(inverse, propose="reached"),
+        "final": FinalGoal,
+        "future": FutureGoal,
+        "random": RandomTask,
+    }
     return [kinds[data_step](family, fraction=fraction)] if data_step in kinds else []
 
 

@@ -73,6 +73,8 @@ def assemble(table: Table, findings: Findings) -> Assembly:
         columns |= maker.steps(
             ACHIEVED_GOAL, "achieved_goal", NEXT_ACHIEVED_GOAL, "next_achieved_goal"
         )
+    elif given.next_achieved_goal:
+        columns[NEXT_ACHIEVED_GOAL] = maker.later("next_achieved_goal")
     if given.task:
         columns[TASK] = maker.task()
     columns |= maker.images() | {ACTION: actions.values, REWARD: maker.reward()}
@@ -122,8 +124,7 @@ class _Maker:
             return {key: self._whole(values, next_key)}
         now = self._without(values, self.episodes.ends + 1)
         if stored not in (None, SHIFTED):
-            # It may have the extra row too; then the first one is surplus.
-            after = self._without(self.vectors(next_field), self._starts())
+            after = self.later(next_field)
             if after.shape != now.shape:
                 raise self.findings.error(
                     f"entries of shape {list(after.shape[1:])} where {field} has "
@@ -138,6 +139,11 @@ class _Maker:
             after[self.episodes.ends] = now[self.episodes.ends]
             self.repeated.add(next_key)
         return {key: now, next_key: after}
+
+    def later(self, field: str) -> Array:
+        """Return a column that is stored one step later only, ``[N, D]``."""
+        # It may have the extra row; then the first one is surplus.
+        return self._without(self.vectors(field), self._starts())
 
     def _whole(self, frames: Array, next_key: Key) -> Array:
         """Return the frames ``[N + E, ...]``; what an episode led to repeats if it is not there."""

@@ -196,6 +196,10 @@ def test_goals_of_plain_columns(tmp_path: Path) -> None:
     values |= {"next_achieved_goal": goal + 1}
     log = read_log(foreign.npz(tmp_path / "log.npz", values))
     assert log.column(("next", "achieved_goal"))[:, 0].tolist() == list(range(1, 9))
+    log = read_log(foreign.npz(tmp_path / "log.npz", without(values, "achieved_goal")))
+    assert log.column(("next", "achieved_goal"))[:, 0].tolist() == list(range(1, 9))
+    with pytest.raises(LogError, match="no 'achieved_goal'.*in the column map: 'achieved_goal:"):
+        log.column("achieved_goal")
 
 
 def test_names_units_and_rate(tmp_path: Path) -> None:

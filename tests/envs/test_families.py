@@ -28,7 +28,7 @@ def test_rewards_and_ends_agree(name: str, family: TaskFamily) -> None:
     kwargs = {"apart": 4.0, "radius": 3.0} if name.startswith("Four") else {}
     env = gymnasium.make(f"Hindsight/{name}-v0", **kwargs)
     (behavior,) = behaviors_for(env)
-    runs = [record(env, behavior, (0, episode), 100) for episode in range(25)]
+    runs = [record(env, behavior, (0, episode), 100) for episode in range(60)]
     seen = [observation for run in runs for observation in run.observations[1:]]
     achieved, task = (
         torch.tensor(np.stack([x[key] for x in seen])) for key in ("achieved_goal", "desired_goal")

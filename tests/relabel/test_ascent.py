@@ -75,6 +75,29 @@ def test_score_less_log_z_grows_and_the_row_is_that_of_its_new_task(family: Any)
         assert float(result["task"].abs().max()) <= 1.0
 
 
+def test_margins_stay_in_their_range() -> None:
+    family = GoalReaching((0.3, 0.6), kind="dense")
+    chunk, bound = chunk_for(AscendTask(family, steps=4, rate=0.3, scored=8), nothing_but_margins)
+    place = chunk["task"]
+    chunk.set("task", torch.cat([place, torch.full_like(place[..., :1], 0.5)], -1))
+    task = bound(chunk)["task"]
+    assert bool((family.log_prior(task) > -torch.inf).all())
+    assert not torch.equal(task[..., -1], chunk["task"][..., -1])
+
+
+def nothing_but_margins(batch: TensorDict, task: Tensor, draws: Tensor) -> SoftValues:
+    """Return values that depend on the margin alone, on each row in its own way."""
+    value = task[..., -1] * (batch["action"][..., 0] - 0.5)
+    return SoftValues(value * 0.0, value, torch.tensor(1.0))
+
+
+def test_tasks_move_where_gradients_are_off() -> None:
+    chunk, bound = chunk_for(AscendTask(DENSE, steps=2), near)
+    moved = bound(chunk)
+    with torch.inference_mode():
+        assert same(bound(chunk.clone()), moved)
+
+
 def test_log_z_is_that_of_all_rows_in_expectation() -> None:
     """Half as many rows, with replacement: Z is unbiased, so its mean is that of all rows."""
     chunk, bound = chunk_for(AscendTask(DENSE, scored=32), near, updates=60, batch_size=64)

@@ -14,7 +14,8 @@ from hindsight_rl.maths.draws import fork, uniform
 from hindsight_rl.maths.posterior import SoftValues, task_posterior
 from hindsight_rl.relabel import soft_scores
 from hindsight_rl.relabel.inverse import InverseRL
-from hindsight_rl.relabel.relabeler import DRAWS
+from hindsight_rl.relabel.random_task import RandomTask
+from hindsight_rl.relabel.relabeler import DRAWS, Compose
 from hindsight_rl.relabel.tasks import GoalReaching, TaskFamily
 
 REWARD = ("next", "reward")
@@ -322,6 +323,31 @@ def test_arguments_out_of_range_are_refused(arguments: dict[str, Any], message: 
         InverseRL(tasks=CORNERS, partition="running")
 
 
-def test_tasks_of_the_log_must_be_there() -> None:
+def test_tasks_to_choose_from_must_be_there() -> None:
+    chunk, bound = chunk_for(inverse(propose="log"))
     with pytest.raises(ValueError, match="the log has no 'task' to choose from"):
-        inverse(propose="log").prepare(episode_log(goals=True))
+        bound(chunk.exclude("task"))
+    with pytest.raises(ValueError, match="the log has no 'task' to choose from"):
+        InverseRL(propose="log").prepare(episode_log(goals=True))
+
+
+def test_tasks_of_an_earlier_relabeler_are_chosen_from() -> None:
+    random = RandomTask(GoalReaching(0.5))
+    chunk, chain = chunk_for(Compose([random, inverse(propose="log", candidates=64)]))
+    result = chain(chunk)["task"]
+    places = episode_log(task=True, goals=True).column(NEXT_ACHIEVED)  # the prior of goals
+    assert bool((result.unsqueeze(-2) == places).all(-1).any(-1).all())
+    assert not bool((chunk["task"].unsqueeze(-2) == places).all(-1).any(-1).all())
+
+
+def test_validation_leaves_a_running_log_z_as_it_is() -> None:
+    chunk, bound = chunk_for(inverse(tasks=CORNERS, partition="running"))
+    with torch.no_grad():
+        bound(chunk)
+    assert bound.state_dict() == {}
+    bound(chunk)
+    before = bound.running.log_z.clone()
+    with torch.inference_mode():
+        later = chunk.copy().set(DRAWS, chunk[DRAWS] + torch.tensor([0, 100, 0]))
+        bound(later)
+    assert torch.equal(bound.running.log_z, before) and bound.running.updates == 4

@@ -62,6 +62,13 @@ def test_batches_that_are_looked_at_again_teach_nothing() -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, bound.weights, strict=True))
 
 
+def test_validation_teaches_nothing() -> None:
+    chunk, bound = chunk_for(learned())
+    with torch.inference_mode():
+        bound(chunk.clone())
+    assert bound.state_dict() == {}
+
+
 def test_initial_weights_are_those_of_the_seed() -> None:
     log = episode_log(task=True, goals=True)
     torch.manual_seed(1)
