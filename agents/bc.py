@@ -45,6 +45,7 @@ class BC(Learner):
     """
 
     in_keys = ("observation", "action")
+    reads_weight = True
 
     def __init__(
         self,

@@ -153,10 +153,11 @@ class IQL(Learner):
             draws: Not used: V knows no action.
 
         Returns:
-            Log-probability of the logged action, V of the next state, and 1 / inverse temperature
-            (0 for behaviour cloning).
+            Log-probability of the logged action, V of the next state, 1 / inverse temperature (0
+            for behaviour cloning), and the discount.
         """
         log_prob = self.actor.log_prob(batch["observation"], batch["action"], task)
         inverse = self.inverse_temperature
         temperature = torch.full((), 1.0 / inverse if inverse else 0.0, device=task.device)
-        return SoftValues(log_prob, self.value(batch["next", "observation"], task), temperature)
+        value = self.value(batch["next", "observation"], task)
+        return SoftValues(log_prob, value, temperature, self.discount)

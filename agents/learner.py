@@ -94,6 +94,7 @@ class Learner(LightningModule, ABC):
         in_keys: Keys the losses read.
         actions: Kinds of actions it can choose.
         one_hot: Whether observations must be one-hot vectors, as a table needs them.
+        reads_weight: Whether the losses weigh rows by their ``weight``.
         targets: Which target network follows which network, by attribute name.
         tau: Share of the way a target network moves per update.
     """
@@ -101,6 +102,7 @@ class Learner(LightningModule, ABC):
     in_keys: ClassVar[tuple[Key, ...]] = ()
     actions: ClassVar[tuple[str, ...]] = ("continuous", "discrete")
     one_hot: ClassVar[bool] = False
+    reads_weight: ClassVar[bool] = False
     targets: ClassVar[dict[str, str]] = {}
     actor: Policy
     tau: float = 0.005

@@ -188,7 +188,8 @@ class QLearning(Learner):
         policy = Categorical(self.critic(batch["observation"], task) / self.temperature)
         next_value = self.critic(batch["next", "observation"], task).amax(-1)
         temperature = torch.full((), self.temperature, device=task.device)
-        return SoftValues(policy.log_prob(batch["action"]), next_value, temperature)
+        log_prob = policy.log_prob(batch["action"])
+        return SoftValues(log_prob, next_value, temperature, self.discount)
 
 
 def _tasks(entry: dict[str, Any] | None, given: list[list[float]] | None) -> Tensor:

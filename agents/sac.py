@@ -205,4 +205,4 @@ class SAC(Learner):
         noise = None if self.actor.discrete else normals(draws, self.actor.width)
         first = partial(self.critic, members=1)
         ahead = self.soft(first, batch["next", "observation"], task, noise)
-        return SoftValues(log_prob, ahead.value, self.temperature())
+        return SoftValues(log_prob, ahead.value, self.temperature(), self.discount)

@@ -59,11 +59,11 @@ def _cloning(labels: str, *parts: dict[str, Any]) -> Pair:
 
 
 PAIRS = {
-    "sac_inverse_rl": Pair("SAC, inverse-RL goals", "four_rooms", 40_000, 400),
+    "sac_inverse_rl": Pair("SAC, inverse-RL goals", "four_rooms", 30_000, 400),
     "sac_future": Pair(
         "SAC, future goals",
         "four_rooms",
-        40_000,
+        30_000,
         400,
         (_part("RandomTask"), _part("FutureGoal", fraction=0.5)),
     ),

@@ -236,7 +236,9 @@ class IteratedDataModule(Serving):
         if not self._resumed and self.memory_map is not None:
             self._replay.to_file(self.memory_map)
             self._bind()
-        check_keys(learner.in_keys, self.batch_keys(), PRODUCERS)
+        keys = self.batch_keys()
+        check_keys(learner.in_keys, keys, PRODUCERS)
+        self._warn_of_weights(keys)
         self._use_learner()
         self._marks = update_marks(trainer)
         self._stop = trainer.max_steps if trainer.max_steps > 0 else None

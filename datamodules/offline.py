@@ -105,7 +105,9 @@ class OfflineDataModule(Serving):
                 "Set it, as in --trainer.val_check_interval 1000",
                 stacklevel=2,
             )
-        check_keys(trainer.lightning_module.in_keys, self.batch_keys(), PRODUCERS)
+        keys = self.batch_keys()
+        check_keys(trainer.lightning_module.in_keys, keys, PRODUCERS)
+        self._warn_of_weights(keys)
         self._use_learner()
         stop = trainer.max_steps if trainer.max_steps > 0 else None
         return self._sampler(
@@ -149,9 +151,10 @@ class OfflineDataModule(Serving):
             LogError: The log is another one, or it is split in another way.
         """
         task = TrainerFn.FITTING if self.trainer is None else self.trainer.state.fn
+        if task != TrainerFn.TESTING:
+            self.relabel.load_state_dict(state_dict.get("relabel", {}))
         if task not in (TrainerFn.FITTING, TrainerFn.VALIDATING):
             return
-        self.relabel.load_state_dict(state_dict.get("relabel", {}))
         if state_dict["log_hash"] == self.log_hash:
             self._check_split(state_dict)
         elif task == TrainerFn.FITTING:

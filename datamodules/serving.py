@@ -1,5 +1,6 @@
 """What every datamodule of the house serves: batches of a log, relabeled on the device."""
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -45,6 +46,17 @@ class Serving(LightningDataModule):
         if self.trainer is not None:
             self.relabel.use(getattr(self.trainer.lightning_module, "soft_values", None))
 
+    def _warn_of_weights(self, keys: set[Any]) -> None:
+        """Say so where rows have weights and the learner has no use for them."""
+        learner = self.trainer.lightning_module
+        if "weight" in keys and not getattr(learner, "reads_weight", True):
+            warnings.warn(
+                f"rows have a 'weight', and {type(learner).__name__} does not read it: use BC, or "
+                "leave out what gives it (ColumnWeight, ReturnWeight, FutureGoal with offset "
+                "'pairs')",
+                stacklevel=2,
+            )
+
     def _loader(self, rows: torch.Tensor | None, stream: str) -> DataLoader[TensorDict]:
         self._use_learner()
         batches = _InOrder(self._sampler(), self.seed, rows, stream, count=len(self.log))
@@ -74,7 +86,8 @@ class Serving(LightningDataModule):
 
     def batch_keys(self) -> set[Any]:
         """Return the keys of a relabeled batch."""
-        batch = self.relabel(self._sampler().chunk(0, 1, stream="probe"))
+        with torch.no_grad():  # relabelers that learn from batches learn nothing from this one
+            batch = self.relabel(self._sampler().chunk(0, 1, stream="probe"))
         return set(batch.keys(include_nested=True, leaves_only=True))
 
 

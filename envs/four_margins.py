@@ -15,9 +15,17 @@ MARGINS = (0.3, 3.0)
 class FourMargins(FourRooms):
     """Reach a goal within a margin. The task (``desired_goal``) is ``[3]``: the goal, the margin.
 
-    The margin is uniform in ``MARGINS``; all else is as in :class:`FourRooms`, whose ``radius`` is
-    not used. ``reset(options={"goal": [i, j, margin]})`` chooses both.
+    The margin is uniform in ``MARGINS``; all else is as in :class:`FourRooms`.
+    ``reset(options={"goal": [i, j, margin]})`` chooses both.
+
+    Args:
+        **rooms: Arguments of :class:`FourRooms`, but for ``radius``.
     """
+
+    def __init__(self, **rooms: Any) -> None:
+        if "radius" in rooms:
+            raise TypeError("FourMargins takes no radius: its tasks have margins")
+        super().__init__(**rooms)
 
     def task_space(self) -> spaces.Box:
         """Return the space of tasks."""

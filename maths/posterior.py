@@ -28,6 +28,8 @@ class SoftValues(NamedTuple):
     """``[...]``, of the next state for the task, reward units."""
     temperature: Tensor
     """``[]``, what the policy divides values by, reward units per nat."""
+    discount: float
+    """Of the learner, in [0, 1]."""
 
 
 def log_partition(scores: Tensor, mask: Tensor | None = None) -> Tensor:

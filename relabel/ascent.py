@@ -32,7 +32,6 @@ class AscendTask(Relabeler):
         scored: Rows of the update that log Z is estimated from, at least 2.
         fraction: Probability that a row's task moves, in [0, 1].
         entropy_scale: As in :class:`InverseRL`.
-        discount: In [0, 1], the learner's.
 
     Raises:
         ValueError: An argument is out of range, or (``use``) the learner has no soft values, or
@@ -53,7 +52,6 @@ class AscendTask(Relabeler):
         scored: int = 8,
         fraction: float = 1.0,
         entropy_scale: EntropyScale = 1.0,
-        discount: float = 0.99,
     ) -> None:
         super().__init__()
         check_fraction(fraction)
@@ -62,8 +60,6 @@ class AscendTask(Relabeler):
                 f"steps {steps} must be at least 1, scored {scored} at least 2 and rate {rate} "
                 "above 0"
             )
-        if not 0 <= discount <= 1:
-            raise ValueError(f"discount is {discount}, it must lie in [0, 1]")
         if isinstance(family, DiscreteTasks):
             raise ValueError(
                 "AscendTask moves tasks by small steps, and discrete tasks have none between them: "
@@ -75,7 +71,7 @@ class AscendTask(Relabeler):
             rate,
             scored,
         )
-        self.fraction, self.entropy_scale, self.discount = fraction, entropy_scale, discount
+        self.fraction, self.entropy_scale = fraction, entropy_scale
         self._soft: SoftScores | None = None
 
     @property
@@ -99,7 +95,7 @@ class AscendTask(Relabeler):
             ValueError: It has none.
         """
         values = check_values("AscendTask", values)
-        self._soft = SoftScores(self.family, values, self.discount, self.entropy_scale)
+        self._soft = SoftScores(self.family, values, self.entropy_scale)
 
     def __call__(self, batch: TensorDict) -> TensorDict:
         """Return the batch under tasks that have moved, reward and termination with them.

@@ -67,6 +67,7 @@ class InverseRL(Relabeler):
             which must then be of the family; ``"reached"``, tasks that getting where steps led
             fulfils. Of the update instead of the log, at the level of transitions: there
             ``"log"`` means the tasks that rows have by now, those of an earlier relabeler too.
+            A row's own need not be among those drawn; ``fraction`` below 1 keeps it for some.
         tasks: A fixed set of tasks instead, Z numbers each.
         partition: Subtract log Z; without it the task with the largest rewards takes all.
             ``"running"``, for transitions and a fixed set: an average over updates.
@@ -75,7 +76,6 @@ class InverseRL(Relabeler):
         entropy_scale: Transitions only: weight of -log pi(a | s, task): 1 as in the published code,
             ``"learner"`` for the learner's own temperature, which agrees with its critic, 0 for
             none.
-        discount: Transitions only: in [0, 1], the learner's.
         seed: Seed of the draws from the prior for trajectories.
         rate: Weight of the newest update in a running log Z, in (0, 1].
 
@@ -103,7 +103,6 @@ class InverseRL(Relabeler):
         temperature: float = 1.0,
         fraction: float = 1.0,
         entropy_scale: EntropyScale = 1.0,
-        discount: float = 0.99,
         seed: int = 0,
         rate: float = 0.05,
     ) -> None:
@@ -113,8 +112,6 @@ class InverseRL(Relabeler):
             raise ValueError("there must be at least one task to choose: candidates or tasks")
         if not temperature > 0:
             raise ValueError(f"temperature is {temperature}, it must be above 0")
-        if not 0 <= discount <= 1:
-            raise ValueError(f"discount is {discount}, it must lie in [0, 1]")
         if not 0 < rate <= 1:
             raise ValueError(f"rate is {rate}, it must lie in (0, 1]")
         if partition == "running" and (level == "trajectory" or tasks is None):
@@ -125,7 +122,7 @@ class InverseRL(Relabeler):
         self.family, self.level = family or GoalReaching(), level
         self.candidates, self.propose, self.tasks = candidates, propose, tasks
         self.partition, self.temperature, self.fraction = partition, temperature, fraction
-        self.entropy_scale, self.discount, self.seed = entropy_scale, discount, seed
+        self.entropy_scale, self.seed = entropy_scale, seed
         self.choices = self.posterior = torch.empty(0, 0)
         self.rate, self.running = rate, RunningLogZ(rate)
         self._soft: SoftScores | None = None
@@ -172,7 +169,7 @@ class InverseRL(Relabeler):
         """
         if self.level == "transition":
             values = check_values("InverseRL", values)
-            self._soft = SoftScores(self.family, values, self.discount, self.entropy_scale)
+            self._soft = SoftScores(self.family, values, self.entropy_scale)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the running log Z, where there is one."""

@@ -50,7 +50,6 @@ class LearnedTask(Relabeler):
         temperature: Divides the scores; above 0.
         fraction: Probability that a row is relabeled, in [0, 1]; the rest keep their task.
         entropy_scale: As in :class:`InverseRL`.
-        discount: In [0, 1], the learner's.
         seed: Seed of the initial weights.
 
     Raises:
@@ -75,7 +74,6 @@ class LearnedTask(Relabeler):
         temperature: float = 1.0,
         fraction: float = 1.0,
         entropy_scale: EntropyScale = 1.0,
-        discount: float = 0.99,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -85,15 +83,15 @@ class LearnedTask(Relabeler):
                 f"{len(tasks)} tasks and hidden {hidden} must be at least 1 each, scored {scored} "
                 "at least 2"
             )
-        if not (temperature > 0 and learning_rate > 0 and 0 < rate <= 1 and 0 <= discount <= 1):
+        if not (temperature > 0 and learning_rate > 0 and 0 < rate <= 1):
             raise ValueError(
                 f"temperature {temperature} and learning_rate {learning_rate} must be above 0, "
-                f"rate {rate} in (0, 1] and discount {discount} in [0, 1]"
+                f"and rate {rate} in (0, 1]"
             )
         self.family, self.tasks = family or GoalReaching(), tasks
         self.scored, self.hidden, self.learning_rate = scored, hidden, learning_rate
         self.rate, self.temperature, self.fraction = rate, temperature, fraction
-        self.entropy_scale, self.discount, self.seed = entropy_scale, discount, seed
+        self.entropy_scale, self.seed = entropy_scale, seed
         self.choices = self._mean = self._std = torch.empty(0, 0)
         self.weights: list[Tensor] = []
         self.running, self._actions = RunningLogZ(rate), 0
@@ -140,7 +138,7 @@ class LearnedTask(Relabeler):
             ValueError: It has none.
         """
         values = check_values("LearnedTask", values)
-        self._soft = SoftScores(self.family, values, self.discount, self.entropy_scale)
+        self._soft = SoftScores(self.family, values, self.entropy_scale)
 
     def state_dict(self) -> dict[str, Any]:
         """Return weights, Adam's averages and log Z; nothing before the first update."""

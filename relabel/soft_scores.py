@@ -32,13 +32,11 @@ class SoftScores:
     Args:
         family: Gives reward and termination.
         values: ``soft_values`` of the learner.
-        discount: In [0, 1].
         entropy_scale: Weight of -log pi(a | s, task), ``"learner"`` for the learner's temperature.
     """
 
     family: TaskFamily
     values: Values
-    discount: float
     entropy_scale: EntropyScale
 
     def rows(self, batch: TensorDict) -> TensorDict:
@@ -77,7 +75,7 @@ class SoftScores:
             found.log_prob,
             found.next_value,
             self.family.terminated(pairs, tasks),
-            discount=self.discount,
+            discount=found.discount,
             entropy_scale=scale,
         )
 

@@ -24,7 +24,7 @@ def near(batch: TensorDict, task: Tensor, draws: Tensor) -> SoftValues:
     """Return values that fall with the distance between where a step led and the task."""
     gap = torch.linalg.vector_norm(batch["next", "observation"][..., :2] - task, dim=-1)
     log_prob = -0.1 * (batch["action"][..., 0] - task[..., 0]).square()
-    return SoftValues(log_prob, -3.0 * gap, torch.tensor(0.5))
+    return SoftValues(log_prob, -3.0 * gap, torch.tensor(0.5), 0.99)
 
 
 def sac_for(discrete: bool = False) -> SAC:

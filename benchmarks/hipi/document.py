@@ -147,6 +147,27 @@ def commanded(report: dict[str, Any]) -> str:
     return common.table(("", "return of 50 test episodes"), rows)
 
 
+def candidates(report: dict[str, Any]) -> str:
+    """Return what few candidates and few rows for log Z cost the posterior."""
+    rows = [
+        (one["candidates"], one["rows"], f"{one['excess']:.2f}", f"{one['objective']:.2f}")
+        for one in report["posterior"]
+    ]
+    header = ("candidates", "rows for log Z", "excess score, nats", "objective of Lemma 1")
+    return common.table(header, rows)
+
+
+def options(report: dict[str, Any]) -> str:
+    """Return what the options beyond the paper bring."""
+    units = (("corners", "four corners, success"), ("mass", "point mass, return"))
+    rows = [
+        (where, one["arm"], f"{one['mean']:.2f}", f"{one['us_per_update'] / 1000:.1f} ms")
+        for part, where in units
+        for one in report[part]
+    ]
+    return common.table(("", "tasks of batches", "score", "an update"), rows)
+
+
 PARTS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "figure 4": ("fig4", crossing),
     "online": ("online", online),
@@ -155,6 +176,8 @@ PARTS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "gcsl": ("gcsl", alone("gcsl")),
     "her": ("her", alone("her")),
     "rcp": ("rcp", commanded),
+    "candidates": ("options", candidates),
+    "options": ("options", options),
 }
 
 

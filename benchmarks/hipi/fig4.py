@@ -36,7 +36,7 @@ def data_steps() -> dict[str, Relabeler]:
     return {
         "final state": FinalGoal(family),
         "inverse RL": InverseRL(
-            family, level="transition", tasks=CELLS_OF_GOALS, entropy_scale=0.0, discount=1.0
+            family, level="transition", tasks=CELLS_OF_GOALS, entropy_scale=0.0
         ),
     }
 

@@ -97,7 +97,6 @@ def relabelers(domain: Domain, data_step: str, settings: dict[str, Any]) -> list
         level="transition",
         candidates=settings["candidates"],
         entropy_scale=settings["entropy_scale"],
-        discount=domain.model["discount"],
     )
     kinds = {
         "inverse RL": functools.partial(inverse, propose="log"),

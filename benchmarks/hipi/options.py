@@ -44,7 +44,7 @@ OUTPUT = Path("build/hipi/options.json")
 GOALS = GoalReaching(1.0)
 DISCOUNT = 0.98
 ROOMS: dict[str, Any] = {"frequencies": 3, "value_range": (-50.0, 0.0)}
-HALF: dict[str, Any] = {"fraction": 0.5, "entropy_scale": 0.0, "discount": DISCOUNT}
+HALF: dict[str, Any] = {"fraction": 0.5, "entropy_scale": 0.0}
 COUNTS = (2, 4, 8, 16, 32, 64)
 
 

@@ -116,7 +116,6 @@ def test_inverse_rl_by_the_table_itself(tmp_path: Path) -> None:
         level="transition",
         tasks=goals,
         entropy_scale=0.0,
-        discount=1.0,
     )
     data = OfflineDataModule(log, [relabel], batch_size=8, updates_per_step=10)
     rate = 4.0  # of a row in 8: one half

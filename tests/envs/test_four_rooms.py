@@ -217,3 +217,5 @@ def test_margin_is_part_of_the_task_and_can_be_chosen() -> None:
             env.reset(options={"goal": goal})
     with pytest.raises(ValueError, match="not in a wall"):
         env.reset(options={"goal": [16, 1, 1]})
+    with pytest.raises(TypeError, match="FourMargins takes no radius: its tasks have margins"):
+        gymnasium.make("Hindsight/FourMargins-v0", radius=1.0)

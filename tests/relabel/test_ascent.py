@@ -28,11 +28,11 @@ BOX = LinearTasks([-1.0, -1.0], [1.0, 1.0])
 def nothing(batch: TensorDict, task: Tensor, draws: Tensor) -> SoftValues:
     """Return values that know nothing: the score is the reward."""
     zero = task.sum(-1) * 0.0
-    return SoftValues(zero, zero, torch.tensor(1.0))
+    return SoftValues(zero, zero, torch.tensor(1.0), 0.99)
 
 
 def excess(bound: AscendTask, batch: TensorDict, values: Any) -> Tensor:
-    soft = SoftScores(bound.family, values, bound.discount, bound.entropy_scale)
+    soft = SoftScores(bound.family, values, bound.entropy_scale)
     with torch.no_grad():
         return bound.excess(soft, soft.rows(batch), batch["task"])
 
@@ -88,7 +88,7 @@ def test_margins_stay_in_their_range() -> None:
 def nothing_but_margins(batch: TensorDict, task: Tensor, draws: Tensor) -> SoftValues:
     """Return values that depend on the margin alone, on each row in its own way."""
     value = task[..., -1] * (batch["action"][..., 0] - 0.5)
-    return SoftValues(value * 0.0, value, torch.tensor(1.0))
+    return SoftValues(value * 0.0, value, torch.tensor(1.0), 0.99)
 
 
 def test_tasks_move_where_gradients_are_off() -> None:
@@ -101,7 +101,7 @@ def test_tasks_move_where_gradients_are_off() -> None:
 def test_log_z_is_that_of_all_rows_in_expectation() -> None:
     """Half as many rows, with replacement: Z is unbiased, so its mean is that of all rows."""
     chunk, bound = chunk_for(AscendTask(DENSE, scored=32), near, updates=60, batch_size=64)
-    soft = SoftScores(DENSE, near, 0.99, 1.0)
+    soft = SoftScores(DENSE, near, 1.0)
     rows = soft.rows(chunk)
     found = bound.excess(soft, rows, chunk["task"])
     exact = []
@@ -131,7 +131,6 @@ def test_follows_inverse_rl_and_keeps_a_share_of_rows() -> None:
         ({"steps": 0}, "steps 0 must be at least 1"),
         ({"scored": 1}, "scored 1 at least 2"),
         ({"rate": 0.0}, "rate 0.0 above 0"),
-        ({"discount": 2.0}, "discount is 2.0, it must lie in"),
         ({"fraction": -0.5}, "fraction is -0.5"),
         ({"family": DiscreteTasks(DENSE, [[0.0, 0.0]])}, "discrete tasks have none between them"),
     ],

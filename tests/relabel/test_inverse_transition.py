@@ -67,7 +67,7 @@ def test_closed_form_of_transitions() -> None:
 
     def look_up(batch: TensorDict, task: Tensor, draws: Tensor) -> SoftValues:
         place = batch["index"], task[..., 0].long()
-        return SoftValues(log_prob[place], values[place], torch.tensor(1.0))
+        return SoftValues(log_prob[place], values[place], torch.tensor(1.0), 0.99)
 
     chunk, bound = chunk_for(
         inverse(Table(), tasks=[[0.0], [1.0]]), look_up, updates=1, batch_size=2
@@ -81,7 +81,7 @@ def test_closed_form_of_transitions() -> None:
 def test_equals_the_algorithm_box_written_as_a_loop(discrete: bool) -> None:
     """Algorithm 1 of HIPI over B items and the B tasks of the batch, with a SAC, pair by pair."""
     sac, family = sac_for(discrete), GoalReaching(0.5)
-    options = {"propose": "log", "candidates": 99, "discount": 0.9}
+    options = {"propose": "log", "candidates": 99}
     chunk, bound = chunk_for(
         inverse(family, **options), sac.soft_values, discrete, updates=1, batch_size=6
     )
@@ -102,7 +102,9 @@ def test_equals_the_algorithm_box_written_as_a_loop(discrete: bool) -> None:
                     value = sac.critic(ahead, action, task)[0]
                 log_pi = sac.actor.log_prob(item["observation"], item["action"], task)
                 going = 1.0 - family.terminated(item, task).float()
-                scores[i, j] = (family.reward(item, task) - log_pi + 0.9 * going * value)[0]
+                scores[i, j] = (family.reward(item, task) - log_pi + sac.discount * going * value)[
+                    0
+                ]
     excess = scores - torch.logsumexp(scores, dim=0)
     posterior = torch.softmax(excess, dim=1)
     judged = bound.judge(chunk)
@@ -132,7 +134,7 @@ def scores_of(bound: InverseRL, chunk: TensorDict, scale: float = 1.0) -> Tensor
     values = near(rows, task, chunk[DRAWS])
     going = (~bound.family.terminated(rows, task)).float()
     reward = bound.family.reward(rows, task)
-    return reward - scale * values.log_prob + bound.discount * going * values.next_value
+    return reward - scale * values.log_prob + values.discount * going * values.next_value
 
 
 @pytest.mark.parametrize(("entropy_scale", "weight"), [(0.0, 0.0), (1.0, 1.0), ("learner", 0.5)])
@@ -312,7 +314,6 @@ def test_running_log_z_of_a_rate_of_one_is_that_of_the_update() -> None:
     ("arguments", "message"),
     [
         ({"rate": 0.0}, "rate is 0.0, it must lie in"),
-        ({"discount": 1.5}, "discount is 1.5, it must lie in"),
         ({"partition": "running"}, "a running log Z is for transitions and tasks that stay"),
     ],
 )

@@ -69,6 +69,19 @@ def test_validation_teaches_nothing() -> None:
     assert bound.state_dict() == {}
 
 
+def test_a_look_at_held_out_rows_before_the_first_update_changes_nothing(tmp_path: Path) -> None:
+    states = []
+    for checks in (0, 2):
+        log = episode_log(task=True, goals=True)
+        data = OfflineDataModule(log, [learned()], batch_size=32, validation=0.3)
+        learner = learner_of(SAC, data.spec)
+        fit(learner, data, tmp_path / str(checks), 8, num_sanity_val_steps=checks)
+        states.append(data.relabel.state_dict()["0"])
+    one, two = (state["weights"] for state in states)
+    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+    assert states[0]["log_z"]["updates"] == states[1]["log_z"]["updates"] == 8
+
+
 def test_initial_weights_are_those_of_the_seed() -> None:
     log = episode_log(task=True, goals=True)
     torch.manual_seed(1)
