@@ -95,6 +95,7 @@ def one(job: tuple[str, int, int, bool]) -> dict[str, Any]:
         *("--trainer.max_steps", str(updates), "--seed_everything", str(seed)),
         *("--data.seed", str(seed), "--run", str(run), *pair.options),
     ]
+    fit += ["--model.compile", "off"] if fast else []
     if pair.relabel:
         fit += ["--data.relabel", json.dumps(list(pair.relabel))]
     count = str(episodes)
