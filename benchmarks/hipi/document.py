@@ -7,6 +7,7 @@ What has no result yet keeps its place in the page as it is.
 """
 
 import re
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -168,7 +169,21 @@ def options(report: dict[str, Any]) -> str:
     return common.table(("", "tasks of batches", "score", "an update"), rows)
 
 
+def showcase(report: dict[str, Any]) -> str:
+    """Return the table of ``make quickstart``'s second half, and keep its picture."""
+    rows = [
+        (row["pair"], f"{row['success']:.2f}", f"{row['onnx_success']:.2f}")
+        for row in reversed(report["rows"])
+    ]
+    rows.append(("scripted shortest path", f"{report['controller']:.2f}", ""))
+    PICTURES.mkdir(exist_ok=True)
+    shutil.copyfile(common.ROOT / "build/four_rooms/rollouts.png", PICTURES / "showcase.png")
+    table = common.table(("", "success", "exported file"), rows)
+    return f"{table}\n\n![eight episodes of the exported policy](hipi/showcase.png)"
+
+
 PARTS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
+    "showcase": ("../four_rooms", showcase),
     "figure 4": ("fig4", crossing),
     "online": ("online", online),
     "figure 7": ("cloning", cloning),
