@@ -295,7 +295,7 @@ def main() -> int:
     updates = {
         row["size"]: 1e6 / row["updates_per_second"]
         for row in rows
-        if row["name"] == "update" and row["threads"] == 1
+        if row["name"] == "update compiled" and row["threads"] == 1
     }
     sys.stdout.write("\n" + relabelers.tables(options.repeats, updates))
     found = sampling(options.repeats, options.seconds / 8)
