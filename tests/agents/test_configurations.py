@@ -35,6 +35,8 @@ def parsed(name: str, source: Path, **trainer: Any) -> Any:
     parser.link_arguments("data.spec", "model.init_args.spec", apply_on="instantiate")
     config = yaml.safe_load((files("hindsight_rl.configs") / f"{name}.yaml").read_text())
     env = config.pop("env", None)
+    if env and ":" in env:  # of a package that is an extra
+        pytest.importorskip(env.partition(":")[0])
     few = {"env": env, "initial_episodes": 2, "episodes_per_round": 1}
     changed = {OfflineDataModule: {"source": str(source)}, IteratedDataModule: few}
     named = {kind.__name__: values for kind, values in changed.items()}
