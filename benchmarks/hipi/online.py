@@ -34,7 +34,7 @@ class Domain(NamedTuple):
 
 
 REACHED = "inverse RL, states reached"
-_GOALS = ("inverse RL", "future", "final", "random", "none")
+_GOALS = ("inverse RL", REACHED, "future", "final", "random", "none")
 _TASKS = ("inverse RL", "random", "none")
 _ROOMS = {"frequencies": 3, "discount": 0.98, "value_range": [-50.0, 0.0]}
 DOMAINS = {
@@ -44,7 +44,7 @@ DOMAINS = {
     "four_rooms_sparse": Domain(
         "FourRooms",
         "goals",
-        (*_GOALS, REACHED),
+        _GOALS,
         {"radius": 0.3},
         _ROOMS,
         "success",
