@@ -26,7 +26,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.agents.learner import Learner, LossTerms
+from hindsight_rl.agents.learner import Learner, LossTerms, row_discount
 from hindsight_rl.agents.networks import Critic, Head, Policy, ValueNet
 from hindsight_rl.maths.losses import expectile_loss, td_target, weighted_nll
 from hindsight_rl.maths.posterior import SoftValues
@@ -109,8 +109,7 @@ class IQL(Learner):
         """Return the loss of the critics, ``[]``, summed, and their values ``[E, B]`` (eq. 6)."""
         task, following = batch.get("task", None), batch["next"]
         reward = following["reward"]
-        discount = batch.get("discount", None)
-        discount = torch.full_like(reward, self.discount) if discount is None else discount
+        discount = row_discount(batch, self.discount)
         with torch.no_grad():
             next_value = self.value(following["observation"], task)
         target = td_target(reward, following["terminated"], next_value, discount)

@@ -53,6 +53,12 @@ class LossTerms(NamedTuple):
     metrics: dict[str, Tensor]
 
 
+def row_discount(batch: TensorDict, constant: float) -> Tensor:
+    """Return the bootstrap discount ``[B]`` of each row: its own where it has one."""
+    own = batch.get("discount", None)
+    return torch.full_like(batch["next", "reward"], constant) if own is None else own
+
+
 class Learner(LightningModule, ABC):
     """Base class of every learner: owns the update.
 

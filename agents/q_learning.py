@@ -26,7 +26,7 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from hindsight_rl.agents.distributions import Categorical
-from hindsight_rl.agents.learner import Learner, LossTerms
+from hindsight_rl.agents.learner import Learner, LossTerms, row_discount
 from hindsight_rl.maths.losses import td_target
 from hindsight_rl.maths.posterior import SoftValues
 
@@ -127,8 +127,7 @@ class QLearning(Learner):
         """Return the loss of the table, ``[]``, and the error of each row's entry ``[B]``."""
         task, following = batch.get("task", None), batch["next"]
         reward = following["reward"]
-        discount = batch.get("discount", None)
-        discount = torch.full_like(reward, self.discount) if discount is None else discount
+        discount = row_discount(batch, self.discount)
         with torch.no_grad():
             next_value = self.target_critic(following["observation"], task).amax(-1)
         target = td_target(reward, following["terminated"], next_value, discount)

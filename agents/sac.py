@@ -30,7 +30,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.agents.learner import Learner, LossTerms
+from hindsight_rl.agents.learner import Learner, LossTerms, row_discount
 from hindsight_rl.agents.networks import Critic, Policy, Temperature, frozen
 from hindsight_rl.maths.draws import normals
 from hindsight_rl.maths.losses import td_target, temperature_loss
@@ -153,8 +153,7 @@ class SAC(Learner):
         """Return the loss of the critics, ``[]``, summed, and their values ``[E, B]`` (eq. 5)."""
         task, following = batch.get("task", None), batch["next"]
         reward = following["reward"]
-        discount = batch.get("discount", None)
-        discount = torch.full_like(reward, self.discount) if discount is None else discount
+        discount = row_discount(batch, self.discount)
         with torch.no_grad():
             noise = None if self.actor.discrete else batch["noise", "next"]
             ahead = self.soft(self.target_critic, following["observation"], task, noise)
