@@ -111,3 +111,8 @@ def test_mistakes_are_one_line(place: Path) -> None:
     assert "does not fit a capacity of 3 rows" in refused(fit("--data.capacity", 3))
     told = refused(fit("--model.seeds", 2))
     assert "model.seeds is 2, but each copy would need experience of its own" in told
+
+
+def test_a_log_is_refused_where_episodes_are_collected(place: Path) -> None:
+    told = refused(hindsight("fit", "--config", "gcsl", "--data.source", "log.npz"))
+    assert "collects its own episodes and reads no log: leave out --data.source" in told
