@@ -42,7 +42,8 @@ def shorten(message: str) -> str:
             "an argument of the learner, and no learner. Choose it first: --config NAME, or "
             f"--model CLASS. 'test' needs none, and takes --model.{', --model.'.join(OF_A_TEST)}."
         )
-    if "Option 'source' is not accepted" in message:
+    collects = re.search(r"class_path '[\w.]*IteratedDataModule'", message)
+    if collects and "Option 'source' is not accepted" in message:
         return (
             "this configuration collects its own episodes and reads no log: leave out "
             "--data.source, or choose a configuration for logs (bc, iql, sac, hipi_bc, four_rooms)"
