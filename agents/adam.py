@@ -5,6 +5,7 @@ weight decay: Loshchilov and Hutter 2019, algorithm 2. Numbers are those of ``to
 rounding.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -22,6 +23,7 @@ class Rule(NamedTuple):
         eps: Added to the root of the second.
         weight_decay: Coefficient.
         decoupled: Whether it shrinks the parameters (AdamW) or adds to the gradient.
+        every: It moves at updates whose number, counted from 1, is a multiple.
     """
 
     span: Span
@@ -29,6 +31,7 @@ class Rule(NamedTuple):
     eps: float
     weight_decay: float
     decoupled: bool
+    every: int = 1
 
 
 def adam(
@@ -38,7 +41,7 @@ def adam(
 
     Args:
         rule: The group.
-        rates: ``[3]``: learning rate, 1 - beta1^t, sqrt(1 - beta2^t).
+        rates: ``[4]``: learning rate, 1 - beta1^t, sqrt(1 - beta2^t), and 1 where the group is due.
         parameters: ``[P]``, of all groups.
         gradient: ``[P]``.
         first: ``[P]``, mean of gradients.
@@ -49,7 +52,8 @@ def adam(
     """
     cut = slice(rule.span.start, rule.span.stop)
     parameters, gradient, first, second = (x[cut] for x in (parameters, gradient, first, second))
-    rate, bias, root = rates.unbind(0)
+    before = parameters, first, second
+    rate, bias, root, due = rates.unbind(0)
     if rule.decoupled:
         parameters = parameters * (1 - rate * rule.weight_decay)
     elif rule.weight_decay:
@@ -58,7 +62,11 @@ def adam(
     first = torch.lerp(first, gradient, 1 - one)
     second = second * two + (1 - two) * gradient * gradient
     parameters = parameters - (rate / bias) * first / (second.sqrt() / root + rule.eps)
-    return parameters, first, second
+    after = parameters, first, second
+    if rule.every == 1:
+        return after
+    one, two, three = (torch.where(due > 0, a, b) for a, b in zip(after, before, strict=True))
+    return one, two, three
 
 
 def refusal(optimizer: torch.optim.Optimizer) -> str:
@@ -72,11 +80,29 @@ def refusal(optimizer: torch.optim.Optimizer) -> str:
     return ""
 
 
-def rules_of(optimizer: torch.optim.Optimizer, copies: Copies) -> list[Rule]:
-    """Return the rules of an optimiser's groups, in the order of the state."""
+def rules_of(
+    optimizer: torch.optim.Optimizer, copies: Copies, every: Mapping[str, int]
+) -> list[Rule]:
+    """Return the rules of an optimiser's groups, in the order of the state.
+
+    Args:
+        optimizer: Adam or AdamW.
+        copies: The state.
+        every: Rhythm of groups by name, where they do not move at every update.
+
+    Returns:
+        One per group.
+    """
     groups = {str(number): group["params"] for number, group in enumerate(optimizer.param_groups)}
     decoupled = isinstance(optimizer, torch.optim.AdamW)
     return [
-        Rule(span, group["betas"], group["eps"], group["weight_decay"], decoupled)
+        Rule(
+            span,
+            group["betas"],
+            group["eps"],
+            group["weight_decay"],
+            decoupled,
+            every.get(group.get("name", ""), 1),
+        )
         for span, group in zip(copies.spans(groups), optimizer.param_groups, strict=True)
     ]

@@ -65,7 +65,12 @@ class DiagonalNormal(NamedTuple):
 
     def sample(self, draws: Tensor) -> Tensor:
         """Return one action ``[..., A]`` per counter ``[..., 3]``."""
-        return self.mean + self.log_std.exp() * normals(draws, self.mean.shape[-1])
+        return self.act_on(normals(draws, self.mean.shape[-1]))[0]
+
+    def act_on(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the action ``[..., A]`` that normal noise makes, and its log-density ``[...]``."""
+        action = self.mean + self.log_std.exp() * noise
+        return action, self.log_prob(action)
 
     def entropy(self) -> Tensor:
         """Return the differential entropy ``[...]``, nats."""

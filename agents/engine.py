@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from types import FunctionType
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from tensordict import TensorDict
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from hindsight_rl.agents.adam import adam, rules_of
 from hindsight_rl.agents.capture import assign, captured
 from hindsight_rl.agents.copies import Copies
+from hindsight_rl.agents.schedule import Schedule
 
 try:
     from torch._higher_order_ops.scan import scan
@@ -84,8 +84,8 @@ class Engine:
     """Runs the updates of a chunk on the state of all copies.
 
     Args:
-        learner: The learner; of it only ``losses``, ``in_keys``, ``noise``, ``targets`` and
-            ``tau`` are used.
+        learner: The learner; of it only ``losses``, ``in_keys``, ``noise``, ``targets``, ``tau``
+            and ``every`` are used.
         optimizer: Adam or AdamW; its groups give the rates, its state is kept up to date.
         copies: The state.
         networks: Parameters of each network by name, in the order of the state.
@@ -114,10 +114,9 @@ class Engine:
         self._reads = dict.fromkeys((*learner.in_keys, *OPTIONAL_KEYS, *noise))
         self._networks = copies.spans(networks)
         self._clip_norm, self._watch = clip_norm, watch or clip_norm is not None
-        self._tau = learner.tau
-        self._rules = rules_of(optimizer, copies)
+        self._rules = rules_of(optimizer, copies, learner.every)
         self._online = _online_names(copies, learner.targets)
-        self._steps = [e["step"] for e in optimizer.state.values()]
+        self._schedule = Schedule(learner, optimizer, copies, self._rules)
         largest = max(p.numel() for p in dict(learner.named_parameters()).values())
         self._batched = copies.count > 1 or largest <= SMALL_MATRIX
         self._names: list[str] = []
@@ -148,15 +147,14 @@ class Engine:
             CompileError: The first chunk cannot be compiled.
         """
         names, batch = self._select(chunk)
-        table = self._table(len(chunk), rates, first)
+        table = self._schedule.table(len(chunk), rates, first)
         with torch.no_grad():
             if self._run is None:
                 self._probe(names, [x[0] for x in batch], table[0])
                 values = self._first(names, table, batch)
             else:
                 values = self._run_groups(table, batch)
-        if self._steps:
-            torch._foreach_add_(self._steps, len(chunk))
+        self._schedule.count(len(chunk), first)
         return Track(self._names, self._terms, values)
 
     def _first(self, names: Sequence[Key], table: Tensor, batch: Sequence[Tensor]) -> Tensor:
@@ -214,29 +212,11 @@ class Engine:
             tensors = [tensor.unsqueeze(1) for tensor in tensors]
         return names, tensors
 
-    def _table(self, updates: int, rates: Callable[[int], None] | None, first: int) -> Tensor:
-        """Return rate and bias corrections of every update and group, ``[K, G, 3]``.
-
-        Made here in double precision: in float32, 1 - beta^t loses half its digits at the start.
-        """
-        done = int(self._steps[0]) if self._steps else 0
-        groups = self._optimizer.param_groups
-        betas = np.array([group["betas"] for group in groups])
-        table = np.empty((updates, len(groups), 3))
-        step = np.arange(done + 1, done + 1 + updates)[:, None]
-        table[:, :, 1:] = 1 - betas ** step[:, :, None]
-        table[:, :, 2] = np.sqrt(table[:, :, 2])
-        for update in range(updates if rates else 1):
-            if rates:
-                rates(first + update)
-            table[update if rates else slice(None), :, 0] = [float(g["lr"]) for g in groups]
-        device = self._copies.state.parameters.device
-        return torch.from_numpy(table).float().to(device, non_blocking=True)
-
     # ------------------------------------------------------------------ one update
 
-    def _update(self, names: Sequence[Key], rows: Rows, rates: Tensor, batch: Rows) -> Any:
+    def _update(self, names: Sequence[Key], rows: Rows, table: Tensor, batch: Rows) -> Any:
         """Return the rows ``[P]`` after one update of one copy, and its terms and metrics."""
+        rates, tau = self._schedule.split(table)
         parameters, first, second, targets, buffers = rows
         layout, target_layout, buffer_layout = self._copies.layouts
 
@@ -258,7 +238,7 @@ class Engine:
         if self._online:
             online = layout.split(parameters)
             follow = torch.cat([online[name].reshape(-1) for name in self._online])
-            targets = torch.lerp(targets, follow, self._tau)
+            targets = torch.lerp(targets, follow, tau)
         if moved:
             buffers = buffer_layout.join(moved)
         if not torch.compiler.is_compiling():  # tried once before, see _probe
@@ -284,17 +264,17 @@ class Engine:
 
     # ------------------------------------------------------------------ all copies, all updates
 
-    def _probe(self, names: Sequence[Key], batch: Sequence[Tensor], rates: Tensor) -> None:
+    def _probe(self, names: Sequence[Key], batch: Sequence[Tensor], table: Tensor) -> None:
         """Try one update without effect: learn the names, and whether copies can be batched."""
         state, columns, several = tuple(self._copies.state), tuple(batch), self._copies.count > 1
         if self._batched:
             try:
-                self._together(names, state, rates, columns)
+                self._together(names, state, table, columns)
                 return
             except Exception as error:  # whatever a loss does that vmap cannot
                 self._batched, self.why_sequential = False, _told(error)
         try:
-            self._alone(names, state, rates, columns)
+            self._alone(names, state, table, columns)
         except Exception as error:
             if several:  # most likely a mistake in the loss, which shows as itself
                 raise
@@ -302,16 +282,16 @@ class Engine:
         if several:
             self.give_up_compiling()
 
-    def _together(self, names: Sequence[Key], rows: Rows, rates: Tensor, batch: Rows) -> Any:
+    def _together(self, names: Sequence[Key], rows: Rows, table: Tensor, batch: Rows) -> Any:
         def one(rows: Rows, batch: Rows) -> Any:
-            return self._update(names, rows, rates, batch)
+            return self._update(names, rows, table, batch)
 
         return torch.vmap(one)(rows, batch)
 
-    def _alone(self, names: Sequence[Key], rows: Rows, rates: Tensor, batch: Rows) -> Any:
+    def _alone(self, names: Sequence[Key], rows: Rows, table: Tensor, batch: Rows) -> Any:
         """One copy after another."""
         done = [
-            self._update(names, tuple(r[copy] for r in rows), rates, tuple(b[copy] for b in batch))
+            self._update(names, tuple(r[copy] for r in rows), table, tuple(b[copy] for b in batch))
             for copy in range(len(rows[0]))
         ]
         moved = tuple(torch.stack(row) for row in zip(*[rows for rows, _ in done], strict=True))

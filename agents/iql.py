@@ -26,9 +26,9 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.agents.learner import Learner, LossTerms, row_discount
+from hindsight_rl.agents.learner import TRANSITION, Learner, LossTerms, bootstrap
 from hindsight_rl.agents.networks import Critic, Head, Policy, ValueNet
-from hindsight_rl.maths.losses import expectile_loss, td_target, weighted_nll
+from hindsight_rl.maths.losses import expectile_loss, weighted_nll
 from hindsight_rl.maths.posterior import SoftValues
 from hindsight_rl.maths.weights import exponential_weight, weight_metrics
 
@@ -54,13 +54,7 @@ class IQL(Learner):
         ValueError: An argument is out of range.
     """
 
-    in_keys = (
-        "observation",
-        "action",
-        ("next", "observation"),
-        ("next", "reward"),
-        ("next", "terminated"),
-    )
+    in_keys = TRANSITION
     targets = {"target_critic": "critic"}
 
     def __init__(
@@ -108,11 +102,9 @@ class IQL(Learner):
     def critic_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
         """Return the loss of the critics, ``[]``, summed, and their values ``[E, B]`` (eq. 6)."""
         task, following = batch.get("task", None), batch["next"]
-        reward = following["reward"]
-        discount = row_discount(batch, self.discount)
         with torch.no_grad():
             next_value = self.value(following["observation"], task)
-        target = td_target(reward, following["terminated"], next_value, discount)
+        target = bootstrap(batch, next_value, self.discount)
         q = self.critic(batch["observation"], batch["action"], task)
         return (target - q).square().mean(-1).sum(), q.detach()
 

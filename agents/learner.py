@@ -14,8 +14,9 @@ import math
 import time
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -37,6 +38,7 @@ from hindsight_rl.agents.log_pass import LogPass
 from hindsight_rl.agents.networks import Policy
 from hindsight_rl.agents.plan import Compile, Plan, Precision, make_plan
 from hindsight_rl.maths.draws import fork, normals
+from hindsight_rl.maths.losses import td_target
 
 Key = str | tuple[str, ...]
 
@@ -44,6 +46,16 @@ LOGGER = logging.getLogger("hindsight_rl")
 
 # What a trainer may be given: all keep float32 for weights and for what follows the last layer.
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+
+
+# What a learner reads that learns from single transitions.
+TRANSITION: tuple[Key, ...] = (
+    "observation",
+    "action",
+    ("next", "observation"),
+    ("next", "reward"),
+    ("next", "terminated"),
+)
 
 
 class LossTerms(NamedTuple):
@@ -57,6 +69,23 @@ def row_discount(batch: TensorDict, constant: float) -> Tensor:
     """Return the bootstrap discount ``[B]`` of each row: its own where it has one."""
     own = batch.get("discount", None)
     return torch.full_like(batch["next", "reward"], constant) if own is None else own
+
+
+def bootstrap(batch: TensorDict, next_value: Tensor, constant: float) -> Tensor:
+    """Return what a critic regresses on, r + discount * (1 - terminated) * V(s').
+
+    Args:
+        batch: TensorDict ``[B]`` of transitions.
+        next_value: ``[B]``, value of each next observation, reward units.
+        constant: Discount of rows that bring none of their own, in [0, 1].
+
+    Returns:
+        ``[B]``, reward units, without gradient.
+    """
+    following = batch["next"]
+    return td_target(
+        following["reward"], following["terminated"], next_value, row_discount(batch, constant)
+    )
 
 
 class Learner(LightningModule, ABC):
@@ -103,6 +132,8 @@ class Learner(LightningModule, ABC):
         reads_weight: Whether the losses weigh rows by their ``weight``.
         targets: Which target network follows which network, by attribute name.
         tau: Share of the way a target network moves per update.
+        every: Networks and target networks, by attribute name, that move only at updates whose
+            number, counted from 1, is a multiple.
     """
 
     in_keys: ClassVar[tuple[Key, ...]] = ()
@@ -112,6 +143,7 @@ class Learner(LightningModule, ABC):
     targets: ClassVar[dict[str, str]] = {}
     actor: Policy
     tau: float = 0.005
+    every: Mapping[str, int] = MappingProxyType({})
 
     def __init__(
         self,
@@ -171,6 +203,7 @@ class Learner(LightningModule, ABC):
         self.copies: Copies | None = None
         self.plan: Plan | None = None
         self.watch_gradients = False
+        self._number = 0
         self._initial_seed = torch.initial_seed()
         self._saved: dict[str, Any] = {}
         self.latest: dict[str, float] = {}
@@ -287,8 +320,8 @@ class Learner(LightningModule, ABC):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return the one optimiser.
 
-        Networks with a rate or a decay of their own form a parameter group each; the others share
-        one, because every group costs a kernel call per update.
+        Networks with a rate, a decay or a rhythm of their own form a parameter group each; the
+        others share one, because every group costs a kernel call per update.
 
         Returns:
             The optimiser.
@@ -303,7 +336,7 @@ class Learner(LightningModule, ABC):
         groups: list[dict[str, Any]] = []
         shared: dict[str, Any] = {"params": [], "name": "shared"}
         for name, network in networks.items():
-            if name in self.learning_rates or name in self.decay:
+            if name in {*self.learning_rates, *self.decay, *self.every}:
                 group = {"params": list(network.parameters()), "name": name}
                 groups.append(group | _rate(self.learning_rates.get(name)))
             else:
@@ -356,10 +389,10 @@ class Learner(LightningModule, ABC):
         plain = self._scaler is None and self.trainer.world_size == 1
         # Lightning's backward synchronises ranks and scales; alone it only costs time.
         self._backward = Tensor.backward if plain else self.manual_backward
-        self._target_pairs = [
-            (list(getattr(self, target).parameters()), list(getattr(self, online).parameters()))
+        self._target_pairs = {
+            target: [list(getattr(self, name).parameters()) for name in (target, online)]
             for target, online in self.targets.items()
-        ]
+        }
 
     def on_train_start(self) -> None:
         """Take validation into our own hands: Lightning would count chunks, not updates."""
@@ -503,6 +536,7 @@ class Learner(LightningModule, ABC):
         history = []
         for number, batch in enumerate(chunk.unbind(0), start=first):
             self._decay_rates(number)
+            self._number = number
             history.append(self.update(batch))
         return LossTerms(*(_stacked([found[part] for found in history]) for part in (0, 1)))
 
@@ -519,13 +553,23 @@ class Learner(LightningModule, ABC):
             for parameter in parameters:
                 parameter.grad = None
         found = self._losses(batch)
-        self._backward(sum(found.terms.values()))
+        # Ranks wait for the gradients of every network, due or not.
+        ranks = self.trainer.world_size > 1
+        self._backward(sum(term for name, term in found.terms.items() if ranks or self._due(name)))
+        for name in self.every.keys() & self._trained.keys():
+            if not self._due(name):  # Adam moves on zeros too
+                for parameter in self._trained[name]:
+                    parameter.grad = None
         norms = self._step()
         with torch.no_grad():
-            for target, online in self._target_pairs:
-                torch._foreach_lerp_(target, online, self.tau)
+            for name, (target, online) in self._target_pairs.items():
+                if self._due(name):
+                    torch._foreach_lerp_(target, online, self.tau)
         terms = {name: term.detach() for name, term in found.terms.items()}
         return LossTerms(terms, found.metrics | norms)
+
+    def _due(self, name: str) -> bool:
+        return (self._number + 1) % self.every.get(name, 1) == 0
 
     def _step(self) -> dict[str, Tensor]:
         if self._scaler is not None:

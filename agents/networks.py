@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from hindsight_rl.agents.action_scale import ActionScale
 from hindsight_rl.agents.distributions import (
     Categorical,
     Deterministic,
@@ -66,60 +67,6 @@ def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
         layers += [nn.Linear(inputs, width), nn.ReLU()]
         inputs = width
     return nn.Sequential(*layers, LastLayer(inputs, outputs))
-
-
-class ActionScale(nn.Module):
-    """Converts actions between environment units and policy units.
-
-    Where every dimension has both bounds, [low, high] maps to [-1, 1], and a dimension whose bounds
-    are equal is only shifted; else all are standardised with the log's statistics. Every bound that
-    is given is held, whatever the scale. Discrete actions pass through.
-
-    Args:
-        action: The action part of the spec; ``low`` and ``high`` are ``None`` or hold one number
-            per dimension, ``None`` or infinite where that side is open.
-    """
-
-    centre: Tensor
-    scale: Tensor
-    low: Tensor
-    high: Tensor
-
-    def __init__(self, action: dict[str, Any]) -> None:
-        super().__init__()
-        self.discrete = action["kind"] == "discrete"
-        self.bounded = False
-        if self.discrete:
-            return
-        width = action["shape"][0]
-        self.register_buffer("low", _bound(action["low"], width, -math.inf))
-        self.register_buffer("high", _bound(action["high"], width, math.inf))
-        # Bounds at the ends of float32, whose width overflows, are as good as none.
-        self.bounded = bool(torch.isfinite(self.high - self.low).all())
-        if self.bounded:
-            centre, scale = (self.high + self.low) / 2, (self.high - self.low) / 2
-            scale = torch.where(scale > 0, scale, 1.0)
-        else:
-            centre, scale = torch.tensor(action["mean"]), torch.tensor(action["std"])
-        self.register_buffer("centre", centre.float())
-        self.register_buffer("scale", scale.float())
-
-    def to_policy(self, action: Tensor) -> Tensor:
-        """Return actions ``[..., A]`` in policy units."""
-        return action if self.discrete else (action - self.centre) / self.scale
-
-    def to_environment(self, action: Tensor) -> Tensor:
-        """Return actions ``[..., A]`` in environment units, clipped to every bound given."""
-        if self.discrete:
-            return action
-        return torch.clamp(action * self.scale + self.centre, self.low, self.high)
-
-
-def _bound(side: Sequence[float | None] | None, width: int, is_open: float) -> Tensor:
-    """Return one side of the bounds ``[A]`` float32, ``is_open`` where there is none."""
-    ends = [None] * width if side is None else side
-    finite = [is_open if end is None or math.isinf(end) else end for end in ends]
-    return torch.tensor(finite, dtype=torch.float32)
 
 
 class Policy(nn.Module):
@@ -261,6 +208,23 @@ class Policy(nn.Module):
         """
         return self(observation, task).log_prob(self.scale.to_policy(action))
 
+    def draw(
+        self, observation: Tensor, noise: Tensor, task: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the actions that normal noise makes, differentiable, and their log-probabilities.
+
+        Args:
+            observation: ``[..., O]``.
+            noise: ``[..., A]`` normal numbers; dimensions before those of the observation mean
+                several actions per state.
+            task: ``[..., Z]`` where the spec has a task.
+
+        Returns:
+            ``[..., A]`` in environment units, and ``[...]`` nats, in policy units.
+        """
+        action, log_prob = self(observation, task).act_on(noise)
+        return self.scale.to_environment(action), log_prob
+
     def mode(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
         """Return the likeliest action ``[..., A]`` in environment units (or int64 ``[...]``)."""
         return self.scale.to_environment(self(observation, task).mode)
@@ -309,6 +273,7 @@ class Critic(nn.Module):
         Args:
             observation: ``[..., O]``.
             action: ``[..., A]``, or ``[...]`` int64; ``None`` for all of n discrete actions.
+                Continuous ones may have further dimensions in front: several actions per state.
             task: ``[..., Z]`` where the spec has a task.
             members: How many estimates are wanted, the first ones; ``None`` for all.
 
@@ -322,7 +287,9 @@ class Critic(nn.Module):
         if not self.scale.discrete:
             if action is None:
                 raise ValueError("continuous actions cannot all be valued: pass action [..., A]")
-            features = torch.cat([features, self.scale.to_policy(action)], dim=-1)
+            scaled = self.scale.to_policy(action)
+            features = features.expand(*scaled.shape[:-1], features.shape[-1])
+            features = torch.cat([features, scaled], dim=-1)
         values = torch.stack([member(features) for member in self.members[:members]])
         if not self.scale.discrete:
             return values.squeeze(-1)

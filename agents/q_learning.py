@@ -25,9 +25,8 @@ from lightning.pytorch.cli import OptimizerCallable
 from tensordict import TensorDict
 from torch import Tensor, nn
 
-from hindsight_rl.agents.distributions import Categorical
-from hindsight_rl.agents.learner import Learner, LossTerms, row_discount
-from hindsight_rl.maths.losses import td_target
+from hindsight_rl.agents.actions import Greedy
+from hindsight_rl.agents.learner import TRANSITION, Learner, LossTerms, bootstrap
 from hindsight_rl.maths.posterior import SoftValues
 
 
@@ -85,13 +84,7 @@ class QLearning(Learner):
         ValueError: An argument is out of range, or observations are not one-hot.
     """
 
-    in_keys = (
-        "observation",
-        "action",
-        ("next", "observation"),
-        ("next", "reward"),
-        ("next", "terminated"),
-    )
+    in_keys = TRANSITION
     targets = {"target_critic": "critic"}
     actions = ("discrete",)
     one_hot = True
@@ -122,15 +115,14 @@ class QLearning(Learner):
             initial_value,
         )
         self.target_critic = self.follow(self.critic)
+        self.actor = Greedy(self.critic, temperature)
 
     def critic_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
         """Return the loss of the table, ``[]``, and the error of each row's entry ``[B]``."""
         task, following = batch.get("task", None), batch["next"]
-        reward = following["reward"]
-        discount = row_discount(batch, self.discount)
         with torch.no_grad():
             next_value = self.target_critic(following["observation"], task).amax(-1)
-        target = td_target(reward, following["terminated"], next_value, discount)
+        target = bootstrap(batch, next_value, self.discount)
         values = self.critic(batch["observation"], task)
         error = target - values.gather(-1, batch["action"].unsqueeze(-1)).squeeze(-1)
         return 0.5 * error.square().mean(), error.detach()
@@ -147,31 +139,6 @@ class QLearning(Learner):
         loss, error = self.critic_loss(batch)
         return LossTerms({"critic": loss}, {"critic/error_max": error.abs().amax()})
 
-    def scores(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
-        """Return the values ``[N, A]`` of all actions, reward units."""
-        return self.critic(observation, task)
-
-    def forward(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
-        """Return the greedy action ``[N]`` int64; the first of those that are equally good."""
-        return self.scores(observation, task).argmax(-1)
-
-    def act(
-        self, observation: Tensor, task: Tensor | None = None, *, draws: Tensor | None = None
-    ) -> Tensor:
-        """Return the greedy action, or one of the soft-max of the values where draws are given.
-
-        Args:
-            observation: ``[N, S]``.
-            task: ``[N, Z]`` where the spec has a task.
-            draws: ``[N, 3]`` int64 counters.
-
-        Returns:
-            ``[N]`` int64.
-        """
-        if draws is None:
-            return self(observation, task)
-        return Categorical(self.scores(observation, task) / self.temperature).sample(draws)
-
     def soft_values(self, batch: TensorDict, task: Tensor, draws: Tensor) -> SoftValues:
         """Return what each row's transition is worth beyond its reward, under other tasks.
 
@@ -184,7 +151,7 @@ class QLearning(Learner):
             Log-probability of the logged action under the soft-max of the values, the largest value
             of the next state, and the temperature.
         """
-        policy = Categorical(self.critic(batch["observation"], task) / self.temperature)
+        policy = self.actor(batch["observation"], task)
         next_value = self.critic(batch["next", "observation"], task).amax(-1)
         temperature = torch.full((), self.temperature, device=task.device)
         log_prob = policy.log_prob(batch["action"])

@@ -30,10 +30,10 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.agents.learner import Learner, LossTerms, row_discount
+from hindsight_rl.agents.learner import TRANSITION, Learner, LossTerms, bootstrap
 from hindsight_rl.agents.networks import Critic, Policy, Temperature, frozen
 from hindsight_rl.maths.draws import normals
-from hindsight_rl.maths.losses import td_target, temperature_loss
+from hindsight_rl.maths.losses import temperature_loss
 from hindsight_rl.maths.posterior import SoftValues
 
 
@@ -69,13 +69,7 @@ class SAC(Learner):
         ValueError: An argument is out of range, or continuous actions have no bounds.
     """
 
-    in_keys = (
-        "observation",
-        "action",
-        ("next", "observation"),
-        ("next", "reward"),
-        ("next", "terminated"),
-    )
+    in_keys = TRANSITION
     targets = {"target_critic": "critic"}
 
     def __init__(
@@ -152,13 +146,11 @@ class SAC(Learner):
     def critic_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
         """Return the loss of the critics, ``[]``, summed, and their values ``[E, B]`` (eq. 5)."""
         task, following = batch.get("task", None), batch["next"]
-        reward = following["reward"]
-        discount = row_discount(batch, self.discount)
         with torch.no_grad():
             noise = None if self.actor.discrete else batch["noise", "next"]
             ahead = self.soft(self.target_critic, following["observation"], task, noise)
             next_value = ahead.value - self.temperature() * ahead.log_prob
-        target = td_target(reward, following["terminated"], next_value, discount)
+        target = bootstrap(batch, next_value, self.discount)
         if self.value_range is not None:
             target = target.clamp(*self.value_range)
         q = self.critic(batch["observation"], batch["action"], task)
