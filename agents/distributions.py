@@ -27,6 +27,8 @@ class Deterministic(NamedTuple):
 
     mean: Tensor
     """``[..., A]``."""
+    exploration: float = 0.0
+    """Standard deviation of samples around the point."""
 
     @property
     def mode(self) -> Tensor:
@@ -38,8 +40,10 @@ class Deterministic(NamedTuple):
         return -(action - self.mean).square().mean(-1)
 
     def sample(self, draws: Tensor) -> Tensor:
-        """Return the point ``[..., A]``; counters ``[..., 3]`` are not used."""
-        return self.mean
+        """Return the point ``[..., A]``, with noise of counters ``[..., 3]`` where it explores."""
+        if not self.exploration:
+            return self.mean
+        return self.mean + self.exploration * normals(draws, self.mean.shape[-1])
 
     def entropy(self) -> Tensor:
         """Return zeros ``[...]``."""

@@ -83,6 +83,8 @@ class Policy(nn.Module):
             the mean starts from: the network answers with the difference. For robots whose actions
             are position targets of joints that are observed. Not with squashed or mixed heads.
         log_std_range: Smallest and largest log of the spread, policy units.
+        exploration: Standard deviation of samples of a deterministic head, policy units, at least
+            0, for bounded actions only; ``None`` for the point itself.
         components: Number of components of a mixture.
         task_scale: Divides each number of the task, instead of the log's statistics: the unit of
             returns and steps that grow while experience is collected.
@@ -101,6 +103,7 @@ class Policy(nn.Module):
         squash_mean: bool = True,
         relative_to: Sequence[int] | None = None,
         log_std_range: tuple[float, float] = (-5.0, 2.0),
+        exploration: float | None = None,
         components: int = 5,
         task_scale: Sequence[float] | None = None,
         gate_task: bool = False,
@@ -124,6 +127,9 @@ class Policy(nn.Module):
             raise ValueError(
                 "head 'tanh_gaussian' needs action bounds: give action_low and action_high"
             )
+        if exploration is not None:
+            self._check_exploration(exploration)
+        self.exploration = exploration or 0.0
         self.width = spec["action"]["n"] if self.discrete else spec["action"]["shape"][0]
         self.net = mlp(self.inputs.width, hidden, self._outputs())
         self.relative_to = None if relative_to is None else list(relative_to)
@@ -132,6 +138,15 @@ class Policy(nn.Module):
         self.log_std: nn.Parameter | None = None
         if not self.discrete and head in _SPREAD and spread == "shared":
             self.log_std = nn.Parameter(torch.zeros(self.width))
+
+    def _check_exploration(self, exploration: float) -> None:
+        if self.head != "deterministic" or not self.scale.bounded:
+            raise ValueError(
+                "exploration needs head 'deterministic' and action bounds: give action_low and "
+                "action_high"
+            )
+        if not exploration >= 0:
+            raise ValueError(f"exploration is {exploration}, it must be at least 0")
 
     def _start_from_observation(self, observed: int) -> None:
         chosen = self.relative_to or []
@@ -169,7 +184,7 @@ class Policy(nn.Module):
         if self.discrete:
             return Categorical(output)
         if self.head == "deterministic":
-            return Deterministic(self._place(output, observation))
+            return Deterministic(self._place(output, observation), self.exploration)
         if self.head == "mixture":
             return self._mixture(output)
         if self.log_std is None:

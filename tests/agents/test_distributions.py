@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -103,6 +104,16 @@ def test_deterministic_log_prob_is_minus_the_mean_squared_error() -> None:
     log_prob.sum().backward()
     assert log_prob.tolist() == [-2.5]
     assert mean.grad is not None and mean.grad.tolist() == [[1.0, 2.0]]
+
+
+def test_deterministic_samples_lie_around_the_point() -> None:
+    """With the standard deviation asked for; without one they are the point."""
+    mean = torch.tensor([[0.5, -2.0]]).expand(COUNT, 2)
+    assert Deterministic(mean).sample(draws()).equal(mean)
+    noise = (Deterministic(mean, 0.1).sample(draws()) - mean) / 0.1
+    assert noise.mean(0).abs().max() < 4 / math.sqrt(COUNT)
+    assert (noise.std(0) - 1).abs().max() < 4 / math.sqrt(2 * COUNT)
+    assert Deterministic(mean, 0.1).mode.equal(mean)
 
 
 def test_entropies() -> None:
@@ -249,6 +260,7 @@ def test_certain_action_is_always_sampled(best: int) -> None:
 # Batch shape [2, 3], as a chunk has.
 EVERY = [
     Deterministic(random(2, 3, 4)),
+    Deterministic(random(2, 3, 4), 0.1),
     DiagonalNormal(random(2, 3, 4), torch.zeros(2, 3, 4)),
     Laplace(random(2, 3, 4), torch.zeros(2, 3, 4)),
     TanhNormal(random(2, 3, 4), torch.zeros(2, 3, 4)),
@@ -258,15 +270,21 @@ EVERY = [
 every = pytest.mark.parametrize("distribution", EVERY, ids=[type(d).__name__ for d in EVERY])
 
 
+def at(distribution: Distribution, place: Any) -> Distribution:
+    """Return the distribution of some rows."""
+    parts = (part[place] if isinstance(part, Tensor) else part for part in distribution)
+    return type(distribution)(*parts)
+
+
 @every
 def test_samples_depend_on_their_counters_alone(distribution: Distribution) -> None:
     drawn = draws(6).view(2, 3, 3)
     first = distribution.sample(drawn)
     assert first.shape == distribution.mode.shape and first.dtype == distribution.mode.dtype
     assert first.equal(distribution.sample(drawn))
-    picked = type(distribution)(*(part[1:, :2] for part in distribution))
+    picked = at(distribution, (slice(1, None), slice(2)))
     assert picked.sample(drawn[1:, :2]).equal(first[1:, :2])
-    if not isinstance(distribution, Deterministic):
+    if not (isinstance(distribution, Deterministic) and distribution.exploration == 0):
         assert not first.equal(distribution.sample(draws(6, seed=2).view(2, 3, 3)))
 
 
@@ -277,7 +295,7 @@ def test_rows_are_apart(distribution: Distribution) -> None:
     log_prob, entropy = distribution.log_prob(action), distribution.entropy()
     assert log_prob.shape == entropy.shape == (2, 3)
     for place in ((0, 0), (0, 2), (1, 1)):
-        alone = type(distribution)(*(part[place] for part in distribution))
+        alone = at(distribution, place)
         torch.testing.assert_close(alone.log_prob(action[place]), log_prob[place])
         torch.testing.assert_close(alone.entropy(), entropy[place])
         assert alone.mode.equal(distribution.mode[place])

@@ -20,12 +20,14 @@ from hindsight_rl.agents.inputs import Inputs
 from hindsight_rl.agents.networks import (
     ActionScale,
     Critic,
+    Head,
     LastLayer,
     Policy,
     ValueNet,
     mlp,
 )
 from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.maths.draws import counters
 
 HEADS = ["deterministic", "gaussian", "laplace", "tanh_gaussian", "mixture"]
 SMALL = (8, 8)
@@ -210,6 +212,31 @@ def test_mode_lies_within_the_bounds(head: Any) -> None:
     policy = Policy(spec_of(), SMALL, head=head, squash_mean=False)
     mode = policy.mode(1000 * observations(50))
     assert (mode >= torch.tensor(LOW)).all() and (mode <= torch.tensor(HIGH)).all()
+
+
+def test_exploration_stays_within_the_bounds() -> None:
+    """Samples of a deterministic head differ from its mode, and none leaves the bounds."""
+    policy = Policy(spec_of(), SMALL, head="deterministic", exploration=0.5)
+    counter = counters(0, torch.zeros(1, dtype=torch.int64), torch.arange(50))[0]
+    seen = 1000 * observations(50)
+    sample = policy.scale.to_environment(policy(seen).sample(counter))
+    assert (sample >= torch.tensor(LOW)).all() and (sample <= torch.tensor(HIGH)).all()
+    assert (sample != policy.mode(seen)).any(-1).float().mean() > 0.5
+
+
+@pytest.mark.parametrize(
+    ("head", "exploration", "bounded", "message"),
+    [
+        ("deterministic", 0.0, False, "exploration needs .* bounds: give action_low and action_h"),
+        ("gaussian", 0.1, True, "exploration needs head 'deterministic' and action bounds"),
+        ("deterministic", -0.1, True, "exploration is -0.1, it must be at least 0"),
+    ],
+)
+def test_exploration_is_refused(
+    head: Head, exploration: float, bounded: bool, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Policy(spec_of() if bounded else unbounded(), SMALL, head=head, exploration=exploration)
 
 
 def test_squashed_density_needs_bounds() -> None:

@@ -1,0 +1,151 @@
+"""TD3+BC: a policy that climbs a cautious critic and clones the log at once.
+
+    a'   = clip(mu'(s') + clip(noise, -limit, limit), -1, 1)
+    y    = r + gamma (1 - d) min_k Q'_k(s', a')
+    L_Q  = sum_k E[ (y - Q_k(s, a))^2 ]
+    L_pi = E[ (mu(s) - a)^2 - lambda Q_1(s, mu(s)) ],   lambda = alpha / E[ |Q_1(s, mu(s))| ]
+
+mu' and Q' are the target policy and the target critics. The square is a mean over action
+dimensions, in policy units; no gradient flows through lambda, a statistic of the batch. alpha 0 is
+behaviour cloning.
+
+Reference: Fujimoto and Gu 2021, "A minimalist approach to offline reinforcement learning", arXiv
+2106.06860, section 5; the critics: Fujimoto et al. 2018, arXiv 1802.09477.
+
+Deviations:
+- One joint step from the same parameters, where the authors step one loss after the other; the
+  terms touch disjoint networks, so only ages differ, by one update.
+
+Update order: critics, and at every second update the policy with them, then all targets. The first
+online critic leads the actor, the target networks the critics.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from hindsight_rl.agents.learner import TRANSITION, Learner, LossTerms, bootstrap
+from hindsight_rl.agents.networks import Critic, Policy, frozen
+from hindsight_rl.maths.smoothing import smoothed_action
+
+
+class TD3BC(Learner):
+    """Deterministic policy gradient with twin critics, held to the logged actions.
+
+    Args:
+        spec: What the data look like.
+        hidden: Width of each hidden layer.
+        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`: for few numbers with
+            edges, such as positions among walls.
+        value_weight: alpha, at least 0, multiplies the value, in units of its mean magnitude; 0 is
+            behaviour cloning.
+        exploration: Standard deviation of the noise on drawn actions, policy units, at least 0.
+        target_noise: Standard deviation of the noise on the target policy's actions, policy units,
+            at least 0.
+        target_noise_limit: Largest magnitude of that noise, policy units, at least 0.
+        delay: Updates of the critics per update of the policy and of all targets, at least 1.
+        discount: In [0, 1].
+        tau: Share of the way the target networks move per update of theirs, in (0, 1].
+        critics: Number of critics whose minimum is taken.
+        **learner: Arguments of :class:`Learner`.
+
+    Raises:
+        ValueError: An argument is out of range, or actions have no bounds.
+    """
+
+    in_keys = TRANSITION
+    targets = {"target_actor": "actor", "target_critic": "critic"}
+    actions = ("continuous",)
+
+    def __init__(
+        self,
+        spec: dict[str, Any] | None = None,
+        *,
+        hidden: Sequence[int] = (256, 256),
+        frequencies: int = 0,
+        value_weight: float = 2.5,
+        exploration: float = 0.1,
+        target_noise: float = 0.2,
+        target_noise_limit: float = 0.5,
+        delay: int = 2,
+        discount: float = 0.99,
+        tau: float = 0.005,
+        critics: int = 2,
+        **learner: Any,
+    ) -> None:
+        super().__init__(spec, **learner)
+        if not value_weight >= 0:
+            raise ValueError(f"value_weight is {value_weight}, it must be at least 0")
+        if not target_noise >= 0 or not target_noise_limit >= 0:
+            raise ValueError(
+                f"target_noise {target_noise} and target_noise_limit {target_noise_limit} must be "
+                "at least 0"
+            )
+        if delay < 1:
+            raise ValueError(f"delay is {delay} updates, it must be at least 1")
+        if not 0 <= discount <= 1 or not 0 < tau <= 1:
+            raise ValueError(f"discount {discount} must lie in [0, 1] and tau {tau} in (0, 1]")
+        if critics < 1:
+            raise ValueError(f"critics is {critics}, it must be at least 1")
+        self.value_weight = value_weight
+        self.target_noise, self.target_noise_limit = target_noise, target_noise_limit
+        self.discount, self.tau = discount, tau
+        self.every = dict.fromkeys(("actor", "target_actor", "target_critic"), delay)
+        self.actor = Policy(
+            self.spec,
+            hidden,
+            head="deterministic",
+            exploration=exploration,
+            frequencies=frequencies,
+        )
+        self.critic = Critic(self.spec, hidden, members=critics, frequencies=frequencies)
+        self.target_actor = self.follow(self.actor)
+        self.target_critic = self.follow(self.critic)
+
+    @property
+    def noise(self) -> dict[str, int]:
+        """Return what the smoothing of one next action needs."""
+        return {"next": self.actor.width}
+
+    def critic_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
+        """Return the loss of the critics, ``[]``, summed, and their values ``[E, B]`` (eq. 10)."""
+        task, following = batch.get("task", None), batch["next"]
+        with torch.no_grad():
+            action = smoothed_action(
+                self.target_actor(following["observation"], task).mode,
+                batch["noise", "next"],
+                std=self.target_noise,
+                limit=self.target_noise_limit,
+            )
+            action = self.target_actor.scale.to_environment(action)
+            next_value = self.target_critic(following["observation"], action, task).amin(0)
+        target = bootstrap(batch, next_value, self.discount)
+        q = self.critic(batch["observation"], batch["action"], task)
+        return (target - q).square().mean(-1).sum(), q.detach()
+
+    def actor_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
+        """Return the loss of the policy, ``[]``, and lambda ``[]``."""
+        task = batch.get("task", None)
+        chosen, scale = self.actor(batch["observation"], task), self.actor.scale
+        action = scale.to_environment(chosen.mode)
+        q = frozen(self.critic)(batch["observation"], action, task, members=1).squeeze(0)
+        weight = self.value_weight / self.batch_mean(q.abs())
+        log_prob = chosen.log_prob(scale.to_policy(batch["action"]))
+        return -(log_prob + weight * q).mean(), weight
+
+    def losses(self, batch: TensorDict) -> LossTerms:
+        """Return the terms ``critic`` and ``actor``.
+
+        Args:
+            batch: TensorDict ``[B]``; ``task`` and ``discount`` are used where they are there.
+
+        Returns:
+            Terms and metrics.
+        """
+        critic, q = self.critic_loss(batch)
+        actor, weight = self.actor_loss(batch)
+        metrics = {"actor/lambda": weight, "critic/q_max": q.abs().amax()}
+        return LossTerms({"critic": critic, "actor": actor}, metrics)
