@@ -1,0 +1,159 @@
+"""Discrete conservative Q-learning (DiscreteCQL): double deep Q-learning held down off the log.
+
+    y   = r + gamma (1 - d) Q'(s', argmax_a' Q(s', a'))         double (eq. 4 of van Hasselt et al.)
+    gap = log sum_a' exp(Q_k(s, a')) - Q_k(s, a)
+    L_Q = sum_k E[ huber(y - Q_k(s, a)) + weight gap ]                                  (eq. 4)
+
+Q' is the target critic; of several critics the minimum is meant wherever no k stands. The gap
+lowers the values of actions that the log does not hold, so that their errors are not the largest
+values that targets repeat; too small a weight only slows that down. Beside ``NStep`` it is n-step
+Q-learning, beside ``FutureGoal`` it is HER.
+
+Reference: Kumar, Zhou, Tucker and Levine 2020, "Conservative Q-learning for offline reinforcement
+learning", arXiv 2006.04779, equation 4; double: van Hasselt, Guez and Silver 2016, arXiv
+1509.06461.
+
+Deviations:
+- The critic answers with values, where the paper's for Atari answers with quantiles of them.
+- Adam at 3e-4, 64 rows per update and a copy of the target critic every 100 updates, as suits small
+  environments (Fujimoto et al. 2019, arXiv 1910.01708), in place of the paper's for Atari.
+
+Update order: critic, then, where it is due, the target critic.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+from torch.nn import functional
+
+from hindsight_rl.agents.actions import Greedy
+from hindsight_rl.agents.learner import TRANSITION, Learner, LossTerms, bootstrap
+from hindsight_rl.agents.networks import Critic
+from hindsight_rl.maths.conservative import conservative_gap
+from hindsight_rl.maths.posterior import SoftValues
+
+
+class DiscreteCQL(Learner):
+    """Deep Q-learning with values held down wherever the log has no actions.
+
+    Args:
+        spec: What the data look like.
+        hidden: Width of each hidden layer.
+        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`: for few numbers with
+            edges, such as positions among walls.
+        conservative_weight: At least 0, multiplies the gap; 0 is deep Q-learning.
+        double: Let the critic choose the next action and the target critic only value it.
+        huber: Error, reward units, above 0, beyond which the loss grows linearly; ``None`` for half
+            the squared error throughout.
+        copy_every: Updates between two moves of the target critic, at least 1.
+        temperature: Of the soft-max that actions are drawn from where they are drawn, reward units,
+            above 0.
+        discount: In [0, 1].
+        tau: Share of the way the target critic moves, in (0, 1]; 1 copies.
+        critics: Number of critics whose minimum is taken.
+        **learner: Arguments of :class:`Learner`.
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
+
+    in_keys = TRANSITION
+    actions = ("discrete",)
+    targets = {"target_critic": "critic"}
+
+    def __init__(
+        self,
+        spec: dict[str, Any] | None = None,
+        *,
+        hidden: Sequence[int] = (256, 256),
+        frequencies: int = 0,
+        conservative_weight: float = 1.0,
+        double: bool = True,
+        huber: float | None = 1.0,
+        copy_every: int = 100,
+        temperature: float = 1.0,
+        discount: float = 0.99,
+        tau: float = 1.0,
+        critics: int = 1,
+        **learner: Any,
+    ) -> None:
+        super().__init__(spec, **learner)
+        if conservative_weight < 0:
+            raise ValueError(f"conservative_weight is {conservative_weight}, it must be at least 0")
+        if huber is not None and not huber > 0:
+            raise ValueError(f"huber is {huber}, it must be above 0, or null for squared errors")
+        if copy_every < 1:
+            raise ValueError(f"copy_every is {copy_every}, it must be at least 1")
+        if not temperature > 0:
+            raise ValueError(f"temperature is {temperature}, it must be above 0")
+        if not 0 <= discount <= 1 or not 0 < tau <= 1:
+            raise ValueError(f"discount {discount} must lie in [0, 1] and tau {tau} in (0, 1]")
+        if critics < 1:
+            raise ValueError(f"critics is {critics}, it must be at least 1")
+        self.conservative_weight = conservative_weight
+        self.double, self.huber, self.temperature = double, huber, temperature
+        self.discount, self.tau = discount, tau
+        self.every = {"target_critic": copy_every}
+        self.critic = Critic(self.spec, hidden, members=critics, frequencies=frequencies)
+        self.target_critic = self.follow(self.critic)
+        self.actor = Greedy(self.action_values, temperature)
+
+    def action_values(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+        """Return the value ``[..., n]`` of every action by the least of the critics."""
+        return self.critic(observation, None, task).amin(0)
+
+    def critic_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the loss of the critics, ``[]``, summed, their values and gaps ``[E, B]``."""
+        task, following = batch.get("task", None), batch["next"]
+        with torch.no_grad():
+            ahead = self.target_critic(following["observation"], None, task).amin(0)
+            chooser = self.action_values(following["observation"], task) if self.double else ahead
+            best = chooser.argmax(-1, keepdim=True)
+            next_value = ahead.gather(-1, best).squeeze(-1)
+        target = bootstrap(batch, next_value, self.discount)
+        value = self.critic(batch["observation"], None, task)
+        action = batch["action"].expand(len(value), -1).unsqueeze(-1)
+        q = value.gather(-1, action).squeeze(-1)
+        gap = conservative_gap(value, q)
+        conservative = self.conservative_weight * gap.mean(-1).sum()
+        return self.distance(target, q).mean(-1).sum() + conservative, q.detach(), gap.detach()
+
+    def distance(self, target: Tensor, q: Tensor) -> Tensor:
+        """Return the distance of targets ``[B]`` and values ``[E, B]``, shape ``[E, B]``."""
+        if self.huber is None:
+            return 0.5 * (target - q).square()
+        return functional.huber_loss(q, target.expand_as(q), reduction="none", delta=self.huber)
+
+    def losses(self, batch: TensorDict) -> LossTerms:
+        """Return the term ``critic``.
+
+        Args:
+            batch: TensorDict ``[B]``; ``task`` and ``discount`` are used where they are there.
+
+        Returns:
+            Terms and metrics.
+        """
+        critic, q, gap = self.critic_loss(batch)
+        return LossTerms(
+            {"critic": critic}, {"critic/q_max": q.abs().amax(), "critic/gap": gap.mean()}
+        )
+
+    def soft_values(self, batch: TensorDict, task: Tensor, draws: Tensor) -> SoftValues:
+        """Return what each row's transition is worth beyond its reward, under other tasks.
+
+        Args:
+            batch: Transitions ``[...]``.
+            task: ``[..., Z]``.
+            draws: Not used: the greedy value knows no chance.
+
+        Returns:
+            Log-probability of the logged action under the soft-max of the values, the largest value
+            of the next state, and the temperature.
+        """
+        log_prob = self.actor(batch["observation"], task).log_prob(batch["action"])
+        next_value = self.action_values(batch["next", "observation"], task).amax(-1)
+        temperature = torch.full((), self.temperature, device=task.device)
+        return SoftValues(log_prob, next_value, temperature, self.discount)
