@@ -90,8 +90,8 @@ def draw_of(action: Tensor, value: Tensor, draws: Tensor, *, temperature: float 
 
 
 def _taken(action: Tensor, index: Tensor) -> Tensor:
-    chosen = index[None, :, None].expand(1, *action.shape[1:])
-    return action.gather(0, chosen).squeeze(0)
+    # Not gathered: an exported graph would no longer know the number of action dimensions.
+    return action[index, torch.arange(index.shape[0], device=index.device)]
 
 
 class Greedy:

@@ -93,8 +93,7 @@ def data_for(
 def learner_of(learner: type[Learner], spec: dict[str, Any], **arguments: Any) -> Learner:
     """Return a learner of two layers of 8 units; equal arguments give equal weights."""
     parameters = inspect.signature(learner).parameters
-    if "hidden" in parameters:
-        arguments = {"hidden": (8, 8)} | arguments
+    arguments = {name: (8, 8) for name in parameters if name.endswith("hidden")} | arguments
     if "optimizer" in parameters:  # one of its own, and what is tested here is made for Adam
         arguments = {"optimizer": functools.partial(torch.optim.Adam, lr=3e-4)} | arguments
     with torch.random.fork_rng():

@@ -1,0 +1,146 @@
+"""Discrete batch-constrained Q-learning: double Q-learning among the actions that a log takes.
+
+    A(s) = { a : pi_b(a | s) / max_a' pi_b(a' | s) > threshold }
+    y    = r + gamma (1 - d) Q'(s', argmax_{a' in A(s')} Q(s', a'))
+    L_Q  = sum_k E[ huber(y - Q_k(s, a)) ]
+    L_b  = E[ -log pi_b(a | s) + logit_weight mean_a' i(s, a')^2 ],   pi_b = soft-max of i
+
+Q' is the target critic; of several critics the minimum is meant wherever no k stands. pi_b clones
+the log; the policy takes the action of A(s) with the largest value. Threshold 0 is double DQN, near
+1 it is cloning of the likeliest action.
+
+Reference: Fujimoto, Conti, Ghavamzadeh and Pineau 2019, "Benchmarking batch deep reinforcement
+learning algorithms", arXiv 1910.01708; weights and means as in the authors' code.
+
+Deviations:
+- Critic and pi_b share no layer; in the authors' code neither do they for vector observations, but
+  for images they share the convolutions.
+- No random action is mixed in (the authors' code: 0.1 % on Atari, none elsewhere).
+
+Update order: critic and pi_b together, then, where it is due, the target critic.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+from torch.nn import functional
+
+from hindsight_rl.agents.actions import Greedy
+from hindsight_rl.agents.learner import TRANSITION, Learner, LossTerms, bootstrap
+from hindsight_rl.agents.networks import Critic, Policy
+from hindsight_rl.maths.batch_constrained import allowed_actions
+
+# What an excluded action is worth: below all values, and finite, as an exported score must be.
+EXCLUDED = -1e30
+
+
+class DiscreteBCQ(Learner):
+    """Take the action of the largest value among those that the log takes often enough.
+
+    Args:
+        spec: What the data look like.
+        hidden: Width of each hidden layer.
+        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`: for few numbers with
+            edges, such as positions among walls.
+        threshold: In [0, 1), share of the likeliest action's probability that an allowed action
+            exceeds; 0 allows all.
+        logit_weight: Of the mean squared logit of the cloned policy, at least 0.
+        huber: Error, reward units, above 0, beyond which the loss grows linearly.
+        copy_every: Updates between two moves of the target critic, at least 1.
+        temperature: Of the soft-max that actions are drawn from where they are drawn, reward units,
+            above 0; none is drawn that is not allowed.
+        discount: In [0, 1].
+        tau: Share of the way the target critic moves, in (0, 1]; 1 copies.
+        critics: Number of critics whose minimum is taken.
+        **learner: Arguments of :class:`Learner`.
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
+
+    in_keys = TRANSITION
+    actions = ("discrete",)
+    targets = {"target_critic": "critic"}
+
+    def __init__(
+        self,
+        spec: dict[str, Any] | None = None,
+        *,
+        hidden: Sequence[int] = (256, 256),
+        frequencies: int = 0,
+        threshold: float = 0.3,
+        logit_weight: float = 0.01,
+        huber: float = 1.0,
+        copy_every: int = 1,
+        temperature: float = 1.0,
+        discount: float = 0.99,
+        tau: float = 0.005,
+        critics: int = 1,
+        **learner: Any,
+    ) -> None:
+        super().__init__(spec, **learner)
+        if not 0 <= threshold < 1:
+            raise ValueError(f"threshold is {threshold}, it must lie in [0, 1)")
+        if logit_weight < 0 or not huber > 0:
+            raise ValueError(
+                f"logit_weight {logit_weight} must be at least 0 and huber {huber} above 0"
+            )
+        if copy_every < 1:
+            raise ValueError(f"copy_every is {copy_every}, it must be at least 1")
+        if not temperature > 0:
+            raise ValueError(f"temperature is {temperature}, it must be above 0")
+        if not 0 <= discount <= 1 or not 0 < tau <= 1:
+            raise ValueError(f"discount {discount} must lie in [0, 1] and tau {tau} in (0, 1]")
+        if critics < 1:
+            raise ValueError(f"critics is {critics}, it must be at least 1")
+        self.threshold, self.logit_weight, self.huber = threshold, logit_weight, huber
+        self.temperature, self.discount, self.tau = temperature, discount, tau
+        self.every = {"target_critic": copy_every}
+        self.critic = Critic(self.spec, hidden, members=critics, frequencies=frequencies)
+        self.target_critic = self.follow(self.critic)
+        self.behavior = Policy(self.spec, hidden, frequencies=frequencies)
+        self.actor = Greedy(self.action_values, temperature)
+
+    def action_values(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+        """Return the value ``[..., n]`` of every allowed action by the least of the critics."""
+        logits = self.behavior(observation, task).logits
+        allowed = allowed_actions(logits, threshold=self.threshold)
+        # Not multiplied by the mask: an excluded 0 would beat values below 0.
+        return self.critic(observation, None, task).amin(0).masked_fill(~allowed, EXCLUDED)
+
+    def behavior_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
+        """Return the loss of the cloned policy, ``[]``, and how many actions it allows, ``[B]``."""
+        cloned = self.behavior(batch["observation"], batch.get("task", None))
+        allowed = allowed_actions(cloned.logits.detach(), threshold=self.threshold)
+        regularizer = self.logit_weight * cloned.logits.square().mean()
+        return regularizer - cloned.log_prob(batch["action"]).mean(), allowed.sum(-1)
+
+    def critic_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
+        """Return the loss of the critics, ``[]``, summed, and their values ``[E, B]``."""
+        task, following = batch.get("task", None), batch["next"]
+        with torch.no_grad():
+            ahead = self.target_critic(following["observation"], None, task).amin(0)
+            chooser = self.action_values(following["observation"], task)
+            best = chooser.argmax(-1, keepdim=True)
+            next_value = ahead.gather(-1, best).squeeze(-1)
+        target = bootstrap(batch, next_value, self.discount).expand(len(self.critic.members), -1)
+        q = self.critic(batch["observation"], batch["action"], task)
+        distance = functional.huber_loss(q, target, reduction="none", delta=self.huber)
+        return distance.mean(-1).sum(), q.detach()
+
+    def losses(self, batch: TensorDict) -> LossTerms:
+        """Return the terms ``behavior`` and ``critic``.
+
+        Args:
+            batch: TensorDict ``[B]``; ``task`` and ``discount`` are used where they are there.
+
+        Returns:
+            Terms and metrics.
+        """
+        behavior, allowed = self.behavior_loss(batch)
+        critic, q = self.critic_loss(batch)
+        metrics = {"behavior/allowed": allowed.to(q.dtype).mean(), "critic/q_max": q.abs().amax()}
+        return LossTerms({"behavior": behavior, "critic": critic}, metrics)
