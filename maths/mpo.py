@@ -1,0 +1,102 @@
+"""Maximum a posteriori policy optimisation: which actions to imitate, and how far to go at once.
+
+Of m actions per state, all of n discrete ones or some that the policy drew, better ones get a
+larger share (E-step); the policy is then fitted to these shares (M-step). Both steps stay within a
+Kullback-Leibler (KL) divergence, and a multiplier of each limit is learned.
+
+Reference: Abdolmaleki et al. 2018, arXiv 1806.06920 (E-step); arXiv 1812.02256 (M-step).
+"""
+
+import torch
+from torch import Tensor
+
+
+def temperature_dual(
+    value: Tensor, share: Tensor, temperature: Tensor, *, limit: Tensor | float
+) -> Tensor:
+    """Return eta * (limit + log sum_j share_j exp(Q_j / eta)).
+
+    Its mean over states is convex in eta. At its minimum :func:`improved_share` lies as far from
+    ``share`` as the limit allows, on average over states.
+
+    Args:
+        value: ``[m, B]`` of each action, reward units; no gradient flows through it.
+        share: ``[m, B]``, what each action counts under the policy; they sum to 1.
+        temperature: ``[]``, eta, above 0, reward units.
+        limit: KL divergence that is allowed, above 0, nats.
+
+    Returns:
+        ``[B]``, reward units.
+
+    Reference:
+        Abdolmaleki et al. 2018, arXiv 1806.06920, eq. 9.
+    """
+    tempered = value.detach() / temperature + share.detach().log()
+    return temperature * (limit + torch.logsumexp(tempered, 0))
+
+
+def improved_share(value: Tensor, share: Tensor, temperature: Tensor) -> Tensor:
+    """Return share_j exp(Q_j / eta), normalised over the actions of each state, without gradient.
+
+    Args:
+        value: ``[m, B]`` of each action, reward units.
+        share: ``[m, B]``, what each action counts under the policy; they sum to 1.
+        temperature: ``[]``, eta, above 0, reward units.
+
+    Returns:
+        ``[m, B]``, sum 1 over the actions.
+
+    Reference:
+        Abdolmaleki et al. 2018, arXiv 1806.06920, eq. 8.
+    """
+    return torch.softmax(value / temperature + share.log(), 0).detach()
+
+
+def categorical_kl(share: Tensor, log_other: Tensor) -> Tensor:
+    """Return KL(share || other) of probabilities of m actions.
+
+    Args:
+        share: ``[m, ...]``, sum 1 over the actions; those of share 0 count nothing.
+        log_other: ``[m, ...]``, log-probabilities of the other distribution, nats.
+
+    Returns:
+        ``[...]``, nats.
+    """
+    # An action that both exclude has score -inf + inf, and that is not a number.
+    score = (share.log() - log_other).masked_fill(share == 0, 0.0)
+    return (share * score).sum(0)
+
+
+def normal_kl(mean: Tensor, log_std: Tensor, other_mean: Tensor, other_log_std: Tensor) -> Tensor:
+    """Return KL(N(mean, std) || N(other mean, other std)) of each dimension by itself.
+
+    Args:
+        mean: ``[..., A]``.
+        log_std: ``[..., A]``, natural logarithm of the spread.
+        other_mean: ``[..., A]``, same unit.
+        other_log_std: ``[..., A]``.
+
+    Returns:
+        ``[..., A]``, nats.
+    """
+    ratio = log_std - other_log_std
+    # Limits on a change of spread are near 1e-6: exp(2 ratio) - 1 would be lost in float32.
+    spread = 0.5 * torch.expm1(2.0 * ratio) - ratio
+    return spread + 0.5 * ((mean - other_mean) * torch.exp(-other_log_std)).square()
+
+
+def multiplier_loss(multiplier: Tensor, divergence: Tensor, *, limit: Tensor | float) -> Tensor:
+    """Return multiplier * (limit - divergence): it grows while the divergence is over its limit.
+
+    Args:
+        multiplier: ``[P]``, above 0.
+        divergence: ``[B, P]``, nats; no gradient flows through it.
+        limit: ``[P]`` or a number, nats.
+
+    Returns:
+        ``[B, P]``.
+
+    Reference:
+        Abdolmaleki et al. 2018, arXiv 1812.02256, section 4.3.
+    """
+    return multiplier * (limit - divergence.detach())
