@@ -3,8 +3,9 @@
     L_V  = E[ (G - V(s))^2 ] / 2,          G: TD(lambda) return under the value of the last sweep
     L_pi = -E[ min(exp(A / temperature), max_weight) log pi(a | s) ]
 
-A = G - V at the last sweep, standardised over the whole log, as in the authors' code (the paper
-divides the raw advantage by 0.05, which saturates on most returns).
+A = G - V at the last sweep. With ``scaling="standardised"`` it is standardised over the whole log
+and the temperature is 1, as in the authors' code; with ``"raw"`` it stays in reward units, as in
+the paper, whose temperature is 0.05: on most returns every weight is then 0 or the cap.
 
 Reference: Peng, Kumar, Zhang and Levine 2019, "Advantage-weighted regression: simple and scalable
 off-policy reinforcement learning", arXiv 1910.00177, algorithm 1.
@@ -26,21 +27,25 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.agents.learner import Learner, LossTerms
-from hindsight_rl.agents.log_pass import LogPass
+from hindsight_rl.agents.log_pass import LogPass, Scaling
 from hindsight_rl.agents.networks import Head, Policy, ValueNet
 from hindsight_rl.maths.losses import weighted_nll
 from hindsight_rl.maths.weights import exponential_weight, weight_metrics
 
 
 class AWR(Learner):
-    """Cloning weighted by the exponential of an advantage that is standardised over the log.
+    """Cloning weighted by the exponential of an advantage that a sweep of the whole log gives.
 
     Args:
         spec: What the data look like.
         hidden: Width of each hidden layer.
+        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`: for few numbers with
+            edges, such as positions among walls.
         head: Distribution of continuous actions.
-        temperature: Above 0, divides the standardised advantage.
-        max_weight: Cap on the weight.
+        scaling: ``"standardised"`` gives the advantages of the log mean 0 and standard deviation 1,
+            ``"raw"`` leaves them in reward units.
+        temperature: Above 0, divides the advantage; infinite is behaviour cloning.
+        max_weight: Cap on the policy's weight.
         discount: In [0, 1].
         lambda_: In [0, 1].
         value_scale: Unit of the value network's output, reward units, above 0; ``None`` for
@@ -59,7 +64,9 @@ class AWR(Learner):
         spec: dict[str, Any] | None = None,
         *,
         hidden: Sequence[int] = (256, 256),
+        frequencies: int = 0,
         head: Head = "gaussian",
+        scaling: Scaling = "standardised",
         temperature: float = 1.0,
         max_weight: float = 20.0,
         discount: float = 0.99,
@@ -78,10 +85,19 @@ class AWR(Learner):
         if value_scale is not None and not value_scale > 0:
             raise ValueError(f"value_scale is {value_scale}, it must be above 0 or null")
         self.temperature, self.max_weight = temperature, max_weight
-        self.actor = Policy(self.spec, hidden, head=head)
-        self.value = ValueNet(self.spec, hidden, scale=value_scale or 1.0 / (1.0 - discount))
+        self.actor = Policy(self.spec, hidden, head=head, frequencies=frequencies)
+        self.value = ValueNet(
+            self.spec,
+            hidden,
+            scale=value_scale or 1.0 / (1.0 - discount),
+            frequencies=frequencies,
+        )
         self.log_pass = LogPass(
-            every=sweep_every, value=self.value, discount=discount, lambda_=lambda_
+            every=sweep_every,
+            value=self.value,
+            discount=discount,
+            lambda_=lambda_,
+            scaling=scaling,
         )
 
     def value_loss(self, batch: TensorDict) -> Tensor:

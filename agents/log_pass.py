@@ -1,7 +1,7 @@
 """LogPass: columns over the whole log that need the current value function."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from tensordict import TensorDict
@@ -10,10 +10,11 @@ from torch import Tensor
 from hindsight_rl.maths.returns import lambda_returns
 
 ValueFunction = Callable[[Tensor, Tensor | None], Tensor]
+Scaling = Literal["standardised", "raw"]
 
 
 class LogPass:
-    """Sweeps the log in order and keeps ``lambda_return`` and standardised ``advantage``.
+    """Sweeps the log in order and keeps ``lambda_return`` and ``advantage``.
 
     The columns live beside the learner and join a batch by row number when it is used, not when it
     is drawn, so a loader that runs ahead cannot hand out stale ones. They are part of the
@@ -24,19 +25,28 @@ class LogPass:
         value: ``(observation [B, O], task [B, Z] or None) -> [B]``.
         discount: In [0, 1].
         lambda_: In [0, 1]; 1 is Monte Carlo with bootstrap at truncation.
+        scaling: ``"standardised"`` gives the advantages of the rows that may be drawn mean 0 and
+            standard deviation 1, ``"raw"`` leaves them in reward units.
 
     Raises:
         ValueError: An argument is out of range.
     """
 
     def __init__(
-        self, *, every: int, value: ValueFunction, discount: float, lambda_: float
+        self,
+        *,
+        every: int,
+        value: ValueFunction,
+        discount: float,
+        lambda_: float,
+        scaling: Scaling = "standardised",
     ) -> None:
         if every < 1:
             raise ValueError(f"every is {every}, it must be at least 1")
         if not 0 <= discount <= 1 or not 0 <= lambda_ <= 1:
             raise ValueError(f"discount {discount} and lambda_ {lambda_} must lie in [0, 1]")
-        self.every, self.value, self.discount, self.lambda_ = every, value, discount, lambda_
+        self.every, self.value, self.scaling = every, value, scaling
+        self.discount, self.lambda_ = discount, lambda_
         self.columns: dict[str, Tensor] = {}
         self.swept_at = -1
 
@@ -80,13 +90,11 @@ class LogPass:
             lambda_=self.lambda_,
         )
         advantage = target - value
-        # Held-out and filtered rows get their columns too, but do not shape those of the others.
-        drawn = advantage[datamodule.log.drawable().to(advantage.device)]
-        spread = drawn.std(correction=0) + 1e-5
-        return {
-            "lambda_return": target.float(),
-            "advantage": ((advantage - drawn.mean()) / spread).float(),
-        }
+        if self.scaling == "standardised":
+            # Held-out and filtered rows get their columns too, but do not shape those of others.
+            drawn = advantage[datamodule.log.drawable().to(advantage.device)]
+            advantage = (advantage - drawn.mean()) / (drawn.std(correction=0) + 1e-5)
+        return {"lambda_return": target.float(), "advantage": advantage.float()}
 
     def _columns_of(self, batch: TensorDict) -> Tensor:
         if "discount" in batch.keys():
@@ -113,8 +121,8 @@ class LogPass:
             copy: Copy whose columns a chunk ``[K, B]`` gets, where there are several.
 
         Returns:
-            A shallow copy with ``lambda_return`` (reward units) and ``advantage`` (mean 0, standard
-            deviation 1 over the rows that may be drawn), in the shape of ``index``.
+            A shallow copy with ``lambda_return`` (reward units) and ``advantage`` (reward units, or
+            standard deviations), in the shape of ``index``.
         """
         index, result = chunk["index"], chunk.copy()
         # A checkpoint is read onto the CPU; the first chunk moves its columns to the device.

@@ -8,6 +8,7 @@ flows through any of them.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -52,7 +53,12 @@ def exponential_weight(
     return torch.exp(advantage.detach() / temperature).clamp(max=max_weight)
 
 
-def softmax_weight(advantage: Tensor, *, temperature: float = 1.0) -> Tensor:
+def softmax_weight(
+    advantage: Tensor,
+    *,
+    temperature: float = 1.0,
+    mean: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
     """Return B * softmax(advantage / temperature) over the batch: they sum to B, not to 1.
 
     A declared batch statistic: each weight depends on all rows. Unchanged by a constant shift.
@@ -60,6 +66,8 @@ def softmax_weight(advantage: Tensor, *, temperature: float = 1.0) -> Tensor:
     Args:
         advantage: ``[B]``, reward units.
         temperature: Above 0.
+        mean: Returns the mean of a scalar ``[]`` over all parts of the batch, where these rows are
+            one of several parts of the same size: the weights of all parts have mean 1 then.
 
     Returns:
         ``[B]``, sum B.
@@ -72,7 +80,14 @@ def softmax_weight(advantage: Tensor, *, temperature: float = 1.0) -> Tensor:
     """
     if not temperature > 0:
         raise ValueError(f"temperature {temperature} must be above 0")
-    return torch.softmax(advantage.detach() / temperature, dim=-1) * advantage.shape[-1]
+    scaled = advantage.detach() / temperature
+    weight = torch.softmax(scaled, dim=-1) * scaled.shape[-1]
+    if mean is None:
+        return weight
+    # What the rows of this part weigh against those of the others; exp(1418) apart in double.
+    level = torch.logsumexp(scaled, dim=-1).double()
+    part = torch.exp(level - mean(level))
+    return weight * (part / mean(part)).to(weight.dtype)
 
 
 def binary_weight(advantage: Tensor) -> Tensor:

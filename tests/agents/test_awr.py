@@ -66,12 +66,37 @@ def test_weights_of_t4_through_a_sweep() -> None:
     torch.testing.assert_close(log_prob.grad, -expected / 4, rtol=0, atol=2e-6)
 
 
-def test_weights_are_capped() -> None:
-    """T4, raw advantages at temperature .05: exp(20), exp(-20), exp(40), 1, capped at 20."""
-    learner, batch = t4(temperature=0.05, max_weight=20.0)
-    raw = batch.copy().set("advantage", torch.tensor(ADVANTAGE))
+def test_raw_weights_of_t4_through_a_sweep() -> None:
+    """T4, the paper's text: A / .05 = 20, -20, 40, 0; w = exp of it, capped at 20: 20, 0, 20, 1.
+
+    The gradient of the loss by log pi is -w / 4.
+    """
+    learner, batch = t4(scaling="raw", temperature=0.05)
+    torch.testing.assert_close(batch["advantage"], torch.tensor(ADVANTAGE))
+    log_prob = torch.tensor([0.5, 0.25, 0.125, 0.5]).log().requires_grad_()
+    learner.actor.log_prob = lambda *_: log_prob
+    loss, weight = learner.actor_loss(batch)
     expected = torch.tensor([20.0, math.exp(-20), 20.0, 1.0])
-    torch.testing.assert_close(weight_of(learner, raw), expected)
+    torch.testing.assert_close(weight, expected)
+    loss.backward()
+    torch.testing.assert_close(log_prob.grad, -expected / 4)
+    assert learner.losses(batch).metrics["actor/clipped"] == 0.5
+
+
+def test_standardised_weights_are_capped() -> None:
+    learner, batch = t4(max_weight=1.0)
+    expected = torch.tensor([1.0, 0.261420, 1.0, 0.639410])
+    torch.testing.assert_close(weight_of(learner, batch), expected, rtol=0, atol=4e-6)
+
+
+def test_scalings_differ_by_the_standard_deviation_of_the_log() -> None:
+    """Raw at a temperature of one standard deviation: the same up to the factor exp(mean / std)."""
+    learner, batch = t4()
+    raw, rows = t4(scaling="raw", temperature=1.25**0.5)
+    ratio = weight_of(raw, rows) / weight_of(learner, batch)
+    torch.testing.assert_close(
+        ratio, torch.full((4,), math.exp(0.5 / 1.25**0.5)), rtol=1e-4, atol=0
+    )
 
 
 def test_value_regresses_on_the_return_in_units_of_its_scale() -> None:

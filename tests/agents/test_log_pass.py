@@ -92,6 +92,17 @@ def test_advantage_is_standardised_over_the_log() -> None:
     assert advantage.std(correction=0).item() == pytest.approx(1.0, abs=1e-4)
 
 
+def test_raw_advantage_stays_in_reward_units() -> None:
+    log = episode_log()
+    learner, data = swept(log)
+    log_pass = LogPass(
+        every=1, value=learner.value, discount=DISCOUNT, lambda_=LAMBDA, scaling="raw"
+    )
+    log_pass.sweep(data, 0, CPU)
+    _, advantage = plain_loop(log, learner.value)
+    torch.testing.assert_close(log_pass.columns["advantage"], advantage.float())
+
+
 def test_equal_advantages_are_zero() -> None:
     """Rewards of 1 in one-step episodes that all terminate, V = 0: nothing to tell apart."""
     log = episode_log([1] * 4, reward=[1.0] * 4).with_columns(

@@ -1,0 +1,173 @@
+"""Advantage-weighted actor-critic (AWAC): values of the policy, policy by weighted cloning.
+
+    y    = r + gamma (1 - d) min_k Q'_k(s', a'),   a' ~ pi(s')
+    L_Q  = sum_k E[ (y - Q_k(s, a))^2 ]
+    A    = min_k Q_k(s, a) - min_k Q_k(s, b),   b ~ pi(s)
+    L_pi = -E[ min(exp(A / temperature), max_weight) log pi(a | s) ]                   (eq. 13)
+
+Q' are the target critics. For discrete actions expectations over a' and b are sums, and exact. With
+``weights="softmax"`` the weight is exp(A / temperature) divided by its mean over the batch: there
+is no cap, and a constant added to all advantages changes nothing. It can go on learning from
+experience it collects: nothing in it needs to know the policy that made the log.
+
+Reference: Nair, Gupta, Dalal and Levine 2020, "AWAC: Accelerating online reinforcement learning
+with offline datasets", arXiv 2006.09359.
+
+Deviations:
+- The two losses take one joint step from the same parameters; the authors' code steps the critics,
+  then the policy with the new ones. The terms touch disjoint networks, so only the age of Q
+  differs, by one update.
+- Cap, sizes, temperature and batch are those of CORL's code. The authors' has the soft-max, 4
+  layers for the policy and 2 for the critics, temperature 2 for locomotion, batches of 1,024 and a
+  weight decay of 1e-4 on the policy.
+- The log of the spread lies in [-5, 2], as that of every policy here; the authors' in [-6, 0].
+
+Update order: critics and policy together, then the target critics. The online critics weigh the
+actor, the online policy chooses the next action.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from hindsight_rl.agents.actions import choices
+from hindsight_rl.agents.learner import TRANSITION, Learner, LossTerms, bootstrap
+from hindsight_rl.agents.networks import Critic, Policy
+from hindsight_rl.maths.draws import normals
+from hindsight_rl.maths.losses import weighted_nll
+from hindsight_rl.maths.posterior import SoftValues
+from hindsight_rl.maths.weights import exponential_weight, softmax_weight, weight_metrics
+
+
+class AWAC(Learner):
+    """Cloning weighted by the exponential of the advantage over the policy's own actions.
+
+    Args:
+        spec: What the data look like.
+        hidden: Width of each hidden layer.
+        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`: for few numbers with
+            edges, such as positions among walls.
+        head: Distribution of continuous actions.
+        weights: ``"clip"`` caps the exponentials, ``"softmax"`` divides them by their mean over the
+            batch.
+        temperature: Above 0, divides the advantage, reward units; infinite is behaviour cloning.
+        max_weight: Cap on the policy's weight; for ``"clip"``.
+        discount: In [0, 1].
+        tau: Share of the way a target critic moves per update, in (0, 1].
+        critics: Number of critics whose minimum is taken.
+        **learner: Arguments of :class:`Learner`.
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
+
+    in_keys = TRANSITION
+    targets = {"target_critic": "critic"}
+
+    def __init__(
+        self,
+        spec: dict[str, Any] | None = None,
+        *,
+        hidden: Sequence[int] = (256, 256, 256),
+        frequencies: int = 0,
+        head: Literal["gaussian", "tanh_gaussian"] = "gaussian",
+        weights: Literal["clip", "softmax"] = "clip",
+        temperature: float = 1.0,
+        max_weight: float = 100.0,
+        discount: float = 0.99,
+        tau: float = 0.005,
+        critics: int = 2,
+        **learner: Any,
+    ) -> None:
+        super().__init__(spec, **learner)
+        if not temperature > 0 or not max_weight > 0:
+            raise ValueError(
+                f"temperature {temperature} and max_weight {max_weight} must be above 0"
+            )
+        if not 0 <= discount <= 1 or not 0 < tau <= 1:
+            raise ValueError(f"discount {discount} must lie in [0, 1] and tau {tau} in (0, 1]")
+        if critics < 1:
+            raise ValueError(f"critics is {critics}, it must be at least 1")
+        self.weights, self.temperature = weights, temperature
+        self.max_weight = max_weight if weights == "clip" else math.inf
+        self.discount, self.tau = discount, tau
+        self.actor = Policy(self.spec, hidden, head=head, frequencies=frequencies)
+        self.critic = Critic(self.spec, hidden, members=critics, frequencies=frequencies)
+        self.target_critic = self.follow(self.critic)
+
+    @property
+    def noise(self) -> dict[str, int]:
+        """Return what one action now and one next needs; sums over discrete actions need none."""
+        return {} if self.actor.discrete else dict.fromkeys(("now", "next"), self.actor.width)
+
+    def critic_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
+        """Return the loss of the critics, ``[]``, summed, and their values ``[E, B]``."""
+        task, following = batch.get("task", None), batch["next"]
+        noise = None if self.actor.discrete else batch["noise", "next"]
+        with torch.no_grad():
+            ahead = choices(self.actor, self.target_critic, following["observation"], task, noise)
+            next_value = ahead.expected()
+        target = bootstrap(batch, next_value, self.discount)
+        q = self.critic(batch["observation"], batch["action"], task)
+        return (target - q).square().mean(-1).sum(), q.detach()
+
+    def advantage(self, batch: TensorDict, q: Tensor) -> Tensor:
+        """Return by how much values ``[E, B]`` exceed those of the policy's actions, ``[B]``."""
+        task, observation = batch.get("task", None), batch["observation"]
+        noise = None if self.actor.discrete else batch["noise", "now"]
+        with torch.no_grad():
+            now = choices(self.actor, self.critic, observation, task, noise)
+        return q.amin(0) - now.expected()
+
+    def actor_loss(self, batch: TensorDict, advantage: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss of the policy, ``[]``, and its weights ``[B]`` (eq. 13)."""
+        log_prob = self.actor.log_prob(
+            batch["observation"], batch["action"], batch.get("task", None)
+        )
+        if self.weights == "softmax":
+            weight = softmax_weight(advantage, temperature=self.temperature, mean=self.batch_mean)
+        else:
+            weight = exponential_weight(
+                advantage, temperature=self.temperature, max_weight=self.max_weight
+            )
+        return weighted_nll(log_prob, weight).mean(), weight
+
+    def losses(self, batch: TensorDict) -> LossTerms:
+        """Return the terms ``critic`` and ``actor``.
+
+        Args:
+            batch: TensorDict ``[B]``; ``task`` and ``discount`` are used where they are there.
+
+        Returns:
+            Terms and metrics.
+        """
+        critic, q = self.critic_loss(batch)
+        advantage = self.advantage(batch, q)
+        actor, weight = self.actor_loss(batch, advantage)
+        found = weight_metrics(weight, max_weight=self.max_weight)
+        metrics = {f"actor/{name}": value for name, value in found.items()}
+        metrics |= {"actor/advantage": advantage.mean(), "critic/q_max": q.abs().amax()}
+        return LossTerms({"critic": critic, "actor": actor}, metrics)
+
+    def soft_values(self, batch: TensorDict, task: Tensor, draws: Tensor) -> SoftValues:
+        """Return what each row's transition is worth beyond its reward, under other tasks.
+
+        Args:
+            batch: Transitions ``[...]``.
+            task: ``[..., Z]``.
+            draws: ``[..., 3]`` int64 counters, for the next action.
+
+        Returns:
+            Log-probability of the logged action, value of the next state by the online critics,
+            temperature (0 for behaviour cloning), and the discount.
+        """
+        log_prob = self.actor.log_prob(batch["observation"], batch["action"], task)
+        finite = self.temperature if self.temperature < math.inf else 0.0
+        temperature = torch.full((), finite, device=task.device)
+        noise = None if self.actor.discrete else normals(draws, self.actor.width)
+        ahead = choices(self.actor, self.critic, batch["next", "observation"], task, noise)
+        return SoftValues(log_prob, ahead.expected(), temperature, self.discount)

@@ -1,0 +1,227 @@
+"""Critic-regularised regression (CRR): values of the policy, policy by filtered cloning.
+
+    y    = r + gamma (1 - d) min_k Q'_k(s', a'),   a' ~ pi'(s')                         (eq. 1)
+    L_Q  = sum_k E[ (y - Q_k(s, a))^2 ]
+    A    = min_k Q_k(s, a) - mean_j min_k Q_k(s, b_j),   b_j ~ pi(s),   j = 1 ... 4
+    L_pi = -E[ f log pi(a | s) ]                                                        (eq. 2)
+    f    = 1(A > 0)                                                             binary (eq. 3)
+    f    = min(exp(A / temperature), max_weight)                           exponential (eq. 4)
+
+pi' and Q' are the target policy and the target critics. For discrete actions expectations over a'
+and b are sums, and exact. With ``baseline="max"`` the largest value of the b_j takes the place of
+the mean: fewer logged actions pass. What acts is the critic-weighted policy, pi(a | s) exp(Q(s, a)
+/ temperature) normalised over actions.
+
+Reference: Wang, Novikov, Zolna, Springenberg, Reed, Shahriari, Siegel, Merel, Gulcehre, Heess and
+de Freitas 2020, "Critic regularized regression", arXiv 2006.15134.
+
+Deviations:
+- The critics are means fitted by squared errors and their targets one-step ones, as in Acme's code
+  (google-deepmind/acme, agents/jax/crr), where the paper's are distributions; the policy is a
+  normal distribution, the paper's a mixture.
+- Without draws the policy is the mean of the critic-weighted one, by ``candidates`` actions of the
+  same noise in every state, so that it can be exported; of discrete actions the likeliest. Where
+  draws are given it is drawn from, as in the paper.
+- The log of the spread lies in [-5, 2], as that of every policy here.
+
+Update order: critics and policy together; every ``target_every`` updates target policy and target
+critics become copies. The online critics weigh the actor, the target policy chooses the next
+action.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from hindsight_rl.agents.actions import choices
+from hindsight_rl.agents.critic_weighted import CriticWeighted
+from hindsight_rl.agents.learner import TRANSITION, Learner, LossTerms, bootstrap
+from hindsight_rl.agents.networks import Critic, Policy
+from hindsight_rl.maths.draws import normals
+from hindsight_rl.maths.losses import weighted_nll
+from hindsight_rl.maths.posterior import SoftValues
+from hindsight_rl.maths.weights import binary_weight, exponential_weight, weight_metrics
+
+
+class CRR(Learner):
+    """Cloning of the logged actions that a critic prefers to the policy's own, all or by degrees.
+
+    Args:
+        spec: What the data look like.
+        hidden: Width of each hidden layer.
+        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`: for few numbers with
+            edges, such as positions among walls.
+        head: Distribution of continuous actions.
+        rule: ``"binary"`` clones what has a positive advantage, ``"exponential"`` weighs by its
+            exponential.
+        baseline: ``"mean"`` or ``"max"`` of the values of the policy's actions.
+        samples: Actions drawn per state for it where they are continuous, at least 1.
+        temperature: Above 0, divides the advantage for ``"exponential"``, and the value in the
+            critic-weighted policy, reward units.
+        max_weight: Cap on the policy's weight; for ``"exponential"``.
+        evaluation: Which policy acts: ``"critic_weighted"``, or ``"policy"`` for the cloned one.
+        candidates: Continuous actions that the critic-weighted policy values, an odd number; 1 is
+            the cloned policy.
+        discount: In [0, 1].
+        tau: Share of the way a target moves when it moves, in (0, 1].
+        target_every: Updates between moves of the targets, at least 1.
+        critics: Number of critics whose minimum is taken.
+        **learner: Arguments of :class:`Learner`.
+
+    Raises:
+        ValueError: An argument is out of range, or no discrete action could pass the filter.
+    """
+
+    in_keys = TRANSITION
+    targets = {"target_actor": "actor", "target_critic": "critic"}
+
+    def __init__(
+        self,
+        spec: dict[str, Any] | None = None,
+        *,
+        hidden: Sequence[int] = (256, 256),
+        frequencies: int = 0,
+        head: Literal["gaussian", "tanh_gaussian"] = "gaussian",
+        rule: Literal["binary", "exponential"] = "exponential",
+        baseline: Literal["mean", "max"] = "mean",
+        samples: int = 4,
+        temperature: float = 1.0,
+        max_weight: float = 20.0,
+        evaluation: Literal["critic_weighted", "policy"] = "critic_weighted",
+        candidates: int = 33,
+        discount: float = 0.99,
+        tau: float = 1.0,
+        target_every: int = 100,
+        critics: int = 1,
+        **learner: Any,
+    ) -> None:
+        super().__init__(spec, **learner)
+        if not temperature > 0 or not max_weight > 0:
+            raise ValueError(
+                f"temperature {temperature} and max_weight {max_weight} must be above 0"
+            )
+        if not 0 <= discount <= 1 or not 0 < tau <= 1:
+            raise ValueError(f"discount {discount} must lie in [0, 1] and tau {tau} in (0, 1]")
+        if samples < 1 or target_every < 1 or critics < 1:
+            raise ValueError(
+                f"samples {samples}, target_every {target_every} and critics {critics} must be at "
+                "least 1"
+            )
+        self.rule, self.baseline, self.samples = rule, baseline, samples
+        self.temperature, self.evaluation = temperature, evaluation
+        self.max_weight = max_weight if rule == "exponential" else math.inf
+        self.discount, self.tau = discount, tau
+        self.every = {"target_actor": target_every, "target_critic": target_every}
+        self.actor = Policy(self.spec, hidden, head=head, frequencies=frequencies)
+        if self.actor.discrete and (rule, baseline) == ("binary", "max"):
+            raise ValueError(
+                "rule 'binary' with baseline 'max' clones nothing where actions are discrete: none "
+                "is better than the best of all. Use baseline 'mean' or rule 'exponential'"
+            )
+        self.critic = Critic(self.spec, hidden, members=critics, frequencies=frequencies)
+        self.target_actor = self.follow(self.actor)
+        self.target_critic = self.follow(self.critic)
+        self.weighted = CriticWeighted(
+            self.actor.width, candidates=candidates, temperature=temperature
+        )
+
+    @property
+    def noise(self) -> dict[str, int]:
+        """Return what the actions now and one next need; sums over discrete actions need none."""
+        width = self.actor.width
+        return {} if self.actor.discrete else {"now": self.samples * width, "next": width}
+
+    def critic_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
+        """Return the loss of the critics, ``[]``, summed, and their values ``[E, B]`` (eq. 1)."""
+        task, following = batch.get("task", None), batch["next"]
+        noise = None if self.actor.discrete else batch["noise", "next"]
+        with torch.no_grad():
+            ahead = choices(
+                self.target_actor, self.target_critic, following["observation"], task, noise
+            )
+            next_value = ahead.expected()
+        target = bootstrap(batch, next_value, self.discount)
+        q = self.critic(batch["observation"], batch["action"], task)
+        return (target - q).square().mean(-1).sum(), q.detach()
+
+    def advantage(self, batch: TensorDict, q: Tensor) -> Tensor:
+        """Return by how much values ``[E, B]`` exceed those of the policy's actions, ``[B]``."""
+        task, observation = batch.get("task", None), batch["observation"]
+        noise = None if self.actor.discrete else batch["noise", "now"]
+        with torch.no_grad():
+            now = choices(self.actor, self.critic, observation, task, noise)
+        baseline = now.expected() if self.baseline == "mean" else now.value.amin(0).amax(0)
+        return q.amin(0) - baseline
+
+    def actor_loss(self, batch: TensorDict, advantage: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss of the policy, ``[]``, and its weights ``[B]`` (eq. 2)."""
+        log_prob = self.actor.log_prob(
+            batch["observation"], batch["action"], batch.get("task", None)
+        )
+        if self.rule == "binary":
+            weight = binary_weight(advantage)
+        else:
+            weight = exponential_weight(
+                advantage, temperature=self.temperature, max_weight=self.max_weight
+            )
+        return weighted_nll(log_prob, weight).mean(), weight
+
+    def losses(self, batch: TensorDict) -> LossTerms:
+        """Return the terms ``critic`` and ``actor``.
+
+        Args:
+            batch: TensorDict ``[B]``; ``task`` and ``discount`` are used where they are there.
+
+        Returns:
+            Terms and metrics.
+        """
+        critic, q = self.critic_loss(batch)
+        advantage = self.advantage(batch, q)
+        actor, weight = self.actor_loss(batch, advantage)
+        found = weight_metrics(weight, max_weight=self.max_weight)
+        metrics = {f"actor/{name}": value for name, value in found.items()}
+        metrics |= {"actor/advantage": advantage.mean(), "critic/q_max": q.abs().amax()}
+        return LossTerms({"critic": critic, "actor": actor}, metrics)
+
+    def soft_values(self, batch: TensorDict, task: Tensor, draws: Tensor) -> SoftValues:
+        """Return what each row's transition is worth beyond its reward, under other tasks.
+
+        Args:
+            batch: Transitions ``[...]``.
+            task: ``[..., Z]``.
+            draws: ``[..., 3]`` int64 counters, for the next action.
+
+        Returns:
+            Log-probability of the logged action, value of the next state by the online critics,
+            temperature (0 for behaviour cloning), and the discount.
+        """
+        log_prob = self.actor.log_prob(batch["observation"], batch["action"], task)
+        finite = self.temperature if self.temperature < math.inf else 0.0
+        temperature = torch.full((), finite, device=task.device)
+        noise = None if self.actor.discrete else normals(draws, self.actor.width)
+        ahead = choices(self.actor, self.critic, batch["next", "observation"], task, noise)
+        return SoftValues(log_prob, ahead.expected(), temperature, self.discount)
+
+    def forward(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+        """Return the deterministic action, see :meth:`Learner.forward`."""
+        if self.evaluation == "policy":
+            return super().forward(observation, task)
+        return self.weighted.mode(self.actor, self.critic, observation, task)
+
+    def scores(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+        """Return what the argmax over discrete actions is taken of, ``[N, n]``."""
+        if self.evaluation == "policy":
+            return super().scores(observation, task)
+        return self.weighted.logits(self.actor, self.critic, observation, task)
+
+    def act(
+        self, observation: Tensor, task: Tensor | None = None, *, draws: Tensor | None = None
+    ) -> Tensor:
+        """Return actions in environment units, see :meth:`Learner.act`."""
+        if draws is None or self.evaluation == "policy":
+            return super().act(observation, task, draws=draws)
+        return self.weighted.sample(self.actor, self.critic, observation, task, draws)
