@@ -7,16 +7,22 @@
 
 Q' are the target critics. For discrete actions expectations over a are sums, and exact. With a task
 it learns from relabeled experience: beside ``FutureGoal`` it is HER, beside
-``InverseRL(level="transition")`` it is HIPI-RL.
+``InverseRL(level="transition")`` it is HIPI-RL. Many critics are its ensembles: with a ``subset``
+it is REDQ, whose policy climbs the mean of all, with ``diversity`` EDAC, whose L_Q becomes
+
+    L_Q + diversity / 2 E[ sum_{i != j} cos(grad_a Q_i(s, a), grad_a Q_j(s, a)) / (N - 1) ]
 
 Reference: Haarnoja et al. 2018, "Soft actor-critic algorithms and applications", arXiv 1812.05905;
-discrete actions: Christodoulou 2019, arXiv 1910.07207.
+discrete actions: Christodoulou 2019, arXiv 1910.07207; REDQ: Chen et al. 2021, arXiv 2101.05982;
+EDAC: An et al. 2021, arXiv 2110.01548, algorithm 1.
 
 Deviations:
 - One joint step from the same parameters, where the authors' code steps one loss after the other;
   the terms touch disjoint networks, so only ages differ, by one update.
 - L_al descends in log alpha with the factor log alpha in place of alpha, as all current code does.
 - The log of the spread lies in [-5, 2], as that of every policy here; the authors' in [-20, 2].
+- REDQ: every row has a subset of its own, where the paper draws one per update; the expected
+  gradient is the same.
 
 Update order: critics, policy and temperature together, then the target critics. The online critics
 lead the actor, the target critics the critics.
@@ -30,9 +36,11 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.agents.ensembles import action_gradients
 from hindsight_rl.agents.learner import TRANSITION, Learner, LossTerms, bootstrap
 from hindsight_rl.agents.networks import Critic, Policy, Temperature, frozen
 from hindsight_rl.maths.draws import normals
+from hindsight_rl.maths.ensembles import gradient_alignment, least, subset_minimum
 from hindsight_rl.maths.losses import temperature_loss
 from hindsight_rl.maths.posterior import SoftValues
 
@@ -41,7 +49,7 @@ class Soft(NamedTuple):
     """What a policy gets in a state, in expectation over its actions or for one of them."""
 
     value: Tensor
-    """``[...]``, min over critics of Q, reward units."""
+    """``[...]``, min over critics of Q, or what else is made of them, reward units."""
     log_prob: Tensor
     """``[...]``, of the action, or minus the entropy; nats."""
 
@@ -57,6 +65,10 @@ class SAC(Learner):
         discount: In [0, 1].
         tau: Share of the way a target critic moves per update, in (0, 1].
         critics: Number of critics whose minimum is taken.
+        subset: Number of critics, drawn for each row, whose minimum a target takes; the policy then
+            climbs the mean of all. ``None`` for the minimum of all in both.
+        diversity: Weight, at least 0, of the likeness of the critics' slopes at logged actions,
+            for continuous actions; 0 for none.
         target_entropy: Entropy that the temperature holds, nats in policy units; ``None`` for minus
             the number of action dimensions, or 98 % of the largest for discrete actions.
         initial_temperature: alpha at the start, above 0.
@@ -81,6 +93,8 @@ class SAC(Learner):
         discount: float = 0.99,
         tau: float = 0.005,
         critics: int = 2,
+        subset: int | None = None,
+        diversity: float = 0.0,
         target_entropy: float | None = None,
         initial_temperature: float = 1.0,
         value_range: tuple[float, float] | None = None,
@@ -95,10 +109,14 @@ class SAC(Learner):
             raise ValueError(f"initial_temperature is {initial_temperature}, it must be above 0")
         if value_range is not None and not value_range[0] < value_range[1]:
             raise ValueError(f"value_range is {list(value_range)}: the smallest value comes first")
+        _check_ensemble(critics, subset, diversity)
         self.discount, self.tau, self.value_range = discount, tau, value_range
+        self.subset, self.diversity = subset, diversity
         self.actor = Policy(
             self.spec, hidden, head="tanh_gaussian", spread="per_state", frequencies=frequencies
         )
+        if diversity and self.actor.discrete:
+            raise ValueError("diversity is of slopes by continuous actions: leave it out")
         self.critic = Critic(self.spec, hidden, members=critics, frequencies=frequencies)
         self.temperature = Temperature(initial_temperature)
         self.target_critic = self.follow(self.critic)
@@ -112,8 +130,9 @@ class SAC(Learner):
 
     @property
     def noise(self) -> dict[str, int]:
-        """Return what one action now and one next needs; sums over discrete actions need none."""
-        return {} if self.actor.discrete else dict.fromkeys(("now", "next"), self.actor.width)
+        """Return what one action now and one next needs (not sums over discrete ones), and lots."""
+        width = {} if self.actor.discrete else dict.fromkeys(("now", "next"), self.actor.width)
+        return width if self.subset is None else width | {"lots": len(self.critic.members)}
 
     def soft(
         self,
@@ -121,6 +140,7 @@ class SAC(Learner):
         observation: Tensor,
         task: Tensor | None,
         noise: Tensor | None,
+        over: Callable[[Tensor], Tensor] = least,
     ) -> Soft:
         """Return what the policy gets in states, differentiable in the policy.
 
@@ -129,32 +149,42 @@ class SAC(Learner):
             observation: ``[..., O]``.
             task: ``[..., Z]`` where the spec has a task.
             noise: ``[..., A]`` normal numbers that choose the action; discrete ones need none.
+            over: What is made of the critics' values ``[E, ...]``.
 
         Returns:
             ``[...]`` each.
         """
         chosen = self.actor(observation, task)
         if self.actor.discrete:
-            q = critic(observation, None, task).amin(0)
+            q = over(critic(observation, None, task))
             log_prob = torch.log_softmax(chosen.logits, -1)
             share = log_prob.exp()
             return Soft((share * q).sum(-1), (share * log_prob).sum(-1))
         action, log_prob = chosen.act_on(noise)
-        q = critic(observation, self.actor.scale.to_environment(action), task).amin(0)
+        q = over(critic(observation, self.actor.scale.to_environment(action), task))
         return Soft(q, log_prob)
 
     def critic_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
         """Return the loss of the critics, ``[]``, summed, and their values ``[E, B]`` (eq. 5)."""
         task, following = batch.get("task", None), batch["next"]
+        over = least
+        if self.subset is not None:
+            over = partial(subset_minimum, lots=batch["noise", "lots"], subset=self.subset)
         with torch.no_grad():
             noise = None if self.actor.discrete else batch["noise", "next"]
-            ahead = self.soft(self.target_critic, following["observation"], task, noise)
+            ahead = self.soft(self.target_critic, following["observation"], task, noise, over)
             next_value = ahead.value - self.temperature() * ahead.log_prob
         target = bootstrap(batch, next_value, self.discount)
         if self.value_range is not None:
             target = target.clamp(*self.value_range)
         q = self.critic(batch["observation"], batch["action"], task)
         return 0.5 * (target - q).square().mean(-1).sum(), q.detach()
+
+    def diversity_loss(self, batch: TensorDict) -> Tensor:
+        """Return how alike the critics' slopes are, ``[]`` (EDAC, algorithm 1)."""
+        task = batch.get("task", None)
+        slope = action_gradients(self.critic, batch["observation"], batch["action"], task)
+        return gradient_alignment(slope).mean()
 
     def losses(self, batch: TensorDict) -> LossTerms:
         """Return the terms ``critic``, ``actor`` and ``temperature``.
@@ -168,7 +198,8 @@ class SAC(Learner):
         critic, q = self.critic_loss(batch)
         task = batch.get("task", None)
         noise = None if self.actor.discrete else batch["noise", "now"]
-        soft = self.soft(frozen(self.critic), batch["observation"], task, noise)
+        over = least if self.subset is None else partial(torch.mean, dim=0)
+        soft = self.soft(frozen(self.critic), batch["observation"], task, noise, over)
         alpha = self.temperature().detach()
         actor = (alpha * soft.log_prob - soft.value).mean()
         temperature = temperature_loss(self.temperature.log, soft.log_prob, self.target_entropy)
@@ -177,6 +208,11 @@ class SAC(Learner):
             "actor/entropy": -soft.log_prob.detach().mean(),
             "temperature/alpha": alpha,
         }
+        if self.diversity:
+            alignment = self.diversity_loss(batch)
+            # Half, as all of L_Q is.
+            critic = critic + 0.5 * self.diversity * alignment
+            metrics["critic/alignment"] = alignment.detach()
         terms = {"critic": critic, "actor": actor, "temperature": temperature.mean()}
         return LossTerms(terms, metrics)
 
@@ -197,3 +233,13 @@ class SAC(Learner):
         first = partial(self.critic, members=1)
         ahead = self.soft(first, batch["next", "observation"], task, noise)
         return SoftValues(log_prob, ahead.value, self.temperature(), self.discount)
+
+
+def _check_ensemble(critics: int, subset: int | None, diversity: float) -> None:
+    """Refuse options of an ensemble that it cannot have."""
+    if subset is not None and not 1 <= subset <= critics:
+        raise ValueError(f"subset is {subset}, it must lie in [1, {critics}], the critics, or null")
+    if diversity < 0 or (diversity and critics < 2):
+        raise ValueError(
+            f"diversity is {diversity}: it must be at least 0, and above 0 needs 2 critics or more"
+        )

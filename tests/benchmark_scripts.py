@@ -1,0 +1,23 @@
+"""Scripts of ``benchmarks`` that tests run too, as modules.
+
+Imported as ``benchmark_scripts`` (``tests`` is on pytest's path).
+"""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+def loaded(name: str) -> ModuleType:
+    """Return a script as a module."""
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+triad = loaded("triad")
