@@ -54,6 +54,10 @@ class ActionScale(nn.Module):
             return action
         return torch.clamp(action * self.scale + self.centre, self.low, self.high)
 
+    def to_policy_density(self, log_prob: Tensor) -> Tensor:
+        """Return log-densities ``[...]`` of actions in environment units as in policy units."""
+        return log_prob if self.discrete else log_prob + self.scale.log().sum()
+
 
 def _bound(side: Sequence[float | None] | None, width: int, is_open: float) -> Tensor:
     """Return one side of the bounds ``[A]`` float32, ``is_open`` where there is none."""

@@ -31,6 +31,7 @@ PRODUCERS = {
     "task": "FutureGoal",
     "discount": "NStep",
     "advantage": "LinearAdvantage",
+    "label": "EpisodeLabel",
 }
 
 
@@ -84,7 +85,7 @@ class OfflineDataModule(Serving):
             raise ValueError(f"validation is {validation}, it must lie in [0, 1)")
         self.batch_size, self.updates_per_step, self.seed = batch_size, updates_per_step, seed
         self.validation, self.prefetch = validation, prefetch
-        _check_sources(source, columns, weights)
+        check_sources(source, columns, weights)
         log = source if isinstance(source, Log) else read_logs(source, columns, weights)
         training, held_out = split_by_episode(log, validation, seed)
         self.relabel = Compose(relabel).prepare(log.with_rows(training))
@@ -184,7 +185,7 @@ class OfflineDataModule(Serving):
             )
 
 
-def _check_sources(source: Any, columns: Any, weights: list[float] | None) -> None:
+def check_sources(source: Any, columns: Any, weights: list[float] | None) -> None:
     """Refuse weights and column maps that would be ignored or mean nothing."""
     if isinstance(source, Log):
         if columns is not None or weights is not None:

@@ -13,7 +13,15 @@ from torch.nn import functional
 _HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 
 
-def _same_shape(**tensors: Tensor) -> None:
+def same_shape(**tensors: Tensor) -> None:
+    """Refuse tensors, given by name, whose shapes differ.
+
+    Args:
+        **tensors: Of one shape.
+
+    Raises:
+        ValueError: Two shapes differ.
+    """
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if len(set(shapes.values())) > 1:
         listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
@@ -60,7 +68,7 @@ def td_target(reward: Tensor, terminated: Tensor, next_value: Tensor, discount: 
     Raises:
         ValueError: The shapes differ.
     """
-    _same_shape(reward=reward, terminated=terminated, next_value=next_value, discount=discount)
+    same_shape(reward=reward, terminated=terminated, next_value=next_value, discount=discount)
     return (reward + discount * (~terminated).to(reward.dtype) * next_value).detach()
 
 
@@ -79,7 +87,7 @@ def weighted_nll(log_prob: Tensor, weight: Tensor) -> Tensor:
     Raises:
         ValueError: The shapes differ.
     """
-    _same_shape(log_prob=log_prob, weight=weight)
+    same_shape(log_prob=log_prob, weight=weight)
     return -weight.detach() * log_prob
 
 

@@ -1,0 +1,185 @@
+"""Signed labels: what is to be imitated (above 0) and what is to be avoided (below)."""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from hindsight_rl.maths.returns import returns_to_go
+from hindsight_rl.relabel.relabeler import Key, LogView, Relabeler, last_rows
+
+REWARD = ("next", "reward")
+
+
+def _returns(log: LogView, discount: float) -> Tensor:
+    """Return the return to go of every row, ``[N]`` float64."""
+    return returns_to_go(log.column(REWARD), last_rows(log), discount)
+
+
+def _check_discount(discount: float) -> None:
+    if not 0 <= discount <= 1:
+        raise ValueError(f"discount is {discount}, it must lie in [0, 1]")
+
+
+class EpisodeLabel(Relabeler):
+    """Adds ``label``: 1 in the best episodes, -1 in the worst; rows of the others are never drawn.
+
+    Of E episodes the best max(1, floor(best * E)) by return are imitated and the worst
+    floor(worst * E) avoided, none of them twice. Ties are broken by order in the log.
+
+    Args:
+        best: Share of the episodes to imitate, in (0, 1].
+        worst: Share of the episodes to avoid, in [0, 1]; no more than 1 with ``best``.
+        discount: In [0, 1].
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
+
+    in_keys = (REWARD,)
+    out_keys = ("label",)
+
+    def __init__(self, best: float = 0.5, worst: float = 0.1, discount: float = 1.0) -> None:
+        super().__init__()
+        _check_discount(discount)
+        if not 0 < best <= 1 or not 0 <= worst <= 1 or best + worst > 1 + 1e-9:
+            raise ValueError(
+                f"best {best} must lie in (0, 1], worst {worst} in [0, 1], and their sum be no "
+                "more than 1"
+            )
+        self.best, self.worst, self.discount = best, worst, discount
+
+    def prepare(self, log: LogView) -> "EpisodeLabel":
+        """Return a copy that carries the labels, whose ``rows`` are those of labelled episodes."""
+        rows, episode = log.drawable(), log.column("episode")
+        candidates = episode[rows].unique()
+        total = _returns(log, self.discount)[log.column("step") == 0][candidates]
+        order = candidates[torch.sort(total, descending=True, stable=True).indices]
+        count = len(order)
+        best = max(1, math.floor(self.best * count + 1e-9))
+        worst = min(count - best, math.floor(self.worst * count + 1e-9))
+        of_episode = torch.zeros(int(episode.max()) + 1)
+        of_episode[order[:best]] = 1.0
+        of_episode[order[count - worst :]] = -1.0
+        label = of_episode[episode]
+        return self.bound(columns={"label": label}, rows=rows[label[rows] != 0])
+
+
+class ReturnLabel(Relabeler):
+    """Adds ``label``: how far the return lies above a baseline; any real number.
+
+    With a log of the policy's own actions this is REINFORCE with a baseline.
+
+    Args:
+        baseline: ``"mean"`` of the log's scores, ``"step"`` for the mean over the rows that have
+            the same step number in their episode, or a number in reward units.
+        score: ``"return_to_go"`` from this step on, or ``"episode"`` for the return of the whole
+            episode.
+        discount: In [0, 1].
+        scale: ``"std"`` divides by the standard deviation of the differences over the log,
+            ``"reward"`` leaves reward units.
+
+    Raises:
+        ValueError: ``discount`` is outside [0, 1].
+
+    Reference:
+        Williams 1992, "Simple statistical gradient-following algorithms for connectionist
+        reinforcement learning", eq. 5.
+    """
+
+    in_keys = (REWARD,)
+    out_keys = ("label",)
+
+    def __init__(
+        self,
+        baseline: float | Literal["mean", "step"] = "mean",
+        score: Literal["return_to_go", "episode"] = "return_to_go",
+        discount: float = 0.99,
+        scale: Literal["std", "reward"] = "std",
+    ) -> None:
+        super().__init__()
+        _check_discount(discount)
+        self.baseline, self.score, self.discount, self.scale = baseline, score, discount, scale
+
+    def prepare(self, log: LogView) -> "ReturnLabel":
+        """Return a copy that carries the labels; only rows that may be drawn shape them."""
+        value, step, rows = _returns(log, self.discount), log.column("step"), log.drawable()
+        if self.score == "episode":
+            value = value[torch.arange(len(log)) - step]
+        label = value - self._baseline(value, step, rows)
+        if self.scale == "std":
+            label = label / label[rows].std(correction=0).clamp_min(1e-12)
+        return self.bound(columns={"label": label.float()})
+
+    def _baseline(self, value: Tensor, step: Tensor, rows: Tensor) -> Tensor | float:
+        if self.baseline == "mean":
+            return value[rows].mean()
+        if self.baseline != "step":
+            return float(self.baseline)
+        empty = value.new_zeros(int(step.max()) + 1)
+        total = empty.index_add(0, step[rows], value[rows])
+        count = empty.index_add(0, step[rows], torch.ones_like(value[rows]))
+        return (total / count.clamp_min(1.0))[step]
+
+
+class ColumnLabel(Relabeler):
+    """Adds ``label`` from a column of the log, such as ``success``.
+
+    Args:
+        column: One number or flag per row, as it is printed: ``success``, ``next.reward``.
+        threshold: 1 where the value is above it, else -1; ``None`` makes the value itself the
+            label.
+        over: ``"episode"`` takes the largest value of the row's episode (a flag that is set at the
+            end, or once, speaks for all steps), ``"row"`` the row's own.
+
+    Raises:
+        ValueError: (``prepare``) The column is not there, or is no number per row.
+    """
+
+    out_keys = ("label",)
+
+    def __init__(
+        self,
+        column: str = "next.reward",
+        threshold: float | None = 0.5,
+        over: Literal["episode", "row"] = "episode",
+    ) -> None:
+        super().__init__()
+        parts = tuple(column.split("."))
+        self.column: Key = parts[0] if len(parts) == 1 else parts
+        self.in_keys = (self.column,)
+        self.threshold, self.over = threshold, over
+
+    def prepare(self, log: LogView) -> "ColumnLabel":
+        """Return a copy that carries the labels.
+
+        Args:
+            log: The log.
+
+        Returns:
+            The bound relabeler.
+
+        Raises:
+            ValueError: The column is not there, or has several numbers per row.
+        """
+        name = ".".join([self.column] if isinstance(self.column, str) else self.column)
+        if self.column not in log:
+            raise ValueError(
+                f"there is no column '{name}' to label by: name one of the log, or use "
+                "EpisodeLabel or ReturnLabel, which go by the rewards"
+            )
+        value = log.column(self.column).double()
+        if value.ndim != 1:
+            raise ValueError(f"'{name}' has shape {list(value.shape[1:])}, not one number per row")
+        if self.over == "episode":
+            value = _largest(value, log.column("episode"))
+        if self.threshold is not None:
+            value = torch.where(value > self.threshold, 1.0, -1.0)
+        return self.bound(columns={"label": value.float()})
+
+
+def _largest(value: Tensor, episode: Tensor) -> Tensor:
+    """Return the largest value of each row's episode, ``[N]``."""
+    start = value.new_full((int(episode.max()) + 1,), -math.inf)
+    return start.scatter_reduce(0, episode, value, "amax")[episode]
