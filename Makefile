@@ -19,7 +19,7 @@ TYPED := maths export
 # an editable install.
 TYPES := build/mypy/hindsight_rl
 
-.PHONY: help quickstart test check lint types docstrings spelling wheel bench results hipi clean
+.PHONY: help quickstart test check lint types docstrings spelling wheel bench logs results docs hipi clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,9 +36,17 @@ check: lint types docstrings spelling wheel ## all that needs no run: style, typ
 bench: $(STAMP) ## updates per second, sampling, latency; writes build/bench.json
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
-results: $(STAMP) ## refit every row of docs/results.md; HINDSIGHT_DATA names the folder of logs
+logs: $(STAMP) ## write logs of our own below build/logs: about an hour, mostly two trainings
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,dev,mujoco]"
+	$(BIN)/python benchmarks/logs.py $(ARGS)
+
+results: $(STAMP) ## refit every row of docs/results.md, and d3rlpy beside; HINDSIGHT_DATA names the folder of logs
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,dev,mujoco]"
 	$(BIN)/python benchmarks/results.py $(ARGS)
+	$(if $(ARGS),,$(BIN)/python benchmarks/against_d3rlpy.py)
+
+docs: $(STAMP) ## rewrite the tables that README and docs/learners take from docstrings
+	$(BIN)/python benchmarks/documents.py
 
 hipi: $(STAMP) ## rerun the evidence of docs/hipi.md: about two hours
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,dev,mujoco,evidence]"

@@ -37,6 +37,7 @@ from hindsight_rl.agents.evaluation import episodes, evaluate, held_out_values, 
 from hindsight_rl.agents.log_pass import LogPass
 from hindsight_rl.agents.networks import Policy
 from hindsight_rl.agents.plan import Compile, Plan, Precision, make_plan
+from hindsight_rl.agents.warm_start import warm_start
 from hindsight_rl.maths.draws import fork, normals
 from hindsight_rl.maths.losses import td_target
 
@@ -109,6 +110,8 @@ class Learner(LightningModule, ABC):
             error, measured at the start, is about float32's own.
         seeds: Independent copies trained at once, each with its own initial weights, batches and
             relabeling draws: those of ``seeds`` runs with consecutive seeds.
+        weights_from: Checkpoint of this kind of learner to start from: its weights and the
+            statistics that go with them, no counters. ``None`` for fresh weights.
         env: Gymnasium id for evaluation episodes.
         env_kwargs: Passed to ``gymnasium.make``.
         eval_task: Task of evaluation episodes where the environment does not give one, Z numbers.
@@ -157,6 +160,7 @@ class Learner(LightningModule, ABC):
         threads: int | None = None,
         matmul_precision: Precision = "auto",
         seeds: int = 1,
+        weights_from: str | None = None,
         env: str | None = None,
         env_kwargs: dict[str, Any] | None = None,
         eval_task: list[float] | None = None,
@@ -187,7 +191,11 @@ class Learner(LightningModule, ABC):
         for name, horizon in (decay or {}).items():
             if horizon < 1:
                 raise ValueError(f"decay of '{name}' is {horizon} updates, it must be at least 1")
+        self._start = warm_start(weights_from, type(self), spec, seeds)
+        spec = spec if self._start is None else self._start.spec
         self.save_hyperparameters(ignore=["optimizer"], logger=False)
+        # A checkpoint holds the weights itself: whoever reads it needs no other one.
+        self.hparams.update(spec=spec, weights_from=None)
         self.automatic_optimization = False
         self.spec = spec
         self.build_optimizer = optimizer
@@ -349,6 +357,9 @@ class Learner(LightningModule, ABC):
     def setup(self, stage: str) -> None:
         """Have checkpoints written whole and compared with their hash, whatever the trainer."""
         prepare(self.trainer)
+        if self._start is not None:
+            self._start.give_to(self)
+            self._start = None
         if self.trainer.world_size > 1:
             atexit.unregister(_let_ranks_end)
             atexit.register(_let_ranks_end)

@@ -42,12 +42,6 @@ def shorten(message: str) -> str:
             "an argument of the learner, and no learner. Choose it first: --config NAME, or "
             f"--model CLASS. 'test' needs none, and takes --model.{', --model.'.join(OF_A_TEST)}."
         )
-    collects = re.search(r"class_path '[\w.]*IteratedDataModule'", message)
-    if collects and "Option 'source' is not accepted" in message:
-        return (
-            "this configuration collects its own episodes and reads no log: leave out "
-            "--data.source, or choose a configuration for logs (bc, iql, sac, hipi_bc, four_rooms)"
-        )
     return f"{reduced(message)} 'hindsight fit --help' lists the options."
 
 

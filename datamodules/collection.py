@@ -15,7 +15,23 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hindsight_rl.datamodules.episodes import Collected, Episode, collected
+from hindsight_rl.datamodules.block import (
+    ACTION,
+    NEXT_OBSERVATION,
+    OBSERVATION,
+    REWARD,
+    TERMINATED,
+    TRUNCATED,
+    Key,
+)
+from hindsight_rl.datamodules.episodes import (
+    ACHIEVED,
+    NEXT_ACHIEVED,
+    TASK,
+    Collected,
+    Episode,
+    collected,
+)
 from hindsight_rl.datamodules.log import Log
 from hindsight_rl.envs.interface import Env, EnvSource, Interface, RolloutError, make
 from hindsight_rl.envs.lockstep import Lockstep, open_envs
@@ -117,6 +133,13 @@ class Collector:
         self.task_shape = self.interface.task_shape
         if command is not None:
             self.task_shape = np.shape(command.initial)
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """Keys of the columns of its episodes, in their order."""
+        always = OBSERVATION, NEXT_OBSERVATION, ACTION, REWARD, TERMINATED, TRUNCATED
+        task = () if self.task_shape is None else (TASK,)
+        return always + task + ((ACHIEVED, NEXT_ACHIEVED) if self._achieves else ())
 
     def close(self) -> None:
         """Close the environments; the next call of :meth:`collect` makes new ones."""

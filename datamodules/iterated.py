@@ -13,7 +13,10 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.datamodules.collection import Collected, Collector, Command, Policy
+from hindsight_rl.datamodules.columns import ColumnMap
 from hindsight_rl.datamodules.errors import LogError
+from hindsight_rl.datamodules.first_log import FirstLog
+from hindsight_rl.datamodules.log import Log
 from hindsight_rl.datamodules.offline import PRODUCERS, update_marks
 from hindsight_rl.datamodules.replay import Replay
 from hindsight_rl.datamodules.sampler import chunk_size
@@ -66,14 +69,20 @@ class IteratedDataModule(Serving):
 
     Rounds alternate: collect, append to the replay, prepare the relabelers anew, serve so many
     updates. The first round has uniformly random actions and is collected here, so that the
-    normaliser is known before the learner is built. Every episode is a function of (seed, its
+    normaliser is known before the learner is built. A log may take its place or come before it:
+    its rows lie in the replay when training starts. Every episode is a function of (seed, its
     number, the policy), every batch of (seed, update, replay).
 
     Args:
         env: Gymnasium id; from Python a function that makes an environment too.
         relabel: Relabelers in order; prepared anew every round.
+        source: File, folder or dataset id of a log of this environment, or a list of them; from
+            Python a :class:`Log` too; ``None`` starts with an empty replay.
+        columns: Column map of the source: short name, YAML file or the map itself; a list has one
+            for each source.
         env_kwargs: Passed to ``gymnasium.make``.
-        initial_episodes: Episodes of the first round, at least 1.
+        initial_episodes: Episodes of the first round, at least 1, or 0 where there is a source: the
+            policy then collects from the first round on.
         episodes_per_round: Episodes of every further round, at least 1.
         updates_per_env_step: Updates after a round for each step it took, above 0.
         capacity: Rows of the replay; the oldest episodes go first.
@@ -90,9 +99,11 @@ class IteratedDataModule(Serving):
 
     Raises:
         ValueError: An argument is out of range.
+        LogError: The source cannot be read, or holds what the environment would not give.
 
     Attributes:
-        history: One :class:`Round` after another.
+        history: One :class:`Round` after another; the rows of the source are none.
+        log_hash: Hash of the source, ``None`` without one.
     """
 
     def __init__(
@@ -100,6 +111,8 @@ class IteratedDataModule(Serving):
         env: EnvSource,
         relabel: list[Relabeler] | None = None,
         *,
+        source: str | list[str] | Log | None = None,
+        columns: ColumnMap | str | list[ColumnMap | str | None] | None = None,
         env_kwargs: dict[str, Any] | None = None,
         initial_episodes: int = 20,
         episodes_per_round: int = 8,
@@ -116,14 +129,17 @@ class IteratedDataModule(Serving):
         command: Command | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (
-            ("batch_size", batch_size),
-            ("updates_per_step", updates_per_step),
-            ("initial_episodes", initial_episodes),
-            ("episodes_per_round", episodes_per_round),
+        for name, value, least in (
+            ("batch_size", batch_size, 1),
+            ("updates_per_step", updates_per_step, 1),
+            ("initial_episodes", initial_episodes, 1 if source is None else 0),
+            ("episodes_per_round", episodes_per_round, 1),
         ):
-            if value < 1:
-                raise ValueError(f"{name} is {value}, it must be at least 1")
+            if value < least:
+                unless = ", or 0 with a source" if name == "initial_episodes" and least else ""
+                raise ValueError(f"{name} is {value}, it must be at least {least}{unless}")
+        if columns is not None and source is None:
+            raise ValueError("columns are those of a source, and none is given: set source too")
         if not updates_per_env_step > 0:
             raise ValueError(f"updates_per_env_step is {updates_per_env_step}, it must be above 0")
         self.batch_size, self.updates_per_step, self.seed = batch_size, updates_per_step, seed
@@ -140,10 +156,17 @@ class IteratedDataModule(Serving):
             explore=explore,
             command=command,
         )
-        self._replay = Replay(capacity, self._collector.info)
+        first = FirstLog(source, columns, self._collector)
+        self.log_hash = first.hash
+        self._replay = Replay(capacity, self._collector.info | first.facts)
         self.history: list[Round] = []
         self._resumed = False
-        self._add(self._collector.collect(None, 0, initial_episodes, None), update=0)
+        first.append_to(self._replay)
+        if initial_episodes:
+            self._add(self._collector.collect(None, 0, initial_episodes, None), update=0)
+        else:
+            self._bind()
+        self._first = [asdict(each) for each in self.history]
         self.spec = make_spec(self.log, self._sampler(), self.relabel, batch_size)
         self._check_task()
 
@@ -181,10 +204,15 @@ class IteratedDataModule(Serving):
         self.log = log.with_columns(self.relabel.columns).with_rows(self.relabel.rows)
         self._chunks = self._sampler()
 
+    @property
+    def _due(self) -> int:
+        """Updates done when the next round is due; a log alone is none, and is due at once."""
+        return self.history[-1].end if self.history else 0
+
     def _collect(self) -> None:
         """Collect a round with the learner's policy as it is."""
         learner: Any = self.trainer.lightning_module
-        policy, before = self._policy(learner), self.history[-1].episodes
+        policy, before = self._policy(learner), sum(each.episodes for each in self.history[-1:])
         found = self._collector.collect(policy, before, self.episodes_per_round, self._replay.log)
         self._add(found, self.trainer.global_step)
         self._use_learner()
@@ -227,10 +255,10 @@ class IteratedDataModule(Serving):
         trainer: Any = self.trainer
         learner = trainer.lightning_module
         self._check_learner(learner)
-        newest = self.history[-1]
-        if not newest.update <= trainer.global_step <= newest.end:
+        begun = self.history[-1].update if self.history else 0
+        if not begun <= trainer.global_step <= self._due:
             raise ValueError(
-                f"this datamodule has collected until update {newest.update} and the trainer is at "
+                f"this datamodule has collected until update {begun} and the trainer is at "
                 f"{trainer.global_step}: make a new one, or fit with ckpt_path"
             )
         if not self._resumed and self.memory_map is not None:
@@ -242,7 +270,7 @@ class IteratedDataModule(Serving):
         self._use_learner()
         self._marks = update_marks(trainer)
         self._stop = trainer.max_steps if trainer.max_steps > 0 else None
-        if not self._resumed:
+        if self.history and not self._resumed:
             self._report(learner)
         return _Tickets()
 
@@ -262,10 +290,10 @@ class IteratedDataModule(Serving):
         if isinstance(batch, TensorDict) or not self.trainer.training:
             return batch
         update = self.trainer.global_step
-        if update >= self.history[-1].end:
+        if update >= self._due:
             self._collect()
         size = chunk_size(update, self.updates_per_step, self._marks, self._stop)
-        return self._chunks.chunk(update, min(size, self.history[-1].end - update))
+        return self._chunks.chunk(update, min(size, self._due - update))
 
     def val_dataloader(self) -> list[Any]:
         """Return nothing: no episode is held out, evaluation episodes are the learner's."""
@@ -281,6 +309,7 @@ class IteratedDataModule(Serving):
         """Return what a checkpoint holds of the data: the replay and the table of rounds."""
         return {
             "seed": self.seed,
+            "log_hash": self.log_hash,
             "history": [asdict(each) for each in self.history],
             "replay": self._replay.state_dict(),
             "relabel": self.relabel.state_dict(),
@@ -295,7 +324,15 @@ class IteratedDataModule(Serving):
         Raises:
             LogError: The checkpoint belongs to other data.
         """
-        if state_dict["seed"] != self.seed or state_dict["history"][0] != asdict(self.history[0]):
+        if state_dict.get("log_hash") != self.log_hash:
+            raise LogError(
+                f"the run was started with {_told(state_dict.get('log_hash'))}, and this is "
+                f"{_told(self.log_hash)}",
+                "Resume with the same source and columns, or start a new run.",
+                path=self._collector.name,
+            )
+        first = state_dict["history"][: len(self._first)]
+        if state_dict["seed"] != self.seed or first != self._first:
             raise LogError(
                 "the first episodes are not those of the checkpoint",
                 f"Resume with the same environment and data options (seed {state_dict['seed']}).",
@@ -345,6 +382,10 @@ class IteratedDataModule(Serving):
                 f"data.seed is {self.seed}, which is the seed of evaluation episodes too: they "
                 "would be those that are trained on. Choose another one"
             )
+
+
+def _told(log_hash: str | None) -> str:
+    return "no log" if log_hash is None else f"a log with hash {log_hash}"
 
 
 class _Tickets:

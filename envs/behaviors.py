@@ -6,7 +6,8 @@ good ones there, and fall. A clone of the whole log does what most rows do near 
 of the best episodes, or one weighted by advantage, parks and stays up for 500 steps.
 
 In the worlds of this package where one walks (four rooms, four corners, point mass) the only
-behaviour is aimless: it wanders.
+behaviour is aimless: it wanders. The point mazes of Gymnasium-Robotics have a controller that goes
+straight to the goal, and others that shake, go somewhere else first, or wander.
 """
 
 import copy
@@ -19,6 +20,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
+
+from hindsight_rl.envs.waypoints import waypoints
 
 Act = Callable[[Any], Any]
 Start = Callable[[np.random.Generator], Act]
@@ -71,6 +74,8 @@ def behaviors_for(env: gymnasium.Env[Any, Any]) -> tuple[Behavior, ...]:
     aimless = dict.fromkeys(_ROOMS, _walk) | {"Hindsight/PointMass-v0": _push}
     if name in aimless:
         return (Behavior("wander", False, 1.0, partial(aimless[name], env.action_space)),)
+    if name.startswith("PointMaze_"):
+        return _point_maze(env)
     scripted = {"CartPole-v1": _CARTPOLE, "Pendulum-v1": _PENDULUM}.get(name, ())
     return (*scripted, Behavior("random", False, 1.0, partial(_random, env.action_space)))
 
@@ -191,6 +196,18 @@ def _walk(space: spaces.Box, generator: np.random.Generator) -> Act:
 def _push(space: spaces.Box, generator: np.random.Generator) -> Act:
     """Return actions uniform over the space, each held for 10 steps."""
     return _wander(_random(space, generator), 10, generator)
+
+
+def _point_maze(env: gymnasium.Env[Any, Any]) -> tuple[Behavior, ...]:
+    """Return the behaviours in a point maze; the time limit decides how many of them arrive."""
+    maze = env.get_wrapper_attr("maze")
+    return (
+        Behavior("waypoints", True, 1, partial(waypoints, maze, 0.5, 0)),
+        Behavior("shaky", False, 2, partial(waypoints, maze, 4.0, 0)),
+        Behavior("detour", False, 3, partial(waypoints, maze, 0.5, 2)),
+        Behavior("lost", False, 3, partial(waypoints, maze, 0.5, 8)),
+        Behavior("wander", False, 2, partial(_push, env.action_space)),
+    )
 
 
 def _cartpole(

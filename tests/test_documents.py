@@ -1,6 +1,8 @@
 """Every page can be reached, every relative link leads somewhere, the guides' examples run."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 INDEX = ROOT / "docs" / "README.md"
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("docs/learners/*.md")])
 
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _CODE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
@@ -54,6 +56,20 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_page_is_in_the_index(page: Path) -> None:
     linked = {(INDEX.parent / link.partition("#")[0]).resolve() for _, link in links(INDEX)}
     assert page == INDEX or page in linked, f"docs/README.md:1: does not link {page.name}"
+
+
+def test_every_learner_has_a_page() -> None:
+    folder = INDEX.parent / "learners"
+    linked = {link for _, link in links(folder / "README.md")}
+    pages = {page.name for page in folder.glob("*.md")} - {"README.md"}
+    assert pages <= linked and {link for link in linked if "/" not in link} <= pages
+
+
+def test_tables_follow_the_docstrings() -> None:
+    """README's methods and the index of the learners: ``make docs`` would change nothing."""
+    command = [sys.executable, "benchmarks/documents.py", "--check"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
 @pytest.mark.parametrize(

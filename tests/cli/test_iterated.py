@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_fits import Ended, hindsight, refused
+from command_fits import Ended, cart_log, hindsight, refused
 from fit_process import differences
 
 REACH = "tiny_envs:Tiny/Reach-v0"
@@ -113,6 +113,33 @@ def test_mistakes_are_one_line(place: Path) -> None:
     assert "model.seeds is 2, but each copy would need experience of its own" in told
 
 
-def test_a_log_is_refused_where_episodes_are_collected(place: Path) -> None:
+def test_a_log_for_another_environment_is_refused_where_episodes_are_collected(place: Path) -> None:
+    cart_log(place / "log.npz")
     told = refused(hindsight("fit", "--config", "gcsl", "--data.source", "log.npz"))
-    assert "collects its own episodes and reads no log: leave out --data.source" in told
+    assert "'observation' has shape [4], that of Hindsight/FourRooms-v0 [2]. Set data.env" in told
+    assert "one for logs (bc, iql, sac) reads it alone" in told
+    told = refused(hindsight("fit", "--config", "sac_online"))
+    assert "initial_episodes is 0, it must be at least 1, or 0 with a source" in told
+
+
+def test_fine_tuning_is_two_commands(place: Path) -> None:
+    words = ("--root", place, "--output", "swing-v0", "--episodes", 2)
+    assert hindsight("collect", "--env", "Pendulum-v1", *words).code == 0
+    small = ("--data.source", "swing-v0", "--model.hidden", "[8]", "--trainer.accelerator", "cpu")
+    small += ("--data.batch_size", 8, "--model.compile", "off", "--json")
+    first = hindsight("fit", "--config", "iql", *small, "--run", "a", "--trainer.max_steps", 50)
+    assert first.code == 0, first.err
+    start = ("--model.weights_from", "a/checkpoints/last.ckpt", "--model.eval_every", 0)
+    more = ("--config", "iql_online", *small, *start, "--trainer.max_steps", 210)
+    second = hindsight("fit", *more, "--run", "b")
+    assert second.code == 0, second.err
+    report = json.loads(second.out)
+    assert (report["updates"], report["collect/env_steps"]) == (210, 400)
+    told = refused(hindsight("fit", *more, "--run", "c", "--model.hidden", "[9]"))
+    assert "a/checkpoints/last.ckpt: its networks are others" in told and not Path("c").exists()
+    # What the run goes on with, and what is tested, does not need the first checkpoint's counters.
+    done = hindsight("fit", "--run", "b", "--resume", "--trainer.max_steps", 230, "--json")
+    assert done.code == 0 and json.loads(done.out)["updates"] == 230, done.err
+    (place / "a/checkpoints/last.ckpt").unlink()
+    tested = hindsight("test", "--run", "b", "--model.test_episodes", 1)
+    assert tested.code == 0, tested.err

@@ -1,0 +1,167 @@
+"""Ours against d3rlpy's learner of the same name, on the same log, in the same run.
+
+    python benchmarks/against_d3rlpy.py [--data FOLDER] [--only iql,awac] [--updates 8000]
+
+Two layers of 256 units, batches of 256, one thread, seeds 0 to 4, 50 test episodes with the same
+starts; for each seed theirs and ours are fitted one after the other. d3rlpy keeps its own defaults
+otherwise; it pins an old gymnasium, so it gets a Python of its own in build/d3rlpy. Our settings
+were chosen on the replay log with other seeds. CQL is compared at 2,000 updates: d3rlpy's makes
+about ten a second. Finished fits are kept in build/against; docs/results.md gets the table.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from results import BUILD, ROOT, STUDENT, fit, replace_part, source_hash
+from rows import MEDIUM, Method, Row
+
+THEIRS = "d3rlpy==2.8.1"
+SEEDS = (0, 1, 2, 3, 4)
+NETWORK = {"hidden": [256, 256], "lr": 3e-4}
+# Named beforehand: IQL is the one that is to reach -180.
+OURS = {
+    "iql": Method("IQL", "iql.IQL", model=NETWORK),
+    "awac": Method("AWAC", "awac.AWAC", model=NETWORK),
+    "crr": Method("CRR", "crr.CRR", model=NETWORK),
+    "td3_bc": Method("TD3+BC", "td3_bc.TD3BC", model=NETWORK),
+    "bcq": Method("BCQ", "bcq.BCQ", model={"lr": 3e-4, "hidden": [256, 256]}),
+    "cql": Method("CQL", "cql.CQL", model=NETWORK),
+}
+UPDATES = {"cql": 2000}
+
+
+def python_of_theirs() -> Path:
+    """Return a Python that has d3rlpy, made at the first call."""
+    home = BUILD / "d3rlpy"
+    python = home / "bin" / "python"
+    if not (home / "made").exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
+        pins = (ROOT / "constraints.txt").read_text().splitlines()
+        torch = next(pin for pin in pins if pin.startswith("torch=="))
+        install = [str(python), "-m", "pip", "install", "-q", torch, THEIRS]
+        subprocess.run(install, check=True)
+        (home / "made").touch()
+    return python
+
+
+def theirs(name: str, seed: int, updates: int, log: Path) -> dict[str, Any]:
+    """Return the score and the seconds of d3rlpy's learner with one seed."""
+    path = BUILD / "against" / f"d3rlpy_{name}_{updates}_{seed}.json"
+    if not path.exists():
+        script = ROOT / "benchmarks" / "peers_d3rlpy.py"
+        command = [python_of_theirs(), script, log, name, seed, updates, path]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        subprocess.run(
+            [str(part) for part in command],
+            check=True,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+    found = json.loads(path.read_text())
+    return {"score": statistics.fmean(found["returns"]), "seconds": found["seconds"]}
+
+
+def ours(name: str, seed: int, updates: int, data: Path) -> dict[str, Any]:
+    """Return the score and the seconds of our learner with one seed."""
+    method = OURS[name]
+    row = Row(replace(MEDIUM, updates=updates), method)
+    settings = json.dumps(asdict(row), sort_keys=True)
+    key = hashlib.sha256(f"{settings}{seed}{source_hash()}".encode()).hexdigest()[:16]
+    path = BUILD / "against" / f"ours_{name}_{key}.json"
+    if not path.exists():
+        code = f"import against_d3rlpy as a; a.work({name!r}, {seed}, {updates}, {str(data)!r}, "
+        code += f"{str(path)!r})"
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        here = ROOT / "benchmarks"
+        subprocess.run([sys.executable, "-c", code], check=True, env=environment, cwd=here)
+    found = json.loads(path.read_text())
+    return {"score": found["scores"][0], "seconds": found["seconds"]}
+
+
+def work(name: str, seed: int, updates: int, data: str, path: str) -> None:
+    """Fit ours in this process, and write what came of it."""
+    row = Row(replace(MEDIUM, updates=updates), OURS[name])
+    draft = Path(path).with_suffix(".draft")
+    draft.write_text(json.dumps(fit(row, (seed,), Path(data), choose=False)))
+    draft.replace(path)
+
+
+def difference(one: list[float], two: list[float]) -> tuple[float, float, float]:
+    """Return the difference of means and its 95 % interval (Welch)."""
+    parts = [statistics.variance(scores) / len(scores) for scores in (one, two)]
+    gap = statistics.fmean(one) - statistics.fmean(two)
+    freedom = sum(parts) ** 2 / sum(part**2 / (len(one) - 1) for part in parts)
+    half = STUDENT[int(freedom) + 1] * sum(parts) ** 0.5
+    return gap, gap - half, gap + half
+
+
+def compare(name: str, updates: int, data: Path) -> dict[str, Any]:
+    """Return the line of one learner."""
+    pairs = []
+    for seed in SEEDS:
+        pair = theirs(name, seed, updates, data / MEDIUM.file), ours(name, seed, updates, data)
+        pairs.append(pair)
+        sys.stdout.write(
+            f"{name} seed {seed}: theirs {pair[0]['score']:.1f} in {pair[0]['seconds']:.0f} s, "
+            f"ours {pair[1]['score']:.1f} in {pair[1]['seconds']:.0f} s\n"
+        )
+        sys.stdout.flush()
+    their, own = ([pair[side]["score"] for pair in pairs] for side in (0, 1))
+    seconds = [statistics.median(pair[side]["seconds"] for pair in pairs) for side in (0, 1)]
+    return {
+        "name": OURS[name].name,
+        "updates": updates,
+        "theirs": their,
+        "ours": own,
+        "difference": difference(own, their),
+        "seconds": seconds,
+    }
+
+
+def table(lines: list[dict[str, Any]]) -> str:
+    """Return the table of docs/results.md."""
+    head = ["learner", "updates", "d3rlpy", "ours", "difference [95 %]", "d3rlpy s", "ours s"]
+    rows = [head, ["---"] * len(head)]
+    for line in lines:
+        gap, low, high = line["difference"]
+        scores = [
+            f"{statistics.fmean(line[side]):.0f} ({', '.join(f'{x:.0f}' for x in line[side])})"
+            for side in ("theirs", "ours")
+        ]
+        seconds = [f"{each:.0f}" for each in line["seconds"]]
+        gaps = f"{gap:+.0f} [{low:+.0f}, {high:+.0f}]"
+        rows.append([line["name"], f"{line['updates']:,}", *scores, gaps, *seconds])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def main() -> int:
+    """Compare, and rewrite the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    default = os.environ.get("HINDSIGHT_DATA", str(ROOT.parent / "shared" / "data"))
+    parser.add_argument("--data", type=Path, default=Path(default))
+    parser.add_argument("--only", default=",".join(OURS), help="names, separated by commas")
+    parser.add_argument("--updates", type=int, default=8000)
+    options = parser.parse_args()
+    (BUILD / "against").mkdir(parents=True, exist_ok=True)
+    chosen = options.only.split(",")
+    lines = [
+        compare(name, min(options.updates, UPDATES.get(name, options.updates)), options.data)
+        for name in chosen
+    ]
+    sys.stdout.write(table(lines) + "\n")
+    if chosen == list(OURS) and options.updates == 8000:
+        replace_part(ROOT / "docs" / "results.md", "against", table(lines))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""Fit to a log, then go on in the environment: what the second part is worth.
+
+    python benchmarks/fine_tuning.py [--learners IQL,AWAC,SAC] [--seeds 0,1,2,3,4] [--fresh]
+
+Pendulum: 8,000 updates on rllib_pendulum medium (mean return -524), then 10,000 steps
+in the environment with an update for each, the log in the replay, the weights those of the
+checkpoint; ``--fresh`` starts the second part from fresh weights instead. Both policies play the
+same 50 test episodes. Everything else is as in configs/NAME.yaml and configs/NAME_online.yaml.
+Finished fits are kept in build/fine_tuning/, by their settings and the code.
+"""
+
+import argparse
+import hashlib
+import json
+import logging
+import os
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from results import BUILD, ROOT, source_hash
+
+from hindsight_rl.agents.learner import Learner
+from hindsight_rl.datamodules.iterated import IteratedDataModule
+from hindsight_rl.datamodules.offline import OfflineDataModule
+
+ENV = "Pendulum-v1"
+LOG, COLUMNS = "rllib_pendulum/pendulum_medium_sac_50eps.npz", "rllib_pendulum_sac"
+OFFLINE, ONLINE, EVERY = 8_000, 10_000, 2_000
+LEARNERS = ("IQL", "AWAC", "SAC")
+
+
+def fit(learner: Learner, data: Any, updates: int) -> tuple[Trainer, float]:
+    """Fit, and return the trainer and the seconds it took."""
+    trainer = Trainer(
+        max_steps=updates,
+        max_epochs=-1,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    start = time.perf_counter()
+    trainer.fit(learner, data)
+    return trainer, time.perf_counter() - start
+
+
+class Curve:
+    """Keeps the evaluations during a fit, wrapped around a learner's own."""
+
+    def __init__(self, learner: Any) -> None:
+        self.points: list[list[float]] = []
+        own = learner._evaluate
+
+        def evaluate() -> None:
+            own()
+            self.points.append([learner.updates, learner.latest["eval/return"]])
+
+        learner._evaluate = evaluate
+
+
+def tune(name: str, seed: int, log: Path, fresh: bool) -> dict[str, Any]:
+    """Return test returns before and after, the curve between, and seconds of both parts."""
+    kind = getattr(import_module(f"hindsight_rl.agents.{name.lower()}"), name)
+    seed_everything(seed, verbose=False)
+    data: Any = OfflineDataModule(str(log), columns=COLUMNS, seed=seed)
+    learner = kind(data.spec, env=ENV)
+    trainer, offline = fit(learner, data, OFFLINE)
+    trainer.test(learner, verbose=False)
+    before = learner.test_report["return"]
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Path(folder) / "offline.ckpt"
+        trainer.save_checkpoint(checkpoint)
+        data = IteratedDataModule(
+            ENV,
+            source=str(log),
+            columns=COLUMNS,
+            initial_episodes=0,
+            episodes_per_round=1,
+            num_envs=1,
+            seed=seed,
+        )
+        start = None if fresh else str(checkpoint)
+        learner = kind(data.spec, env=ENV, eval_every=EVERY, weights_from=start)
+        curve = Curve(learner)
+        trainer, online = fit(learner, data, ONLINE)
+    trainer.test(learner, verbose=False)
+    return {
+        "before": before,
+        "after": learner.test_report["return"],
+        "env_steps": data.history[-1].env_steps,
+        "curve": curve.points,
+        "seconds": [round(offline, 1), round(online, 1)],
+    }
+
+
+def kept(name: str, seed: int, log: Path, fresh: bool) -> dict[str, Any]:
+    """Return the result of a fit, made unless it is there."""
+    settings = json.dumps([name, seed, LOG, OFFLINE, ONLINE, EVERY, fresh])
+    code = f"{settings}{source_hash()}{Path(__file__).read_text()}"
+    folder = BUILD / "fine_tuning"
+    path = folder / f"{hashlib.sha256(code.encode()).hexdigest()[:16]}.json"
+    if not path.exists():
+        result = tune(name, seed, log, fresh)
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(f".{os.getpid()}")
+        draft.write_text(json.dumps(result))
+        draft.replace(path)
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def main() -> int:
+    """Print one line of JSON per fit, and one per learner."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    default = os.environ.get("HINDSIGHT_DATA", str(ROOT.parent / "shared" / "data"))
+    parser.add_argument("--data", type=Path, default=Path(default), help="folder of real logs")
+    parser.add_argument("--learners", default=",".join(LEARNERS))
+    parser.add_argument("--seeds", default="0,1,2,3,4")
+    parser.add_argument("--fresh", action="store_true", help="the second part from fresh weights")
+    given = parser.parse_args()
+    log = given.data / LOG
+    if not log.exists():
+        sys.stderr.write(f"error: no {log}: set HINDSIGHT_DATA to the folder of real logs\n")
+        return 2
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore")
+    for part in ("pytorch", "fabric"):
+        logging.getLogger(f"lightning.{part}").setLevel(logging.ERROR)
+    about = {"log": LOG, "env": ENV, "offline_updates": OFFLINE, "env_steps": ONLINE}
+    sys.stdout.write(json.dumps(about | {"weights": "fresh" if given.fresh else "kept"}) + "\n")
+    for name in given.learners.split(","):
+        lines = []
+        for seed in map(int, given.seeds.split(",")):
+            lines.append(kept(name, seed, log, given.fresh))
+            sys.stdout.write(json.dumps({"learner": name, "seed": seed, **lines[-1]}) + "\n")
+            sys.stdout.flush()
+        means = {
+            key: round(statistics.fmean(line[key] for line in lines), 1)
+            for key in ("before", "after")
+        }
+        sys.stdout.write(json.dumps({"learner": name, "seeds": len(lines), **means}) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,183 @@
+"""The rows of docs/results.md: a log, a data step, a policy step, and their settings.
+
+Every method on every log that it applies to, with the same network, batch and rate; what a method
+has of its own was chosen with ``results.py --choose``.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+Relabel = tuple[tuple[str, dict[str, Any]], ...]
+NETWORK: dict[str, Any] = {"hidden": [64, 64], "lr": 1e-3}
+
+
+@dataclass(frozen=True)
+class Log:
+    """A log and the environment its policies are tried in.
+
+    Attributes:
+        name: What the table calls it.
+        file: Below the folder of logs, or below build/logs for those of ``make logs``.
+        actions: Their kind.
+        updates: Updates of each fit.
+        env: Gymnasium id, ``None`` where there is nothing to act in.
+        columns: Name of the column map, ``None`` for Minari.
+        compare: For people: what the log's own policy earns, and others' numbers.
+        ours: Whether ``make logs`` writes it.
+        success: Whether episodes succeed or fail, and the share of success is the score.
+    """
+
+    name: str
+    file: str
+    actions: str
+    updates: int
+    env: str | None
+    columns: str | None = None
+    compare: str = ""
+    ours: bool = False
+    success: bool = False
+
+
+@dataclass(frozen=True)
+class Method:
+    """A data step and a policy step.
+
+    Attributes:
+        name: What the table calls it.
+        learner: ``module.Class`` below ``agents``.
+        relabel: ``module.Class`` below ``relabel``, with arguments.
+        model: Arguments of the learner; ``lr`` is the optimiser's.
+        actions: Kinds of actions it chooses.
+        positive: Whether it needs rewards of at least 0.
+    """
+
+    name: str
+    learner: str
+    relabel: Relabel = ()
+    model: dict[str, Any] = field(default_factory=dict)
+    actions: tuple[str, ...] = ("continuous", "discrete")
+    positive: bool = False
+
+    @property
+    def page(self) -> str:
+        """Name of the page in docs/learners that its numbers belong to."""
+        return self.learner.partition(".")[0]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table, and what it must reach.
+
+    Attributes:
+        log: The log.
+        method: The method.
+        data: Arguments of the datamodule.
+        must: A score, ``"above BC"``, ``"below repeat"``, or nothing.
+    """
+
+    log: Log
+    method: Method
+    data: dict[str, Any] = field(default_factory=dict)
+    must: str = ""
+
+    @property
+    def name(self) -> str:
+        """The row in one line."""
+        return f"{self.log.name}: {self.method.name}"
+
+
+CARTPOLE = Log(
+    "rllib_cartpole", "rllib_cartpole/cartpole-v1_large.parquet", "discrete", 4000, "CartPole-v1",
+    "rllib_cartpole", "behaviour 197 (cut at 200); pass marks BC 350, MARWIL 250",
+)  # fmt: skip
+MEDIUM = Log(
+    "rllib_pendulum medium", "rllib_pendulum/pendulum_medium_sac_50eps.npz", "continuous", 8000,
+    "Pendulum-v1", "rllib_pendulum_sac", "behaviour -524",
+)  # fmt: skip
+REPLAY = Log(
+    "rllib_pendulum replay", "rllib_pendulum/pendulum_replay_v1.1.0.npz", "continuous", 8000,
+    "Pendulum-v1", "rllib_pendulum_replay", "behaviour -181",
+)  # fmt: skip
+EXPERT_CARTPOLE = Log(
+    "imitation_expert CartPole", "imitation_expert/cartpole_expert.npz", "discrete", 4000,
+    "CartPole-v1", "imitation_expert_cartpole", "behaviour 473",
+)  # fmt: skip
+EXPERT_PENDULUM = Log(
+    "imitation_expert Pendulum", "imitation_expert/pendulum_expert.npz", "continuous", 8000,
+    "Pendulum-v1", "imitation_expert_pendulum", "behaviour -189",
+)  # fmt: skip
+DOOR = Log(
+    "adroit_door_human", "adroit_door_human/door_human.npz", "continuous", 10000,
+    "gymnasium_robotics:AdroitHandDoor-v1", "adroit_door_human",
+    "published BC 2.3 last, 9.4 best (D4RL score)",
+)  # fmt: skip
+HUMANOID = Log(
+    "unitree_g1_pick_bottle", "unitree_g1_pick_bottle", "continuous", 600, None, "unitree_g1",
+    "repeat the current position",
+)  # fmt: skip
+
+CONTINUOUS, DISCRETE = ("continuous",), ("discrete",)
+
+
+def _top(share: float) -> Relabel:
+    return (("filters.TopFraction", {"fraction": share}),)
+
+
+RETURN_TO_GO = (("returns.ReturnToGo", {"discount": 0.99}),)
+
+METHODS = (
+    Method("BC", "bc.BC"),
+    Method("top 50 % + BC", "bc.BC", _top(0.5)),
+    Method("top 10 % + BC", "bc.BC", _top(0.1)),
+    Method("EMRL", "bc.BC", (("returns.ReturnWeight", {"rule": "linear"}),), positive=True),
+    Method("RWR", "bc.BC", (("returns.ReturnWeight", {}),)),
+    Method("signed labels", "signed_bc.SignedBC", (("labels.ReturnLabel", {}),)),
+    Method("SIL", "sil.SIL", RETURN_TO_GO),
+    Method("MARWIL", "marwil.MARWIL", model={"target": "td_lambda", "norm": "batch_std"}),
+    Method("AWR", "awr.AWR"),
+    Method("AWAC", "awac.AWAC"),
+    Method("CRR", "crr.CRR"),
+    Method("IQL", "iql.IQL"),
+    Method("MPO", "mpo.MPO"),
+    Method("SAC", "sac.SAC"),
+    Method("EDAC", "sac.SAC", model={"critics": 10, "diversity": 1.0}, actions=CONTINUOUS),
+    Method("DDPG", "ddpg.DDPG", actions=CONTINUOUS),
+    Method("TD3", "td3.TD3", actions=CONTINUOUS),
+    Method("TD3+BC", "td3_bc.TD3BC", actions=CONTINUOUS),
+    Method("BCQ", "bcq.BCQ", actions=CONTINUOUS),
+    Method("CQL", "cql.CQL", actions=CONTINUOUS),
+    Method("DQN", "dqn.DQN", actions=DISCRETE),
+    Method("double DQN", "dqn.DQN", model={"double": True}, actions=DISCRETE),
+    Method("BCQ", "discrete_bcq.DiscreteBCQ", actions=DISCRETE),
+    Method("CQL", "discrete_cql.DiscreteCQL", actions=DISCRETE),
+)
+
+# What a method must reach on a log: the marks of RLlib's tuned examples, d3rlpy's scores, the log's
+# own policy.
+MUST = {
+    ("rllib_cartpole", "BC"): "450",
+    ("rllib_cartpole", "MARWIL"): "400",
+    ("rllib_pendulum medium", "AWR"): "above BC",
+    ("rllib_pendulum medium", "MARWIL"): "above BC",
+    ("rllib_pendulum medium", "IQL"): "-220",
+    ("imitation_expert CartPole", "BC"): "480",
+    ("imitation_expert Pendulum", "BC"): "-200",
+}
+
+
+def rows() -> list[Row]:
+    """Return every method on every log it applies to, then two logs for cloning alone."""
+    found = []
+    for log in (CARTPOLE, MEDIUM, REPLAY, EXPERT_CARTPOLE, EXPERT_PENDULUM):
+        for method in METHODS:
+            if log.actions not in method.actions or (method.positive and log.actions != "discrete"):
+                continue
+            found.append(Row(log, method, must=MUST.get((log.name, method.name), "")))
+    door = Method("BC", "bc.BC", model={"hidden": [256, 256], "lr": 3e-4})
+    humanoid = Method(
+        "BC", "bc.BC", model={
+            "hidden": [256, 256], "lr": 1e-4, "head": "laplace", "relative_to": list(range(26)),
+        },
+    )  # fmt: skip
+    found.append(Row(DOOR, door))
+    return [*found, Row(HUMANOID, humanoid, data={"validation": 0.2}, must="below repeat")]
