@@ -28,8 +28,10 @@ quickstart: $(STAMP) ## collect, inspect, fit, test, export, run; FAST=1 shrinks
 	$(BIN)/python benchmarks/quickstart.py $(if $(filter-out 0,$(FAST)),--fast)
 	$(BIN)/python benchmarks/four_rooms.py $(if $(filter-out 0,$(FAST)),--fast)
 
+# The networks of the tests are small: a second thread slows them down.
+test: export OMP_NUM_THREADS ?= 1
 test: $(STAMP) ## run the tests; ARGS="-k posterior" narrows them
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal $(ARGS)
 
 check: lint types docstrings spelling wheel ## all that needs no run: style, types, docstrings, wheel
 
@@ -40,13 +42,15 @@ logs: $(STAMP) ## write logs of our own below build/logs: about an hour, mostly 
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,dev,mujoco]"
 	$(BIN)/python benchmarks/logs.py $(ARGS)
 
-results: $(STAMP) ## refit every row of docs/results.md, and d3rlpy beside; HINDSIGHT_DATA names the folder of logs
+results: $(STAMP) ## refit all of docs/results.md; HINDSIGHT_DATA names the folder of logs
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,dev,mujoco]"
 	$(BIN)/python benchmarks/results.py $(ARGS)
 	$(if $(ARGS),,$(BIN)/python benchmarks/against_d3rlpy.py)
 
-docs: $(STAMP) ## rewrite the tables that README and docs/learners take from docstrings
+docs: $(STAMP) ## rewrite tables from docstrings, and the pages on the deadly triad and the bound
 	$(BIN)/python benchmarks/documents.py
+	$(BIN)/python benchmarks/deadly_triad.py
+	$(BIN)/python benchmarks/bound.py
 
 hipi: $(STAMP) ## rerun the evidence of docs/hipi.md: about two hours
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,dev,mujoco,evidence]"

@@ -1,4 +1,4 @@
-"""AWR: advantage-weighted regression.
+"""Advantage-weighted regression (AWR): cloning weighted by advantages that sweeps of a log give.
 
     L_V  = E[ (G - V(s))^2 ] / 2,          G: TD(lambda) return under the value of the last sweep
     L_pi = -E[ min(exp(A / temperature), max_weight) log pi(a | s) ]

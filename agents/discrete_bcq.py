@@ -26,12 +26,12 @@ from typing import Any
 import torch
 from tensordict import TensorDict
 from torch import Tensor
-from torch.nn import functional
 
 from hindsight_rl.agents.actions import Greedy
 from hindsight_rl.agents.learner import TRANSITION, Learner, LossTerms, bootstrap
 from hindsight_rl.agents.networks import Critic, Policy
 from hindsight_rl.maths.batch_constrained import allowed_actions
+from hindsight_rl.maths.losses import huber_loss
 
 # What an excluded action is worth: below all values, and finite, as an exported score must be.
 EXCLUDED = -1e30
@@ -48,8 +48,9 @@ class DiscreteBCQ(Learner):
         threshold: In [0, 1), share of the likeliest action's probability that an allowed action
             exceeds; 0 allows all.
         logit_weight: Of the mean squared logit of the cloned policy, at least 0.
-        huber: Error, reward units, above 0, beyond which the loss grows linearly.
-        copy_every: Updates between two moves of the target critic, at least 1.
+        huber: Error, reward units, above 0, beyond which the loss grows linearly; ``None`` for half
+            the squared error throughout.
+        target_every: Updates between two moves of the target critic, at least 1.
         temperature: Of the soft-max that actions are drawn from where they are drawn, reward units,
             above 0; none is drawn that is not allowed.
         discount: In [0, 1].
@@ -73,8 +74,8 @@ class DiscreteBCQ(Learner):
         frequencies: int = 0,
         threshold: float = 0.3,
         logit_weight: float = 0.01,
-        huber: float = 1.0,
-        copy_every: int = 1,
+        huber: float | None = 1.0,
+        target_every: int = 1,
         temperature: float = 1.0,
         discount: float = 0.99,
         tau: float = 0.005,
@@ -84,12 +85,12 @@ class DiscreteBCQ(Learner):
         super().__init__(spec, **learner)
         if not 0 <= threshold < 1:
             raise ValueError(f"threshold is {threshold}, it must lie in [0, 1)")
-        if logit_weight < 0 or not huber > 0:
-            raise ValueError(
-                f"logit_weight {logit_weight} must be at least 0 and huber {huber} above 0"
-            )
-        if copy_every < 1:
-            raise ValueError(f"copy_every is {copy_every}, it must be at least 1")
+        if logit_weight < 0:
+            raise ValueError(f"logit_weight is {logit_weight}, it must be at least 0")
+        if huber is not None and not huber > 0:
+            raise ValueError(f"huber is {huber}, it must be above 0, or null for squared errors")
+        if target_every < 1:
+            raise ValueError(f"target_every is {target_every}, it must be at least 1")
         if not temperature > 0:
             raise ValueError(f"temperature is {temperature}, it must be above 0")
         if not 0 <= discount <= 1 or not 0 < tau <= 1:
@@ -98,7 +99,7 @@ class DiscreteBCQ(Learner):
             raise ValueError(f"critics is {critics}, it must be at least 1")
         self.threshold, self.logit_weight, self.huber = threshold, logit_weight, huber
         self.temperature, self.discount, self.tau = temperature, discount, tau
-        self.every = {"target_critic": copy_every}
+        self.every = {"target_critic": target_every}
         self.critic = Critic(self.spec, hidden, members=critics, frequencies=frequencies)
         self.target_critic = self.follow(self.critic)
         self.behavior = Policy(self.spec, hidden, frequencies=frequencies)
@@ -126,10 +127,9 @@ class DiscreteBCQ(Learner):
             chooser = self.action_values(following["observation"], task)
             best = chooser.argmax(-1, keepdim=True)
             next_value = ahead.gather(-1, best).squeeze(-1)
-        target = bootstrap(batch, next_value, self.discount).expand(len(self.critic.members), -1)
+        target = bootstrap(batch, next_value, self.discount)
         q = self.critic(batch["observation"], batch["action"], task)
-        distance = functional.huber_loss(q, target, reduction="none", delta=self.huber)
-        return distance.mean(-1).sum(), q.detach()
+        return huber_loss(target - q, limit=self.huber).mean(-1).sum(), q.detach()
 
     def losses(self, batch: TensorDict) -> LossTerms:
         """Return the terms ``behavior`` and ``critic``.

@@ -27,12 +27,12 @@ from typing import Any
 import torch
 from tensordict import TensorDict
 from torch import Tensor
-from torch.nn import functional
 
 from hindsight_rl.agents.actions import Greedy
 from hindsight_rl.agents.learner import TRANSITION, Learner, LossTerms, bootstrap
 from hindsight_rl.agents.networks import Critic
 from hindsight_rl.maths.conservative import conservative_gap
+from hindsight_rl.maths.losses import huber_loss
 from hindsight_rl.maths.posterior import SoftValues
 
 
@@ -48,7 +48,7 @@ class DiscreteCQL(Learner):
         double: Let the critic choose the next action and the target critic only value it.
         huber: Error, reward units, above 0, beyond which the loss grows linearly; ``None`` for half
             the squared error throughout.
-        copy_every: Updates between two moves of the target critic, at least 1.
+        target_every: Updates between two moves of the target critic, at least 1.
         temperature: Of the soft-max that actions are drawn from where they are drawn, reward units,
             above 0.
         discount: In [0, 1].
@@ -73,7 +73,7 @@ class DiscreteCQL(Learner):
         conservative_weight: float = 1.0,
         double: bool = True,
         huber: float | None = 1.0,
-        copy_every: int = 100,
+        target_every: int = 100,
         temperature: float = 1.0,
         discount: float = 0.99,
         tau: float = 1.0,
@@ -85,8 +85,8 @@ class DiscreteCQL(Learner):
             raise ValueError(f"conservative_weight is {conservative_weight}, it must be at least 0")
         if huber is not None and not huber > 0:
             raise ValueError(f"huber is {huber}, it must be above 0, or null for squared errors")
-        if copy_every < 1:
-            raise ValueError(f"copy_every is {copy_every}, it must be at least 1")
+        if target_every < 1:
+            raise ValueError(f"target_every is {target_every}, it must be at least 1")
         if not temperature > 0:
             raise ValueError(f"temperature is {temperature}, it must be above 0")
         if not 0 <= discount <= 1 or not 0 < tau <= 1:
@@ -96,7 +96,7 @@ class DiscreteCQL(Learner):
         self.conservative_weight = conservative_weight
         self.double, self.huber, self.temperature = double, huber, temperature
         self.discount, self.tau = discount, tau
-        self.every = {"target_critic": copy_every}
+        self.every = {"target_critic": target_every}
         self.critic = Critic(self.spec, hidden, members=critics, frequencies=frequencies)
         self.target_critic = self.follow(self.critic)
         self.actor = Greedy(self.action_values, temperature)
@@ -118,14 +118,8 @@ class DiscreteCQL(Learner):
         action = batch["action"].expand(len(value), -1).unsqueeze(-1)
         q = value.gather(-1, action).squeeze(-1)
         gap = conservative_gap(value, q)
-        conservative = self.conservative_weight * gap.mean(-1).sum()
-        return self.distance(target, q).mean(-1).sum() + conservative, q.detach(), gap.detach()
-
-    def distance(self, target: Tensor, q: Tensor) -> Tensor:
-        """Return the distance of targets ``[B]`` and values ``[E, B]``, shape ``[E, B]``."""
-        if self.huber is None:
-            return 0.5 * (target - q).square()
-        return functional.huber_loss(q, target.expand_as(q), reduction="none", delta=self.huber)
+        loss = huber_loss(target - q, limit=self.huber) + self.conservative_weight * gap
+        return loss.mean(-1).sum(), q.detach(), gap.detach()
 
     def losses(self, batch: TensorDict) -> LossTerms:
         """Return the term ``critic``.

@@ -27,11 +27,11 @@ from typing import Any
 import torch
 from tensordict import TensorDict
 from torch import Tensor
-from torch.nn import functional
 
 from hindsight_rl.agents.actions import Greedy
 from hindsight_rl.agents.learner import TRANSITION, Learner, LossTerms, bootstrap
 from hindsight_rl.agents.networks import Critic
+from hindsight_rl.maths.losses import huber_loss
 from hindsight_rl.maths.posterior import SoftValues
 
 
@@ -46,7 +46,7 @@ class DQN(Learner):
         double: Let the critic choose the next action and the target critic only value it.
         huber: Error, reward units, above 0, beyond which the loss grows linearly; ``None`` for half
             the squared error throughout.
-        copy_every: Updates between two moves of the target critic, at least 1.
+        target_every: Updates between two moves of the target critic, at least 1.
         temperature: Of the soft-max that actions are drawn from where they are drawn, reward units,
             above 0.
         discount: In [0, 1].
@@ -70,7 +70,7 @@ class DQN(Learner):
         frequencies: int = 0,
         double: bool = False,
         huber: float | None = 1.0,
-        copy_every: int = 100,
+        target_every: int = 100,
         temperature: float = 1.0,
         discount: float = 0.99,
         tau: float = 1.0,
@@ -80,8 +80,8 @@ class DQN(Learner):
         super().__init__(spec, **learner)
         if huber is not None and not huber > 0:
             raise ValueError(f"huber is {huber}, it must be above 0, or null for squared errors")
-        if copy_every < 1:
-            raise ValueError(f"copy_every is {copy_every}, it must be at least 1")
+        if target_every < 1:
+            raise ValueError(f"target_every is {target_every}, it must be at least 1")
         if not temperature > 0:
             raise ValueError(f"temperature is {temperature}, it must be above 0")
         if not 0 <= discount <= 1 or not 0 < tau <= 1:
@@ -90,7 +90,7 @@ class DQN(Learner):
             raise ValueError(f"critics is {critics}, it must be at least 1")
         self.double, self.huber, self.temperature = double, huber, temperature
         self.discount, self.tau = discount, tau
-        self.every = {"target_critic": copy_every}
+        self.every = {"target_critic": target_every}
         self.critic = Critic(self.spec, hidden, members=critics, frequencies=frequencies)
         self.target_critic = self.follow(self.critic)
         self.actor = Greedy(self.action_values, temperature)
@@ -109,13 +109,7 @@ class DQN(Learner):
             next_value = ahead.gather(-1, best).squeeze(-1)
         target = bootstrap(batch, next_value, self.discount)
         q = self.critic(batch["observation"], batch["action"], task)
-        return self.distance(target, q).mean(-1).sum(), q.detach()
-
-    def distance(self, target: Tensor, q: Tensor) -> Tensor:
-        """Return the distance of targets ``[B]`` and values ``[E, B]``, shape ``[E, B]``."""
-        if self.huber is None:
-            return 0.5 * (target - q).square()
-        return functional.huber_loss(q, target.expand_as(q), reduction="none", delta=self.huber)
+        return huber_loss(target - q, limit=self.huber).mean(-1).sum(), q.detach()
 
     def losses(self, batch: TensorDict) -> LossTerms:
         """Return the term ``critic``.

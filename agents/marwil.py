@@ -1,4 +1,4 @@
-"""MARWIL: monotonic advantage re-weighted imitation learning.
+"""MARWIL: cloning weighted by how far a return lies above its state's value.
 
     A     = G - V(s)                                G: return to go, or its TD(lambda) estimate
     L_V   = value_weight / 2 * E[A^2]

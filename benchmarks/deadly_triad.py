@@ -35,7 +35,7 @@ conservative = functools.partial(one_number, DiscreteCQL, discount=1.0, double=F
 
 def numbers() -> dict[str, list[float]]:
     """Return theta over the updates, by learner."""
-    masked = functools.partial(one_number, DiscreteBCQ, prepare=triad.knows_the_log, huber=1e6)
+    masked = functools.partial(one_number, DiscreteBCQ, prepare=triad.knows_the_log, huber=None)
     return {
         "`DQN`, discount 1": one_number(DQN, discount=1.0),
         "`DQN`, discount 0.99": one_number(DQN, discount=0.99),
@@ -83,7 +83,7 @@ def points() -> dict[str, triad.Watched]:
         "`DQN`": fitted(DQN, **discrete, huber=None),
         "`DQN(double=True)`": fitted(DQN, **discrete, huber=None, double=True),
         WIDE: fitted(DQN, **discrete | {"hidden": (256, 256)}, huber=None),
-        "`DiscreteBCQ`": fitted(DiscreteBCQ, **discrete, **triad.CLONED_FIRST, huber=1e6),
+        "`DiscreteBCQ`": fitted(DiscreteBCQ, **discrete, **triad.CLONED_FIRST, huber=None),
         "`DiscreteCQL`": fitted(DiscreteCQL, **discrete, huber=None),
         "`DDPG`": fitted(DDPG, **continuous),
         "`TD3BC`": fitted(TD3BC, **continuous),

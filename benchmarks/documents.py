@@ -50,12 +50,12 @@ def learners() -> dict[str, type]:
     return {kind.__name__: kind for name, kind in found if name.startswith("hindsight_rl.")}
 
 
-def data_step(data: Any) -> str:
+def data_step(name: str, data: Any) -> str:
     """Return what a configuration does to its data, in words."""
     known, options = relabelers(), data["init_args"]
     names = [entry["class_path"] for entry in options.get("relabel", None) or []]
     source = "as collected" if data["class_path"].startswith("Iterated") else "as logged"
-    if source == "as collected" and "source" in options:
+    if name.endswith("_online"):
         source = "as logged, then as collected"
     return "<br>".join(f"`{name}`: {first_line(known[name])}" for name in names) or source
 
@@ -68,7 +68,7 @@ def methods() -> str:
         learner = learners()[config["model"]["class_path"]]
         page = f"docs/learners/{learner.__module__.rpartition('.')[2]}.md"
         policy = f"[{learner.__name__}]({page}): {idea(learner)}"
-        rows.append(f"| `{path.stem}` | {data_step(config['data'])} | {policy} |")
+        rows.append(f"| `{path.stem}` | {data_step(path.stem, config['data'])} | {policy} |")
     return "\n".join(["| `--config` | data step | policy step |", "|---|---|---|", *rows])
 
 

@@ -85,13 +85,14 @@ def fit(row: Row, seeds: tuple[int, ...], data: Path, choose: bool) -> dict[str,
     learner = load(method.learner, "agents")(
         module.spec,
         env=log.env,
+        env_kwargs=log.env_kwargs,
         seeds=len(seeds),
         threads=1,
         optimizer=lambda groups: torch.optim.Adam(groups, lr=rate, fused=True),
         **{"compile": "update"} | options,
     )
     trainer = Trainer(
-        max_steps=log.updates,
+        max_steps=method.updates or log.updates,
         max_epochs=-1,
         accelerator="cpu",
         logger=False,
@@ -177,6 +178,7 @@ def work(job: tuple[Row, tuple[int, ...], Path, bool]) -> dict[str, Any]:
 def summarize(row: Row, found: dict[str, Any]) -> dict[str, Any]:
     """Return the line of build/results.json: mean and IQM over seeds, and 95 % intervals."""
     scores, count = found["scores"], len(found["scores"])
+    updates = row.method.updates or row.log.updates
     mean = statistics.fmean(scores)
     half = STUDENT[count] * statistics.stdev(scores) / count**0.5
     low, high = bootstrap_interval(np.array(scores))
@@ -192,8 +194,8 @@ def summarize(row: Row, found: dict[str, Any]) -> dict[str, Any]:
         "low": mean - half,
         "high": mean + half,
         "seconds": found["seconds"],
-        "updates": row.log.updates,
-        "rate": row.log.updates * count / found["seconds"],
+        "updates": updates,
+        "rate": updates * count / found["seconds"],
         "must": row.must,
         "compare": row.log.compare,
         "scores": scores,
@@ -239,11 +241,11 @@ def cells(line: dict[str, Any], lines: list[dict[str, Any]]) -> list[str]:
     if line["log"].startswith("adroit"):
         span = DOOR_RANGE[1] - DOOR_RANGE[0]
         mean += f"; D4RL score {100 * (line['mean'] - DOOR_RANGE[0]) / span:.1f}"
-    speed = [f"{line['seconds']:.0f}", f"{line['rate']:,.0f}"]
+    speed = [f"{line['updates']:,}", f"{line['seconds']:.0f}", f"{line['rate']:,.0f}"]
     return [f"[{method}](learners/{line['page']}.md)", iqm, mean, *speed, verdict(line, lines)]
 
 
-HEAD = ["method", "IQM [95 %]", "mean [95 %]", "s", "updates/s", "must reach"]
+HEAD = ["method", "IQM [95 %]", "mean [95 %]", "updates", "s", "updates/s", "must reach"]
 
 
 def table(lines: list[dict[str, Any]], everything: list[dict[str, Any]]) -> str:
@@ -257,8 +259,7 @@ def rewrite(lines: list[dict[str, Any]]) -> None:
     parts = []
     for log in dict.fromkeys(line["log"] for line in lines):
         own = [line for line in lines if line["log"] == log]
-        said = f"{own[0]['updates']:,} updates; {own[0]['compare']}."
-        parts.append(f"### {log}\n\n{said}\n\n{table(own, lines)}")
+        parts.append(f"### {log}\n\n{own[0]['compare']}.\n\n{table(own, lines)}")
     replace_part(ROOT / "docs" / "results.md", "tables", "\n\n".join(parts))
     for page in sorted({line["page"] for line in lines}):
         own = [line for line in lines if line["page"] == page]

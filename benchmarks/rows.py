@@ -23,7 +23,9 @@ class Log:
         env: Gymnasium id, ``None`` where there is nothing to act in.
         columns: Name of the column map, ``None`` for Minari.
         compare: For people: what the log's own policy earns, and others' numbers.
+        env_kwargs: Arguments of the environment.
         ours: Whether ``make logs`` writes it.
+        positive: Whether all its rewards are at least 0.
         success: Whether episodes succeed or fail, and the share of success is the score.
     """
 
@@ -34,8 +36,10 @@ class Log:
     env: str | None
     columns: str | None = None
     compare: str = ""
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
     ours: bool = False
     success: bool = False
+    positive: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Method:
         model: Arguments of the learner; ``lr`` is the optimiser's.
         actions: Kinds of actions it chooses.
         positive: Whether it needs rewards of at least 0.
+        updates: Updates of each fit where they are fewer than the log's, because it is slow.
     """
 
     name: str
@@ -57,6 +62,7 @@ class Method:
     model: dict[str, Any] = field(default_factory=dict)
     actions: tuple[str, ...] = ("continuous", "discrete")
     positive: bool = False
+    updates: int | None = None
 
     @property
     def page(self) -> str:
@@ -88,7 +94,7 @@ class Row:
 
 CARTPOLE = Log(
     "rllib_cartpole", "rllib_cartpole/cartpole-v1_large.parquet", "discrete", 4000, "CartPole-v1",
-    "rllib_cartpole", "behaviour 197 (cut at 200); pass marks BC 350, MARWIL 250",
+    "rllib_cartpole", "behaviour 197 (cut at 200); pass marks BC 350, MARWIL 250", positive=True,
 )  # fmt: skip
 MEDIUM = Log(
     "rllib_pendulum medium", "rllib_pendulum/pendulum_medium_sac_50eps.npz", "continuous", 8000,
@@ -100,11 +106,16 @@ REPLAY = Log(
 )  # fmt: skip
 EXPERT_CARTPOLE = Log(
     "imitation_expert CartPole", "imitation_expert/cartpole_expert.npz", "discrete", 4000,
-    "CartPole-v1", "imitation_expert_cartpole", "behaviour 473",
+    "CartPole-v1", "imitation_expert_cartpole", "behaviour 473", positive=True,
 )  # fmt: skip
 EXPERT_PENDULUM = Log(
     "imitation_expert Pendulum", "imitation_expert/pendulum_expert.npz", "continuous", 8000,
     "Pendulum-v1", "imitation_expert_pendulum", "behaviour -189",
+)  # fmt: skip
+MAZE = Log(
+    "PointMaze U", "pointmaze/umaze-v0", "continuous", 8000,
+    "gymnasium_robotics:PointMaze_UMaze-v3", compare="behaviour reaches 0.86 of its goals",
+    env_kwargs={"continuing_task": False}, ours=True, success=True, positive=True,
 )  # fmt: skip
 DOOR = Log(
     "adroit_door_human", "adroit_door_human/door_human.npz", "continuous", 10000,
@@ -131,7 +142,7 @@ METHODS = (
     Method("top 10 % + BC", "bc.BC", _top(0.1)),
     Method("EMRL", "bc.BC", (("returns.ReturnWeight", {"rule": "linear"}),), positive=True),
     Method("RWR", "bc.BC", (("returns.ReturnWeight", {}),)),
-    Method("signed labels", "signed_bc.SignedBC", (("labels.ReturnLabel", {}),)),
+    Method("signed labels", "signed_bc.SignedBC", (("labels.EpisodeLabel", {}),)),
     Method("SIL", "sil.SIL", RETURN_TO_GO),
     Method("MARWIL", "marwil.MARWIL", model={"target": "td_lambda", "norm": "batch_std"}),
     Method("AWR", "awr.AWR"),
@@ -140,12 +151,11 @@ METHODS = (
     Method("IQL", "iql.IQL"),
     Method("MPO", "mpo.MPO"),
     Method("SAC", "sac.SAC"),
-    Method("EDAC", "sac.SAC", model={"critics": 10, "diversity": 1.0}, actions=CONTINUOUS),
     Method("DDPG", "ddpg.DDPG", actions=CONTINUOUS),
     Method("TD3", "td3.TD3", actions=CONTINUOUS),
     Method("TD3+BC", "td3_bc.TD3BC", actions=CONTINUOUS),
-    Method("BCQ", "bcq.BCQ", actions=CONTINUOUS),
-    Method("CQL", "cql.CQL", actions=CONTINUOUS),
+    Method("BCQ", "bcq.BCQ", model={"behavior_hidden": [64, 64]}, actions=CONTINUOUS, updates=4000),
+    Method("CQL", "cql.CQL", actions=CONTINUOUS, updates=2000),
     Method("DQN", "dqn.DQN", actions=DISCRETE),
     Method("double DQN", "dqn.DQN", model={"double": True}, actions=DISCRETE),
     Method("BCQ", "discrete_bcq.DiscreteBCQ", actions=DISCRETE),
@@ -168,9 +178,9 @@ MUST = {
 def rows() -> list[Row]:
     """Return every method on every log it applies to, then two logs for cloning alone."""
     found = []
-    for log in (CARTPOLE, MEDIUM, REPLAY, EXPERT_CARTPOLE, EXPERT_PENDULUM):
+    for log in (CARTPOLE, MEDIUM, REPLAY, EXPERT_CARTPOLE, EXPERT_PENDULUM, MAZE):
         for method in METHODS:
-            if log.actions not in method.actions or (method.positive and log.actions != "discrete"):
+            if log.actions not in method.actions or (method.positive and not log.positive):
                 continue
             found.append(Row(log, method, must=MUST.get((log.name, method.name), "")))
     door = Method("BC", "bc.BC", model={"hidden": [256, 256], "lr": 3e-4})

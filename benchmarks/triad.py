@@ -132,7 +132,7 @@ def thetas(
         data.spec,
         optimizer=functools.partial(torch.optim.SGD, lr=rate),
         compile="off",
-        **{"hidden": (), "huber": None, "copy_every": 1, "tau": 1.0} | arguments,
+        **{"hidden": (), "huber": None, "target_every": 1, "tau": 1.0} | arguments,
     )
     learner.critic, learner.target_critic = Line(theta), Line(theta).requires_grad_(False)
     if prepare is not None:
@@ -205,6 +205,6 @@ def watched(kind: type[Learner], updates: int, *, rate: float, **arguments: Any)
 # Adam's rate and the learner's arguments by which each is fitted to the wandering point. Networks
 # and discounts of a kind are the same; a cloned policy must know the log before values have grown.
 DISCRETE: dict[str, Any] = {"rate": 1e-3, "hidden": (256, 4), "discount": 0.9}
-DISCRETE |= {"tau": 1.0, "copy_every": 1}
+DISCRETE |= {"tau": 1.0, "target_every": 1}
 CONTINUOUS: dict[str, Any] = {"rate": 3e-3, "hidden": (64, 64), "discount": 0.95, "tau": 1.0}
 CLONED_FIRST = {"learning_rates": {"behavior": 3e-2}}

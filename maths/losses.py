@@ -53,6 +53,25 @@ def expectile_loss(difference: Tensor, *, expectile: float) -> Tensor:
     return (expectile - (difference < 0).to(difference.dtype)).abs() * difference.square()
 
 
+def huber_loss(difference: Tensor, *, limit: float | None) -> Tensor:
+    """Return half the squared difference, growing linearly beyond a limit.
+
+    Args:
+        difference: ``[...]``, target minus prediction.
+        limit: Above 0, in the unit of the difference; ``None`` for none.
+
+    Returns:
+        ``[...]``, at least 0.
+
+    Reference:
+        Huber 1964, "Robust estimation of a location parameter", eq. 7.
+    """
+    if limit is None:
+        return 0.5 * difference.square()
+    zero = torch.zeros_like(difference)
+    return functional.huber_loss(difference, zero, reduction="none", delta=limit)
+
+
 def td_target(reward: Tensor, terminated: Tensor, next_value: Tensor, discount: Tensor) -> Tensor:
     """Return r + discount * (1 - terminated) * V(s'), without gradient.
 

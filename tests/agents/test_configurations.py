@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
@@ -54,7 +55,8 @@ def configured(name: str) -> type[Learner]:
 @pytest.fixture
 def saved_log(name: str, tmp_path: Path) -> Path:
     """A log of the kind that the learner of a configuration takes."""
-    log_for(configured(name), goals=True).save(tmp_path / "log")
+    reward = torch.linspace(0.0, 1.0, 47).tolist()  # EMRL refuses negative returns
+    log_for(configured(name), goals=True, reward=reward).save(tmp_path / "log")
     return tmp_path / "log"
 
 

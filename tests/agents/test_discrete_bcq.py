@@ -107,7 +107,7 @@ def test_masked_deadly_triad_of_t3_stays_where_it_is(threshold: float, expected:
 
     theta - (theta - max_a theta a): with a = 2 excluded theta stays 1, else it doubles.
     """
-    learner, batch = case(threshold=threshold, discount=1.0, huber=1e6)
+    learner, batch = case(threshold=threshold, discount=1.0, huber=None)
     batch = batch[:1].clone()
     batch["action"], batch[REWARD] = torch.zeros(1, dtype=torch.int64), torch.zeros(1)
     batch[TERMINATED] = torch.zeros(1, dtype=torch.bool)
@@ -182,7 +182,7 @@ def test_threshold_0_is_double_q_learning(tmp_path: Path) -> None:
     """The critic takes the same steps, from equal first weights, and acts alike."""
     data = data_for(DiscreteBCQ)
     ours = learner_of(DiscreteBCQ, data.spec, threshold=0.0, compile="off")
-    theirs = learner_of(DQN, data.spec, double=True, copy_every=1, tau=0.005, compile="off")
+    theirs = learner_of(DQN, data.spec, double=True, target_every=1, tau=0.005, compile="off")
     for learner in (ours, theirs):
         fit(learner, data, tmp_path, 20)
     assert equal(weights(ours.critic), weights(theirs.critic))
@@ -245,9 +245,9 @@ def test_exported_file_excludes_as_the_learner_does(tmp_path: Path) -> None:
     [
         ({"threshold": 1.0}, r"threshold is 1.0, it must lie in \[0, 1\)"),
         ({"threshold": -0.1}, r"threshold is -0.1, it must lie in \[0, 1\)"),
-        ({"logit_weight": -1.0}, r"logit_weight -1.0 must be at least 0"),
-        ({"huber": 0.0}, r"huber 0.0 above 0"),
-        ({"copy_every": 0}, r"copy_every is 0, it must be at least 1"),
+        ({"logit_weight": -1.0}, r"logit_weight is -1.0, it must be at least 0"),
+        ({"huber": 0.0}, r"huber is 0.0, it must be above 0, or null for squared errors"),
+        ({"target_every": 0}, r"target_every is 0, it must be at least 1"),
         ({"temperature": 0.0}, r"temperature is 0.0, it must be above 0"),
         ({"discount": 1.1}, r"discount 1.1 must lie in \[0, 1\]"),
         ({"tau": 0.0}, r"tau 0.0 in \(0, 1\]"),

@@ -131,14 +131,6 @@ def test_several_critics_are_asked_for_their_minimum() -> None:
     assert learner(observation).tolist() == [1, 1]
 
 
-def test_huber_is_linear_beyond_its_limit() -> None:
-    """Errors of 3: half the square within 4, and 2 (3 - 2 / 2) = 4 beyond 2."""
-    for huber, expected in ((None, 4.5), (4.0, 4.5), (2.0, 4.0), (1.0, 2.5)):
-        learner, _ = case(huber=huber)
-        found = learner.distance(torch.tensor([3.0]), torch.zeros(1, 1))
-        assert found.tolist() == [[expected]]
-
-
 def test_n_steps_come_from_the_data() -> None:
     """Targets of three steps: their rewards, then the discount to the third."""
     data = OfflineDataModule(
@@ -159,7 +151,7 @@ def test_target_is_copied_every_so_many_updates(tmp_path: Path) -> None:
     data = data_for(DQN, updates_per_step=2)
     kept = {}
     for updates in (4, 6):
-        learner = learner_of(DQN, data.spec, copy_every=4)
+        learner = learner_of(DQN, data.spec, target_every=4)
         fit(learner, data, tmp_path, updates)
         kept[updates] = learner
     critic, target = (getattr(kept[4], name).state_dict() for name in ("critic", "target_critic"))
@@ -172,7 +164,7 @@ def test_target_is_copied_every_so_many_updates(tmp_path: Path) -> None:
 def test_target_follows_slowly_if_asked(tmp_path: Path) -> None:
     """With tau 0.25 at every update: after the first, a quarter of the way."""
     data = data_for(DQN)
-    learner = learner_of(DQN, data.spec, copy_every=1, tau=0.25)
+    learner = learner_of(DQN, data.spec, target_every=1, tau=0.25)
     first = {name: value.clone() for name, value in learner.critic.state_dict().items()}
     fit(learner, data, tmp_path, 1)
     for name, value in learner.target_critic.state_dict().items():
@@ -242,7 +234,7 @@ def test_soft_values_by_hand() -> None:
     ("arguments", "message"),
     [
         ({"huber": 0.0}, r"huber is 0.0, it must be above 0, or null for squared errors"),
-        ({"copy_every": 0}, r"copy_every is 0, it must be at least 1"),
+        ({"target_every": 0}, r"target_every is 0, it must be at least 1"),
         ({"temperature": 0.0}, r"temperature is 0.0, it must be above 0"),
         ({"discount": 1.1}, r"discount 1.1 must lie in \[0, 1\]"),
         ({"tau": 0.0}, r"tau 0.0 in \(0, 1\]"),

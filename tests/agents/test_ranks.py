@@ -21,7 +21,9 @@ from hindsight_rl.datamodules.log import Log
 
 # Where more is to be shared than gradients: batch statistics, norms to clip, sweeps of the log.
 ARGUMENTS: dict[str, dict[str, Any]] = {
+    "AWAC": {"weights": "softmax"},
     "AWR": {"sweep_every": 50},
+    "CRR": {"target_every": 30},
     "IQL": {"clip_norm": 1.0},
     "MARWIL": {"norm": "batch_std"},
 }

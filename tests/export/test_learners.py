@@ -1,0 +1,40 @@
+"""Every learner of the house, found by walking: fitted a little, its file equals it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_fits import KINDS, LEARNERS, data_for, fit, learner_of, log_for, takes, whole_log
+
+from hindsight_rl.agents.learner import Learner
+from hindsight_rl.export.onnx import export_policy
+from hindsight_rl.export.runtime import OnnxPolicy
+
+
+@pytest.mark.parametrize("options", KINDS.values(), ids=KINDS.keys())
+@pytest.mark.parametrize("kind", LEARNERS.values(), ids=LEARNERS.keys())
+def test_file_equals_the_learner(
+    kind: type[Learner], options: dict[str, bool], tmp_path: Path
+) -> None:
+    """On the rows of the log, with a task where there is one; a tie of values may go either way."""
+    if not takes(kind, options):
+        pytest.skip(f"{kind.__name__} takes {' and '.join(kind.actions)} actions only")
+    data = data_for(kind, log_for(kind, **options))
+    learner = learner_of(kind, data.spec)
+    fit(learner, data, tmp_path, 10)
+    export_policy(learner.eval(), tmp_path / "policy.onnx", opset=17)
+    batch = whole_log(learner, data)
+    given = [batch[key] for key in ("observation", "task") if key in batch.keys()]
+    with torch.no_grad():
+        expected = learner(*given).numpy()
+    found = OnnxPolicy(tmp_path / "policy.onnx").act(*(value.numpy() for value in given))
+    assert found.dtype == expected.dtype and found.shape == expected.shape
+    if found.dtype == np.float32:
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+    else:
+        with torch.no_grad():
+            scores = np.sort(learner.scores(*given).numpy(), axis=-1)
+        clear = scores[:, -1] - scores[:, -2] > 1e-4
+        np.testing.assert_array_equal(found[clear], expected[clear])
+        assert clear.any()
