@@ -109,11 +109,11 @@ EXPERT_CARTPOLE = Log(
     "CartPole-v1", "imitation_expert_cartpole", "behaviour 473", positive=True,
 )  # fmt: skip
 EXPERT_PENDULUM = Log(
-    "imitation_expert Pendulum", "imitation_expert/pendulum_expert.npz", "continuous", 8000,
+    "imitation_expert Pendulum", "imitation_expert/pendulum_expert.npz", "continuous", 4000,
     "Pendulum-v1", "imitation_expert_pendulum", "behaviour -189",
 )  # fmt: skip
 MAZE = Log(
-    "PointMaze U", "pointmaze/umaze-v0", "continuous", 8000,
+    "PointMaze U", "pointmaze/umaze-v0", "continuous", 5000,
     "gymnasium_robotics:PointMaze_UMaze-v3", compare="behaviour reaches 0.86 of its goals",
     env_kwargs={"continuing_task": False}, ours=True, success=True, positive=True,
 )  # fmt: skip
@@ -134,6 +134,13 @@ def _top(share: float) -> Relabel:
     return (("filters.TopFraction", {"fraction": share}),)
 
 
+# For policies that a critic improves: they go to the bounds, where draws of a Gaussian would be cut.
+SQUASHED = {"head": "tanh_gaussian"}
+# MPO's limits are made for millions of updates.
+LOOSE = {
+    "target_every": 10, "initial_temperature": 2.0, "initial_penalty": (0.1, 0.1),
+    "mean_limit": 1e-2, "spread_limit": 1e-2,
+}  # fmt: skip
 RETURN_TO_GO = (("returns.ReturnToGo", {"discount": 0.99}),)
 
 METHODS = (
@@ -146,10 +153,10 @@ METHODS = (
     Method("SIL", "sil.SIL", RETURN_TO_GO),
     Method("MARWIL", "marwil.MARWIL", model={"target": "td_lambda", "norm": "batch_std"}),
     Method("AWR", "awr.AWR"),
-    Method("AWAC", "awac.AWAC"),
-    Method("CRR", "crr.CRR"),
-    Method("IQL", "iql.IQL"),
-    Method("MPO", "mpo.MPO"),
+    Method("AWAC", "awac.AWAC", model=SQUASHED),
+    Method("CRR", "crr.CRR", model=SQUASHED),
+    Method("IQL", "iql.IQL", model=SQUASHED),
+    Method("MPO", "mpo.MPO", model=LOOSE, updates=2000),
     Method("SAC", "sac.SAC"),
     Method("DDPG", "ddpg.DDPG", actions=CONTINUOUS),
     Method("TD3", "td3.TD3", actions=CONTINUOUS),
