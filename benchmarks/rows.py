@@ -134,7 +134,7 @@ def _top(share: float) -> Relabel:
     return (("filters.TopFraction", {"fraction": share}),)
 
 
-# For policies that a critic improves: they go to the bounds, where draws of a Gaussian would be cut.
+# For policies that a critic improves: they go to the bounds, where a Gaussian would be cut.
 SQUASHED = {"head": "tanh_gaussian"}
 # MPO's limits are made for millions of updates.
 LOOSE = {

@@ -3,7 +3,7 @@
 import torch
 
 from hindsight_rl.maths.weights import exponential_weight
-from hindsight_rl.relabel.relabeler import Key, LogView, Relabeler
+from hindsight_rl.relabel.relabeler import LogView, Relabeler, key_of, number_column
 
 
 class ColumnWeight(Relabeler):
@@ -34,8 +34,7 @@ class ColumnWeight(Relabeler):
             raise ValueError(
                 f"temperature {temperature} and max_weight {max_weight} must be above 0"
             )
-        parts = tuple(column.split("."))
-        self.column: Key = parts[0] if len(parts) == 1 else parts
+        self.column = key_of(column)
         self.in_keys = (self.column,)
         self.temperature, self.max_weight = temperature, max_weight
 
@@ -51,15 +50,11 @@ class ColumnWeight(Relabeler):
         Raises:
             ValueError: The column is not there, or has several numbers per row.
         """
-        name = ".".join([self.column] if isinstance(self.column, str) else self.column)
-        if self.column not in log:
-            raise ValueError(
-                f"there is no column '{name}' to weight by: put ReturnTask, ReturnToGo or "
-                "LinearAdvantage before ColumnWeight, or map a column of the log"
-            )
-        value = log.column(self.column).double()
-        if value.ndim != 1:
-            raise ValueError(f"'{name}' has shape {list(value.shape[1:])}, not one number per row")
+        absent = (
+            "to weight by: put ReturnTask, ReturnToGo or LinearAdvantage before ColumnWeight, or "
+            "map a column of the log"
+        )
+        value = number_column(log, self.column, absent)
         drawn = value[log.drawable()]
         spread = drawn.std(correction=0)
         score = (value - drawn.mean()) / torch.where(spread > 0, spread, 1.0)

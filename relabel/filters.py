@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hindsight_rl.maths.returns import returns_to_go
-from hindsight_rl.relabel.relabeler import Key, LogView, Relabeler, last_rows
+from hindsight_rl.relabel.relabeler import Key, LogView, Relabeler, key_of, last_rows
 
 
 class TopFraction(Relabeler):
@@ -74,5 +74,4 @@ class TopFraction(Relabeler):
         return total / (log.column("step")[last_rows(log)] + 1)
 
     def _score_key(self) -> Key:
-        name = tuple(self.score.split("."))
-        return name[0] if len(name) == 1 else name
+        return key_of(self.score)

@@ -7,7 +7,13 @@ import torch
 from torch import Tensor
 
 from hindsight_rl.maths.returns import returns_to_go
-from hindsight_rl.relabel.relabeler import Key, LogView, Relabeler, last_rows
+from hindsight_rl.relabel.relabeler import (
+    LogView,
+    Relabeler,
+    key_of,
+    last_rows,
+    number_column,
+)
 
 REWARD = ("next", "reward")
 
@@ -146,8 +152,7 @@ class ColumnLabel(Relabeler):
         over: Literal["episode", "row"] = "episode",
     ) -> None:
         super().__init__()
-        parts = tuple(column.split("."))
-        self.column: Key = parts[0] if len(parts) == 1 else parts
+        self.column = key_of(column)
         self.in_keys = (self.column,)
         self.threshold, self.over = threshold, over
 
@@ -163,15 +168,11 @@ class ColumnLabel(Relabeler):
         Raises:
             ValueError: The column is not there, or has several numbers per row.
         """
-        name = ".".join([self.column] if isinstance(self.column, str) else self.column)
-        if self.column not in log:
-            raise ValueError(
-                f"there is no column '{name}' to label by: name one of the log, or use "
-                "EpisodeLabel or ReturnLabel, which go by the rewards"
-            )
-        value = log.column(self.column).double()
-        if value.ndim != 1:
-            raise ValueError(f"'{name}' has shape {list(value.shape[1:])}, not one number per row")
+        absent = (
+            "to label by: name one of the log, or use EpisodeLabel or ReturnLabel, which go by the "
+            "rewards"
+        )
+        value = number_column(log, self.column, absent)
         if self.over == "episode":
             value = _largest(value, log.column("episode"))
         if self.threshold is not None:

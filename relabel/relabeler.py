@@ -326,6 +326,35 @@ def _scope(companions: TensorDict, prefix: str) -> TensorDict:
     )
 
 
+def key_of(name: str) -> Key:
+    """Return the key of a column by its name as it is printed: ``reward``, ``next.reward``."""
+    parts = tuple(name.split("."))
+    return parts[0] if len(parts) == 1 else parts
+
+
+def number_column(log: LogView, key: Key, absent: str) -> Tensor:
+    """Return a column of one number per row, ``[N]`` float64.
+
+    Args:
+        log: The log.
+        key: Of the column.
+        absent: What to say after its name where there is none: what it is for, and the mend.
+
+    Returns:
+        The column.
+
+    Raises:
+        ValueError: The column is not there, or has several numbers per row.
+    """
+    name = key if isinstance(key, str) else ".".join(key)
+    if key not in log:
+        raise ValueError(f"there is no column '{name}' {absent}")
+    value = log.column(key).double()
+    if value.ndim != 1:
+        raise ValueError(f"'{name}' has shape {list(value.shape[1:])}, not one number per row")
+    return value
+
+
 def last_rows(log: LogView) -> Tensor:
     """Return ``[N]`` bool, True on the last row of each episode."""
     return log.column("episode_end") == torch.arange(len(log))
