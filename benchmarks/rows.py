@@ -136,6 +136,10 @@ def _top(share: float) -> Relabel:
 
 # For policies that a critic improves: they go to the bounds, where a Gaussian would be cut.
 SQUASHED = {"head": "tanh_gaussian"}
+# The critics of SAC in the place of one that is copied, and the cloned policy acts.
+SOFT = SQUASHED | {"critics": 2, "tau": 0.005, "target_every": 1, "evaluation": "policy"}
+# The paper's 2.5 stays near a log whose own policy is poor.
+GREEDIER = {"value_weight": 10.0}
 # MPO's limits are made for millions of updates.
 LOOSE = {
     "target_every": 10, "initial_temperature": 2.0, "initial_penalty": (0.1, 0.1),
@@ -154,13 +158,13 @@ METHODS = (
     Method("MARWIL", "marwil.MARWIL", model={"target": "td_lambda", "norm": "batch_std"}),
     Method("AWR", "awr.AWR"),
     Method("AWAC", "awac.AWAC", model=SQUASHED),
-    Method("CRR", "crr.CRR", model=SQUASHED),
+    Method("CRR", "crr.CRR", model=SOFT),
     Method("IQL", "iql.IQL", model=SQUASHED),
     Method("MPO", "mpo.MPO", model=LOOSE, updates=2000),
     Method("SAC", "sac.SAC"),
     Method("DDPG", "ddpg.DDPG", actions=CONTINUOUS),
     Method("TD3", "td3.TD3", actions=CONTINUOUS),
-    Method("TD3+BC", "td3_bc.TD3BC", actions=CONTINUOUS),
+    Method("TD3+BC", "td3_bc.TD3BC", model=GREEDIER, actions=CONTINUOUS),
     Method("BCQ", "bcq.BCQ", model={"behavior_hidden": [64, 64]}, actions=CONTINUOUS, updates=4000),
     Method("CQL", "cql.CQL", actions=CONTINUOUS, updates=2000),
     Method("DQN", "dqn.DQN", actions=DISCRETE),
