@@ -161,12 +161,17 @@ def source_hash() -> str:
     return digest.hexdigest()
 
 
+def kept(row: Row, seeds: tuple[int, ...], choose: bool) -> Path:
+    """Return where the result of a row is kept, as long as code and settings are the same."""
+    settings = json.dumps([asdict(row), NETWORK], sort_keys=True)
+    key = hashlib.sha256(f"{settings}{seeds}{choose}{source_hash()}".encode()).hexdigest()[:16]
+    return BUILD / "results" / f"{key}.json"
+
+
 def work(job: tuple[Row, tuple[int, ...], Path, bool]) -> dict[str, Any]:
     """Run a row unless its result is already there."""
     row, seeds, data, choose = job
-    settings = json.dumps([asdict(row), NETWORK], sort_keys=True)
-    key = hashlib.sha256(f"{settings}{seeds}{choose}{source_hash()}".encode()).hexdigest()[:16]
-    path = BUILD / "results" / f"{key}.json"
+    path = kept(row, seeds, choose)
     if not path.exists():
         result = fit(row, seeds, data, choose)
         draft = path.with_suffix(f".{os.getpid()}")
@@ -280,9 +285,15 @@ def run(chosen: list[Row], seeds: tuple[int, ...], data: Path, choose: bool, wor
     (BUILD / "results").mkdir(parents=True, exist_ok=True)
     os.environ["OMP_NUM_THREADS"] = "1"
     context, lines = multiprocessing.get_context("spawn"), []
-    jobs = [(row, seeds, data, choose) for row in chosen]
     with ProcessPoolExecutor(workers, context, max_tasks_per_child=1) as pool:
-        for row, found in zip(chosen, pool.map(work, jobs), strict=True):
+        # A process of its own for every fit, none for what is read.
+        missing = [not kept(row, seeds, choose).exists() for row in chosen]
+        begun = [
+            pool.submit(work, (row, seeds, data, choose)) if needed else None
+            for row, needed in zip(chosen, missing, strict=True)
+        ]
+        for row, future in zip(chosen, begun, strict=True):
+            found = future.result() if future else json.loads(kept(row, seeds, choose).read_text())
             line = summarize(row, found)
             lines.append(line)
             sys.stdout.write(
@@ -302,6 +313,7 @@ def main() -> int:
     parser.add_argument(
         "--choose", action="store_true", help="other seeds, other episodes, no table"
     )
+    parser.add_argument("--finished", action="store_true", help="write what is there, fit nothing")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     if not options.data.is_dir():
@@ -311,8 +323,10 @@ def main() -> int:
         return 2
     chosen = [row for row in rows() if options.rows.lower() in row.name.lower()]
     seeds = CHOICE_SEEDS if options.choose else SEEDS
+    if options.finished:
+        chosen = [row for row in chosen if kept(row, seeds, options.choose).exists()]
     lines = run(chosen, seeds, options.data, options.choose, options.workers)
-    if not options.choose and len(chosen) == len(rows()):
+    if not options.choose and (options.finished or len(chosen) == len(rows())):
         (BUILD / "results.json").write_text(json.dumps(lines, indent=1))
         rewrite(lines)
     return 0
