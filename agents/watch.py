@@ -107,8 +107,9 @@ class Watch(Callback):
             self._warn(
                 _Q,
                 f"|Q| reaches {q:.4g}, but no return of this log can exceed {bound:.4g}: the "
-                "critic is diverging. Lower its learning rate (learning_rates), set clip_norm, lower "
-                "tau or discount, or take a learner that stays near the log (docs/deadly-triad.md)",
+                "critic is diverging. Lower its learning rate (learning_rates), set clip_norm, "
+                "lower tau or discount, or take a learner that stays near the log "
+                "(docs/deadly-triad.md)",
             )
         return {_Q: q, "critic/largest_return": bound}
 
