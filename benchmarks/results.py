@@ -322,6 +322,10 @@ def main() -> int:
         )
         return 2
     chosen = [row for row in rows() if options.rows.lower() in row.name.lower()]
+    absent = [r for r in chosen if r.log.ours and not (BUILD / "logs" / r.log.file).is_dir()]
+    if absent:
+        sys.stderr.write(f"error: no log build/logs/{absent[0].log.file}: run 'make logs' first\n")
+        return 2
     seeds = CHOICE_SEEDS if options.choose else SEEDS
     if options.finished:
         chosen = [row for row in chosen if kept(row, seeds, options.choose).exists()]
