@@ -54,9 +54,22 @@ def python_of_theirs() -> Path:
     return python
 
 
+def kept_theirs(name: str, seed: int, updates: int) -> Path:
+    """Return where what came of one of their fits is kept."""
+    return BUILD / "against" / f"d3rlpy_{name}_{updates}_{seed}.json"
+
+
+def kept_ours(name: str, seed: int, updates: int) -> Path:
+    """Return where what came of one of our fits is kept, as long as code and settings are equal."""
+    row = Row(replace(MEDIUM, updates=updates), OURS[name])
+    settings = json.dumps(asdict(row), sort_keys=True)
+    key = hashlib.sha256(f"{settings}{seed}{source_hash()}".encode()).hexdigest()[:16]
+    return BUILD / "against" / f"ours_{name}_{key}.json"
+
+
 def theirs(name: str, seed: int, updates: int, log: Path) -> dict[str, Any]:
     """Return the score and the seconds of d3rlpy's learner with one seed."""
-    path = BUILD / "against" / f"d3rlpy_{name}_{updates}_{seed}.json"
+    path = kept_theirs(name, seed, updates)
     if not path.exists():
         script = ROOT / "benchmarks" / "peers_d3rlpy.py"
         command = [python_of_theirs(), script, log, name, seed, updates, path]
@@ -74,11 +87,7 @@ def theirs(name: str, seed: int, updates: int, log: Path) -> dict[str, Any]:
 
 def ours(name: str, seed: int, updates: int, data: Path) -> dict[str, Any]:
     """Return the score and the seconds of our learner with one seed."""
-    method = OURS[name]
-    row = Row(replace(MEDIUM, updates=updates), method)
-    settings = json.dumps(asdict(row), sort_keys=True)
-    key = hashlib.sha256(f"{settings}{seed}{source_hash()}".encode()).hexdigest()[:16]
-    path = BUILD / "against" / f"ours_{name}_{key}.json"
+    path = kept_ours(name, seed, updates)
     if not path.exists():
         code = f"import against_d3rlpy as a; a.work({name!r}, {seed}, {updates}, {str(data)!r}, "
         code += f"{str(path)!r})"
@@ -95,6 +104,13 @@ def work(name: str, seed: int, updates: int, data: str, path: str) -> None:
     draft = Path(path).with_suffix(".draft")
     draft.write_text(json.dumps(fit(row, (seed,), Path(data), choose=False)))
     draft.replace(path)
+
+
+def is_finished(name: str, updates: int) -> bool:
+    """Return whether all fits of both sides are there."""
+    return all(
+        kept(name, seed, updates).exists() for kept in (kept_theirs, kept_ours) for seed in SEEDS
+    )
 
 
 class Difference(NamedTuple):
@@ -167,15 +183,18 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=Path(default))
     parser.add_argument("--only", default=",".join(OURS), help="names, separated by commas")
     parser.add_argument("--updates", type=int, default=8000)
+    parser.add_argument("--finished", action="store_true", help="write what is there, fit nothing")
     options = parser.parse_args()
     (BUILD / "against").mkdir(parents=True, exist_ok=True)
-    chosen = options.only.split(",")
-    lines = [
-        compare(name, min(options.updates, UPDATES.get(name, options.updates)), options.data)
-        for name in chosen
-    ]
+    updates = {
+        name: min(options.updates, UPDATES.get(name, options.updates))
+        for name in options.only.split(",")
+    }
+    if options.finished:
+        updates = {name: count for name, count in updates.items() if is_finished(name, count)}
+    lines = [compare(name, count, options.data) for name, count in updates.items()]
     sys.stdout.write(table(lines) + "\n")
-    if chosen == list(OURS) and options.updates == 8000:
+    if options.updates == 8000 and (options.finished or list(updates) == list(OURS)):
         replace_part(ROOT / "docs" / "results.md", "against", table(lines))
     return 0
 
