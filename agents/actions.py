@@ -4,10 +4,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.agents.distributions import Categorical
-from hindsight_rl.agents.networks import Policy
+from hindsight_rl.agents.networks import Policy, value_of
+from hindsight_rl.maths.posterior import SoftValues
 
 Critics = Callable[..., Tensor]
 
@@ -22,9 +24,13 @@ class Choices(NamedTuple):
     log_prob: Tensor
     """``[m, B]``, nats."""
 
+    def mean(self, number: Tensor) -> Tensor:
+        """Return the expectation ``[B]`` of a number of each action, ``[m, B]``."""
+        return (self.share * number).sum(0)
+
     def expected(self) -> Tensor:
         """Return the policy's value by the least of the critics, ``[B]``, reward units."""
-        return (self.share * self.value.amin(0)).sum(0)
+        return self.mean(self.value.amin(0))
 
 
 def choices(
@@ -59,6 +65,19 @@ def choices(
 def several(noise: Tensor, width: int) -> Tensor:
     """Return noise ``[B, m * A]`` of m actions per state as ``[m, B, A]``."""
     return noise.unflatten(-1, (-1, width)).movedim(-2, 0)
+
+
+def value_of_best(value: Tensor, chooser: Tensor) -> Tensor:
+    """Return what discrete actions are worth that other values choose, the first of equals.
+
+    Args:
+        value: ``[..., n]``, reward units.
+        chooser: ``[..., n]``; its largest entry chooses.
+
+    Returns:
+        ``[...]``, reward units.
+    """
+    return value_of(value, chooser.argmax(-1))
 
 
 def best_of(action: Tensor, value: Tensor) -> Tensor:
@@ -114,6 +133,23 @@ class Greedy:
     def mode(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
         """Return the best action ``[...]`` int64, the first of equals."""
         return self.values(observation, task).argmax(-1)
+
+    def soft_values(self, batch: TensorDict, task: Tensor, discount: float) -> SoftValues:
+        """Return what each row's transition is worth beyond its reward, under other tasks.
+
+        Args:
+            batch: Transitions ``[...]``.
+            task: ``[..., Z]``.
+            discount: Of the learner, in [0, 1].
+
+        Returns:
+            Log-probability of the logged action under the soft-max of the values, the largest value
+            of the next state, and the temperature.
+        """
+        log_prob = self(batch["observation"], task).log_prob(batch["action"])
+        next_value = self.values(batch["next", "observation"], task).amax(-1)
+        temperature = torch.full((), self.temperature, device=task.device)
+        return SoftValues(log_prob, next_value, temperature, discount)
 
     @property
     def scale(self) -> Any:

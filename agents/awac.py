@@ -3,7 +3,7 @@
     y    = r + gamma (1 - d) min_k Q'_k(s', a'),   a' ~ pi(s')
     L_Q  = sum_k E[ (y - Q_k(s, a))^2 ]
     A    = min_k Q_k(s, a) - min_k Q_k(s, b),   b ~ pi(s)
-    L_pi = -E[ min(exp(A / temperature), max_weight) log pi(a | s) ]                   (eq. 13)
+    L_pi = -E[ min(exp(A / temperature), max_weight) log pi(a | s) ]           (actor update)
 
 Q' are the target critics. For discrete actions expectations over a' and b are sums, and exact. With
 ``weights="softmax"`` the weight is exp(A / temperature) divided by its mean over the batch: there
@@ -35,9 +35,9 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.agents.actions import choices
-from hindsight_rl.agents.learner import TRANSITION, Learner, LossTerms, bootstrap
+from hindsight_rl.agents.learner import TRANSITION, Learner, LossTerms
 from hindsight_rl.agents.networks import Critic, Policy
-from hindsight_rl.maths.draws import normals
+from hindsight_rl.agents.policy_values import policy_soft_values, policy_value_loss
 from hindsight_rl.maths.losses import weighted_nll
 from hindsight_rl.maths.posterior import SoftValues
 from hindsight_rl.maths.weights import exponential_weight, softmax_weight, weight_metrics
@@ -106,14 +106,9 @@ class AWAC(Learner):
 
     def critic_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
         """Return the loss of the critics, ``[]``, summed, and their values ``[E, B]``."""
-        task, following = batch.get("task", None), batch["next"]
-        noise = None if self.actor.discrete else batch["noise", "next"]
-        with torch.no_grad():
-            ahead = choices(self.actor, self.target_critic, following["observation"], task, noise)
-            next_value = ahead.expected()
-        target = bootstrap(batch, next_value, self.discount)
-        q = self.critic(batch["observation"], batch["action"], task)
-        return (target - q).square().mean(-1).sum(), q.detach()
+        return policy_value_loss(
+            batch, self.critic, self.actor, self.target_critic, discount=self.discount
+        )
 
     def advantage(self, batch: TensorDict, q: Tensor) -> Tensor:
         """Return by how much values ``[E, B]`` exceed those of the policy's actions, ``[B]``."""
@@ -124,7 +119,7 @@ class AWAC(Learner):
         return q.amin(0) - now.expected()
 
     def actor_loss(self, batch: TensorDict, advantage: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss of the policy, ``[]``, and its weights ``[B]`` (eq. 13)."""
+        """Return the loss of the policy, ``[]``, and its weights ``[B]``."""
         log_prob = self.actor.log_prob(
             batch["observation"], batch["action"], batch.get("task", None)
         )
@@ -165,9 +160,12 @@ class AWAC(Learner):
             Log-probability of the logged action, value of the next state by the online critics,
             temperature (0 for behaviour cloning), and the discount.
         """
-        log_prob = self.actor.log_prob(batch["observation"], batch["action"], task)
-        finite = self.temperature if self.temperature < math.inf else 0.0
-        temperature = torch.full((), finite, device=task.device)
-        noise = None if self.actor.discrete else normals(draws, self.actor.width)
-        ahead = choices(self.actor, self.critic, batch["next", "observation"], task, noise)
-        return SoftValues(log_prob, ahead.expected(), temperature, self.discount)
+        return policy_soft_values(
+            batch,
+            task,
+            draws,
+            self.critic,
+            self.actor,
+            temperature=self.temperature,
+            discount=self.discount,
+        )

@@ -7,7 +7,7 @@ none). With other data steps this one file is filtered cloning, EMRL, RWR, goal-
 return-conditioned supervised learning.
 
 Reference: Pomerleau 1991, "Efficient training of artificial neural networks for autonomous
-navigation"; weighted form: Dayan and Hinton 1997, eq. 5.
+navigation"; weighted form: Dayan and Hinton 1997.
 
 Deviations: none. The weight is averaged with the loss, not normalised within the batch.
 

@@ -37,7 +37,8 @@ from hindsight_rl.agents.actions import best_of, several
 from hindsight_rl.agents.learner import TRANSITION, Learner, LossTerms, bootstrap
 from hindsight_rl.agents.networks import Critic, frozen
 from hindsight_rl.agents.proposals import CVAE, Perturbation, beside, outputs
-from hindsight_rl.maths.batch_constrained import soft_clipped_minimum, standard_normal_kl
+from hindsight_rl.maths.batch_constrained import soft_clipped_minimum
+from hindsight_rl.maths.divergences import standard_normal_kl
 from hindsight_rl.maths.draws import normals
 
 
@@ -118,7 +119,10 @@ class BCQ(Learner):
             self.spec, hidden, limit=max_perturbation, frequencies=frequencies
         )
         if not self.actor.scale.bounded:
-            raise ValueError("BCQ needs action bounds: give action_low and action_high")
+            raise ValueError(
+                "BCQ needs action bounds: give action_low and action_high in the column map "
+                "(--data.columns)"
+            )
         self.critic = Critic(self.spec, hidden, members=critics, frequencies=frequencies)
         self.target_actor = self.follow(self.actor)
         self.target_critic = self.follow(self.critic)

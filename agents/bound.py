@@ -36,7 +36,7 @@ from torch import Tensor
 
 from hindsight_rl.agents.networks import Policy
 from hindsight_rl.maths.bound import RowBound, normalized, row_bound
-from hindsight_rl.maths.mpo import categorical_kl
+from hindsight_rl.maths.divergences import categorical_kl
 from hindsight_rl.maths.weights import weight_metrics
 
 LOGGER = logging.getLogger("hindsight_rl")
@@ -72,8 +72,8 @@ class Bound(Callback):
 
     Args:
         every: Updates between two looks, at least 1; each calls the losses on the rows once.
-        rows: Largest number of rows to look at, at least 1; of a larger log those at even
-            distances.
+        rows: Largest number of rows to look at, as one batch, at least 1; of a larger log those at
+            even distances.
         reward: Column with the reward of each row, above 0, as it is printed: ``return_to_go``;
             ``None`` for the weight itself.
 
@@ -81,7 +81,7 @@ class Bound(Callback):
         ValueError: An argument is out of range.
     """
 
-    def __init__(self, *, every: int = 1000, rows: int = 2**14, reward: str | None = None) -> None:
+    def __init__(self, *, every: int = 1000, rows: int = 4096, reward: str | None = None) -> None:
         if every < 1 or rows < 1:
             raise ValueError(f"every {every} and rows {rows} must be at least 1")
         self.every, self.rows, self.reward = every, rows, reward
@@ -122,14 +122,15 @@ class Bound(Callback):
 
 @torch.no_grad()
 def measure(
-    learner: Any, datamodule: Any, *, rows: int = 2**14, reward: str | None = None
+    learner: Any, datamodule: Any, *, rows: int = 4096, reward: str | None = None
 ) -> Measured:
     """Return the bound of a learner on the rows of a log that may be drawn.
 
     Args:
         learner: The learner; the columns of a sweep, if it needs any, are there.
         datamodule: Gives the log in order (``in_order``) and its relabeling.
-        rows: Largest number of rows, at least 1; of a larger log those at even distances.
+        rows: Largest number of rows, as one batch, at least 1; of a larger log those at even
+            distances.
         reward: Column with the reward of each row, as it is printed; ``None`` for the weight.
 
     Returns:
@@ -142,15 +143,16 @@ def measure(
     log, training = datamodule.log, learner.training
     count = len(log) if log.rows is None else len(log.rows)
     at = torch.arange(min(count, rows)) * count // min(count, rows)
-    parts = []
+    taken = at if log.rows is None else log.rows[at]
+    # One batch: weights relative to their batch would not be comparable between several.
+    chunk = next(iter(datamodule.in_order(taken, batch_size=len(taken), stream="bound")))
     learner.eval()  # running statistics rest
     try:
-        for chunk in datamodule.in_order(at if log.rows is None else log.rows[at], stream="bound"):
-            batch = datamodule.on_after_batch_transfer(chunk.to(learner.device), 0)
-            parts.append(_columns(learner, learner.complete(batch, 0)[0], reward))
+        batch = datamodule.on_after_batch_transfer(chunk.to(learner.device), 0)
+        columns = _columns(learner, learner.complete(batch, 0)[0], reward)
     finally:
         learner.train(training)
-    index, log_ratio, weight, gain = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
+    index, log_ratio, weight, gain = (column.cpu() for column in columns)
     _check_rows(index, weight, gain, reward)
     size = weight_metrics(weight)["effective_sample_size"]
     return Measured(row_bound(log_ratio, gain, weight), index, normalized(weight), float(size))

@@ -24,6 +24,9 @@ HASH = "content_hash"
 SUFFIX = ".ckpt"
 # Ends the names of files that are being written; no checkpoint's name ends so.
 DRAFT = ".draft"
+# What is wrong with a file that torch reads and no learner is in, and the mend of every wrong file.
+NO_LEARNER = "not a Hindsight checkpoint: it holds no learner"
+GIVE = "Give a .ckpt that 'hindsight fit' wrote."
 _ROOM = (errno.ENOSPC, errno.EDQUOT)
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
 
@@ -139,16 +142,23 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         The content, without its hash.
 
     Raises:
-        CheckpointError: Missing, cut or damaged; names the newest good one beside it.
+        CheckpointError: Missing, a folder, cut or damaged; names the newest good one beside it, or
+            in the run.
     """
     if not path.exists():
         raise CheckpointError(path, "no such checkpoint; give a file written by 'fit'")
+    if path.is_dir():
+        run = path / "checkpoints"
+        found = newest_good(run if run.is_dir() else path).path
+        mend = f"Give the checkpoint in it: {found}" if found else f"None in it is good. {GIVE}"
+        raise CheckpointError(path, f"a {'run ' if run.is_dir() else ''}folder, not a file", mend)
     try:
         return _read(path)
     except CheckpointError as error:
         found = newest_good(path.parent).path
         beside = f"The newest good one beside it: {found}" if found else "None beside it is good"
-        raise CheckpointError(path, error.why, beside) from error.__cause__
+        mend = beside if found else f"{beside}. {GIVE}"
+        raise CheckpointError(path, error.why, mend) from error.__cause__
 
 
 class Found(NamedTuple):
@@ -198,7 +208,7 @@ def _load(path: Path, *, mmap: bool) -> dict[str, Any]:
     try:
         payload = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:  # any way of being broken is the same to the caller
-        why = f"not a readable Hindsight checkpoint ({type(error).__name__}); it may be cut"
+        why = "not a readable Hindsight checkpoint: cut, or a file of another kind"
         raise CheckpointError(path, why) from error
     if not isinstance(payload, dict):
         raise CheckpointError(path, "not a readable Hindsight checkpoint: it holds something else")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import hindsight_rl.agents
-from hindsight_rl.agents.checkpoint_file import CheckpointError, read_checkpoint
+from hindsight_rl.agents.checkpoint_file import GIVE, NO_LEARNER, CheckpointError, read_checkpoint
 from hindsight_rl.agents.learner import Learner
 
 
@@ -42,8 +42,7 @@ def load_learner(path: str | Path, *, seed_index: int | None = None, **changed: 
     try:
         name = payload["hindsight"]["learner"]
     except (KeyError, TypeError) as error:
-        why = f"not a readable Hindsight checkpoint ({type(error).__name__})"
-        raise CheckpointError(path, why, "Give one that 'fit' wrote.") from error
+        raise CheckpointError(path, NO_LEARNER, GIVE) from error
     classes = learner_classes()
     if name not in classes:
         raise ValueError(f"{path}: learner {name} is not imported; import its module first")

@@ -5,7 +5,7 @@
     L_Q  = sum_k E[ (y - Q_k(s, a))^2 ] / 2 + alpha' (weight E[gap] - threshold)        (eq. 4)
     L_pi = E[ alpha log pi(a | s) - min_k Q_k(s, a) ],  a ~ pi(s)
     L_al = -E[ log alpha (log pi(a | s) + target entropy) ]
-    L_mu = -sum_k alpha' (weight E[gap] - threshold) / 2                               (eq. 30)
+    L_mu = -sum_k alpha' (weight E[gap] - threshold) / 2                (appendix F, Lagrange)
 
 Q' are the target critics. The a_j are uniform, of pi(s') and of pi(s), as many of each, and all are
 valued in s; nothing flows back to the policy through them. alpha' is 1 and the threshold 0 unless a
@@ -19,6 +19,7 @@ Deviations:
   the terms touch disjoint networks, so only ages differ, by one update.
 - L_Q has the factor 1/2 of the paper, which the authors' code leaves out: its weight of 10 is 5
   here.
+- The threshold is of the weighted gap, as in the authors' code; the paper's is of the plain one.
 - Sampled actions are detached, which the authors' code leaves to the order of its steps.
 - The policy does not start with cloning unless ``cloning_updates`` asks for it (the authors' code:
   40,000 updates).
@@ -42,6 +43,7 @@ from hindsight_rl.agents.networks import Critic, Policy, Temperature, frozen
 from hindsight_rl.maths.conservative import sampled_gap, uniform_actions
 from hindsight_rl.maths.draws import normals
 from hindsight_rl.maths.losses import temperature_loss
+from hindsight_rl.maths.mpo import multiplier_loss
 from hindsight_rl.maths.posterior import SoftValues
 
 RATES = {"actor": 1e-4, "temperature": 1e-4}
@@ -205,7 +207,8 @@ class CQL(Learner):
         }
         terms = {"critic": critic, "actor": actor, "temperature": temperature.mean()}
         if self.threshold is not None:
-            terms["multiplier"] = -0.5 * (self.price() * self.excess(gap)).sum()
+            multiplier = multiplier_loss(self.price(), self.excess(gap), limit=0.0)
+            terms["multiplier"] = 0.5 * multiplier.sum()
             metrics["multiplier/alpha"] = self.price().detach()
         return LossTerms(terms, metrics)
 

@@ -39,9 +39,9 @@ from torch import Tensor
 
 from hindsight_rl.agents.actions import choices
 from hindsight_rl.agents.critic_weighted import CriticWeighted
-from hindsight_rl.agents.learner import TRANSITION, Learner, LossTerms, bootstrap
+from hindsight_rl.agents.learner import TRANSITION, Learner, LossTerms
 from hindsight_rl.agents.networks import Critic, Policy
-from hindsight_rl.maths.draws import normals
+from hindsight_rl.agents.policy_values import policy_soft_values, policy_value_loss
 from hindsight_rl.maths.losses import weighted_nll
 from hindsight_rl.maths.posterior import SoftValues
 from hindsight_rl.maths.weights import binary_weight, exponential_weight, weight_metrics
@@ -137,16 +137,9 @@ class CRR(Learner):
 
     def critic_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
         """Return the loss of the critics, ``[]``, summed, and their values ``[E, B]`` (eq. 1)."""
-        task, following = batch.get("task", None), batch["next"]
-        noise = None if self.actor.discrete else batch["noise", "next"]
-        with torch.no_grad():
-            ahead = choices(
-                self.target_actor, self.target_critic, following["observation"], task, noise
-            )
-            next_value = ahead.expected()
-        target = bootstrap(batch, next_value, self.discount)
-        q = self.critic(batch["observation"], batch["action"], task)
-        return (target - q).square().mean(-1).sum(), q.detach()
+        return policy_value_loss(
+            batch, self.critic, self.target_actor, self.target_critic, discount=self.discount
+        )
 
     def advantage(self, batch: TensorDict, q: Tensor) -> Tensor:
         """Return by how much values ``[E, B]`` exceed those of the policy's actions, ``[B]``."""
@@ -199,12 +192,15 @@ class CRR(Learner):
             Log-probability of the logged action, value of the next state by the online critics,
             temperature (0 for behaviour cloning), and the discount.
         """
-        log_prob = self.actor.log_prob(batch["observation"], batch["action"], task)
-        finite = self.temperature if self.temperature < math.inf else 0.0
-        temperature = torch.full((), finite, device=task.device)
-        noise = None if self.actor.discrete else normals(draws, self.actor.width)
-        ahead = choices(self.actor, self.critic, batch["next", "observation"], task, noise)
-        return SoftValues(log_prob, ahead.expected(), temperature, self.discount)
+        return policy_soft_values(
+            batch,
+            task,
+            draws,
+            self.critic,
+            self.actor,
+            temperature=self.temperature,
+            discount=self.discount,
+        )
 
     def forward(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
         """Return the deterministic action, see :meth:`Learner.forward`."""

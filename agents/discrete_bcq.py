@@ -16,6 +16,8 @@ Deviations:
 - Critic and pi_b share no layer; in the authors' code neither do they for vector observations, but
   for images they share the convolutions.
 - No random action is mixed in (the authors' code: 0.1 % on Atari, none elsewhere).
+- It judges no transitions for ``InverseRL(level="transition")``: those count -log pi(a | s), which
+  has no bound for an action outside A(s).
 
 Update order: critic and pi_b together, then, where it is due, the target critic.
 """
@@ -27,7 +29,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.agents.actions import Greedy
+from hindsight_rl.agents.actions import Greedy, value_of_best
 from hindsight_rl.agents.learner import TRANSITION, Learner, LossTerms, bootstrap
 from hindsight_rl.agents.networks import Critic, Policy
 from hindsight_rl.maths.batch_constrained import allowed_actions
@@ -124,9 +126,7 @@ class DiscreteBCQ(Learner):
         task, following = batch.get("task", None), batch["next"]
         with torch.no_grad():
             ahead = self.target_critic(following["observation"], None, task).amin(0)
-            chooser = self.action_values(following["observation"], task)
-            best = chooser.argmax(-1, keepdim=True)
-            next_value = ahead.gather(-1, best).squeeze(-1)
+            next_value = value_of_best(ahead, self.action_values(following["observation"], task))
         target = bootstrap(batch, next_value, self.discount)
         q = self.critic(batch["observation"], batch["action"], task)
         return huber_loss(target - q, limit=self.huber).mean(-1).sum(), q.detach()

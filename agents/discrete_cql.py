@@ -1,6 +1,6 @@
 """Discrete conservative Q-learning (DiscreteCQL): double deep Q-learning held down off the log.
 
-    y   = r + gamma (1 - d) Q'(s', argmax_a' Q(s', a'))         double (eq. 4 of van Hasselt et al.)
+    y   = r + gamma (1 - d) Q'(s', argmax_a' Q(s', a'))    double (van Hasselt et al., "Double DQN")
     gap = log sum_a' exp(Q_k(s, a')) - Q_k(s, a)
     L_Q = sum_k E[ huber(y - Q_k(s, a)) + weight gap ]                                  (eq. 4)
 
@@ -14,7 +14,8 @@ learning", arXiv 2006.04779, equation 4; double: van Hasselt, Guez and Silver 20
 1509.06461.
 
 Deviations:
-- The critic answers with values, where the paper's for Atari answers with quantiles of them.
+- Targets are those of double Q-learning unless ``double`` is false, and the critic answers with
+  values; the paper's agent for Atari is QR-DQN: plain targets, of quantiles.
 - Adam at 3e-4, 64 rows per update and a copy of the target critic every 100 updates, as suits small
   environments (Fujimoto et al. 2019, arXiv 1910.01708), in place of the paper's for Atari.
 
@@ -28,9 +29,9 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.agents.actions import Greedy
+from hindsight_rl.agents.actions import Greedy, value_of_best
 from hindsight_rl.agents.learner import TRANSITION, Learner, LossTerms, bootstrap
-from hindsight_rl.agents.networks import Critic
+from hindsight_rl.agents.networks import Critic, value_of
 from hindsight_rl.maths.conservative import conservative_gap
 from hindsight_rl.maths.losses import huber_loss
 from hindsight_rl.maths.posterior import SoftValues
@@ -111,12 +112,10 @@ class DiscreteCQL(Learner):
         with torch.no_grad():
             ahead = self.target_critic(following["observation"], None, task).amin(0)
             chooser = self.action_values(following["observation"], task) if self.double else ahead
-            best = chooser.argmax(-1, keepdim=True)
-            next_value = ahead.gather(-1, best).squeeze(-1)
+            next_value = value_of_best(ahead, chooser)
         target = bootstrap(batch, next_value, self.discount)
         value = self.critic(batch["observation"], None, task)
-        action = batch["action"].expand(len(value), -1).unsqueeze(-1)
-        q = value.gather(-1, action).squeeze(-1)
+        q = value_of(value, batch["action"])
         gap = conservative_gap(value, q)
         loss = huber_loss(target - q, limit=self.huber) + self.conservative_weight * gap
         return loss.mean(-1).sum(), q.detach(), gap.detach()
@@ -136,18 +135,5 @@ class DiscreteCQL(Learner):
         )
 
     def soft_values(self, batch: TensorDict, task: Tensor, draws: Tensor) -> SoftValues:
-        """Return what each row's transition is worth beyond its reward, under other tasks.
-
-        Args:
-            batch: Transitions ``[...]``.
-            task: ``[..., Z]``.
-            draws: Not used: the greedy value knows no chance.
-
-        Returns:
-            Log-probability of the logged action under the soft-max of the values, the largest value
-            of the next state, and the temperature.
-        """
-        log_prob = self.actor(batch["observation"], task).log_prob(batch["action"])
-        next_value = self.action_values(batch["next", "observation"], task).amax(-1)
-        temperature = torch.full((), self.temperature, device=task.device)
-        return SoftValues(log_prob, next_value, temperature, self.discount)
+        """Return :meth:`Greedy.soft_values`; draws are not used: it knows no chance."""
+        return self.actor.soft_values(batch, task, self.discount)

@@ -70,6 +70,7 @@ class Inputs(nn.Module):
         self.observation = Standardize(spec["observation"]["mean"], spec["observation"]["std"])
         task = spec["task"]
         self.task = Standardize(*_task_statistics(task, task_scale)) if task else None
+        self.task_scale = None if task_scale is None else list(task_scale)
         width = math.prod(shape) + (math.prod(task["shape"]) if task else 0)
         self.factors = [math.pi * 2.0 ** (k - 1) for k in range(frequencies)]
         self.width = width * (1 + 2 * frequencies)

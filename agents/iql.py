@@ -15,6 +15,8 @@ Deviations:
   one update.
 - Rewards are not rescaled here; the paper's rule for locomotion is the relabeler
   ``ScaleReward(return_range=1000)``.
+- The policy's rate is constant unless ``decay`` is given (the authors': a cosine to 0 over the
+  run).
 
 Update order: V, Q and policy together, then the target critics. The target critic weighs the actor.
 """

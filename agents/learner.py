@@ -38,6 +38,7 @@ from hindsight_rl.agents.log_pass import LogPass
 from hindsight_rl.agents.networks import Policy
 from hindsight_rl.agents.plan import Compile, Plan, Precision, make_plan
 from hindsight_rl.agents.warm_start import warm_start
+from hindsight_rl.maths.choices import check_choices
 from hindsight_rl.maths.draws import fork, normals
 from hindsight_rl.maths.losses import td_target
 
@@ -126,7 +127,7 @@ class Learner(LightningModule, ABC):
             chosen on the one is judged on the other.
 
     Raises:
-        ValueError: An argument is out of range.
+        ValueError: An argument is out of range or none of its choices.
 
     Attributes:
         in_keys: Keys the losses read.
@@ -194,6 +195,9 @@ class Learner(LightningModule, ABC):
         self._start = warm_start(weights_from, type(self), spec, seeds)
         spec = spec if self._start is None else self._start.spec
         self.save_hyperparameters(ignore=["optimizer"], logger=False)
+        for kind in type(self).__mro__:
+            if issubclass(kind, Learner):
+                check_choices(kind.__init__, self.hparams)
         # A checkpoint holds the weights itself: whoever reads it needs no other one.
         self.hparams.update(spec=spec, weights_from=None)
         self.automatic_optimization = False
@@ -381,6 +385,12 @@ class Learner(LightningModule, ABC):
             raise ValueError("batches never run out: set max_steps (updates) or max_time")
         if self.env:
             episodes(self, 1, self.eval_seed, max_steps=1)
+        elif self.eval_every:
+            warnings.warn(
+                f"eval_every is {self.eval_every}, and there is no environment to evaluate in: "
+                "nothing is evaluated. Give --env ID (or the argument env)",
+                stacklevel=2,
+            )
         # Saving after the last update of a chunk is what is meant here.
         warnings.filterwarnings("ignore", message="Using ModelCheckpoint with manual optimization")
         self._optimizer = self.optimizers(use_pl_optimizer=False)

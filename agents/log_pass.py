@@ -42,7 +42,7 @@ class LogPass:
         scaling: Scaling = "standardised",
     ) -> None:
         if every < 1:
-            raise ValueError(f"every is {every}, it must be at least 1")
+            raise ValueError(f"sweep_every is {every}, it must be at least 1")
         if not 0 <= discount <= 1 or not 0 <= lambda_ <= 1:
             raise ValueError(f"discount {discount} and lambda_ {lambda_} must lie in [0, 1]")
         self.every, self.value, self.scaling = every, value, scaling

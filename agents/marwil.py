@@ -13,7 +13,8 @@ batched historical data", NeurIPS, algorithm 1. Constants of the running norm as
 Deviations:
 - Policy and value have separate networks, so value_weight sets a rate, not a trade-off.
 - ``target="td_lambda"`` bootstraps at time limits (Monte Carlo returns end there with 0); its
-  returns come from a sweep over the log every ``sweep_every`` updates.
+  returns come from a sweep over the log every ``sweep_every`` updates. That is twice as often as
+  AWR's: here returns under an old V are compared with the present one.
 - ``norm``: ``"marwil"`` as above, ``"batch_std"`` the batch's standard deviation, ``"none"`` c = 1.
 
 Update order: value and policy together; the policy is weighed with the value before the step.
@@ -39,6 +40,8 @@ class MARWIL(Learner):
     Args:
         spec: What the data look like.
         hidden: Width of each hidden layer.
+        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`: for few numbers with
+            edges, such as positions among walls.
         head: Distribution of continuous actions.
         beta: At least 0, multiplies the advantage.
         value_weight: Factor of the value loss, at least 0.
@@ -64,6 +67,7 @@ class MARWIL(Learner):
         spec: dict[str, Any] | None = None,
         *,
         hidden: Sequence[int] = (256, 256),
+        frequencies: int = 0,
         head: Head = "gaussian",
         beta: float = 1.0,
         value_weight: float = 1.0,
@@ -87,17 +91,17 @@ class MARWIL(Learner):
             raise ValueError(f"max_weight is {max_weight}, it must be above 0")
         self.beta, self.value_weight, self.max_weight = beta, value_weight, max_weight
         self.norm, self.norm_rate = norm, norm_rate
-        self.actor = Policy(self.spec, hidden, head=head)
-        self.value = ValueNet(self.spec, hidden)
+        self.actor = Policy(self.spec, hidden, head=head, frequencies=frequencies)
+        self.value = ValueNet(self.spec, hidden, frequencies=frequencies)
         self.register_buffer("square_mean", torch.tensor(float(norm_start)))
+        # Built for either target: it refuses wrong arguments.
+        log_pass = LogPass(every=sweep_every, value=self.value, discount=discount, lambda_=lambda_)
         self.target_key = "return_to_go" if target == "monte_carlo" else "lambda_return"
         self.in_keys = ("observation", "action")
         if target == "monte_carlo":
             self.in_keys += (self.target_key,)
         else:
-            self.log_pass = LogPass(
-                every=sweep_every, value=self.value, discount=discount, lambda_=lambda_
-            )
+            self.log_pass = log_pass
 
     def value_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
         """Return the loss of V, ``[]``, and the advantage ``[B]`` of the logged actions."""

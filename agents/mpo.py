@@ -36,16 +36,12 @@ from torch.nn import functional
 
 from hindsight_rl.agents.actions import choices, several
 from hindsight_rl.agents.distributions import DiagonalNormal
-from hindsight_rl.agents.learner import TRANSITION, Learner, LossTerms, bootstrap
+from hindsight_rl.agents.learner import TRANSITION, Learner, LossTerms
 from hindsight_rl.agents.networks import Critic, Policy
+from hindsight_rl.agents.policy_values import policy_value_loss
+from hindsight_rl.maths.divergences import categorical_kl, normal_kl
 from hindsight_rl.maths.losses import weighted_nll
-from hindsight_rl.maths.mpo import (
-    categorical_kl,
-    improved_share,
-    multiplier_loss,
-    normal_kl,
-    temperature_dual,
-)
+from hindsight_rl.maths.mpo import improved_share, multiplier_loss, temperature_dual
 
 
 class Multiplier(nn.Module):
@@ -64,7 +60,7 @@ class Multiplier(nn.Module):
         super().__init__()
         # What moves counts from the start: beside 1000, steps of 1e-2 would be rounded.
         self.register_buffer("start", initial + torch.log(-torch.expm1(-initial)))
-        self.moved = nn.Parameter(torch.zeros_like(initial))
+        self.moved = nn.Parameter(torch.zeros_like(self.start))
         self.register_buffer("limit", limit, persistent=False)
         self.floor = floor
 
@@ -176,16 +172,9 @@ class MPO(Learner):
 
     def critic_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
         """Return the loss of the critics, ``[]``, summed, and their values ``[E, B]``."""
-        task, following = batch.get("task", None), batch["next"]
-        noise = None if self.actor.discrete else batch["noise", "next"]
-        with torch.no_grad():
-            ahead = choices(
-                self.target_actor, self.target_critic, following["observation"], task, noise
-            )
-            next_value = ahead.expected()
-        target = bootstrap(batch, next_value, self.discount)
-        q = self.critic(batch["observation"], batch["action"], task)
-        return (target - q).square().mean(-1).sum(), q.detach()
+        return policy_value_loss(
+            batch, self.critic, self.target_actor, self.target_critic, discount=self.discount
+        )
 
     def improve(self, batch: TensorDict) -> Improved:
         """Return the E-step: the target policy's actions, better ones with a larger share."""

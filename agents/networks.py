@@ -23,6 +23,7 @@ from hindsight_rl.agents.distributions import (
     TanhNormal,
 )
 from hindsight_rl.agents.inputs import GatedInputs, Inputs
+from hindsight_rl.maths.choices import check_choices
 
 Head = Literal["deterministic", "gaussian", "laplace", "tanh_gaussian", "mixture"]
 Spread = Literal["shared", "per_state"]
@@ -110,6 +111,7 @@ class Policy(nn.Module):
         frequencies: int = 0,
     ) -> None:
         super().__init__()
+        check_choices(Policy.__init__, locals())
         if gate_task and frequencies:
             raise ValueError("gate_task and frequencies do not go together: leave one of them out")
         self.inputs: Inputs | GatedInputs
@@ -125,7 +127,8 @@ class Policy(nn.Module):
         self.log_std_range = log_std_range
         if head == "tanh_gaussian" and not self.discrete and not self.scale.bounded:
             raise ValueError(
-                "head 'tanh_gaussian' needs action bounds: give action_low and action_high"
+                "head 'tanh_gaussian' needs action bounds: give action_low and action_high in the "
+                "column map (--data.columns)"
             )
         if exploration is not None:
             self._check_exploration(exploration)
@@ -310,8 +313,21 @@ class Critic(nn.Module):
             return values.squeeze(-1)
         if action is None:
             return values
-        index = action.expand(len(values), *action.shape).unsqueeze(-1)
-        return values.gather(-1, index).squeeze(-1)
+        return value_of(values, action)
+
+
+def value_of(values: Tensor, action: Tensor) -> Tensor:
+    """Return the value of one of n discrete actions.
+
+    Args:
+        values: ``[..., n]``, of every action; dimensions before those of the action mean several
+            estimates.
+        action: ``[...]`` int64.
+
+    Returns:
+        ``[...]``, as many dimensions as ``values`` has before its last.
+    """
+    return values.gather(-1, action.expand(values.shape[:-1]).unsqueeze(-1)).squeeze(-1)
 
 
 class ValueNet(nn.Module):

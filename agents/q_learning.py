@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from hindsight_rl.agents.actions import Greedy
 from hindsight_rl.agents.learner import TRANSITION, Learner, LossTerms, bootstrap
+from hindsight_rl.agents.networks import value_of
 from hindsight_rl.maths.posterior import SoftValues
 
 
@@ -124,7 +125,7 @@ class QLearning(Learner):
             next_value = self.target_critic(following["observation"], task).amax(-1)
         target = bootstrap(batch, next_value, self.discount)
         values = self.critic(batch["observation"], task)
-        error = target - values.gather(-1, batch["action"].unsqueeze(-1)).squeeze(-1)
+        error = target - value_of(values, batch["action"])
         return 0.5 * error.square().mean(), error.detach()
 
     def losses(self, batch: TensorDict) -> LossTerms:
@@ -140,22 +141,8 @@ class QLearning(Learner):
         return LossTerms({"critic": loss}, {"critic/error_max": error.abs().amax()})
 
     def soft_values(self, batch: TensorDict, task: Tensor, draws: Tensor) -> SoftValues:
-        """Return what each row's transition is worth beyond its reward, under other tasks.
-
-        Args:
-            batch: Transitions ``[...]``.
-            task: ``[..., Z]``.
-            draws: Not used: the greedy value knows no chance.
-
-        Returns:
-            Log-probability of the logged action under the soft-max of the values, the largest value
-            of the next state, and the temperature.
-        """
-        policy = self.actor(batch["observation"], task)
-        next_value = self.critic(batch["next", "observation"], task).amax(-1)
-        temperature = torch.full((), self.temperature, device=task.device)
-        log_prob = policy.log_prob(batch["action"])
-        return SoftValues(log_prob, next_value, temperature, self.discount)
+        """Return :meth:`Greedy.soft_values`; draws are not used: it knows no chance."""
+        return self.actor.soft_values(batch, task, self.discount)
 
 
 def _tasks(entry: dict[str, Any] | None, given: list[list[float]] | None) -> Tensor:

@@ -24,34 +24,26 @@ Deviations:
 - REDQ: every row has a subset of its own, where the paper draws one per update; the expected
   gradient is the same.
 
-Update order: critics, policy and temperature together, then the target critics. The online critics
-lead the actor, the target critics the critics.
+Update order: critics, and at every ``delay``-th update policy and temperature with them, then the
+target critics. The online critics lead the actor, the target critics the critics.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.agents.actions import choices
 from hindsight_rl.agents.ensembles import action_gradients
 from hindsight_rl.agents.learner import TRANSITION, Learner, LossTerms, bootstrap
 from hindsight_rl.agents.networks import Critic, Policy, Temperature, frozen
 from hindsight_rl.maths.draws import normals
-from hindsight_rl.maths.ensembles import gradient_alignment, least, subset_minimum
+from hindsight_rl.maths.ensembles import gradient_alignment, subset_minimum
 from hindsight_rl.maths.losses import temperature_loss
 from hindsight_rl.maths.posterior import SoftValues
-
-
-class Soft(NamedTuple):
-    """What a policy gets in a state, in expectation over its actions or for one of them."""
-
-    value: Tensor
-    """``[...]``, min over critics of Q, or what else is made of them, reward units."""
-    log_prob: Tensor
-    """``[...]``, of the action, or minus the entropy; nats."""
 
 
 class SAC(Learner):
@@ -69,6 +61,7 @@ class SAC(Learner):
             climbs the mean of all. ``None`` for the minimum of all in both.
         diversity: Weight, at least 0, of the likeness of the critics' slopes at logged actions,
             for continuous actions; 0 for none.
+        delay: Updates of the critics per update of the policy and of the temperature, at least 1.
         target_entropy: Entropy that the temperature holds, nats in policy units; ``None`` for minus
             the number of action dimensions, or 98 % of the largest for discrete actions.
         initial_temperature: alpha at the start, above 0.
@@ -95,6 +88,7 @@ class SAC(Learner):
         critics: int = 2,
         subset: int | None = None,
         diversity: float = 0.0,
+        delay: int = 1,
         target_entropy: float | None = None,
         initial_temperature: float = 1.0,
         value_range: tuple[float, float] | None = None,
@@ -109,14 +103,19 @@ class SAC(Learner):
             raise ValueError(f"initial_temperature is {initial_temperature}, it must be above 0")
         if value_range is not None and not value_range[0] < value_range[1]:
             raise ValueError(f"value_range is {list(value_range)}: the smallest value comes first")
-        _check_ensemble(critics, subset, diversity)
+        _check_ensemble(critics, subset, diversity, delay)
         self.discount, self.tau, self.value_range = discount, tau, value_range
         self.subset, self.diversity = subset, diversity
+        if delay > 1:
+            self.every = dict.fromkeys(("actor", "temperature"), delay)
         self.actor = Policy(
             self.spec, hidden, head="tanh_gaussian", spread="per_state", frequencies=frequencies
         )
         if diversity and self.actor.discrete:
-            raise ValueError("diversity is of slopes by continuous actions: leave it out")
+            raise ValueError(
+                "SAC's diversity is for continuous actions, and these are discrete: leave it out, "
+                "or set it to 0 (edac sets it)"
+            )
         self.critic = Critic(self.spec, hidden, members=critics, frequencies=frequencies)
         self.temperature = Temperature(initial_temperature)
         self.target_critic = self.follow(self.critic)
@@ -134,46 +133,17 @@ class SAC(Learner):
         width = {} if self.actor.discrete else dict.fromkeys(("now", "next"), self.actor.width)
         return width if self.subset is None else width | {"lots": len(self.critic.members)}
 
-    def soft(
-        self,
-        critic: Callable[..., Tensor],
-        observation: Tensor,
-        task: Tensor | None,
-        noise: Tensor | None,
-        over: Callable[[Tensor], Tensor] = least,
-    ) -> Soft:
-        """Return what the policy gets in states, differentiable in the policy.
-
-        Args:
-            critic: The critics to ask; their parameters get a gradient unless they are frozen.
-            observation: ``[..., O]``.
-            task: ``[..., Z]`` where the spec has a task.
-            noise: ``[..., A]`` normal numbers that choose the action; discrete ones need none.
-            over: What is made of the critics' values ``[E, ...]``.
-
-        Returns:
-            ``[...]`` each.
-        """
-        chosen = self.actor(observation, task)
-        if self.actor.discrete:
-            q = over(critic(observation, None, task))
-            log_prob = torch.log_softmax(chosen.logits, -1)
-            share = log_prob.exp()
-            return Soft((share * q).sum(-1), (share * log_prob).sum(-1))
-        action, log_prob = chosen.act_on(noise)
-        q = over(critic(observation, self.actor.scale.to_environment(action), task))
-        return Soft(q, log_prob)
-
     def critic_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
         """Return the loss of the critics, ``[]``, summed, and their values ``[E, B]`` (eq. 5)."""
         task, following = batch.get("task", None), batch["next"]
-        over = least
-        if self.subset is not None:
-            over = partial(subset_minimum, lots=batch["noise", "lots"], subset=self.subset)
+        noise = None if self.actor.discrete else batch["noise", "next"]
         with torch.no_grad():
-            noise = None if self.actor.discrete else batch["noise", "next"]
-            ahead = self.soft(self.target_critic, following["observation"], task, noise, over)
-            next_value = ahead.value - self.temperature() * ahead.log_prob
+            ahead = choices(self.actor, self.target_critic, following["observation"], task, noise)
+            if self.subset is None:
+                value = ahead.value.amin(0)
+            else:
+                value = subset_minimum(ahead.value, batch["noise", "lots"], subset=self.subset)
+            next_value = ahead.mean(value) - self.temperature() * ahead.mean(ahead.log_prob)
         target = bootstrap(batch, next_value, self.discount)
         if self.value_range is not None:
             target = target.clamp(*self.value_range)
@@ -186,6 +156,16 @@ class SAC(Learner):
         slope = action_gradients(self.critic, batch["observation"], batch["action"], task)
         return gradient_alignment(slope).mean()
 
+    def actor_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
+        """Return the loss of the policy, ``[]``, and minus its entropy ``[B]`` (eq. 7)."""
+        task = batch.get("task", None)
+        noise = None if self.actor.discrete else batch["noise", "now"]
+        now = choices(self.actor, frozen(self.critic), batch["observation"], task, noise)
+        value = now.value.amin(0) if self.subset is None else now.value.mean(0)
+        log_prob = now.mean(now.log_prob)
+        loss = self.temperature().detach() * log_prob - now.mean(value)
+        return loss.mean(), log_prob.detach()
+
     def losses(self, batch: TensorDict) -> LossTerms:
         """Return the terms ``critic``, ``actor`` and ``temperature``.
 
@@ -196,17 +176,12 @@ class SAC(Learner):
             Terms and metrics.
         """
         critic, q = self.critic_loss(batch)
-        task = batch.get("task", None)
-        noise = None if self.actor.discrete else batch["noise", "now"]
-        over = least if self.subset is None else partial(torch.mean, dim=0)
-        soft = self.soft(frozen(self.critic), batch["observation"], task, noise, over)
-        alpha = self.temperature().detach()
-        actor = (alpha * soft.log_prob - soft.value).mean()
-        temperature = temperature_loss(self.temperature.log, soft.log_prob, self.target_entropy)
+        actor, log_prob = self.actor_loss(batch)
+        temperature = temperature_loss(self.temperature.log, log_prob, self.target_entropy)
         metrics = {
             "critic/q_max": q.abs().amax(),
-            "actor/entropy": -soft.log_prob.detach().mean(),
-            "temperature/alpha": alpha,
+            "actor/entropy": -log_prob.mean(),
+            "temperature/alpha": self.temperature().detach(),
         }
         if self.diversity:
             alignment = self.diversity_loss(batch)
@@ -231,11 +206,11 @@ class SAC(Learner):
         log_prob = self.actor.log_prob(batch["observation"], batch["action"], task)
         noise = None if self.actor.discrete else normals(draws, self.actor.width)
         first = partial(self.critic, members=1)
-        ahead = self.soft(first, batch["next", "observation"], task, noise)
-        return SoftValues(log_prob, ahead.value, self.temperature(), self.discount)
+        ahead = choices(self.actor, first, batch["next", "observation"], task, noise)
+        return SoftValues(log_prob, ahead.expected(), self.temperature(), self.discount)
 
 
-def _check_ensemble(critics: int, subset: int | None, diversity: float) -> None:
+def _check_ensemble(critics: int, subset: int | None, diversity: float, delay: int) -> None:
     """Refuse options of an ensemble that it cannot have."""
     if subset is not None and not 1 <= subset <= critics:
         raise ValueError(f"subset is {subset}, it must lie in [1, {critics}], the critics, or null")
@@ -243,3 +218,5 @@ def _check_ensemble(critics: int, subset: int | None, diversity: float) -> None:
         raise ValueError(
             f"diversity is {diversity}: it must be at least 0, and above 0 needs 2 critics or more"
         )
+    if delay < 1:
+        raise ValueError(f"delay is {delay} updates, it must be at least 1")

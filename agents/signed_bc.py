@@ -12,12 +12,12 @@ ends the gradient where pi has left [1 - clip, 1 + clip] times pi_b; and, for di
 -log(1 - pi) in place of log pi (unlikelihood).
 
 Reference: Williams 1992, "Simple statistical gradient-following algorithms for connectionist
-reinforcement learning", eq. 5. The floor: Oh et al. 2018, arXiv 1806.05635, code; the scale:
-Hejna et al. 2023, arXiv 2310.13639; the clip: Schulman et al. 2017, arXiv 1707.06347; unlikelihood:
-Welleck et al. 2019, arXiv 1908.04319.
+reinforcement learning" (REINFORCE). The scale: Hejna et al. 2023, arXiv 2310.13639; the clip:
+Schulman et al. 2017, arXiv 1707.06347; unlikelihood: Welleck et al. 2019, arXiv 1908.04319.
 
 Deviations:
-- A floor is part of the loss as long as it is not set to minus infinity.
+- A floor is part of the loss as long as it is not set to minus infinity. It takes its value from Oh
+  et al. 2018, arXiv 1806.05635, whose cap passes the gradient through; here it ends it.
 - States are those of the log: rho corrects which actions were taken in them, not how often each
   state was visited.
 

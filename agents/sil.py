@@ -14,8 +14,11 @@ Deviations:
   regression is left, the second part of L_V with the weight it has in A2C. Without it V only rises:
   it ends at the best return, or nowhere if it starts above all returns.
 - ``max_advantage`` and ``min_positive`` are the authors' code at 1 and 0.125 (64 of its 512 rows),
-  and the paper at their defaults.
+  and the paper at their defaults. The code's slope of V is half of that of L_V at the same weight:
+  its 0.01 is ``value_weight`` 0.005.
 - The code also caps -log pi at 5, but passes its gradient through: that changes no update.
+- Returns end with 0 at time limits too: the last steps of a truncated episode look worse than they
+  are.
 - Rows are drawn uniformly, where the paper replays those with a larger A+ more often; which
   episodes are kept is the data step's choice.
 
@@ -32,40 +35,8 @@ from torch import Tensor
 
 from hindsight_rl.agents.learner import Learner, LossTerms
 from hindsight_rl.agents.networks import Head, Policy, ValueNet
-from hindsight_rl.maths.losses import weighted_nll
-from hindsight_rl.maths.weights import weight_metrics
-
-
-def positive_weight(advantage: Tensor, *, max_weight: float = math.inf) -> Tensor:
-    """Return min(max(advantage, 0), max_weight), without gradient.
-
-    Args:
-        advantage: ``[B]``, reward units.
-        max_weight: Cap, above 0.
-
-    Returns:
-        ``[B]``, in [0, max_weight].
-    """
-    return advantage.detach().clamp(0.0, max_weight)
-
-
-def lower_bound_loss(advantage: Tensor, *, max_advantage: float = math.inf) -> Tensor:
-    """Return max(advantage, 0)^2 / 2 with slopes of no more than ``max_advantage``.
-
-    A return is a lower bound of the best value: a value above it is no error.
-
-    Args:
-        advantage: ``[B]``, return minus value, reward units.
-        max_advantage: Where the square goes over to a line, above 0, reward units.
-
-    Returns:
-        ``[B]``, at least 0.
-
-    Reference:
-        Oh et al. 2018, arXiv 1806.05635, eq. 3.
-    """
-    slope = positive_weight(advantage, max_weight=max_advantage)
-    return slope * (advantage - 0.5 * slope)
+from hindsight_rl.maths.losses import lower_bound_loss, weighted_nll
+from hindsight_rl.maths.weights import positive_weight, weight_metrics
 
 
 class SIL(Learner):
@@ -74,6 +45,8 @@ class SIL(Learner):
     Args:
         spec: What the data look like.
         hidden: Width of each hidden layer.
+        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`: for few numbers with
+            edges, such as positions among walls.
         head: Distribution of continuous actions.
         value_weight: Of the loss that lifts V where the return is above it, at least 0.
         regression_weight: Of the loss that fits V to all returns, at least 0.
@@ -94,6 +67,7 @@ class SIL(Learner):
         spec: dict[str, Any] | None = None,
         *,
         hidden: Sequence[int] = (256, 256),
+        frequencies: int = 0,
         head: Head = "gaussian",
         value_weight: float = 0.01,
         regression_weight: float = 0.5,
@@ -118,8 +92,8 @@ class SIL(Learner):
         self.value_weight, self.regression_weight = value_weight, regression_weight
         self.entropy_weight = entropy_weight
         self.max_advantage, self.min_positive = max_advantage, min_positive
-        self.actor = Policy(self.spec, hidden, head=head)
-        self.value = ValueNet(self.spec, hidden)
+        self.actor = Policy(self.spec, hidden, head=head, frequencies=frequencies)
+        self.value = ValueNet(self.spec, hidden, frequencies=frequencies)
 
     def share(self, advantage: Tensor) -> Tensor | float:
         """Return the share of the batch that losses of imitated rows are divided by."""

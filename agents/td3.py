@@ -31,7 +31,7 @@ from torch import Tensor
 
 from hindsight_rl.agents.learner import TRANSITION, Learner, LossTerms, bootstrap
 from hindsight_rl.agents.networks import Critic, Policy, frozen
-from hindsight_rl.maths.smoothing import smoothed_action
+from hindsight_rl.agents.smoothing import smoothed_value
 
 
 class TD3(Learner):
@@ -110,14 +110,15 @@ class TD3(Learner):
         """Return the loss of the critics, ``[]``, summed, and their values ``[E, B]`` (eq. 10)."""
         task, following = batch.get("task", None), batch["next"]
         with torch.no_grad():
-            action = smoothed_action(
-                self.target_actor(following["observation"], task).mode,
+            next_value = smoothed_value(
+                self.target_actor,
+                self.target_critic,
+                following["observation"],
+                task,
                 batch["noise", "next"],
                 std=self.target_noise,
                 limit=self.target_noise_limit,
             )
-            action = self.target_actor.scale.to_environment(action)
-            next_value = self.target_critic(following["observation"], action, task).amin(0)
         target = bootstrap(batch, next_value, self.discount)
         q = self.critic(batch["observation"], batch["action"], task)
         return (target - q).square().mean(-1).sum(), q.detach()

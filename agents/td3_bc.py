@@ -10,7 +10,7 @@ dimensions, in policy units; no gradient flows through lambda, a statistic of th
 behaviour cloning.
 
 Reference: Fujimoto and Gu 2021, "A minimalist approach to offline reinforcement learning", arXiv
-2106.06860, section 5; the critics: Fujimoto et al. 2018, arXiv 1802.09477.
+2106.06860, section 5; a' and y: Fujimoto et al. 2018, arXiv 1802.09477, section 5.3 and eq. 10.
 
 Deviations:
 - One joint step from the same parameters, where the authors step one loss after the other; the
@@ -29,7 +29,7 @@ from torch import Tensor
 
 from hindsight_rl.agents.learner import TRANSITION, Learner, LossTerms, bootstrap
 from hindsight_rl.agents.networks import Critic, Policy, frozen
-from hindsight_rl.maths.smoothing import smoothed_action
+from hindsight_rl.agents.smoothing import smoothed_value
 
 
 class TD3BC(Learner):
@@ -111,17 +111,18 @@ class TD3BC(Learner):
         return {"next": self.actor.width}
 
     def critic_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
-        """Return the loss of the critics, ``[]``, summed, and their values ``[E, B]`` (eq. 10)."""
+        """Return the loss of the critics, ``[]``, summed, and their values ``[E, B]``."""
         task, following = batch.get("task", None), batch["next"]
         with torch.no_grad():
-            action = smoothed_action(
-                self.target_actor(following["observation"], task).mode,
+            next_value = smoothed_value(
+                self.target_actor,
+                self.target_critic,
+                following["observation"],
+                task,
                 batch["noise", "next"],
                 std=self.target_noise,
                 limit=self.target_noise_limit,
             )
-            action = self.target_actor.scale.to_environment(action)
-            next_value = self.target_critic(following["observation"], action, task).amin(0)
         target = bootstrap(batch, next_value, self.discount)
         q = self.critic(batch["observation"], batch["action"], task)
         return (target - q).square().mean(-1).sum(), q.detach()

@@ -2,17 +2,19 @@
 
 Networks and targets of a checkpoint in a run of its own: counters, optimiser and data start anew.
 What the networks were trained with comes along: mean and spread of observations and tasks are
-those of the checkpoint, whatever the new data look like.
+those of the checkpoint, whatever the new data look like. What else gives weights their meaning,
+such as the head of a policy, must be as it was; how actions are explored may change.
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
+import torch
 from torch import Tensor, nn
 
-from hindsight_rl.agents.checkpoint_file import CheckpointError, read_checkpoint
+from hindsight_rl.agents.checkpoint_file import GIVE, NO_LEARNER, CheckpointError, read_checkpoint
 
 # What of the data the networks are built for, and must be the same.
 _SAME = {
@@ -20,6 +22,8 @@ _SAME = {
     "action": ("kind", "shape", "n", "low", "high"),
     "task": ("shape",),
 }
+# What a network holds that says how actions are chosen, not what its weights mean.
+_FREE = {"training", "exploration", "temperature", "samples"}
 _OTHER_RUN = "Give the arguments of that run (its config.yaml), such as hidden, critics or head."
 
 
@@ -31,11 +35,13 @@ class WarmStart(NamedTuple):
         spec: The spec of the new data, with what the checkpoint says of observations, actions and
             tasks.
         weights: Parameters and buffers by name, those of the first seed where there are several.
+        arguments: Those that the checkpoint's learner was made with.
     """
 
     path: Path
     spec: dict[str, Any]
     weights: dict[str, Tensor]
+    arguments: dict[str, Any]
 
     def give_to(self, learner: nn.Module) -> None:
         """Copy the weights, targets included, into a learner.
@@ -44,8 +50,9 @@ class WarmStart(NamedTuple):
             learner: It; its parameters stay the same objects.
 
         Raises:
-            CheckpointError: Its networks are others.
+            CheckpointError: Its networks are others, or mean something else by equal weights.
         """
+        self._check_settings(learner)
         held = {name: list(value.shape) for name, value in learner.state_dict().items()}
         given = {name: list(value.shape) for name, value in self.weights.items()}
         for name in [*held, *given]:
@@ -61,6 +68,29 @@ class WarmStart(NamedTuple):
                 _OTHER_RUN,
             )
         learner.load_state_dict(self.weights)
+
+    def _check_settings(self, learner: nn.Module) -> None:
+        """Refuse networks that differ in more than their tensors: a head, a reference, a unit."""
+        with torch.random.fork_rng(devices=[]):
+            try:
+                origin = type(learner)(**self.arguments)
+            except (TypeError, ValueError) as error:
+                why = f"its learner cannot be made again ({error})"
+                raise CheckpointError(self.path, why, "Give one of this version.") from error
+        parts = dict(learner.named_modules())
+        for name, part in origin.named_modules():
+            # Discrete actions have one family of distributions, whatever the head.
+            if not name or name not in parts or getattr(part, "discrete", False):
+                continue
+            now, there = _settings(parts[name]), _settings(part)
+            odd = [
+                f"{setting} {there[setting]!r} in it and {now[setting]!r} in this learner"
+                for setting in there
+                if setting in now and now[setting] != there[setting]
+            ]
+            if odd:
+                why = f"its networks are others: '{name}' has {', '.join(odd)}"
+                raise CheckpointError(self.path, why, _OTHER_RUN)
 
 
 def warm_start(path: str | None, kind: type, spec: dict[str, Any], seeds: int) -> WarmStart | None:
@@ -88,10 +118,10 @@ def warm_start(path: str | None, kind: type, spec: dict[str, Any], seeds: int) -
         )
     payload = read_checkpoint(Path(path))
     try:
-        learner, there = payload["hindsight"]["learner"], payload["hyper_parameters"]["spec"]
+        learner, given = payload["hindsight"]["learner"], payload["hyper_parameters"]
+        there = given["spec"]
     except (KeyError, TypeError) as error:
-        why = f"not a readable Hindsight checkpoint ({type(error).__name__})"
-        raise CheckpointError(path, why, "Give one that 'fit' wrote.") from error
+        raise CheckpointError(path, NO_LEARNER, GIVE) from error
     name = f"{kind.__module__}.{kind.__qualname__}"
     if learner != name:
         raise CheckpointError(
@@ -101,8 +131,24 @@ def warm_start(path: str | None, kind: type, spec: dict[str, Any], seeds: int) -
         )
     _check_spec(there, spec, path)
     return WarmStart(
-        Path(path), spec | {part: there[part] for part in _SAME}, payload["state_dict"]
+        Path(path),
+        spec | {part: there[part] for part in _SAME},
+        payload["state_dict"],
+        {name: value for name, value in given.items() if not name.startswith("_")},
     )
+
+
+def _settings(part: nn.Module) -> dict[str, Any]:
+    """Return what a network holds beside tensors and other networks, by name."""
+    if isinstance(part, nn.Linear):  # all of it is in the shapes
+        return {}
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in vars(part).items()
+        if not name.startswith("_")
+        and name not in _FREE
+        and isinstance(value, (bool, int, float, str, list, tuple, type(None)))
+    }
 
 
 def _check_spec(there: Mapping[str, Any], here: Mapping[str, Any], path: str) -> None:
@@ -120,7 +166,9 @@ def _check_spec(there: Mapping[str, Any], here: Mapping[str, Any], path: str) ->
 
 
 def _alike(one: Any, two: Any) -> bool:
-    """Return whether two facts agree, numbers up to float32 rounding."""
-    if isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
-        return bool(np.allclose(one, two, rtol=1e-5))
+    """Return whether two facts agree, numbers up to float32 rounding; an open bound is ``None``."""
+    if isinstance(one, list) and isinstance(two, list):
+        return len(one) == len(two) and all(map(_alike, one, two))
+    if isinstance(one, float) and isinstance(two, float):
+        return math.isclose(one, two, rel_tol=1e-5, abs_tol=1e-8)
     return bool(one == two)

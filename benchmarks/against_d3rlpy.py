@@ -2,12 +2,12 @@
 
     python benchmarks/against_d3rlpy.py [--data FOLDER] [--only iql,awac] [--updates 8000]
 
-Two layers of 256 units, batches of 256, one thread, seeds 0 to 4, 50 test episodes with the same
+Two layers of 256 units, batches of 256, one thread, five seeds, 50 test episodes with the same
 starts; for each seed theirs and ours are fitted one after the other. d3rlpy keeps its own defaults
 otherwise; it pins an old gymnasium, so it gets a Python of its own in build/d3rlpy. Our settings
-were chosen with other seeds: those of IQL and AWAC on the replay log, the others on this one. CQL
-is compared at 2,000 updates: d3rlpy's makes about ten a second. Finished fits are kept in
-build/against; docs/results.md gets the table.
+were chosen with other seeds: those of IQL and AWAC on the replay log, the others on this one. BCQ
+and CQL are compared at 2,000 updates: d3rlpy's make about four and ten a second. Finished fits are
+kept in build/against; docs/results.md gets the table.
 """
 
 import argparse
@@ -27,8 +27,10 @@ from rows import GREEDIER, MEDIUM, SOFT, SQUASHED, Method, Row
 
 THEIRS = "d3rlpy==2.8.1"
 SEEDS = (0, 1, 2, 3, 4)
+# IQL is the one that is to reach -180. Its rate was chosen on the replay log after seeds 0 to 4 of
+# this one had been seen with another rate, so it is judged with seeds that were not.
+SEEDS_OF = {"iql": (10, 11, 12, 13, 14)}
 NETWORK = {"hidden": [256, 256], "lr": 3e-4}
-# IQL is the one that is to reach -180.
 OURS = {
     "iql": Method("IQL", "iql.IQL", model=NETWORK | SQUASHED | {"lr": 1e-3}),
     "awac": Method("AWAC", "awac.AWAC", model=NETWORK | SQUASHED),
@@ -37,7 +39,8 @@ OURS = {
     "bcq": Method("BCQ", "bcq.BCQ", model={**NETWORK, "lr": 1e-3, "behavior_hidden": [256, 256]}),
     "cql": Method("CQL", "cql.CQL", model=NETWORK),
 }
-UPDATES = {"cql": 2000}
+# Theirs make about ten and four updates a second.
+UPDATES = {"cql": 2000, "bcq": 2000}
 
 
 def python_of_theirs() -> Path:
@@ -109,7 +112,9 @@ def work(name: str, seed: int, updates: int, data: str, path: str) -> None:
 def is_finished(name: str, updates: int) -> bool:
     """Return whether all fits of both sides are there."""
     return all(
-        kept(name, seed, updates).exists() for kept in (kept_theirs, kept_ours) for seed in SEEDS
+        kept(name, seed, updates).exists()
+        for kept in (kept_theirs, kept_ours)
+        for seed in SEEDS_OF.get(name, SEEDS)
     )
 
 
@@ -138,7 +143,7 @@ def difference(one: list[float], two: list[float]) -> Difference:
 def compare(name: str, updates: int, data: Path) -> dict[str, Any]:
     """Return the line of one learner."""
     pairs = []
-    for seed in SEEDS:
+    for seed in SEEDS_OF.get(name, SEEDS):
         pair = theirs(name, seed, updates, data / MEDIUM.file), ours(name, seed, updates, data)
         pairs.append(pair)
         sys.stdout.write(

@@ -21,8 +21,8 @@ from hindsight_rl.agents.bound import Measured, measure
 from hindsight_rl.datamodules.log import Log
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.maths.bound import normalized, row_bound
+from hindsight_rl.maths.divergences import categorical_kl
 from hindsight_rl.maths.losses import return_bound
-from hindsight_rl.maths.mpo import categorical_kl
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

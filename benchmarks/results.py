@@ -75,7 +75,7 @@ def fit(row: Row, seeds: tuple[int, ...], data: Path, choose: bool) -> dict[str,
     log, method = row.log, row.method
     module = OfflineDataModule(
         str((BUILD / "logs" if log.ours else data) / log.file),
-        [load(name, "relabel")(**arguments) for name, arguments in method.relabel],
+        [load(name, "relabel")(**arguments) for name, arguments in row.relabel],
         columns=log.columns,
         seed=seeds[0],
         **row.data,

@@ -42,7 +42,10 @@ def shorten(message: str) -> str:
             "an argument of the learner, and no learner. Choose it first: --config NAME, or "
             f"--model CLASS. 'test' needs none, and takes --model.{', --model.'.join(OF_A_TEST)}."
         )
-    return f"{reduced(message)} 'hindsight fit --help' lists the options."
+    return (
+        f"{reduced(message)} 'hindsight fit --help' lists the options, 'hindsight fit --model.help "
+        "CLASS' those of a learner."
+    )
 
 
 def reduced(message: str) -> str:

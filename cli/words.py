@@ -73,28 +73,47 @@ def _going_on(run: Path) -> list[str]:
 
 def _packaged_configs(arguments: list[str]) -> list[str]:
     """Return arguments in which ``--config iql`` names the packaged ``configs/iql.yaml``."""
-    result = list(arguments)
-    for place, word in enumerate(result[:-1]):
-        if word in ("-c", "--config"):
-            result[place + 1] = packaged_config(result[place + 1])
-            _check_env(Path(result[place + 1]))
+    look = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    look.add_argument("--env")
+    env = look.parse_known_args(arguments)[0].env
+    result, before = [], ""
+    for word in arguments:
+        if before in ("-c", "--config"):
+            result.append(packaged_config(word))
+            result += _shared_env(Path(result[-1]), env)
+        else:
+            result.append(word)
+        before = word
     return result
 
 
-def _check_env(config: Path) -> None:
-    """Refuse a configuration whose environment of the learner would not be read."""
+def _shared_env(config: Path, env: str | None) -> list[str]:
+    """Return words that bring ``--env`` to data that takes it as ``${env}``.
+
+    The file's own value is filled in when the file is read, before any other word.
+
+    Raises:
+        ValueError: The environment of the learner stands where it would not be read.
+    """
     try:
         found = yaml.safe_load(config.read_text())
     except (OSError, ValueError, yaml.YAMLError):
-        return  # what is wrong with the file is said where it is parsed
-    part: Any = found
-    for name in ("model", "init_args", "env"):
-        part = part.get(name) if isinstance(part, dict) else None
-    if part is not None:
+        return []  # what is wrong with the file is said where it is parsed
+    own = _init_args(found, "model").get("env")
+    if own is not None:
         raise ValueError(
-            f"{config}: model.init_args.env is not read: write 'env: {part}' at the top of the "
+            f"{config}: model.init_args.env is not read: write 'env: {own}' at the top of the "
             "file (data may take it as ${env}), or give --env"
         )
+    taken = _init_args(found, "data").items()
+    return [f"--data.{name}={env}" for name, value in taken if env and value == "${env}"]
+
+
+def _init_args(found: Any, part: str) -> dict[str, Any]:
+    """Return the arguments of a part of a configuration, none where it has another form."""
+    for name in (part, "init_args"):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def packaged_config(name: str) -> str:

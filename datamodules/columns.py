@@ -67,6 +67,13 @@ class ColumnMap:
             given alone: relabelers need no other.
         image: Column or columns of camera frames (uint8), kept beside the observation. A batch has
             each under the last part of its name.
+        success: Flag of what is good: one per row, or one per episode, which then holds for all of
+            its rows. For ``ColumnLabel`` and filters; never guessed.
+        action_log_prob: Log-probability (nats) that the policy that acted gave the logged action,
+            of actions as they are in the log; ``action_scale`` rescales densities. Never guessed.
+        extra: Further column or columns of one number per row or per episode, for relabelers that
+            go by a column, and learners that read one. A batch has each under the last part of
+            its name.
         names: Names of the dimensions, by key (``observation``, ``action``, ``task``).
         units: Units of the dimensions, by key.
         control_rate_hz: Rows per second of the robot.
@@ -100,6 +107,9 @@ class ColumnMap:
     achieved_goal: str | list[str] | None = None
     next_achieved_goal: str | list[str] | None = None
     image: str | list[str] | None = None
+    success: str | None = None
+    action_log_prob: str | None = None
+    extra: str | list[str] | None = None
     names: dict[str, list[str]] | None = None
     units: dict[str, list[str]] | None = None
     control_rate_hz: float | None = None
@@ -180,9 +190,11 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
+        reason, known = " ".join(str(error).split()), short_names()
         raise LogError(
-            f"the column map cannot be read ({reason})", "Give a YAML file.", path=path
+            f"the column map cannot be read ({reason})",
+            f"{nearest(path.stem, known)}Give a YAML file or one of: {', '.join(known)}.",
+            path=path,
         ) from error
     if not isinstance(values, Mapping):
         raise LogError(

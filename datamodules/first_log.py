@@ -1,5 +1,8 @@
 """The log a replay begins with: read, compared with the environment, appended as episodes."""
 
+import math
+import warnings
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -37,7 +40,9 @@ class FirstLog:
         facts: Names and units of its columns, where it tells them.
     """
 
-    def __init__(self, source: str | list[str] | Log | None, columns: Any, collector: Collector):
+    def __init__(
+        self, source: str | Path | list[str] | Log | None, columns: Any, collector: Collector
+    ):
         self.hash: str | None = None
         self.facts: dict[str, Any] = {}
         self._log: Log | None = None
@@ -125,6 +130,8 @@ def _check_actions(log: Log, collector: Collector, name: str) -> None:
                 _OTHER_UNITS,
                 path=name,
             )
+    if not choices:
+        _warn_of_units(log, low, high, collector.name, name)
 
 
 def _check_bounds(log: Log, low: torch.Tensor, high: torch.Tensor, env: str, name: str) -> None:
@@ -132,9 +139,28 @@ def _check_bounds(log: Log, low: torch.Tensor, high: torch.Tensor, env: str, nam
     stated = log.info.get("action") or {}
     for side, bound in (("low", low), ("high", high)):
         told = stated.get(side)
-        if told is not None and not torch.allclose(torch.tensor(told), bound, rtol=1e-5):
+        if told is None:
+            continue
+        # A side that the log leaves open agrees with no bound of the environment.
+        ends = torch.tensor([math.nan if end is None else end for end in told])
+        if not torch.allclose(ends, bound, rtol=1e-5):
             raise LogError(
                 f"the log's actions have the {side} bound {told}, those of {env} {bound.tolist()}",
                 _OTHER_UNITS,
                 path=name,
             )
+
+
+def _warn_of_units(log: Log, low: torch.Tensor, high: torch.Tensor, env: str, name: str) -> None:
+    """Say so where only the actions themselves could be compared, which may be too small."""
+    stated = log.info.get("action") or {}
+    if stated.get("low") is not None and stated.get("high") is not None:
+        return
+    ends = [(action.amin().item(), action.amax().item()) for action in log.drawn(ACTION)]
+    least, most = min(end[0] for end in ends), max(end[1] for end in ends)
+    warnings.warn(
+        f"{name}: the log does not state its action bounds. Its actions, {least:.4g} to "
+        f"{most:.4g}, are taken to be in the units of {env}, {low.min():.4g} to {high.max():.4g}: "
+        "give action_low and action_high in the column map (data.columns) to have that checked",
+        stacklevel=2,
+    )

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -111,7 +112,7 @@ class IteratedDataModule(Serving):
         env: EnvSource,
         relabel: list[Relabeler] | None = None,
         *,
-        source: str | list[str] | Log | None = None,
+        source: str | Path | list[str] | Log | None = None,
         columns: ColumnMap | str | list[ColumnMap | str | None] | None = None,
         env_kwargs: dict[str, Any] | None = None,
         initial_episodes: int = 20,
@@ -136,7 +137,11 @@ class IteratedDataModule(Serving):
             ("episodes_per_round", episodes_per_round, 1),
         ):
             if value < least:
-                unless = ", or 0 with a source" if name == "initial_episodes" and least else ""
+                unless = (
+                    ", or 0 with a source (give --data.source LOG)"
+                    if name == "initial_episodes" and least
+                    else ""
+                )
                 raise ValueError(f"{name} is {value}, it must be at least {least}{unless}")
         if columns is not None and source is None:
             raise ValueError("columns are those of a source, and none is given: set source too")
@@ -266,7 +271,7 @@ class IteratedDataModule(Serving):
             self._bind()
         keys = self.batch_keys()
         check_keys(learner.in_keys, keys, PRODUCERS)
-        self._warn_of_weights(keys)
+        self._check_weights(keys)
         self._use_learner()
         self._marks = update_marks(trainer)
         self._stop = trainer.max_steps if trainer.max_steps > 0 else None

@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -64,7 +65,7 @@ class OfflineDataModule(Serving):
 
     def __init__(
         self,
-        source: str | list[str] | Log,
+        source: str | Path | list[str] | Log,  # Path: else the command reads the file as settings
         relabel: list[Relabeler] | None = None,
         *,
         columns: ColumnMap | str | list[ColumnMap | str | None] | None = None,
@@ -108,7 +109,7 @@ class OfflineDataModule(Serving):
             )
         keys = self.batch_keys()
         check_keys(trainer.lightning_module.in_keys, keys, PRODUCERS)
-        self._warn_of_weights(keys)
+        self._check_weights(keys)
         self._use_learner()
         stop = trainer.max_steps if trainer.max_steps > 0 else None
         return self._sampler(

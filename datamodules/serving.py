@@ -46,15 +46,22 @@ class Serving(LightningDataModule):
         if self.trainer is not None:
             self.relabel.use(getattr(self.trainer.lightning_module, "soft_values", None))
 
-    def _warn_of_weights(self, keys: set[Any]) -> None:
-        """Say so where rows have weights and the learner has no use for them."""
+    def _check_weights(self, keys: set[Any]) -> None:
+        """Refuse weights that are all 0, and say so where the learner does not read them."""
         learner = self.trainer.lightning_module
-        if "weight" in keys and not getattr(learner, "reads_weight", True):
+        if "weight" not in keys:
+            return
+        if not getattr(learner, "reads_weight", True):
             warnings.warn(
                 f"rows have a 'weight', and {type(learner).__name__} does not read it: use BC, or "
                 "leave out what gives it (ColumnWeight, ReturnWeight, FutureGoal with offset "
                 "'pairs')",
                 stacklevel=2,
+            )
+        elif "weight" in self.log and not self.log.column("weight")[self.log.drawable()].any():
+            raise ValueError(
+                "all rows that may be drawn have weight 0: no row would count. Change what gives "
+                "the weights: a relabeler, or the log's own column"
             )
 
     def _loader(self, rows: torch.Tensor | None, stream: str) -> DataLoader[TensorDict]:

@@ -1,11 +1,13 @@
 """The spec: what a learner, an exporter and a robot must know of the data, a plain dictionary."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import fields
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from hindsight_rl.datamodules.columns import ColumnMap
 from hindsight_rl.datamodules.errors import LogError
 from hindsight_rl.datamodules.log import ACTION, OBSERVATION, Log
 from hindsight_rl.datamodules.parts import SPAN
@@ -128,6 +130,13 @@ def _action_spec(log: Log) -> dict[str, Any]:
     }
 
 
+def _line(name: str) -> str:
+    """Return what to write into a column map for a key, where it can give one of this name."""
+    known = {field.name for field in fields(ColumnMap)}
+    line = f"{name}: COLUMN" if name in known else f"extra: {name}"
+    return "" if "." in name else f", `{line}` in the column map"
+
+
 def check_keys(needed: tuple[Any, ...], held: set[Any], producers: dict[str, str]) -> None:
     """Refuse a batch that lacks a key a learner needs.
 
@@ -147,6 +156,6 @@ def check_keys(needed: tuple[Any, ...], held: set[Any], producers: dict[str, str
         mend = (
             f"Add {maker} to the relabelers: data.init_args.relabel: [{{class_path: {maker}}}]."
             if maker
-            else f"Map a column of the log to '{name}'."
+            else f"Map a column of the log to '{name}'{_line(name)}."
         )
         raise LogError(f"the learner needs '{name}', which no batch has", mend)

@@ -6,7 +6,6 @@ continuous ones are drawn from a model of the log.
 
 import math
 
-import torch
 from torch import Tensor
 
 
@@ -54,19 +53,3 @@ def soft_clipped_minimum(value: Tensor, *, min_weight: float) -> Tensor:
     if not 0 <= min_weight <= 1:
         raise ValueError(f"min_weight is {min_weight}, it must lie in [0, 1]")
     return min_weight * value.amin(0) + (1.0 - min_weight) * value.amax(0)
-
-
-def standard_normal_kl(mean: Tensor, log_std: Tensor) -> Tensor:
-    """Return KL(N(mean, std^2) || N(0, 1)) of a diagonal normal distribution, summed over entries.
-
-    Args:
-        mean: ``[..., L]``.
-        log_std: ``[..., L]``, natural logarithm of the spread.
-
-    Returns:
-        ``[...]``, nats, at least 0.
-
-    Reference:
-        Kingma and Welling 2014, "Auto-encoding variational Bayes", arXiv 1312.6114, appendix B.
-    """
-    return 0.5 * (mean.square() + torch.exp(2.0 * log_std) - 1.0 - 2.0 * log_std).sum(-1)

@@ -1,8 +1,8 @@
 """The lower bound of the log return, over the rows of a log.
 
 For any distribution q of rows, log J >= F = E_q[log R + log (pi / b) - log (N q)], J the mean of
-R pi / b over N rows drawn by a policy b: the expected reward of pi in the states of the log. The
-data step raises F by q, the policy step by pi.
+R pi / b over N rows drawn by a policy b: the importance-sampling estimate of the expected reward of
+pi in the states of the log. The data step raises F by q, the policy step by pi.
 """
 
 import math
@@ -23,7 +23,7 @@ class RowBound(NamedTuple):
     """E_q[log R]: how good the data are."""
     log_policy: Tensor
     """E_q[log (pi / b) - log (N q)]: how well the policy agrees with them, and they with the log.
-    It is -KL(q || pi) where b is known."""
+    It is -KL(q || pi / (b N)), whose sum over the rows is 1 on average only."""
     limit: Tensor
     """The largest F of any q, log J; reached by q proportional to R pi / b."""
 

@@ -4,18 +4,6 @@ import torch
 from torch import Tensor
 
 
-def least(value: Tensor) -> Tensor:
-    """Return the minimum over the critics.
-
-    Args:
-        value: ``[E, ...]``, of every critic, reward units.
-
-    Returns:
-        ``[...]``, reward units.
-    """
-    return value.amin(0)
-
-
 def subset_minimum(value: Tensor, lots: Tensor, *, subset: int) -> Tensor:
     """Return the minimum over some of the critics, drawn for each row.
 
@@ -23,12 +11,12 @@ def subset_minimum(value: Tensor, lots: Tensor, *, subset: int) -> Tensor:
     All E give the minimum.
 
     Args:
-        value: ``[E, B, ...]``, of every critic, reward units.
+        value: ``[E, ..., B]``, of every critic, reward units.
         lots: ``[B, E]``, random numbers.
         subset: M, in [1, E].
 
     Returns:
-        ``[B, ...]``, reward units.
+        ``[..., B]``, reward units.
 
     Raises:
         ValueError: The shapes do not fit, or ``subset`` is out of range.
@@ -37,15 +25,15 @@ def subset_minimum(value: Tensor, lots: Tensor, *, subset: int) -> Tensor:
         Chen, Wang, Zhou and Ross 2021, "Randomized ensembled double Q-learning", arXiv 2101.05982,
         algorithm 1.
     """
-    if value.shape[:2] != lots.shape[::-1]:
+    if (len(value), value.shape[-1]) != lots.shape[::-1]:
         raise ValueError(
-            f"shapes differ: value {tuple(value.shape)} must begin with those of lots "
+            f"shapes differ: value {tuple(value.shape)} must begin and end with those of lots "
             f"{tuple(lots.shape)}, turned round: critics, rows"
         )
     if not 1 <= subset <= len(value):
         raise ValueError(f"subset is {subset}, it must lie in [1, {len(value)}], the critics")
     drawn = lots.topk(subset, dim=-1).indices.movedim(-1, 0)
-    drawn = drawn.reshape(*drawn.shape, *[1] * (value.ndim - 2))
+    drawn = drawn.reshape(subset, *[1] * (value.ndim - 2), -1)
     return value.gather(0, drawn.expand(subset, *value.shape[1:])).amin(0)
 
 

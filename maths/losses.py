@@ -64,12 +64,31 @@ def huber_loss(difference: Tensor, *, limit: float | None) -> Tensor:
         ``[...]``, at least 0.
 
     Reference:
-        Huber 1964, "Robust estimation of a location parameter", eq. 7.
+        Huber 1964, "Robust estimation of a location parameter".
     """
     if limit is None:
         return 0.5 * difference.square()
     zero = torch.zeros_like(difference)
     return functional.huber_loss(difference, zero, reduction="none", delta=limit)
+
+
+def lower_bound_loss(advantage: Tensor, *, max_advantage: float = math.inf) -> Tensor:
+    """Return max(advantage, 0)^2 / 2 with slopes of no more than ``max_advantage``.
+
+    A return is a lower bound of the best value: a value above it is no error.
+
+    Args:
+        advantage: ``[B]``, return minus value, reward units.
+        max_advantage: Where the square goes over to a line, above 0, reward units.
+
+    Returns:
+        ``[B]``, at least 0.
+
+    Reference:
+        Oh et al. 2018, arXiv 1806.05635, eq. 3.
+    """
+    limit = None if math.isinf(max_advantage) else max_advantage
+    return huber_loss(advantage.clamp(min=0.0), limit=limit)
 
 
 def td_target(reward: Tensor, terminated: Tensor, next_value: Tensor, discount: Tensor) -> Tensor:
@@ -236,7 +255,7 @@ def return_bound(log_policy: Tensor, reward: Tensor, q: Tensor) -> Tensor:
         ``[...]``, nats.
 
     Reference:
-        Dayan and Hinton 1997, "Using expectation-maximization for reinforcement learning", eq. 4.
+        Dayan and Hinton 1997, "Using expectation-maximization for reinforcement learning".
     """
     # An outcome that the policy excludes has score -inf, and 0 * inf is not a number.
     score = (torch.log(reward) + log_policy).masked_fill(q == 0, 0.0)

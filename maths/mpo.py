@@ -52,39 +52,6 @@ def improved_share(value: Tensor, share: Tensor, temperature: Tensor) -> Tensor:
     return torch.softmax(value / temperature + share.log(), 0).detach()
 
 
-def categorical_kl(share: Tensor, log_other: Tensor) -> Tensor:
-    """Return KL(share || other) of probabilities of m actions.
-
-    Args:
-        share: ``[m, ...]``, sum 1 over the actions; those of share 0 count nothing.
-        log_other: ``[m, ...]``, log-probabilities of the other distribution, nats.
-
-    Returns:
-        ``[...]``, nats.
-    """
-    # An action that both exclude has score -inf + inf, and that is not a number.
-    score = (share.log() - log_other).masked_fill(share == 0, 0.0)
-    return (share * score).sum(0)
-
-
-def normal_kl(mean: Tensor, log_std: Tensor, other_mean: Tensor, other_log_std: Tensor) -> Tensor:
-    """Return KL(N(mean, std) || N(other mean, other std)) of each dimension by itself.
-
-    Args:
-        mean: ``[..., A]``.
-        log_std: ``[..., A]``, natural logarithm of the spread.
-        other_mean: ``[..., A]``, same unit.
-        other_log_std: ``[..., A]``.
-
-    Returns:
-        ``[..., A]``, nats.
-    """
-    ratio = log_std - other_log_std
-    # Limits on a change of spread are near 1e-6: exp(2 ratio) - 1 would be lost in float32.
-    spread = 0.5 * torch.expm1(2.0 * ratio) - ratio
-    return spread + 0.5 * ((mean - other_mean) * torch.exp(-other_log_std)).square()
-
-
 def multiplier_loss(multiplier: Tensor, divergence: Tensor, *, limit: Tensor | float) -> Tensor:
     """Return multiplier * (limit - divergence): it grows while the divergence is over its limit.
 
@@ -97,6 +64,6 @@ def multiplier_loss(multiplier: Tensor, divergence: Tensor, *, limit: Tensor | f
         ``[B, P]``.
 
     Reference:
-        Abdolmaleki et al. 2018, arXiv 1812.02256, section 4.3.
+        Abdolmaleki et al. 2018, arXiv 1812.02256, the trust region of the M-step.
     """
     return multiplier * (limit - divergence.detach())

@@ -60,7 +60,7 @@ def unlikelihood(action: Tensor, logits: Tensor) -> Tensor:
 
     Reference:
         Welleck et al. 2019, "Neural text generation with unlikelihood training", arXiv 1908.04319,
-        eq. 4.
+        the unlikelihood term.
     """
     if logits.shape[-1] < 2:
         raise ValueError("there is one action only: nothing could be chosen in its place")

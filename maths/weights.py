@@ -43,7 +43,8 @@ def exponential_weight(
         ValueError: ``temperature`` or ``max_weight`` is not above 0.
 
     Reference:
-        Peng et al. 2019, arXiv 1910.00177, eq. 8; Kostrikov et al. 2021, arXiv 2110.06169, eq. 7.
+        Peng et al. 2019, arXiv 1910.00177, algorithm 1; Kostrikov et al. 2021, arXiv 2110.06169,
+        eq. 7.
     """
     if not temperature > 0 or not max_weight > 0:
         raise ValueError(
@@ -76,7 +77,7 @@ def softmax_weight(
         ValueError: ``temperature`` is not above 0.
 
     Reference:
-        Nair et al. 2020, arXiv 2006.09359, eq. 13, normalised over the batch.
+        Nair et al. 2020, arXiv 2006.09359, actor update, normalised over the batch.
     """
     if not temperature > 0:
         raise ValueError(f"temperature {temperature} must be above 0")
@@ -103,6 +104,27 @@ def binary_weight(advantage: Tensor) -> Tensor:
         Wang et al. 2020, arXiv 2006.15134, eq. 3.
     """
     return (advantage.detach() > 0).to(advantage.dtype)
+
+
+def positive_weight(advantage: Tensor, *, max_weight: float = math.inf) -> Tensor:
+    """Return min(max(advantage, 0), max_weight): SIL.
+
+    Args:
+        advantage: ``[B]``, reward units.
+        max_weight: Cap, above 0.
+
+    Returns:
+        ``[B]``, in [0, max_weight].
+
+    Raises:
+        ValueError: ``max_weight`` is not above 0.
+
+    Reference:
+        Oh et al. 2018, arXiv 1806.05635, eq. 2.
+    """
+    if not max_weight > 0:
+        raise ValueError(f"max_weight is {max_weight}, it must be above 0")
+    return advantage.detach().clamp(0.0, max_weight)
 
 
 def marwil_weight(
@@ -168,7 +190,7 @@ def return_weight(value: Tensor) -> Tensor:
             the answer, so nothing is shifted silently.
 
     Reference:
-        Dayan and Hinton 1997, "Using expectation-maximization for reinforcement learning", eq. 5.
+        Dayan and Hinton 1997, "Using expectation-maximization for reinforcement learning".
     """
     if bool((value < 0).any()):
         row = int((value < 0).nonzero()[0])

@@ -4,6 +4,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.maths.choices import check_choices
 from hindsight_rl.maths.draws import fork, integers
 from hindsight_rl.maths.posterior import log_partition
 from hindsight_rl.relabel.goals import check_fraction, recompute
@@ -54,6 +55,7 @@ class AscendTask(Relabeler):
         entropy_scale: EntropyScale = 1.0,
     ) -> None:
         super().__init__()
+        check_choices(AscendTask.__init__, locals())
         check_fraction(fraction)
         if steps < 1 or scored < 2 or not rate > 0:
             raise ValueError(

@@ -52,7 +52,7 @@ class ColumnWeight(Relabeler):
         """
         absent = (
             "to weight by: put ReturnTask, ReturnToGo or LinearAdvantage before ColumnWeight, or "
-            "map a column of the log"
+            "name the column in the column map (extra)"
         )
         value = number_column(log, self.column, absent)
         drawn = value[log.drawable()]

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from hindsight_rl.maths.choices import check_choices
 from hindsight_rl.maths.returns import returns_to_go
 from hindsight_rl.relabel.relabeler import Key, LogView, Relabeler, key_of, last_rows
 
@@ -38,6 +39,7 @@ class TopFraction(Relabeler):
         discount: float = 1.0,
     ) -> None:
         super().__init__()
+        check_choices(TopFraction.__init__, locals())
         if not 0 < fraction <= 1:
             raise ValueError(f"fraction is {fraction}, it must lie in (0, 1]")
         if not 0 <= discount <= 1:

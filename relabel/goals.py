@@ -11,6 +11,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.maths.choices import check_choices
 from hindsight_rl.maths.draws import integers, uniform
 from hindsight_rl.relabel.relabeler import COMPANION, DRAWS, Key, LogView, Relabeler
 from hindsight_rl.relabel.tasks import NEXT_ACHIEVED, GoalReaching, TaskFamily
@@ -155,6 +156,7 @@ class FutureGoal(Relabeler):
         present: bool = True,
     ) -> None:
         super().__init__()
+        check_choices(FutureGoal.__init__, locals())
         check_fraction(fraction)
         if not 0 < discount < 1:
             raise ValueError(f"discount is {discount}, it must lie in (0, 1)")

@@ -12,6 +12,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.maths.choices import check_choices
 from hindsight_rl.maths.draws import counters, fork, integers, uniform
 from hindsight_rl.maths.posterior import (
     log_partition,
@@ -107,6 +108,7 @@ class InverseRL(Relabeler):
         rate: float = 0.05,
     ) -> None:
         super().__init__()
+        check_choices(InverseRL.__init__, locals())
         check_fraction(fraction)
         if candidates < 1 or (tasks is not None and not len(tasks)):
             raise ValueError("there must be at least one task to choose: candidates or tasks")

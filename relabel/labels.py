@@ -1,17 +1,20 @@
 """Signed labels: what is to be imitated (above 0) and what is to be avoided (below)."""
 
 import math
+import warnings
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from hindsight_rl.maths.choices import check_choices
 from hindsight_rl.maths.returns import returns_to_go
 from hindsight_rl.relabel.relabeler import (
     LogView,
     Relabeler,
     key_of,
     last_rows,
+    name_of,
     number_column,
 )
 
@@ -32,7 +35,8 @@ class EpisodeLabel(Relabeler):
     """Adds ``label``: 1 in the best episodes, -1 in the worst; rows of the others are never drawn.
 
     Of E episodes the best max(1, floor(best * E)) by return are imitated and the worst
-    floor(worst * E) avoided, none of them twice. Ties are broken by order in the log.
+    floor(worst * E) avoided, none of them twice. Ties are broken by order in the log. A warning
+    says so where ``worst`` is above 0 and no episode is avoided.
 
     Args:
         best: Share of the episodes to imitate, in (0, 1].
@@ -65,6 +69,12 @@ class EpisodeLabel(Relabeler):
         count = len(order)
         best = max(1, math.floor(self.best * count + 1e-9))
         worst = min(count - best, math.floor(self.worst * count + 1e-9))
+        if self.worst and not worst:
+            warnings.warn(
+                f"EpisodeLabel: worst {self.worst:g} of {count} episode(s) is less than one: none "
+                "is avoided. Raise worst, give a log of more episodes, or set worst to 0",
+                stacklevel=2,
+            )
         of_episode = torch.zeros(int(episode.max()) + 1)
         of_episode[order[:best]] = 1.0
         of_episode[order[count - worst :]] = -1.0
@@ -87,11 +97,12 @@ class ReturnLabel(Relabeler):
             ``"reward"`` leaves reward units.
 
     Raises:
-        ValueError: ``discount`` is outside [0, 1].
+        ValueError: ``discount`` is outside [0, 1], or a word is none of its choices, or
+            (``prepare``) all labels are equal and none is above 0.
 
     Reference:
         Williams 1992, "Simple statistical gradient-following algorithms for connectionist
-        reinforcement learning", eq. 5.
+        reinforcement learning" (REINFORCE).
     """
 
     in_keys = (REWARD,)
@@ -105,17 +116,30 @@ class ReturnLabel(Relabeler):
         scale: Literal["std", "reward"] = "std",
     ) -> None:
         super().__init__()
+        check_choices(ReturnLabel.__init__, locals())
         _check_discount(discount)
         self.baseline, self.score, self.discount, self.scale = baseline, score, discount, scale
 
     def prepare(self, log: LogView) -> "ReturnLabel":
-        """Return a copy that carries the labels; only rows that may be drawn shape them."""
+        """Return a copy that carries the labels; only rows that may be drawn shape them.
+
+        Args:
+            log: The log.
+
+        Returns:
+            The bound relabeler.
+
+        Raises:
+            ValueError: All labels are equal and none is above 0.
+        """
         value, step, rows = _returns(log, self.discount), log.column("step"), log.drawable()
         if self.score == "episode":
             value = value[torch.arange(len(log)) - step]
         label = value - self._baseline(value, step, rows)
         if self.scale == "std":
             label = label / label[rows].std(correction=0).clamp_min(1e-12)
+        plain = "" if self.baseline == "mean" else "take baseline 'mean', or "
+        _check_signs(label[rows], "ReturnLabel", f"{plain}give a log of other returns")
         return self.bound(columns={"label": label.float()})
 
     def _baseline(self, value: Tensor, step: Tensor, rows: Tensor) -> Tensor | float:
@@ -140,7 +164,8 @@ class ColumnLabel(Relabeler):
             end, or once, speaks for all steps), ``"row"`` the row's own.
 
     Raises:
-        ValueError: (``prepare``) The column is not there, or is no number per row.
+        ValueError: ``over`` is neither, or (``prepare``) the column is not there, is no number per
+            row, or makes equal labels of which none is above 0.
     """
 
     out_keys = ("label",)
@@ -152,6 +177,7 @@ class ColumnLabel(Relabeler):
         over: Literal["episode", "row"] = "episode",
     ) -> None:
         super().__init__()
+        check_choices(ColumnLabel.__init__, locals())
         self.column = key_of(column)
         self.in_keys = (self.column,)
         self.threshold, self.over = threshold, over
@@ -166,17 +192,25 @@ class ColumnLabel(Relabeler):
             The bound relabeler.
 
         Raises:
-            ValueError: The column is not there, or has several numbers per row.
+            ValueError: The column is not there, has several numbers per row, or makes equal labels
+                of which none is above 0.
         """
         absent = (
-            "to label by: name one of the log, or use EpisodeLabel or ReturnLabel, which go by the "
-            "rewards"
+            "to label by: name it in the column map (success or extra), or use EpisodeLabel or "
+            "ReturnLabel, which go by the rewards"
         )
         value = number_column(log, self.column, absent)
         if self.over == "episode":
             value = _largest(value, log.column("episode"))
+        rows = log.drawable()
+        least, most = float(value[rows].amin()), float(value[rows].amax())
         if self.threshold is not None:
             value = torch.where(value > self.threshold, 1.0, -1.0)
+        mend = "use EpisodeLabel or ReturnLabel"
+        if least < most:
+            within = f"within the column's values, {least:g} to {most:g}"
+            mend = f"set a threshold (now {self.threshold}) {within}, or {mend}"
+        _check_signs(value[rows], f"ColumnLabel of '{name_of(self.column)}'", mend)
         return self.bound(columns={"label": value.float()})
 
 
@@ -184,3 +218,18 @@ def _largest(value: Tensor, episode: Tensor) -> Tensor:
     """Return the largest value of each row's episode, ``[N]``."""
     start = value.new_full((int(episode.max()) + 1,), -math.inf)
     return start.scatter_reduce(0, episode, value, "amax")[episode]
+
+
+def _check_signs(label: Tensor, who: str, mend: str) -> None:
+    """Refuse labels ``[M]`` that teach nothing, and say so where they have one sign only."""
+    least, most = float(label.min()), float(label.max())
+    if least < 0 < most:
+        return
+    if most > 0:
+        found, lost = "below 0", "nothing is avoided"
+    else:
+        found, lost = "above 0", "nothing is imitated"
+    told = f"{who}: no label is {found} ({least:g} to {most:g}): {lost}. To mend it, {mend}"
+    if most <= 0 and least == most:
+        raise ValueError(told)
+    warnings.warn(told, stacklevel=2)

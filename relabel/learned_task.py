@@ -8,6 +8,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.maths.choices import check_choices
 from hindsight_rl.maths.draws import counters, fork, uniform
 from hindsight_rl.maths.posterior import (
     log_partition,
@@ -77,6 +78,7 @@ class LearnedTask(Relabeler):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        check_choices(LearnedTask.__init__, locals())
         check_fraction(fraction)
         if not len(tasks) or scored < 2 or hidden < 1:
             raise ValueError(

@@ -309,7 +309,7 @@ def _check_pair(earlier: Relabeler, later: Relabeler) -> None:
     late = [key for key in earlier.call_writes if key in needed]
     if not late:
         return
-    names = ", ".join(f"'{key if isinstance(key, str) else '.'.join(key)}'" for key in late)
+    names = ", ".join(f"'{name_of(key)}'" for key in late)
     if one == two:
         raise ValueError(f"{one} stands twice, and the second works on {names}: leave one out")
     why = " (rewards of new goals are those of its task family)" if new_goals[0] else ""
@@ -332,6 +332,11 @@ def key_of(name: str) -> Key:
     return parts[0] if len(parts) == 1 else parts
 
 
+def name_of(key: Key) -> str:
+    """Return the name of a column as it is printed, of which :func:`key_of` makes the key."""
+    return key if isinstance(key, str) else ".".join(key)
+
+
 def number_column(log: LogView, key: Key, absent: str) -> Tensor:
     """Return a column of one number per row, ``[N]`` float64.
 
@@ -346,7 +351,7 @@ def number_column(log: LogView, key: Key, absent: str) -> Tensor:
     Raises:
         ValueError: The column is not there, or has several numbers per row.
     """
-    name = key if isinstance(key, str) else ".".join(key)
+    name = name_of(key)
     if key not in log:
         raise ValueError(f"there is no column '{name}' {absent}")
     value = log.column(key).double()

@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from tensordict import TensorDict
 
+from hindsight_rl.maths.choices import check_choices
 from hindsight_rl.maths.draws import uniform
 from hindsight_rl.maths.returns import returns_to_go
 from hindsight_rl.relabel.goals import check_fraction, kept_task
@@ -43,6 +44,7 @@ class ReturnTask(Relabeler):
         fraction: float = 1.0,
     ) -> None:
         super().__init__()
+        check_choices(ReturnTask.__init__, locals())
         check_fraction(fraction)
         if not 0 <= discount <= 1:
             raise ValueError(f"discount is {discount}, it must lie in [0, 1]")

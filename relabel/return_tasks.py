@@ -7,6 +7,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.maths.choices import check_choices
 from hindsight_rl.maths.returns import returns_to_go
 from hindsight_rl.relabel.relabeler import LogView, last_rows
 from hindsight_rl.relabel.tasks import RowPrior, TaskFamily
@@ -33,7 +34,7 @@ class ReturnTasks(TaskFamily):
         kind: ``"dense"`` or ``"sparse"``.
 
     Raises:
-        ValueError: ``discount`` is out of range.
+        ValueError: ``discount`` is out of range, or ``kind`` is neither.
     """
 
     in_keys = ("episode", "step", ("next", "reward"), ("next", "terminated"))
@@ -44,6 +45,7 @@ class ReturnTasks(TaskFamily):
         horizon: bool = False,
         kind: Literal["sparse", "dense"] = "dense",
     ) -> None:
+        check_choices(ReturnTasks.__init__, locals())
         if not 0 <= discount <= 1:
             raise ValueError(f"discount is {discount}, it must lie in [0, 1]")
         self.discount, self.horizon, self.kind = discount, horizon, kind

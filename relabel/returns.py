@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from tensordict import TensorDict
 
+from hindsight_rl.maths.choices import check_choices
 from hindsight_rl.maths.returns import n_step_returns, returns_to_go
 from hindsight_rl.maths.weights import exponential_weight, return_weight
 from hindsight_rl.relabel.relabeler import COMPANION, Key, LogView, Relabeler, last_rows
@@ -63,7 +64,8 @@ class ReturnWeight(Relabeler):
         max_weight: RWR only: cap after scaling to mean 1.
 
     Raises:
-        ValueError: An argument is out of range, or (``prepare``) a return is negative under EMRL.
+        ValueError: An argument is out of range, or (``prepare``) a return is negative, or all are
+            0, under EMRL.
 
     Reference:
         Peters and Schaal 2007, "Reinforcement learning by reward-weighted regression"; Dayan and
@@ -83,6 +85,7 @@ class ReturnWeight(Relabeler):
         max_weight: float = 20.0,
     ) -> None:
         super().__init__()
+        check_choices(ReturnWeight.__init__, locals())
         _check_discount(discount)
         if not temperature > 0 or not max_weight > 0:
             raise ValueError(
@@ -101,7 +104,7 @@ class ReturnWeight(Relabeler):
             The bound relabeler.
 
         Raises:
-            ValueError: A return is negative under the linear rule.
+            ValueError: A return is negative, or all are 0, under the linear rule.
         """
         value = returns_to_go(log.column(REWARD), last_rows(log), self.discount)
         if self.score == "episode":
@@ -109,9 +112,8 @@ class ReturnWeight(Relabeler):
             value = value[start]
         rows = log.drawable()
         if self.rule == "linear":
-            # Only drawable rows count; the rest are zeroed, so the error names a row of the log.
-            return_weight(torch.zeros_like(value).index_copy(0, rows, value[rows]))
-            weight = value
+            _check_returns(value[rows], rows, log)
+            weight = value.index_copy(0, rows, return_weight(value[rows]))
         else:
             weight = self._exponential(value, rows)
         weight = weight / weight[rows].mean().clamp_min(1e-12)
@@ -233,3 +235,21 @@ class ScaleReward(Relabeler):
                 )
             reward = reward * (self.return_range / spread)
         return self.bound(columns={REWARD: (reward * self.factor + self.shift).float()})
+
+
+def _check_returns(value: torch.Tensor, rows: torch.Tensor, log: LogView) -> None:
+    """Refuse returns ``[M]`` of rows ``[M]`` that are no weights, or weigh nothing."""
+    negative = rows[value < 0].tolist()
+    if negative:
+        row = negative[0]
+        raise ValueError(
+            f"return {float(value[value < 0][0]):g} in row {row} is negative (step "
+            f"{int(log.column('step')[row])} of episode {int(log.column('episode')[row])}): EMRL "
+            "weighs by the return, which must be at least 0. Set rule to exponential (RWR, "
+            "--config rwr), or shift the rewards yourself (ScaleReward)"
+        )
+    if not value.any():
+        raise ValueError(
+            "all returns are 0: no row would count. Give a log in which something was earned, name "
+            "its reward in the column map, or collect more at first (initial_episodes)"
+        )

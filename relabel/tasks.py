@@ -10,6 +10,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.maths.choices import check_choices
 from hindsight_rl.maths.draws import fork, integers, uniform
 from hindsight_rl.relabel.relabeler import Key, LogView
 
@@ -156,7 +157,7 @@ class GoalReaching(TaskFamily):
         ends: Reaching the goal terminates (False for tasks that go on at the goal).
 
     Raises:
-        ValueError: ``radius`` is not above 0, or is no range.
+        ValueError: ``radius`` is not above 0, or is no range, or ``kind`` is neither.
 
     Reference:
         Margins as part of the task: Eysenbach et al. 2020, arXiv 2002.11089, appendix C.
@@ -170,6 +171,7 @@ class GoalReaching(TaskFamily):
         kind: Literal["sparse", "dense"] = "sparse",
         ends: bool = True,
     ) -> None:
+        check_choices(GoalReaching.__init__, locals())
         self.radius, self.margin = _radius(radius)
         self.kind, self.ends = kind, ends
         self._prior = RowPrior()

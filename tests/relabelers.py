@@ -7,8 +7,9 @@ entered anywhere.
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import hindsight_rl.relabel
 from hindsight_rl.datamodules.offline import PRODUCERS
@@ -37,8 +38,17 @@ def relabelers() -> dict[str, type[Relabeler]]:
     return found
 
 
-def example(kind: type[Relabeler]) -> Relabeler:
-    """Return a relabeler with its defaults, and stand-ins for what has none."""
+def words_of(function: Callable[..., Any]) -> list[str]:
+    """Return the arguments that are one of a few words, those that may be something else too."""
+    found = []
+    for name, hint in get_type_hints(function).items():
+        parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        found += [name for part in parts if get_origin(part) is Literal]
+    return found
+
+
+def example(kind: type[Relabeler], /, **changed: Any) -> Relabeler:
+    """Return a relabeler with its defaults but for some, and stand-ins for what has none."""
     needed = [
         argument
         for argument in inspect.signature(kind).parameters.values()
@@ -46,7 +56,8 @@ def example(kind: type[Relabeler]) -> Relabeler:
     ]
     odd = [argument.name for argument in needed if argument.annotation not in _STAND_INS]
     assert not odd, f"{kind.__name__}: give {odd} defaults, or a type that tests can stand in for"
-    return kind(**{argument.name: _STAND_INS[argument.annotation] for argument in needed})
+    standing = {argument.name: _STAND_INS[argument.annotation] for argument in needed}
+    return kind(**standing | changed)
 
 
 def chain(kind: type[Relabeler]) -> list[Relabeler]:

@@ -13,10 +13,14 @@ from hindsight_rl.datamodules.readers.table import Table
 
 @dataclass(frozen=True)
 class Actions:
-    """Actions ``[N, A]`` float32 or ``[N]`` int64, and what the log's facts say of them."""
+    """Actions ``[N, A]`` float32 or ``[N]`` int64, and what the log's facts say of them.
+
+    ``log_scale`` is the log of the volume that one logged unit of volume has in environment units.
+    """
 
     values: Array
     info: dict[str, Any]
+    log_scale: float = 0.0
 
 
 def scaled(table: Table, findings: Findings) -> Actions:
@@ -89,7 +93,9 @@ def _continuous(table: Table, names: list[str], parts: list[Array], findings: Fi
         info["clipped_actions"] = int((clipped != action).sum())
         action = clipped
     checks.within_bounds(action, low, high, ", ".join(names), findings)
-    return Actions(action, info)
+    with np.errstate(divide="ignore"):  # a factor of 0 is told where a density is read
+        log_scale = float(np.log(np.abs(scale.astype(np.float64))).sum())
+    return Actions(action, info, log_scale)
 
 
 def _bound(table: Table, side: str, width: int, findings: Findings) -> Array | None:

@@ -27,13 +27,17 @@ from hindsight_rl.datamodules.log import (
 )
 from hindsight_rl.datamodules.readers.actions import Actions, scaled
 from hindsight_rl.datamodules.readers.episodes import JUMP, Episodes, delimit, ends
+from hindsight_rl.datamodules.readers.extras import ACTION_LOG_PROB, SUCCESS, extras
 from hindsight_rl.datamodules.readers.table import Table
 
 TASK: Key = "task"
 ACHIEVED_GOAL: Key = "achieved_goal"
 NEXT_ACHIEVED_GOAL: Key = ("next", "achieved_goal")
-# What an image column cannot be called.
-_KEYS = (OBSERVATION, ACTION, TASK, ACHIEVED_GOAL, EPISODE, STEP, EPISODE_END, "next", "index")
+# What an image or a further column cannot be called.
+_KEYS = (
+    *(OBSERVATION, ACTION, TASK, ACHIEVED_GOAL, EPISODE, STEP, EPISODE_END),
+    *(SUCCESS, ACTION_LOG_PROB, "next", "index", "draws", "companion", "noise"),
+)
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ def assemble(table: Table, findings: Findings) -> Assembly:
         columns[TASK] = maker.task()
     columns |= maker.images() | {ACTION: actions.values, REWARD: maker.reward()}
     columns |= {TERMINATED: terminated, TRUNCATED: truncated}
+    columns |= extras(table, actions, episodes, {*_KEYS, *columns}, findings)
     if NEXT_OBSERVATION in maker.repeated:
         facts = {"repeated_next_observation": int(cut.sum())}
     else:

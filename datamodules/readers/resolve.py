@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from hindsight_rl.datamodules.columns import DELIMITERS, SHIFTED, ColumnMap
 from hindsight_rl.datamodules.errors import LogError
@@ -35,8 +35,14 @@ COMMON_NAMES: Names = {
     "task": ("desired_goal", "desired_goals"),
     "achieved_goal": ("achieved_goal", "achieved_goals"),
     "next_achieved_goal": ("next_achieved_goal", "next_achieved_goals"),
-    "image": (),  # never guessed: images are read where they are asked for
+    # Never guessed: read where they are asked for.
+    "image": (),
+    "success": (),
+    "action_log_prob": (),
+    "extra": (),
 }
+# Fields that may name several columns.
+_SEVERAL = {name for name, hint in get_type_hints(ColumnMap).items() if list[str] in get_args(hint)}
 
 
 def resolve(
@@ -54,13 +60,16 @@ def resolve(
         The map with patterns expanded and fields left out filled where a usual name is held.
 
     Raises:
-        LogError: A column given does not exist, or a needed one cannot be guessed.
+        LogError: A column given does not exist, a pattern stands for several where one is needed,
+            or a needed column cannot be guessed.
     """
     found: dict[str, Any] = {}
     for field in COMMON_NAMES:
         value = getattr(columns, field)
         if isinstance(value, (str, list)) and value != SHIFTED:
             found[field] = expand(value, held, path)
+            if field not in _SEVERAL:
+                found[field] = _only(found[field], field, str(value), path)
         elif value is None and field not in _settled(columns, found, names):
             found[field] = _guess(names.get(field, ()), held)
     filled = replace(columns, **{field: value for field, value in found.items() if value})
@@ -119,6 +128,18 @@ def expand(value: str | list[str], held: Sequence[str], path: Path | str) -> str
             raise missing_column(entry, held, path)
         names += hits
     return names[0] if value in held else names
+
+
+def _only(found: str | list[str], field: str, value: str, path: Path | str) -> str:
+    """Return the one column that a pattern stands for."""
+    names = [found] if isinstance(found, str) else found
+    if len(names) > 1:
+        raise LogError(
+            f"{field}: '{value}' stands for {len(names)} columns where one is needed",
+            f"Name one of them: {listed(names)}.",
+            path=path,
+        )
+    return names[0]
 
 
 def _matching(name: str, held: Sequence[str]) -> list[str]:

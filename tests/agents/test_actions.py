@@ -7,7 +7,15 @@ from episode_logs import episode_log
 from small_fits import data_for, learner_of, whole_log
 from torch import Tensor, nn
 
-from hindsight_rl.agents.actions import Greedy, best_of, choices, draw_of, several
+from hindsight_rl.agents.actions import (
+    Choices,
+    Greedy,
+    best_of,
+    choices,
+    draw_of,
+    several,
+    value_of_best,
+)
 from hindsight_rl.agents.iql import IQL
 from hindsight_rl.maths.draws import counters
 
@@ -43,6 +51,13 @@ def test_discrete_actions_are_all_valued() -> None:
     )
 
 
+def test_expectation_takes_the_least_of_the_critics_action_by_action() -> None:
+    """1, 4 and 3, 2: (1 + 2) / 2 = 1.5; the least of the critics' means would be 2.5."""
+    share = torch.full((2, 1), 0.5)
+    value = torch.tensor([[[1.0], [4.0]], [[3.0], [2.0]]])
+    assert Choices(value, share, share.log()).expected().tolist() == [1.5]
+
+
 def test_drawn_actions_lie_within_the_bounds_and_pass_a_gradient() -> None:
     learner = learner_of(IQL, data_for(IQL).spec, head="tanh_gaussian")
     batch = whole_log(learner, data_for(IQL))
@@ -68,6 +83,17 @@ ACTION = torch.tensor([[[1.0], [2.0]], [[3.0], [4.0]], [[5.0], [6.0]]])
 def test_best_of_takes_the_first_of_equals() -> None:
     value = torch.tensor([[0.0, 7.0], [2.0, 7.0], [1.0, 0.0]])
     assert best_of(ACTION, value).equal(torch.tensor([[3.0], [2.0]]))
+
+
+def test_value_of_best_is_of_the_first_of_equals() -> None:
+    """The second entry of equal choosers 2, 2; no gradient reaches what chose."""
+    value = torch.tensor([[5.0, 6.0, 7.0], [1.0, 2.0, 3.0]], requires_grad=True)
+    chooser = torch.tensor([[0.0, 2.0, 2.0], [9.0, 0.0, 0.0]], requires_grad=True)
+    found = value_of_best(value, chooser)
+    assert found.tolist() == [6.0, 1.0]
+    found.sum().backward()
+    assert value.grad is not None and chooser.grad is None
+    assert value.grad.tolist() == [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
 
 
 def test_draws_follow_the_soft_max() -> None:

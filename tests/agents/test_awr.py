@@ -106,9 +106,13 @@ def test_value_regresses_on_the_return_in_units_of_its_scale() -> None:
     """
     learner, batch = t4(discount=0.9)
     assert learner.value.scale == pytest.approx(10.0)
-    assert learner.value_loss(batch).item() == pytest.approx(0.0075)
+    loss, advantage = learner.value_loss(batch)
+    assert loss.item() == pytest.approx(0.0075)
+    torch.testing.assert_close(advantage, torch.tensor(ADVANTAGE))
+    assert not advantage.requires_grad
+    assert learner.losses(batch).metrics["value/advantage"].item() == pytest.approx(0.5)
     last = learner.value.net[-1].bias
-    (gradient,) = torch.autograd.grad(learner.value_loss(batch), last)
+    (gradient,) = torch.autograd.grad(loss, last)
     assert gradient.item() == pytest.approx(-sum(ADVANTAGE) / 10 / 4)
     assert t4(value_scale=3.0)[0].value.scale == 3.0
 
@@ -127,11 +131,11 @@ def test_large_temperature_is_cloning() -> None:
 def test_weight_of_an_old_sweep_stays_until_the_next() -> None:
     """The advantage is a column: moving V changes the value loss, not the weights."""
     learner, batch = case()
-    before, weight = learner.value_loss(batch), weight_of(learner, batch)
+    before, weight = learner.value_loss(batch)[0], weight_of(learner, batch)
     with torch.no_grad():
         learner.value.net[-1].bias += 1.0
     assert weight_of(learner, batch).equal(weight)
-    assert learner.value_loss(batch) != before
+    assert learner.value_loss(batch)[0] != before
 
 
 def test_value_of_the_log_is_learned(tmp_path: Path) -> None:
@@ -173,7 +177,7 @@ def test_networks_are_those_of_the_paper() -> None:
         ({"discount": 1.0}, "discount is 1.0: below 1, or give value_scale"),
         ({"value_scale": 0.0}, "value_scale is 0.0, it must be above 0 or null"),
         ({"lambda_": 1.5}, r"lambda_ 1.5 must lie in \[0, 1\]"),
-        ({"sweep_every": 0}, "every is 0, it must be at least 1"),
+        ({"sweep_every": 0}, "sweep_every is 0, it must be at least 1"),
     ],
 )
 def test_argument_out_of_range_is_refused(arguments: dict[str, Any], message: str) -> None:

@@ -213,6 +213,15 @@ def test_the_weight_trades_error_for_divergence(weight: float, part: str) -> Non
     assert learner.behavior_loss(batch)[1][part] < 0.1 * before[part]
 
 
+def test_spread_of_the_encoder_has_a_floor() -> None:
+    """Whatever its network answers: exp(-4), so that a code keeps a finite divergence."""
+    learner, batch = case()
+    with torch.no_grad():
+        learner.behavior.encoder[-1].bias[learner.behavior.latent :] = -10.0
+    action = learner.actor.scale.to_policy(batch["action"])
+    assert learner.behavior.encode(batch["observation"], action).log_std.eq(-4.0).all()
+
+
 # --- the policy -----------------------------------------------------------------------------------
 
 
@@ -305,5 +314,5 @@ def test_argument_out_of_range_is_refused(arguments: dict[str, Any], message: st
 def test_actions_without_bounds_are_refused() -> None:
     log = episode_log()
     log.info["action"] = {}
-    with pytest.raises(ValueError, match="BCQ needs action bounds: give action_low and action_hi"):
+    with pytest.raises(ValueError, match="BCQ needs action bounds: give .* in the column map "):
         learner_of(BCQ, OfflineDataModule(log).spec)

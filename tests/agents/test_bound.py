@@ -1,5 +1,6 @@
 """Bound: T5 through a learner and a log, q of each kind of learner, where it is not defined."""
 
+import functools
 import logging
 import math
 from pathlib import Path
@@ -130,6 +131,24 @@ def test_every_learner_has_a_bound_or_says_why_not(name: str) -> None:
     else:
         with pytest.raises(UndefinedBoundError, match=f"{name}"):
             measure(learner, data)
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [(LEARNERS["AWAC"], {"weights": "softmax"}), (MARWIL, {"norm": "batch_std"})],
+    ids=["AWAC", "MARWIL"],
+)
+def test_rows_are_one_batch(
+    kind: Any, arguments: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights relative to their batch: q is theirs over all rows, however a datamodule chunks."""
+    data = data_for(kind)
+    learner = learner_of(kind, data.spec, **arguments)
+    expected = measure(learner, data)
+    monkeypatch.setattr(data, "in_order", functools.partial(data.in_order, batch_size=16))
+    found = measure(learner, data)
+    assert found.q.equal(expected.q) and found.bound.value.equal(expected.bound.value)
+    assert len(found.q) == 47 and float(found.q.max() - found.q.min()) > 1e-4
 
 
 def test_rows_of_a_large_log_are_taken_at_even_distances() -> None:

@@ -104,8 +104,8 @@ def test_losses_and_gradients_equal_torchrl(
     It regresses critics by the smooth L1 distance unless told ``l2``, and then without the factor
     1/2 of eq. 4. It reports the weighted gap beside the critics' loss, never
     multiplied by alpha' nor less the threshold, though alpha' is learned: ours is both, as in
-    eq. 30; alpha' starts at 1, so only the constant differs. Actions lie in [-1, 1] here, so that
-    environment and policy units are one.
+    appendix F; alpha' starts at 1, so only the constant differs. Actions lie in [-1, 1] here, so
+    that environment and policy units are one.
     """
     learner, batch = case(
         moved=False,

@@ -9,7 +9,7 @@ from episode_logs import HIGH, episode_log
 from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
-from hindsight_rl.agents.networks import Critic, Policy, Temperature, frozen
+from hindsight_rl.agents.networks import Critic, Policy, Temperature, frozen, value_of
 from hindsight_rl.datamodules.offline import OfflineDataModule
 
 SMALL = (8, 8)
@@ -35,6 +35,17 @@ def test_discrete_critic_picks_the_output_of_the_action() -> None:
         every = member(features)
         picked = [every[row, number] for row, number in enumerate(action.tolist())]
         assert found.equal(torch.stack(picked))
+
+
+def test_value_of_an_action_by_every_estimate() -> None:
+    """Two estimates ``[2, 2, 3]`` of two states: entries 2 and 0 of each, and a gradient of 1."""
+    values = torch.arange(12.0).reshape(2, 2, 3).requires_grad_()
+    found = value_of(values, torch.tensor([2, 0]))
+    assert found.tolist() == [[2.0, 3.0], [8.0, 9.0]]
+    found.sum().backward()
+    assert values.grad is not None
+    assert values.grad.flatten().nonzero().flatten().tolist() == [2, 3, 8, 9]
+    assert value_of(values[0], torch.tensor([1, 1])).tolist() == [1.0, 4.0]
 
 
 def test_continuous_critic_sees_actions_in_policy_units() -> None:

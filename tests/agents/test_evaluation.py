@@ -49,7 +49,10 @@ def test_evaluation_does_not_change_training(env: str, tmp_path: Path) -> None:
 def test_without_an_environment_nothing_is_evaluated(tmp_path: Path) -> None:
     learner, data = case(eval_every=5)
     assert learner.marks == []
-    fit(learner, data, tmp_path, 20)
+    with pytest.warns(
+        UserWarning, match="eval_every is 5, and there is no environment .* --env ID"
+    ):
+        fit(learner, data, tmp_path, 20)
     assert not any(name.startswith("eval") for name in learner.latest)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from episode_logs import episode_log
+from small_fits import LEARNERS, data_for, learner_of
 from torch import Tensor, nn
 
 from hindsight_rl.agents.inputs import GatedInputs, Inputs, Standardize
@@ -116,6 +117,16 @@ def test_frequencies_cover_the_task_and_reach_every_network() -> None:
         network(observations(), tasks())
     critic = Critic(spec, SMALL, frequencies=3)
     assert critic(observations(), torch.zeros(5, 2), tasks()).shape == (2, 5)
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_every_learner_of_networks_takes_frequencies(name: str) -> None:
+    kind = LEARNERS[name]
+    if kind.one_hot:
+        pytest.skip("a table has no inputs to widen")
+    made = learner_of(kind, data_for(kind).spec, frequencies=2).modules()
+    found = [len(part.factors) for part in made if isinstance(part, Inputs)]
+    assert found and set(found) == {2}
 
 
 def test_frequencies_are_refused_below_zero_and_with_gates() -> None:

@@ -243,14 +243,16 @@ def test_damaged_checkpoint_is_named(tmp_path: Path) -> None:
 
 def test_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
-    with pytest.raises(ValueError, match=r"not a readable Hindsight checkpoint \(KeyError\)"):
+    with pytest.raises(
+        ValueError, match="not a Hindsight checkpoint: it holds no learner. Give a .c"
+    ):
         load_learner(tmp_path / "other.ckpt")
 
 
 def test_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
     torch.save({"hindsight": {"learner": Path("x")}}, tmp_path / "code.ckpt")
     with pytest.raises(
-        ValueError, match=r"not a readable Hindsight checkpoint \(UnpicklingError\)"
+        ValueError, match="not a readable Hindsight checkpoint: cut, or a file of ano"
     ):
         load_learner(tmp_path / "code.ckpt")
 

@@ -88,7 +88,9 @@ def test_running_norm_of_t4_moves_before_it_is_used(
 
 def test_running_norm_rests_in_evaluation() -> None:
     learner, batch, _ = injected(norm_rate=0.01)
-    weight_of(learner.eval(), batch)
+    weight = weight_of(learner.eval(), batch)
+    expected = torch.tensor([1.105719, 0.904389, 1.222615, 1.0])  # by 99.015, as while training
+    torch.testing.assert_close(weight, expected, rtol=0, atol=2e-6)
     assert learner.square_mean.item() == 100.0
     weight_of(learner.train(), batch)
     weight_of(learner, batch)
@@ -214,8 +216,9 @@ def test_better_actions_become_likelier() -> None:
         ({"norm_start": 0.0}, "norm_start 0.0 above 0"),
         ({"norm_rate": 1.5}, r"norm_rate 1.5 in \[0, 1\]"),
         ({"max_weight": 0.0}, "max_weight is 0.0, it must be above 0"),
+        ({"discount": 7.0}, r"discount 7.0 .* must lie in \[0, 1\]"),
         ({"target": "td_lambda", "discount": 1.5}, r"discount 1.5 .* must lie in \[0, 1\]"),
-        ({"target": "td_lambda", "sweep_every": 0}, "every is 0, it must be at least 1"),
+        ({"target": "td_lambda", "sweep_every": 0}, "sweep_every is 0, it must be at least 1"),
     ],
 )
 def test_argument_out_of_range_is_refused(arguments: dict[str, Any], message: str) -> None:

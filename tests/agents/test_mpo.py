@@ -12,7 +12,7 @@ from torch import Tensor, distributions, nn
 from hindsight_rl.agents.actions import several
 from hindsight_rl.agents.learner import Learner
 from hindsight_rl.agents.mpo import MPO, Multiplier
-from hindsight_rl.maths.mpo import categorical_kl
+from hindsight_rl.maths.divergences import categorical_kl
 
 REWARD = ("next", "reward")
 BOTH = pytest.mark.parametrize("discrete", [False, True], ids=["continuous", "discrete"])
@@ -206,6 +206,16 @@ def test_multipliers_start_where_they_are_told() -> None:
         assert learner.penalty().tolist() == pytest.approx(expected)
         limits = [2.5e-3, 2.5e-3, 1e-6, 1e-6][: len(expected)]
         assert learner.penalty.limit.tolist() == pytest.approx(limits)
+
+
+def test_multipliers_start_at_whole_numbers() -> None:
+    """10 and (10, 1000), as people write them: the parameters are floats all the same."""
+    learner, batch = case(initial_temperature=10, initial_penalty=(10, 1000))
+    other, _ = case()
+    assert learner.temperature() == other.temperature()
+    assert learner.penalty().tolist() == other.penalty().tolist()
+    learner.losses(batch).terms["penalty"].backward()
+    assert bool(learner.penalty.moved.grad.ne(0).all())
 
 
 def test_penalties_grow_over_their_limits_and_fall_below_them() -> None:

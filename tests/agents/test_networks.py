@@ -240,7 +240,9 @@ def test_exploration_is_refused(
 
 
 def test_squashed_density_needs_bounds() -> None:
-    with pytest.raises(ValueError, match="head 'tanh_gaussian' needs action bounds: give action_l"):
+    with pytest.raises(
+        ValueError, match="head 'tanh_gaussian' needs action bounds: give .* in the column map "
+    ):
         Policy(unbounded(), SMALL, head="tanh_gaussian")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from episode_logs import episode_log
-from small_fits import data_for, fit, learner_of, whole_log
+from small_fits import data_for, fit, learner_of, weights, whole_log
 from tensordict import TensorDict
 from torch import Tensor
 from torchrl_oracles import network_gradients
@@ -53,7 +53,11 @@ def test_targets_take_the_minimum_of_the_critics_drawn(discrete: bool) -> None:
 
     def answers(*values: float) -> Any:
         def forward(observation: Tensor, action: Tensor | None, *_: Any, **__: Any) -> Tensor:
-            shape = (len(observation), 3) if action is None else (len(observation),)
+            shape = (
+                (len(observation), 3)
+                if action is None
+                else action.shape[: None if discrete else -1]
+            )
             return torch.stack([torch.full(shape, value) for value in values])
 
         return forward
@@ -90,6 +94,27 @@ def test_lots_are_noise_of_the_batch() -> None:
         other["noise", "lots"] = -other["noise", "lots"]
         first, second = learner.losses(batch).terms, learner.losses(other).terms
         assert {name for name in first if first[name] != second[name]} == {"critic"}
+
+
+def test_policy_and_temperature_wait(tmp_path: Path) -> None:
+    """With a delay of 3 only critics move at updates 1 and 2, and all networks at the third."""
+    data = data_for(SAC)
+    first = weights(learner_of(SAC, data.spec, delay=3))
+    for updates, waits in ((2, {"actor", "temperature"}), (3, set())):
+        learner = learner_of(SAC, data.spec, delay=3)
+        fit(learner, data, tmp_path, updates)
+        moved = {
+            name.partition(".")[0]
+            for name, value in learner.state_dict().items()
+            if not value.equal(first[name])
+        }
+        assert moved == {"actor", "critic", "temperature", "target_critic"} - waits
+
+
+def test_without_delay_networks_share_a_group() -> None:
+    """A group costs time, and checkpoints hold groups."""
+    groups = [len(case(delay=d)[0].configure_optimizers().param_groups) for d in (1, 2)]
+    assert groups == [1, 3]
 
 
 # --- diversity: EDAC ------------------------------------------------------------------------------
@@ -166,8 +191,9 @@ def test_ensembles_compile_and_run_for_several_seeds_at_once(tmp_path: Path) -> 
     [
         ({"subset": 0}, r"subset is 0, it must lie in \[1, 3\], the critics, or null"),
         ({"subset": 4}, r"subset is 4, it must lie in \[1, 3\], the critics, or null"),
+        ({"delay": 0}, r"delay is 0 updates, it must be at least 1"),
         ({"diversity": -1.0}, r"diversity is -1.0: it must be at least 0, and above 0 needs 2 "),
-        ({"diversity": 1.0, "discrete": True}, "diversity is of slopes by continuous actions"),
+        ({"diversity": 1.0, "discrete": True}, "SAC's diversity is for continuous actions"),
     ],
 )
 def test_argument_out_of_range_is_refused(arguments: dict[str, Any], message: str) -> None:

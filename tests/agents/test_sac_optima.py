@@ -130,9 +130,9 @@ def test_policy_reaches_its_optimum_on_a_quadratic() -> None:
     for step in range(400):
         optimizer.param_groups[0]["lr"] = 0.1 * (1 - step / 400)
         noise = normals(counters(step, torch.zeros(1, dtype=torch.int64), rows)[0], 2)
-        soft = learner.soft(learner.critic, batch["observation"], None, noise)
+        batch["noise", "now"] = noise
         optimizer.zero_grad()
-        (0.04 * soft.log_prob - soft.value).mean().backward()
+        learner.actor_loss(batch)[0].backward()
         optimizer.step()
     found = learner.actor(batch["observation"])
     spread = found.log_std.exp() * (1 - found.mode.square())

@@ -1,6 +1,5 @@
 """SIL: T15 in the paper's and in the code's form, and what it reduces to."""
 
-import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.agents.learner import Learner
-from hindsight_rl.agents.sil import SIL, lower_bound_loss, positive_weight
+from hindsight_rl.agents.sil import SIL
 from hindsight_rl.maths.losses import expectile_loss
 
 ATOL = 2e-6
@@ -147,26 +146,6 @@ def test_metrics_say_how_many_rows_are_imitated() -> None:
     assert found["value/advantage"].item() == pytest.approx(2.5 / 3)
     learner.max_advantage = 2.0
     assert learner.losses(batch).metrics["actor/clipped"].item() == pytest.approx(1 / 3)
-
-
-# --- its functions --------------------------------------------------------------------------------
-
-
-def test_weight_has_no_gradient() -> None:
-    advantage = torch.tensor([-1.0, 0.0, 0.5, 4.0], requires_grad=True)
-    weight = positive_weight(advantage, max_weight=2.0)
-    assert weight.tolist() == [0, 0, 0.5, 2] and not weight.requires_grad
-    assert positive_weight(advantage).tolist() == [0, 0, 0.5, 4]
-
-
-def test_lower_bound_loss_is_the_integral_of_its_slope() -> None:
-    advantage = torch.linspace(-2, 3, 51, dtype=torch.float64, requires_grad=True)
-    for cap in (0.5, math.inf):
-        loss = lower_bound_loss(advantage, max_advantage=cap)
-        slope = torch.autograd.grad(loss.sum(), advantage)[0]
-        torch.testing.assert_close(slope, advantage.detach().clamp(0, cap))
-        steps = torch.cumulative_trapezoid(slope, advantage.detach())
-        torch.testing.assert_close(loss[1:].detach(), steps, rtol=0, atol=2e-3)
 
 
 # --- reductions -----------------------------------------------------------------------------------

@@ -119,7 +119,7 @@ def test_a_log_for_another_environment_is_refused_where_episodes_are_collected(p
     assert "'observation' has shape [4], that of Hindsight/FourRooms-v0 [2]. Set data.env" in told
     assert "one for logs (bc, iql, sac) reads it alone" in told
     told = refused(hindsight("fit", "--config", "sac_online"))
-    assert "initial_episodes is 0, it must be at least 1, or 0 with a source" in told
+    assert "it must be at least 1, or 0 with a source (give --data.source LOG)" in told
 
 
 def test_fine_tuning_is_two_commands(place: Path) -> None:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import foreign_logs as foreign
 import numpy as np
 import pytest
 import torch
@@ -38,6 +39,23 @@ def test_fit_from_a_packaged_configuration_to_a_run_folder(place: Path) -> None:
     report = dict(line.split(": ") for line in done.out.splitlines())
     assert (report["run"], report["updates"]) == ("runs/a", "60")
     assert all(np.isfinite(float(report[f"train/{name}"])) for name in ("value", "critic", "actor"))
+
+
+def test_fit_on_text_with_a_map_for_success_and_log_probabilities(place: Path) -> None:
+    """A file of text is a log by its name, and is not taken for settings."""
+    made = foreign.columns()
+    made |= {"action": np.arange(8) % 2, "won": np.arange(8) % 3 == 0, "logp": np.full(8, -0.7)}
+    foreign.csv(place / "log.csv", made)
+    data = {"columns": {"success": "won", "action_log_prob": "logp"}}
+    data["relabel"] = [{"class_path": "ColumnLabel", "init_args": {"column": "success"}}]
+    (place / "mine.yaml").write_text(yaml.safe_dump({"data": {"init_args": data}}))
+    words = ("--config", "mine.yaml", "--model.ratio", "importance", "--model.behavior", "logged")
+    done = fit(*words, "--run", "a", config="signed_bc", log="log.csv", updates=8)
+    assert done.code == 0, done.err
+    kept = settings(place / "a")["data"]["init_args"]
+    assert kept["source"] == "log.csv" and kept["columns"]["action_log_prob"] == "logp"
+    told = refused(fit(*words, "--data.columns.success", "wom", config="signed_bc", log="log.csv"))
+    assert "log.csv, column 'wom': no such column. Did you mean 'won'?" in told
 
 
 def test_an_environment_where_it_would_not_be_read_is_refused(place: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from command_fits import EPISODES, LENGTH, cart_log, fit, hindsight, refused
 
 RATE = "--model.init_args.optimizer.init_args.lr"
-ENOUGH = "'hindsight fit --help' lists the options."
+ENOUGH = "'hindsight fit --help' lists the options, 'hindsight fit --model.help CLASS' those of a"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Fine-tuning: a log in the replay, weights of a checkpoint, then the policy's own episodes."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +223,26 @@ def test_a_log_in_other_units_is_refused() -> None:
         online(loud)
 
 
+def test_actions_whose_unit_nobody_states_are_told() -> None:
+    """Half as large as they should be, say: nothing but the warning tells."""
+    log = log_of()
+    small = changed(log, action=torch.linspace(-0.5, 0.25, len(log))[:, None])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        online(small)
+        online(log_of(two_choices), two_choices)
+    for stated in (None, {"low": None, "high": None}, {"low": [-1.0], "high": None}):
+        told = Log.from_columns({key: small.column(key) for key in small.keys()}, small.info)
+        told.info["action"] = stated
+        with pytest.warns(
+            UserWarning, match=r"not state its .* -0.5 to 0.25, .*, -1 to 1: give act"
+        ):
+            online(told)
+    told.info["action"] = {"low": [None], "high": [1.0]}
+    with pytest.raises(LogError, match=r"have the low bound \[None\], those of .* \[-1.0\]"):
+        online(told)
+
+
 def test_a_log_that_does_not_fit_is_refused() -> None:
     log = log_of()
     with pytest.raises(LogError, match=rf"{len(log)} rows do not fit a capacity of 20. Set capac"):
@@ -231,7 +252,9 @@ def test_a_log_that_does_not_fit_is_refused() -> None:
 
 
 def test_arguments_that_do_not_go_together_are_refused() -> None:
-    with pytest.raises(ValueError, match="initial_episodes is 0, it must be at least 1, or 0 with"):
+    with pytest.raises(
+        ValueError, match=r"is 0, it must be at least 1, or 0 .*\(give --data.source LOG"
+    ):
         online(None)
     with pytest.raises(ValueError, match="initial_episodes is -1, it must be at least 0"):
         online(log_of(), initial_episodes=-1)

@@ -117,6 +117,18 @@ def test_chunks_hold_k_batches_and_follow_the_trainer() -> None:
     assert same(first, OfflineDataModule(episode_log(), batch_size=4)._sampler().chunk(90, 6))
 
 
+def test_weights_of_0_alone_are_refused() -> None:
+    """The row that has another weight is not drawn."""
+    weight = torch.eye(len(episode_log()))[0]
+    log = episode_log().with_columns({"weight": weight})
+    assert next(served(OfflineDataModule(log, batch_size=4)))["weight"].shape == (64, 4)
+    data = OfflineDataModule(log.with_rows(torch.arange(1, 9)), batch_size=4)
+    with pytest.raises(
+        ValueError, match="rows that may be drawn have weight 0: no row would count"
+    ):
+        served(data)
+
+
 def test_each_rank_gets_its_slice() -> None:
     data = OfflineDataModule(episode_log(), batch_size=4)
     whole = next(served(data))

@@ -1,17 +1,12 @@
-"""Batch constraint: T16's allowed actions, the soft clipped minimum, a divergence by torch."""
+"""Batch constraint: T16's allowed actions, the soft clipped minimum."""
 
 import math
 
 import pytest
 import torch
 from torch import Tensor
-from torch.distributions import Normal, kl_divergence
 
-from hindsight_rl.maths.batch_constrained import (
-    allowed_actions,
-    soft_clipped_minimum,
-    standard_normal_kl,
-)
+from hindsight_rl.maths.batch_constrained import allowed_actions, soft_clipped_minimum
 
 
 def randoms(seed: int, *shape: int) -> Tensor:
@@ -97,30 +92,3 @@ def test_weights_1_and_0_are_minimum_and_maximum() -> None:
 def test_weight_out_of_range_is_refused(weight: float) -> None:
     with pytest.raises(ValueError, match=rf"min_weight is {weight}, it must lie in \[0, 1\]"):
         soft_clipped_minimum(torch.zeros(2, 1), min_weight=weight)
-
-
-# --- divergence from the standard normal distribution ---------------------------------------------
-
-
-def test_divergence_by_hand_and_its_gradient() -> None:
-    """KL = (m^2 + s^2 - 1 - 2 log s) / 2: 0 for the standard normal itself, 1/2 for a mean of 1.
-
-    At mean 2, std e: (4 + e^2 - 1 - 2) / 2. Its slopes are m, and s^2 - 1 in log s.
-    """
-    mean = torch.tensor([0.0, 1.0, 2.0], dtype=torch.float64, requires_grad=True)
-    log_std = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64, requires_grad=True)
-    each = standard_normal_kl(mean.unsqueeze(-1), log_std.unsqueeze(-1))
-    assert each.tolist() == pytest.approx([0.0, 0.5, 0.5 * (1 + math.exp(2.0))], abs=1e-12)
-    whole = standard_normal_kl(mean, log_std)
-    assert whole.item() == pytest.approx(each.sum().item())
-    whole.backward()
-    assert mean.grad is not None and log_std.grad is not None
-    assert mean.grad.tolist() == pytest.approx([0.0, 1.0, 2.0])
-    assert log_std.grad.tolist() == pytest.approx([0.0, 0.0, math.exp(2.0) - 1.0])
-
-
-def test_divergence_equals_torch() -> None:
-    mean, log_std = randoms(2, 5, 3), randoms(3, 5, 3)
-    normal, standard = Normal(mean, log_std.exp()), Normal(torch.zeros(3).double(), 1.0)
-    expected = kl_divergence(normal, standard).sum(-1)
-    torch.testing.assert_close(standard_normal_kl(mean, log_std), expected)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hindsight_rl.maths.draws import counters, normals
-from hindsight_rl.maths.ensembles import gradient_alignment, least, subset_minimum
+from hindsight_rl.maths.ensembles import gradient_alignment, subset_minimum
 
 
 def f64(*rows: list[float]) -> Tensor:
@@ -19,10 +19,6 @@ VALUE = f64([1.0, 5.0], [2.0, 4.0], [3.0, 6.0])  # three critics, two rows
 
 
 # --- minima ---------------------------------------------------------------------------------------
-
-
-def test_least_is_the_minimum_over_critics() -> None:
-    assert least(VALUE).tolist() == [1.0, 4.0]
 
 
 def test_subset_minimum_by_hand() -> None:
@@ -36,15 +32,15 @@ def test_subset_minimum_by_hand() -> None:
 
 
 def test_one_subset_serves_all_actions_of_a_row() -> None:
-    """Values ``[E, B, n]`` of all actions: the minimum of each over the row's own critics."""
-    value = torch.stack([VALUE, VALUE.flip(0)], dim=-1)
+    """Values ``[E, n, B]`` of all actions: the minimum of each over the row's own critics."""
+    value = torch.stack([VALUE, VALUE.flip(0)], dim=1)
     lots = f64([-1.0, 0.5, 2.0], [0.1, -3.0, 0.2])
-    assert subset_minimum(value, lots, subset=2).tolist() == [[2.0, 1.0], [5.0, 5.0]]
+    assert subset_minimum(value, lots, subset=2).tolist() == [[2.0, 5.0], [1.0, 5.0]]
 
 
 def test_subset_of_all_is_the_minimum_and_of_one_a_critic() -> None:
     lots = f64([-1.0, 0.5, 2.0], [0.1, -3.0, 0.2])
-    assert subset_minimum(VALUE, lots, subset=3).equal(least(VALUE))
+    assert subset_minimum(VALUE, lots, subset=3).tolist() == [1.0, 4.0]
     assert subset_minimum(VALUE, lots, subset=1).tolist() == [3.0, 6.0]
 
 
@@ -64,7 +60,9 @@ def test_faulty_subsets_are_refused() -> None:
     for subset in (0, 4):
         with pytest.raises(ValueError, match=rf"subset is {subset}, it must lie in \[1, 3\]"):
             subset_minimum(VALUE, lots, subset=subset)
-    with pytest.raises(ValueError, match=r"value \(3, 2\) must begin with those of lots \(3, 2\)"):
+    with pytest.raises(
+        ValueError, match=r"value \(3, 2\) must begin and end with those of lots \(3, 2\)"
+    ):
         subset_minimum(VALUE, torch.zeros(3, 2), subset=1)
 
 

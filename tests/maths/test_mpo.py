@@ -1,18 +1,11 @@
-"""MPO's dual, shares, divergences and multipliers: T13, value and gradient, and torch's own KL."""
-
-import math
+"""MPO's dual, shares and multipliers: T13, value and gradient."""
 
 import pytest
 import torch
-from torch import Tensor, distributions
+from torch import Tensor
 
-from hindsight_rl.maths.mpo import (
-    categorical_kl,
-    improved_share,
-    multiplier_loss,
-    normal_kl,
-    temperature_dual,
-)
+from hindsight_rl.maths.divergences import categorical_kl
+from hindsight_rl.maths.mpo import improved_share, multiplier_loss, temperature_dual
 
 ATOL = 2e-6
 LIMIT = 0.1
@@ -104,55 +97,6 @@ def test_actions_that_the_policy_excludes_stay_excluded() -> None:
     assert slopes[0].item() == pytest.approx(slopes[1].item(), abs=1e-12)
     weight = improved_share(VALUE, share, eta)
     assert weight[2] == 0 and bool(torch.isfinite(categorical_kl(weight, share.log())).all())
-
-
-# --- divergences ----------------------------------------------------------------------------------
-
-
-def test_categorical_kl_by_hand() -> None:
-    """KL((1/2, 1/2) || (1/4, 3/4)) = log 2 / 2 + log(2/3) / 2 = .143841; slope -share."""
-    log_other = column(0.25, 0.75).log().requires_grad_()
-    found = categorical_kl(column(0.5, 0.5), log_other)
-    close(found, [0.143841])
-    close(torch.autograd.grad(found.sum(), log_other)[0], column(-0.5, -0.5))
-
-
-def test_categorical_kl_counts_nothing_where_the_share_is_0() -> None:
-    log_other = column(0.5, 0.0).log().requires_grad_()
-    found = categorical_kl(column(1.0, 0.0), log_other)
-    close(found, [math.log(2)])
-    close(torch.autograd.grad(found.sum(), log_other)[0], column(-1, 0))
-
-
-def test_normal_kl_equals_torch() -> None:
-    generator = torch.Generator().manual_seed(1)
-    mean, log_std, other, other_log = (
-        torch.randn(4, 3, generator=generator, dtype=torch.float64).requires_grad_()
-        for _ in range(4)
-    )
-    found = normal_kl(mean, log_std, other, other_log)
-    expected = distributions.kl_divergence(
-        distributions.Normal(mean, log_std.exp()), distributions.Normal(other, other_log.exp())
-    )
-    close(found, expected.detach(), atol=1e-12)
-    inputs = (mean, log_std, other, other_log)
-    for one, two in zip(
-        torch.autograd.grad(found.sum(), inputs),
-        torch.autograd.grad(expected.sum(), inputs),
-        strict=True,
-    ):
-        close(one, two, atol=1e-12)
-
-
-def test_small_changes_of_spread_survive_float32() -> None:
-    """A spread off by d = 1e-3 diverges by d^2 + O(d^3), as far as d is known in float32."""
-    log_std = torch.full((1,), 0.25)
-    zero = torch.zeros(1)
-    ratio = (log_std + 1e-3 - log_std).double()
-    found = normal_kl(zero, log_std + 1e-3, zero, log_std)
-    expected = 0.5 * torch.expm1(2 * ratio) - ratio
-    torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=0)
-    assert normal_kl(zero, log_std, zero, log_std).item() == 0.0
 
 
 # --- multipliers ----------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from hindsight_rl.maths.weights import (
     binary_weight,
     exponential_weight,
     marwil_weight,
+    positive_weight,
     return_weight,
     softmax_weight,
     top_fraction_weight,
@@ -33,6 +34,7 @@ ROW_BY_ROW: dict[str, Weight] = {
     "uniform": uniform_weight,
     "exponential": lambda a: exponential_weight(a, temperature=0.7, max_weight=3.0),
     "binary": binary_weight,
+    "positive": lambda a: positive_weight(a, max_weight=2.0),
     "marwil": lambda a: marwil_weight(a, torch.tensor(4.0, dtype=a.dtype), beta=0.5),
     "return": lambda a: return_weight(a.abs()),
 }
@@ -134,6 +136,10 @@ def test_marwil_losses_of_t4() -> None:
             id="IQL",
         ),
         pytest.param(binary_weight, [1, 0, 1, 0], id="CRR, binary"),
+        pytest.param(positive_weight, [1, 0, 2, 0], id="SIL"),
+        pytest.param(
+            lambda a: positive_weight(a, max_weight=1.5), [1, 0, 1.5, 0], id="SIL, capped"
+        ),
     ],
 )
 def test_weights_of_t4(weight: Weight, expected: list[float]) -> None:
@@ -307,7 +313,12 @@ def test_batch_statistics_do_look_at_other_rows(weight: Weight) -> None:
     assert weight(f64(0.5, -1, 2, 0))[0] != weight(f64(0.5, -1, -9, 0))[0]
 
 
-@every({name: EVERY[name] for name in ("exponential", "softmax", "binary", "marwil", "return")})
+@every(
+    {
+        name: EVERY[name]
+        for name in ("exponential", "softmax", "binary", "positive", "marwil", "return")
+    }
+)
 @given(advantage=scalars(low=0.0))
 def test_a_better_row_never_weighs_less(weight: Weight, advantage: Tensor) -> None:
     order = torch.argsort(advantage)
@@ -329,6 +340,8 @@ def test_a_temperature_must_be_positive(temperature: float) -> None:
 def test_a_cap_must_be_positive(max_weight: float) -> None:
     with pytest.raises(ValueError, match=f"max_weight {max_weight} must both be above 0"):
         exponential_weight(advantages(), max_weight=max_weight)
+    with pytest.raises(ValueError, match=f"max_weight is {max_weight}, it must be above 0"):
+        positive_weight(advantages(), max_weight=max_weight)
     with pytest.raises(ValueError, match=f"max_weight {max_weight} above 0"):
         marwil_weight(advantages(), f64(1.0)[0], beta=1.0, max_weight=max_weight)
 

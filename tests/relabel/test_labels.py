@@ -1,5 +1,6 @@
 """Signed labels from returns and from columns, by hand."""
 
+import warnings
 from typing import Any
 
 import pytest
@@ -66,6 +67,17 @@ def test_one_episode_is_imitated_and_equal_ones_go_by_their_order() -> None:
     assert label(log, EpisodeLabel(0.5, 0.25)).tolist() == [1, 1, 0, -1]
 
 
+def test_a_share_of_less_than_one_episode_is_told() -> None:
+    with pytest.warns(
+        UserWarning, match=r"worst 0.2 of 4 episode\(s\) is less than one: none is av"
+    ):
+        EpisodeLabel(0.25, 0.2).prepare(episode_log(**FOUR))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        EpisodeLabel(0.25, 0.25).prepare(episode_log(**FOUR))
+        EpisodeLabel(0.25, 0.0).prepare(episode_log(**FOUR))
+
+
 def test_labels_are_served_and_only_labelled_rows_are_drawn() -> None:
     batch = relabeled(episode_log(**FOUR), EpisodeLabel(0.25, 0.25))
     assert batch["label"].dtype == torch.float32
@@ -104,7 +116,6 @@ def test_labels_in_standard_deviations() -> None:
     """Scores 0 and 4: 2 from their mean either way, which is one standard deviation."""
     log = episode_log([1, 1], reward=[0.0, 4.0])
     close(label(log, ReturnLabel()), [-1.0, 1.0])
-    close(label(episode_log([1, 1], reward=[3.0, 3.0]), ReturnLabel()), [0.0, 0.0])
 
 
 def test_only_rows_that_may_be_drawn_shape_the_labels() -> None:
@@ -118,6 +129,63 @@ def test_only_rows_that_may_be_drawn_shape_the_labels() -> None:
 def test_wrong_discounts_are_named(kind: type[Relabeler]) -> None:
     with pytest.raises(ValueError, match=r"discount is 1.5, it must lie in \[0, 1\]"):
         kind(discount=1.5)
+
+
+# --- labels of one sign ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("relabel", "reward", "told"),
+    [
+        (ReturnLabel(), [3.0, 3.0], r"ReturnLabel: no label is above 0 \(0 to 0\): nothing is im"),
+        (ReturnLabel(4.0), [3.0, 3.0], "nothing is imitated. To mend it, take baseline 'mean', or"),
+        (
+            ColumnLabel(),
+            [-3.0, 0.5],
+            r"ColumnLabel of 'next.reward': no label is above 0 \(-1 to -1\): nothing is imitated. "
+            r"To mend it, set a threshold \(now 0.5\) within the column's values, -3 to 0.5, or",
+        ),
+        (
+            ColumnLabel(threshold=None),
+            [0.0, 0.0],
+            "0 to 0.*: nothing is imitated. .*, use EpisodeL",
+        ),
+    ],
+)
+def test_labels_that_tell_no_rows_apart_and_imitate_none_are_refused(
+    relabel: Relabeler, reward: list[float], told: str
+) -> None:
+    """The last row, which would be imitated, is not drawn."""
+    log = episode_log([1, 1, 1], reward=[*reward, 9.0]).with_rows(torch.arange(2))
+    with pytest.raises(ValueError, match=told):
+        relabel.prepare(log)
+
+
+@pytest.mark.parametrize(
+    ("relabel", "reward", "told"),
+    [
+        (
+            ReturnLabel(0.0),
+            [-1.0, -2.0],
+            "ReturnLabel: no label is above 0 .*: nothing is imitated",
+        ),
+        (ReturnLabel(0.0), [1.0, 2.0], "ReturnLabel: no label is below 0 .*: nothing is avoided"),
+        (
+            ColumnLabel(),
+            [1.0, 1.0],
+            r"no label is below 0 \(1 to 1\): .* To mend it, use EpisodeLabel",
+        ),
+        (
+            ColumnLabel(threshold=None),
+            [-1.0, 0.0],
+            r"no label is above 0 \(-1 to 0\): nothing is i",
+        ),
+    ],
+)
+def test_labels_of_one_sign_are_told(relabel: Relabeler, reward: list[float], told: str) -> None:
+    log = episode_log([1, 1, 1], reward=[*reward, 0.0]).with_rows(torch.arange(2))
+    with pytest.warns(UserWarning, match=told):
+        relabel.prepare(log)
 
 
 # --- ColumnLabel ----------------------------------------------------------------------------------
@@ -139,7 +207,8 @@ def test_a_column_may_be_the_label() -> None:
     log = episode_log([2, 1], reward=[-1.0, 3.0, -2.0])
     assert label(log, ColumnLabel(threshold=None, over="row")).tolist() == [-1, 3, -2]
     assert label(log, ColumnLabel(threshold=None)).tolist() == [3, 3, -2]
-    assert label(log, ColumnLabel(threshold=3.0)).tolist() == [-1, -1, -1]  # above it, not at it
+    log = episode_log([2, 1], reward=[-1.0, 3.0, 4.0])
+    assert label(log, ColumnLabel(threshold=3.0)).tolist() == [-1, -1, 1]  # above it, not at it
 
 
 def test_wrong_columns_are_named() -> None:

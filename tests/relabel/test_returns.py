@@ -118,9 +118,21 @@ def test_weights_average_1_over_the_rows_that_may_be_drawn() -> None:
 
 def test_negative_return_is_refused_by_the_linear_rule() -> None:
     log = episode_log([2, 1], reward=[1.0, 2.0, -3.0])
-    with pytest.raises(ValueError, match=r"return -3 in row 2 is negative.*exponential weight"):
+    with pytest.raises(
+        ValueError, match=r"return -3 in row 2 is negative \(step 0 of episode 1\).* rwr"
+    ):
         ReturnWeight("linear").prepare(log)
     ReturnWeight("exponential").prepare(log)
+
+
+def test_returns_of_0_alone_are_refused_by_the_linear_rule() -> None:
+    """The row that earned something is not drawn."""
+    log = episode_log([2, 1], reward=[0.0, 0.0, 3.0])
+    ReturnWeight("linear").prepare(log)
+    with pytest.raises(
+        ValueError, match="all returns are 0: no row would count. Give a log in whi"
+    ):
+        ReturnWeight("linear").prepare(log.with_rows(torch.arange(2)))
 
 
 def test_refusal_names_the_row_of_the_log() -> None:

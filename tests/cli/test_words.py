@@ -1,0 +1,57 @@
+"""Words of a command before they are parsed: ``--env`` reaches data that takes it."""
+
+from pathlib import Path
+
+import pytest
+
+from hindsight_rl.cli.words import packaged_config, spell_out
+
+SHARED = ("redq", "iql_online", "awac_online", "sac_online")
+
+
+def spelled(*words: str) -> list[str]:
+    """Return the words of a ``fit`` as they are parsed, without the configuration."""
+    command, *rest = spell_out(["fit", *words])[0]
+    assert command == "fit"
+    return [word for word in rest if not word.endswith(".yaml") and word not in ("--config", "-c")]
+
+
+@pytest.mark.parametrize("config", SHARED)
+@pytest.mark.parametrize("env", [["--env", "CartPole-v1"], ["--env=CartPole-v1"]])
+def test_env_reaches_data_that_takes_it(config: str, env: list[str]) -> None:
+    added = "--data.env=CartPole-v1"
+    assert spelled("--config", config, *env) == [added, *env]
+    assert spelled(*env, "-c", config) == [*env, added]
+    path = packaged_config(config)
+    assert spell_out(["fit", "--config", config, *env])[0] == [
+        *("fit", "--config", path, added, *env)
+    ]
+
+
+def test_data_env_of_the_user_comes_later_and_wins() -> None:
+    words = ("--env", "CartPole-v1", "--data.env", "Acrobot-v1")
+    assert spelled("--config", "redq", *words) == ["--data.env=CartPole-v1", *words]
+
+
+def test_nothing_is_added_without_need(tmp_path: Path) -> None:
+    assert spelled("--config", "redq") == []
+    assert spelled("--config", "iql", "--env", "CartPole-v1") == ["--env", "CartPole-v1"]
+    for text in ("data: 3", "[1, 2]", "data: {init_args: {env: Pendulum-v1}}", "no: [yaml"):
+        own = tmp_path / "own.yaml"
+        own.write_text(text)
+        assert spelled("--config", str(own), "--env", "A-v0") == ["--env", "A-v0"]
+
+
+def test_any_argument_of_data_may_take_it(tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text("env: A-v0\ndata: {init_args: {env: '${env}', other: '${env}'}}")
+    added = ["--data.env=B-v0", "--data.other=B-v0"]
+    assert spelled("--config", str(own), "--env", "B-v0") == [*added, "--env", "B-v0"]
+
+
+def test_an_environment_of_the_learner_where_it_is_not_read_is_refused(tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text("model: {class_path: BC, init_args: {env: A-v0}}")
+    told = "own.yaml: model.init_args.env is not read: write 'env: A-v0' at the top of the file"
+    with pytest.raises(ValueError, match=told):
+        spelled("--config", str(own))
