@@ -138,6 +138,7 @@ def measure(
 
     Raises:
         UndefinedBoundError: There is none.
+        ValueError: ``reward`` names no column.
     """
     _check(learner)
     log, training = datamodule.log, learner.training
@@ -188,7 +189,12 @@ def _gain(batch: TensorDict, reward: str | None, weight: Tensor) -> Tensor:
     parts = tuple(reward.split("."))
     found = batch.get(parts[0] if len(parts) == 1 else parts, None)
     if found is None or found.ndim != 1:
-        raise UndefinedBoundError(f"batches have no column '{reward}' with one number per row")
+        numbers = [key for key, value in batch.items(True, True) if value.ndim == 1]
+        named = sorted(key if isinstance(key, str) else ".".join(key) for key in numbers)
+        raise ValueError(
+            f"Bound: batches have no column '{reward}' with one number per row: name one of "
+            f"{', '.join(named)}"
+        )
     return found.double()
 
 

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from results import BUILD, ROOT, STUDENT, fit, replace_part, source_hash
-from rows import GREEDIER, MEDIUM, SOFT, SQUASHED, Method, Row
+from rows import FARTHER, GREEDIER, MEDIUM, SOFT, SQUASHED, Method, Row
 
 THEIRS = "d3rlpy==2.8.1"
 SEEDS = (0, 1, 2, 3, 4)
@@ -36,7 +36,11 @@ OURS = {
     "awac": Method("AWAC", "awac.AWAC", model=NETWORK | SQUASHED),
     "crr": Method("CRR", "crr.CRR", model=NETWORK | SOFT),
     "td3_bc": Method("TD3+BC", "td3_bc.TD3BC", model=NETWORK | GREEDIER),
-    "bcq": Method("BCQ", "bcq.BCQ", model={**NETWORK, "lr": 1e-3, "behavior_hidden": [256, 256]}),
+    "bcq": Method(
+        "BCQ",
+        "bcq.BCQ",
+        model=NETWORK | FARTHER | {"lr": 1e-3, "behavior_hidden": [256, 256]},
+    ),
     "cql": Method("CQL", "cql.CQL", model=NETWORK),
 }
 # Theirs make about ten and four updates a second.

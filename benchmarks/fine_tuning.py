@@ -6,7 +6,8 @@ Pendulum: 8,000 updates on rllib_pendulum medium (mean return -524), then 10,000
 in the environment with an update for each, the log in the replay, the weights those of the
 checkpoint; ``--fresh`` starts the second part from fresh weights instead. Both policies play the
 same 50 test episodes. Everything else is as in configs/NAME.yaml and configs/NAME_online.yaml.
-Finished fits are kept in build/fine_tuning/, by their settings and the code.
+Finished fits are kept in build/fine_tuning/, by their settings and the code. Without ``--fresh``
+docs/iterated-data.md gets the table.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer, seed_everything
-from results import BUILD, ROOT, source_hash
+from results import BUILD, ROOT, STUDENT, replace_part, source_hash
 
 from hindsight_rl.agents.learner import Learner
 from hindsight_rl.datamodules.iterated import IteratedDataModule
@@ -118,8 +119,23 @@ def kept(name: str, seed: int, log: Path, fresh: bool) -> dict[str, Any]:
     return found
 
 
+def cells(name: str, lines: list[dict[str, Any]]) -> list[str]:
+    """Return the line of a learner: means over seeds, and the gain with Student's 95 % interval."""
+    before, after = (statistics.fmean(line[key] for line in lines) for key in ("before", "after"))
+    gains = [line["after"] - line["before"] for line in lines]
+    half = STUDENT[len(gains)] * statistics.stdev(gains) / len(gains) ** 0.5
+    gain = after - before
+    interval = f"{gain:+.0f} [{gain - half:+.0f}, {gain + half:+.0f}]"
+    parts = zip(*(line["seconds"] for line in lines), strict=True)
+    seconds = [f"{statistics.median(part):.0f}" for part in parts]
+    return [name, str(len(lines)), f"{before:.0f}", f"{after:.0f}", interval, *seconds]
+
+
+HEAD = ["learner", "seeds", "after the log", "after the environment", "gain [95 %]", "s", "s more"]
+
+
 def main() -> int:
-    """Print one line of JSON per fit, and one per learner."""
+    """Print one line of JSON per fit, and rewrite the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     default = os.environ.get("HINDSIGHT_DATA", str(ROOT.parent / "shared" / "data"))
     parser.add_argument("--data", type=Path, default=Path(default), help="folder of real logs")
@@ -127,6 +143,9 @@ def main() -> int:
     parser.add_argument("--seeds", default="0,1,2,3,4")
     parser.add_argument("--fresh", action="store_true", help="the second part from fresh weights")
     given = parser.parse_args()
+    seeds = [int(seed) for seed in given.seeds.split(",")]
+    if len(seeds) < 2:
+        parser.error("an interval needs two seeds or more")
     log = given.data / LOG
     if not log.exists():
         sys.stderr.write(f"error: no {log}: set HINDSIGHT_DATA to the folder of real logs\n")
@@ -137,17 +156,18 @@ def main() -> int:
         logging.getLogger(f"lightning.{part}").setLevel(logging.ERROR)
     about = {"log": LOG, "env": ENV, "offline_updates": OFFLINE, "env_steps": ONLINE}
     sys.stdout.write(json.dumps(about | {"weights": "fresh" if given.fresh else "kept"}) + "\n")
+    table = [HEAD, ["---"] * len(HEAD)]
     for name in given.learners.split(","):
-        lines = []
-        for seed in map(int, given.seeds.split(",")):
+        lines: list[dict[str, Any]] = []
+        for seed in seeds:
             lines.append(kept(name, seed, log, given.fresh))
             sys.stdout.write(json.dumps({"learner": name, "seed": seed, **lines[-1]}) + "\n")
             sys.stdout.flush()
-        means = {
-            key: round(statistics.fmean(line[key] for line in lines), 1)
-            for key in ("before", "after")
-        }
-        sys.stdout.write(json.dumps({"learner": name, "seeds": len(lines), **means}) + "\n")
+        table.append(cells(name, lines))
+    text = "\n".join(f"| {' | '.join(row)} |" for row in table)
+    sys.stdout.write(text + "\n")
+    if given.learners == ",".join(LEARNERS) and not given.fresh:
+        replace_part(ROOT / "docs" / "iterated-data.md", "fine_tuning", text)
     return 0
 
 

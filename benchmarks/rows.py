@@ -158,6 +158,8 @@ SOFT = SQUASHED | {"critics": 2, "tau": 0.005, "target_every": 1, "evaluation": 
 # The paper's 2.5 stays near a log whose own policy is poor; locomotion has the paper's.
 GREEDIER = {"value_weight": 10.0}
 LOCOMOTION: dict[str, dict[str, Any]] = {"TD3+BC": {}}
+# In policy units; the paper's 0.05 keeps to what the log's own policy would do.
+FARTHER = {"max_perturbation": 0.3}
 # The paper's limits and copied targets are made for millions of updates.
 LOOSE = {
     "tau": 0.01, "target_every": 1, "critics": 2, "samples": 8, "initial_temperature": 1.0,
@@ -184,7 +186,7 @@ METHODS = (
     Method("DDPG", "ddpg.DDPG", actions=CONTINUOUS),
     Method("TD3", "td3.TD3", actions=CONTINUOUS),
     Method("TD3+BC", "td3_bc.TD3BC", model=GREEDIER, actions=CONTINUOUS),
-    Method("BCQ", "bcq.BCQ", model={"behavior_hidden": [64, 64]}, actions=CONTINUOUS),
+    Method("BCQ", "bcq.BCQ", model=FARTHER | {"behavior_hidden": [64, 64]}, actions=CONTINUOUS),
     Method("CQL", "cql.CQL", actions=CONTINUOUS, updates=2000),
     Method("DQN", "dqn.DQN", actions=DISCRETE),
     Method("double DQN", "dqn.DQN", model={"double": True}, actions=DISCRETE),

@@ -178,11 +178,16 @@ def test_reasons_are_named() -> None:
     log = episode_log([1] * 3, reward=[1.0, -2.0, 3.0])
     said = undefined(BC, log, [ReturnToGo()], reward="return_to_go")
     assert "'return_to_go' of row 1 is -2, and log R needs rewards above 0" in said
-    said = undefined(BC, log, reward="success")
-    assert said == "batches have no column 'success' with one number per row"
     said = undefined(BC, log.with_columns({"weight": torch.tensor([1.0, 0.0, -0.5])}))
     assert "the weight of row 2 is -0.5" in said
     assert "all rows are 0" in undefined(BC, log.with_columns({"weight": torch.zeros(3)}))
+
+
+def test_a_column_that_is_not_there_is_refused() -> None:
+    data = data_for(BC, episode_log([1] * 3, reward=[1.0, 2.0, 3.0]))
+    with pytest.raises(ValueError, match=r"no column 'success' .* name one of .*next\.reward") as f:
+        measure(learner_of(BC, data.spec), data, reward="success")
+    assert not isinstance(f.value, UndefinedBoundError)
 
 
 # --- the callback ---------------------------------------------------------------------------------
