@@ -160,6 +160,8 @@ class Policy(nn.Module):
                 f"relative_to is {chosen}: give {self.width} entries of the observation, "
                 f"one per action dimension, each in [0, {observed})"
             )
+        # The compiler cannot make an index out of a list within a loop over updates.
+        self.register_buffer("_entries", torch.tensor(chosen), persistent=False)
         # Start close to "stay where you are".
         last = self.net[-1]
         with torch.no_grad():
@@ -202,7 +204,7 @@ class Policy(nn.Module):
 
     def _place(self, mean: Tensor, observation: Tensor) -> Tensor:
         if self.relative_to is not None:
-            return self.scale.to_policy(observation[..., self.relative_to]) + mean
+            return self.scale.to_policy(observation.index_select(-1, self._entries)) + mean
         return torch.tanh(mean) if self.squash_mean else mean
 
     def _mixture(self, output: Tensor) -> Mixture:

@@ -182,7 +182,6 @@ METHODS = (
     Method("IQL", "iql.IQL", model=SQUASHED),
     Method("MPO", "mpo.MPO", model=LOOSE),
     Method("SAC", "sac.SAC"),
-    Method("EDAC", "sac.SAC", model={"critics": 10, "diversity": 1.0}, actions=CONTINUOUS),
     Method("DDPG", "ddpg.DDPG", actions=CONTINUOUS),
     Method("TD3", "td3.TD3", actions=CONTINUOUS),
     Method("TD3+BC", "td3_bc.TD3BC", model=GREEDIER, actions=CONTINUOUS),

@@ -90,10 +90,8 @@ def _packaged_configs(arguments: list[str]) -> list[str]:
 def _shared_env(config: Path, env: str | None) -> list[str]:
     """Return words that bring ``--env`` to data that takes it as ``${env}``.
 
-    The file's own value is filled in when the file is read, before any other word.
-
-    Raises:
-        ValueError: The environment of the learner stands where it would not be read.
+    The file's own value is filled in when the file is read, before any other word. An environment
+    of the learner that stands where it would not be read is refused.
     """
     try:
         found = yaml.safe_load(config.read_text())

@@ -16,6 +16,8 @@ from hindsight_rl.agents.engine import CompileError, Engine
 from hindsight_rl.agents.iql import IQL
 from hindsight_rl.agents.learner import Learner, LossTerms
 from hindsight_rl.agents.marwil import MARWIL
+from hindsight_rl.datamodules.log import Log
+from hindsight_rl.datamodules.offline import OfflineDataModule
 
 UPDATES = 100
 
@@ -115,6 +117,34 @@ def test_compiled_training_resumes_bit_for_bit(tmp_path: Path) -> None:
     fit(resumed, data, tmp_path, UPDATES, ckpt_path=tmp_path / "half.ckpt")
     assert resumed.plan is not None and resumed.plan.compile == "update"
     assert equal(weights(resumed), weights(straight))
+
+
+@pytest.mark.slow
+def test_actions_relative_to_the_observation_compile(tmp_path: Path) -> None:
+    """The real compiler: a long index out of a list has no name in the loop that it writes."""
+    observation = torch.randn(64, 12, generator=torch.Generator().manual_seed(0))
+    terminated = torch.ones(64, dtype=torch.bool)
+    log = Log.from_columns(
+        {
+            "observation": observation,
+            "action": observation + 0.1,
+            "episode": torch.arange(64),
+            ("next", "observation"): observation,
+            ("next", "reward"): torch.zeros(64),
+            ("next", "terminated"): terminated,
+            ("next", "truncated"): ~terminated,
+        }
+    )
+    ends = []
+    for compile_ in ("update", "off"):
+        data = OfflineDataModule(log, batch_size=16, updates_per_step=8)
+        learner = learner_of(
+            BC, data.spec, compile=compile_, relative_to=list(range(12)), hidden=(8,)
+        )
+        fit(learner, data, tmp_path, 16)
+        assert learner.plan is not None and learner.plan.compile == compile_
+        ends.append(weights(learner))
+    assert_close(*ends)
 
 
 def test_seeds_resume_bit_for_bit(tmp_path: Path) -> None:
