@@ -149,23 +149,5 @@ class AWAC(Learner):
         return LossTerms({"critic": critic, "actor": actor}, metrics)
 
     def soft_values(self, batch: TensorDict, task: Tensor, draws: Tensor) -> SoftValues:
-        """Return what each row's transition is worth beyond its reward, under other tasks.
-
-        Args:
-            batch: Transitions ``[...]``.
-            task: ``[..., Z]``.
-            draws: ``[..., 3]`` int64 counters, for the next action.
-
-        Returns:
-            Log-probability of the logged action, value of the next state by the online critics,
-            temperature (0 for behaviour cloning), and the discount.
-        """
-        return policy_soft_values(
-            batch,
-            task,
-            draws,
-            self.critic,
-            self.actor,
-            temperature=self.temperature,
-            discount=self.discount,
-        )
+        """Return :func:`policy_soft_values` of this learner."""
+        return policy_soft_values(self, batch, task, draws)

@@ -37,6 +37,7 @@ from torch import Tensor
 from hindsight_rl.agents.networks import Policy
 from hindsight_rl.maths.bound import RowBound, normalized, row_bound
 from hindsight_rl.maths.divergences import categorical_kl
+from hindsight_rl.maths.keys import key_name, key_of
 from hindsight_rl.maths.weights import weight_metrics
 
 LOGGER = logging.getLogger("hindsight_rl")
@@ -186,11 +187,9 @@ def _gain(batch: TensorDict, reward: str | None, weight: Tensor) -> Tensor:
     """Return the rewards ``[B]``."""
     if reward is None:
         return weight
-    parts = tuple(reward.split("."))
-    found = batch.get(parts[0] if len(parts) == 1 else parts, None)
+    found = batch.get(key_of(reward), None)
     if found is None or found.ndim != 1:
-        numbers = [key for key, value in batch.items(True, True) if value.ndim == 1]
-        named = sorted(key if isinstance(key, str) else ".".join(key) for key in numbers)
+        named = sorted(key_name(key) for key, value in batch.items(True, True) if value.ndim == 1)
         raise ValueError(
             f"Bound: batches have no column '{reward}' with one number per row: name one of "
             f"{', '.join(named)}"

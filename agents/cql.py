@@ -42,8 +42,7 @@ from hindsight_rl.agents.learner import TRANSITION, Learner, LossTerms, bootstra
 from hindsight_rl.agents.networks import Critic, Policy, Temperature, frozen
 from hindsight_rl.maths.conservative import sampled_gap, uniform_actions
 from hindsight_rl.maths.draws import normals
-from hindsight_rl.maths.losses import temperature_loss
-from hindsight_rl.maths.mpo import multiplier_loss
+from hindsight_rl.maths.losses import multiplier_loss, temperature_loss
 from hindsight_rl.maths.posterior import SoftValues
 
 RATES = {"actor": 1e-4, "temperature": 1e-4}

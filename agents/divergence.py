@@ -6,6 +6,8 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.maths.keys import key_name
+
 
 class DivergenceError(RuntimeError):
     """Training produced a number that is not finite."""
@@ -66,7 +68,7 @@ def broken_rows(chunk: TensorDict) -> str:
         value = chunk[key]
         if not value.is_floating_point() or bool(value.isfinite().all()):
             continue
-        name = key if isinstance(key, str) else ".".join(key)
+        name = key_name(key)
         at = tuple((~value.isfinite()).nonzero()[0].tolist())
         row = at[: chunk.ndim]
         entry = "" if len(at) == chunk.ndim else f"[{', '.join(map(str, at[chunk.ndim :]))}]"

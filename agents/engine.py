@@ -19,13 +19,13 @@ from hindsight_rl.agents.adam import adam, rules_of
 from hindsight_rl.agents.capture import assign, captured
 from hindsight_rl.agents.copies import Copies
 from hindsight_rl.agents.schedule import Schedule
+from hindsight_rl.maths.keys import Key
 
 try:
     from torch._higher_order_ops.scan import scan
 except ImportError:  # not public: a release may move it, see no_scan
     scan = None
 
-Key = str | tuple[str, ...]
 Rows = tuple[Tensor, ...]
 """The tensors of a :class:`State`, or of one row of it."""
 

@@ -40,9 +40,8 @@ from hindsight_rl.agents.plan import Compile, Plan, Precision, make_plan
 from hindsight_rl.agents.warm_start import warm_start
 from hindsight_rl.maths.choices import check_choices
 from hindsight_rl.maths.draws import fork, normals
+from hindsight_rl.maths.keys import Key
 from hindsight_rl.maths.losses import td_target
-
-Key = str | tuple[str, ...]
 
 LOGGER = logging.getLogger("hindsight_rl")
 

@@ -40,8 +40,8 @@ from hindsight_rl.agents.learner import TRANSITION, Learner, LossTerms
 from hindsight_rl.agents.networks import Critic, Policy
 from hindsight_rl.agents.policy_values import policy_value_loss
 from hindsight_rl.maths.divergences import categorical_kl, normal_kl
-from hindsight_rl.maths.losses import weighted_nll
-from hindsight_rl.maths.mpo import improved_share, multiplier_loss, temperature_dual
+from hindsight_rl.maths.losses import multiplier_loss, weighted_nll
+from hindsight_rl.maths.mpo import improved_share, temperature_dual
 
 
 class Multiplier(nn.Module):

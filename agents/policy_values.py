@@ -1,6 +1,7 @@
 """Values of a policy: what learners share whose critics value the actions that the policy takes."""
 
 import math
+from typing import Any
 
 import torch
 from tensordict import TensorDict
@@ -41,34 +42,24 @@ def policy_value_loss(
     return (target - q).square().mean(-1).sum(), q.detach()
 
 
-def policy_soft_values(
-    batch: TensorDict,
-    task: Tensor,
-    draws: Tensor,
-    critic: Critics,
-    policy: Policy,
-    *,
-    temperature: float,
-    discount: float,
-) -> SoftValues:
+def policy_soft_values(learner: Any, batch: TensorDict, task: Tensor, draws: Tensor) -> SoftValues:
     """Return what each row's transition is worth beyond its reward, under other tasks.
 
     Args:
+        learner: Has ``actor``, which takes the next action, ``critic``, the least of whose values
+            counts, ``temperature`` (infinite is behaviour cloning) and ``discount``.
         batch: Transitions ``[...]``.
         task: ``[..., Z]``.
         draws: ``[..., 3]`` int64 counters, for the next action.
-        critic: ``(observation, action, task) -> [E, ...]``; the least of its values counts.
-        policy: Takes the next action.
-        temperature: Above 0, reward units; infinite is behaviour cloning.
-        discount: In [0, 1].
 
     Returns:
         Log-probability of the logged action, value of the next state, temperature (0 for behaviour
         cloning), and the discount.
     """
+    policy, temperature = learner.actor, learner.temperature
     log_prob = policy.log_prob(batch["observation"], batch["action"], task)
     finite = temperature if temperature < math.inf else 0.0
     noise = None if policy.discrete else normals(draws, policy.width)
-    ahead = choices(policy, critic, batch["next", "observation"], task, noise)
+    ahead = choices(policy, learner.critic, batch["next", "observation"], task, noise)
     level = torch.full((), finite, device=task.device)
-    return SoftValues(log_prob, ahead.expected(), level, discount)
+    return SoftValues(log_prob, ahead.expected(), level, learner.discount)

@@ -6,7 +6,7 @@ Two layers of 256 units, batches of 256, one thread, five seeds (CQL three), 50 
 the same starts; for each seed theirs and ours are fitted one after the other. d3rlpy keeps its own
 defaults otherwise; it pins an old gymnasium, so it gets a Python of its own in build/d3rlpy. Our
 settings were chosen with other seeds: those of IQL and AWAC on the replay log, the others on this
-one. BCQ and CQL are compared at 2,000 updates: d3rlpy's make three and ten a second. Finished fits
+one. BCQ and CQL are compared at 2,000 updates: d3rlpy's make three and eight a second. Fits done
 are kept in build/against; docs/results.md gets the table.
 """
 
@@ -44,7 +44,7 @@ OURS = {
     ),
     "cql": Method("CQL", "cql.CQL", model=NETWORK),
 }
-# Theirs make ten and three updates a second.
+# Theirs make eight and three updates a second.
 UPDATES = {"cql": 2000, "bcq": 2000}
 
 

@@ -43,10 +43,11 @@ from hindsight_rl.agents.checkpoints import load_learner
 from hindsight_rl.agents.evaluation import episodes as play
 from hindsight_rl.agents.sac import SAC
 from hindsight_rl.cli.main import main as hindsight
-from hindsight_rl.datamodules.block import Block, Column, key_of
+from hindsight_rl.datamodules.block import Block, Column
 from hindsight_rl.datamodules.collection import Collector
 from hindsight_rl.datamodules.iterated import IteratedDataModule
 from hindsight_rl.datamodules.readers import read_log
+from hindsight_rl.maths.keys import key_of
 
 ROOT = Path(__file__).resolve().parents[1] / "build" / "logs"
 MAZES = {"umaze": ("UMaze", 1000), "medium": ("Medium", 600)}

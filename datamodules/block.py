@@ -19,8 +19,7 @@ from torch import Tensor
 
 from hindsight_rl.datamodules.errors import LogError
 from hindsight_rl.datamodules.parts import SPAN, Parts, in_file
-
-Key = str | tuple[str, ...]
+from hindsight_rl.maths.keys import Key, key_name
 
 OBSERVATION: Key = "observation"
 ACTION: Key = "action"
@@ -44,17 +43,6 @@ class Column(NamedTuple):
     def width(self) -> int:
         """Number of 32-bit words."""
         return math.prod(self.shape)
-
-
-def key_name(key: Key) -> str:
-    """Return the printed name of a key: ``("next", "reward")`` is ``next.reward``."""
-    return key if isinstance(key, str) else ".".join(key)
-
-
-def key_of(name: str) -> Key:
-    """Return the key of a printed name, the inverse of :func:`key_name`."""
-    parts = tuple(name.split("."))
-    return parts[0] if len(parts) == 1 else parts
 
 
 @dataclass(frozen=True)

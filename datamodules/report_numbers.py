@@ -13,6 +13,7 @@ from hindsight_rl.datamodules.block import EPISODE, REWARD, TERMINATED, Key
 from hindsight_rl.datamodules.errors import LogError
 from hindsight_rl.datamodules.log import Log
 from hindsight_rl.datamodules.relabeled import PROVENANCE, original
+from hindsight_rl.maths.keys import key_name
 from hindsight_rl.maths.posterior import posterior_metrics
 from hindsight_rl.relabel.inverse import InverseRL
 from hindsight_rl.relabel.linear_tasks import LinearTasks
@@ -138,7 +139,7 @@ def before(log: Log, key: Key) -> Key | None:
     if original(key) in log:
         return original(key)
     added = log.info[PROVENANCE][-1]["added"]
-    name = key if isinstance(key, str) else ".".join(key)
+    name = key_name(key)
     return key if key in log and name not in added else None
 
 

@@ -12,6 +12,7 @@ from hindsight_rl.datamodules.errors import LogError
 from hindsight_rl.datamodules.log import ACTION, OBSERVATION, Log
 from hindsight_rl.datamodules.parts import SPAN
 from hindsight_rl.datamodules.sampler import ChunkSampler
+from hindsight_rl.maths.keys import key_name
 from hindsight_rl.relabel.relabeler import Relabeler
 
 VERSION = 1
@@ -151,7 +152,7 @@ def check_keys(needed: tuple[Any, ...], held: set[Any], producers: dict[str, str
     for key in needed:
         if key in held:
             continue
-        name = key if isinstance(key, str) else ".".join(key)
+        name = key_name(key)
         maker = producers.get(name)
         mend = (
             f"Add {maker} to the relabelers: data.init_args.relabel: [{{class_path: {maker}}}]."

@@ -27,12 +27,12 @@ from hindsight_rl.datamodules.block import (
     Column,
     Key,
     key_name,
-    key_of,
     rows_together,
 )
 from hindsight_rl.datamodules.errors import LogError
 from hindsight_rl.datamodules.frames import next_key
 from hindsight_rl.datamodules.parts import Parts
+from hindsight_rl.maths.keys import key_of
 
 FORMAT = "hindsight-log"
 VERSION = 1

@@ -260,3 +260,20 @@ def return_bound(log_policy: Tensor, reward: Tensor, q: Tensor) -> Tensor:
     # An outcome that the policy excludes has score -inf, and 0 * inf is not a number.
     score = (torch.log(reward) + log_policy).masked_fill(q == 0, 0.0)
     return (q * score - torch.xlogy(q, q)).sum(-1)
+
+
+def multiplier_loss(multiplier: Tensor, divergence: Tensor, *, limit: Tensor | float) -> Tensor:
+    """Return multiplier * (limit - divergence): it grows while the divergence is over its limit.
+
+    Args:
+        multiplier: ``[...]``, above 0.
+        divergence: ``[...]``, what is held to a limit; no gradient flows through it.
+        limit: ``[...]`` or a number, in the unit of the divergence.
+
+    Returns:
+        ``[...]``, broadcast.
+
+    Reference:
+        Abdolmaleki et al. 2018, arXiv 1812.02256, the trust region of the M-step.
+    """
+    return multiplier * (limit - divergence.detach())

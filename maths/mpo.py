@@ -50,20 +50,3 @@ def improved_share(value: Tensor, share: Tensor, temperature: Tensor) -> Tensor:
         Abdolmaleki et al. 2018, arXiv 1806.06920, eq. 8.
     """
     return torch.softmax(value / temperature + share.log(), 0).detach()
-
-
-def multiplier_loss(multiplier: Tensor, divergence: Tensor, *, limit: Tensor | float) -> Tensor:
-    """Return multiplier * (limit - divergence): it grows while the divergence is over its limit.
-
-    Args:
-        multiplier: ``[P]``, above 0.
-        divergence: ``[B, P]``, nats; no gradient flows through it.
-        limit: ``[P]`` or a number, nats.
-
-    Returns:
-        ``[B, P]``.
-
-    Reference:
-        Abdolmaleki et al. 2018, arXiv 1812.02256, the trust region of the M-step.
-    """
-    return multiplier * (limit - divergence.detach())

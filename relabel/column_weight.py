@@ -2,8 +2,9 @@
 
 import torch
 
+from hindsight_rl.maths.keys import key_of
 from hindsight_rl.maths.weights import exponential_weight
-from hindsight_rl.relabel.relabeler import LogView, Relabeler, key_of, number_column
+from hindsight_rl.relabel.relabeler import LogView, Relabeler, number_column
 
 
 class ColumnWeight(Relabeler):

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from hindsight_rl.maths.choices import check_choices
+from hindsight_rl.maths.keys import Key, key_of
 from hindsight_rl.maths.returns import returns_to_go
-from hindsight_rl.relabel.relabeler import Key, LogView, Relabeler, key_of, last_rows
+from hindsight_rl.relabel.relabeler import LogView, Relabeler, last_rows
 
 
 class TopFraction(Relabeler):

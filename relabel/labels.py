@@ -8,13 +8,12 @@ import torch
 from torch import Tensor
 
 from hindsight_rl.maths.choices import check_choices
+from hindsight_rl.maths.keys import key_name, key_of
 from hindsight_rl.maths.returns import returns_to_go
 from hindsight_rl.relabel.relabeler import (
     LogView,
     Relabeler,
-    key_of,
     last_rows,
-    name_of,
     number_column,
 )
 
@@ -210,7 +209,7 @@ class ColumnLabel(Relabeler):
         if least < most:
             within = f"within the column's values, {least:g} to {most:g}"
             mend = f"set a threshold (now {self.threshold}) {within}, or {mend}"
-        _check_signs(value[rows], f"ColumnLabel of '{name_of(self.column)}'", mend)
+        _check_signs(value[rows], f"ColumnLabel of '{key_name(self.column)}'", mend)
         return self.bound(columns={"label": value.float()})
 
 

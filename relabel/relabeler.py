@@ -22,9 +22,9 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.maths.draws import fork
+from hindsight_rl.maths.keys import Key, key_name
 from hindsight_rl.maths.posterior import SoftValues
 
-Key = str | tuple[str, ...]
 Values = Callable[[TensorDict, Tensor, Tensor], SoftValues]
 """``soft_values(batch [...], task [..., Z], draws [..., 3])`` of a learner; where actions are real
 numbers, rows ``[R, 1]`` may meet tasks ``[R, N, Z]``, as in broadcasting."""
@@ -309,7 +309,7 @@ def _check_pair(earlier: Relabeler, later: Relabeler) -> None:
     late = [key for key in earlier.call_writes if key in needed]
     if not late:
         return
-    names = ", ".join(f"'{name_of(key)}'" for key in late)
+    names = ", ".join(f"'{key_name(key)}'" for key in late)
     if one == two:
         raise ValueError(f"{one} stands twice, and the second works on {names}: leave one out")
     why = " (rewards of new goals are those of its task family)" if new_goals[0] else ""
@@ -326,17 +326,6 @@ def _scope(companions: TensorDict, prefix: str) -> TensorDict:
     )
 
 
-def key_of(name: str) -> Key:
-    """Return the key of a column by its name as it is printed: ``reward``, ``next.reward``."""
-    parts = tuple(name.split("."))
-    return parts[0] if len(parts) == 1 else parts
-
-
-def name_of(key: Key) -> str:
-    """Return the name of a column as it is printed, of which :func:`key_of` makes the key."""
-    return key if isinstance(key, str) else ".".join(key)
-
-
 def number_column(log: LogView, key: Key, absent: str) -> Tensor:
     """Return a column of one number per row, ``[N]`` float64.
 
@@ -351,7 +340,7 @@ def number_column(log: LogView, key: Key, absent: str) -> Tensor:
     Raises:
         ValueError: The column is not there, or has several numbers per row.
     """
-    name = name_of(key)
+    name = key_name(key)
     if key not in log:
         raise ValueError(f"there is no column '{name}' {absent}")
     value = log.column(key).double()

@@ -15,6 +15,7 @@ from torchrl_oracles import network_gradients, torchrl_batch, torchrl_critics
 from hindsight_rl.agents.ddpg import DDPG
 from hindsight_rl.agents.learner import Learner
 from hindsight_rl.agents.td3 import TD3
+from hindsight_rl.agents.td3_bc import TD3BC
 
 REWARD, TERMINATED = ("next", "reward"), ("next", "terminated")
 
@@ -106,12 +107,13 @@ def test_policy_climbs_the_first_critic() -> None:
     torch.testing.assert_close(learner.actor_loss(batch), before - 1.0)
 
 
-def test_policy_and_targets_wait(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [TD3, TD3BC])
+def test_policy_and_targets_wait(kind: type[Learner], tmp_path: Path) -> None:
     """With a delay of 3 only critics move at updates 1 and 2, and all networks at the third."""
-    data = data_for(TD3)
-    first = weights(learner_of(TD3, data.spec, delay=3))
+    data = data_for(kind)
+    first = weights(learner_of(kind, data.spec, delay=3))
     for updates, waits in ((2, {"actor", "target_actor", "target_critic"}), (3, set())):
-        learner = learner_of(TD3, data.spec, delay=3)
+        learner = learner_of(kind, data.spec, delay=3)
         fit(learner, data, tmp_path, updates)
         moved = {
             name.partition(".")[0]

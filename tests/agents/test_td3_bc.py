@@ -1,13 +1,12 @@
 """TD3+BC: its terms against torchrl's on the same weights, T16, what it reduces to."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from deterministic_oracles import assert_twin_equals, move_targets, torchrl_point, unit_case
 from episode_logs import episode_log
-from small_fits import data_for, equal, fit, learner_of, weights, whole_log
+from small_fits import data_for, equal, learner_of, whole_log
 from tensordict import TensorDict
 from torchrl.objectives import TD3BCLoss
 from torchrl_oracles import network_gradients, torchrl_batch, torchrl_critics
@@ -105,20 +104,10 @@ def test_unit_of_the_reward_does_not_matter() -> None:
 # --- rhythm ---------------------------------------------------------------------------------------
 
 
-def test_policy_and_targets_wait(tmp_path: Path) -> None:
-    """With a delay of 3 only critics move at updates 1 and 2, and all networks at the third."""
-    data = data_for(TD3BC)
-    first = weights(learner_of(TD3BC, data.spec, delay=3))
-    for updates, waits in ((2, {"actor", "target_actor", "target_critic"}), (3, set())):
-        learner = learner_of(TD3BC, data.spec, delay=3)
-        assert learner.every == learner_of(TD3, data.spec, delay=3).every
-        fit(learner, data, tmp_path, updates)
-        moved = {
-            name.partition(".")[0]
-            for name, value in learner.state_dict().items()
-            if not value.equal(first[name])
-        }
-        assert moved == {"actor", "critic", "target_actor", "target_critic"} - waits
+def test_the_rhythm_is_that_of_td3() -> None:
+    """Which networks it moves, and when, is tested in test_td3.py for both."""
+    spec = data_for(TD3BC).spec
+    assert learner_of(TD3BC, spec, delay=3).every == learner_of(TD3, spec, delay=3).every
 
 
 # --- reductions -----------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from small_logs import Columns, everything, five, pictures, same, small
 from strategies import log_columns, signed_words
 
-from hindsight_rl.datamodules.block import key_of
 from hindsight_rl.datamodules.errors import LogError
 from hindsight_rl.datamodules.log import (
     ACTION,
@@ -28,6 +27,7 @@ from hindsight_rl.datamodules.log import (
     episode_columns,
     key_name,
 )
+from hindsight_rl.maths.keys import key_of
 
 NEEDED = [OBSERVATION, ACTION, NEXT_OBSERVATION, REWARD, TERMINATED, TRUNCATED, EPISODE]
 ADDED: Columns = {"return_to_go": torch.arange(5.0), "rank": torch.tensor([4, 3, 2, 1, 0])}

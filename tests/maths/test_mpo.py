@@ -1,11 +1,11 @@
-"""MPO's dual, shares and multipliers: T13, value and gradient."""
+"""MPO's dual and shares: T13, value and gradient."""
 
 import pytest
 import torch
 from torch import Tensor
 
 from hindsight_rl.maths.divergences import categorical_kl
-from hindsight_rl.maths.mpo import improved_share, multiplier_loss, temperature_dual
+from hindsight_rl.maths.mpo import improved_share, temperature_dual
 
 ATOL = 2e-6
 LIMIT = 0.1
@@ -97,18 +97,3 @@ def test_actions_that_the_policy_excludes_stay_excluded() -> None:
     assert slopes[0].item() == pytest.approx(slopes[1].item(), abs=1e-12)
     weight = improved_share(VALUE, share, eta)
     assert weight[2] == 0 and bool(torch.isfinite(categorical_kl(weight, share.log())).all())
-
-
-# --- multipliers ----------------------------------------------------------------------------------
-
-
-def test_multiplier_grows_while_its_limit_is_broken() -> None:
-    """Alpha = 2, 3 and limits .1, .2: alpha * (limit - KL), slope limit - KL, none for KL."""
-    multiplier, limit = f64(2, 3).requires_grad_(), f64(0.1, 0.2)
-    divergence = torch.tensor([[0.3, 0.0], [0.1, 0.5]], dtype=torch.float64, requires_grad=True)
-    found = multiplier_loss(multiplier, divergence, limit=limit)
-    close(found, torch.tensor([[-0.4, 0.6], [0.0, -0.9]]))
-    found.sum().backward()
-    assert multiplier.grad is not None
-    close(multiplier.grad, [-0.2, -0.1])
-    assert divergence.grad is None

@@ -1,0 +1,14 @@
+"""Keys of batches and logs, and their names in print: what the rooms call a column."""
+
+Key = str | tuple[str, ...]
+
+
+def key_name(key: Key) -> str:
+    """Return the printed name of a key: ``("next", "reward")`` is ``next.reward``."""
+    return key if isinstance(key, str) else ".".join(key)
+
+
+def key_of(name: str) -> Key:
+    """Return the key of a printed name, the inverse of :func:`key_name`."""
+    parts = tuple(name.split("."))
+    return parts[0] if len(parts) == 1 else parts
