@@ -12,7 +12,8 @@ SHELL := /bin/bash
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DOCLINT := $(VENV)/pydoclint
-ROOMS := maths agents relabel datamodules export envs cli
+# The folders that are packages, and the files of the package itself.
+ROOMS := hindsight_rl maths nets tasks policies training agents relabel logs datamodules diagnostics reports export envs cli
 # The rooms that mypy holds to its strict rules.
 TYPED := maths export
 # mypy finds hindsight_rl.X in folder X through a folder of links: it does not follow the finder of
@@ -25,8 +26,8 @@ help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 quickstart: $(STAMP) ## collect, inspect, fit, test, export, run; FAST=1 shrinks it
-	$(BIN)/python benchmarks/quickstart.py $(if $(filter-out 0,$(FAST)),--fast)
-	$(BIN)/python benchmarks/four_rooms.py $(if $(filter-out 0,$(FAST)),--fast)
+	$(BIN)/python tools/quickstart.py $(if $(filter-out 0,$(FAST)),--fast)
+	$(BIN)/python tools/four_rooms.py $(if $(filter-out 0,$(FAST)),--fast)
 
 # The networks of the tests are small: a second thread slows them down.
 test: export OMP_NUM_THREADS ?= 1
@@ -48,7 +49,7 @@ results: $(STAMP) ## refit all of docs/results.md; HINDSIGHT_DATA names the fold
 	$(if $(ARGS),,$(BIN)/python benchmarks/against_d3rlpy.py)
 
 docs: $(STAMP) ## rewrite tables from docstrings, and the pages on the deadly triad and the bound
-	$(BIN)/python benchmarks/documents.py
+	$(BIN)/python tools/documents.py
 	$(BIN)/python benchmarks/deadly_triad.py
 	$(BIN)/python benchmarks/bound.py
 
@@ -59,7 +60,7 @@ hipi: $(STAMP) ## rerun the evidence of docs/hipi.md: about two hours
 
 clean: ## remove everything that is made again, except the environment
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis hindsight_rl.egg-info
-	find $(ROOMS) configs tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find $(ROOMS) configs tests benchmarks tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -67,14 +68,15 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	@rm -rf $(TYPES) && mkdir -p $(TYPES)
-	@for room in $(ROOMS); do ln -s ../../../$$room $(TYPES)/$$room; done
+	@for room in $(filter-out hindsight_rl,$(ROOMS)); do ln -s ../../../$$room $(TYPES)/$$room; done
+	@for file in hindsight_rl/*.py; do ln -s ../../../$$file $(TYPES)/; done
 	MYPYPATH=build/mypy $(BIN)/mypy $(TYPED:%=-p hindsight_rl.%) | sed 's#^$(TYPES)/##'
 
 docstrings: $(DOCLINT)
 	PYTHONPATH=$(DOCLINT) $(BIN)/python $(DOCLINT)/bin/pydoclint --quiet $(ROOMS)
 
 spelling: $(STAMP)
-	$(BIN)/codespell *.md docs $(ROOMS) configs tests benchmarks .ci Makefile pyproject.toml
+	$(BIN)/codespell *.md docs $(ROOMS) configs tests benchmarks tools .ci Makefile pyproject.toml
 
 wheel: $(STAMP)
 	$(BIN)/python .ci/wheel.py

@@ -1,1 +1,1 @@
-"""The policy step: one file per learner, and the update they share."""
+"""The policy step: one file per learner."""

@@ -29,11 +29,11 @@ from typing import Any
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.agents.learner import Learner, LossTerms
-from hindsight_rl.agents.log_pass import LogPass, Scaling
-from hindsight_rl.agents.networks import Head, Policy, ValueNet
 from hindsight_rl.maths.losses import weighted_nll
 from hindsight_rl.maths.weights import exponential_weight, weight_metrics
+from hindsight_rl.nets.networks import Head, Policy, ValueNet
+from hindsight_rl.training.learner import Learner, LossTerms
+from hindsight_rl.training.sweep import LogPass, Scaling
 
 
 class AWR(Learner):

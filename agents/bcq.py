@@ -33,13 +33,13 @@ from lightning.pytorch.cli import OptimizerCallable
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.agents.actions import best_of, several
-from hindsight_rl.agents.learner import TRANSITION, Learner, LossTerms, bootstrap
-from hindsight_rl.agents.networks import Critic, frozen
-from hindsight_rl.agents.proposals import CVAE, Perturbation, beside, outputs
 from hindsight_rl.maths.batch_constrained import soft_clipped_minimum
 from hindsight_rl.maths.divergences import standard_normal_kl
 from hindsight_rl.maths.draws import normals
+from hindsight_rl.nets.networks import Critic, frozen
+from hindsight_rl.nets.proposals import CVAE, Perturbation, beside, outputs
+from hindsight_rl.policies.action_values import best_of, several
+from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, bootstrap
 
 
 class BCQ(Learner):

@@ -37,13 +37,13 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.agents.actions import several
-from hindsight_rl.agents.learner import TRANSITION, Learner, LossTerms, bootstrap
-from hindsight_rl.agents.networks import Critic, Policy, Temperature, frozen
 from hindsight_rl.maths.conservative import sampled_gap, uniform_actions
 from hindsight_rl.maths.draws import normals
 from hindsight_rl.maths.losses import multiplier_loss, temperature_loss
 from hindsight_rl.maths.posterior import SoftValues
+from hindsight_rl.nets.networks import Critic, Policy, Temperature, frozen
+from hindsight_rl.policies.action_values import several
+from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, bootstrap
 
 RATES = {"actor": 1e-4, "temperature": 1e-4}
 MAX_MULTIPLIER = 1e6

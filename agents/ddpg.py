@@ -29,8 +29,8 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.agents.learner import TRANSITION, Learner, LossTerms, bootstrap
-from hindsight_rl.agents.networks import Critic, Policy, frozen
+from hindsight_rl.nets.networks import Critic, Policy, frozen
+from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, bootstrap
 
 
 class DDPG(Learner):

@@ -29,11 +29,11 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.agents.actions import Greedy, value_of_best
-from hindsight_rl.agents.learner import TRANSITION, Learner, LossTerms, bootstrap
-from hindsight_rl.agents.networks import Critic, Policy
 from hindsight_rl.maths.batch_constrained import allowed_actions
 from hindsight_rl.maths.losses import huber_loss
+from hindsight_rl.nets.networks import Critic, Policy
+from hindsight_rl.policies.action_values import Greedy, value_of_best
+from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, bootstrap
 
 # What an excluded action is worth: below all values, and finite, as an exported score must be.
 EXCLUDED = -1e30

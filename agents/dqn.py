@@ -28,11 +28,11 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.agents.actions import Greedy, value_of_best
-from hindsight_rl.agents.learner import TRANSITION, Learner, LossTerms, bootstrap
-from hindsight_rl.agents.networks import Critic
 from hindsight_rl.maths.losses import huber_loss
 from hindsight_rl.maths.posterior import SoftValues
+from hindsight_rl.nets.networks import Critic
+from hindsight_rl.policies.action_values import Greedy, value_of_best
+from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, bootstrap
 
 
 class DQN(Learner):

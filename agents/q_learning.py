@@ -25,10 +25,10 @@ from lightning.pytorch.cli import OptimizerCallable
 from tensordict import TensorDict
 from torch import Tensor, nn
 
-from hindsight_rl.agents.actions import Greedy
-from hindsight_rl.agents.learner import TRANSITION, Learner, LossTerms, bootstrap
-from hindsight_rl.agents.networks import value_of
 from hindsight_rl.maths.posterior import SoftValues
+from hindsight_rl.nets.networks import value_of
+from hindsight_rl.policies.action_values import Greedy
+from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, bootstrap
 
 
 class Table(nn.Module):

@@ -33,10 +33,10 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.agents.learner import Learner, LossTerms
-from hindsight_rl.agents.networks import Head, Policy, ValueNet
 from hindsight_rl.maths.losses import lower_bound_loss, weighted_nll
 from hindsight_rl.maths.weights import positive_weight, weight_metrics
+from hindsight_rl.nets.networks import Head, Policy, ValueNet
+from hindsight_rl.training.learner import Learner, LossTerms
 
 
 class SIL(Learner):

@@ -7,27 +7,30 @@ the rewards 1, 2 and 4 are alternated exactly; a log of four states is alternate
 ``Bound`` sees it. Takes seconds; nothing is drawn at random.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import documents
 import matplotlib
 import torch
 from torch import Tensor
 
 from hindsight_rl.agents.bc import BC
-from hindsight_rl.agents.bound import Measured, measure
-from hindsight_rl.datamodules.log import Log
 from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.diagnostics.bound import Measured, measure
+from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.bound import normalized, row_bound
 from hindsight_rl.maths.divergences import categorical_kl
 from hindsight_rl.maths.losses import return_bound
 
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "tools"))
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+import documents  # noqa: E402
+import matplotlib.pyplot as plt  # noqa: E402
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+DOCS = ROOT / "docs"
 START = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
 REWARD = torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)
 ROUNDS, STEPS, LOOK = 8, 20, 5

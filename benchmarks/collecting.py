@@ -16,13 +16,13 @@ import torch
 from lightning.pytorch import Trainer
 
 from hindsight_rl.agents.bc import BC
-from hindsight_rl.agents.learner import Learner
 from hindsight_rl.agents.sac import SAC
 from hindsight_rl.datamodules.iterated import IteratedDataModule
 from hindsight_rl.datamodules.replay import Replay
 from hindsight_rl.relabel.goals import FutureGoal
 from hindsight_rl.relabel.relabeler import Relabeler
-from hindsight_rl.relabel.tasks import GoalReaching
+from hindsight_rl.tasks.family import GoalReaching
+from hindsight_rl.training.learner import Learner
 
 UPDATES = 2000
 ROWS, LENGTH = 1_000_000, 50

@@ -28,9 +28,9 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 from results import BUILD, ROOT, STUDENT, replace_part, source_hash
 
-from hindsight_rl.agents.learner import Learner
 from hindsight_rl.datamodules.iterated import IteratedDataModule
 from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.training.learner import Learner
 
 ENV = "Pendulum-v1"
 LOG, COLUMNS = "rllib_pendulum/pendulum_medium_sac_50eps.npz", "rllib_pendulum_sac"

@@ -32,10 +32,10 @@ from typing import Any, NamedTuple
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from hindsight_rl.agents.checkpoint_file import content_hash, read_checkpoint
-from hindsight_rl.agents.checkpointing import EVALUATION, VALIDATION, Checkpoints
 from hindsight_rl.cli import lightning
-from hindsight_rl.datamodules.log import Log
+from hindsight_rl.logs.log import Log
+from hindsight_rl.training.checkpoints.callbacks import EVALUATION, VALIDATION, Checkpoints
+from hindsight_rl.training.checkpoints.file import content_hash, read_checkpoint
 
 PLACES = ("time", "update", "half written", "not renamed", "renamed")
 SMALL = [

@@ -37,17 +37,17 @@ from lightning.pytorch.loggers import CSVLogger
 from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
 
-from hindsight_rl.agents.checkpoint_file import read_checkpoint
-from hindsight_rl.agents.checkpointing import Checkpoints
-from hindsight_rl.agents.checkpoints import load_learner
-from hindsight_rl.agents.evaluation import episodes as play
 from hindsight_rl.agents.sac import SAC
 from hindsight_rl.cli.main import main as hindsight
-from hindsight_rl.datamodules.block import Block, Column
-from hindsight_rl.datamodules.collection import Collector
 from hindsight_rl.datamodules.iterated import IteratedDataModule
-from hindsight_rl.datamodules.readers import read_log
-from hindsight_rl.maths.keys import key_of
+from hindsight_rl.datamodules.sources.environment import Collector
+from hindsight_rl.diagnostics.evaluation import episodes as play
+from hindsight_rl.keys import key_of
+from hindsight_rl.logs.packed import Column, PackedColumns
+from hindsight_rl.logs.reading import read_log
+from hindsight_rl.training.checkpoints.callbacks import Checkpoints
+from hindsight_rl.training.checkpoints.file import read_checkpoint
+from hindsight_rl.training.checkpoints.load import load_learner
 
 ROOT = Path(__file__).resolve().parents[1] / "build" / "logs"
 MAZES = {"umaze": ("UMaze", 1000), "medium": ("Medium", 600)}
@@ -179,7 +179,7 @@ def replay_of(folder: Path, checkpoint: Path) -> tuple[dict[Any, torch.Tensor], 
     first, stop = state["window"]
     shape = stop, sum(column.width for column in columns.values())
     words = np.memmap(folder / "replay" / "matrix.bin", np.float32, "r", 0, shape)
-    block = Block(torch.from_numpy(np.array(words[first:])), columns)
+    block = PackedColumns(torch.from_numpy(np.array(words[first:])), columns)
     return {key: block.column(key) for key in columns}, state["lengths"]
 
 

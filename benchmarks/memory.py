@@ -29,9 +29,9 @@ from lightning.pytorch import Callback, Trainer
 from sizes import S, as_log, make_log
 
 from hindsight_rl.agents.iql import IQL
-from hindsight_rl.datamodules.append import append
-from hindsight_rl.datamodules.log import Log
 from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.logs.append import append
+from hindsight_rl.logs.log import Log
 
 SLICE = 200_000  # rows of ``make_log``
 OTHERS = 8  # words of a row beside the observation and the next one

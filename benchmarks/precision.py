@@ -23,8 +23,8 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 from results import BUILD, ROOT, STUDENT, load
 
-from hindsight_rl.agents.checkpoints import learner_classes
 from hindsight_rl.datamodules.offline import PRODUCERS, OfflineDataModule
+from hindsight_rl.training.checkpoints.load import learner_classes
 
 LOG, COLUMNS = "rllib_pendulum/pendulum_medium_sac_50eps.npz", "rllib_pendulum_sac"
 PRECISIONS = ("32-true", "bf16-mixed")

@@ -24,7 +24,7 @@ from hindsight_rl.relabel.inverse import InverseRL
 from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.relabel.return_task import ReturnTask
 from hindsight_rl.relabel.returns import NStep, ReturnToGo, ScaleReward
-from hindsight_rl.relabel.tasks import GoalReaching
+from hindsight_rl.tasks.family import GoalReaching
 
 UPDATES_PER_STEP = 64
 CANDIDATES = (4, 8, 16, 32)

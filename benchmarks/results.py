@@ -29,12 +29,14 @@ from typing import Any
 
 import act
 import numpy as np
-from documents import placed
 from rows import NETWORK, Row, rows
 
 from hindsight_rl.envs.statistics import bootstrap_interval, interquartile_mean
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "tools"))
+from documents import placed  # noqa: E402
+
 BUILD = ROOT / "build"
 SEEDS, CHOICE_SEEDS = (0, 1, 2, 3, 4), (100, 101, 102)
 # Two-sided 95 % quantiles of Student's t distribution, by number of seeds

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 
-from hindsight_rl.datamodules.log import Log
+from hindsight_rl.logs.log import Log
 
 ROWS = 200_000
 

@@ -22,10 +22,10 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor, nn
 
-from hindsight_rl.agents.learner import Learner
-from hindsight_rl.agents.watch import Watch
-from hindsight_rl.datamodules.log import Log
 from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.diagnostics.watch import Watch
+from hindsight_rl.logs.log import Log
+from hindsight_rl.training.learner import Learner
 
 
 class Line(nn.Module):

@@ -23,9 +23,9 @@ from lightning.pytorch.callbacks import Callback
 from sizes import SIZES, as_log, make_log
 from torch.profiler import ProfilerActivity, profile
 
-from hindsight_rl.agents import engine
 from hindsight_rl.agents.iql import IQL
 from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.training.update import engine
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "matrix products": ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"),

@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check_target(target: Path, *, overwrite: bool) -> None:
-    from hindsight_rl.datamodules.errors import LogError
+    from hindsight_rl.logs.errors import LogError
 
     if not target.exists():
         return

@@ -62,9 +62,9 @@ def _export(given: argparse.Namespace) -> dict[str, Any]:
     """Write the file that the command line asks for and return the report."""
     _import(getattr(given, "import") or [])
     # torch is behind these, and --verify must run where it is not installed.
-    from hindsight_rl.agents.checkpoints import load_learner
     from hindsight_rl.cli.runs import chosen_checkpoint
     from hindsight_rl.export.onnx import export_policy
+    from hindsight_rl.training.checkpoints.load import load_learner
 
     try:
         path = given.ckpt_path or chosen_checkpoint(given.run)

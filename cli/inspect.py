@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from hindsight_rl.cli.errors import command_parser, run
 
 if TYPE_CHECKING:
-    from hindsight_rl.datamodules.summary import ColumnSummary, Spread, Summary
+    from hindsight_rl.reports.summary import ColumnSummary, Spread, Summary
 
 _EXAMPLES = """\
 examples:
@@ -41,13 +41,13 @@ def _main(argv: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args(argv)
     # torch, behind these, would make `--help` slow.
-    from hindsight_rl.datamodules.readers import survey
-    from hindsight_rl.datamodules.summary import summarize
+    from hindsight_rl.logs.reading import survey
+    from hindsight_rl.reports.summary import summarize
 
     assembly, problems = survey(given.source, given.columns)
     summary = summarize(assembly, problems)
     if given.plot is not None:
-        from hindsight_rl.datamodules.plots import plot
+        from hindsight_rl.reports.plots import plot
 
         plot(assembly, summary, given.plot)
     shown = json.dumps(summary.as_dict(), indent=1) if given.json else format_log(summary)

@@ -1,11 +1,9 @@
 """``hindsight fit | validate | test | predict``: LightningCLI, with short names and run folders."""
 
 import argparse
-import importlib
 import json
 import logging
 import os
-import pkgutil
 import shutil
 import sys
 import warnings
@@ -23,20 +21,19 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasti
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-import hindsight_rl.datamodules
-import hindsight_rl.relabel
-from hindsight_rl.agents.checkpoint_file import remove_drafts, write_whole
-from hindsight_rl.agents.checkpointing import Checkpoints, save
-from hindsight_rl.agents.checkpoints import learner_classes, load_learner
-from hindsight_rl.agents.divergence import DivergenceError
-from hindsight_rl.agents.learner import Learner
-from hindsight_rl.agents.watch import Watch
 from hindsight_rl.cli.errors import run
 from hindsight_rl.cli.messages import OF_A_TEST, first_cause, shorten
 from hindsight_rl.cli.progress import UpdateProgress
 from hindsight_rl.cli.report import format_summary
 from hindsight_rl.cli.runs import CHECKPOINTS, CONFIG, new_run, write_text
 from hindsight_rl.cli.words import spell_out
+from hindsight_rl.diagnostics.divergence import DivergenceError
+from hindsight_rl.diagnostics.watch import Watch
+from hindsight_rl.plugins import import_rooms
+from hindsight_rl.training.checkpoints.callbacks import Checkpoints, save
+from hindsight_rl.training.checkpoints.file import remove_drafts, write_whole
+from hindsight_rl.training.checkpoints.load import learner_classes, load_learner
+from hindsight_rl.training.learner import Learner
 
 # Trainer options with another place here: values that ask for nothing, and what to use instead.
 _REPLACED: dict[str, tuple[tuple[Any, ...], str]] = {
@@ -308,9 +305,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> int:
     arguments, as_json = spell_out(list(argv))
-    for package in (hindsight_rl.datamodules, hindsight_rl.relabel):
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{package.__name__}.{module.name}")
+    import_rooms("datamodules", "relabel", "tasks", "diagnostics")
     learner_classes()
     _quiet()
     # Lightning reads the words of the process, and starts further processes with them.

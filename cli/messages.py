@@ -6,11 +6,11 @@ import re
 
 from lightning.pytorch import Trainer
 
-from hindsight_rl.agents.checkpoints import learner_classes
-from hindsight_rl.agents.learner import Learner
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.relabel.relabeler import Relabeler
-from hindsight_rl.relabel.tasks import TaskFamily
+from hindsight_rl.tasks.family import TaskFamily
+from hindsight_rl.training.checkpoints.load import learner_classes
+from hindsight_rl.training.learner import Learner
 
 _LONGEST = 1000
 # What a test changes of the learner in a checkpoint, beside the environment.

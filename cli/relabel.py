@@ -1,8 +1,6 @@
 """``hindsight relabel``: a relabeled copy of a log, with its provenance, and a page about it."""
 
 import argparse
-import importlib
-import pkgutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hindsight_rl.cli.errors import command_parser, run
 
 if TYPE_CHECKING:
-    from hindsight_rl.datamodules.log import Log
+    from hindsight_rl.logs.log import Log
     from hindsight_rl.relabel.relabeler import Relabeler
 
 _EXAMPLES = """\
@@ -55,10 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str]) -> int:
     given = _parser().parse_args(argv)
     # torch, behind these, would make `--help` slow.
-    from hindsight_rl.datamodules.columns import ColumnMap
-    from hindsight_rl.datamodules.log import Log
-    from hindsight_rl.datamodules.readers import locate, read_log
     from hindsight_rl.datamodules.relabeled import check_output, write_relabeled
+    from hindsight_rl.logs.log import Log
+    from hindsight_rl.logs.reading import locate, read_log
+    from hindsight_rl.logs.reading.column_map import ColumnMap
 
     if given.report is not None:
         import matplotlib  # noqa: F401  # an extra: said before the work, not after it
@@ -81,7 +79,7 @@ def _main(argv: Sequence[str]) -> int:
     written = Log.load(given.output)
     sys.stdout.write(f"{given.output}: {_told(written)}\n")
     if given.report is not None:
-        from hindsight_rl.datamodules.report import write_report
+        from hindsight_rl.reports.page import write_report
 
         write_report(written, given.report, bound)
         sys.stdout.write(f"{given.report}: report\n")
@@ -167,12 +165,11 @@ def build(relabel: list[Any], config: str) -> tuple[list["Relabeler"], list[dict
     """
     from jsonargparse import ArgumentParser
 
-    import hindsight_rl.relabel
+    from hindsight_rl.plugins import import_rooms
     from hindsight_rl.relabel.relabeler import Relabeler
 
     # Short names are those of classes that were imported.
-    for module in pkgutil.iter_modules(hindsight_rl.relabel.__path__):
-        importlib.import_module(f"hindsight_rl.relabel.{module.name}")
+    import_rooms("relabel", "tasks")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--relabel", type=list[Relabeler])
     try:

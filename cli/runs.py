@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from hindsight_rl.agents.checkpoint_file import (
+from hindsight_rl.training.checkpoints.file import (
     CheckpointError,
     newest_good,
     read_checkpoint,

@@ -1,1 +1,1 @@
-"""Logs in, batches out: readers with a column map, one packed log, the sampler, the datamodules."""
+"""Logs in, batches out: the sampler, the replay and the datamodules."""

@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.datamodules.collection import Collected, Collector, Command, Policy
-from hindsight_rl.datamodules.columns import ColumnMap
-from hindsight_rl.datamodules.errors import LogError
-from hindsight_rl.datamodules.first_log import FirstLog
-from hindsight_rl.datamodules.log import Log
+from hindsight_rl.datamodules.base import LogDataModule
+from hindsight_rl.datamodules.initial_log import InitialLog
+from hindsight_rl.datamodules.make_spec import check_keys, make_spec
 from hindsight_rl.datamodules.offline import PRODUCERS, update_marks
 from hindsight_rl.datamodules.replay import Replay
 from hindsight_rl.datamodules.sampler import chunk_size
-from hindsight_rl.datamodules.serving import Serving
-from hindsight_rl.datamodules.spec import check_keys, make_spec
+from hindsight_rl.datamodules.sources.environment import Collected, Collector, Command, Policy
 from hindsight_rl.envs.interface import EnvSource
+from hindsight_rl.logs.errors import LogError
+from hindsight_rl.logs.log import Log
+from hindsight_rl.logs.reading.column_map import ColumnMap
 from hindsight_rl.relabel.relabeler import Compose, Relabeler
 
 
@@ -65,7 +65,7 @@ class Round:
         return named | ({} if self.success is None else {"collect/success": self.success})
 
 
-class IteratedDataModule(Serving):
+class IteratedDataModule(LogDataModule):
     """Collects whole episodes with the current policy, and serves batches of what was collected.
 
     Rounds alternate: collect, append to the replay, prepare the relabelers anew, serve so many
@@ -161,7 +161,7 @@ class IteratedDataModule(Serving):
             explore=explore,
             command=command,
         )
-        first = FirstLog(source, columns, self._collector)
+        first = InitialLog(source, columns, self._collector)
         self.log_hash = first.hash
         self._replay = Replay(capacity, self._collector.info | first.facts)
         self.history: list[Round] = []

@@ -15,14 +15,14 @@ from lightning.pytorch.trainer.states import TrainerFn
 from tensordict import TensorDict
 from torch.utils.data import DataLoader
 
-from hindsight_rl.datamodules.columns import ColumnMap
-from hindsight_rl.datamodules.errors import LogError
-from hindsight_rl.datamodules.log import EPISODE, Log
-from hindsight_rl.datamodules.parts import SPAN, in_file
-from hindsight_rl.datamodules.readers import read_logs
+from hindsight_rl.datamodules.base import LogDataModule
+from hindsight_rl.datamodules.make_spec import check_keys, make_spec
 from hindsight_rl.datamodules.sampler import ChunkSampler
-from hindsight_rl.datamodules.serving import Serving
-from hindsight_rl.datamodules.spec import check_keys, make_spec
+from hindsight_rl.logs.errors import LogError
+from hindsight_rl.logs.log import EPISODE, Log
+from hindsight_rl.logs.reading import read_logs
+from hindsight_rl.logs.reading.column_map import ColumnMap
+from hindsight_rl.logs.rows import SPAN, in_file
 from hindsight_rl.maths.draws import counters, fork, uniform
 from hindsight_rl.relabel.relabeler import Compose, Relabeler
 
@@ -36,7 +36,7 @@ PRODUCERS = {
 }
 
 
-class OfflineDataModule(Serving):
+class OfflineDataModule(LogDataModule):
     """Serves TensorDicts ``[K, B]`` drawn from a log.
 
     Every draw depends on (seed, update number, row) only. Training and validation rows come from

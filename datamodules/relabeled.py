@@ -19,12 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hindsight_rl.datamodules.block import Block, Column, content_hash
-from hindsight_rl.datamodules.errors import LogError
-from hindsight_rl.datamodules.frames import next_key
-from hindsight_rl.datamodules.log import Key, Log, key_name
 from hindsight_rl.datamodules.sampler import ChunkSampler
-from hindsight_rl.datamodules.storage import (
+from hindsight_rl.logs.errors import LogError
+from hindsight_rl.logs.folder import (
     HEADER,
     MATRIX,
     ROWS,
@@ -33,6 +30,9 @@ from hindsight_rl.datamodules.storage import (
     read_file,
     write_rows,
 )
+from hindsight_rl.logs.frames import next_key
+from hindsight_rl.logs.log import Key, Log, key_name
+from hindsight_rl.logs.packed import Column, PackedColumns, content_hash
 from hindsight_rl.maths.draws import counters
 from hindsight_rl.relabel.once import Once
 from hindsight_rl.relabel.relabeler import DRAWS, Compose, Relabeler
@@ -156,7 +156,7 @@ def _write_columns(file: Path, log: Log, ready: Log, bound: Relabeler) -> dict[K
     batches = _relabeled(log, ready, bound)
     written: list[Tensor] = []
     for values in batches:
-        block = Block.pack(values)
+        block = PackedColumns.pack(values)
         columns = block.columns
         written.append(block.matrix[:])
         if len(written) * _TOGETHER >= 1 << 18:  # each write waits for the disk
@@ -248,7 +248,7 @@ def _finish(
 ) -> None:
     """Write all but the matrix: images, drawable rows and, last, the header."""
     width = sum(column.width for column in columns.values())
-    block = Block(read_file(draft / MATRIX, np.float32, (len(log), width), True), columns)
+    block = PackedColumns(read_file(draft / MATRIX, np.float32, (len(log), width), True), columns)
     pixels = {key: frames.pixels for key, frames in log.images.items()}
     for number, frames in enumerate(pixels.values()):
         write_rows(draft / frames_file(number), frames)

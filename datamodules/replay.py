@@ -15,19 +15,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hindsight_rl.datamodules.block import (
+from hindsight_rl.logs.errors import LogError
+from hindsight_rl.logs.folder import MATRIX, Source, write_rows
+from hindsight_rl.logs.log import Log
+from hindsight_rl.logs.packed import (
     EPISODE,
     EPISODE_END,
     STEP,
-    Block,
     Column,
     Key,
+    PackedColumns,
     episode_columns,
     key_name,
 )
-from hindsight_rl.datamodules.errors import LogError
-from hindsight_rl.datamodules.log import Log
-from hindsight_rl.datamodules.storage import MATRIX, Source, write_rows
 
 _PLACES: dict[Key, Column] = {
     EPISODE: Column(0, (), "int64"),
@@ -169,7 +169,10 @@ class Replay:
         """The rows as a log, nothing copied; it holds until the next :meth:`append`."""
         if self._content is None:
             raise LogError("the replay is empty", "Append episodes first.")
-        blocks = Block(self._content.rows(), self._columns), Block(self._places.rows(), _PLACES)
+        blocks = (
+            PackedColumns(self._content.rows(), self._columns),
+            PackedColumns(self._places.rows(), _PLACES),
+        )
         mapped = {"memory_mapped": True} if isinstance(self._content, _File) else {}
         name = str(self._info.get("source", "replay"))
         return Log(blocks, self._info | mapped, (Source(0, len(self), 1.0, name),))
@@ -194,7 +197,9 @@ class Replay:
         fitting = int((lengths.flip(0).cumsum(0) <= self.capacity).sum())
         lengths = lengths[len(lengths) - fitting :]
         count = int(lengths.sum())
-        block = Block.pack({key: value[len(value) - count :] for key, value in columns.items()})
+        block = PackedColumns.pack(
+            {key: value[len(value) - count :] for key, value in columns.items()}
+        )
         if self._content is None:
             self._columns = block.columns
             self._content = _Memory(block.matrix.shape[1], self.capacity)
@@ -297,7 +302,7 @@ def _places_of(lengths: Tensor, episodes: int, rows: int) -> Tensor:
     columns = episode_columns(number)
     columns[EPISODE] += episodes
     columns[EPISODE_END] += rows
-    return torch.as_tensor(Block.pack({key: columns[key] for key in _PLACES}).matrix)
+    return torch.as_tensor(PackedColumns.pack({key: columns[key] for key in _PLACES}).matrix)
 
 
 def _listed(columns: Mapping[Key, Column]) -> dict[str, list[Any]]:

@@ -7,9 +7,9 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.datamodules.frames import next_key
-from hindsight_rl.datamodules.grid import Grid
-from hindsight_rl.datamodules.log import Log
+from hindsight_rl.datamodules.counter_grid import CounterGrid
+from hindsight_rl.logs.frames import next_key
+from hindsight_rl.logs.log import Log
 from hindsight_rl.relabel.relabeler import COMPANION, DRAWS, Relabeler
 
 
@@ -122,7 +122,7 @@ class ChunkSampler:
             ``index``, ``draws`` and companions.
         """
         seeds = range(self._seed, self._seed + self._copies)
-        grid = Grid(seeds, torch.arange(position, position + size), self._rows).fork(stream)
+        grid = CounterGrid(seeds, torch.arange(position, position + size), self._rows).fork(stream)
         index, draws = self._draw_index(grid.fork("index")), grid.counters()
         if self._copies == 1:
             index, draws = index.squeeze(1), draws.squeeze(1)
@@ -149,7 +149,7 @@ class ChunkSampler:
         return batch.set(DRAWS, draws).set(COMPANION, companions)
 
 
-def _row_drawer(log: Log) -> Callable[[Grid], Tensor]:
+def _row_drawer(log: Log) -> Callable[[CounterGrid], Tensor]:
     """Return the function from counters to row numbers ``[K, S, B]`` int64."""
     rows, count = log.rows, len(log) if log.rows is None else len(log.rows)
     if not count:
@@ -166,7 +166,7 @@ def _row_drawer(log: Log) -> Callable[[Grid], Tensor]:
     weight = torch.where(stops > starts, weight, 0.0)
     shares = (weight.cumsum(0) / weight.sum())[:-1].float()
 
-    def draw(draws: Grid) -> Tensor:
+    def draw(draws: CounterGrid) -> Tensor:
         source = torch.searchsorted(shares, draws.uniform(draw=1), right=True)
         number = starts[source] + draws.integers((stops - starts)[source])
         return number if rows is None else rows[number]

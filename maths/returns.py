@@ -125,6 +125,18 @@ def n_step_returns(reward: Tensor, episode_end: Tensor, n: int, discount: float)
     return NStepReturn(total, last_row, discount ** (last_row - row + 1).double())
 
 
+def last_rows(episode_end: Tensor) -> Tensor:
+    """Return ``[N]`` bool, True on the last row of each episode.
+
+    Args:
+        episode_end: ``[N]`` int64, row number of the last step of each row's episode.
+
+    Returns:
+        bool.
+    """
+    return episode_end == torch.arange(len(episode_end), device=episode_end.device)
+
+
 def largest_return(reward: Tensor, discount: Tensor, longest: int) -> float:
     """Return the largest magnitude of any discounted sum of these rewards.
 

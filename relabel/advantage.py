@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
-from hindsight_rl.maths.returns import returns_to_go
-from hindsight_rl.relabel.relabeler import LogView, Relabeler, last_rows
+from hindsight_rl.maths.returns import last_rows, returns_to_go
+from hindsight_rl.ports import LogView
+from hindsight_rl.relabel.relabeler import Relabeler
 
 REWARD = ("next", "reward")
 _TIME = 0.01  # steps of an episode are counted in hundreds
@@ -39,7 +40,9 @@ class LinearAdvantage(Relabeler):
 
     def prepare(self, log: LogView) -> "LinearAdvantage":
         """Return a copy that carries the column."""
-        value = returns_to_go(log.column(REWARD), last_rows(log), self.discount).double()
+        value = returns_to_go(
+            log.column(REWARD), last_rows(log.column("episode_end")), self.discount
+        ).double()
         rows, features = log.drawable(), _features(log)
         drawn = features[rows]
         penalty = self.ridge * len(rows) * torch.eye(drawn.shape[1], dtype=torch.float64)

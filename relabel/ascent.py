@@ -4,14 +4,16 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.maths.choices import check_choices
+from hindsight_rl.arguments import check_choices
+from hindsight_rl.keys import Key
 from hindsight_rl.maths.draws import fork, integers
 from hindsight_rl.maths.posterior import log_partition
+from hindsight_rl.ports import LogView
 from hindsight_rl.relabel.goals import check_fraction, recompute
-from hindsight_rl.relabel.linear_tasks import LinearTasks
-from hindsight_rl.relabel.relabeler import DRAWS, Key, LogView, Relabeler, Values
+from hindsight_rl.relabel.relabeler import DRAWS, Relabeler, Values
 from hindsight_rl.relabel.soft_scores import EntropyScale, SoftScores, check_values, ranks
-from hindsight_rl.relabel.tasks import DiscreteTasks, GoalReaching, TaskFamily
+from hindsight_rl.tasks.family import DiscreteTasks, GoalReaching, TaskFamily
+from hindsight_rl.tasks.linear import LinearTasks
 
 
 class AscendTask(Relabeler):

@@ -2,9 +2,10 @@
 
 import torch
 
-from hindsight_rl.maths.keys import key_of
+from hindsight_rl.keys import key_of
 from hindsight_rl.maths.weights import exponential_weight
-from hindsight_rl.relabel.relabeler import LogView, Relabeler, number_column
+from hindsight_rl.ports import LogView
+from hindsight_rl.relabel.relabeler import Relabeler, number_column
 
 
 class ColumnWeight(Relabeler):

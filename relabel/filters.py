@@ -6,10 +6,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hindsight_rl.maths.choices import check_choices
-from hindsight_rl.maths.keys import Key, key_of
-from hindsight_rl.maths.returns import returns_to_go
-from hindsight_rl.relabel.relabeler import LogView, Relabeler, last_rows
+from hindsight_rl.arguments import check_choices
+from hindsight_rl.keys import Key, key_of
+from hindsight_rl.maths.returns import last_rows, returns_to_go
+from hindsight_rl.ports import LogView
+from hindsight_rl.relabel.relabeler import Relabeler
 
 
 class TopFraction(Relabeler):
@@ -70,11 +71,15 @@ class TopFraction(Relabeler):
 
     def _episode_score(self, log: LogView) -> Tensor:
         if self.score == "return":
-            total = returns_to_go(log.column(("next", "reward")), last_rows(log), self.discount)
+            total = returns_to_go(
+                log.column(("next", "reward")), last_rows(log.column("episode_end")), self.discount
+            )
             return total[log.column("step") == 0]
         value = log.column(self._score_key()).double()
-        total = returns_to_go(value, last_rows(log), 1.0)[log.column("step") == 0]
-        return total / (log.column("step")[last_rows(log)] + 1)
+        total = returns_to_go(value, last_rows(log.column("episode_end")), 1.0)[
+            log.column("step") == 0
+        ]
+        return total / (log.column("step")[last_rows(log.column("episode_end"))] + 1)
 
     def _score_key(self) -> Key:
         return key_of(self.score)

@@ -12,7 +12,8 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.maths.choices import check_choices
+from hindsight_rl.arguments import check_choices
+from hindsight_rl.keys import Key
 from hindsight_rl.maths.draws import counters, fork, integers, uniform
 from hindsight_rl.maths.posterior import (
     log_partition,
@@ -20,8 +21,9 @@ from hindsight_rl.maths.posterior import (
     sample_tasks,
     task_posterior,
 )
+from hindsight_rl.ports import LogView
 from hindsight_rl.relabel.goals import check_fraction, recompute
-from hindsight_rl.relabel.relabeler import DRAWS, Key, LogView, Relabeler, Values
+from hindsight_rl.relabel.relabeler import DRAWS, Relabeler, Values
 from hindsight_rl.relabel.soft_scores import (
     EntropyScale,
     RunningLogZ,
@@ -30,7 +32,7 @@ from hindsight_rl.relabel.soft_scores import (
     gathered,
     over_ranks,
 )
-from hindsight_rl.relabel.tasks import NEXT_ACHIEVED, GoalReaching, TaskFamily
+from hindsight_rl.tasks.family import NEXT_ACHIEVED, GoalReaching, TaskFamily
 
 _TOGETHER = 1 << 22  # rewards, rows by tasks, that are computed together
 

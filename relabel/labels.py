@@ -7,22 +7,18 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hindsight_rl.maths.choices import check_choices
-from hindsight_rl.maths.keys import key_name, key_of
-from hindsight_rl.maths.returns import returns_to_go
-from hindsight_rl.relabel.relabeler import (
-    LogView,
-    Relabeler,
-    last_rows,
-    number_column,
-)
+from hindsight_rl.arguments import check_choices
+from hindsight_rl.keys import key_name, key_of
+from hindsight_rl.maths.returns import last_rows, returns_to_go
+from hindsight_rl.ports import LogView
+from hindsight_rl.relabel.relabeler import Relabeler, number_column
 
 REWARD = ("next", "reward")
 
 
 def _returns(log: LogView, discount: float) -> Tensor:
     """Return the return to go of every row, ``[N]`` float64."""
-    return returns_to_go(log.column(REWARD), last_rows(log), discount)
+    return returns_to_go(log.column(REWARD), last_rows(log.column("episode_end")), discount)
 
 
 def _check_discount(discount: float) -> None:

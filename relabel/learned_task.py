@@ -8,7 +8,8 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.maths.choices import check_choices
+from hindsight_rl.arguments import check_choices
+from hindsight_rl.keys import Key
 from hindsight_rl.maths.draws import counters, fork, uniform
 from hindsight_rl.maths.posterior import (
     log_partition,
@@ -16,8 +17,9 @@ from hindsight_rl.maths.posterior import (
     sample_tasks,
     task_posterior,
 )
+from hindsight_rl.ports import LogView
 from hindsight_rl.relabel.goals import check_fraction, recompute
-from hindsight_rl.relabel.relabeler import DRAWS, Key, LogView, Relabeler, Values
+from hindsight_rl.relabel.relabeler import DRAWS, Relabeler, Values
 from hindsight_rl.relabel.soft_scores import (
     EntropyScale,
     RunningLogZ,
@@ -25,7 +27,7 @@ from hindsight_rl.relabel.soft_scores import (
     check_values,
     ranks,
 )
-from hindsight_rl.relabel.tasks import GoalReaching, TaskFamily
+from hindsight_rl.tasks.family import GoalReaching, TaskFamily
 
 _STATISTICS = 4096  # rows that inputs are standardised by
 

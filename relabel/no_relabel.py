@@ -1,6 +1,7 @@
 """The tasks of the log as they are."""
 
-from hindsight_rl.relabel.relabeler import LogView, Relabeler
+from hindsight_rl.ports import LogView
+from hindsight_rl.relabel.relabeler import Relabeler
 
 
 class NoRelabel(Relabeler):

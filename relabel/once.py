@@ -14,7 +14,7 @@ class Once(Compose):
     Their draws depend on this seed and the row of the log, and on nothing else: a row gets the same
     task in every update, run and batch, for every copy of a learner, and in a relabeled log that is
     written to disk. (What is estimated from the rows of an update, as the log Z of transitions,
-    still depends on those.) Parts outside get the batch's own draws.
+    still depends on those.) StackedRows outside get the batch's own draws.
 
     A chain that draws otherwise is still a chain (its parts, order and keys are those of
     ``Compose``), hence the inheritance.

@@ -15,15 +15,15 @@ number comes from the batch's counters (key ``"draws"``, see :mod:`hindsight_rl.
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Self
 
-import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.keys import Key, key_name
 from hindsight_rl.maths.draws import fork
-from hindsight_rl.maths.keys import Key, key_name
 from hindsight_rl.maths.posterior import SoftValues
+from hindsight_rl.ports import LogView
 
 Values = Callable[[TensorDict, Tensor, Tensor], SoftValues]
 """``soft_values(batch [...], task [..., Z], draws [..., 3])`` of a learner; where actions are real
@@ -33,31 +33,6 @@ DRAWS = "draws"
 COMPANION = "companion"
 
 _NEW_GOALS = {"task", ("next", "reward")}
-
-
-class LogView(Protocol):
-    """What a relabeler may ask of a log."""
-
-    info: dict[str, Any]
-    rows: Tensor | None
-
-    def __len__(self) -> int:
-        """Return the number of transitions."""
-
-    def __contains__(self, key: Key) -> bool:
-        """Return whether a column exists."""
-
-    def column(self, key: Key) -> Tensor:
-        """Return a whole column ``[N, ...]``."""
-
-    def drawable(self) -> Tensor:
-        """Return the row numbers ``[M]`` int64 that may be drawn."""
-
-    def with_columns(self, columns: Mapping[Key, Tensor]) -> Self:
-        """Return the log with further columns."""
-
-    def with_rows(self, rows: Tensor | None) -> Self:
-        """Return the log with other drawable rows."""
 
 
 class Relabeler:
@@ -347,8 +322,3 @@ def number_column(log: LogView, key: Key, absent: str) -> Tensor:
     if value.ndim != 1:
         raise ValueError(f"'{name}' has shape {list(value.shape[1:])}, not one number per row")
     return value
-
-
-def last_rows(log: LogView) -> Tensor:
-    """Return ``[N]`` bool, True on the last row of each episode."""
-    return log.column("episode_end") == torch.arange(len(log))

@@ -5,11 +5,12 @@ from typing import Literal
 import torch
 from tensordict import TensorDict
 
-from hindsight_rl.maths.choices import check_choices
+from hindsight_rl.arguments import check_choices
 from hindsight_rl.maths.draws import uniform
-from hindsight_rl.maths.returns import returns_to_go
+from hindsight_rl.maths.returns import last_rows, returns_to_go
+from hindsight_rl.ports import LogView
 from hindsight_rl.relabel.goals import check_fraction, kept_task
-from hindsight_rl.relabel.relabeler import DRAWS, LogView, Relabeler, last_rows
+from hindsight_rl.relabel.relabeler import DRAWS, Relabeler
 
 
 class ReturnTask(Relabeler):
@@ -65,7 +66,9 @@ class ReturnTask(Relabeler):
             ValueError: There is no advantage.
         """
         if self.of == "return":
-            value = returns_to_go(log.column(("next", "reward")), last_rows(log), self.discount)
+            value = returns_to_go(
+                log.column(("next", "reward")), last_rows(log.column("episode_end")), self.discount
+            )
             return self.bound(columns={"return_to_go": value.float()})
         if "advantage" not in log:
             raise ValueError(

@@ -6,10 +6,12 @@ from typing import Literal
 import torch
 from tensordict import TensorDict
 
-from hindsight_rl.maths.choices import check_choices
-from hindsight_rl.maths.returns import n_step_returns, returns_to_go
+from hindsight_rl.arguments import check_choices
+from hindsight_rl.keys import Key
+from hindsight_rl.maths.returns import last_rows, n_step_returns, returns_to_go
 from hindsight_rl.maths.weights import exponential_weight, return_weight
-from hindsight_rl.relabel.relabeler import COMPANION, Key, LogView, Relabeler, last_rows
+from hindsight_rl.ports import LogView
+from hindsight_rl.relabel.relabeler import COMPANION, Relabeler
 
 REWARD = ("next", "reward")
 
@@ -41,7 +43,9 @@ class ReturnToGo(Relabeler):
 
     def prepare(self, log: LogView) -> "ReturnToGo":
         """Return a copy that carries the column."""
-        value = returns_to_go(log.column(REWARD), last_rows(log), self.discount).float()
+        value = returns_to_go(
+            log.column(REWARD), last_rows(log.column("episode_end")), self.discount
+        ).float()
         return self.bound(columns={"return_to_go": value})
 
 
@@ -106,7 +110,9 @@ class ReturnWeight(Relabeler):
         Raises:
             ValueError: A return is negative, or all are 0, under the linear rule.
         """
-        value = returns_to_go(log.column(REWARD), last_rows(log), self.discount)
+        value = returns_to_go(
+            log.column(REWARD), last_rows(log.column("episode_end")), self.discount
+        )
         if self.score == "episode":
             start = torch.arange(len(log)) - log.column("step")
             value = value[start]
@@ -226,7 +232,9 @@ class ScaleReward(Relabeler):
         """
         reward = log.column(REWARD).double()
         if self.return_range is not None:
-            total = returns_to_go(reward, last_rows(log), 1.0)[log.column("step") == 0]
+            total = returns_to_go(reward, last_rows(log.column("episode_end")), 1.0)[
+                log.column("step") == 0
+            ]
             total = total[log.column("episode")[log.drawable()].unique()]
             spread = float(total.max() - total.min())
             if spread == 0 or math.isnan(spread):

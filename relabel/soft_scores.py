@@ -16,7 +16,7 @@ from torch import Tensor
 from hindsight_rl.maths.draws import fork
 from hindsight_rl.maths.posterior import transition_scores
 from hindsight_rl.relabel.relabeler import DRAWS, Values
-from hindsight_rl.relabel.tasks import TaskFamily
+from hindsight_rl.tasks.family import TaskFamily
 
 EntropyScale = float | Literal["learner"]
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchrl.objectives import LossModule
 from torchrl_oracles import compare, network_gradients, without_scale
 
-from hindsight_rl.agents.learner import Learner
+from hindsight_rl.training.learner import Learner
 
 
 def unit_case(kind: type[Learner], **arguments: Any) -> tuple[Learner, TensorDict]:

@@ -10,8 +10,8 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.datamodules.log import Log
 from hindsight_rl.datamodules.sampler import ChunkSampler
+from hindsight_rl.logs.log import Log
 from hindsight_rl.relabel.relabeler import Compose, Relabeler
 
 LENGTHS = (9, 12, 7, 1, 10, 8)

@@ -19,9 +19,9 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from small_fits import LEARNERS, data_for, learner_of, trainer_in
 
+from hindsight_rl.datamodules.base import LogDataModule
 from hindsight_rl.datamodules.iterated import IteratedDataModule
-from hindsight_rl.datamodules.log import Log
-from hindsight_rl.datamodules.serving import Serving
+from hindsight_rl.logs.log import Log
 from hindsight_rl.relabel.goals import FutureGoal
 
 
@@ -68,7 +68,7 @@ def fit_job(job: Job, ckpt_path: Path | None = None) -> Path:
     """Fit, and return the last checkpoint."""
     kind, folder = LEARNERS[job.learner], Path(job.folder)
     if job.log:
-        data: Serving = data_for(kind, Log.load(job.log), job.arguments, **job.data)
+        data: LogDataModule = data_for(kind, Log.load(job.log), job.arguments, **job.data)
     else:
         data = IteratedDataModule(relabel=[FutureGoal()], **job.data)
     learner = learner_of(kind, data.spec, **job.arguments)

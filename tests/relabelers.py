@@ -4,15 +4,13 @@ Imported as ``relabelers`` (``tests`` is on pytest's path). A new relabeler is t
 entered anywhere.
 """
 
-import importlib
 import inspect
-import pkgutil
 from collections.abc import Callable, Sequence
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-import hindsight_rl.relabel
 from hindsight_rl.datamodules.offline import PRODUCERS
+from hindsight_rl.plugins import import_rooms
 from hindsight_rl.relabel.relabeler import Relabeler
 
 # What stands for an argument without a default, by its type.
@@ -25,8 +23,7 @@ _STAND_INS: dict[Any, Any] = {
 
 def relabelers() -> dict[str, type[Relabeler]]:
     """Return the classes by name, the base class left out."""
-    for module in pkgutil.iter_modules(hindsight_rl.relabel.__path__):
-        importlib.import_module(f"hindsight_rl.relabel.{module.name}")
+    import_rooms("relabel", "tasks")
     found: dict[str, type[Relabeler]] = {}
     todo = Relabeler.__subclasses__()
     while todo:

@@ -10,8 +10,8 @@ import torch
 from episode_logs import episode_log
 from small_fits import learner_of, whole_log
 
-from hindsight_rl.agents.learner import Learner
 from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.training.learner import Learner
 
 
 def fitted_bandit(

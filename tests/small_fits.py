@@ -18,11 +18,11 @@ from tensordict import TensorDict
 from torch import Tensor
 
 import hindsight_rl.relabel
-from hindsight_rl.agents.checkpoints import learner_classes
-from hindsight_rl.agents.learner import Learner
-from hindsight_rl.datamodules.log import Log
 from hindsight_rl.datamodules.offline import PRODUCERS, OfflineDataModule
+from hindsight_rl.logs.log import Log
 from hindsight_rl.relabel.relabeler import Relabeler
+from hindsight_rl.training.checkpoints.load import learner_classes
+from hindsight_rl.training.learner import Learner
 
 # Kinds of logs, by what `episode_log` takes.
 KINDS: dict[str, dict[str, bool]] = {

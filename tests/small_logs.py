@@ -7,7 +7,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.datamodules.log import (
+from hindsight_rl.logs.log import (
     ACTION,
     EPISODE,
     NEXT_OBSERVATION,

@@ -67,7 +67,7 @@ def test_every_learner_has_a_page() -> None:
 
 def test_tables_follow_the_docstrings() -> None:
     """README's methods and the index of the learners: ``make docs`` would change nothing."""
-    command = [sys.executable, "benchmarks/documents.py", "--check"]
+    command = [sys.executable, "tools/documents.py", "--check"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
 

@@ -8,10 +8,10 @@ from relabelers import chain, relabelers
 from small_fits import log_for
 from tensordict import TensorDict
 
-from hindsight_rl.agents.checkpoints import learner_classes
-from hindsight_rl.datamodules.log import Log
 from hindsight_rl.datamodules.offline import PRODUCERS, OfflineDataModule
+from hindsight_rl.logs.log import Log
 from hindsight_rl.relabel.relabeler import Relabeler
+from hindsight_rl.training.checkpoints.load import learner_classes
 
 RELABELERS = relabelers()
 LEARNERS = {

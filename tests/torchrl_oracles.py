@@ -13,7 +13,7 @@ from torch import distributions as torchd
 from torchrl.modules import IndependentNormal, ProbabilisticActor, TanhNormal
 from torchrl.objectives import LossModule
 
-from hindsight_rl.agents.learner import Learner
+from hindsight_rl.training.learner import Learner
 
 KINDS = {"gaussian": IndependentNormal, "tanh_gaussian": TanhNormal}
 

@@ -24,7 +24,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.relabel.tasks import DiscreteTasks, GoalReaching
+from hindsight_rl.tasks.family import DiscreteTasks, GoalReaching
 
 DEMONSTRATIONS, WALKS, UPDATES, TEACHER_UPDATES = 500, 1000, 3000, 20_000
 TEST_EPISODES, TEST_SEED = 200, 2_000_000
@@ -80,7 +80,7 @@ class Biased(DiscreteTasks):
 def family_of(name: str, bias: float = 0.0) -> Any:
     """Return the family of a domain's tasks."""
     from hindsight_rl.envs.point_mass import HIGH, LOW
-    from hindsight_rl.relabel.linear_tasks import LinearTasks
+    from hindsight_rl.tasks.linear import LinearTasks
 
     if name == "corners":
         return Biased(bias)
@@ -116,7 +116,7 @@ def log_of(domain: Domain, act: Act | None, episodes: int, seed: int) -> Any:
     """
     import gymnasium
 
-    from hindsight_rl.datamodules.log import Log
+    from hindsight_rl.logs.log import Log
 
     env = gymnasium.make(f"hindsight_rl.envs:Hindsight/{domain.env}-v0", **domain.env_kwargs)
     columns: dict[Any, list[Any]] = {}
@@ -230,7 +230,7 @@ def clone(name: str, labels: str, seed: int, bias: float = 0.0) -> dict[str, Any
 
 def demonstrations(name: str, seed: int) -> tuple[Any, float]:
     """Return the demonstrations of a seed and their demonstrator's score, kept from before."""
-    from hindsight_rl.datamodules.log import Log
+    from hindsight_rl.logs.log import Log
 
     folder = common.BUILD / "demonstrations" / f"{name}-{seed}"
     if not folder.exists():

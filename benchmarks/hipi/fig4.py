@@ -17,13 +17,13 @@ import numpy as np
 import torch
 
 from hindsight_rl.agents.q_learning import QLearning
-from hindsight_rl.datamodules.log import Log
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.envs.crossing import CELLS, GOALS, STARTS, TRAJECTORIES
+from hindsight_rl.logs.log import Log
 from hindsight_rl.relabel.goals import FinalGoal
 from hindsight_rl.relabel.inverse import InverseRL
 from hindsight_rl.relabel.relabeler import Relabeler
-from hindsight_rl.relabel.tasks import GoalReaching
+from hindsight_rl.tasks.family import GoalReaching
 
 UPDATES, ROWS, UNREACHABLE = 1000, 8, -20.0
 CELLS_OF_GOALS = [[float(number) for number in CELLS[goal]] for goal in GOALS]

@@ -43,7 +43,7 @@ def run(seed: int, settings: dict[str, Any]) -> dict[str, Any]:
     from hindsight_rl.agents.bc import BC
     from hindsight_rl.datamodules.iterated import IteratedDataModule
     from hindsight_rl.relabel.goals import FutureGoal
-    from hindsight_rl.relabel.tasks import GoalReaching
+    from hindsight_rl.tasks.family import GoalReaching
 
     common.quiet(seed)
     gymnasium.register(ENV, entry_point=four_rooms)

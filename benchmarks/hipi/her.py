@@ -31,8 +31,8 @@ def run(seed: int, settings: dict[str, Any]) -> dict[str, Any]:
 
     from hindsight_rl.agents.sac import SAC
     from hindsight_rl.datamodules.iterated import IteratedDataModule
-    from hindsight_rl.relabel.env_tasks import EnvGoals
     from hindsight_rl.relabel.goals import FutureGoal
+    from hindsight_rl.tasks.environment import EnvGoals
 
     common.quiet(seed)
     data = IteratedDataModule(

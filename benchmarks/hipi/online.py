@@ -73,8 +73,8 @@ def family_of(domain: Domain) -> Any:
     from hindsight_rl.envs.four_corners import CORNERS
     from hindsight_rl.envs.four_margins import MARGINS
     from hindsight_rl.envs.point_mass import HIGH, LOW
-    from hindsight_rl.relabel.linear_tasks import LinearTasks
-    from hindsight_rl.relabel.tasks import DiscreteTasks, GoalReaching
+    from hindsight_rl.tasks.family import DiscreteTasks, GoalReaching
+    from hindsight_rl.tasks.linear import LinearTasks
 
     radius = domain.env_kwargs.get("radius", 1.0)
     return {

@@ -24,21 +24,21 @@ from wandering import Floats, mass_log, mass_step, rooms_log
 
 import hindsight_rl.envs  # noqa: F401  registers the environments
 from hindsight_rl.agents.sac import SAC
-from hindsight_rl.datamodules.log import Log
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.envs.four_corners import CORNERS
 from hindsight_rl.envs.four_rooms import draw_position, step_many
 from hindsight_rl.envs.point_mass import HIGH, LOW
+from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.draws import counters, uniform
 from hindsight_rl.maths.posterior import log_partition, sample_tasks, task_posterior
 from hindsight_rl.relabel.ascent import AscendTask
 from hindsight_rl.relabel.inverse import InverseRL
 from hindsight_rl.relabel.learned_task import LearnedTask
-from hindsight_rl.relabel.linear_tasks import LinearTasks
 from hindsight_rl.relabel.random_task import RandomTask
 from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.relabel.soft_scores import SoftScores
-from hindsight_rl.relabel.tasks import DiscreteTasks, GoalReaching
+from hindsight_rl.tasks.family import DiscreteTasks, GoalReaching
+from hindsight_rl.tasks.linear import LinearTasks
 
 OUTPUT = Path("build/hipi/options.json")
 GOALS = GoalReaching(1.0)

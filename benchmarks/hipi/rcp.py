@@ -18,11 +18,11 @@ import torch
 from lightning.pytorch import Callback
 
 from hindsight_rl.agents.bc import BC
-from hindsight_rl.datamodules.commands import BestAdvantage, BestReturn, RecentReturn
 from hindsight_rl.datamodules.iterated import IteratedDataModule
 from hindsight_rl.relabel.advantage import LinearAdvantage
 from hindsight_rl.relabel.column_weight import ColumnWeight
 from hindsight_rl.relabel.return_task import ReturnTask
+from hindsight_rl.tasks.commands import BestAdvantage, BestReturn, RecentReturn
 
 ENV, STEPS, EVERY = "CartPole-v1", 30_000, 5_000
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hindsight_rl.datamodules.log import Log
 from hindsight_rl.envs.four_rooms import draw_position, step_many
+from hindsight_rl.logs.log import Log
 
 Floats = NDArray[np.float32]
 

@@ -12,10 +12,10 @@ from torchrl_oracles import network_gradients
 
 from hindsight_rl.agents.awac import AWAC
 from hindsight_rl.agents.bc import BC
-from hindsight_rl.agents.learner import Learner
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.maths.draws import normals
 from hindsight_rl.relabel.returns import NStep
+from hindsight_rl.training.learner import Learner
 
 REWARD = ("next", "reward")
 BOTH = pytest.mark.parametrize("weights", ["clip", "softmax"])

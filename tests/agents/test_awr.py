@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from hindsight_rl.agents.awr import AWR
 from hindsight_rl.agents.bc import BC
-from hindsight_rl.agents.learner import Learner
-from hindsight_rl.datamodules.log import Log
+from hindsight_rl.logs.log import Log
+from hindsight_rl.training.learner import Learner
 
 ADVANTAGE = [1.0, -1.0, 2.0, 0.0]
 

@@ -14,11 +14,11 @@ from torchrl.modules import IndependentNormal, ProbabilisticActor
 from torchrl.objectives import BCLoss
 
 from hindsight_rl.agents.bc import BC
-from hindsight_rl.agents.learner import Learner
-from hindsight_rl.datamodules.log import Log
 from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.logs.log import Log
 from hindsight_rl.relabel.filters import TopFraction
 from hindsight_rl.relabel.returns import ReturnWeight
+from hindsight_rl.training.learner import Learner
 
 
 def case(log: Log | None = None, **arguments: Any) -> tuple[Learner, TensorDict]:

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchrl_oracles import network_gradients
 
-from hindsight_rl.agents.actions import best_of
 from hindsight_rl.agents.bcq import BCQ
-from hindsight_rl.agents.learner import Learner
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.export.onnx import export_policy
 from hindsight_rl.export.runtime import OnnxPolicy
 from hindsight_rl.maths.draws import counters, normals
+from hindsight_rl.policies.action_values import best_of
 from hindsight_rl.relabel.returns import NStep
+from hindsight_rl.training.learner import Learner
 
 REWARD, TERMINATED = ("next", "reward"), ("next", "terminated")
 

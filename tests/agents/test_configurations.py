@@ -1,7 +1,5 @@
 """The packaged configurations: they hold what they say, they run, and every learner has one."""
 
-import importlib
-import pkgutil
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -13,10 +11,10 @@ from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 from small_fits import LEARNERS, log_for
 
-import hindsight_rl.relabel
-from hindsight_rl.agents.learner import Learner
 from hindsight_rl.datamodules.iterated import IteratedDataModule
 from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.plugins import import_rooms
+from hindsight_rl.training.learner import Learner
 
 CONFIGS = sorted(
     path.name.removesuffix(".yaml")
@@ -27,8 +25,7 @@ CONFIGS = sorted(
 
 def parsed(name: str, source: Path, **trainer: Any) -> Any:
     """Return the instances a packaged configuration describes, parsed as the command does."""
-    for module in pkgutil.iter_modules(hindsight_rl.relabel.__path__):
-        importlib.import_module(f"hindsight_rl.relabel.{module.name}")
+    import_rooms("relabel", "tasks")
     parser = LightningArgumentParser(parser_mode="omegaconf")
     parser.add_lightning_class_args(Learner, "model", subclass_mode=True)
     parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)

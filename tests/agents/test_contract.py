@@ -30,10 +30,10 @@ from torch import Tensor, nn
 
 import hindsight_rl.agents
 import hindsight_rl.relabel
-from hindsight_rl.agents.checkpoints import learner_classes, load_learner
-from hindsight_rl.agents.learner import Learner
-from hindsight_rl.datamodules.log import Log
+from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.draws import counters
+from hindsight_rl.training.checkpoints.load import learner_classes, load_learner
+from hindsight_rl.training.learner import Learner
 
 Case = tuple[Learner, TensorDict]
 

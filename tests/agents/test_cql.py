@@ -20,11 +20,11 @@ from torchrl_oracles import (
     without_scale,
 )
 
-from hindsight_rl.agents.actions import several
 from hindsight_rl.agents.cql import CQL
-from hindsight_rl.agents.learner import Learner
 from hindsight_rl.agents.sac import SAC
 from hindsight_rl.maths.conservative import uniform_actions
+from hindsight_rl.policies.action_values import several
+from hindsight_rl.training.learner import Learner
 
 
 def move_target(learner: Learner) -> None:

@@ -12,7 +12,7 @@ from tensordict import TensorDict
 from torchrl_oracles import network_gradients
 
 from hindsight_rl.agents.cql import CQL
-from hindsight_rl.agents.learner import Learner
+from hindsight_rl.training.learner import Learner
 
 
 def case(**arguments: Any) -> tuple[Learner, TensorDict]:

@@ -14,10 +14,10 @@ from torchrl_oracles import network_gradients, without_scale
 
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.agents.crr import CRR
-from hindsight_rl.agents.learner import Learner
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.maths.draws import counters, normals
 from hindsight_rl.relabel.returns import NStep
+from hindsight_rl.training.learner import Learner
 
 RULES = pytest.mark.parametrize("rule", ["binary", "exponential"])
 

@@ -14,9 +14,9 @@ from torchrl.objectives import DDPGLoss
 from torchrl_oracles import compare, network_gradients, torchrl_batch
 
 from hindsight_rl.agents.ddpg import DDPG
-from hindsight_rl.agents.distributions import Deterministic
-from hindsight_rl.agents.learner import Learner
 from hindsight_rl.maths.draws import normals
+from hindsight_rl.nets.distributions import Deterministic
+from hindsight_rl.training.learner import Learner
 
 REWARD, TERMINATED, TRUNCATED = (("next", key) for key in ("reward", "terminated", "truncated"))
 

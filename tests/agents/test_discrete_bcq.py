@@ -14,14 +14,14 @@ from torchrl_oracles import network_gradients
 
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.agents.discrete_bcq import EXCLUDED, DiscreteBCQ
-from hindsight_rl.agents.distributions import Categorical
 from hindsight_rl.agents.dqn import DQN
-from hindsight_rl.agents.learner import Learner
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.export.onnx import export_policy
 from hindsight_rl.export.runtime import OnnxPolicy
 from hindsight_rl.maths.draws import counters
+from hindsight_rl.nets.distributions import Categorical
 from hindsight_rl.relabel.returns import NStep
+from hindsight_rl.training.learner import Learner
 
 REWARD, TERMINATED = ("next", "reward"), ("next", "terminated")
 T16 = torch.tensor([0.6, 0.3, 0.1])

@@ -15,7 +15,7 @@ from torchrl_oracles import Member, network_gradients, torchrl_batch
 from hindsight_rl.agents import discrete_cql
 from hindsight_rl.agents.discrete_cql import DiscreteCQL
 from hindsight_rl.agents.dqn import DQN
-from hindsight_rl.agents.learner import Learner
+from hindsight_rl.training.learner import Learner
 
 
 def case(

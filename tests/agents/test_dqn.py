@@ -14,10 +14,10 @@ from torchrl.objectives import DQNLoss
 from torchrl_oracles import Member, network_gradients, torchrl_batch
 
 from hindsight_rl.agents.dqn import DQN
-from hindsight_rl.agents.learner import Learner
 from hindsight_rl.agents.q_learning import QLearning
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.relabel.returns import NStep
+from hindsight_rl.training.learner import Learner
 
 REWARD, TERMINATED, TRUNCATED = (("next", key) for key in ("reward", "terminated", "truncated"))
 

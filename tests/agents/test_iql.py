@@ -22,9 +22,9 @@ from torchrl_oracles import (
 
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.agents.iql import IQL
-from hindsight_rl.agents.learner import Learner
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.relabel.returns import NStep
+from hindsight_rl.training.learner import Learner
 
 REWARD = ("next", "reward")
 

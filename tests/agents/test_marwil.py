@@ -11,9 +11,9 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from hindsight_rl.agents.bc import BC
-from hindsight_rl.agents.learner import Learner
 from hindsight_rl.agents.marwil import MARWIL
 from hindsight_rl.maths.returns import lambda_returns
+from hindsight_rl.training.learner import Learner
 
 ADVANTAGE = [1.0, -1.0, 2.0, 0.0]
 

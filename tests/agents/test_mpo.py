@@ -9,10 +9,10 @@ from small_fits import data_for, learner_of, whole_log
 from tensordict import TensorDict
 from torch import Tensor, distributions, nn
 
-from hindsight_rl.agents.actions import several
-from hindsight_rl.agents.learner import Learner
 from hindsight_rl.agents.mpo import MPO, Multiplier
 from hindsight_rl.maths.divergences import categorical_kl
+from hindsight_rl.policies.action_values import several
+from hindsight_rl.training.learner import Learner
 
 REWARD = ("next", "reward")
 BOTH = pytest.mark.parametrize("discrete", [False, True], ids=["continuous", "discrete"])

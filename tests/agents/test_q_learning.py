@@ -11,14 +11,14 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.agents.q_learning import QLearning
-from hindsight_rl.datamodules.log import Log
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.export.onnx import export_policy
 from hindsight_rl.export.runtime import OnnxPolicy
+from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.draws import counters
 from hindsight_rl.maths.posterior import task_posterior
 from hindsight_rl.relabel.inverse import InverseRL
-from hindsight_rl.relabel.tasks import GoalReaching
+from hindsight_rl.tasks.family import GoalReaching
 
 # Two ways cross at X. Action 0 stays, and is what a policy does where it knows nothing.
 STATES = "AaXuBCcdD"

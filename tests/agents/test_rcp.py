@@ -9,16 +9,16 @@ from small_fits import fit, learner_of
 from torch import Tensor
 
 from hindsight_rl.agents.bc import BC
-from hindsight_rl.agents.learner import Learner
-from hindsight_rl.datamodules.log import Log
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.export.onnx import export_policy
 from hindsight_rl.export.runtime import OnnxPolicy
+from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.losses import weighted_nll
 from hindsight_rl.relabel.advantage import LinearAdvantage
 from hindsight_rl.relabel.column_weight import ColumnWeight
 from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.relabel.return_task import ReturnTask
+from hindsight_rl.training.learner import Learner
 
 
 def bandit() -> Log:

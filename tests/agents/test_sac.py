@@ -20,10 +20,10 @@ from torchrl_oracles import (
     without_scale,
 )
 
-from hindsight_rl.agents.distributions import Categorical
-from hindsight_rl.agents.learner import Learner, bootstrap
 from hindsight_rl.agents.sac import SAC
 from hindsight_rl.maths.draws import counters
+from hindsight_rl.nets.distributions import Categorical
+from hindsight_rl.training.learner import Learner, bootstrap
 
 REWARD, TERMINATED, TRUNCATED = (("next", key) for key in ("reward", "terminated", "truncated"))
 

@@ -11,10 +11,10 @@ from tensordict import TensorDict
 from torch import Tensor
 from torchrl_oracles import network_gradients
 
-from hindsight_rl.agents.ensembles import action_gradients
-from hindsight_rl.agents.learner import Learner
 from hindsight_rl.agents.sac import SAC
 from hindsight_rl.maths.ensembles import gradient_alignment
+from hindsight_rl.nets.ensembles import action_gradients
+from hindsight_rl.training.learner import Learner
 
 
 def case(

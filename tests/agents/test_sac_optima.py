@@ -10,10 +10,10 @@ from small_fits import data_for, fit, learner_of, whole_log
 from tensordict import TensorDict
 from torch import Tensor, nn
 
-from hindsight_rl.agents.learner import Learner
 from hindsight_rl.agents.sac import SAC
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.maths.draws import counters, normals
+from hindsight_rl.training.learner import Learner
 
 REWARD, TERMINATED, TRUNCATED = (("next", key) for key in ("reward", "terminated", "truncated"))
 

@@ -12,11 +12,11 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.agents.bc import BC
-from hindsight_rl.agents.learner import Learner
 from hindsight_rl.agents.signed_bc import SignedBC
-from hindsight_rl.datamodules.errors import LogError
-from hindsight_rl.datamodules.log import Log
 from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.logs.errors import LogError
+from hindsight_rl.logs.log import Log
+from hindsight_rl.training.learner import Learner
 
 
 def signed_log(label: Tensor | None = None, **options: Any) -> Log:

@@ -11,9 +11,9 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from hindsight_rl.agents.bc import BC
-from hindsight_rl.agents.learner import Learner
 from hindsight_rl.agents.sil import SIL
 from hindsight_rl.maths.losses import expectile_loss
+from hindsight_rl.training.learner import Learner
 
 ATOL = 2e-6
 # What the authors' code chooses: the cap, and 64 of its 512 rows.

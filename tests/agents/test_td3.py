@@ -13,9 +13,9 @@ from torchrl.objectives import TD3Loss
 from torchrl_oracles import network_gradients, torchrl_batch, torchrl_critics
 
 from hindsight_rl.agents.ddpg import DDPG
-from hindsight_rl.agents.learner import Learner
 from hindsight_rl.agents.td3 import TD3
 from hindsight_rl.agents.td3_bc import TD3BC
+from hindsight_rl.training.learner import Learner
 
 REWARD, TERMINATED = ("next", "reward"), ("next", "terminated")
 

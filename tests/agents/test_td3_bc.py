@@ -12,10 +12,10 @@ from torchrl.objectives import TD3BCLoss
 from torchrl_oracles import network_gradients, torchrl_batch, torchrl_critics
 
 from hindsight_rl.agents.bc import BC
-from hindsight_rl.agents.distributions import Deterministic
-from hindsight_rl.agents.learner import Learner
 from hindsight_rl.agents.td3 import TD3
 from hindsight_rl.agents.td3_bc import TD3BC
+from hindsight_rl.nets.distributions import Deterministic
+from hindsight_rl.training.learner import Learner
 
 
 def case(**arguments: Any) -> tuple[Learner, TensorDict]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from command_fits import checkpoints, fit, hindsight, refused
 
-from hindsight_rl.agents.checkpoint_file import read_checkpoint
+from hindsight_rl.training.checkpoints.file import read_checkpoint
 
 
 def damage(path: Path) -> None:

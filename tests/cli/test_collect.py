@@ -9,8 +9,8 @@ import pytest
 from minari.dataset.minari_storage import MinariStorage
 
 from hindsight_rl.cli.collect import main
-from hindsight_rl.datamodules.log import Log
-from hindsight_rl.datamodules.readers import read_log
+from hindsight_rl.logs.log import Log
+from hindsight_rl.logs.reading import read_log
 
 
 def collect(root: Path, name: str = "cartpole/mixed-v0", *words: str) -> Path:

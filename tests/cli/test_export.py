@@ -12,9 +12,9 @@ from lightning import Trainer
 from stand_ins import spec_of
 
 from hindsight_rl.agents.bc import BC
-from hindsight_rl.agents.checkpoints import load_learner
 from hindsight_rl.cli.export import main
 from hindsight_rl.export.runtime import OnnxPolicy
+from hindsight_rl.training.checkpoints.load import load_learner
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["continuous", "discrete"])

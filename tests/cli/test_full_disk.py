@@ -15,7 +15,7 @@ import torch
 from command_fits import Ended, checkpoints, fit, hindsight, refused
 from full_disk_process import UPDATES, WORDS
 
-from hindsight_rl.agents.checkpoint_file import content_hash
+from hindsight_rl.training.checkpoints.file import content_hash
 
 resource = pytest.importorskip("resource")
 UNSHARE = ["unshare", "--map-root-user", "--mount"]

@@ -30,7 +30,7 @@ checkpoint_every: 25
 COMMAND = """
 import torch
 
-from hindsight_rl.datamodules.log import Log
+from hindsight_rl.logs.log import Log
 
 
 class Return:

@@ -12,13 +12,13 @@ import pytest
 import torch
 from command_fits import fit, hindsight
 
-from hindsight_rl.datamodules.log import Log
 from hindsight_rl.datamodules.offline import OfflineDataModule
-from hindsight_rl.datamodules.readers import read_log
 from hindsight_rl.datamodules.relabeled import PROVENANCE, original
+from hindsight_rl.logs.log import Log
+from hindsight_rl.logs.reading import read_log
 from hindsight_rl.relabel.goals import FutureGoal
 from hindsight_rl.relabel.once import Once
-from hindsight_rl.relabel.tasks import GoalReaching
+from hindsight_rl.tasks.family import GoalReaching
 
 GOALS = """
 relabel:

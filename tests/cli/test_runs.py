@@ -9,7 +9,6 @@ import pytest
 import torch
 from command_fits import checkpoints, fit, fit_words, hindsight, kill_once, refused, start
 
-from hindsight_rl.agents.checkpoint_file import HASH
 from hindsight_rl.cli.runs import (
     chosen_checkpoint,
     new_run,
@@ -17,6 +16,7 @@ from hindsight_rl.cli.runs import (
     newest_run,
     write_text,
 )
+from hindsight_rl.training.checkpoints.file import HASH
 
 EVALUATED = ("--env", "CartPole-v1", "--model.init_args.eval_every", 60)
 

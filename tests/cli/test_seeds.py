@@ -7,7 +7,7 @@ import pytest
 import torch
 from command_fits import fit, hindsight, refused
 
-from hindsight_rl.agents.checkpoints import load_learner
+from hindsight_rl.training.checkpoints.load import load_learner
 
 
 def test_seeds_are_fitted_tested_and_exported(place: Path) -> None:

@@ -10,11 +10,11 @@ from gymnasium import spaces
 from tiny_envs import HORIZON, Reach, Walk
 from torch import Tensor
 
-from hindsight_rl.datamodules import episodes
-from hindsight_rl.datamodules.collection import Collected, Collector
-from hindsight_rl.datamodules.log import Log
+from hindsight_rl.datamodules.sources import episodes
+from hindsight_rl.datamodules.sources.environment import Collected, Collector
 from hindsight_rl.envs.interface import RolloutError
 from hindsight_rl.envs.rollout import episode_seed, rollout
+from hindsight_rl.logs.log import Log
 
 WALK, REACH = "tiny_envs:Tiny/Walk-v0", "tiny_envs:Tiny/Reach-v0"
 

@@ -11,16 +11,16 @@ from small_fits import Kept, equal, fit, learner_of, weights
 from small_logs import same
 from tiny_envs import Walk
 
-from hindsight_rl.agents.checkpoints import load_learner
 from hindsight_rl.agents.iql import IQL
-from hindsight_rl.agents.learner import Learner
 from hindsight_rl.agents.sac import SAC
-from hindsight_rl.datamodules.collection import Collector
-from hindsight_rl.datamodules.errors import LogError
 from hindsight_rl.datamodules.iterated import IteratedDataModule
-from hindsight_rl.datamodules.log import Log
 from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.datamodules.sources.environment import Collector
+from hindsight_rl.logs.errors import LogError
+from hindsight_rl.logs.log import Log
 from hindsight_rl.relabel.goals import FutureGoal
+from hindsight_rl.training.checkpoints.load import load_learner
+from hindsight_rl.training.learner import Learner
 
 REACH, WALK = "tiny_envs:Tiny/Reach-v0", "tiny_envs:Tiny/Walk-v0"
 QUIET = {"compile": "off"}

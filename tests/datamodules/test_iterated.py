@@ -13,12 +13,12 @@ from tiny_envs import HORIZON, Walk
 from hindsight_rl.agents.awr import AWR
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.agents.iql import IQL
-from hindsight_rl.datamodules.errors import LogError
 from hindsight_rl.datamodules.iterated import IteratedDataModule
+from hindsight_rl.logs.errors import LogError
 from hindsight_rl.relabel.goals import FutureGoal
 from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.relabel.returns import ReturnToGo
-from hindsight_rl.relabel.tasks import GoalReaching
+from hindsight_rl.tasks.family import GoalReaching
 
 REACH, WALK = "tiny_envs:Tiny/Reach-v0", "tiny_envs:Tiny/Walk-v0"
 

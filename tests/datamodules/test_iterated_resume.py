@@ -13,8 +13,8 @@ from small_fits import fit, learner_of, trainer_in
 
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.cli.runs import newest_checkpoint
-from hindsight_rl.datamodules.errors import LogError
 from hindsight_rl.datamodules.iterated import IteratedDataModule
+from hindsight_rl.logs.errors import LogError
 
 REACH = "tiny_envs:Tiny/Reach-v0"
 UPDATES = 130

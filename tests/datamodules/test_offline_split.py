@@ -12,13 +12,13 @@ from small_fits import fit, learner_of, trainer_in
 
 from hindsight_rl.agents.awr import AWR
 from hindsight_rl.agents.bc import BC
-from hindsight_rl.agents.learner import Learner
-from hindsight_rl.datamodules.columns import ColumnMap
-from hindsight_rl.datamodules.errors import LogError
-from hindsight_rl.datamodules.log import Log
+from hindsight_rl.datamodules.base import _InOrder
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.datamodules.sampler import ChunkSampler
-from hindsight_rl.datamodules.serving import _InOrder
+from hindsight_rl.logs.errors import LogError
+from hindsight_rl.logs.log import Log
+from hindsight_rl.logs.reading.column_map import ColumnMap
+from hindsight_rl.training.learner import Learner
 
 SPLIT = {"seed": 3, "validation": 0.4}
 

@@ -16,12 +16,11 @@ from torch import Tensor
 
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.agents.iql import IQL
-from hindsight_rl.agents.learner import Learner
 from hindsight_rl.datamodules import relabeled
-from hindsight_rl.datamodules.errors import LogError
-from hindsight_rl.datamodules.log import Log
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.datamodules.relabeled import PROVENANCE, original, write_relabeled
+from hindsight_rl.logs.errors import LogError
+from hindsight_rl.logs.log import Log
 from hindsight_rl.relabel.filters import TopFraction
 from hindsight_rl.relabel.goals import FinalGoal, FutureGoal
 from hindsight_rl.relabel.inverse import InverseRL
@@ -30,7 +29,8 @@ from hindsight_rl.relabel.random_task import RandomTask
 from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.relabel.return_task import ReturnTask
 from hindsight_rl.relabel.returns import NStep, ReturnWeight, ScaleReward
-from hindsight_rl.relabel.tasks import GoalReaching
+from hindsight_rl.tasks.family import GoalReaching
+from hindsight_rl.training.learner import Learner
 
 REWARD, TERMINATED = ("next", "reward"), ("next", "terminated")
 

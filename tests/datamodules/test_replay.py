@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from small_logs import everything, same
 from torch import Tensor
 
-from hindsight_rl.datamodules.block import EPISODE
-from hindsight_rl.datamodules.errors import LogError
-from hindsight_rl.datamodules.log import Log
 from hindsight_rl.datamodules.replay import Replay
+from hindsight_rl.logs.errors import LogError
+from hindsight_rl.logs.log import Log
+from hindsight_rl.logs.packed import EPISODE
 
 INFO = {"source": "somewhere", "discrete_actions": 9}
 ROUNDS = [[3, 1], [2, 5], [4], [1, 1, 2], [5, 2], [3, 3], [1], [5, 4, 2]]

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from small_logs import five, pictures, same, small
 from tensordict import TensorDict
 
-from hindsight_rl.datamodules.log import Log
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.datamodules.sampler import ChunkSampler, chunk_size
+from hindsight_rl.logs.log import Log
 from hindsight_rl.relabel.goals import FinalGoal, FutureGoal
 from hindsight_rl.relabel.relabeler import Compose, Relabeler
 from hindsight_rl.relabel.returns import NStep, ReturnToGo

@@ -8,9 +8,9 @@ import pytest
 import torch
 from episode_logs import HIGH, LOW, episode_log
 
-from hindsight_rl.datamodules.log import Log
+from hindsight_rl.datamodules.make_spec import moments
 from hindsight_rl.datamodules.offline import OfflineDataModule
-from hindsight_rl.datamodules.spec import moments
+from hindsight_rl.logs.log import Log
 from hindsight_rl.relabel.filters import TopFraction
 from hindsight_rl.relabel.goals import FutureGoal
 from hindsight_rl.relabel.return_task import ReturnTask

@@ -10,8 +10,8 @@ from hindsight_rl.envs.behaviors import behaviors_for, record
 from hindsight_rl.envs.four_corners import CORNERS
 from hindsight_rl.envs.four_margins import MARGINS
 from hindsight_rl.envs.point_mass import HIGH, LOW
-from hindsight_rl.relabel.linear_tasks import LinearTasks
-from hindsight_rl.relabel.tasks import DiscreteTasks, GoalReaching, TaskFamily
+from hindsight_rl.tasks.family import DiscreteTasks, GoalReaching, TaskFamily
+from hindsight_rl.tasks.linear import LinearTasks
 
 FAMILIES = {
     "FourRooms": GoalReaching(radius=3.0),

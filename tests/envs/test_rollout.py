@@ -71,7 +71,7 @@ class Goal(Counter):
         return {"observation": here, "achieved_goal": here[:1], "desired_goal": goal}
 
 
-class Parts(Counter):
+class StackedRows(Counter):
     """Observes a Dict without a goal."""
 
     def __init__(self) -> None:
@@ -192,7 +192,7 @@ def test_other_dicts_are_joined_in_alphabetical_order() -> None:
         assert observation.shape[1] == 3 and (observation[:, 2] == 9.0).all()
         return ones(observation)
 
-    rollout(act, Parts, episodes=2, seed=0)
+    rollout(act, StackedRows, episodes=2, seed=0)
 
 
 def test_a_constant_task_goes_to_every_row() -> None:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from hindsight_rl.cli.collect import main
-from hindsight_rl.datamodules.readers import read_log
 from hindsight_rl.envs.behaviors import behaviors_for, record
 from hindsight_rl.envs.waypoints import distances, waypoints
+from hindsight_rl.logs.reading import read_log
 
 MAP = [
     [1, 1, 1, 1, 1, 1],

@@ -7,9 +7,9 @@ import pytest
 import torch
 from small_fits import KINDS, LEARNERS, data_for, fit, learner_of, log_for, takes, whole_log
 
-from hindsight_rl.agents.learner import Learner
 from hindsight_rl.export.onnx import export_policy
 from hindsight_rl.export.runtime import OnnxPolicy
+from hindsight_rl.training.learner import Learner
 
 
 @pytest.mark.parametrize("options", KINDS.values(), ids=KINDS.keys())

@@ -4,7 +4,7 @@ import pytest
 import torch
 from episode_logs import bind, episode_log
 
-from hindsight_rl.datamodules.log import Log
+from hindsight_rl.logs.log import Log
 from hindsight_rl.relabel.advantage import LinearAdvantage
 
 

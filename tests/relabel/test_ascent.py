@@ -16,10 +16,10 @@ from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.maths.posterior import SoftValues, log_partition
 from hindsight_rl.relabel.ascent import AscendTask
 from hindsight_rl.relabel.inverse import InverseRL
-from hindsight_rl.relabel.linear_tasks import LinearTasks
 from hindsight_rl.relabel.relabeler import DRAWS, Compose
 from hindsight_rl.relabel.soft_scores import SoftScores
-from hindsight_rl.relabel.tasks import DiscreteTasks, GoalReaching
+from hindsight_rl.tasks.family import DiscreteTasks, GoalReaching
+from hindsight_rl.tasks.linear import LinearTasks
 
 DENSE = GoalReaching(0.5, kind="dense")
 BOX = LinearTasks([-1.0, -1.0], [1.0, 1.0])

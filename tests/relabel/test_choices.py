@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from relabelers import example, relabelers, words_of
 
-from hindsight_rl.relabel.tasks import TaskFamily
+from hindsight_rl.tasks.family import TaskFamily
 
 KINDS: list[type[Any]] = [
     *relabelers().values(),

@@ -4,9 +4,9 @@ import pytest
 import torch
 from episode_logs import bind, episode_log, relabeled
 
-from hindsight_rl.datamodules.errors import LogError
-from hindsight_rl.datamodules.log import Log
 from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.logs.errors import LogError
+from hindsight_rl.logs.log import Log
 from hindsight_rl.relabel.filters import TopFraction
 
 

@@ -7,14 +7,14 @@ import torch
 from episode_logs import drawn, episode_log, relabeled
 from torch import Tensor
 
-from hindsight_rl.datamodules.errors import LogError
+from hindsight_rl.logs.errors import LogError
 from hindsight_rl.maths.draws import counters
 from hindsight_rl.relabel import goals
 from hindsight_rl.relabel.goals import EpisodeGoal, FinalGoal, FutureGoal
-from hindsight_rl.relabel.linear_tasks import LinearTasks
 from hindsight_rl.relabel.random_task import RandomTask
 from hindsight_rl.relabel.relabeler import Relabeler
-from hindsight_rl.relabel.tasks import GoalReaching
+from hindsight_rl.tasks.family import GoalReaching
+from hindsight_rl.tasks.linear import LinearTasks
 
 NEXT_ACHIEVED = ("next", "achieved_goal")
 REWARD, TERMINATED = ("next", "reward"), ("next", "terminated")

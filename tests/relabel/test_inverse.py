@@ -11,7 +11,7 @@ from torch import Tensor
 from hindsight_rl.maths.posterior import task_posterior
 from hindsight_rl.relabel import inverse
 from hindsight_rl.relabel.inverse import InverseRL
-from hindsight_rl.relabel.tasks import GoalReaching, TaskFamily
+from hindsight_rl.tasks.family import GoalReaching, TaskFamily
 
 NEXT_ACHIEVED = ("next", "achieved_goal")
 REWARD, TERMINATED = ("next", "reward"), ("next", "terminated")

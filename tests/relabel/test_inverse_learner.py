@@ -19,7 +19,7 @@ from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.relabel.inverse import InverseRL
 from hindsight_rl.relabel.learned_task import LearnedTask
 from hindsight_rl.relabel.relabeler import Compose, Relabeler
-from hindsight_rl.relabel.tasks import GoalReaching
+from hindsight_rl.tasks.family import GoalReaching
 
 
 def differences(one: Any, two: Any, place: str = "") -> list[str]:

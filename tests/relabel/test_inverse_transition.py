@@ -16,7 +16,7 @@ from hindsight_rl.relabel import soft_scores
 from hindsight_rl.relabel.inverse import InverseRL
 from hindsight_rl.relabel.random_task import RandomTask
 from hindsight_rl.relabel.relabeler import DRAWS, Compose
-from hindsight_rl.relabel.tasks import GoalReaching, TaskFamily
+from hindsight_rl.tasks.family import GoalReaching, TaskFamily
 
 REWARD = ("next", "reward")
 

@@ -8,7 +8,7 @@ import torch
 from episode_logs import bind, episode_log, relabeled
 from torch import Tensor
 
-from hindsight_rl.datamodules.log import Log
+from hindsight_rl.logs.log import Log
 from hindsight_rl.relabel.labels import ColumnLabel, EpisodeLabel, ReturnLabel
 from hindsight_rl.relabel.relabeler import Relabeler
 

@@ -14,7 +14,7 @@ from hindsight_rl.agents.sac import SAC
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.relabel.inverse import InverseRL
 from hindsight_rl.relabel.learned_task import LearnedTask
-from hindsight_rl.relabel.tasks import GoalReaching
+from hindsight_rl.tasks.family import GoalReaching
 
 DENSE = GoalReaching(0.5, kind="dense")
 

@@ -7,8 +7,8 @@ from small_logs import same
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.datamodules.log import Log
 from hindsight_rl.datamodules.sampler import ChunkSampler
+from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.draws import counters, fork
 from hindsight_rl.relabel.filters import TopFraction
 from hindsight_rl.relabel.goals import FinalGoal, FutureGoal
@@ -17,7 +17,7 @@ from hindsight_rl.relabel.once import Once
 from hindsight_rl.relabel.random_task import RandomTask
 from hindsight_rl.relabel.relabeler import COMPANION, DRAWS, Compose, Relabeler
 from hindsight_rl.relabel.returns import NStep, ReturnToGo
-from hindsight_rl.relabel.tasks import GoalReaching
+from hindsight_rl.tasks.family import GoalReaching
 
 REWARD, TERMINATED = ("next", "reward"), ("next", "terminated")
 CHAINS = {

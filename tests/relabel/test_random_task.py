@@ -5,7 +5,7 @@ import torch
 from episode_logs import drawn, episode_log, relabeled
 
 from hindsight_rl.relabel.random_task import RandomTask
-from hindsight_rl.relabel.tasks import DiscreteTasks, GoalReaching
+from hindsight_rl.tasks.family import DiscreteTasks, GoalReaching
 
 REWARD, TERMINATED = ("next", "reward"), ("next", "terminated")
 GOALS = DiscreteTasks(GoalReaching(radius=1.0), [[0.0, 0.0], [1.0, 2.0]], [1.0, 3.0])

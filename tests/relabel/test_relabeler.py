@@ -13,16 +13,17 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.maths.draws import fork
+from hindsight_rl.maths.returns import last_rows
 from hindsight_rl.relabel.ascent import AscendTask
 from hindsight_rl.relabel.filters import TopFraction
 from hindsight_rl.relabel.goals import EpisodeGoal, FinalGoal, FutureGoal
 from hindsight_rl.relabel.inverse import InverseRL
 from hindsight_rl.relabel.learned_task import LearnedTask
 from hindsight_rl.relabel.random_task import RandomTask
-from hindsight_rl.relabel.relabeler import COMPANION, DRAWS, Compose, Relabeler, last_rows
+from hindsight_rl.relabel.relabeler import COMPANION, DRAWS, Compose, Relabeler
 from hindsight_rl.relabel.return_task import ReturnTask
 from hindsight_rl.relabel.returns import NStep, ReturnToGo, ReturnWeight, ScaleReward
-from hindsight_rl.relabel.tasks import GoalReaching
+from hindsight_rl.tasks.family import GoalReaching
 
 REWARD = ("next", "reward")
 EVERY: dict[str, Callable[[], Relabeler]] = {
@@ -283,7 +284,8 @@ def test_chain_declares_what_its_parts_rewrite() -> None:
 
 
 def test_last_rows_are_the_ends_of_episodes() -> None:
-    assert last_rows(episode_log([2, 1, 3])).nonzero()[:, 0].tolist() == [1, 2, 5]
+    ends = episode_log([2, 1, 3]).column("episode_end")
+    assert last_rows(ends).nonzero()[:, 0].tolist() == [1, 2, 5]
 
 
 class Counting(Relabeler):

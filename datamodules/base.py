@@ -1,0 +1,130 @@
+"""What every datamodule of the house serves: batches of a log, relabeled on the device."""
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from lightning import LightningDataModule
+from tensordict import TensorDict
+from torch.utils.data import DataLoader, Dataset
+
+from hindsight_rl.datamodules.sampler import ChunkSampler
+from hindsight_rl.logs.log import Log
+from hindsight_rl.maths.draws import counters, fork
+from hindsight_rl.relabel.relabeler import Compose
+
+
+class LogDataModule(LightningDataModule):
+    """Base class of the datamodules: serves the rows of ``log`` through ``relabel``.
+
+    Attributes:
+        log: The log with the columns and drawable rows that the relabelers left.
+        relabel: The bound relabelers.
+        batch_size: B, rows per update over all ranks.
+        seed: Seed of every draw.
+        spec: What the data look like.
+    """
+
+    log: Log
+    relabel: Compose
+    batch_size: int
+    seed: int
+    spec: dict[str, Any]
+
+    def _sampler(self, **options: Any) -> ChunkSampler:
+        return ChunkSampler(
+            self.log, self.relabel, batch_size=self.batch_size, seed=self.seed, **options
+        )
+
+    def predict_dataloader(self) -> DataLoader[TensorDict]:
+        """Return all rows in the order of the log, in batches ``[1, B]``."""
+        return self._loader(None, "predict")
+
+    def _use_learner(self) -> None:
+        """Give the relabelers what they may ask of the learner, where there is one."""
+        if self.trainer is not None:
+            self.relabel.use(getattr(self.trainer.lightning_module, "soft_values", None))
+
+    def _check_weights(self, keys: set[Any]) -> None:
+        """Refuse weights that are all 0, and say so where the learner does not read them."""
+        learner = self.trainer.lightning_module
+        if "weight" not in keys:
+            return
+        if not getattr(learner, "reads_weight", True):
+            warnings.warn(
+                f"rows have a 'weight', and {type(learner).__name__} does not read it: use BC, or "
+                "leave out what gives it (ColumnWeight, ReturnWeight, FutureGoal with offset "
+                "'pairs')",
+                stacklevel=2,
+            )
+        elif "weight" in self.log and not self.log.column("weight")[self.log.drawable()].any():
+            raise ValueError(
+                "all rows that may be drawn have weight 0: no row would count. Change what gives "
+                "the weights: a relabeler, or the log's own column"
+            )
+
+    def _loader(self, rows: torch.Tensor | None, stream: str) -> DataLoader[TensorDict]:
+        self._use_learner()
+        batches = _InOrder(self._sampler(), self.seed, rows, stream, count=len(self.log))
+        # Batches come whole: the default collation crashes on TensorDict.
+        return DataLoader(batches, batch_size=None, collate_fn=_identity)
+
+    def in_order(
+        self, rows: torch.Tensor | None = None, *, batch_size: int = 4096, stream: str = "sweep"
+    ) -> Iterator[TensorDict]:
+        """Yield rows in the order of the log, with companions fetched but not yet relabeled.
+
+        Args:
+            rows: ``[M]`` int64 row numbers, ``None`` for all.
+            batch_size: Rows per batch.
+            stream: Name of the stream of draws.
+
+        Yields:
+            TensorDict ``[1, B]``; the last may be shorter.
+        """
+        batches = _InOrder(self._sampler(), self.seed, rows, stream, batch_size, len(self.log))
+        for number in range(len(batches)):
+            yield batches[number]
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Return the batch after the relabelers' third stage, on the training device."""
+        return self.relabel(batch) if isinstance(batch, TensorDict) else batch
+
+    def batch_keys(self) -> set[Any]:
+        """Return the keys of a relabeled batch."""
+        with torch.no_grad():  # relabelers that learn from batches learn nothing from this one
+            batch = self.relabel(self._sampler().chunk(0, 1, stream="probe"))
+        return set(batch.keys(include_nested=True, leaves_only=True))
+
+
+class _InOrder(Dataset[TensorDict]):
+    """Batches ``[1, B]`` of given rows (``None``: the first ``count``), gathered on demand."""
+
+    def __init__(
+        self,
+        sampler: ChunkSampler,
+        seed: int,
+        rows: torch.Tensor | None,
+        stream: str,
+        batch_size: int = 4096,
+        count: int = 0,
+    ) -> None:
+        self._sampler, self._seed, self._stream = sampler, seed, stream
+        self._rows, self._size = rows, batch_size
+        self._count = count if rows is None else len(rows)
+
+    def __len__(self) -> int:
+        return -(-self._count // self._size)
+
+    def __getitem__(self, number: int) -> TensorDict:
+        if not 0 <= number < len(self):
+            raise IndexError(number)  # ends a loop over the batches
+        start, stop = number * self._size, min((number + 1) * self._size, self._count)
+        rows = torch.arange(start, stop) if self._rows is None else self._rows[start:stop]
+        draws = counters(self._seed, torch.zeros(1, dtype=torch.int64), rows)
+        return self._sampler.gather(rows[None], fork(draws, self._stream))
+
+
+def _identity(batch: TensorDict) -> TensorDict:
+    return batch

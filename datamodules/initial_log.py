@@ -1,0 +1,166 @@
+"""The log a replay begins with: read, compared with the environment, appended as episodes."""
+
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hindsight_rl.datamodules.offline import check_sources
+from hindsight_rl.datamodules.replay import Replay
+from hindsight_rl.datamodules.sources.environment import Collector
+from hindsight_rl.datamodules.sources.episodes import TASK
+from hindsight_rl.logs.checks import ROUNDING
+from hindsight_rl.logs.errors import LogError
+from hindsight_rl.logs.log import Log
+from hindsight_rl.logs.packed import ACTION, OBSERVATION, STEP, Key
+from hindsight_rl.logs.reading import read_logs
+
+_OTHER_ENV = (
+    "Set data.env (and env) to the environment of the log; a configuration that collects puts a "
+    "log into its replay, and one for logs (bc, iql, sac) reads it alone."
+)
+_OTHER_UNITS = "Map the log's actions to the environment's: action_scale, action_low, action_high."
+
+
+class InitialLog:
+    """What a source gives a replay: the columns that are collected, further ones are left.
+
+    Args:
+        source: File, folder or dataset id, a list of them, or a :class:`Log`; ``None`` for nothing.
+        columns: Column map, or one for each source.
+        collector: Collects the episodes that come after.
+
+    Raises:
+        LogError: It cannot be read, or holds what the environment would not give.
+
+    Attributes:
+        hash: Hash of the log, ``None`` without a source.
+        facts: Names and units of its columns, where it tells them.
+    """
+
+    def __init__(
+        self, source: str | Path | list[str] | Log | None, columns: Any, collector: Collector
+    ):
+        self.hash: str | None = None
+        self.facts: dict[str, Any] = {}
+        self._log: Log | None = None
+        self._keys: tuple[Key, ...] = collector.keys
+        if source is None:
+            return
+        check_sources(source, columns, None)
+        log = source if isinstance(source, Log) else read_logs(source, columns)
+        name = log.sources[0].name
+        if log.rows is not None:
+            raise LogError(
+                f"{len(log.rows)} of its {len(log)} rows may be drawn, and a replay draws all",
+                "Give the log without the relabeler that chose them.",
+                path=name,
+            )
+        _check_shapes(log, collector, name)
+        _check_actions(log, collector, name)
+        self._log, self.hash = log, log.hash()
+        self.facts = {fact: log.info[fact] for fact in ("names", "units") if log.info.get(fact)}
+
+    def append_to(self, replay: Replay) -> None:
+        """Append the log's episodes, which must fit: what is dropped at once was given in vain.
+
+        Args:
+            replay: An empty one.
+
+        Raises:
+            LogError: There are more rows than the replay holds, or a column is missing.
+        """
+        log = self._log
+        if log is None:
+            return
+        if len(log) > replay.capacity:
+            raise LogError(
+                f"{len(log)} rows do not fit a capacity of {replay.capacity}",
+                f"Set capacity to {len(log)} and the rows to be collected, or give a smaller log.",
+                path=log.sources[0].name,
+            )
+        lengths = log.column(STEP)[log.episode_ends()] + 1
+        replay.append({key: log.column(key) for key in self._keys}, lengths)
+        self._log = None
+
+
+def _check_shapes(log: Log, collector: Collector, name: str) -> None:
+    """Refuse observations and tasks of another shape than the environment's."""
+    shapes: dict[Key, Any] = {OBSERVATION: collector.interface.observation_shape}
+    if collector.task_shape is not None:
+        shapes[TASK] = collector.task_shape
+    for key, here in shapes.items():
+        if log.shape(key) != tuple(here):
+            raise LogError(
+                f"the log's '{key}' has shape {list(log.shape(key))}, that of {collector.name} "
+                f"{list(here)}",
+                _OTHER_ENV,
+                path=name,
+            )
+
+
+def _check_actions(log: Log, collector: Collector, name: str) -> None:
+    """Refuse actions of another kind, or in other units, than the environment's."""
+    first = log.column(ACTION, slice(1))
+    choices = collector.info.get("discrete_actions")
+    there = "choices" if not first.is_floating_point() else f"numbers {list(first.shape[1:])}"
+    here = "choices" if choices else f"numbers {list(collector.interface.action_shape)}"
+    if there != here:
+        raise LogError(
+            f"the log's actions are {there}, those of {collector.name} {here}",
+            _OTHER_ENV,
+            path=name,
+        )
+    if choices:
+        low, high = torch.zeros(()), torch.tensor(float(choices - 1))
+    else:
+        low, high = (torch.tensor(collector.info["action"][side]) for side in ("low", "high"))
+        _check_bounds(log, low, high, collector.name, name)
+    for action in log.drawn(ACTION):
+        outside = (action < low - ROUNDING * (1 + low.abs())) | (
+            action > high + ROUNDING * (1 + high.abs())
+        )
+        if outside.any():
+            worst = action[outside].double().abs().max().item()
+            raise LogError(
+                f"the log holds an action of {worst:g}, outside those of {collector.name}, "
+                f"{low.tolist()} to {high.tolist()}",
+                _OTHER_UNITS,
+                path=name,
+            )
+    if not choices:
+        _warn_of_units(log, low, high, collector.name, name)
+
+
+def _check_bounds(log: Log, low: torch.Tensor, high: torch.Tensor, env: str, name: str) -> None:
+    """Refuse bounds that the log states and the environment does not have."""
+    stated = log.info.get("action") or {}
+    for side, bound in (("low", low), ("high", high)):
+        told = stated.get(side)
+        if told is None:
+            continue
+        # A side that the log leaves open agrees with no bound of the environment.
+        ends = torch.tensor([math.nan if end is None else end for end in told])
+        if not torch.allclose(ends, bound, rtol=1e-5):
+            raise LogError(
+                f"the log's actions have the {side} bound {told}, those of {env} {bound.tolist()}",
+                _OTHER_UNITS,
+                path=name,
+            )
+
+
+def _warn_of_units(log: Log, low: torch.Tensor, high: torch.Tensor, env: str, name: str) -> None:
+    """Say so where only the actions themselves could be compared, which may be too small."""
+    stated = log.info.get("action") or {}
+    if stated.get("low") is not None and stated.get("high") is not None:
+        return
+    ends = [(action.amin().item(), action.amax().item()) for action in log.drawn(ACTION)]
+    least, most = min(end[0] for end in ends), max(end[1] for end in ends)
+    warnings.warn(
+        f"{name}: the log does not state its action bounds. Its actions, {least:.4g} to "
+        f"{most:.4g}, are taken to be in the units of {env}, {low.min():.4g} to {high.max():.4g}: "
+        "give action_low and action_high in the column map (data.columns) to have that checked",
+        stacklevel=2,
+    )

@@ -1,0 +1,162 @@
+"""The spec: what a learner, an exporter and a robot must know of the data, a plain dictionary."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hindsight_rl.datamodules.sampler import ChunkSampler
+from hindsight_rl.keys import key_name
+from hindsight_rl.logs.errors import LogError
+from hindsight_rl.logs.log import ACTION, OBSERVATION, Log
+from hindsight_rl.logs.reading.column_map import ColumnMap
+from hindsight_rl.logs.rows import SPAN
+from hindsight_rl.relabel.relabeler import Relabeler
+
+VERSION = 1
+PROBE_ROWS = 256
+_TASK_ROWS = 4096
+
+
+def moments(parts: Callable[[], Iterable[Tensor]]) -> tuple[list[float], list[float]]:
+    """Return mean and standard deviation per dimension, computed in float64 part by part.
+
+    Args:
+        parts: Returns the rows that count, twice asked for: tensors ``[M, D]``.
+
+    Returns:
+        Two lists of D numbers; a constant dimension has standard deviation 1.
+    """
+    count = 0
+    total = torch.zeros((), dtype=torch.float64)
+    for part in parts():
+        total = total + part.double().sum(0)
+        count += len(part)
+    mean = total / count
+    square = torch.zeros_like(total)
+    for part in parts():
+        square += (part.double() - mean).square().sum(0)
+    std = (square / count).sqrt()
+    # A dimension that never moves carries rounding noise; dividing by that would blow it up.
+    std = torch.where(std <= 1e-6 * mean.abs().clamp_min(1.0), 1.0, std)
+    return mean.tolist(), std.tolist()
+
+
+def make_spec(
+    log: Log, sampler: ChunkSampler, relabel: Relabeler, seed_rows: int
+) -> dict[str, Any]:
+    """Return the spec of a prepared log.
+
+    Args:
+        log: The log, its drawable rows those of the training split.
+        sampler: Draws the rows that task statistics and probes come from.
+        relabel: Bound relabeler.
+        seed_rows: B of the sampler.
+
+    Returns:
+        A dictionary of plain values, see the export contract in docs/export.md.
+    """
+    names, units = log.info.get("names") or {}, log.info.get("units") or {}
+    chunk = sampler.chunk(0, -(-_TASK_ROWS // seed_rows), stream="probe")
+    sample = relabel(chunk).reshape(-1)
+    spec: dict[str, Any] = {
+        "version": VERSION,
+        "observation": _observation_spec(log)
+        | {
+            "names": names.get("observation"),
+            "units": units.get("observation"),
+        },
+        "action": _action_spec(log)
+        | {
+            "names": names.get("action"),
+            "units": units.get("action"),
+        },
+        "task": None,
+        "control_rate_hz": log.info.get("control_rate_hz"),
+        "dataset": {
+            "hash": log.hash(),
+            "source": [source.name for source in log.sources],
+            "rows": len(log),
+            "episodes": log.episodes,
+        },
+        "probe": {"observation": None, "task": None},
+    }
+    if OBSERVATION not in log.images:
+        spec["probe"]["observation"] = sample[OBSERVATION][:PROBE_ROWS].tolist()
+    if "task" in sample.keys():
+        task = sample["task"]
+        mean, std = moments(lambda: task.split(SPAN))
+        spec["task"] = {
+            "shape": list(task.shape[1:]),
+            "dtype": "float32",
+            "family": log.info.get("task_family", "task"),
+            "names": names.get("task"),
+            "units": units.get("task"),
+            "mean": mean,
+            "std": std,
+            "default": None,
+        }
+        spec["probe"]["task"] = task[:PROBE_ROWS].tolist()
+    return spec
+
+
+def _observation_spec(log: Log) -> dict[str, Any]:
+    """Return shape and statistics; of images the shape alone: a network scales them as it likes."""
+    shape = list(log.shape(OBSERVATION))
+    if OBSERVATION in log.images:
+        stack = [log.frame_stack] if log.frame_stack > 1 else []
+        return {"shape": stack + shape, "dtype": "uint8", "mean": None, "std": None}
+    mean, std = moments(lambda: log.drawn(OBSERVATION))
+    return {"shape": shape, "dtype": "float32", "mean": mean, "std": std}
+
+
+def _action_spec(log: Log) -> dict[str, Any]:
+    if not log.column(ACTION, slice(1)).is_floating_point():
+        count = int(log.info.get("discrete_actions") or 0)
+        if not count:
+            count = max(int(log.column(ACTION, rows).max()) for rows in log.spans()) + 1
+        return {"kind": "discrete", "shape": [], "dtype": "int64", "n": count}
+    bounds = log.info.get("action") or {}
+    mean, std = moments(lambda: log.drawn(ACTION))
+    return {
+        "kind": "continuous",
+        "shape": list(log.shape(ACTION)),
+        "dtype": "float32",
+        "low": bounds.get("low"),
+        "high": bounds.get("high"),
+        "mean": mean,
+        "std": std,
+    }
+
+
+def _line(name: str) -> str:
+    """Return what to write into a column map for a key, where it can give one of this name."""
+    known = {field.name for field in fields(ColumnMap)}
+    line = f"{name}: COLUMN" if name in known else f"extra: {name}"
+    return "" if "." in name else f", `{line}` in the column map"
+
+
+def check_keys(needed: tuple[Any, ...], held: set[Any], producers: dict[str, str]) -> None:
+    """Refuse a batch that lacks a key a learner needs.
+
+    Args:
+        needed: The learner's ``in_keys``.
+        held: Keys of a relabeled batch.
+        producers: Which relabeler produces a key, by printed name.
+
+    Raises:
+        LogError: A key is missing; the message names what would produce it.
+    """
+    for key in needed:
+        if key in held:
+            continue
+        name = key_name(key)
+        maker = producers.get(name)
+        mend = (
+            f"Add {maker} to the relabelers: data.init_args.relabel: [{{class_path: {maker}}}]."
+            if maker
+            else f"Map a column of the log to '{name}'{_line(name)}."
+        )
+        raise LogError(f"the learner needs '{name}', which no batch has", mend)

@@ -1,0 +1,1 @@
+"""Sources: where new episodes come from."""

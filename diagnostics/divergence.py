@@ -1,0 +1,79 @@
+"""Numbers that are not finite: training stops, and says which, where from, and what is left."""
+
+from typing import Any
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from hindsight_rl.keys import key_name
+
+
+class DivergenceError(RuntimeError):
+    """Training produced a number that is not finite."""
+
+
+def check_finite(learner: Any, terms: dict[str, Tensor], first: int) -> None:
+    """Refuse loss terms and parameters that are not finite.
+
+    Args:
+        learner: The learner after the updates of a chunk.
+        terms: Its loss terms, ``[K]`` or ``[K, S]``.
+        first: Number of updates done before the chunk.
+
+    Raises:
+        DivergenceError: One is not finite.
+    """
+    seen = torch.stack(
+        [term.flatten(1).sum(1) if term.ndim > 1 else term for term in terms.values()], dim=1
+    )
+    if not bool(torch.isfinite(seen).all()):
+        row, column = (~torch.isfinite(seen)).nonzero()[0].tolist()
+        what = f"loss term '{list(terms)[column]}' is {float(seen[row, column])}"
+        raise DivergenceError(_message(learner, what, first + row + 1))
+    # A sum is finite if all are, unless it overflows; it costs a tenth of looking at each.
+    if learner.copies and bool(torch.isfinite(learner.copies.state.parameters.sum())):
+        return
+    for _ in learner.each_copy():
+        for name, network in learner.networks().items():
+            norms = torch.stack(torch._foreach_norm(list(network.parameters())))
+            if not bool(torch.isfinite(norms).all()):
+                what = f"a parameter of network '{name}' is not finite"
+                raise DivergenceError(_message(learner, what, first + len(seen)))
+
+
+def _message(learner: Any, what: str, update: int) -> str:
+    saved = [
+        (callback._last_global_step_saved, callback._last_checkpoint_saved)
+        for callback in learner.trainer.checkpoint_callbacks
+        if getattr(callback, "_last_checkpoint_saved", "")
+    ]
+    good = max(saved)[1] if saved else learner.trainer.ckpt_path or "none was saved yet"
+    mend = broken_rows(learner._chunk) or (
+        "Lower the learning rate, set clip_norm, or look at the rewards: 'hindsight inspect'."
+    )
+    return f"{what} in update {update}: training stopped. Last good checkpoint: {good}. {mend}"
+
+
+def broken_rows(chunk: TensorDict) -> str:
+    """Return which entry of the data is not finite, and in which row of the log.
+
+    Args:
+        chunk: TensorDict ``[...]`` as the losses read it, with ``index`` where it is known.
+
+    Returns:
+        A sentence, or nothing where the data are in order.
+    """
+    for key in chunk.keys(include_nested=True, leaves_only=True):
+        value = chunk[key]
+        if not value.is_floating_point() or bool(value.isfinite().all()):
+            continue
+        name = key_name(key)
+        at = tuple((~value.isfinite()).nonzero()[0].tolist())
+        row = at[: chunk.ndim]
+        entry = "" if len(at) == chunk.ndim else f"[{', '.join(map(str, at[chunk.ndim :]))}]"
+        what = f"'{name}'{entry} is {value[at].item()}"
+        if "index" not in chunk.keys():
+            return f"In the data {what}."
+        return f"In the data {what} in row {int(chunk['index'][row])} of the log."
+    return ""

@@ -1,0 +1,197 @@
+"""Watch: warns before training goes wrong, while there is time to mend it.
+
+It reads what the learner reports anyway, at logging intervals, and adds nothing to an update.
+
+    Trainer(callbacks=[Watch()]).fit(learner, datamodule)
+
+- **Value magnitude** (deadly triad). No value can exceed the largest return that the log's rewards
+  make possible, max |r| / (1 - discount); bootstrapping from too large values makes them larger.
+- **Effective sample size** of the policy's weights, (sum w)^2 / (B sum w^2): with a hard
+  exponential a handful of rows is all that is cloned.
+- **Clipped weights**: where most weights lie at their cap, they no longer tell good from bad.
+- **Gradient norm** of each network before clipping.
+
+A learner takes part by its metrics: ``critic/q_max`` (and an attribute ``discount``), and whatever
+:func:`hindsight_rl.maths.weights.weight_metrics` returns, under ``actor/``.
+"""
+
+import warnings
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor, nn
+
+from hindsight_rl.maths.returns import largest_return
+
+# Rows the rewards of a log are judged by; larger logs are sampled at even distances.
+SAMPLE = 2**18
+_Q, _SIZE, _CLIPPED = "critic/q_max", "actor/effective_sample_size", "actor/clipped"
+
+
+class Watch(Callback):
+    """Logs ``watch/...`` and warns once of each thing that is going wrong, with the mend.
+
+    Needs a learner (:class:`hindsight_rl.training.learner.Learner`); watches what that one reports.
+    With several ranks it sees the first one's share of the batch.
+
+    Args:
+        q_ratio: Warn where the largest |Q| exceeds this multiple of the largest possible return.
+        effective_sample_size: Warn where it falls below this share of the batch, in [0, 1].
+        clipped: Warn where more than this share of the weights lies at the cap, in [0, 1].
+        gradient_ratio: Warn where a network's gradient norm exceeds this multiple of ``clip_norm``.
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        q_ratio: float = 1.0,
+        effective_sample_size: float = 0.05,
+        clipped: float = 0.5,
+        gradient_ratio: float = 100.0,
+    ) -> None:
+        if not q_ratio > 0 or not gradient_ratio > 0:
+            raise ValueError(
+                f"q_ratio {q_ratio} and gradient_ratio {gradient_ratio} must be above 0"
+            )
+        if not 0 <= effective_sample_size <= 1 or not 0 <= clipped <= 1:
+            raise ValueError(
+                f"effective_sample_size {effective_sample_size} and clipped {clipped} are shares: "
+                "in [0, 1]"
+            )
+        self.q_ratio, self.effective_sample_size = q_ratio, effective_sample_size
+        self.clipped, self.gradient_ratio = clipped, gradient_ratio
+        self._bound: float | None = None
+        self._seen = 0
+        self._warned: set[str] = set()
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Ask for the gradient norms of each network, where the update is one compiled graph."""
+        pl_module.watch_gradients = True  # type: ignore[assignment]
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Start anew: a second fit may have other data."""
+        self._bound, self._seen, self._warned = None, trainer.global_step, set()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
+        """Leave updates that are not one graph alone: their gradients are measured afterwards."""
+        pl_module.watch_gradients = False
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
+        """Look at the numbers of this chunk if the learner has just reported them."""
+        every, before, self._seen = trainer.log_every_n_steps, self._seen, trainer.global_step
+        crossed = every and self._seen // every > before // every
+        ended = self._seen == trainer.max_steps
+        if not trainer.is_global_zero or not (crossed or ended):
+            return
+        found = self._q(trainer, pl_module) | self._weights(pl_module) | self._gradients(pl_module)
+        named = {f"watch/{name}": value for name, value in found.items()}
+        pl_module.latest.update(named)
+        for logger in pl_module.loggers if named else ():
+            logger.log_metrics(named, step=self._seen)
+
+    def _q(self, trainer: Trainer, learner: Any) -> dict[str, float]:
+        q = learner.latest.get(f"train/{_Q}")
+        if q is None:
+            return {}
+        if self._bound is None:
+            self._bound = largest_possible_return(
+                trainer.datamodule, learner.discount, learner.device
+            )
+        bound = self._bound
+        if q > self.q_ratio * bound:
+            self._warn(
+                _Q,
+                f"|Q| reaches {q:.4g}, but no return of this log can exceed {bound:.4g}: the "
+                "critic is diverging. Lower its learning rate (learning_rates), set clip_norm, "
+                "lower tau or discount, or take a learner that stays near the log "
+                "(docs/deadly-triad.md)",
+            )
+        return {_Q: q, "critic/largest_return": bound}
+
+    def _weights(self, learner: Any) -> dict[str, float]:
+        size, clipped = (learner.latest.get(f"train/{name}") for name in (_SIZE, _CLIPPED))
+        if size is not None and size < self.effective_sample_size:
+            self._warn(
+                _SIZE,
+                f"{size:.1%} of a batch is all the policy effectively learns from: a few large "
+                "weights hide the rest. Soften them (larger temperature, smaller "
+                "inverse_temperature or beta, lower max_weight), or raise batch_size",
+            )
+        if clipped is not None and clipped > self.clipped:
+            self._warn(
+                _CLIPPED,
+                f"{clipped:.1%} of the policy's weights lie at max_weight and no longer tell good "
+                "actions from bad. Soften them (larger temperature, smaller inverse_temperature or "
+                "beta), raise max_weight, or scale the rewards (ScaleReward)",
+            )
+        found = {_SIZE: size, _CLIPPED: clipped}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _gradients(self, learner: Any) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for network, module in learner.networks().items():
+            norm = learner.latest.get(f"train/{network}/gradient_norm", _norm(module))
+            if norm is None:
+                continue
+            found[f"{network}/gradient_norm"] = norm
+            if learner.clip_norm is None:
+                continue
+            ratio = found[f"{network}/gradient_ratio"] = norm / learner.clip_norm
+            if ratio > self.gradient_ratio:
+                self._warn(
+                    f"{network}/gradient_ratio",
+                    f"the gradient of network '{network}' is {ratio:.3g} times clip_norm "
+                    f"({learner.clip_norm:g}): clipping sets the step of every update. Scale the "
+                    "rewards (ScaleReward), lower the learning rate, or raise clip_norm",
+                )
+        return found
+
+    def _warn(self, name: str, text: str) -> None:
+        if name not in self._warned:
+            self._warned.add(name)
+            warnings.warn(f"watch/{name}, update {self._seen}: {text}.", stacklevel=2)
+
+
+def _norm(network: nn.Module) -> float | None:
+    """Return the norm of the gradients that the last update left, if it left whole ones."""
+    gradients = [p.grad for p in network.parameters() if type(p.grad) is Tensor]
+    return float(nn.utils.get_total_norm(gradients)) if gradients else None
+
+
+@torch.no_grad()
+def largest_possible_return(
+    datamodule: Any, discount: float, device: torch.device | None = None
+) -> float:
+    """Return the largest magnitude of a return that the relabeled rewards of a log allow.
+
+    Args:
+        datamodule: Gives the log in order (``in_order``) and its relabeling.
+        discount: In [0, 1], where rows have none of their own.
+        device: Where to relabel.
+
+    Returns:
+        Reward units. Of a log of more than ``SAMPLE`` rows, what that many of them, at even
+        distances, allow.
+    """
+    log = datamodule.log
+    count = len(log) if log.rows is None else len(log.rows)
+    kept = min(count, SAMPLE)
+    at = torch.arange(kept) * count // kept
+    rewards: list[Tensor] = []
+    discounts: list[Tensor] = []
+    longest = 1
+    for chunk in datamodule.in_order(at if log.rows is None else log.rows[at], stream="watch"):
+        batch = datamodule.on_after_batch_transfer(chunk.to(device), 0)
+        reward = batch["next", "reward"].flatten()
+        rewards.append(reward)
+        own = batch.get("discount", None)
+        discounts.append(torch.full_like(reward, discount) if own is None else own.flatten())
+        # The last row of an episode need not be in the sample, but how far it lies is known.
+        steps = batch["step"] + batch["episode_end"] - batch["index"] + 1
+        longest = max(longest, int(steps.max()))
+    return largest_return(torch.cat(rewards), torch.cat(discounts), longest)

@@ -1,0 +1,1 @@
+"""Hindsight: from a log of mixed quality to a policy in one ONNX file."""

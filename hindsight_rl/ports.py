@@ -1,0 +1,36 @@
+"""Ports: what one room may ask of another, as Protocols. Nothing here imports torch at run time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from hindsight_rl.keys import Key
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class LogView(Protocol):
+    """What a relabeler may ask of a log."""
+
+    info: dict[str, Any]
+    rows: Tensor | None
+
+    def __len__(self) -> int:
+        """Return the number of transitions."""
+
+    def __contains__(self, key: Key) -> bool:
+        """Return whether a column exists."""
+
+    def column(self, key: Key) -> Tensor:
+        """Return a whole column ``[N, ...]``."""
+
+    def drawable(self) -> Tensor:
+        """Return the row numbers ``[M]`` int64 that may be drawn."""
+
+    def with_columns(self, columns: Mapping[Key, Tensor]) -> Self:
+        """Return the log with further columns."""
+
+    def with_rows(self, rows: Tensor | None) -> Self:
+        """Return the log with other drawable rows."""

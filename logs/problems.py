@@ -1,0 +1,75 @@
+"""What was found wrong with a log, and the words that say so.
+
+Reading stops at the first problem; ``hindsight inspect`` collects them all.
+"""
+
+import difflib
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hindsight_rl.logs.errors import LogError
+
+
+@dataclass
+class Problems:
+    """Where a log came from, and what was found wrong with it.
+
+    Args:
+        path: File or folder that was read.
+        collect: Collect problems in ``found`` instead of raising the first one.
+        parts: First row and name of each file of a log of several files, in order.
+    """
+
+    path: Path | str
+    collect: bool = False
+    parts: tuple[tuple[int, str], ...] = ()
+    found: list[LogError] = field(default_factory=list)
+
+    def error(
+        self, problem: str, mend: str, column: str | None = None, row: int | None = None
+    ) -> LogError:
+        """Return the error, its row counted within the file it lies in."""
+        path = self.path
+        if row is not None and self.parts:
+            start, path = self.parts[bisect_right([part[0] for part in self.parts], row) - 1]
+            row -= start
+        return LogError(problem, mend, path=path, column=column, row=row)
+
+    def report(
+        self, problem: str, mend: str, column: str | None = None, row: int | None = None
+    ) -> None:
+        """Raise a problem, or keep it where problems are collected.
+
+        Args:
+            problem: What is wrong.
+            mend: What to do about it.
+            column: Column at fault.
+            row: First row at fault, counted over all files.
+
+        Raises:
+            LogError: The problem, unless problems are collected.
+        """
+        error = self.error(problem, mend, column, row)
+        if not self.collect:
+            raise error
+        self.found.append(error)
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """Return "Did you mean ...? " with the known name closest to a name, or nothing."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"Did you mean {near[0]!r}? " if near else ""
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first 40 names in one line."""
+    shown = ", ".join(names[:40]) or "nothing"
+    return shown if len(names) <= 40 else f"{shown} and {len(names) - 40} more"
+
+
+def missing_column(column: str, held: Sequence[str], path: Path | str) -> LogError:
+    """Return the error for a column that a source does not hold."""
+    mend = f"{nearest(column, held)}It holds: {listed(held)}."
+    return LogError("no such column", mend, path=path, column=column)

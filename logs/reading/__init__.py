@@ -1,0 +1,204 @@
+"""Reading logs that somebody else recorded: seven formats, one column map, one set of checks."""
+
+import importlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hindsight_rl.logs.errors import LogError
+from hindsight_rl.logs.log import Log
+from hindsight_rl.logs.problems import Problems, nearest
+from hindsight_rl.logs.reading.assembly import Assembly, assemble
+from hindsight_rl.logs.reading.column_map import ColumnMap
+from hindsight_rl.logs.reading.table import Table
+
+Columns = ColumnMap | str | Path | Mapping[str, Any]
+
+_SUFFIXES = {
+    ".npz": "npz",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".hdf5": "hdf5",
+    ".h5": "hdf5",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
+# What a folder of each format holds.
+_MARKS = {
+    "header.json": "log",
+    "meta/info.json": "lerobot",
+    "metadata.json": "minari",
+    "data/metadata.json": "minari",
+    "*.parquet": "parquet",
+}
+
+
+def read_log(source: str | Path, columns: Columns | None = None) -> Log:
+    """Return the log of one source.
+
+    Args:
+        source: File, folder, or id of a local Minari dataset.
+        columns: Column map, the short name of a packaged one, or the path of a YAML file; ``None``
+            where the source uses the usual names.
+
+    Returns:
+        The checked log.
+
+    Raises:
+        LogError: The source cannot be read or something in it is wrong; nothing is half-read.
+    """
+    content, _ = _read(source, ColumnMap.load(columns), collect=False)
+    return content if isinstance(content, Log) else Log.from_columns(content.columns, content.info)
+
+
+def read_logs(
+    sources: str | Path | Sequence[str | Path],
+    columns: Columns | Sequence[Columns | None] | None = None,
+    weights: Sequence[float] | None = None,
+) -> Log:
+    """Return one log of one or several sources.
+
+    Args:
+        sources: One source or several.
+        columns: One column map for all, or a list with one for each source.
+        weights: How often each source is drawn, relative to the others, whatever its size;
+            ``None``: every row as often as any other.
+
+    Returns:
+        The log; for one source without weights exactly :func:`read_log`.
+
+    Raises:
+        LogError: A source is wrong, the counts disagree, or sources do not go together.
+    """
+    paths = [sources] if isinstance(sources, (str, Path)) else list(sources)
+    maps: list[Any] = (
+        list(columns) if isinstance(columns, (list, tuple)) else [columns] * len(paths)
+    )
+    for name, given in (("column maps", maps), ("weights", weights)):
+        if given is not None and len(given) != len(paths):
+            raise LogError(f"{len(given)} {name} for {len(paths)} sources", "Give one for each.")
+    if not paths:
+        raise LogError("no source is given", "Give at least one file, folder or dataset id.")
+    logs = [read_log(path, map_) for path, map_ in zip(paths, maps, strict=True)]
+    if len(logs) == 1:
+        return logs[0]
+    mixed = Log.concatenate(logs, weights or [float(len(log)) for log in logs])
+    return replace(mixed, info=mixed.info | _common_facts(logs))
+
+
+def survey(source: str | Path, columns: Columns | None = None) -> tuple[Assembly, list[LogError]]:
+    """Return what a source holds together with everything found wrong with it.
+
+    For looking only: the columns may hold NaN and contradictions, so no log is made of them.
+
+    Args:
+        source: As in :func:`read_log`.
+        columns: As in :func:`read_log`.
+
+    Returns:
+        Columns as numpy arrays with their facts, and the problems.
+
+    Raises:
+        LogError: The source is so wrong that nothing can be said of it.
+    """
+    content, findings = _read(source, ColumnMap.load(columns), collect=True)
+    if isinstance(content, Log):
+        arrays = {key: content.column(key).numpy() for key in content.keys()}
+        content = Assembly(arrays, {"source": str(source), "format": "log"} | content.info)
+    return content, findings.found
+
+
+def _read(
+    source: str | Path, columns: ColumnMap, *, collect: bool
+) -> tuple[Assembly | Log, Problems]:
+    format_, path = locate(source, columns)
+    reader = importlib.import_module(
+        f"{__name__}.formats.{'saved' if format_ == 'log' else format_}"
+    )
+    content: Table | Log = reader.read(path, columns)
+    if isinstance(content, Log):
+        return content, Problems(path, collect)
+    findings = Problems(path, collect, content.parts)
+    made = assemble(content, findings)
+    about = {"source": str(source), "format": format_, "columns": content.columns.given()}
+    return replace(made, info=about | made.info), findings
+
+
+def locate(source: str | Path, columns: ColumnMap) -> tuple[str, Path]:
+    """Return format and path of a source.
+
+    Args:
+        source: As in :func:`read_log`.
+        columns: Its column map, which may name the format.
+
+    Returns:
+        Name of the format; the file or folder that is read.
+
+    Raises:
+        LogError: There is no such source, or nothing says its format.
+    """
+    path = _existing(source)
+    if path.name == "main_data.hdf5" and (path.parent / "metadata.json").exists():
+        path = path.parent  # the inside of a Minari dataset
+    if columns.format:
+        return columns.format, path
+    if path.is_dir():
+        for mark, name in _MARKS.items():
+            if any(path.glob(mark)):
+                return name, path
+        raise LogError(
+            "the folder is no log of a known format",
+            "Give a saved log, a LeRobot or Minari dataset, or a folder of .parquet files.",
+            path=path,
+        )
+    if path.suffix.lower() not in _SUFFIXES:
+        raise LogError(
+            f"the ending '{path.suffix}' says no format",
+            f"Known endings: {', '.join(_SUFFIXES)}; or set `format` in the column map.",
+            path=path,
+        )
+    return _SUFFIXES[path.suffix.lower()], path
+
+
+def _existing(source: str | Path) -> Path:
+    path = Path(source)
+    if path.exists():
+        return path
+    root = os.environ.get("MINARI_DATASETS_PATH") or Path.home() / ".minari" / "datasets"
+    dataset = Path(root) / path
+    if dataset.is_dir():
+        return dataset
+    siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    raise LogError(
+        "no such file, folder or local Minari dataset",
+        f"{nearest(path.name, siblings)}Check the path; download Minari datasets beforehand.",
+        path=path,
+    )
+
+
+def _common_facts(logs: Sequence[Log]) -> dict[str, Any]:
+    """Return the facts in which sources differ, reconciled."""
+    counts = ("repeated_next_observation", "clipped_actions")
+    facts: dict[str, Any] = {
+        name: sum(log.info.get(name, 0) for log in logs)
+        for name in counts
+        if any(name in log.info for log in logs)
+    }
+    choices = [log.info["discrete_actions"] for log in logs if "discrete_actions" in log.info]
+    if choices:
+        return facts | {"discrete_actions": max(choices)}
+    bounds: dict[str, Any] = {}
+    for side in ("low", "high"):
+        given = [(log, log.info.get("action", {}).get(side)) for log in logs]
+        known = [(log, bound) for log, bound in given if bound is not None]
+        for log, bound in known[1:]:
+            if bound != known[0][1]:
+                raise LogError(
+                    f"action {side} {bound} differs from {known[0][1]} of the first source",
+                    "Bring all sources to the same units with action_scale.",
+                    path=log.info.get("source"),
+                )
+        bounds[side] = known[0][1] if known else None
+    return facts | {"action": bounds}

@@ -1,0 +1,269 @@
+"""The column map: which column of somebody else's log is what, and what its numbers mean.
+
+One flat dataclass, so that a map reads the same in Python, in YAML and on the command line. A field
+given is taken literally and must exist in the log; a field left out is filled from the usual names
+(``readers/resolve.py``).
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from hindsight_rl import configs
+from hindsight_rl.logs.errors import LogError
+from hindsight_rl.logs.problems import nearest
+
+Format = Literal["npz", "csv", "hdf5", "minari", "parquet", "lerobot", "log"]
+DoneMeans = Literal["terminated", "truncated", "time_limit"]
+
+SHIFTED = "shifted"
+"""Value of ``next_observation`` that asks for the following row instead of a stored column."""
+
+DELIMITERS = ("episode", "episode_end", "split_indices", "episode_length", "episode_jump")
+
+
+@dataclass(frozen=True)
+class ColumnMap:
+    """Which column of a log is what. Every field may be left out where the usual names are used.
+
+    A column is named as the file names it. A list of columns is joined in the order given. In a
+    name, ``*`` stands for a number: ``obs_*`` is ``obs_0``, ``obs_1`` and so on, in numeric order.
+
+    Args:
+        format: Format of the source; guessed from the path when left out.
+        observation: Observation column or columns, without any goal.
+        action: Action column or columns.
+        reward: Reward column, or the number to use for every row of a log without rewards.
+        next_observation: Stored next observation. Left out: a usual name, if the log has one and
+            the observation has a usual name too; else the following row. ``shifted``: the
+            following row, whatever is stored.
+        terminated: Flag, true where the task ended (no future reward). One per row or per episode.
+        truncated: Flag, true where the episode was cut (time limit, end of recording).
+        done: Flag that does not tell the two apart; then ``done_means`` must.
+        done_means: ``terminated``, ``truncated``, or ``time_limit``: truncated where the episode
+            has exactly ``time_limit`` steps, terminated where it has fewer.
+        time_limit: Number of steps after which the environment cuts an episode.
+        episode: Column with the number of the episode.
+        episode_end: Flag column, true on the last row of each episode.
+        split_indices: Array of the row numbers at which a new episode starts (0 may be left out).
+        episode_length: Length in steps, where all episodes have the same.
+        episode_jump: A new episode starts where the stored next observation is not the observation
+            of the following row (by more than 1e-6).
+        step: Column that grows within an episode: a step number or a time stamp. Checked only.
+        action_scale: Factor that turns logged actions into environment units, one or per dimension.
+        action_offset: Added after scaling, one number or one per dimension.
+        action_low: Lower action bound in environment units, one number or one per dimension.
+        action_high: Upper action bound, likewise.
+        clip: Clip actions to the bounds. Left false, an action outside is an error.
+        discrete_actions: Whether actions are numbers of a choice. Left out: they are if the log
+            holds one integer per row.
+        action_count: Number of discrete actions; left out, the largest in the log plus one.
+        task: Column or columns with the goal or task of the row.
+        one_hot_task: The task column holds task numbers; make one-hot vectors of them.
+        achieved_goal: Column or columns with the goal reached at this row.
+        next_achieved_goal: The same one step later; left out, that of the following row. May be
+            given alone: relabelers need no other.
+        image: Column or columns of camera frames (uint8), kept beside the observation. A batch has
+            each under the last part of its name.
+        success: Flag of what is good: one per row, or one per episode, which then holds for all of
+            its rows. For ``ColumnLabel`` and filters; never guessed.
+        action_log_prob: Log-probability (nats) that the policy that acted gave the logged action,
+            of actions as they are in the log; ``action_scale`` rescales densities. Never guessed.
+        extra: Further column or columns of one number per row or per episode, for relabelers that
+            go by a column, and learners that read one. A batch has each under the last part of
+            its name.
+        names: Names of the dimensions, by key (``observation``, ``action``, ``task``).
+        units: Units of the dimensions, by key.
+        control_rate_hz: Rows per second of the robot.
+    """
+
+    format: Format | None = None
+    observation: str | list[str] | None = None
+    action: str | list[str] | None = None
+    reward: float | str | None = None
+    next_observation: str | list[str] | None = None
+    terminated: str | None = None
+    truncated: str | None = None
+    done: str | None = None
+    done_means: DoneMeans | None = None
+    time_limit: int | None = None
+    episode: str | None = None
+    episode_end: str | None = None
+    split_indices: str | None = None
+    episode_length: int | None = None
+    episode_jump: bool = False
+    step: str | None = None
+    action_scale: float | list[float] = 1.0
+    action_offset: float | list[float] = 0.0
+    action_low: float | list[float] | None = None
+    action_high: float | list[float] | None = None
+    clip: bool = False
+    discrete_actions: bool | None = None
+    action_count: int | None = None
+    task: str | list[str] | None = None
+    one_hot_task: bool = False
+    achieved_goal: str | list[str] | None = None
+    next_achieved_goal: str | list[str] | None = None
+    image: str | list[str] | None = None
+    success: str | None = None
+    action_log_prob: str | None = None
+    extra: str | list[str] | None = None
+    names: dict[str, list[str]] | None = None
+    units: dict[str, list[str]] | None = None
+    control_rate_hz: float | None = None
+
+    def __post_init__(self) -> None:
+        _check(vars(self), None)
+
+    @classmethod
+    def load(cls, columns: "ColumnMap | str | Path | Mapping[str, Any] | None") -> "ColumnMap":
+        """Return a column map.
+
+        Args:
+            columns: A map; a mapping of its fields; the path of a YAML file; the short name of a
+                packaged map (``rllib_cartpole``); or ``None`` for the usual names.
+
+        Returns:
+            The map.
+
+        Raises:
+            LogError: An unknown name, an unknown field, or a value of the wrong type.
+        """
+        if columns is None or isinstance(columns, ColumnMap):
+            return columns or cls()
+        if isinstance(columns, Mapping):
+            return cls._from_mapping(columns, None)
+        path = Path(columns)
+        if path.suffix not in (".yaml", ".yml"):
+            path = _packaged(str(columns))
+        return cls._from_mapping(_read_yaml(path), path)
+
+    @classmethod
+    def _from_mapping(cls, values: Mapping[str, Any], path: Path | None) -> "ColumnMap":
+        valid = list(_DEFAULTS)
+        for name in values:
+            if name not in valid:
+                raise LogError(
+                    f"the column map has no field {name!r}",
+                    f"{nearest(str(name), valid)}Valid fields: {', '.join(valid)}.",
+                    path=path,
+                )
+        # Checked here too, where the file is known.
+        _check(_DEFAULTS | dict(values), path)
+        return cls(**values)
+
+    def given(self) -> dict[str, Any]:
+        """Return the fields that differ from their defaults, as plain values."""
+        return {name: value for name, value in vars(self).items() if value != _DEFAULTS[name]}
+
+
+_DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(ColumnMap)}
+
+
+def short_names() -> list[str]:
+    """Return the names of the packaged column maps."""
+    return sorted(path.stem for folder in _log_folders() for path in folder.glob("*.yaml"))
+
+
+def _log_folders() -> list[Path]:
+    # An editable install adds a marker to the path that is no folder.
+    folders = [Path(entry) / "logs" for entry in configs.__path__]
+    return [folder for folder in folders if folder.is_dir()]
+
+
+def _packaged(name: str) -> Path:
+    for folder in _log_folders():
+        if (folder / f"{name}.yaml").is_file():
+            return folder / f"{name}.yaml"
+    known = short_names()
+    raise LogError(
+        f"there is no packaged column map {name!r}",
+        f"{nearest(name, known)}Give the path of a .yaml file or one of: {', '.join(known)}.",
+    )
+
+
+def _read_yaml(path: Path) -> Mapping[str, Any]:
+    import yaml  # part of the train install only; a map given in Python does without
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason, known = " ".join(str(error).split()), short_names()
+        raise LogError(
+            f"the column map cannot be read ({reason})",
+            f"{nearest(path.stem, known)}Give a YAML file or one of: {', '.join(known)}.",
+            path=path,
+        ) from error
+    if not isinstance(values, Mapping):
+        raise LogError(
+            "the column map is no mapping", "Write lines such as `observation: obs`.", path=path
+        )
+    return values
+
+
+def _check(values: Mapping[str, Any], path: Path | None) -> None:
+    for name, hint in get_type_hints(ColumnMap).items():
+        if not _fits(values[name], hint):
+            raise LogError(
+                f"{name}: {values[name]!r} is not {_readable(hint)}",
+                "Correct the value.",
+                path=path,
+            )
+    for problem, mend in _contradictions(values):
+        raise LogError(problem, mend, path=path)
+
+
+def _contradictions(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    given = [name for name in DELIMITERS if values[name] not in (None, False)]
+    if len(given) > 1:
+        yield f"{' and '.join(given)} both say where episodes begin", "Keep one of them."
+    if values["done"] and (values["terminated"] or values["truncated"]):
+        yield (
+            "done is given beside terminated or truncated",
+            "Keep done with done_means, or the other two.",
+        )
+    if (values["done_means"] == "time_limit") != (values["time_limit"] is not None):
+        yield (
+            "`done_means: time_limit` and `time_limit: STEPS` go together",
+            "Give both or neither.",
+        )
+    for name in ("time_limit", "episode_length", "action_count", "control_rate_hz"):
+        if values[name] is not None and not values[name] > 0:
+            yield f"{name}: {values[name]} is not above 0", "Give a positive number."
+    for name in ("names", "units"):
+        wrong = sorted(set(values[name] or {}) - {"observation", "action", "task"})
+        if wrong:
+            yield f"{name} has no key {wrong[0]!r}", "Its keys are observation, action and task."
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Return whether a value from YAML is of a field's type; an int does where a float is asked."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(_fits(value, part) for part in inner)
+    if origin is Literal:
+        return value in inner
+    if origin is list:
+        return isinstance(value, list) and bool(value) and all(_fits(v, inner[0]) for v in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(_fits(v, inner[1]) for v in value.values())
+    if isinstance(value, bool) or hint is bool:
+        return isinstance(value, bool) and hint is bool
+    return isinstance(value, (int, float) if hint is float else hint)
+
+
+def _readable(hint: Any) -> str:
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return " or ".join(_readable(part) for part in inner if part is not type(None))
+    if origin is Literal:
+        return "one of " + ", ".join(inner)
+    if origin is list:
+        return f"a list of {inner[0].__name__}"
+    if origin is dict:
+        return "a mapping of lists of str"
+    return {"str": "text", "float": "a number", "int": "a whole number", "bool": "true or false"}[
+        hint.__name__
+    ]

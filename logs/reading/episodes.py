@@ -1,0 +1,238 @@
+"""Where episodes begin, and how each one ended."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hindsight_rl.logs import checks
+from hindsight_rl.logs.checks import Array
+from hindsight_rl.logs.problems import Problems, listed
+from hindsight_rl.logs.reading.column_map import ColumnMap
+from hindsight_rl.logs.reading.table import Table
+
+JUMP = 1e-6
+"""Largest difference between a next observation and the following row of the same episode."""
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Episodes of a log, one after another.
+
+    Args:
+        lengths: ``[E]`` int64, steps of each episode, all at least 1.
+    """
+
+    lengths: Array
+
+    @classmethod
+    def starting_at(cls, first_rows: Array, rows: int) -> "Episodes":
+        """Return the episodes of ``rows`` rows that begin at some rows; row 0 always begins one."""
+        starts = np.unique(np.r_[0, first_rows[first_rows < rows]])
+        return cls(np.diff(np.r_[starts, rows]).astype(np.int64))
+
+    @property
+    def count(self) -> int:
+        """E, number of episodes."""
+        return len(self.lengths)
+
+    @property
+    def ends(self) -> Array:
+        """``[E]`` int64, row of each episode's last step."""
+        return np.asarray(np.cumsum(self.lengths) - 1)
+
+    @property
+    def number(self) -> Array:
+        """``[N]`` int64, number of the episode of each row."""
+        return np.repeat(np.arange(self.count), self.lengths)
+
+    @property
+    def last(self) -> Array:
+        """``[N]`` bool, true on the last row of each episode."""
+        mask = np.zeros(int(self.lengths.sum()), bool)
+        mask[self.ends] = True
+        return mask
+
+
+def delimit(table: Table, rows: int, findings: Problems) -> Episodes:
+    """Return the episodes of a table.
+
+    Args:
+        table: Columns of the source.
+        rows: N, number of actions.
+        findings: Where it came from.
+
+    Returns:
+        The episodes, by the one delimiter that the column map names; without one, by the flags
+        that end an episode.
+
+    Raises:
+        LogError: There is no delimiter, or it contradicts the rows.
+    """
+    columns = table.columns
+    if columns.episode:
+        return _by_number(table.values[columns.episode], columns.episode, rows, findings)
+    if columns.split_indices:
+        return _by_splits(
+            table.values[columns.split_indices], columns.split_indices, rows, findings
+        )
+    if columns.episode_length:
+        return _by_length(columns.episode_length, rows, findings)
+    if columns.episode_jump:
+        return _by_jump(table, rows, findings)
+    names = [columns.episode_end] if columns.episode_end else _flag_names(columns)
+    # Flags with one entry per episode cannot delimit; a cut column is refused in `ends`.
+    names = [name for name in names if len(table.values[name]) == rows or columns.episode_end]
+    if not names:
+        raise findings.error(
+            "nothing says where episodes begin",
+            "Give one of episode, episode_end, split_indices, episode_length or episode_jump "
+            f"in the column map. The source holds: {listed(table.held)}.",
+        )
+    ended = np.zeros(rows, bool)
+    for name in names:
+        checks.same_length(table.values[name], [rows], name, findings)
+        ended |= checks.as_flag(table.values[name], name, findings)
+    return Episodes.starting_at(np.flatnonzero(ended) + 1, rows)
+
+
+def ends(table: Table, episodes: Episodes, findings: Problems) -> tuple[Array, Array]:
+    """Return the flags ``terminated`` and ``truncated``, ``[N]`` bool each.
+
+    An episode whose last row has neither flag was cut by the end of the recording: truncated.
+
+    Args:
+        table: Columns of the source.
+        episodes: Its episodes.
+        findings: Where it came from.
+
+    Returns:
+        The two flags; set on last rows only, at least one of them on each.
+
+    Raises:
+        LogError: A flag is set while its episode goes on, or ``done`` does not say what it means.
+    """
+    columns = table.columns
+    terminated = _flag(table, columns.terminated, episodes, findings)
+    truncated = _flag(table, columns.truncated, episodes, findings)
+    done = _flag(table, columns.done, episodes, findings)
+    if done.any():
+        natural = _done_is_terminal(columns, episodes, done, findings)
+        terminated = terminated | (done & natural)
+        truncated = truncated | (done & ~natural)
+    return terminated, truncated | (episodes.last & ~terminated)
+
+
+def _done_is_terminal(
+    columns: ColumnMap, episodes: Episodes, done: Array, findings: Problems
+) -> Array:
+    """Return ``[N]`` bool: would ``done`` on this row mean a terminal state?"""
+    if columns.done_means == "time_limit":
+        limit = int(columns.time_limit or 0)
+        over = np.flatnonzero(episodes.lengths > limit)
+        if len(over):
+            findings.report(
+                f"the episode has {episodes.lengths[over[0]]} steps, time_limit is {limit}",
+                "Correct time_limit.",
+                columns.done,
+                int(episodes.ends[over[0]]),
+            )
+        return (episodes.lengths < limit)[episodes.number]
+    if columns.done_means is None:
+        findings.report(
+            f"done can mean that the task ended or that time ran out, and the log does not say"
+            f"{_hint(episodes, done)}",
+            "Set `done_means: terminated`, `done_means: truncated`, or `done_means: time_limit` "
+            "with `time_limit: STEPS` in the column map.",
+            columns.done,
+            checks.first(done),
+        )
+    return np.full(len(done), columns.done_means == "terminated")
+
+
+def _hint(episodes: Episodes, done: Array) -> str:
+    lengths = episodes.lengths[done[episodes.ends]]
+    longest = int(lengths.max()) if len(lengths) else 0
+    share = int((lengths == longest).sum())
+    if share < 2 or 2 * share < len(lengths):
+        return ""
+    return f" ({share} of {len(lengths)} stop after exactly {longest} steps: a time limit?)"
+
+
+def _flag_names(columns: ColumnMap) -> list[str]:
+    return [name for name in (columns.terminated, columns.truncated, columns.done) if name]
+
+
+def _flag(table: Table, name: str | None, episodes: Episodes, findings: Problems) -> Array:
+    last = episodes.last
+    if name is None:
+        return np.zeros(len(last), bool)
+    values = table.values[name]
+    checks.same_length(values, [len(last), episodes.count], name, findings)
+    flag = checks.as_flag(values, name, findings)
+    if len(flag) == len(last):
+        checks.flags_at_ends(flag, last, name, findings)
+        return flag & last
+    spread = np.zeros(len(last), bool)
+    spread[episodes.ends] = flag
+    return spread
+
+
+def _by_number(values: Array, name: str, rows: int, findings: Problems) -> Episodes:
+    checks.same_length(values, [rows], name, findings)
+    number = values if values.dtype.kind in "US" else checks.numeric(values, name, findings)
+    number = checks.as_scalars(number, name, findings)
+    if number.dtype.kind == "f":
+        checks.as_float32(number, name, findings)
+    checks.episodes_apart(number, name, findings)
+    return Episodes.starting_at(np.flatnonzero(number[1:] != number[:-1]) + 1, rows)
+
+
+def _by_splits(values: Array, name: str, rows: int, findings: Problems) -> Episodes:
+    splits = checks.as_scalars(checks.numeric(values, name, findings), name, findings)
+    row = checks.first(np.r_[False, np.diff(splits) <= 0]) if len(splits) else None
+    if row is not None:
+        findings.report(
+            f"episodes run backwards: split at {splits[row]} after {splits[row - 1]}",
+            "Sort the split indices and remove repeated ones.",
+            name,
+            row,
+        )
+    outside = checks.first((splits < 0) | (splits > rows)) if len(splits) else None
+    if outside is not None:
+        raise findings.error(
+            f"split at row {splits[outside]} of a log with {rows} rows",
+            "The log is cut or the indices belong to another one.",
+            name,
+            outside,
+        )
+    return Episodes.starting_at(splits.astype(np.int64), rows)
+
+
+def _by_length(length: int, rows: int, findings: Problems) -> Episodes:
+    if rows % length:
+        raise findings.error(
+            f"{rows} rows are no multiple of episode_length {length}",
+            "Correct episode_length, or delimit episodes by a column.",
+        )
+    return Episodes(np.full(rows // length, length, np.int64))
+
+
+def _by_jump(table: Table, rows: int, findings: Problems) -> Episodes:
+    columns: Any = table.columns
+    if columns.next_observation in (None, "shifted"):
+        raise findings.error(
+            "episode_jump needs a stored next observation",
+            "Name it with next_observation, or delimit episodes in another way.",
+        )
+    now = _matrix(table, columns.observation)
+    after = _matrix(table, columns.next_observation)
+    checks.same_length(now, [rows], str(columns.observation), findings)
+    checks.same_length(after, [rows], str(columns.next_observation), findings)
+    jumps = (np.abs(after[:-1] - now[1:]) > JUMP).any(axis=1)
+    return Episodes.starting_at(np.flatnonzero(jumps) + 1, rows)
+
+
+def _matrix(table: Table, names: str | list[str]) -> Array:
+    parts = [table.values[name] for name in ([names] if isinstance(names, str) else names)]
+    return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1).astype(float)

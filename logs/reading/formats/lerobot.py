@@ -1,0 +1,168 @@
+"""LeRobot datasets, v2.0 to v3: parquet files, described by meta/info.json.
+
+Version 2 keeps one file per episode, version 3 many episodes per file. Both are read by listing the
+files and comparing rows with what the metadata promises, so that a missing file is noticed.
+Low-dimensional columns only; videos are neither needed nor read.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hindsight_rl.logs.errors import LogError
+from hindsight_rl.logs.reading.column_map import ColumnMap
+from hindsight_rl.logs.reading.formats.arrow import parquet_columns, read_parquet
+from hindsight_rl.logs.reading.formats.parquet import table_of
+from hindsight_rl.logs.reading.resolve import Names, resolve
+from hindsight_rl.logs.reading.table import Table, natural, unreadable
+
+# `next.done` only says that the recording of an episode stopped, so it is not guessed.
+NAMES: Names = {
+    "observation": ("observation.state", "observation.environment_state", "observation"),
+    "action": ("action",),
+    "reward": ("next.reward", "reward"),
+    "episode": ("episode_index",),
+    "step": ("frame_index",),
+}
+
+
+def read(path: Path, columns: ColumnMap) -> Table:
+    """Return the columns of a dataset folder.
+
+    Args:
+        path: The folder that holds ``meta`` and ``data``.
+        columns: Column map; a dataset without rewards gets zeros unless it says otherwise.
+
+    Returns:
+        The table, with names, tasks and control rate of the metadata.
+
+    Raises:
+        LogError: No dataset, an unknown version, files missing, or rows that the metadata denies.
+    """
+    info = _info(path)
+    files = natural((path / "data").rglob("*.parquet"))
+    if not files:
+        raise LogError("data/ holds no .parquet file", "Fetch the dataset again.", path=path)
+    held = parquet_columns(files[0])
+    _refuse_cameras(columns, info["features"], path)
+    if columns.reward is None and not set(held) & set(NAMES["reward"]):
+        columns = replace(columns, reward=0.0)
+    table = table_of(files, resolve(columns, held, path, NAMES), path)
+    _check_counts(path, info, table)
+    names = {name: _names(info["features"].get(name, {}).get("names")) for name in held}
+    facts = {
+        "names": names,
+        "control_rate_hz": info.get("fps"),
+        "task_names": _task_names(path),
+    }
+    return replace(table, facts=facts, held=tuple(held))
+
+
+def _info(path: Path) -> dict[str, Any]:
+    info = _json(path / "meta" / "info.json")
+    version = str(info.get("codebase_version"))
+    if not version.startswith(("v2", "v3")):
+        raise LogError(
+            f"LeRobot format {version} is not known",
+            "Convert the dataset to v2.1 or v3.0 with LeRobot's scripts.",
+            path=path / "meta" / "info.json",
+        )
+    if not isinstance(info.get("features"), Mapping):
+        raise LogError("meta/info.json lists no features", "Fetch the metadata again.", path=path)
+    return info
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise unreadable(path, "JSON", error) from error
+    if not isinstance(value, dict):
+        raise LogError("no JSON object", "Fetch the metadata again.", path=path)
+    return value
+
+
+def _refuse_cameras(columns: ColumnMap, features: Mapping[str, Any], path: Path) -> None:
+    given = [value for value in columns.given().values() if isinstance(value, (str, list))]
+    for name in (
+        entry for value in given for entry in ([value] if isinstance(value, str) else value)
+    ):
+        if features.get(name, {}).get("dtype") in ("video", "image"):
+            raise LogError(
+                "a camera column", "Only low-dimensional columns are read.", path=path, column=name
+            )
+
+
+def _check_counts(path: Path, info: Mapping[str, Any], table: Table) -> None:
+    """Compare rows and episode lengths with the metadata."""
+    action = table.columns.action
+    rows = len(table.values[action if isinstance(action, str) else (action or [""])[0]])
+    if info.get("total_frames") not in (None, rows):
+        raise LogError(
+            f"{rows} rows where meta/info.json promises {info['total_frames']}",
+            "Files are missing or cut: fetch the dataset again.",
+            path=path,
+        )
+    name = table.columns.episode
+    if name != NAMES["episode"][0]:
+        return
+    numbers, counts = np.unique(table.values[name], return_counts=True)
+    seen = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
+    promised = _lengths(path)
+    for episode, length in promised.items():
+        if seen.get(episode) != length:
+            raise LogError(
+                f"episode {episode} has {seen.get(episode, 0)} rows where the metadata promises "
+                f"{length}",
+                "A file is missing or cut: fetch the dataset again.",
+                path=path,
+                column=name,
+            )
+
+
+def _lengths(path: Path) -> dict[int, int]:
+    """Return the promised length of each episode; empty where the metadata has no such list."""
+    rows = _json_lines(path / "meta" / "episodes.jsonl")
+    for file in natural((path / "meta" / "episodes").rglob("*.parquet")):
+        rows += read_parquet(file, ["episode_index", "length"]).to_pylist()
+    try:
+        return {int(row["episode_index"]): int(row["length"]) for row in rows}
+    except (KeyError, TypeError, ValueError) as error:
+        raise unreadable(path / "meta", "a list of episode lengths", error) from error
+
+
+def _json_lines(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines if line.strip()]
+    except (OSError, ValueError) as error:
+        raise unreadable(path, "JSON lines", error) from error
+
+
+def _task_names(path: Path) -> list[str]:
+    """Return the texts of the tasks in the order of their numbers."""
+    rows = _json_lines(path / "meta" / "tasks.jsonl")
+    file = path / "meta" / "tasks.parquet"
+    if file.exists():
+        # Version 3 writes a data frame whose index, the text, has one of two names.
+        held = parquet_columns(file)
+        text = "task" if "task" in held else "__index_level_0__"
+        table = read_parquet(file, ["task_index", text]).to_pylist() if text in held else []
+        rows += [{"task_index": row["task_index"], "task": row[text]} for row in table]
+    ordered = sorted(rows, key=lambda row: int(row.get("task_index", 0)))
+    return [str(row.get("task")) for row in ordered]
+
+
+def _names(names: Any) -> list[str]:
+    """Return names that may be a list, a list in a list, or a mapping of lists, as one list."""
+    if isinstance(names, Mapping):
+        return [name for group in names.values() for name in _names(group)]
+    if isinstance(names, list):
+        return [name for entry in names for name in _names(entry)]
+    return [str(names)] if isinstance(names, str) else []

@@ -1,0 +1,211 @@
+"""Minari datasets that are already on this machine, by folder or by id. Nothing is downloaded."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from minari.dataset.minari_storage import MinariStorage
+
+from hindsight_rl.logs.checks import Array
+from hindsight_rl.logs.errors import LogError
+from hindsight_rl.logs.reading.column_map import SHIFTED, ColumnMap
+from hindsight_rl.logs.reading.resolve import Names, expand, resolve, wanted
+from hindsight_rl.logs.reading.table import Table, parts_of, unreadable
+
+# Observations of a goal environment come apart: the goal is the task, never part of the state.
+NAMES: Names = {
+    "observation": ("observations", "observations/observation"),
+    "action": ("actions",),
+    "reward": ("rewards",),
+    "next_observation": ("next_observations", "next_observations/observation"),
+    "terminated": ("terminations",),
+    "truncated": ("truncations",),
+    "episode": ("episode",),
+    "task": ("observations/desired_goal",),
+    "achieved_goal": ("observations/achieved_goal",),
+    "next_achieved_goal": ("next_observations/achieved_goal",),
+}
+_DAMAGE = (OSError, ValueError, KeyError, AssertionError, RuntimeError, TypeError)
+
+
+def read(path: Path, columns: ColumnMap) -> Table:
+    """Return the columns of a dataset.
+
+    Columns are named ``observations``, ``next_observations`` (with ``/key`` for entries of a
+    dictionary), ``actions``, ``rewards``, ``terminations``, ``truncations`` and ``episode``. Images
+    have a frame more per episode, what its last step led to.
+
+    Args:
+        path: Folder of the dataset or its ``data`` folder.
+        columns: Column map.
+
+    Returns:
+        The table, with bounds or number of actions and the environment's name.
+
+    Raises:
+        LogError: No dataset, an unsafe or damaged one, or a column is missing.
+    """
+    folder = path / "data" if (path / "data" / "metadata.json").exists() else path
+    storage, metadata = _open(folder)
+    episodes = _episodes(storage, metadata, folder)
+    lengths = [len(episode["rewards"]) for episode in episodes]
+    promised = metadata.get("total_steps", sum(lengths))
+    if sum(lengths) != promised:
+        raise LogError(
+            f"{sum(lengths)} steps where metadata.json promises {promised}",
+            "The dataset is cut: write or fetch it again.",
+            path=path,
+        )
+    given = _dictionary(columns, episodes[0], path)
+    resolved = _frames_once(resolve(given, list(episodes[0]), path, NAMES), episodes[0])
+    films = _films(resolved, episodes[0])
+    values = {
+        name: np.concatenate([part for e in episodes for part in _parts(e, name, name in films)])
+        for name in wanted(resolved)
+    }
+    parts = parts_of([f"{path}, episode {i}" for i in range(len(episodes))], lengths)
+    return Table(resolved, values, _facts(storage, metadata), parts, tuple(episodes[0]))
+
+
+def _dictionary(columns: ColumnMap, episode: Mapping[str, Array], path: Path) -> ColumnMap:
+    """Return a map in which entries of a dictionary of observations have their next values.
+
+    A dictionary without ``observation``, which is that of no goal environment, is joined by name,
+    as a rollout does, but for what is mapped as an image.
+    """
+    images = _listed(expand(columns.image, list(episode), path) if columns.image else None)
+    leaves = sorted(n for n in episode if n.startswith("observations/") and n not in images)
+    if columns.observation is None and leaves and "observations/observation" not in episode:
+        columns = replace(columns, observation=leaves)
+    changes: dict[str, Any] = {}
+    for field in ("observation", "achieved_goal"):
+        given = getattr(columns, field)
+        if given and getattr(columns, f"next_{field}") is None:
+            joined = isinstance(given, list)
+            changes[f"next_{field}"] = [f"next_{n}" for n in given] if joined else f"next_{given}"
+    return replace(columns, **changes)
+
+
+def _listed(names: str | list[str] | None) -> list[str]:
+    return [names] if isinstance(names, str) else names or []
+
+
+def _frames_once(columns: ColumnMap, episode: Mapping[str, Array]) -> ColumnMap:
+    """Return a map that reads the next frame from the following one, not from a second copy."""
+    once: dict[str, Any] = {}
+    for field in ("observation", "achieved_goal"):
+        name = getattr(columns, field)
+        if getattr(columns, f"next_{field}") == f"next_{name}" and _is_film(episode, name):
+            once[f"next_{field}"] = SHIFTED
+    return replace(columns, **once)
+
+
+def _films(columns: ColumnMap, episode: Mapping[str, Array]) -> set[str]:
+    """Return the columns of frames, whose last one in an episode nothing else would read."""
+    names = set(_listed(columns.image))
+    for field in ("observation", "achieved_goal"):
+        name = getattr(columns, field)
+        if getattr(columns, f"next_{field}") == SHIFTED and _is_film(episode, name):
+            names.add(name)
+    return {name for name in names if f"next_{name}" in episode}
+
+
+def _is_film(episode: Mapping[str, Array], name: Any) -> bool:
+    if not isinstance(name, str):  # joined columns are numbers, and a goal may be absent
+        return False
+    return episode[name].dtype == np.uint8 and episode[name].ndim > 2
+
+
+def _parts(episode: Mapping[str, Array], name: str, whole: bool) -> Sequence[Array]:
+    """Return the rows of an episode, of whole ones also what the last step led to."""
+    return [episode[name], *([episode[f"next_{name}"][-1:]] if whole else [])]
+
+
+def _open(folder: Path) -> tuple[MinariStorage, dict[str, Any]]:
+    try:
+        metadata = MinariStorage.read_raw_metadata(folder)
+        for space in ("observation_space", "action_space"):
+            # Without them Minari would make the environment, that is, import what the file names.
+            if not isinstance(metadata.get(space), str):
+                raise LogError(
+                    f"metadata.json holds no {space}",
+                    "Write the dataset again with Minari 0.4 or later.",
+                    path=folder,
+                )
+        return MinariStorage.read(folder), metadata
+    except LogError:
+        raise
+    except _DAMAGE as error:
+        raise unreadable(folder, "a Minari dataset", error) from error
+
+
+def _episodes(
+    storage: MinariStorage, metadata: Mapping[str, Any], folder: Path
+) -> list[dict[str, Array]]:
+    episodes = []
+    try:
+        for episode in storage.get_episodes(range(int(metadata["total_episodes"]))):
+            episodes.append(_columns(episode, folder))
+    except LogError:
+        raise
+    except _DAMAGE as error:
+        raise unreadable(folder, "a Minari dataset", error) from error
+    if not episodes:
+        raise LogError("the log is empty", "Give at least one episode.", path=folder)
+    return episodes
+
+
+def _columns(episode: Mapping[str, Any], folder: Path) -> dict[str, Array]:
+    """Return the columns ``[T, ...]`` of one episode, observations split into now and next."""
+    steps = len(episode["rewards"])
+    columns = {"episode": np.full(steps, int(episode["id"]))}
+    for name, values in _leaves("observations", episode["observations"]):
+        _expect(len(values), steps + 1, name, episode, folder)
+        columns[name] = values[:-1]
+        columns[f"next_{name}"] = values[1:]
+    for field in ("actions", "rewards", "terminations", "truncations"):
+        for name, values in _leaves(field, episode[field]):
+            _expect(len(values), steps, name, episode, folder)
+            columns[name] = values
+    return columns
+
+
+def _expect(found: int, expected: int, name: str, episode: Mapping[str, Any], folder: Path) -> None:
+    if found != expected:
+        raise LogError(
+            f"{found} rows where {expected} belong",
+            "The dataset is cut: write or fetch it again.",
+            path=f"{folder}, episode {episode['id']}",
+            column=name,
+        )
+
+
+def _leaves(name: str, value: Any) -> Iterator[tuple[str, Array]]:
+    if isinstance(value, Mapping):
+        for key, entry in value.items():
+            yield from _leaves(f"{name}/{key}", entry)
+    elif isinstance(value, tuple):
+        for number, entry in enumerate(value):
+            yield from _leaves(f"{name}/{number}", entry)
+    else:
+        yield name, np.asarray(value)
+
+
+def _facts(storage: MinariStorage, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    facts: dict[str, Any] = {}
+    space = storage.action_space
+    if isinstance(space, spaces.Discrete):
+        facts["action_count"] = int(space.start + space.n)
+    elif isinstance(space, spaces.Box):
+        low, high = space.low.reshape(-1), space.high.reshape(-1)
+        facts["low"] = low.tolist() if np.isfinite(low).all() else None
+        facts["high"] = high.tolist() if np.isfinite(high).all() else None
+    try:
+        facts["environment"] = json.loads(metadata["env_spec"])["id"]
+    except (KeyError, TypeError, ValueError):
+        facts["environment"] = None
+    return facts

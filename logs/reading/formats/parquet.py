@@ -1,0 +1,86 @@
+"""Parquet (RLlib and others): one file or a folder of shards, one transition per row."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from hindsight_rl.logs.checks import Array
+from hindsight_rl.logs.errors import LogError
+from hindsight_rl.logs.reading.column_map import ColumnMap
+from hindsight_rl.logs.reading.formats.arrow import parquet_columns, read_parquet, to_numpy
+from hindsight_rl.logs.reading.resolve import resolve, wanted
+from hindsight_rl.logs.reading.table import Table, natural, parts_of
+
+
+def read(path: Path, columns: ColumnMap) -> Table:
+    """Return the columns of a parquet file, or of a folder of shards in the order of their names.
+
+    Args:
+        path: File or folder.
+        columns: Column map.
+
+    Returns:
+        The table.
+
+    Raises:
+        LogError: Not parquet, no shards, shards that differ, or a column is missing.
+    """
+    files = natural(path.glob("*.parquet")) if path.is_dir() else [path]
+    if not files:
+        raise LogError("the folder holds no .parquet file", "Give the folder of shards.", path=path)
+    held = parquet_columns(files[0])
+    resolved = resolve(columns, held, files[0])
+    return replace(table_of(files, resolved, path), held=tuple(held))
+
+
+def table_of(files: list[Path], resolved: ColumnMap, path: Path) -> Table:
+    """Return the joined columns of several parquet files.
+
+    Args:
+        files: Files in order.
+        resolved: Column map whose columns the first file holds.
+        path: The whole source, for messages.
+
+    Returns:
+        The table; ``parts`` says which rows come from which file.
+
+    Raises:
+        LogError: A file differs from the first one or holds no numbers.
+    """
+    names = wanted(resolved)
+    shards = [_shard(file, names, files[0]) for file in files]
+    values: dict[str, Array] = {}
+    for name in names:
+        arrays = [to_numpy(shard[name], name, at) for at, shard in zip(files, shards, strict=True)]
+        for file, array in zip(files, arrays, strict=True):
+            _check_alike(array, arrays[0], name, file, files[0])
+        values[name] = np.concatenate(arrays)
+    parts = parts_of(files, [len(shard) for shard in shards]) if path.is_dir() else ()
+    return Table(resolved, values, parts=parts)
+
+
+def _check_alike(array: Array, first: Array, name: str, file: Path, first_file: Path) -> None:
+    # Widths of empty lists are unknown, so an empty shard goes with anything.
+    same = array.shape[1:] == first.shape[1:] and array.dtype.kind == first.dtype.kind
+    if len(array) and len(first) and not same:
+        raise LogError(
+            f"rows of {list(array.shape[1:])} {array.dtype} where {first_file.name} has "
+            f"{list(first.shape[1:])} {first.dtype}",
+            "Write all shards alike.",
+            path=file,
+            column=name,
+        )
+
+
+def _shard(file: Path, names: list[str], first: Path) -> pa.Table:
+    missing = set(names) - set(parquet_columns(file))
+    if missing:
+        raise LogError(
+            f"no such column, but {first.name} has it",
+            "Remove the shard or write it again.",
+            path=file,
+            column=sorted(missing)[0],
+        )
+    return read_parquet(file, names)

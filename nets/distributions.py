@@ -1,0 +1,210 @@
+"""Action distributions: plain tensors, nothing that an exported graph could not hold.
+
+Continuous actions are in policy units here: [-1, 1] per dimension for bounded actions, standard
+deviations for unbounded ones (:class:`hindsight_rl.nets.networks.Policy` converts). Log-densities
+are in those units; in environment units they differ by a constant.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hindsight_rl.maths.draws import fork, normals, uniform
+from hindsight_rl.maths.losses import (
+    categorical_log_prob,
+    laplace_log_prob,
+    mixture_log_prob,
+    normal_log_prob,
+    tanh_log_slope,
+    tanh_normal_log_prob,
+)
+
+
+class Deterministic(NamedTuple):
+    """A point; its log-probability is minus the mean squared error over dimensions."""
+
+    mean: Tensor
+    """``[..., A]``."""
+    exploration: float = 0.0
+    """Standard deviation of samples around the point."""
+
+    @property
+    def mode(self) -> Tensor:
+        """Return the point ``[..., A]``."""
+        return self.mean
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Return minus the mean squared error of actions ``[..., A]``, shape ``[...]``."""
+        return -(action - self.mean).square().mean(-1)
+
+    def sample(self, draws: Tensor) -> Tensor:
+        """Return the point ``[..., A]``, with noise of counters ``[..., 3]`` where it explores."""
+        if not self.exploration:
+            return self.mean
+        return self.mean + self.exploration * normals(draws, self.mean.shape[-1])
+
+    def entropy(self) -> Tensor:
+        """Return zeros ``[...]``."""
+        return torch.zeros_like(self.mean[..., 0])
+
+
+class DiagonalNormal(NamedTuple):
+    """Independent normal distributions; nothing is squashed, so there is no Jacobian."""
+
+    mean: Tensor
+    """``[..., A]``."""
+    log_std: Tensor
+    """``[..., A]``."""
+
+    @property
+    def mode(self) -> Tensor:
+        """Return the mean ``[..., A]``."""
+        return self.mean
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Return the log-density of actions ``[..., A]``, shape ``[...]``, nats."""
+        return normal_log_prob(action, self.mean, self.log_std)
+
+    def sample(self, draws: Tensor) -> Tensor:
+        """Return one action ``[..., A]`` per counter ``[..., 3]``."""
+        return self.act_on(normals(draws, self.mean.shape[-1]))[0]
+
+    def act_on(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the action ``[..., A]`` that normal noise makes, and its log-density ``[...]``."""
+        action = self.mean + self.log_std.exp() * noise
+        return action, self.log_prob(action)
+
+    def entropy(self) -> Tensor:
+        """Return the differential entropy ``[...]``, nats."""
+        return (self.log_std + 0.5 * torch.log(torch.tensor(2 * torch.pi * torch.e))).sum(-1)
+
+
+class Laplace(NamedTuple):
+    """Independent Laplace distributions: fits the median, so that rare jumps do not pull."""
+
+    mean: Tensor
+    """``[..., A]``, mean, median and mode."""
+    log_std: Tensor
+    """``[..., A]``, logarithm of the mean absolute deviation."""
+
+    @property
+    def mode(self) -> Tensor:
+        """Return the median ``[..., A]``."""
+        return self.mean
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Return the log-density of actions ``[..., A]``, shape ``[...]``, nats."""
+        return laplace_log_prob(action, self.mean, self.log_std)
+
+    def sample(self, draws: Tensor) -> Tensor:
+        """Return one action ``[..., A]`` per counter ``[..., 3]`` (inverse transform)."""
+        width = self.mean.shape[-1]
+        share = torch.stack([uniform(draws, draw) for draw in range(width)], dim=-1) - 0.5
+        share = share + 2.0**-25  # half a step away from -0.5 keeps the logarithm finite
+        return self.mean - self.log_std.exp() * share.sign() * torch.log1p(-2.0 * share.abs())
+
+    def entropy(self) -> Tensor:
+        """Return the differential entropy ``[...]``, nats."""
+        return (self.log_std + 1.0 + math.log(2.0)).sum(-1)
+
+
+class TanhNormal(NamedTuple):
+    """tanh(u), u independent normal; the density includes the Jacobian of tanh."""
+
+    mean: Tensor
+    """``[..., A]``, of u."""
+    log_std: Tensor
+    """``[..., A]``, of u."""
+
+    @property
+    def mode(self) -> Tensor:
+        """Return tanh(mean) ``[..., A]`` (the image of the mode of u)."""
+        return torch.tanh(self.mean)
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Return the log-density of actions ``[..., A]`` in [-1, 1], shape ``[...]``, nats."""
+        return tanh_normal_log_prob(action, self.mean, self.log_std)
+
+    def sample(self, draws: Tensor) -> Tensor:
+        """Return one action ``[..., A]`` per counter ``[..., 3]``."""
+        return self.act_on(normals(draws, self.mean.shape[-1]))[0]
+
+    def act_on(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the action ``[..., A]`` that normal noise ``[..., A]`` makes, and its log-density.
+
+        The density ``[...]`` is that of u, so it is exact where tanh(u) rounds to 1.
+        """
+        u = self.mean + self.log_std.exp() * noise
+        density = normal_log_prob(u, self.mean, self.log_std) - tanh_log_slope(u).sum(-1)
+        return torch.tanh(u), density
+
+    def entropy(self) -> Tensor:
+        """Return the entropy of u ``[...]``, nats, an upper bound of that of the action."""
+        return DiagonalNormal(self.mean, self.log_std).entropy()
+
+
+class Mixture(NamedTuple):
+    """A mixture of M diagonal normal distributions; the mode is the mean of the likeliest one."""
+
+    logits: Tensor
+    """``[..., M]``."""
+    mean: Tensor
+    """``[..., M, A]``."""
+    log_std: Tensor
+    """``[..., M, A]``."""
+
+    def _pick(self, component: Tensor, value: Tensor) -> Tensor:
+        index = component[..., None, None].expand(*component.shape, 1, value.shape[-1])
+        return value.gather(-2, index).squeeze(-2)
+
+    @property
+    def mode(self) -> Tensor:
+        """Return the mean ``[..., A]`` of the component with the largest weight."""
+        return self._pick(self.logits.argmax(-1), self.mean)
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Return the log-density of actions ``[..., A]``, shape ``[...]``, nats."""
+        return mixture_log_prob(action, self.logits, self.mean, self.log_std)
+
+    def sample(self, draws: Tensor) -> Tensor:
+        """Return one action ``[..., A]`` per counter ``[..., 3]``."""
+        component = Categorical(self.logits).sample(fork(draws, "component"))
+        spread = self._pick(component, self.log_std).exp()
+        return self._pick(component, self.mean) + spread * normals(draws, self.mean.shape[-1])
+
+    def entropy(self) -> Tensor:
+        """Return a lower bound ``[...]``: the weighted entropy of the components, nats."""
+        parts = DiagonalNormal(self.mean, self.log_std).entropy()
+        return (torch.softmax(self.logits, -1) * parts).sum(-1)
+
+
+class Categorical(NamedTuple):
+    """A distribution over n actions."""
+
+    logits: Tensor
+    """``[..., n]``."""
+
+    @property
+    def mode(self) -> Tensor:
+        """Return the likeliest action ``[...]`` int64."""
+        return self.logits.argmax(-1)
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Return the log-probability of actions ``[...]`` int64, shape ``[...]``, nats."""
+        return categorical_log_prob(action, self.logits)
+
+    def sample(self, draws: Tensor) -> Tensor:
+        """Return one action ``[...]`` int64 per counter ``[..., 3]`` (inverse transform)."""
+        cumulative = torch.softmax(self.logits, -1).cumsum(-1)
+        above = uniform(draws).unsqueeze(-1) * cumulative[..., -1:]
+        return (cumulative <= above).sum(-1)
+
+    def entropy(self) -> Tensor:
+        """Return the entropy ``[...]``, nats."""
+        log_prob = torch.log_softmax(self.logits, -1)
+        return -(log_prob.exp() * log_prob).sum(-1)
+
+
+Distribution = Deterministic | DiagonalNormal | Laplace | TanhNormal | Mixture | Categorical

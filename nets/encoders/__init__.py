@@ -1,0 +1,1 @@
+"""Encoders: what a network is given, standardised and joined."""

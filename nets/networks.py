@@ -1,0 +1,395 @@
+"""Networks: observation (and task) in, distribution or value out; normalisation included.
+
+Every network standardises its inputs with the statistics in the spec, which are buffers and travel
+with the checkpoint and the exported graph. A task is one more input, not another class.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from hindsight_rl.arguments import check_choices
+from hindsight_rl.nets.action_scale import ActionScale
+from hindsight_rl.nets.distributions import (
+    Categorical,
+    Deterministic,
+    DiagonalNormal,
+    Distribution,
+    Laplace,
+    Mixture,
+    TanhNormal,
+)
+from hindsight_rl.nets.encoders.vector import GatedInputs, Inputs
+
+Head = Literal["deterministic", "gaussian", "laplace", "tanh_gaussian", "mixture"]
+Spread = Literal["shared", "per_state"]
+_SPREAD = ("gaussian", "laplace", "tanh_gaussian")
+
+
+class LastLayer(nn.Linear):
+    """A linear layer that stays in float32 when the others are in half precision.
+
+    What it returns are means, spreads, logits and values: in bfloat16 a value near 1000 would move
+    in steps of 4 or 8, and losses, targets and advantages are small differences of such values.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the outputs ``[..., D]`` of features ``[..., H]``."""
+        device = features.device.type
+        # Asked first, so that exported graphs hold no trace of it.
+        if not torch.is_autocast_enabled(device):
+            return super().forward(features)
+        with torch.autocast(device, enabled=False):
+            return super().forward(features.float())
+
+
+def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
+    """Return a multilayer perceptron with ReLU between layers, the last one always in float32.
+
+    Args:
+        inputs: Width of the input.
+        hidden: Width of each hidden layer.
+        outputs: Width of the output.
+
+    Returns:
+        The network.
+
+    Raises:
+        ValueError: A width is below 1.
+    """
+    if any(width < 1 for width in hidden):
+        raise ValueError(f"hidden is {list(hidden)}: every layer needs at least 1 unit")
+    layers: list[nn.Module] = []
+    for width in hidden:
+        layers += [nn.Linear(inputs, width), nn.ReLU()]
+        inputs = width
+    return nn.Sequential(*layers, LastLayer(inputs, outputs))
+
+
+class Policy(nn.Module):
+    """pi(a | s) or pi(a | s, task).
+
+    Args:
+        spec: The data's spec; discrete actions always get a categorical head.
+        hidden: Width of each hidden layer.
+        head: Family of distributions for continuous actions.
+        spread: ``"shared"``: one learned spread for all states; ``"per_state"``: a network output.
+        squash_mean: Pass the mean through tanh, for bounded actions only; the density is not
+            squashed.
+        relative_to: Observation entries, one per action dimension and in the action's unit, that
+            the mean starts from: the network answers with the difference. For robots whose actions
+            are position targets of joints that are observed. Not with squashed or mixed heads.
+        log_std_range: Smallest and largest log of the spread, policy units.
+        exploration: Standard deviation of samples of a deterministic head, policy units, at least
+            0, for bounded actions only; ``None`` for the point itself.
+        components: Number of components of a mixture.
+        task_scale: Divides each number of the task, instead of the log's statistics: the unit of
+            returns and steps that grow while experience is collected.
+        gate_task: Have the task gate the first layer, see :class:`GatedInputs`, instead of standing
+            beside the observation.
+        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`; not with gates.
+    """
+
+    def __init__(
+        self,
+        spec: dict[str, Any],
+        hidden: Sequence[int] = (256, 256),
+        *,
+        head: Head = "gaussian",
+        spread: Spread = "shared",
+        squash_mean: bool = True,
+        relative_to: Sequence[int] | None = None,
+        log_std_range: tuple[float, float] = (-5.0, 2.0),
+        exploration: float | None = None,
+        components: int = 5,
+        task_scale: Sequence[float] | None = None,
+        gate_task: bool = False,
+        frequencies: int = 0,
+    ) -> None:
+        super().__init__()
+        check_choices(Policy.__init__, locals())
+        if gate_task and frequencies:
+            raise ValueError("gate_task and frequencies do not go together: leave one of them out")
+        self.inputs: Inputs | GatedInputs
+        if gate_task:
+            first, *hidden = hidden
+            self.inputs = GatedInputs(spec, first, task_scale)
+        else:
+            self.inputs = Inputs(spec, task_scale, frequencies=frequencies)
+        self.scale = ActionScale(spec["action"])
+        self.discrete = self.scale.discrete
+        self.head, self.spread, self.components = head, spread, components
+        self.squash_mean = squash_mean and self.scale.bounded and relative_to is None
+        self.log_std_range = log_std_range
+        if head == "tanh_gaussian" and not self.discrete and not self.scale.bounded:
+            raise ValueError(
+                "head 'tanh_gaussian' needs action bounds: give action_low and action_high in the "
+                "column map (--data.columns)"
+            )
+        if exploration is not None:
+            self._check_exploration(exploration)
+        self.exploration = exploration or 0.0
+        self.width = spec["action"]["n"] if self.discrete else spec["action"]["shape"][0]
+        self.net = mlp(self.inputs.width, hidden, self._outputs())
+        self.relative_to = None if relative_to is None else list(relative_to)
+        if self.relative_to is not None:
+            self._start_from_observation(spec["observation"]["shape"][0])
+        self.log_std: nn.Parameter | None = None
+        if not self.discrete and head in _SPREAD and spread == "shared":
+            self.log_std = nn.Parameter(torch.zeros(self.width))
+
+    def _check_exploration(self, exploration: float) -> None:
+        if self.head != "deterministic" or not self.scale.bounded:
+            raise ValueError(
+                "exploration needs head 'deterministic' and action bounds: give action_low and "
+                "action_high"
+            )
+        if not exploration >= 0:
+            raise ValueError(f"exploration is {exploration}, it must be at least 0")
+
+    def _start_from_observation(self, observed: int) -> None:
+        chosen = self.relative_to or []
+        if self.discrete or self.head in ("tanh_gaussian", "mixture"):
+            raise ValueError("relative_to needs continuous actions and an unsquashed, single head")
+        if len(chosen) != self.width or not all(0 <= entry < observed for entry in chosen):
+            raise ValueError(
+                f"relative_to is {chosen}: give {self.width} entries of the observation, "
+                f"one per action dimension, each in [0, {observed})"
+            )
+        # The compiler cannot make an index out of a list within a loop over updates.
+        self.register_buffer("_entries", torch.tensor(chosen), persistent=False)
+        # Start close to "stay where you are".
+        last = self.net[-1]
+        with torch.no_grad():
+            last.weight.mul_(0.01)
+            last.bias.zero_()
+
+    def _outputs(self) -> int:
+        if self.discrete or self.head == "deterministic":
+            return self.width
+        if self.head == "mixture":
+            return self.components * (1 + 2 * self.width)
+        return self.width * (2 if self.spread == "per_state" else 1)
+
+    def forward(self, observation: Tensor, task: Tensor | None = None) -> Distribution:
+        """Return the distribution of actions in policy units.
+
+        Args:
+            observation: ``[..., O]``.
+            task: ``[..., Z]`` where the spec has a task.
+
+        Returns:
+            The distribution, batch shape ``[...]``.
+        """
+        output = self.net(self.inputs(observation, task))
+        if self.discrete:
+            return Categorical(output)
+        if self.head == "deterministic":
+            return Deterministic(self._place(output, observation), self.exploration)
+        if self.head == "mixture":
+            return self._mixture(output)
+        if self.log_std is None:
+            mean, raw = output.chunk(2, dim=-1)
+        else:
+            mean, raw = output, self.log_std.expand_as(output)
+        log_std = raw.clamp(*self.log_std_range)
+        if self.head == "tanh_gaussian":
+            return TanhNormal(mean, log_std)
+        family = Laplace if self.head == "laplace" else DiagonalNormal
+        return family(self._place(mean, observation), log_std)
+
+    def _place(self, mean: Tensor, observation: Tensor) -> Tensor:
+        if self.relative_to is not None:
+            return self.scale.to_policy(observation.index_select(-1, self._entries)) + mean
+        return torch.tanh(mean) if self.squash_mean else mean
+
+    def _mixture(self, output: Tensor) -> Mixture:
+        count, width = self.components, self.width
+        logits, mean, raw = output.split([count, count * width, count * width], dim=-1)
+        shape = (*output.shape[:-1], count, width)
+        log_std = raw.reshape(shape).clamp(*self.log_std_range)
+        mean = mean.reshape(shape)
+        return Mixture(logits, torch.tanh(mean) if self.squash_mean else mean, log_std)
+
+    def log_prob(self, observation: Tensor, action: Tensor, task: Tensor | None = None) -> Tensor:
+        """Return the log-probability of logged actions.
+
+        Args:
+            observation: ``[..., O]``.
+            action: ``[..., A]`` in environment units, or ``[...]`` int64.
+            task: ``[..., Z]`` where the spec has a task.
+
+        Returns:
+            ``[...]``, nats, in policy units.
+        """
+        return self(observation, task).log_prob(self.scale.to_policy(action))
+
+    def draw(
+        self, observation: Tensor, noise: Tensor, task: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the actions that normal noise makes, differentiable, and their log-probabilities.
+
+        Args:
+            observation: ``[..., O]``.
+            noise: ``[..., A]`` normal numbers; dimensions before those of the observation mean
+                several actions per state.
+            task: ``[..., Z]`` where the spec has a task.
+
+        Returns:
+            ``[..., A]`` in environment units, and ``[...]`` nats, in policy units.
+        """
+        action, log_prob = self(observation, task).act_on(noise)
+        return self.scale.to_environment(action), log_prob
+
+    def mode(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+        """Return the likeliest action ``[..., A]`` in environment units (or int64 ``[...]``)."""
+        return self.scale.to_environment(self(observation, task).mode)
+
+
+class Critic(nn.Module):
+    """Q(s, a) or Q(s, a, task), several independent estimates side by side.
+
+    The members share nothing but their standardised input. They are separate networks, not stacked
+    parameters: batched products compile badly on the CPU at 256 units.
+
+    Args:
+        spec: The data's spec. With discrete actions each member has one output per action.
+        hidden: Width of each hidden layer.
+        members: Number of estimates, E.
+        frequencies: Of sines and cosines of observation and task, see :class:`Inputs`.
+    """
+
+    def __init__(
+        self,
+        spec: dict[str, Any],
+        hidden: Sequence[int] = (256, 256),
+        *,
+        members: int = 2,
+        frequencies: int = 0,
+    ) -> None:
+        super().__init__()
+        self.inputs = Inputs(spec, frequencies=frequencies)
+        self.scale = ActionScale(spec["action"])
+        width = 0 if self.scale.discrete else spec["action"]["shape"][0]
+        outputs = spec["action"]["n"] if self.scale.discrete else 1
+        self.members = nn.ModuleList(
+            mlp(self.inputs.width + width, hidden, outputs) for _ in range(members)
+        )
+
+    def forward(
+        self,
+        observation: Tensor,
+        action: Tensor | None,
+        task: Tensor | None = None,
+        *,
+        members: int | None = None,
+    ) -> Tensor:
+        """Return the value of actions in environment units, one estimate per member.
+
+        Args:
+            observation: ``[..., O]``.
+            action: ``[..., A]``, or ``[...]`` int64; ``None`` for all of n discrete actions.
+                Continuous ones may have further dimensions in front: several actions per state.
+            task: ``[..., Z]`` where the spec has a task.
+            members: How many estimates are wanted, the first ones; ``None`` for all.
+
+        Returns:
+            ``[E, ...]``, or ``[E, ..., n]`` for all actions; reward units.
+
+        Raises:
+            ValueError: All actions are asked for, and they are continuous.
+        """
+        features = self.inputs(observation, task)
+        if not self.scale.discrete:
+            if action is None:
+                raise ValueError("continuous actions cannot all be valued: pass action [..., A]")
+            scaled = self.scale.to_policy(action)
+            features = features.expand(*scaled.shape[:-1], features.shape[-1])
+            features = torch.cat([features, scaled], dim=-1)
+        values = torch.stack([member(features) for member in self.members[:members]])
+        if not self.scale.discrete:
+            return values.squeeze(-1)
+        if action is None:
+            return values
+        return value_of(values, action)
+
+
+def value_of(values: Tensor, action: Tensor) -> Tensor:
+    """Return the value of one of n discrete actions.
+
+    Args:
+        values: ``[..., n]``, of every action; dimensions before those of the action mean several
+            estimates.
+        action: ``[...]`` int64.
+
+    Returns:
+        ``[...]``, as many dimensions as ``values`` has before its last.
+    """
+    return values.gather(-1, action.expand(values.shape[:-1]).unsqueeze(-1)).squeeze(-1)
+
+
+class ValueNet(nn.Module):
+    """V(s) or V(s, task).
+
+    Args:
+        spec: The data's spec.
+        hidden: Width of each hidden layer.
+        scale: Unit of the last layer's output, reward units, above 0.
+        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`.
+    """
+
+    def __init__(
+        self,
+        spec: dict[str, Any],
+        hidden: Sequence[int] = (256, 256),
+        *,
+        scale: float = 1.0,
+        frequencies: int = 0,
+    ) -> None:
+        super().__init__()
+        self.inputs = Inputs(spec, frequencies=frequencies)
+        self.net = mlp(self.inputs.width, hidden, 1)
+        self.scale = scale
+
+    def forward(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+        """Return values ``[...]``, reward units."""
+        return self.scale * self.net(self.inputs(observation, task)).squeeze(-1)
+
+
+class Temperature(nn.Module):
+    """A learned factor above 0, such as the weight of an entropy.
+
+    Args:
+        initial: Its value at the start, above 0.
+    """
+
+    def __init__(self, initial: float) -> None:
+        super().__init__()
+        self.log = nn.Parameter(torch.tensor(math.log(initial)))
+
+    def forward(self) -> Tensor:
+        """Return the factor ``[]``."""
+        return self.log.exp()
+
+
+def frozen(network: nn.Module) -> Callable[..., Any]:
+    """Return a network as a function without trained parameters; its inputs get a gradient.
+
+    A critic within an actor's loss is called so: its own parameters must not follow that loss.
+
+    Args:
+        network: The network.
+
+    Returns:
+        What calls the network.
+    """
+    detached = {name: value.detach() for name, value in network.named_parameters()}
+
+    def call(*inputs: Any, **named: Any) -> Any:
+        return functional_call(network, detached, inputs, named)
+
+    return call

@@ -1,0 +1,109 @@
+"""CriticWeighted: a policy made better by a critic where it acts, without training."""
+
+import torch
+from torch import Tensor, nn
+
+from hindsight_rl.maths.draws import counters, fork, normals
+from hindsight_rl.nets.distributions import Categorical
+from hindsight_rl.nets.networks import Policy
+from hindsight_rl.policies.action_values import Critics, draw_of, several
+
+
+class CriticWeighted(nn.Module):
+    """Acts by pi(a | s) exp(min_k Q_k(s, a) / temperature), normalised over actions.
+
+    Exact for discrete actions. Continuous ones are first drawn from the policy, then one of them by
+    the soft-max of their values (sampling, importance resampling). Without draws the same noise
+    makes them in every state, and their mean by the soft-max is taken: taking the best would jump
+    where two are equally good, and rounding would decide. Policy and critic are given where they
+    are used, so that their parameters belong to the learner alone.
+
+    Args:
+        width: Numbers per action, A.
+        candidates: Continuous actions that are valued, m, an odd number: the policy's mode, and
+            pairs on opposite sides of it.
+        temperature: Reward units, above 0.
+
+    Raises:
+        ValueError: ``candidates`` is even or below 1.
+    """
+
+    noise: Tensor
+
+    def __init__(self, width: int, *, candidates: int, temperature: float) -> None:
+        super().__init__()
+        if candidates < 1 or candidates % 2 == 0:
+            raise ValueError(
+                f"candidates is {candidates}, it must be odd and at least 1: the mode, and pairs "
+                "on opposite sides of it"
+            )
+        rows = counters(0, torch.zeros(1, dtype=torch.int64), torch.arange(candidates // 2))[0]
+        side = normals(rows, width)
+        self.register_buffer("noise", torch.cat([torch.zeros(1, width), side, -side]).unsqueeze(1))
+        self.temperature = temperature
+
+    def logits(
+        self, policy: Policy, critic: Critics, observation: Tensor, task: Tensor | None
+    ) -> Tensor:
+        """Return the log-probabilities of discrete actions, up to a constant.
+
+        Args:
+            policy: The policy.
+            critic: ``(observation, action, task) -> [E, ...]``.
+            observation: ``[N, O]``.
+            task: ``[N, Z]`` where the spec has a task.
+
+        Returns:
+            ``[N, n]``.
+        """
+        value = critic(observation, None, task).amin(0)
+        return torch.log_softmax(policy(observation, task).logits, -1) + value / self.temperature
+
+    def mode(
+        self, policy: Policy, critic: Critics, observation: Tensor, task: Tensor | None
+    ) -> Tensor:
+        """Return the likeliest of discrete actions, the mean of continuous ones.
+
+        Args:
+            policy: The policy.
+            critic: ``(observation, action, task) -> [E, ...]``.
+            observation: ``[N, O]``.
+            task: ``[N, Z]`` where the spec has a task.
+
+        Returns:
+            ``[N, A]`` in environment units, or ``[N]`` int64.
+        """
+        if policy.discrete:
+            return self.logits(policy, critic, observation, task).argmax(-1)
+        action, _ = policy.draw(observation, self.noise, task)
+        value = critic(observation, action, task).amin(0)
+        share = torch.softmax(value / self.temperature, 0).unsqueeze(-1)
+        # Rounding may carry a mean of actions at a bound beyond it.
+        return torch.clamp((share * action).sum(0), policy.scale.low, policy.scale.high)
+
+    def sample(
+        self,
+        policy: Policy,
+        critic: Critics,
+        observation: Tensor,
+        task: Tensor | None,
+        draws: Tensor,
+    ) -> Tensor:
+        """Return one action per state.
+
+        Args:
+            policy: The policy.
+            critic: ``(observation, action, task) -> [E, ...]``.
+            observation: ``[N, O]``.
+            task: ``[N, Z]`` where the spec has a task.
+            draws: ``[N, 3]`` int64 counters.
+
+        Returns:
+            ``[N, A]`` in environment units, or ``[N]`` int64.
+        """
+        if policy.discrete:
+            return Categorical(self.logits(policy, critic, observation, task)).sample(draws)
+        noise = normals(fork(draws, "candidates"), self.noise.numel())
+        action, _ = policy.draw(observation, several(noise, policy.width), task)
+        value = critic(observation, action, task).amin(0)
+        return draw_of(action, value, draws, temperature=self.temperature)

@@ -1,0 +1,128 @@
+"""Rewrite what documents say of code: README's table of methods and the index of the learners.
+
+    python tools/documents.py [--check]
+
+A row of README's table is a packaged configuration: its data step is the first line of its
+relabelers' docstrings, its policy step that of its learner's module. ``--check`` writes nothing and
+fails where a document is behind the code.
+"""
+
+import argparse
+import inspect
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from hindsight_rl.plugins import import_rooms
+from hindsight_rl.relabel.relabeler import Relabeler
+from hindsight_rl.training.checkpoints.load import learner_classes
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ROOT / "docs" / "learners"
+
+
+def first_line(kind: type) -> str:
+    """Return the first line of a class's docstring, without its full stop."""
+    return (inspect.getdoc(kind) or "").split("\n", 1)[0].rstrip(".").replace("``", "`")
+
+
+def idea(learner: type) -> str:
+    """Return what the first line of a learner's module says after its name."""
+    said = (sys.modules[learner.__module__].__doc__ or "").split("\n", 1)[0]
+    return said.partition(": ")[2].rstrip(".")
+
+
+def relabelers() -> dict[str, type[Relabeler]]:
+    """Return every relabeler by name."""
+    import_rooms("relabel", "tasks")
+    return {kind.__name__: kind for kind in Relabeler.__subclasses__()}
+
+
+def learners() -> dict[str, type]:
+    """Return every learner of the house by name."""
+    found = learner_classes().items()
+    return {kind.__name__: kind for name, kind in found if name.startswith("hindsight_rl.")}
+
+
+def data_step(name: str, data: Any) -> str:
+    """Return what a configuration does to its data, in words."""
+    known, options = relabelers(), data["init_args"]
+    names = [entry["class_path"] for entry in options.get("relabel", None) or []]
+    source = "as collected" if data["class_path"].startswith("Iterated") else "as logged"
+    if name.endswith("_online"):
+        source = "as logged, then as collected"
+    return "<br>".join(f"`{name}`: {first_line(known[name])}" for name in names) or source
+
+
+def methods() -> str:
+    """Return README's table."""
+    rows = []
+    for path in sorted((ROOT / "configs").glob("*.yaml")):
+        config = OmegaConf.load(path)
+        learner = learners()[config["model"]["class_path"]]
+        page = f"docs/learners/{learner.__module__.rpartition('.')[2]}.md"
+        policy = f"[{learner.__name__}]({page}): {idea(learner)}"
+        rows.append(f"| `{path.stem}` | {data_step(path.stem, config['data'])} | {policy} |")
+    return "\n".join(["| `--config` | data step | policy step |", "|---|---|---|", *rows])
+
+
+def index() -> str:
+    """Return the table of the learners: what each is, what it takes, where it is explained."""
+    rows = []
+    for name, kind in sorted(learners().items()):
+        stem = kind.__module__.rpartition(".")[2]
+        rows.append(f"| [{name}]({stem}.md) | {idea(kind)} | {' and '.join(kind.actions)} |")
+    return "\n".join(["| learner | idea | actions |", "|---|---|---|", *rows])
+
+
+def placed(page: Path, name: str, text: str) -> str:
+    """Return a page with a text between its markers.
+
+    Args:
+        page: The page.
+        name: Of the markers, ``<!-- name -->`` and ``<!-- end of name -->``.
+        text: What to put there.
+
+    Returns:
+        The whole page.
+
+    Raises:
+        ValueError: A marker is missing.
+    """
+    old = page.read_text(encoding="utf-8")
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+    if not pattern.search(old):
+        raise ValueError(f"{page}: no place {begin} ... {end}")
+    return pattern.sub(lambda _: f"{begin}\n{text}\n{end}", old)
+
+
+def main() -> int:
+    """Rewrite, or check."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--check", action="store_true", help="fail where a document is behind")
+    check = parser.parse_args().check
+    behind = []
+    for page, name, text in (
+        (ROOT / "README.md", "methods", methods()),
+        (PAGES / "README.md", "learners", index()),
+    ):
+        new = placed(page, name, text)
+        if new == page.read_text(encoding="utf-8"):
+            continue
+        behind.append(page)
+        if not check:
+            draft = page.with_suffix(".draft")
+            draft.write_text(new, encoding="utf-8")
+            draft.replace(page)
+    for page in behind:
+        verb = "is behind the code: run make docs" if check else "was rewritten"
+        sys.stdout.write(f"{page.relative_to(ROOT)} {verb}\n")
+    return 1 if check and behind else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Checkpoints: written whole, read without pickle, resumed bit for bit."""

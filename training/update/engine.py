@@ -1,0 +1,379 @@
+"""Engine: K updates of S copies as one function of a few tensors, compiled into one graph.
+
+Losses, gradients, clipping, Adam, target step and metrics of one update are a pure function of the
+state (:class:`hindsight_rl.training.update.state.State`) and a batch. ``torch.func`` takes the
+gradient, ``vmap`` runs it for every copy, and a scan over the chunk puts all K updates behind one
+call: no Python and no guard per update. A learner's author sees none of it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import FunctionType
+from typing import Any, NamedTuple
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor, nn
+
+from hindsight_rl.keys import Key
+from hindsight_rl.training.update.adam import adam, rules_of
+from hindsight_rl.training.update.capture import assign, captured
+from hindsight_rl.training.update.schedule import Schedule
+from hindsight_rl.training.update.state import Copies
+
+try:
+    from torch._higher_order_ops.scan import scan
+except ImportError:  # not public: a release may move it, see no_scan
+    scan = None
+
+Rows = tuple[Tensor, ...]
+"""The tensors of a :class:`State`, or of one row of it."""
+
+# What a batch may hold for a loss beside its in_keys and noise; all else stays out of the graph.
+OPTIONAL_KEYS: tuple[Key, ...] = (
+    "task",
+    "discount",
+    "weight",
+    "return_to_go",
+    "advantage",
+    "lambda_return",
+    ("next", "truncated"),
+)
+# A weight matrix up to this size is faster batched over the copies, be it over one copy.
+SMALL_MATRIX = 128 * 128
+
+
+# The calls of the graph's kernels in C++ too: in Python they cost a third of a small update.
+OPTIONS = {"cpp_wrapper": True}
+
+
+class Track(NamedTuple):
+    """What was seen in the updates of a chunk.
+
+    Args:
+        names: Names of terms, then of metrics.
+        terms: Number of terms.
+        values: ``[K, S, n]`` float32.
+    """
+
+    names: list[str]
+    terms: int
+    values: Tensor
+
+
+class CompileError(ValueError):
+    """The updates of a learner cannot be compiled. Nothing was changed by the attempt."""
+
+
+def _told(error: Exception) -> str:
+    """Return the kind of an exception and the first line that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # The compiler opens some of its messages with a line that only announces the next.
+    said = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
+    return f"{type(error).__name__}: {said}".rstrip(": .")
+
+
+def _groups(count: int, threads: int) -> list[slice]:
+    """Return equal shares of the copies for as many threads as can have one."""
+    most = max(number for number in range(1, min(count, threads) + 1) if count % number == 0)
+    share = count // most
+    return [slice(start, start + share) for start in range(0, count, share)]
+
+
+class Engine:
+    """Runs the updates of a chunk on the state of all copies.
+
+    Args:
+        learner: The learner; of it only ``losses``, ``in_keys``, ``noise``, ``targets``, ``tau``
+            and ``every`` are used.
+        optimizer: Adam or AdamW; its groups give the rates, its state is kept up to date.
+        copies: The state.
+        networks: Parameters of each network by name, in the order of the state.
+        clip_norm: Largest gradient norm of each network.
+        watch: Measure gradient norms even where nothing is clipped.
+        compiled: Compile the chunk into one graph.
+        capture: Replay one compiled update as a CUDA graph; on CUDA only.
+        threads: Threads that share the copies of a compiled update, on the CPU.
+    """
+
+    def __init__(
+        self,
+        learner: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        copies: Copies,
+        networks: Mapping[str, list[nn.Parameter]],
+        *,
+        clip_norm: float | None = None,
+        watch: bool = False,
+        compiled: bool = True,
+        capture: bool = False,
+        threads: int = 1,
+    ) -> None:
+        self._losses, self._copies, self._optimizer = _Losses(learner), copies, optimizer
+        noise = [("noise", name) for name in learner.noise]
+        self._reads = dict.fromkeys((*learner.in_keys, *OPTIONAL_KEYS, *noise))
+        self._networks = copies.spans(networks)
+        self._clip_norm, self._watch = clip_norm, watch or clip_norm is not None
+        self._rules = rules_of(optimizer, copies, learner.every)
+        self._online = _online_names(copies, learner.targets)
+        self._schedule = Schedule(learner, optimizer, copies, self._rules)
+        largest = max(p.numel() for p in dict(learner.named_parameters()).values())
+        self._batched = copies.count > 1 or largest <= SMALL_MATRIX
+        self._names: list[str] = []
+        self._terms = 0
+        self.why_sequential = ""
+        self._compiled, self._capture = compiled, capture
+        self._groups = _groups(copies.count, threads if compiled and not capture else 1)
+        self._pool: ThreadPoolExecutor | None = None
+        self._run: Callable[..., Tensor] | None = None
+
+    @property
+    def started(self) -> bool:
+        """Whether a chunk was run."""
+        return self._run is not None
+
+    def run(self, chunk: TensorDict, rates: Callable[[int], None] | None, first: int) -> Track:
+        """Run the updates of a chunk and move the state.
+
+        Args:
+            chunk: TensorDict ``[K, B]``, or ``[K, S, B]`` for several copies.
+            rates: Sets the optimiser's rates for an update number; ``None`` if they never change.
+            first: Number of the chunk's first update.
+
+        Returns:
+            What was seen, before each update.
+
+        Raises:
+            CompileError: The first chunk cannot be compiled.
+        """
+        names, batch = self._select(chunk)
+        table = self._schedule.table(len(chunk), rates, first)
+        with torch.no_grad():
+            if self._run is None:
+                self._probe(names, [x[0] for x in batch], table[0])
+                values = self._first(names, table, batch)
+            else:
+                values = self._run_groups(table, batch)
+        self._schedule.count(len(chunk), first)
+        return Track(self._names, self._terms, values)
+
+    def _first(self, names: Sequence[Key], table: Tensor, batch: Sequence[Tensor]) -> Tensor:
+        """Run the chunk that compiles; what it fails with is the compiler's, not a loss's."""
+        self._run = self._build(names)
+        try:
+            return self._run_groups(table, batch)
+        except Exception as error:
+            self._run = None
+            if not self._compiled:
+                raise
+            raise CompileError(_told(error)) from error
+
+    def give_up_compiling(self) -> None:
+        """Run the updates as they are from now on."""
+        self._compiled, self._capture = False, False
+        self._groups = _groups(self._copies.count, 1)
+
+    def _run_groups(self, table: Tensor, batch: Sequence[Tensor]) -> Tensor:
+        """Run every group of copies in a thread of its own; copies have nothing in common."""
+        plain = self._run
+        if plain is None:
+            raise RuntimeError("nothing is built yet")
+        several = self._compiled and len(table) > 1 and not self._capture
+
+        def run(group: slice) -> Tensor:
+            # A part of the same shape for each, so that one compiled function serves all.
+            state = tuple(matrix[group] for matrix in self._copies.state)
+            part = (table, *(tensor[:, group].contiguous() for tensor in batch))
+            if several:
+                for tensor in part:
+                    torch._dynamo.mark_dynamic(tensor, 0)
+            return plain(state, *part)
+
+        def in_thread(group: slice) -> Tensor:
+            torch.set_num_threads(1)
+            with torch.no_grad():
+                return run(group)
+
+        # Autocast is a matter of the thread; the first call compiles, and a chunk of one does too.
+        alone = len(self._groups) == 1 or torch.is_autocast_enabled(table.device.type)
+        if not alone and len(table) > 1 and self._pool is not None:
+            return torch.cat(list(self._pool.map(in_thread, self._groups)), dim=1)
+        found = [run(group) for group in self._groups]
+        if not alone and len(table) > 1:
+            self._pool = ThreadPoolExecutor(len(self._groups))
+        return torch.cat(found, dim=1)
+
+    def _select(self, chunk: TensorDict) -> tuple[list[Key], list[Tensor]]:
+        """Return the keys the losses may read, and their tensors ``[K, S, B, ...]``."""
+        present = set(chunk.keys(include_nested=True, leaves_only=True))
+        names = [key for key in self._reads if key in present]
+        tensors = [chunk.get(key) for key in names]
+        if self._copies.count == 1:
+            tensors = [tensor.unsqueeze(1) for tensor in tensors]
+        return names, tensors
+
+    # ------------------------------------------------------------------ one update
+
+    def _update(self, names: Sequence[Key], rows: Rows, table: Tensor, batch: Rows) -> Any:
+        """Return the rows ``[P]`` after one update of one copy, and its terms and metrics."""
+        rates, tau = self._schedule.split(table)
+        parameters, first, second, targets, buffers = rows
+        layout, target_layout, buffer_layout = self._copies.layouts
+
+        def total(trained: dict[str, Tensor], moving: dict[str, Tensor], columns: Rows) -> Any:
+            held = {**trained, **target_layout.split(targets), **moving}
+            found = self._losses.call(held, _batch(names, columns))
+            return sum(found.terms.values()), (found, moving)
+
+        moving = {name: part.clone() for name, part in buffer_layout.split(buffers).items()}
+        gradients, (found, moved) = torch.func.grad(total, has_aux=True)(
+            layout.split(parameters), moving, batch
+        )
+        gradient, norms = self._clip(layout.join(gradients))
+        parts = [
+            adam(rule, row, parameters, gradient, first, second)
+            for rule, row in zip(self._rules, rates, strict=True)
+        ]
+        parameters, first, second = (torch.cat(part) for part in zip(*parts, strict=True))
+        if self._online:
+            online = layout.split(parameters)
+            follow = torch.cat([online[name].reshape(-1) for name in self._online])
+            targets = torch.lerp(targets, follow, tau)
+        if moved:
+            buffers = buffer_layout.join(moved)
+        if not torch.compiler.is_compiling():  # tried once before, see _probe
+            self._names = [*found.terms, *found.metrics, *norms]
+            self._terms = len(found.terms)
+        values = [*found.terms.values(), *found.metrics.values(), *norms.values()]
+        seen = torch.stack([value.detach().float() for value in values])
+        return (parameters, first, second, targets, buffers), seen
+
+    def _clip(self, gradient: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the gradient with every network clipped by itself, and the norms before."""
+        if not self._watch:
+            return gradient, {}
+        parts, norms = [], {}
+        for span in self._networks:
+            part = gradient[span.start : span.stop]
+            norm = torch.linalg.vector_norm(part)
+            norms[f"{span.name}/gradient_norm"] = norm
+            if self._clip_norm is not None:
+                part = part * (self._clip_norm / (norm + 1e-6)).clamp(max=1.0)
+            parts.append(part)
+        return torch.cat(parts), norms
+
+    # ------------------------------------------------------------------ all copies, all updates
+
+    def _probe(self, names: Sequence[Key], batch: Sequence[Tensor], table: Tensor) -> None:
+        """Try one update without effect: learn the names, and whether copies can be batched."""
+        state, columns, several = tuple(self._copies.state), tuple(batch), self._copies.count > 1
+        if self._batched:
+            try:
+                self._together(names, state, table, columns)
+                return
+            except Exception as error:  # whatever a loss does that vmap cannot
+                self._batched, self.why_sequential = False, _told(error)
+        try:
+            self._alone(names, state, table, columns)
+        except Exception as error:
+            if several:  # most likely a mistake in the loss, which shows as itself
+                raise
+            raise CompileError(_told(error)) from error
+        if several:
+            self.give_up_compiling()
+
+    def _together(self, names: Sequence[Key], rows: Rows, table: Tensor, batch: Rows) -> Any:
+        def one(rows: Rows, batch: Rows) -> Any:
+            return self._update(names, rows, table, batch)
+
+        return torch.vmap(one)(rows, batch)
+
+    def _alone(self, names: Sequence[Key], rows: Rows, table: Tensor, batch: Rows) -> Any:
+        """One copy after another."""
+        done = [
+            self._update(names, tuple(r[copy] for r in rows), table, tuple(b[copy] for b in batch))
+            for copy in range(len(rows[0]))
+        ]
+        moved = tuple(torch.stack(row) for row in zip(*[rows for rows, _ in done], strict=True))
+        return moved, torch.stack([seen for _, seen in done])
+
+    def _build(self, names: Sequence[Key]) -> Callable[..., Tensor]:
+        """Return the function that makes the updates of a chunk in place."""
+        step = self._together if self._batched else self._alone
+
+        def loop(state: Rows, table: Tensor, *batch: Tensor) -> Tensor:
+            rows, seen = state, []
+            for update in range(len(table)):
+                rows, values = step(names, rows, table[update], tuple(x[update] for x in batch))
+                seen.append(values)
+            assign(state, rows)
+            return torch.stack(seen)
+
+        # Empty matrices (no targets, no buffers) stay out of the scan, which compares strides.
+        kept = [number for number, row in enumerate(self._copies.state) if row.numel()]
+
+        def scanned(state: Rows, table: Tensor, *batch: Tensor) -> Tensor:
+            def body(carried: Rows, columns: Rows) -> Any:
+                rows = list(state)
+                for number, row in zip(kept, carried, strict=True):
+                    rows[number] = row
+                moved, seen = step(names, tuple(rows), columns[0], columns[1:])
+                return tuple(moved[number] for number in kept), seen
+
+            carried = tuple(state[number].clone() for number in kept)
+            rows, seen = scan(body, carried, (table, *batch))
+            assign(tuple(state[number] for number in kept), rows)
+            return seen
+
+        if not self._compiled:
+            return loop
+        if self._capture:
+            return captured(torch.compile(_fresh(loop), fullgraph=True))
+        return torch.compile(_fresh(scanned), fullgraph=True, dynamic=False, options=OPTIONS)
+
+
+def _fresh(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return the function with a code object of its own.
+
+    What is compiled is kept with the code object, a few versions at most: without this, the ninth
+    learner of a process would be refused.
+    """
+    code = function.__code__.replace()
+    return FunctionType(code, function.__globals__, function.__name__, None, function.__closure__)
+
+
+class _Losses(nn.Module):
+    """Calls a learner's losses with other tensors than its own."""
+
+    def __init__(self, learner: nn.Module) -> None:
+        super().__init__()
+        self.learner = learner
+
+    def forward(self, batch: TensorDict) -> Any:
+        """Return the losses of a batch."""
+        return self.learner.losses(batch)
+
+    def call(self, held: Mapping[str, Tensor], batch: TensorDict) -> Any:
+        """Return the losses with the tensors of ``held``, by the learner's names for them."""
+        named = {f"learner.{name}": tensor for name, tensor in held.items()}
+        return torch.func.functional_call(self, named, (batch,))
+
+
+def _batch(names: Sequence[Key], columns: Rows) -> TensorDict:
+    nested: dict[str, Any] = {}
+    for name, column in zip(names, columns, strict=True):
+        *outer, last = (name,) if isinstance(name, str) else name
+        place = nested
+        for part in outer:
+            place = place.setdefault(part, {})
+        place[last] = column
+    return TensorDict(nested, batch_size=columns[0].shape[:1])
+
+
+def _online_names(copies: Copies, targets: Mapping[str, str]) -> list[str]:
+    """Return which parameter each target parameter follows, in the order of the state."""
+    names = []
+    for name in copies.layouts[1].shapes:
+        target, rest = name.split(".", 1)
+        names.append(f"{targets[target]}.{rest}")
+    return names

@@ -1,0 +1,102 @@
+"""Schedule: what differs from update to update beside state and batch.
+
+Rates, Adam's bias corrections, which networks are due and how far targets move: numbers of a table
+that is made per chunk, so that one compiled update serves all.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hindsight_rl.training.update.adam import Rule
+from hindsight_rl.training.update.state import Copies
+
+# Rate, 1 - beta1^t, sqrt(1 - beta2^t), and 1 where the group is due.
+_COLUMNS = 4
+
+
+class Schedule:
+    """The tables of a run's updates.
+
+    Args:
+        learner: The learner; of it only ``targets``, ``tau`` and ``every`` are used.
+        optimizer: Its groups give the rates; the steps of its state are counted here.
+        copies: The state.
+        rules: The groups, in the order of the state.
+    """
+
+    def __init__(
+        self,
+        learner: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        copies: Copies,
+        rules: Sequence[Rule],
+    ) -> None:
+        self._groups, self._rules = optimizer.param_groups, rules
+        self._steps = [
+            [optimizer.state[parameter]["step"] for parameter in group["params"]]
+            for group in optimizer.param_groups
+        ]
+        self._device = copies.state.parameters.device
+        self._tau = learner.tau
+        rhythm = {name: learner.every.get(name, 1) for name in learner.targets}
+        self._rhythms = sorted(set(rhythm.values()))
+        # The number of each target parameter's rhythm [Q], where any waits.
+        self._rhythm_of: Tensor | None = None
+        if any(number > 1 for number in self._rhythms):
+            layout = copies.layouts[1]
+            of = [self._rhythms.index(rhythm[name.split(".", 1)[0]]) for name in layout.shapes]
+            spread = torch.tensor(of).repeat_interleave(torch.tensor(layout.sizes))
+            self._rhythm_of = spread.to(self._device)
+
+    def table(self, updates: int, rates: Callable[[int], None] | None, first: int) -> Tensor:
+        """Return one row per update of a chunk, ``[K, 4 G + R]`` float32.
+
+        Made in double precision: in float32, 1 - beta^t loses half its digits at the start.
+
+        Args:
+            updates: K.
+            rates: Sets the optimiser's rates for an update number; ``None`` if they never change.
+            first: Number of the first update, counted from 0.
+
+        Returns:
+            Four numbers per group, then how far targets of each rhythm move.
+        """
+        table = np.empty((updates, len(self._rules), _COLUMNS))
+        number = first + 1 + np.arange(updates)
+        for column, (rule, steps) in enumerate(zip(self._rules, self._steps, strict=True)):
+            step = int(steps[0]) + number // rule.every - first // rule.every
+            for place, beta in zip((1, 2), rule.betas, strict=True):
+                # Before its first step what comes of it is thrown away; only not to divide by 0.
+                table[:, column, place] = 1 - beta ** np.maximum(step, 1)
+            table[:, column, 3] = number % rule.every == 0
+        table[:, :, 2] = np.sqrt(table[:, :, 2])
+        for update in range(updates if rates else 1):
+            if rates:
+                rates(first + update)
+            now = [float(group["lr"]) for group in self._groups]
+            table[update if rates else slice(None), :, 0] = now
+        waits = self._rhythms if self._rhythm_of is not None else ()
+        moves = [self._tau * (number % rhythm == 0) for rhythm in waits]
+        whole = np.column_stack([table.reshape(updates, -1), *moves])
+        return torch.from_numpy(whole).float().to(self._device, non_blocking=True)
+
+    def split(self, row: Tensor) -> tuple[Tensor, Tensor | float]:
+        """Return the numbers of every group ``[G, 4]``, and how far targets move, ``[Q]`` or one.
+
+        Args:
+            row: ``[4 G + R]``, of one update.
+
+        Returns:
+            Both parts.
+        """
+        end = _COLUMNS * len(self._rules)
+        moves = self._tau if self._rhythm_of is None else row[end:][self._rhythm_of]
+        return row[:end].view(-1, _COLUMNS), moves
+
+    def count(self, updates: int, first: int) -> None:
+        """Count the steps of a chunk in the optimiser's state."""
+        for rule, steps in zip(self._rules, self._steps, strict=True):
+            torch._foreach_add_(steps, (first + updates) // rule.every - first // rule.every)
