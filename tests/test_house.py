@@ -116,7 +116,7 @@ def modules() -> dict[str, Path]:
         for path in sorted(folder.rglob("*.py")):
             parts = [room, *path.relative_to(folder).with_suffix("").parts]
             found[".".join(parts).removesuffix(".__init__")] = path
-    return found | {name: FACE / f"{name}.py" for name in GROUND}
+    return found | {name: FACE / f"{name}.py" for name in sorted(GROUND)}
 
 
 @cache
