@@ -15,6 +15,7 @@ _EXAMPLES = """\
 examples:
   hindsight inspect cartpole.parquet --columns rllib_cartpole
   hindsight inspect log.csv --columns my_robot.yaml --plot log.png
+  hindsight inspect log.npz --columns '{observation: obs, action_scale: 1e-3}'
 
 Exit code 1 tells that the log has problems and would be refused."""
 
@@ -35,7 +36,9 @@ def _main(argv: Sequence[str]) -> int:
     parser = command_parser("inspect", "Count, check and plot a log in any format.", _EXAMPLES)
     parser.add_argument("source", help="file, folder, or id of a local Minari dataset")
     parser.add_argument(
-        "--columns", metavar="MAP", help="column map: a YAML file or the name of a packaged one"
+        "--columns",
+        metavar="MAP",
+        help="column map: a YAML file, the name of a packaged one, or '{observation: obs}'",
     )
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the log into this file")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -112,10 +115,10 @@ def _actions(summary: "Summary") -> str:
     return f"{width} real number{'s' if width > 1 else ''} {bounds}"
 
 
-def _ends(bound: list[float] | None, unbounded: str) -> str:
+def _ends(bound: list[float | None] | None, unbounded: str) -> str:
     if bound is None:
         return unbounded
-    return _number(bound[0]) if len(set(bound)) == 1 else "per dimension"
+    return _number(bound[0]) if len(set(bound)) == 1 and bound[0] is not None else "per dimension"
 
 
 def _duration(seconds: float) -> str:
@@ -158,13 +161,27 @@ def _notes(column: "ColumnSummary", summary: "Summary") -> str:
         notes.append(f"{column.not_finite:,} NaN or infinite")
     if column.same_as:
         notes.append(f"same as {column.same_as}")
-    known = {"low": summary.action_low, "high": summary.action_high}
+    known = {
+        "low": _is_bounded(column, summary, summary.action_low),
+        "high": _is_bounded(column, summary, summary.action_high),
+    }
     for side, share in (("low", column.at_low), ("high", column.at_high)):
         # Without bounds, a pile-up at the extreme is how clipping shows.
         if share is not None and share >= (0.0005 if known[side] else 0.01) and not column.constant:
             at = f"at the {side} bound" if known[side] else f"at the {side}est value"
             notes.append(f"{100 * share:.1f} % {at}")
     return ", ".join(notes)
+
+
+def _is_bounded(
+    column: "ColumnSummary", summary: "Summary", bound: list[float | None] | None
+) -> bool:
+    """Return whether a dimension has a bound on one side."""
+    if not bound:
+        return False
+    actions = [other for other in summary.columns if other.key == column.key]
+    place = next(i for i, other in enumerate(actions) if other is column)
+    return place < len(bound) and bound[place] is not None
 
 
 def _number(number: float) -> str:

@@ -96,7 +96,9 @@ def _parser() -> argparse.ArgumentParser:
         "--output", required=True, type=Path, metavar="FOLDER", help="where the copy goes"
     )
     parser.add_argument(
-        "--columns", metavar="MAP", help="column map: a YAML file or the name of a packaged one"
+        "--columns",
+        metavar="MAP",
+        help="column map: a YAML file, the name of a packaged one, or '{observation: obs}'",
     )
     parser.add_argument(
         "--seed", type=int, metavar="N", help="of the decisions (that of the configuration, else 0)"
@@ -123,10 +125,11 @@ def read_settings(config: str) -> Settings:
     from omegaconf.errors import OmegaConfBaseException
 
     from hindsight_rl.cli.words import packaged_config
+    from hindsight_rl.logs.reading.column_values import yaml_values
 
     path = packaged_config(config)
     try:
-        whole = OmegaConf.load(path)
+        whole = OmegaConf.create(yaml_values(Path(path).read_text(encoding="utf-8")))
         values: Any = OmegaConf.to_container(whole.data if "data" in whole else whole, resolve=True)
     except (OSError, yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
         raise ValueError(f"{path}: not a readable YAML file of settings ({error})") from error

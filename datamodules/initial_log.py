@@ -1,6 +1,5 @@
 """The log a replay begins with: read, compared with the environment, appended as episodes."""
 
-import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from hindsight_rl.datamodules.offline import check_sources
 from hindsight_rl.datamodules.replay import Replay
 from hindsight_rl.datamodules.sources.environment import Collector
 from hindsight_rl.datamodules.sources.episodes import TASK
+from hindsight_rl.logs.action_bounds import open_ends
 from hindsight_rl.logs.checks import ROUNDING
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
@@ -116,7 +116,8 @@ def _check_actions(log: Log, collector: Collector, name: str) -> None:
     if choices:
         low, high = torch.zeros(()), torch.tensor(float(choices - 1))
     else:
-        low, high = (torch.tensor(collector.info["action"][side]) for side in ("low", "high"))
+        bounds = collector.info["action"]
+        low, high = (open_ends(bounds[side], side) for side in ("low", "high"))
         _check_bounds(log, low, high, collector.name, name)
     for action in log.drawn(ACTION):
         outside = (action < low - ROUNDING * (1 + low.abs())) | (
@@ -141,9 +142,8 @@ def _check_bounds(log: Log, low: torch.Tensor, high: torch.Tensor, env: str, nam
         told = stated.get(side)
         if told is None:
             continue
-        # A side that the log leaves open agrees with no bound of the environment.
-        ends = torch.tensor([math.nan if end is None else end for end in told])
-        if not torch.allclose(ends, bound, rtol=1e-5):
+        # A side that the log leaves open agrees with none but an open one of the environment.
+        if not torch.allclose(open_ends(told, side), bound, rtol=1e-5):
             raise LogError(
                 f"the log's actions have the {side} bound {told}, those of {env} {bound.tolist()}",
                 _OTHER_UNITS,

@@ -21,6 +21,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from hindsight_rl.envs.rewards import single
 from hindsight_rl.envs.waypoints import waypoints
 
 Act = Callable[[Any], Any]
@@ -136,7 +137,7 @@ def record(
         actions.append(act(observation))
         observation, reward, terminated, truncated, _ = env.step(actions[-1])
         observations.append(observation)
-        rewards.append(float(reward))
+        rewards.append(single(reward, env))
         truncated = truncated or (not terminated and len(rewards) >= max_steps)
     return Recording(observations, actions, np.array(rewards), bool(terminated), bool(truncated))
 

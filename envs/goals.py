@@ -7,6 +7,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
+from hindsight_rl.envs.rewards import single
+
 Floats = NDArray[np.float32]
 Observation = dict[str, Floats]
 
@@ -71,10 +73,11 @@ class TaskGoals(gymnasium.Wrapper[Any, Any, Any, Any]):
             ``is_success``.
         """
         observation, reward, terminated, truncated, info = self.env.step(action)
-        success = float(reward) >= self.success_reward
+        reward = single(reward, self)
+        success = reward >= self.success_reward
         terminated = bool(terminated) or (success and self.ends)
         told = {**info, "is_success": success}
-        return _observe(observation), float(reward), terminated, bool(truncated), told
+        return _observe(observation), reward, terminated, bool(truncated), told
 
     def compute_reward(
         self, achieved_goal: ArrayLike, desired_goal: ArrayLike, info: Any = None

@@ -15,6 +15,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
 from hindsight_rl.envs.interface import Env, EnvSource, make
+from hindsight_rl.envs.rewards import single
 
 
 class Step(NamedTuple):
@@ -80,7 +81,7 @@ class Singles:
             told = info.get("is_success", info.get("success"))
             found[i] = Step(
                 observation,
-                float(reward),
+                single(reward, self._envs[i]),
                 bool(terminated),
                 bool(truncated),
                 None if told is None else bool(told),
@@ -129,7 +130,7 @@ class Many:
         return {
             i: Step(
                 _row(observation, i),
-                float(reward[i]),
+                single(reward[i], self._env),
                 bool(terminated[i]),
                 bool(truncated[i]),
                 _told(info, i),

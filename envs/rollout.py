@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hindsight_rl.envs.interface import Env, EnvSource, Interface, RolloutError, frame, make
+from hindsight_rl.envs.rewards import single
 
 Act = Callable[..., Any]
 """``act(observation [n, O]) -> action [n, ...]``, or ``act(observation, task [n, Z])``."""
@@ -194,11 +195,12 @@ class _Slot:
             self.interface.action(action)
         )
         episode = self.episode
-        episode.total += float(reward)
+        earned = single(reward, self.interface.name)
+        episode.total += earned
         episode.length += 1
         episode.terminated = bool(terminated)
         if self.task is not None and self.next_task is not None:
-            self.task = self.next_task(self.task, np.asarray(reward, np.float32))
+            self.task = self.next_task(self.task, np.asarray(earned, np.float32))
         told = info.get("is_success", info.get("success"))
         if told is not None:
             episode.final_success = bool(told)

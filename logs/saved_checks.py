@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hindsight_rl.logs.action_bounds import open_ends
 from hindsight_rl.logs.checks import ROUNDING
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.folder import HEADER, ROWS
@@ -85,7 +86,7 @@ def _bounds(
             stated = given.get(side)
             if stated is None:
                 continue
-            bound = torch.tensor(stated, dtype=torch.float32).expand(column.shape)
+            bound = open_ends(stated, side).expand(column.shape)
         except (TypeError, ValueError, RuntimeError, AttributeError) as error:
             problem = f"{HEADER} is damaged (action bounds {given!r})"
             raise LogError(problem, "Write the log again.", path=folder) from error

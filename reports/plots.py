@@ -152,7 +152,7 @@ def _action_curves(axes: "Axes", values: Array, names: Sequence[str], summary: S
         axes.stairs(
             100 * share / len(values), bins.tolist(), color=color, label=name, linewidth=1.5
         )
-    for bound in {*(summary.action_low or []), *(summary.action_high or [])}:
+    for bound in {*(summary.action_low or []), *(summary.action_high or [])} - {None}:
         axes.axvline(bound, color="black", linewidth=0.8, linestyle=":")
     axes.set(xlabel="action (dotted: bounds)", ylabel="% of rows per bin")
     _legend(axes)
@@ -185,10 +185,12 @@ def _action_map(axes: "Axes", values: Array, names: Sequence[str], summary: Summ
 def _limits(values: Array, summary: Summary) -> tuple[Array, Array]:
     """Return the ends of each dimension: its bounds or, without, its extremes, never equal."""
     width = values.shape[1]
-    low = np.nanmin(values, axis=0) if summary.action_low is None else summary.action_low[:width]
-    high = np.nanmax(values, axis=0) if summary.action_high is None else summary.action_high[:width]
+    low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
+    for ends, bound in ((low, summary.action_low), (high, summary.action_high)):
+        for i, end in enumerate((bound or [])[:width]):
+            ends[i] = ends[i] if end is None else end
     flat = np.equal(low, high)
-    return np.asarray(low) - 0.5 * flat, np.asarray(high) + 0.5 * flat
+    return low - 0.5 * flat, high + 0.5 * flat
 
 
 def _sampled(assembly: Assembly, key: Any) -> tuple[Array, list[str]]:

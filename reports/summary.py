@@ -91,8 +91,8 @@ class Summary:
         terminated: Number of episodes that reached a terminal state.
         truncated: Number of episodes that were cut.
         action_counts: Rows of each discrete action, ``None`` for continuous ones.
-        action_low: Lower action bounds, if known.
-        action_high: Upper action bounds, if known.
+        action_low: Lower action bounds, if known; ``None`` where a dimension has none.
+        action_high: Upper action bounds, likewise.
         clipped_actions: Number of action entries that were clipped, ``None`` without ``clip``.
         repeated_next_observation: Cut episodes whose last next observation is not stored.
         control_rate_hz: Rows per second, if known.
@@ -111,8 +111,8 @@ class Summary:
     terminated: int
     truncated: int
     action_counts: list[int] | None
-    action_low: list[float] | None
-    action_high: list[float] | None
+    action_low: list[float | None] | None
+    action_high: list[float | None] | None
     clipped_actions: int | None
     repeated_next_observation: int
     control_rate_hz: float | None
@@ -230,10 +230,21 @@ def _at_ends(values: Array, bounds: dict[str, Any], dimension: int) -> tuple[flo
     finite = values[np.isfinite(values)]
     if not len(finite):
         return 0.0, 0.0
-    lowest = low[dimension] if low else finite.min()
-    highest = high[dimension] if high else finite.max()
+    lowest, highest = (bound[dimension] if bound else None for bound in (low, high))
+    lowest = finite.min() if lowest is None else lowest
+    highest = finite.max() if highest is None else highest
     margin = 1e-6 * max(float(highest - lowest), 1e-12)
     return float((values <= lowest + margin).mean()), float((values >= highest - margin).mean())
+
+
+def _open_sides(bounds: dict[str, Any]) -> str:
+    """Return what to say of action bounds that are not given, nothing where all are."""
+    low, high = bounds.get("low"), bounds.get("high")
+    if not low and not high:
+        return "No action bounds are given: an exported policy cannot clip to them."
+    if low and high and None not in low and None not in high:
+        return ""
+    return "Some actions are bounded on one side or not at all: policies are clipped to what is."
 
 
 def _remarks(assembly: Assembly, lengths: Array, ended: Array) -> list[str]:
@@ -254,8 +265,8 @@ def _remarks(assembly: Assembly, lengths: Array, ended: Array) -> list[str]:
     copies = _copied_episodes(columns[OBSERVATION], columns[ACTION], lengths)
     if copies:
         remarks.append(f"{copies} episodes are exact copies of earlier ones.")
-    if columns[ACTION].ndim == 2 and not (info.get("action") or {}).get("low"):
-        remarks.append("No action bounds are given: an exported policy cannot clip to them.")
+    if columns[ACTION].ndim == 2 and (open_sides := _open_sides(info.get("action") or {})):
+        remarks.append(open_sides)
     if info.get("repeated_next_observation"):
         remarks.append(
             f"{info['repeated_next_observation']} cut episodes have no next observation for their "

@@ -4,7 +4,7 @@ Imported as ``foreign_logs`` (``tests`` is on pytest's path).
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,13 @@ def parquet(path: Path, values: Columns) -> Path:
 
 
 def minari(
-    path: Path, data_format: str = "hdf5", goal: bool = False, keys: tuple[str, ...] = ()
+    path: Path,
+    data_format: str = "hdf5",
+    goal: bool = False,
+    keys: tuple[str, ...] = (),
+    *,
+    actions: gymnasium.spaces.Box | None = None,
+    infos: Callable[[int, int], dict[str, Any]] | None = None,
 ) -> Path:
     """Write a Minari dataset and return its folder.
 
@@ -116,17 +122,18 @@ def minari(
         data_format: Storage.
         goal: Observations are the dictionary of a goal environment.
         keys: Observations are a dictionary with these keys; the first one is larger by 1.
+        actions: Space of the actions; left out, from -1 to 1.
+        infos: Infos of the episode of a number and a length.
     """
     made = columns()
     box = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
     keys = ("achieved_goal", "desired_goal", "observation") if goal else keys
     space = gymnasium.spaces.Dict(dict.fromkeys(keys, box)) if keys else box
     path.mkdir(parents=True)
-    storage = MinariStorage.new(
-        path / "data", space, gymnasium.spaces.Box(-1, 1, (2,), np.float32), data_format=data_format
-    )
+    actions = actions or gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+    storage = MinariStorage.new(path / "data", space, actions, data_format=data_format)
     buffers = []
-    for stop, length in zip(LAST + 1, LENGTHS, strict=True):
+    for number, (stop, length) in enumerate(zip(LAST + 1, LENGTHS, strict=True)):
         rows = slice(stop - length, stop)
         seen = np.concatenate(
             [made["observation"][rows], made["next_observation"][stop - 1 : stop]]
@@ -140,6 +147,7 @@ def minari(
                 rewards=made["reward"][rows].astype(float),
                 terminations=made["terminated"][rows],
                 truncations=made["truncated"][rows],
+                infos=infos(number, int(length)) if infos else None,
             )
         )
     storage.update_episodes(buffers)

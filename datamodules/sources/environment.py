@@ -26,6 +26,7 @@ from hindsight_rl.datamodules.sources.episodes import (
 from hindsight_rl.envs.interface import Env, EnvSource, Interface, RolloutError, make
 from hindsight_rl.envs.lockstep import Lockstep, open_envs
 from hindsight_rl.envs.rollout import episode_seed
+from hindsight_rl.logs.action_bounds import stated
 from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.packed import (
     ACTION,
@@ -307,4 +308,5 @@ def _facts(env: Env, name: str) -> dict[str, Any]:
     space: Any = env.action_space
     if isinstance(space, spaces.Discrete):
         return facts | {"discrete_actions": int(space.n)}
-    return facts | {"action": {"low": space.low.tolist(), "high": space.high.tolist()}}
+    bounds = {"low": stated(space.low.tolist()), "high": stated(space.high.tolist())}
+    return facts | {"action": bounds}

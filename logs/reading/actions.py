@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from hindsight_rl.logs import checks
+from hindsight_rl.logs.action_bounds import stated
 from hindsight_rl.logs.checks import Array
 from hindsight_rl.logs.problems import Problems
 from hindsight_rl.logs.reading.table import Table
@@ -83,7 +84,12 @@ def _continuous(table: Table, names: list[str], parts: list[Array], findings: Pr
     action = action * scale + offset
     low = _bound(table, "low", width, findings)
     high = _bound(table, "high", width, findings)
-    info: dict[str, Any] = {"action": {"low": _listed(low), "high": _listed(high)}}
+    info: dict[str, Any] = {
+        "action": {
+            side: None if bound is None else stated(bound.tolist())
+            for side, bound in (("low", low), ("high", high))
+        }
+    }
     if given.clip:
         if low is None and high is None:
             raise findings.error(
@@ -99,23 +105,39 @@ def _continuous(table: Table, names: list[str], parts: list[Array], findings: Pr
 
 
 def _bound(table: Table, side: str, width: int, findings: Problems) -> Array | None:
-    value = getattr(table.columns, f"action_{side}")
+    """Return one side of the bounds ``[A]``, infinite where it is open; ``None`` without any."""
+    name = f"action_{side}"
+    value = getattr(table.columns, name)
     value = table.facts.get(side) if value is None else value
-    return None if value is None else _spread(f"action_{side}", value, width, findings)
+    if value is None:
+        return None
+    is_open = -np.inf if side == "low" else np.inf
+    ends = value if isinstance(value, (list, tuple)) else np.ravel(value).tolist()
+    bound = _per_dimension(name, [is_open if e is None else e for e in ends], width, findings)
+    if (np.isnan(bound) | (bound == -is_open)).any():
+        wrong = float(bound[np.isnan(bound) | (bound == -is_open)][0])
+        raise findings.error(
+            f"{name} is {wrong:g} in one dimension or more",
+            f"Write null or {'-' if side == 'low' else ''}.inf where there is no bound.",
+        )
+    return None if np.isinf(bound).all() else bound
 
 
 def _spread(name: str, value: Any, width: int, findings: Problems) -> Array:
-    """Return a number or one per dimension as ``[A]`` float32."""
-    numbers = np.asarray(value, np.float32).reshape(-1)
+    """Return a number or one per dimension as finite ``[A]`` float32."""
+    numbers = _per_dimension(name, np.ravel(value).tolist(), width, findings)
+    if not np.isfinite(numbers).all():
+        raise findings.error(f"{name} is not finite", "Give finite numbers.")
+    return numbers
+
+
+def _per_dimension(name: str, numbers: list[float], width: int, findings: Problems) -> Array:
+    """Return one number or one per dimension as ``[A]`` float32."""
     if len(numbers) not in (1, width):
         raise findings.error(
             f"{name} has {len(numbers)} numbers for {width} action dimensions",
             "Give one number, or one per dimension.",
         )
-    if not np.isfinite(numbers).all():
-        raise findings.error(f"{name} is not finite", "Leave it out where there is no bound.")
-    return np.broadcast_to(numbers, (width,))
-
-
-def _listed(bound: Array | None) -> list[float] | None:
-    return None if bound is None else [float(number) for number in bound]
+    with np.errstate(over="ignore"):  # beyond float32: infinite, and judged as that
+        single = np.asarray(numbers, np.float64).astype(np.float32)
+    return np.broadcast_to(single, (width,))

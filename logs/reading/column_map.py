@@ -8,12 +8,12 @@ given is taken literally and must exist in the log; a field left out is filled f
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from hindsight_rl import configs
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.problems import nearest
+from hindsight_rl.logs.reading.column_values import converted, fits, inline, readable, yaml_values
 
 Format = Literal["npz", "csv", "hdf5", "minari", "parquet", "lerobot", "log"]
 DoneMeans = Literal["terminated", "truncated", "time_limit"]
@@ -54,7 +54,8 @@ class ColumnMap:
         step: Column that grows within an episode: a step number or a time stamp. Checked only.
         action_scale: Factor that turns logged actions into environment units, one or per dimension.
         action_offset: Added after scaling, one number or one per dimension.
-        action_low: Lower action bound in environment units, one number or one per dimension.
+        action_low: Lower action bound in environment units, one number or one per dimension;
+            ``None`` or minus infinity (YAML: ``null``, ``-.inf``) where a dimension has none.
         action_high: Upper action bound, likewise.
         clip: Clip actions to the bounds. Left false, an action outside is an error.
         discrete_actions: Whether actions are numbers of a choice. Left out: they are if the log
@@ -97,8 +98,8 @@ class ColumnMap:
     step: str | None = None
     action_scale: float | list[float] = 1.0
     action_offset: float | list[float] = 0.0
-    action_low: float | list[float] | None = None
-    action_high: float | list[float] | None = None
+    action_low: float | list[float | None] | None = None
+    action_high: float | list[float | None] | None = None
     clip: bool = False
     discrete_actions: bool | None = None
     action_count: int | None = None
@@ -115,6 +116,8 @@ class ColumnMap:
     control_rate_hz: float | None = None
 
     def __post_init__(self) -> None:
+        for name, value in _converted(vars(self)).items():
+            object.__setattr__(self, name, value)
         _check(vars(self), None)
 
     @classmethod
@@ -122,8 +125,9 @@ class ColumnMap:
         """Return a column map.
 
         Args:
-            columns: A map; a mapping of its fields; the path of a YAML file; the short name of a
-                packaged map (``rllib_cartpole``); or ``None`` for the usual names.
+            columns: A map; a mapping of its fields; the same written out in YAML or JSON
+                (``{observation: obs}``); the path of a YAML file; the short name of a packaged map
+                (``rllib_cartpole``); or ``None`` for the usual names.
 
         Returns:
             The map.
@@ -135,10 +139,12 @@ class ColumnMap:
             return columns or cls()
         if isinstance(columns, Mapping):
             return cls._from_mapping(columns, None)
+        if inline(columns):
+            return cls._from_mapping(_mapping(str(columns), None), None)
         path = Path(columns)
         if path.suffix not in (".yaml", ".yml"):
             path = _packaged(str(columns))
-        return cls._from_mapping(_read_yaml(path), path)
+        return cls._from_mapping(_mapping(None, path), path)
 
     @classmethod
     def _from_mapping(cls, values: Mapping[str, Any], path: Path | None) -> "ColumnMap":
@@ -151,7 +157,8 @@ class ColumnMap:
                     path=path,
                 )
         # Checked here too, where the file is known.
-        _check(_DEFAULTS | dict(values), path)
+        values = _converted(values)
+        _check(_DEFAULTS | values, path)
         return cls(**values)
 
     def given(self) -> dict[str, Any]:
@@ -184,18 +191,20 @@ def _packaged(name: str) -> Path:
     )
 
 
-def _read_yaml(path: Path) -> Mapping[str, Any]:
+def _mapping(text: str | None, path: Path | None) -> Mapping[str, Any]:
+    """Return the fields that a text, or else a YAML file, holds."""
     import yaml  # part of the train install only; a map given in Python does without
 
+    known = short_names()
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason, known = " ".join(str(error).split()), short_names()
-        raise LogError(
-            f"the column map cannot be read ({reason})",
-            f"{nearest(path.stem, known)}Give a YAML file or one of: {', '.join(known)}.",
-            path=path,
-        ) from error
+        read = path.read_text(encoding="utf-8") if path else str(text)
+        values = yaml_values(read)
+    except (OSError, UnicodeDecodeError, ValueError, RecursionError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        mend = "Write it as '{observation: obs, action: acts}'."
+        if path:
+            mend = f"{nearest(path.stem, known)}Give a YAML file or one of: {', '.join(known)}."
+        raise LogError(f"the column map cannot be read ({reason})", mend, path=path) from error
     if not isinstance(values, Mapping):
         raise LogError(
             "the column map is no mapping", "Write lines such as `observation: obs`.", path=path
@@ -203,11 +212,16 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
     return values
 
 
+def _converted(values: Mapping[str, Any]) -> dict[str, Any]:
+    hints = get_type_hints(ColumnMap)
+    return {name: converted(value, hints[name]) for name, value in values.items()}
+
+
 def _check(values: Mapping[str, Any], path: Path | None) -> None:
     for name, hint in get_type_hints(ColumnMap).items():
-        if not _fits(values[name], hint):
+        if not fits(values[name], hint):
             raise LogError(
-                f"{name}: {values[name]!r} is not {_readable(hint)}",
+                f"{name}: {values[name]!r} is not {readable(hint)}",
                 "Correct the value.",
                 path=path,
             )
@@ -236,34 +250,3 @@ def _contradictions(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         wrong = sorted(set(values[name] or {}) - {"observation", "action", "task"})
         if wrong:
             yield f"{name} has no key {wrong[0]!r}", "Its keys are observation, action and task."
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Return whether a value from YAML is of a field's type; an int does where a float is asked."""
-    origin, inner = get_origin(hint), get_args(hint)
-    if origin in (Union, UnionType):
-        return any(_fits(value, part) for part in inner)
-    if origin is Literal:
-        return value in inner
-    if origin is list:
-        return isinstance(value, list) and bool(value) and all(_fits(v, inner[0]) for v in value)
-    if origin is dict:
-        return isinstance(value, dict) and all(_fits(v, inner[1]) for v in value.values())
-    if isinstance(value, bool) or hint is bool:
-        return isinstance(value, bool) and hint is bool
-    return isinstance(value, (int, float) if hint is float else hint)
-
-
-def _readable(hint: Any) -> str:
-    origin, inner = get_origin(hint), get_args(hint)
-    if origin in (Union, UnionType):
-        return " or ".join(_readable(part) for part in inner if part is not type(None))
-    if origin is Literal:
-        return "one of " + ", ".join(inner)
-    if origin is list:
-        return f"a list of {inner[0].__name__}"
-    if origin is dict:
-        return "a mapping of lists of str"
-    return {"str": "text", "float": "a number", "int": "a whole number", "bool": "true or false"}[
-        hint.__name__
-    ]

@@ -39,6 +39,18 @@ def test_text(log: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert all(line == line.rstrip() and "\x1b" not in line for line in shown)
 
 
+def test_a_map_that_is_written_out(log: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """As `fit` takes it; one action is bounded above, the other on both sides."""
+    given = "{action_low: [-.inf, -1e0], action_high: 1, names: {action: [left, right]}}"
+    assert main([log, "--columns", given]) == 0
+    shown = capsys.readouterr().out
+    assert "2 real numbers in [per dimension, 1]" in shown
+    assert "% at the lowest value" in next(row for row in shown.splitlines() if "left" in row)
+    assert "clipped to what is" in shown and "No action bounds" not in shown
+    assert main([log, "--columns", "{actoin: action}"]) == 2
+    assert "no field 'actoin'. Did you mean 'action'?" in capsys.readouterr().err
+
+
 def test_json(log: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([log, "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
@@ -91,8 +103,13 @@ def test_mistakes(
     assert told in shown.err and shown.err.count("\n") == 1 and shown.out == ""
 
 
+def test_plot_of_actions_bounded_on_one_side(log: str, tmp_path: Path) -> None:
+    columns = "{action_low: [null, -1], action_high: [1, .inf]}"
+    assert main([log, "--columns", columns, "--plot", str(tmp_path / "log.png")]) == 0
+    assert (tmp_path / "log.png").stat().st_size > 1000
+
+
 def test_plot(log: str, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     assert main([log, "--plot", str(tmp_path / "log.png")]) == 0
     assert (tmp_path / "log.png").read_bytes().startswith(b"\x89PNG")
 

@@ -10,6 +10,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
+import yaml
 from command_fits import fit, hindsight
 
 from hindsight_rl.datamodules.offline import OfflineDataModule
@@ -69,6 +70,20 @@ def test_writes_what_once_decides_and_leaves_the_source(place: Path) -> None:
     for key in ("task", ("next", "reward"), ("next", "terminated")):
         assert torch.equal(found.column(key), batch[key])
     assert hashlib.sha256((place / "log.npz").read_bytes()).digest() == before
+
+
+def test_columns_and_numbers_are_written_as_for_fit(place: Path) -> None:
+    (place / "config.yaml").write_text(
+        "relabel: [{class_path: FutureGoal, init_args: {family: {class_path: GoalReaching, "
+        "init_args: {radius: .5e0}}}}]\nseed: 3\ncolumns: {reward: 1e-3}\n"
+    )
+    written_out = json.dumps(yaml.safe_load((place / "map.yaml").read_text()))
+    assert relabel("--columns", written_out).code == 0
+    assert relabel("--columns", written_out, "--overwrite", config="config.yaml").code == 0
+    (done,) = Log.load("new").info[PROVENANCE]
+    assert done["rule"][0]["init_args"]["family"]["init_args"]["radius"] == 0.5
+    refused = relabel("--columns", "{observaton: obs}", "--overwrite")
+    assert refused.code == 2 and "no field 'observaton'" in refused.err
 
 
 def test_provenance_holds_every_argument(place: Path) -> None:

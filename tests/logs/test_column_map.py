@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from jsonargparse import ArgumentParser
 
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.reading.column_map import ColumnMap, short_names
@@ -62,6 +63,85 @@ def test_the_message_names_the_file(tmp_path: Path) -> None:
     file.write_text("clip: perhaps\n")
     with pytest.raises(LogError, match="mine.yaml: clip: 'perhaps' is not true or false"):
         ColumnMap.load(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 0.001),
+        ("-2E+2", -200.0),
+        (".5e3", 500.0),
+        ("5.e3", 5000.0),
+        ("1_000", 1000),
+        ("1_000.5", 1000.5),
+        ("010", 10),
+        ("1", 1),
+        ("0x10", 16),
+        ("-.5", -0.5),
+        (".inf", float("inf")),
+        ("-.Inf", float("-inf")),
+    ],
+)
+def test_numbers_are_read_however_they_are_written(text: str, value: float, tmp_path: Path) -> None:
+    """YAML 1.1 takes some of them for text, and 010 for 8."""
+    file = tmp_path / "mine.yaml"
+    for written in (text, f"'{text}'", f'"{text}"'):
+        file.write_text(f"action_scale: {written}\naction_low: [{written}, 2]\n")
+        for read in (ColumnMap.load(file), ColumnMap.load("{" + f"action_scale: {written}" + "}")):
+            assert read.action_scale == value
+        assert ColumnMap.load(file).action_low == [value, 2]
+    assert ColumnMap(action_scale=text).action_scale == value  # type: ignore[arg-type]
+    assert ColumnMap.load({"action_offset": [text]}).action_offset == [value]
+
+
+@pytest.mark.parametrize("text", ["200", "2e2", "2_00", "'200'", "200.0", "0200"])
+def test_whole_numbers_are_read_however_they_are_written(text: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(f"done_means: time_limit\ntime_limit: {text}\n")
+    read = ColumnMap.load(tmp_path / "mine.yaml").time_limit
+    assert read == 200 and isinstance(read, int)
+
+
+@pytest.mark.parametrize("text", ["1e", "1-3", "_1", "e3", "1:30", "--1", "two", "1 000", "nan"])
+def test_what_is_no_number_is_refused(text: str) -> None:
+    with pytest.raises(LogError, match="action_scale: .* is not a number or a list of float"):
+        ColumnMap.load({"action_scale": text})
+
+
+def test_a_reward_in_quotes_is_a_column_and_a_bare_number_a_reward(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("reward: 1e-3\n")
+    assert ColumnMap.load(tmp_path / "mine.yaml").reward == 0.001
+    (tmp_path / "mine.yaml").write_text("reward: '1e-3'\n")
+    assert ColumnMap.load(tmp_path / "mine.yaml").reward == "1e-3"
+
+
+def test_load_takes_a_map_that_is_written_out() -> None:
+    expected = ColumnMap(observation=["x", "v"], action_low=[-1, None], clip=True)
+    assert ColumnMap.load("{observation: [x, v], action_low: [-1, null], clip: true}") == expected
+    quoted = '{"observation": ["x", "v"], "action_low": [-1, null], "clip": true}'
+    assert ColumnMap.load(quoted) == expected
+    for text, told in (
+        ("{observation: x", "the column map cannot be read .* Write it as '{observation: obs"),
+        ("{obsevation: x}", r"no field 'obsevation'. Did you mean 'observation'\?"),
+        ("{observation: x}, {action: u}", "the column map cannot be read"),
+        ("{!!python/name:os.getcwd '': 1}", "the column map cannot be read"),
+    ):
+        with pytest.raises(LogError, match=told):
+            ColumnMap.load(text)
+
+
+@pytest.mark.parametrize("number", ["1e-3", ".5e3", "1_000"])
+def test_the_command_reads_a_map_as_load_does(number: str, tmp_path: Path) -> None:
+    """The parser of `fit`: from a word, from words for one field, and from a file."""
+    parser = ArgumentParser(exit_on_error=False, parser_mode="omegaconf")
+    parser.add_argument("--settings", action="config")
+    parser.add_argument("--columns", type=ColumnMap | str | None, default=None)
+    text = "{action_scale: " + number + ", action_low: [" + number + ", null, -.inf]}"
+    (tmp_path / "settings.yaml").write_text(f"columns: {text}\n")
+    expected = ColumnMap.load(text)
+    for words in (["--columns", text], ["--settings", str(tmp_path / "settings.yaml")]):
+        assert ColumnMap.load(parser.instantiate(parser.parse_args(words)).columns) == expected
+    one = parser.instantiate(parser.parse_args(["--columns.action_scale", number])).columns
+    assert one == ColumnMap(action_scale=expected.action_scale)
 
 
 def test_a_wrong_value_is_refused_in_python_too() -> None:

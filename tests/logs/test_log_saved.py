@@ -254,7 +254,14 @@ def test_large_numbers_are_no_infinity(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("low", "high", "row", "side"),
-    [([0.15], [1.0], 0, "low"), ([0.0], [0.35], 3, "high"), (None, 0.45, 4, "high")],
+    [
+        ([0.15], [1.0], 0, "low"),
+        ([0.0], [0.35], 3, "high"),
+        (None, 0.45, 4, "high"),
+        ([None], [0.35], 3, "high"),
+        ([float("-inf")], [0.45], 4, "high"),
+        ([0.15], [None], 0, "low"),
+    ],
 )
 def test_actions_beyond_their_bounds_are_refused(
     low: Any, high: Any, row: int, side: str, saved: Path
@@ -265,7 +272,7 @@ def test_actions_beyond_their_bounds_are_refused(
     assert (caught.value.column, caught.value.row) == ("action", row)
 
 
-@pytest.mark.parametrize("low", [[0.0, 0.0], "far", [None]])
+@pytest.mark.parametrize("low", [[0.0, 0.0], "far", ["far"], [None, None]])
 def test_bounds_of_another_shape_are_refused(low: Any, saved: Path) -> None:
     rewrite(saved, {"info": {"action": {"low": low, "high": None}}})
     refused(saved, "header.json is damaged .action bounds")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from hindsight_rl.logs.errors import LogError
+from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.reading import read_log
 
 
@@ -219,3 +220,50 @@ def test_a_log_without_rewards_says_so(tmp_path: Path) -> None:
     with pytest.raises(LogError, match="no column looks like the reward"):
         read_log(path)
     assert read_log(path, {"reward": 0.5}).column(("next", "reward")).tolist() == [0.5] * 8
+
+
+@pytest.mark.parametrize(
+    ("low", "stated"),
+    [
+        ("[-.inf, -1]", [None, -1.0]),
+        ("[null, -1]", [None, -1.0]),
+        ("-.inf", None),
+        ("[-.inf, null]", None),
+        ("-1e39", None),
+        ("-1e0", [-1.0, -1.0]),
+    ],
+)
+def test_dimensions_without_a_bound(low: str, stated: list | None, tmp_path: Path) -> None:
+    path = foreign.npz(tmp_path / "log.npz", foreign.columns())
+    log = read_log(path, "{action_low: " + low + ", action_high: 1.0}")
+    foreign.expect_same(log)
+    assert log.info["action"] == {"low": stated, "high": [1.0, 1.0]}
+    log.save(tmp_path / "saved")
+    assert Log.load(tmp_path / "saved").info["action"] == log.info["action"]
+
+
+def test_a_bound_on_one_side_is_held_and_clipped_to(tmp_path: Path) -> None:
+    made = foreign.columns() | {"action": np.linspace([-4.0, -2.0], [4.0, 2.0], 8)}
+    path = foreign.npz(tmp_path / "log.npz", made)
+    bounds = {"action_low": [None, -1.0], "action_high": [3.0, float("inf")]}
+    with pytest.raises(LogError, match=r"row 0: action\[1\] = -2 lies outside \[-1.0, inf\]"):
+        read_log(path, bounds)
+    log = read_log(path, bounds | {"clip": True})
+    expected = np.minimum(made["action"][:, 0], 3), np.maximum(made["action"][:, 1], -1)
+    np.testing.assert_allclose(log.column("action").T, expected, rtol=1e-6)
+    assert log.info["clipped_actions"] == 1 + 2
+
+
+@pytest.mark.parametrize(
+    ("bounds", "told"),
+    [
+        ({"action_low": float("inf")}, r"action_low is inf in one .* Write null or -.inf where"),
+        ({"action_high": [1.0, float("-inf")]}, r"action_high is -inf in .* null or .inf where"),
+        ({"action_low": float("nan")}, "action_low is nan"),
+        ({"action_scale": float("inf")}, "action_scale is not finite. Give finite numbers"),
+        ({"action_low": [None, None, None]}, "action_low has 3 numbers for 2 action dimensions"),
+    ],
+)
+def test_bounds_that_no_action_can_keep(bounds: dict, told: str, tmp_path: Path) -> None:
+    with pytest.raises(LogError, match=told):
+        read_log(foreign.npz(tmp_path / "log.npz", foreign.columns()), bounds)

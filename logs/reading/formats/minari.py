@@ -201,9 +201,9 @@ def _facts(storage: MinariStorage, metadata: Mapping[str, Any]) -> dict[str, Any
     if isinstance(space, spaces.Discrete):
         facts["action_count"] = int(space.start + space.n)
     elif isinstance(space, spaces.Box):
-        low, high = space.low.reshape(-1), space.high.reshape(-1)
-        facts["low"] = low.tolist() if np.isfinite(low).all() else None
-        facts["high"] = high.tolist() if np.isfinite(high).all() else None
+        # Infinite where a dimension has no bound on that side.
+        facts["low"] = space.low.reshape(-1).tolist()
+        facts["high"] = space.high.reshape(-1).tolist()
     try:
         facts["environment"] = json.loads(metadata["env_spec"])["id"]
     except (KeyError, TypeError, ValueError):
