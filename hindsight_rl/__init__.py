@@ -1,1 +1,171 @@
-"""Hindsight: from a log of mixed quality to a policy in one ONNX file."""
+"""Hindsight: from a log of mixed quality to a policy in one ONNX file.
+
+The public names, found when they are first used: importing this package costs nothing and needs
+neither PyTorch nor Lightning, so ``from hindsight_rl import OnnxPolicy`` works on a robot.
+
+    from lightning import Trainer
+
+    from hindsight_rl import IQL, OfflineDataModule
+
+    data = OfflineDataModule("log.npz")
+    Trainer(max_steps=10_000, max_epochs=-1).fit(IQL(data.spec), data)
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # an editor and mypy read this; the table below must say the same, a test compares
+    from hindsight_rl.agents.awac import AWAC as AWAC
+    from hindsight_rl.agents.awr import AWR as AWR
+    from hindsight_rl.agents.bc import BC as BC
+    from hindsight_rl.agents.bcq import BCQ as BCQ
+    from hindsight_rl.agents.cql import CQL as CQL
+    from hindsight_rl.agents.crr import CRR as CRR
+    from hindsight_rl.agents.ddpg import DDPG as DDPG
+    from hindsight_rl.agents.discrete_bcq import DiscreteBCQ as DiscreteBCQ
+    from hindsight_rl.agents.discrete_cql import DiscreteCQL as DiscreteCQL
+    from hindsight_rl.agents.dqn import DQN as DQN
+    from hindsight_rl.agents.iql import IQL as IQL
+    from hindsight_rl.agents.marwil import MARWIL as MARWIL
+    from hindsight_rl.agents.mpo import MPO as MPO
+    from hindsight_rl.agents.q_learning import QLearning as QLearning
+    from hindsight_rl.agents.sac import SAC as SAC
+    from hindsight_rl.agents.signed_bc import SignedBC as SignedBC
+    from hindsight_rl.agents.sil import SIL as SIL
+    from hindsight_rl.agents.td3 import TD3 as TD3
+    from hindsight_rl.agents.td3_bc import TD3BC as TD3BC
+    from hindsight_rl.datamodules.iterated import IteratedDataModule as IteratedDataModule
+    from hindsight_rl.datamodules.offline import OfflineDataModule as OfflineDataModule
+    from hindsight_rl.diagnostics.bound import Bound as Bound
+    from hindsight_rl.diagnostics.watch import Watch as Watch
+    from hindsight_rl.envs.rollout import Rollout as Rollout
+    from hindsight_rl.envs.rollout import rollout as rollout
+    from hindsight_rl.export.onnx import export_policy as export_policy
+    from hindsight_rl.export.runtime import OnnxPolicy as OnnxPolicy
+    from hindsight_rl.logs.errors import LogError as LogError
+    from hindsight_rl.logs.log import Log as Log
+    from hindsight_rl.logs.reading import read_log as read_log
+    from hindsight_rl.logs.reading import read_logs as read_logs
+    from hindsight_rl.logs.reading.column_map import ColumnMap as ColumnMap
+    from hindsight_rl.relabel.advantage import LinearAdvantage as LinearAdvantage
+    from hindsight_rl.relabel.ascent import AscendTask as AscendTask
+    from hindsight_rl.relabel.column_weight import ColumnWeight as ColumnWeight
+    from hindsight_rl.relabel.filters import TopFraction as TopFraction
+    from hindsight_rl.relabel.goals import EpisodeGoal as EpisodeGoal
+    from hindsight_rl.relabel.goals import FinalGoal as FinalGoal
+    from hindsight_rl.relabel.goals import FutureGoal as FutureGoal
+    from hindsight_rl.relabel.inverse import InverseRL as InverseRL
+    from hindsight_rl.relabel.labels import ColumnLabel as ColumnLabel
+    from hindsight_rl.relabel.labels import EpisodeLabel as EpisodeLabel
+    from hindsight_rl.relabel.labels import ReturnLabel as ReturnLabel
+    from hindsight_rl.relabel.learned_task import LearnedTask as LearnedTask
+    from hindsight_rl.relabel.once import Once as Once
+    from hindsight_rl.relabel.random_task import RandomTask as RandomTask
+    from hindsight_rl.relabel.relabeler import Compose as Compose
+    from hindsight_rl.relabel.relabeler import Relabeler as Relabeler
+    from hindsight_rl.relabel.return_task import ReturnTask as ReturnTask
+    from hindsight_rl.relabel.returns import NStep as NStep
+    from hindsight_rl.relabel.returns import ReturnToGo as ReturnToGo
+    from hindsight_rl.relabel.returns import ReturnWeight as ReturnWeight
+    from hindsight_rl.relabel.returns import ScaleReward as ScaleReward
+    from hindsight_rl.tasks.commands import BestAdvantage as BestAdvantage
+    from hindsight_rl.tasks.commands import BestReturn as BestReturn
+    from hindsight_rl.tasks.commands import RecentReturn as RecentReturn
+    from hindsight_rl.tasks.environment import EnvGoals as EnvGoals
+    from hindsight_rl.tasks.family import DiscreteTasks as DiscreteTasks
+    from hindsight_rl.tasks.family import GoalReaching as GoalReaching
+    from hindsight_rl.tasks.family import TaskFamily as TaskFamily
+    from hindsight_rl.tasks.linear import LinearTasks as LinearTasks
+    from hindsight_rl.tasks.returns import ReturnTasks as ReturnTasks
+    from hindsight_rl.training.checkpoints.load import load_learner as load_learner
+    from hindsight_rl.training.learner import Learner as Learner
+    from hindsight_rl.training.learner import LossTerms as LossTerms
+
+# Public name: the module it comes from, below this package.
+_HOME = {
+    "AWAC": "agents.awac",
+    "AWR": "agents.awr",
+    "AscendTask": "relabel.ascent",
+    "BC": "agents.bc",
+    "BCQ": "agents.bcq",
+    "BestAdvantage": "tasks.commands",
+    "BestReturn": "tasks.commands",
+    "Bound": "diagnostics.bound",
+    "CQL": "agents.cql",
+    "CRR": "agents.crr",
+    "ColumnLabel": "relabel.labels",
+    "ColumnMap": "logs.reading.column_map",
+    "ColumnWeight": "relabel.column_weight",
+    "Compose": "relabel.relabeler",
+    "DDPG": "agents.ddpg",
+    "DQN": "agents.dqn",
+    "DiscreteBCQ": "agents.discrete_bcq",
+    "DiscreteCQL": "agents.discrete_cql",
+    "DiscreteTasks": "tasks.family",
+    "EnvGoals": "tasks.environment",
+    "EpisodeGoal": "relabel.goals",
+    "EpisodeLabel": "relabel.labels",
+    "FinalGoal": "relabel.goals",
+    "FutureGoal": "relabel.goals",
+    "GoalReaching": "tasks.family",
+    "IQL": "agents.iql",
+    "InverseRL": "relabel.inverse",
+    "IteratedDataModule": "datamodules.iterated",
+    "LearnedTask": "relabel.learned_task",
+    "Learner": "training.learner",
+    "LinearAdvantage": "relabel.advantage",
+    "LinearTasks": "tasks.linear",
+    "Log": "logs.log",
+    "LogError": "logs.errors",
+    "LossTerms": "training.learner",
+    "MARWIL": "agents.marwil",
+    "MPO": "agents.mpo",
+    "NStep": "relabel.returns",
+    "OfflineDataModule": "datamodules.offline",
+    "Once": "relabel.once",
+    "OnnxPolicy": "export.runtime",
+    "QLearning": "agents.q_learning",
+    "RandomTask": "relabel.random_task",
+    "RecentReturn": "tasks.commands",
+    "Relabeler": "relabel.relabeler",
+    "ReturnLabel": "relabel.labels",
+    "ReturnTask": "relabel.return_task",
+    "ReturnTasks": "tasks.returns",
+    "ReturnToGo": "relabel.returns",
+    "ReturnWeight": "relabel.returns",
+    "Rollout": "envs.rollout",
+    "SAC": "agents.sac",
+    "SIL": "agents.sil",
+    "ScaleReward": "relabel.returns",
+    "SignedBC": "agents.signed_bc",
+    "TD3": "agents.td3",
+    "TD3BC": "agents.td3_bc",
+    "TaskFamily": "tasks.family",
+    "TopFraction": "relabel.filters",
+    "Watch": "diagnostics.watch",
+    "export_policy": "export.onnx",
+    "load_learner": "training.checkpoints.load",
+    "read_log": "logs.reading",
+    "read_logs": "logs.reading",
+    "rollout": "envs.rollout",
+}
+
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    """Return a public name, imported now."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("hindsight-rl")
+    if name not in _HOME:
+        raise AttributeError(f"module 'hindsight_rl' has no attribute '{name}'")
+    found = getattr(import_module(f"hindsight_rl.{_HOME[name]}"), name)
+    globals()[name] = found  # asked for once
+    return found
+
+
+def __dir__() -> list[str]:
+    """Return the public names: what completes in a notebook."""
+    return sorted({*globals(), *__all__})
