@@ -14,7 +14,7 @@ neither PyTorch nor Lightning, so ``from hindsight_rl import OnnxPolicy`` works 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # an editor and mypy read this; the table below must say the same, a test compares
+if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table below
     from hindsight_rl.agents.awac import AWAC as AWAC
     from hindsight_rl.agents.awr import AWR as AWR
     from hindsight_rl.agents.bc import BC as BC
