@@ -29,6 +29,9 @@ NAMES: Names = {
     "achieved_goal": ("observations/achieved_goal",),
     "next_achieved_goal": ("next_observations/achieved_goal",),
 }
+_INFO = "infos/"
+# Fields of what is known when acting.
+_BEFORE = ("observation", "achieved_goal", "task", "image")
 _DAMAGE = (OSError, ValueError, KeyError, AssertionError, RuntimeError, TypeError)
 
 
@@ -36,8 +39,8 @@ def read(path: Path, columns: ColumnMap) -> Table:
     """Return the columns of a dataset.
 
     Columns are named ``observations``, ``next_observations`` (with ``/key`` for entries of a
-    dictionary), ``actions``, ``rewards``, ``terminations``, ``truncations`` and ``episode``. Images
-    have a frame more per episode, what its last step led to.
+    dictionary), ``actions``, ``rewards``, ``terminations``, ``truncations``, ``episode`` and
+    ``infos/key``. Images have a frame more per episode, what its last step led to.
 
     Args:
         path: Folder of the dataset or its ``data`` folder.
@@ -60,15 +63,69 @@ def read(path: Path, columns: ColumnMap) -> Table:
             "The dataset is cut: write or fetch it again.",
             path=path,
         )
-    given = _dictionary(columns, episodes[0], path)
+    given = _dictionary(_told_by_the_step(columns, episodes[0], path), episodes[0], path)
     resolved = _frames_once(resolve(given, list(episodes[0]), path, NAMES), episodes[0])
     films = _films(resolved, episodes[0])
+    for name in wanted(resolved):
+        _check_everywhere(name, episodes, lengths, path)
     values = {
         name: np.concatenate([part for e in episodes for part in _parts(e, name, name in films)])
         for name in wanted(resolved)
     }
     parts = parts_of([f"{path}, episode {i}" for i in range(len(episodes))], lengths)
     return Table(resolved, values, _facts(storage, metadata), parts, tuple(episodes[0]))
+
+
+def _told_by_the_step(columns: ColumnMap, episode: Mapping[str, Array], path: Path) -> ColumnMap:
+    """Return a map in which an info means what a reader of the map expects.
+
+    The infos of an episode are one more than its steps: the reset tells the first. What is known
+    when acting (observation, goal, task, image) is the info from before the step; anything else
+    (success, say) is what the step itself told.
+    """
+    changes: dict[str, Any] = {}
+    held = list(dict.fromkeys(n.removeprefix("next_") if _INFO in n else n for n in episode))
+    for field, given in columns.given().items():
+        entries = _listed(given) if isinstance(given, (str, list)) else []
+        if not any(isinstance(entry, str) and entry.startswith(_INFO) for entry in entries):
+            continue
+        if field in _BEFORE:
+            _refuse_later(entries, episode, path)
+            continue
+        names = [name for entry in entries for name in _listed(expand(entry, held, path))]
+        later = [
+            f"next_{n}" if n.startswith(_INFO) and f"next_{n}" in episode else n for n in names
+        ]
+        changes[field] = later[0] if isinstance(given, str) and len(later) == 1 else later
+    return replace(columns, **changes)
+
+
+def _refuse_later(entries: Sequence[str], episode: Mapping[str, Array], path: Path) -> None:
+    for entry in entries:
+        if entry.startswith(_INFO) and entry not in episode and f"next_{entry}" in episode:
+            raise LogError(
+                "no info of the reset is stored, so what was known before each step is not there",
+                "Name another column: an info of the step tells of what comes after it.",
+                path=path,
+                column=entry,
+            )
+
+
+def _check_everywhere(
+    name: str, episodes: Sequence[Mapping[str, Array]], lengths: Sequence[int], path: Path
+) -> None:
+    """Refuse a column that not every episode has, with an entry per step or one for all of it."""
+    found = [len(episode[name]) if name in episode else 0 for episode in episodes]
+    if found == list(lengths) or set(found) == {1}:
+        return
+    pairs = enumerate(zip(found, lengths, strict=True))
+    number = next(i for i, (rows, length) in pairs if rows != length)
+    raise LogError(
+        f"{found[number]} entries in an episode of {lengths[number]} steps",
+        "Record it at every step, or once per episode, in all episodes.",
+        path=f"{path}, episode {number}",
+        column=name,
+    )
 
 
 def _dictionary(columns: ColumnMap, episode: Mapping[str, Array], path: Path) -> ColumnMap:
@@ -171,7 +228,18 @@ def _columns(episode: Mapping[str, Any], folder: Path) -> dict[str, Array]:
         for name, values in _leaves(field, episode[field]):
             _expect(len(values), steps, name, episode, folder)
             columns[name] = values
+    for name, values in _leaves("infos", episode.get("infos") or {}):
+        columns |= _info(name, np.atleast_1d(values), steps)
     return columns
+
+
+def _info(name: str, values: Array, steps: int) -> dict[str, Array]:
+    """Return an info before and after each step; one of the episode is both."""
+    if len(values) == steps + 1:
+        return {name: values[:-1], f"next_{name}": values[1:]}
+    if len(values) == steps:  # the reset was not recorded
+        return {f"next_{name}": values}
+    return {name: values, f"next_{name}": values}
 
 
 def _expect(found: int, expected: int, name: str, episode: Mapping[str, Any], folder: Path) -> None:
