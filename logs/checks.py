@@ -188,6 +188,34 @@ def episodes_apart(episode: Array, column: str, findings: Problems) -> None:
         )
 
 
+def exact_numbers(episode: Array, column: str, findings: Problems) -> None:
+    """Check that numbers of episodes are told apart by their type.
+
+    Whole numbers beyond 64 bits, and whole ones in a text column with a single real one, come as
+    real numbers: from 2^53 on neighbours are the same, and episodes with them.
+
+    Args:
+        episode: ``[N]`` number of the episode of each row.
+        column: Its name in the source.
+        findings: Where it came from.
+
+    Raises:
+        LogError: A real number so large that its neighbour cannot be told from it.
+    """
+    if episode.dtype.kind != "f":
+        return
+    exact = 2.0 ** (np.finfo(episode.dtype).nmant + 1)
+    row = first(np.abs(episode) >= exact)
+    if row is not None:
+        raise findings.error(
+            f"{episode[row]:.17g} is too large for {episode.dtype}: episodes that follow each "
+            "other may have become one",
+            "Renumber the episodes, write whole numbers only, or delimit them in another way.",
+            column,
+            row,
+        )
+
+
 def runs_forward(step: Array, lengths: Array, column: str, findings: Problems) -> None:
     """Check that a step number or time stamp grows within each episode.
 

@@ -32,3 +32,13 @@ class LogError(ValueError):
         where = ", ".join(places)
         super().__init__(f"{where}: {problem}. {mend}" if where else f"{problem}. {mend}")
         self.path, self.column, self.row = path, column, row
+
+
+def unreadable(path: Path | str, what: str, error: BaseException) -> LogError:
+    """Return the error for a file that its own library cannot read."""
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return LogError(
+        f"cannot be read as {what} ({reason})",
+        "The file is cut, damaged or of another format: write or fetch it again.",
+        path=path,
+    )

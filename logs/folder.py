@@ -1,6 +1,5 @@
 """What lies in the folder of a saved log, and what is refused when it is read back."""
 
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,9 @@ from torch import Tensor
 
 from hindsight_rl.keys import key_of
 from hindsight_rl.logs.errors import LogError
+from hindsight_rl.logs.facts import check_info
 from hindsight_rl.logs.frames import next_key
+from hindsight_rl.logs.limits import read_json, regular_file
 from hindsight_rl.logs.packed import (
     ACTION,
     DTYPES,
@@ -41,6 +42,7 @@ HEADER = "header.json"
 MATRIX = "matrix.bin"
 ROWS = "rows.bin"
 
+_MOST = 2**62  # of anything that is counted: what is larger fits no file
 _NUMBER, _COUNT, _FLAG = ("float32", "int64"), ("int64",), ("bool", "int64")
 _NEEDED: dict[Key, tuple[str, ...]] = {
     OBSERVATION: _NUMBER,
@@ -129,6 +131,8 @@ def check_size(file: Path, size: int, *, longer: bool = False) -> None:
     Raises:
         LogError: It is missing, cut or longer.
     """
+    if file.exists():
+        regular_file(file)
     found = file.stat().st_size if file.exists() else 0
     if found < size or (found > size and not longer) or not file.exists():
         raise LogError(
@@ -191,8 +195,8 @@ def read_header(folder: Path) -> Header:
         LogError: There is none, it is of another version, or it is damaged.
     """
     try:
-        header = json.loads((folder / HEADER).read_text())
-    except (OSError, ValueError) as error:
+        header = read_json(folder / HEADER)
+    except LogError as error:
         raise LogError(
             f"no readable {HEADER}", "Give a folder written by Log.save.", path=folder
         ) from error
@@ -205,22 +209,41 @@ def read_header(folder: Path) -> Header:
             path=folder,
         )
     try:
-        rows, drawable = int(header["rows"]), header["drawable"]
-        if rows < 1:
-            raise ValueError(f"{rows} rows")
+        rows, drawable = _read_count(header["rows"], "rows", 1), header["drawable"]
+        check_info(header["info"])
         return Header(
             rows=rows,
-            drawable=None if drawable is None else int(drawable),
+            drawable=None if drawable is None else _read_count(drawable, "drawable rows"),
             columns=_read_columns(header["columns"]),
-            sources=tuple(Source(*source) for source in header["sources"]),
+            sources=tuple(map(_read_source, header["sources"])),
             info=dict(header["info"]),
             hash=_read_hash(header.get("hash")),
             images={key_of(k): _read_shape(s) for k, s in header.get("images", {}).items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise LogError(
-            f"{HEADER} is damaged ({error})", "Write the log again.", path=folder
+            f"{HEADER} is damaged ({str(error)[:200]})", "Write the log again.", path=folder
         ) from error
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= _MOST
+
+
+def _read_count(value: Any, name: str, least: int = 0) -> int:
+    if not _is_count(value) or value < least:
+        what = "" if isinstance(value, (int, str)) else f", a {type(value).__name__}"
+        raise ValueError(f"{str(value)[:50]} {name}{what}")
+    return int(value)
+
+
+def _read_source(entry: Any) -> Source:
+    source = Source(*entry)
+    if not isinstance(source.weight, (int, float)) or not isinstance(source.name, str):
+        raise ValueError(f"source {entry!r}")
+    if not _is_count(source.start) or not _is_count(source.stop):
+        raise ValueError(f"source {entry!r}")
+    return source
 
 
 def _read_hash(entry: Any) -> tuple[str, str] | None:
@@ -234,7 +257,7 @@ def _read_hash(entry: Any) -> tuple[str, str] | None:
 
 def _read_shape(entry: Any) -> tuple[int, ...]:
     shape = tuple(entry)
-    if not shape or not all(isinstance(size, int) and size >= 0 for size in shape):
+    if not shape or not all(map(_is_count, shape)):
         raise ValueError(f"shape {entry!r} of images")
     return shape
 
@@ -245,7 +268,7 @@ def _read_columns(entries: Mapping[str, Sequence[Any]]) -> dict[Key, Column]:
     for name, (start, shape, dtype) in entries.items():
         if dtype not in DTYPES:
             raise ValueError(f"unknown dtype {dtype!r} of column '{name}'")
-        if start != next_start or not all(size >= 0 for size in shape):
+        if start != next_start or not all(map(_is_count, (start, *shape))):
             raise ValueError(f"column '{name}' does not follow the one before it")
         columns[key_of(name)] = Column(start, tuple(shape), dtype)
         next_start += columns[key_of(name)].width

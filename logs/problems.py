@@ -59,13 +59,16 @@ class Problems:
 
 def nearest(name: str, known: Sequence[str]) -> str:
     """Return "Did you mean ...? " with the known name closest to a name, or nothing."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    # Comparing takes time that grows with the square of the length.
+    short = [entry for entry in known[:1_000] if len(entry) <= 200]
+    near = difflib.get_close_matches(name[:200], short, n=1, cutoff=0.5)
     return f"Did you mean {near[0]!r}? " if near else ""
 
 
 def listed(names: Sequence[str]) -> str:
     """Return the first 40 names in one line."""
-    shown = ", ".join(names[:40]) or "nothing"
+    shown = ", ".join(_short(n) for n in names[:40])
+    shown = shown or "nothing"
     return shown if len(names) <= 40 else f"{shown} and {len(names) - 40} more"
 
 
@@ -73,3 +76,7 @@ def missing_column(column: str, held: Sequence[str], path: Path | str) -> LogErr
     """Return the error for a column that a source does not hold."""
     mend = f"{nearest(column, held)}It holds: {listed(held)}."
     return LogError("no such column", mend, path=path, column=column)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 200 else f"{name[:200]}..."

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from hindsight_rl.logs.errors import LogError
+from hindsight_rl.logs.limits import regular_file
 from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.problems import Problems, nearest
 from hindsight_rl.logs.reading.assembly import Assembly, assemble
 from hindsight_rl.logs.reading.column_map import ColumnMap
-from hindsight_rl.logs.reading.table import Table
+from hindsight_rl.logs.reading.table import Table, check_columns
 
 Columns = ColumnMap | str | Path | Mapping[str, Any]
 
@@ -114,14 +115,23 @@ def _read(
     source: str | Path, columns: ColumnMap, *, collect: bool
 ) -> tuple[Assembly | Log, Problems]:
     format_, path = locate(source, columns)
+    if not path.is_dir():
+        regular_file(path)
     reader = importlib.import_module(
         f"{__name__}.formats.{'saved' if format_ == 'log' else format_}"
     )
-    content: Table | Log = reader.read(path, columns)
-    if isinstance(content, Log):
-        return content, Problems(path, collect)
-    findings = Problems(path, collect, content.parts)
-    made = assemble(content, findings)
+    try:
+        content: Table | Log = reader.read(path, columns)
+        if isinstance(content, Log):
+            return content, Problems(path, collect)
+        findings = Problems(path, collect, content.parts)
+        check_columns(content, findings)
+        made = assemble(content, findings)
+    except (MemoryError, RecursionError) as error:
+        why = "more memory than there is" if isinstance(error, MemoryError) else "too deep nesting"
+        raise LogError(
+            f"it cannot be read ({why})", "Read it where there is more, or split it.", path=path
+        ) from error
     about = {"source": str(source), "format": format_, "columns": content.columns.given()}
     return replace(made, info=about | made.info), findings
 
@@ -164,6 +174,8 @@ def locate(source: str | Path, columns: ColumnMap) -> tuple[str, Path]:
 
 def _existing(source: str | Path) -> Path:
     path = Path(source)
+    if "\0" in str(path):
+        raise LogError(f"{str(path)[:100]!r} is no path", "Give a file or a folder.")
     if path.exists():
         return path
     root = os.environ.get("MINARI_DATASETS_PATH") or Path.home() / ".minari" / "datasets"

@@ -11,6 +11,7 @@ import numpy as np
 
 from hindsight_rl.logs import checks
 from hindsight_rl.logs.checks import Array
+from hindsight_rl.logs.limits import check_room
 from hindsight_rl.logs.log import (
     ACTION,
     EPISODE,
@@ -201,7 +202,11 @@ class _Maker:
         number = checks.as_scalars(values, name, self.findings)
         whole = checks.choices(number, None, name, self.findings)
         count = max(len(self.table.facts.get("task_names", ())), int(whole.max()) + 1)
-        return np.eye(count, dtype=np.float32)[whole]
+        held = sum(column.nbytes for column in self.table.values.values())
+        check_room(4 * count * len(whole), held, self.findings.path, name)
+        vectors = np.zeros((len(whole), count), np.float32)
+        vectors[np.arange(len(whole)), whole] = 1
+        return vectors
 
     def reward(self) -> Array:
         """Return the reward ``[N]`` float32."""

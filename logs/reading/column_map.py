@@ -5,6 +5,7 @@ given is taken literally and must exist in the log; a field left out is filled f
 (``readers/resolve.py``).
 """
 
+import reprlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,13 +14,23 @@ from typing import Any, Literal, get_type_hints
 from hindsight_rl import configs
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.problems import nearest
-from hindsight_rl.logs.reading.column_values import converted, fits, inline, readable, yaml_values
+from hindsight_rl.logs.reading.column_values import (
+    converted,
+    fits,
+    impossible_numbers,
+    inline,
+    readable,
+    yaml_values,
+)
 
 Format = Literal["npz", "csv", "hdf5", "minari", "parquet", "lerobot", "log"]
 DoneMeans = Literal["terminated", "truncated", "time_limit"]
 
 SHIFTED = "shifted"
 """Value of ``next_observation`` that asks for the following row instead of a stored column."""
+
+MOST_LETTERS = 1 << 20
+"""Letters of a column map at most."""
 
 DELIMITERS = ("episode", "episode_end", "split_indices", "episode_length", "episode_jump")
 
@@ -152,7 +163,7 @@ class ColumnMap:
         for name in values:
             if name not in valid:
                 raise LogError(
-                    f"the column map has no field {name!r}",
+                    f"the column map has no field {reprlib.repr(name)}",
                     f"{nearest(str(name), valid)}Valid fields: {', '.join(valid)}.",
                     path=path,
                 )
@@ -197,10 +208,10 @@ def _mapping(text: str | None, path: Path | None) -> Mapping[str, Any]:
 
     known = short_names()
     try:
-        read = path.read_text(encoding="utf-8") if path else str(text)
-        values = yaml_values(read)
-    except (OSError, UnicodeDecodeError, ValueError, RecursionError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
+        values = yaml_values(_text(path) if path else str(text)[: MOST_LETTERS + 1])
+    # A date that does not exist is a ValueError, an impossible key a TypeError.
+    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())[:300]
         mend = "Write it as '{observation: obs, action: acts}'."
         if path:
             mend = f"{nearest(path.stem, known)}Give a YAML file or one of: {', '.join(known)}."
@@ -212,6 +223,16 @@ def _mapping(text: str | None, path: Path | None) -> Mapping[str, Any]:
     return values
 
 
+def _text(path: Path) -> str:
+    if path.exists() and not path.is_file():
+        raise ValueError("no regular file")
+    with path.open(encoding="utf-8") as file:
+        text = file.read(MOST_LETTERS + 1)
+    if len(text) > MOST_LETTERS:
+        raise ValueError(f"more than {MOST_LETTERS:,} letters")
+    return text
+
+
 def _converted(values: Mapping[str, Any]) -> dict[str, Any]:
     hints = get_type_hints(ColumnMap)
     return {name: converted(value, hints[name]) for name, value in values.items()}
@@ -221,11 +242,11 @@ def _check(values: Mapping[str, Any], path: Path | None) -> None:
     for name, hint in get_type_hints(ColumnMap).items():
         if not fits(values[name], hint):
             raise LogError(
-                f"{name}: {values[name]!r} is not {readable(hint)}",
+                f"{name}: {reprlib.repr(values[name])} is not {readable(hint)}",
                 "Correct the value.",
                 path=path,
             )
-    for problem, mend in _contradictions(values):
+    for problem, mend in (*_contradictions(values), *impossible_numbers(values)):
         raise LogError(problem, mend, path=path)
 
 
@@ -247,6 +268,6 @@ def _contradictions(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if values[name] is not None and not values[name] > 0:
             yield f"{name}: {values[name]} is not above 0", "Give a positive number."
     for name in ("names", "units"):
-        wrong = sorted(set(values[name] or {}) - {"observation", "action", "task"})
+        wrong = sorted(set(values[name] or {}) - {"observation", "action", "task"}, key=str)
         if wrong:
             yield f"{name} has no key {wrong[0]!r}", "Its keys are observation, action and task."

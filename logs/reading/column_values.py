@@ -6,6 +6,8 @@ so numbers are read here as everywhere else in the command.
 
 import math
 import re
+import reprlib
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from types import UnionType
@@ -21,6 +23,12 @@ _FLOAT = re.compile(
     |\.(?:nan|NaN|NAN)$""",
     re.VERBOSE,
 )
+
+TOO_LARGE = 2.0**53
+"""Counts and rates lie below it."""
+
+LARGEST = 3.4e38
+"""Real numbers lie below it: they become float32."""
 
 
 def yaml_values(text: str) -> Any:
@@ -138,3 +146,21 @@ def readable(hint: Any) -> str:
 def inline(columns: str | Path) -> bool:
     """Return whether a column map is written out, as in ``{observation: obs}``, and not named."""
     return isinstance(columns, str) and columns.lstrip().startswith("{")
+
+
+def impossible_numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield problem and mend of each number that no log can have.
+
+    Args:
+        values: Fields of a column map, each of its type.
+
+    Yields:
+        Two sentences without their full stop.
+    """
+    for name in ("time_limit", "episode_length", "action_count", "control_rate_hz"):
+        if values[name] is not None and not values[name] < TOO_LARGE:
+            problem = f"{name}: {reprlib.repr(values[name])} is too large"
+            yield problem, f"Give a number below {TOO_LARGE:g}."
+    reward = values["reward"]
+    if isinstance(reward, (int, float)) and not abs(reward) < LARGEST:
+        yield f"reward: {reprlib.repr(reward)} is no number to learn from", "Correct it."

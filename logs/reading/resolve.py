@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from hindsight_rl.logs.errors import LogError
+from hindsight_rl.logs.limits import LONGEST_NAME, MOST_STARS
 from hindsight_rl.logs.problems import listed, missing_column
 from hindsight_rl.logs.reading.column_map import DELIMITERS, SHIFTED, ColumnMap
 
@@ -147,8 +148,16 @@ def _matching(name: str, held: Sequence[str]) -> list[str]:
         return [name]
     if "*" not in name:
         return []
-    pattern = re.compile(r"(\d+)".join(re.escape(part) for part in name.split("*")))
-    hits = [(match.groups(), column) for column in held if (match := pattern.fullmatch(column))]
+    if name.count("*") > MOST_STARS or "**" in name:
+        raise LogError(
+            f"'*' stands for more than {MOST_STARS} numbers, or two lie side by side",
+            "Name the columns in a list.",
+            column=name,
+        )
+    pattern = re.compile("([0-9]+)".join(re.escape(part) for part in name.split("*")))
+    # Trying a pattern takes time that grows with a power of the length of the name.
+    short = (column for column in held if len(column) <= LONGEST_NAME)
+    hits = [(match.groups(), column) for column in short if (match := pattern.fullmatch(column))]
     return [column for _, column in sorted(hits, key=lambda hit: [int(n) for n in hit[0]])]
 
 

@@ -1,13 +1,14 @@
 """What a reader hands over: columns by the source's own names, before they are given a meaning."""
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hindsight_rl.logs.checks import Array
-from hindsight_rl.logs.errors import LogError
+from hindsight_rl.logs.errors import unreadable as unreadable
+from hindsight_rl.logs.limits import number_order
+from hindsight_rl.logs.problems import Problems
 from hindsight_rl.logs.reading.column_map import ColumnMap
 
 
@@ -35,14 +36,24 @@ class Table:
 Reader = Callable[[Path, ColumnMap], Table]
 
 
-def unreadable(path: Path | str, what: str, error: Exception) -> LogError:
-    """Return the error for a file that its own library cannot read."""
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
-    return LogError(
-        f"cannot be read as {what} ({reason})",
-        "The file is cut, damaged or of another format: write or fetch it again.",
-        path=path,
-    )
+def check_columns(table: Table, findings: Problems) -> None:
+    """Refuse columns without rows to speak of: single values, and rows of no entries.
+
+    Args:
+        table: What a reader hands over.
+        findings: Where it came from.
+
+    Raises:
+        LogError: A column has no entry per row. As nothing is stored for them, rows of no entries
+            may be more than any memory holds.
+    """
+    for name, values in table.values.items():
+        if values.ndim == 0:
+            raise findings.error("a single value, no column", "Give one entry per row.", name)
+        if len(values) and not values.nbytes:
+            raise findings.error(
+                f"rows without entries (shape {list(values.shape)})", "Name another column.", name
+            )
 
 
 def parts_of(names: Sequence[str | Path], lengths: Sequence[int]) -> tuple[tuple[int, str], ...]:
@@ -56,9 +67,4 @@ def parts_of(names: Sequence[str | Path], lengths: Sequence[int]) -> tuple[tuple
 
 def natural(paths: Iterable[Path]) -> list[Path]:
     """Return paths sorted as people do: ``part-2`` before ``part-10``."""
-    return sorted(
-        paths,
-        key=lambda path: [
-            (int(word) if word.isdigit() else -1, word) for word in re.split(r"(\d+)", str(path))
-        ],
-    )
+    return sorted(paths, key=lambda path: number_order(str(path)))

@@ -1,11 +1,13 @@
 """Comma-separated text (.csv, .tsv): a header line, then one transition per line."""
 
+from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv
 
 from hindsight_rl.logs.errors import LogError
+from hindsight_rl.logs.limits import LONGEST_NAME, MOST_ENTRIES, check_count
 from hindsight_rl.logs.reading.column_map import ColumnMap
 from hindsight_rl.logs.reading.formats.arrow import to_numpy
 from hindsight_rl.logs.reading.resolve import resolve, wanted
@@ -28,8 +30,9 @@ def read(path: Path, columns: ColumnMap) -> Table:
     """
     try:
         with path.open(encoding="utf-8-sig") as file:
-            header = file.readline()
+            header = file.readline(MOST_ENTRIES * LONGEST_NAME)
         delimiter = max(",;\t", key=header.count)
+        check_count(header.count(delimiter) + 1, "columns", path)
         table = pa.csv.read_csv(
             path,
             parse_options=pa.csv.ParseOptions(delimiter=delimiter),
@@ -37,10 +40,12 @@ def read(path: Path, columns: ColumnMap) -> Table:
                 strings_can_be_null=True, null_values=[""], quoted_strings_can_be_null=True
             ),
         )
-    except (OSError, UnicodeDecodeError, pa.ArrowInvalid) as error:
+    except LogError:
+        raise
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         raise unreadable(path, "comma-separated text", error) from error
     held = [name.strip() for name in table.column_names]
-    twice = next((name for name in held if held.count(name) > 1), None)
+    twice = next((name for name, count in Counter(held).items() if count > 1), None)
     if twice is not None:
         raise LogError("two columns of this name", "Rename one.", path=path, column=twice)
     table = table.rename_columns(held)

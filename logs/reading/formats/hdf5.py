@@ -1,16 +1,16 @@
 """D4RL-style HDF5: plain numeric datasets, one row per transition."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 
-from hindsight_rl.logs.checks import Array
-from hindsight_rl.logs.errors import LogError
+from hindsight_rl.logs.errors import LogError, unreadable
+from hindsight_rl.logs.limits import check_count, check_depth, check_room
 from hindsight_rl.logs.reading.column_map import ColumnMap
 from hindsight_rl.logs.reading.resolve import resolve, wanted
-from hindsight_rl.logs.reading.table import Table, unreadable
+from hindsight_rl.logs.reading.table import Table
 
 
 def read(path: Path, columns: ColumnMap) -> Table:
@@ -26,25 +26,83 @@ def read(path: Path, columns: ColumnMap) -> Table:
         The table.
 
     Raises:
-        LogError: Not HDF5, cut, a dataset that holds no plain numbers, or a column is missing.
+        LogError: Not HDF5, cut, a dataset that holds no plain numbers, a column is missing, or the
+            datasets are larger, more or nested deeper than the limits.
     """
     try:
         with h5py.File(path, "r") as file:
-            held: dict[str, Any] = {}
-            file.visititems(lambda name, item: _collect(held, name, item))
+            held = dict(datasets(file, path))
             resolved = resolve(columns, list(held), path)
-            values = {name: _array(held[name], name, path) for name in wanted(resolved)}
-    except (OSError, RuntimeError, KeyError) as error:
+            names = wanted(resolved)
+            for name in names:
+                _check_plain(held[name], name, path)
+            check_datasets((held[name] for name in names), path)
+            values = {name: np.asarray(held[name][()]) for name in names}
+    except LogError:
+        raise
+    except Exception as error:  # any way of being broken is the same to the caller
         raise unreadable(path, "HDF5", error) from error
     return Table(resolved, values, held=tuple(held))
 
 
-def _collect(held: dict[str, Any], name: str, item: Any) -> None:
-    if isinstance(item, h5py.Dataset):
-        held[name] = item
+def datasets(
+    group: h5py.Group, path: Path, *, links: bool = True
+) -> Iterator[tuple[str, h5py.Dataset]]:
+    """Yield name and dataset of each dataset below a group, in the order of their names.
+
+    Links are not followed, and a group of several names has the first one.
+
+    Args:
+        group: Where to look.
+        path: The file, for messages.
+        links: Pass over links; ``False`` refuses a file with links, for a reader that follows them.
+
+    Yields:
+        ``group/dataset`` and the dataset.
+
+    Raises:
+        LogError: There are more, or they are nested deeper, than the limits, or there is a link.
+    """
+    seen, count = set[object](), 0
+    # Items that wait, the next one last: h5py's own visit slows down with the square of the depth.
+    waiting: list[tuple[str, h5py.Group | h5py.Dataset, int]] = [("", group, 0)]
+    while waiting:
+        at, item, depth = waiting.pop()
+        check_depth(depth, path)
+        if isinstance(item, h5py.Dataset):
+            yield at, item
+            continue
+        if item.id in seen:
+            continue
+        seen.add(item.id)
+        names = [name for name in item if isinstance(item.get(name, getlink=True), h5py.HardLink)]
+        if not links and len(names) < len(item):
+            raise LogError("it holds links", "Copy what they lead to.", path=path)
+        count += len(names)
+        check_count(count, "datasets and groups", path)
+        below = ((f"{at}/{name}" if at else name, item[name]) for name in names)
+        kinds = (h5py.Dataset, h5py.Group)
+        waiting += reversed([(*pair, depth + 1) for pair in below if isinstance(pair[1], kinds)])
 
 
-def _array(dataset: Any, name: str, path: Path) -> Array:
+def check_datasets(held: Iterable[h5py.Dataset], path: Path) -> None:
+    """Refuse datasets that unpack to more than what is stored of them can mean.
+
+    Args:
+        held: What is to be read.
+        path: The file, for messages.
+
+    Raises:
+        LogError: Above the limit.
+    """
+    needed = stored = 0
+    for dataset in held:
+        needed += dataset.nbytes
+        stored += dataset.id.get_storage_size()  # 0 where nothing was ever written
+    check_room(needed, min(stored, path.stat().st_size), path)
+
+
+def _check_plain(dataset: h5py.Dataset, name: str, path: Path) -> None:
     if dataset.external or dataset.is_virtual:
         raise LogError(
             "its values lie in another file", "Copy them into this one.", path=path, column=name
@@ -56,4 +114,3 @@ def _array(dataset: Any, name: str, path: Path) -> Array:
             path=path,
             column=name,
         )
-    return np.asarray(dataset[()])

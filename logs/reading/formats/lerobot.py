@@ -5,7 +5,7 @@ files and comparing rows with what the metadata promises, so that a missing file
 Low-dimensional columns only; videos are neither needed nor read.
 """
 
-import json
+import reprlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from hindsight_rl.logs.errors import LogError
+from hindsight_rl.logs.checks import MOST_CHOICES
+from hindsight_rl.logs.errors import LogError, unreadable
+from hindsight_rl.logs.limits import files_below, parse_json, read_json, read_text
+from hindsight_rl.logs.problems import missing_column
 from hindsight_rl.logs.reading.column_map import ColumnMap
-from hindsight_rl.logs.reading.formats.arrow import parquet_columns, read_parquet
+from hindsight_rl.logs.reading.formats.arrow import check_sizes, parquet_columns, read_parquet
 from hindsight_rl.logs.reading.formats.parquet import table_of
 from hindsight_rl.logs.reading.resolve import Names, resolve
-from hindsight_rl.logs.reading.table import Table, natural, unreadable
+from hindsight_rl.logs.reading.table import Table, natural
 
 # `next.done` only says that the recording of an episode stopped, so it is not guessed.
 NAMES: Names = {
@@ -28,6 +31,8 @@ NAMES: Names = {
     "episode": ("episode_index",),
     "step": ("frame_index",),
 }
+MOST_FPS = 1e6
+"""Rows per second at most: more is a damaged number."""
 
 
 def read(path: Path, columns: ColumnMap) -> Table:
@@ -44,7 +49,7 @@ def read(path: Path, columns: ColumnMap) -> Table:
         LogError: No dataset, an unknown version, files missing, or rows that the metadata denies.
     """
     info = _info(path)
-    files = natural((path / "data").rglob("*.parquet"))
+    files = natural(files_below(path / "data", "*.parquet"))
     if not files:
         raise LogError("data/ holds no .parquet file", "Fetch the dataset again.", path=path)
     held = parquet_columns(files[0])
@@ -56,7 +61,7 @@ def read(path: Path, columns: ColumnMap) -> Table:
     names = {name: _names(info["features"].get(name, {}).get("names")) for name in held}
     facts = {
         "names": names,
-        "control_rate_hz": info.get("fps"),
+        "control_rate_hz": _rate(info.get("fps"), path),
         "task_names": _task_names(path),
     }
     return replace(table, facts=facts, held=tuple(held))
@@ -67,23 +72,43 @@ def _info(path: Path) -> dict[str, Any]:
     version = str(info.get("codebase_version"))
     if not version.startswith(("v2", "v3")):
         raise LogError(
-            f"LeRobot format {version} is not known",
+            f"LeRobot format {version[:50]} is not known",
             "Convert the dataset to v2.1 or v3.0 with LeRobot's scripts.",
             path=path / "meta" / "info.json",
         )
-    if not isinstance(info.get("features"), Mapping):
+    features = info.get("features")
+    if not isinstance(features, Mapping):
         raise LogError("meta/info.json lists no features", "Fetch the metadata again.", path=path)
+    for name, feature in features.items():
+        if not isinstance(feature, Mapping):
+            raise LogError(
+                "meta/info.json does not describe the feature",
+                "Fetch the metadata again.",
+                path=path,
+                column=name,
+            )
     return info
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise unreadable(path, "JSON", error) from error
+    value = read_json(path)
     if not isinstance(value, dict):
         raise LogError("no JSON object", "Fetch the metadata again.", path=path)
     return value
+
+
+def _rate(fps: Any, path: Path) -> float | None:
+    """Return the rows per second that the metadata say."""
+    if fps is None:
+        return None
+    number = isinstance(fps, (int, float)) and not isinstance(fps, bool)
+    if not number or not 0 < fps < MOST_FPS:
+        raise LogError(
+            f"fps is {reprlib.repr(fps)}, and no number above 0",
+            "Correct it, or fetch the metadata again.",
+            path=path / "meta" / "info.json",
+        )
+    return float(fps)
 
 
 def _refuse_cameras(columns: ColumnMap, features: Mapping[str, Any], path: Path) -> None:
@@ -103,7 +128,7 @@ def _check_counts(path: Path, info: Mapping[str, Any], table: Table) -> None:
     rows = len(table.values[action if isinstance(action, str) else (action or [""])[0]])
     if info.get("total_frames") not in (None, rows):
         raise LogError(
-            f"{rows} rows where meta/info.json promises {info['total_frames']}",
+            f"{rows} rows where meta/info.json promises {reprlib.repr(info['total_frames'])}",
             "Files are missing or cut: fetch the dataset again.",
             path=path,
         )
@@ -113,6 +138,14 @@ def _check_counts(path: Path, info: Mapping[str, Any], table: Table) -> None:
     numbers, counts = np.unique(table.values[name], return_counts=True)
     seen = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
     promised = _lengths(path)
+    unknown = sorted(set(seen) - set(promised)) if promised else []
+    if unknown:
+        raise LogError(
+            f"episode {unknown[0]} is not in the metadata",
+            "The dataset was appended to or mixed: fetch it again.",
+            path=path,
+            column=name,
+        )
     for episode, length in promised.items():
         if seen.get(episode) != length:
             raise LogError(
@@ -127,22 +160,22 @@ def _check_counts(path: Path, info: Mapping[str, Any], table: Table) -> None:
 def _lengths(path: Path) -> dict[int, int]:
     """Return the promised length of each episode; empty where the metadata has no such list."""
     rows = _json_lines(path / "meta" / "episodes.jsonl")
-    for file in natural((path / "meta" / "episodes").rglob("*.parquet")):
-        rows += read_parquet(file, ["episode_index", "length"]).to_pylist()
+    for file in natural(files_below(path / "meta" / "episodes", "*.parquet")):
+        rows += _rows(file, ["episode_index", "length"])
     try:
         return {int(row["episode_index"]): int(row["length"]) for row in rows}
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise unreadable(path / "meta", "a list of episode lengths", error) from error
 
 
 def _json_lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines if line.strip()]
-    except (OSError, ValueError) as error:
-        raise unreadable(path, "JSON lines", error) from error
+    lines = [line for line in read_text(path).splitlines() if line.strip()]
+    rows = [parse_json(line, path, "JSON lines") for line in lines]
+    if not all(isinstance(row, dict) for row in rows):
+        raise LogError("a line is no JSON object", "Fetch the metadata again.", path=path)
+    return rows
 
 
 def _task_names(path: Path) -> list[str]:
@@ -153,10 +186,34 @@ def _task_names(path: Path) -> list[str]:
         # Version 3 writes a data frame whose index, the text, has one of two names.
         held = parquet_columns(file)
         text = "task" if "task" in held else "__index_level_0__"
-        table = read_parquet(file, ["task_index", text]).to_pylist() if text in held else []
+        known = text in held and "task_index" in held
+        table = _rows(file, ["task_index", text]) if known else []
         rows += [{"task_index": row["task_index"], "task": row[text]} for row in table]
-    ordered = sorted(rows, key=lambda row: int(row.get("task_index", 0)))
-    return [str(row.get("task")) for row in ordered]
+    named: dict[int, str] = {}
+    for row in rows:
+        number, name = row.get("task_index"), row.get("task")
+        whole = isinstance(number, int) and not isinstance(number, bool)
+        if not whole or not 0 <= number < MOST_CHOICES or not isinstance(name, str):
+            raise LogError(
+                f"no task of a number and a text: {reprlib.repr(row)}",
+                "Fetch the metadata again.",
+                path=path / "meta",
+            )
+        if named.setdefault(number, name) != name:
+            raise LogError(
+                f"task {number} has two texts", "Fetch the metadata again.", path=path / "meta"
+            )
+    return [named.get(number, f"task[{number}]") for number in range(max(named, default=-1) + 1)]
+
+
+def _rows(file: Path, columns: list[str]) -> list[dict[str, Any]]:
+    """Return the rows of some columns of a parquet file of the metadata."""
+    held = parquet_columns(file)
+    for name in columns:
+        if name not in held:
+            raise missing_column(name, held, file)
+    check_sizes([file], columns, file)
+    return list(read_parquet(file, columns).to_pylist())
 
 
 def _names(names: Any) -> list[str]:

@@ -11,10 +11,12 @@ from gymnasium import spaces
 from minari.dataset.minari_storage import MinariStorage
 
 from hindsight_rl.logs.checks import Array
-from hindsight_rl.logs.errors import LogError
+from hindsight_rl.logs.errors import LogError, unreadable
+from hindsight_rl.logs.limits import read_json
 from hindsight_rl.logs.reading.column_map import SHIFTED, ColumnMap
+from hindsight_rl.logs.reading.formats.minari_sizes import check_stored
 from hindsight_rl.logs.reading.resolve import Names, expand, resolve, wanted
-from hindsight_rl.logs.reading.table import Table, parts_of, unreadable
+from hindsight_rl.logs.reading.table import Table, parts_of
 
 # Observations of a goal environment come apart: the goal is the task, never part of the state.
 NAMES: Names = {
@@ -32,7 +34,6 @@ NAMES: Names = {
 _INFO = "infos/"
 # Fields of what is known when acting.
 _BEFORE = ("observation", "achieved_goal", "task", "image")
-_DAMAGE = (OSError, ValueError, KeyError, AssertionError, RuntimeError, TypeError)
 
 
 def read(path: Path, columns: ColumnMap) -> Table:
@@ -184,7 +185,9 @@ def _parts(episode: Mapping[str, Array], name: str, whole: bool) -> Sequence[Arr
 
 def _open(folder: Path) -> tuple[MinariStorage, dict[str, Any]]:
     try:
-        metadata = MinariStorage.read_raw_metadata(folder)
+        metadata = read_json(folder / "metadata.json")
+        if not isinstance(metadata, dict):
+            raise LogError("metadata.json is no JSON object", "Fetch it again.", path=folder)
         for space in ("observation_space", "action_space"):
             # Without them Minari would make the environment, that is, import what the file names.
             if not isinstance(metadata.get(space), str):
@@ -196,23 +199,31 @@ def _open(folder: Path) -> tuple[MinariStorage, dict[str, Any]]:
         return MinariStorage.read(folder), metadata
     except LogError:
         raise
-    except _DAMAGE as error:
+    except Exception as error:  # any way of being broken is the same to the caller
         raise unreadable(folder, "a Minari dataset", error) from error
 
 
 def _episodes(
     storage: MinariStorage, metadata: Mapping[str, Any], folder: Path
 ) -> list[dict[str, Array]]:
-    episodes = []
+    episodes: list[dict[str, Array]] = []
     try:
+        rows = check_stored(folder, metadata)
         for episode in storage.get_episodes(range(int(metadata["total_episodes"]))):
             episodes.append(_columns(episode, folder))
     except LogError:
         raise
-    except _DAMAGE as error:
+    except Exception as error:
         raise unreadable(folder, "a Minari dataset", error) from error
     if not episodes:
         raise LogError("the log is empty", "Give at least one episode.", path=folder)
+    found = sum(len(episode["rewards"]) + 1 for episode in episodes)
+    if rows not in (None, found):
+        raise LogError(
+            f"Minari reads {found} of {rows} stored rows",
+            "Write the dataset again with one file per episode, or as HDF5.",
+            path=folder,
+        )
     return episodes
 
 
@@ -273,7 +284,8 @@ def _facts(storage: MinariStorage, metadata: Mapping[str, Any]) -> dict[str, Any
         facts["low"] = space.low.reshape(-1).tolist()
         facts["high"] = space.high.reshape(-1).tolist()
     try:
-        facts["environment"] = json.loads(metadata["env_spec"])["id"]
-    except (KeyError, TypeError, ValueError):
+        name = json.loads(metadata["env_spec"])["id"]
+        facts["environment"] = name if isinstance(name, str) else None
+    except (KeyError, TypeError, ValueError, RecursionError):
         facts["environment"] = None
     return facts

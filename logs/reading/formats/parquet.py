@@ -8,8 +8,14 @@ import pyarrow as pa
 
 from hindsight_rl.logs.checks import Array
 from hindsight_rl.logs.errors import LogError
+from hindsight_rl.logs.limits import check_count, regular_file
 from hindsight_rl.logs.reading.column_map import ColumnMap
-from hindsight_rl.logs.reading.formats.arrow import parquet_columns, read_parquet, to_numpy
+from hindsight_rl.logs.reading.formats.arrow import (
+    check_sizes,
+    parquet_columns,
+    read_parquet,
+    to_numpy,
+)
 from hindsight_rl.logs.reading.resolve import resolve, wanted
 from hindsight_rl.logs.reading.table import Table, natural, parts_of
 
@@ -28,6 +34,7 @@ def read(path: Path, columns: ColumnMap) -> Table:
         LogError: Not parquet, no shards, shards that differ, or a column is missing.
     """
     files = natural(path.glob("*.parquet")) if path.is_dir() else [path]
+    check_count(len(files), "files", path)
     if not files:
         raise LogError("the folder holds no .parquet file", "Give the folder of shards.", path=path)
     held = parquet_columns(files[0])
@@ -50,6 +57,9 @@ def table_of(files: list[Path], resolved: ColumnMap, path: Path) -> Table:
         LogError: A file differs from the first one or holds no numbers.
     """
     names = wanted(resolved)
+    for file in files:
+        regular_file(file)
+    check_sizes(files, names, path)
     shards = [_shard(file, names, files[0]) for file in files]
     values: dict[str, Array] = {}
     for name in names:

@@ -1,0 +1,61 @@
+"""The facts of a log (``Log.info``): what each must be, checked where a file says them."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def check_info(info: Any) -> None:
+    """Refuse facts that no writer of logs writes.
+
+    Facts that are not known here are kept as they are.
+
+    Args:
+        info: The facts, by name.
+
+    Raises:
+        ValueError: One is of another kind; names it.
+    """
+    if not isinstance(info, Mapping):
+        raise ValueError(f"info is of type {type(info).__name__}")
+    for name, good in _KINDS.items():
+        value = info.get(name)
+        if value is not None and not good(value):
+            raise ValueError(f"info: {name} is {str(value)[:100]}")
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return abs(value) < 2**1000 and math.isfinite(value)
+
+
+def _is_rate(value: Any) -> bool:
+    return _is_number(value) and value > 0
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**62
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
+
+
+def _are_texts_by_key(value: Any) -> bool:
+    lists = value.values() if isinstance(value, Mapping) else [None]
+    return all(_are_texts(entry) for entry in lists)
+
+
+_KINDS: dict[str, Callable[[Any], bool]] = {
+    "action": lambda value: isinstance(value, Mapping),
+    "clipped_actions": _is_count,
+    "control_rate_hz": _is_rate,
+    "discrete_actions": _is_count,
+    "environment": lambda value: isinstance(value, str),
+    "names": _are_texts_by_key,
+    "repeated_next_observation": _is_count,
+    "task_family": lambda value: isinstance(value, str),
+    "task_names": _are_texts,
+    "units": _are_texts_by_key,
+}
