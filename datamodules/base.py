@@ -10,9 +10,11 @@ from tensordict import TensorDict
 from torch.utils.data import DataLoader, Dataset
 
 from hindsight_rl.datamodules.sampler import ChunkSampler
+from hindsight_rl.datamodules.windows import Windows, check_rewritten
 from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.draws import counters, fork
 from hindsight_rl.relabel.relabeler import Compose
+from hindsight_rl.windows import Window
 
 
 class LogDataModule(LightningDataModule):
@@ -34,8 +36,23 @@ class LogDataModule(LightningDataModule):
 
     def _sampler(self, **options: Any) -> ChunkSampler:
         return ChunkSampler(
-            self.log, self.relabel, batch_size=self.batch_size, seed=self.seed, **options
+            self.log,
+            self.relabel,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            windows=self._windows(),
+            **options,
         )
+
+    def _windows(self) -> Windows | None:
+        """Return what gathers the windows that the learner reads; ``None`` without a learner."""
+        if self.trainer is None:
+            return None
+        learner = self.trainer.lightning_module
+        window = getattr(learner, "window", Window())
+        keys = (*getattr(learner, "in_keys", ()), *getattr(learner, "optional_keys", ()))
+        check_rewritten(self.relabel.relabelers, keys)
+        return Windows(self.log, window, keys)
 
     def predict_dataloader(self) -> DataLoader[TensorDict]:
         """Return all rows in the order of the log, in batches ``[1, B]``."""

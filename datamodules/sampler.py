@@ -8,6 +8,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.datamodules.counter_grid import CounterGrid
+from hindsight_rl.datamodules.windows import Windows
 from hindsight_rl.logs.frames import next_key
 from hindsight_rl.logs.log import Log
 from hindsight_rl.relabel.relabeler import COMPANION, DRAWS, Relabeler
@@ -55,6 +56,7 @@ class ChunkSampler:
         copies: Number of copies of the learner, S; copy s is served what ``seed + s`` draws.
         prefetch: Draw and read the next chunk in a thread of its own while this one is used. The
             batches are the same.
+        windows: Gathers what the learner reads around each row.
 
     Raises:
         ValueError: ``batch_size`` cannot be divided by ``world_size``, or no row can be drawn.
@@ -75,13 +77,14 @@ class ChunkSampler:
         world_size: int = 1,
         copies: int = 1,
         prefetch: bool = False,
+        windows: Windows | None = None,
     ) -> None:
         if batch_size % world_size:
             raise ValueError(f"batch_size {batch_size} cannot be shared by {world_size} processes")
         self._log, self._relabel, self._seed = log, relabel, seed
         self._updates_per_step, self._position = updates_per_step, position
         self._marks, self._stop, self._copies = tuple(marks), stop, copies
-        self._prefetch = prefetch
+        self._prefetch, self._windows = prefetch, windows
         reads = relabel.companion_reads
         filmed = {*log.images, *map(next_key, log.images)}
         self._film_companions = bool(filmed if reads is None else filmed.intersection(reads))
@@ -138,6 +141,10 @@ class ChunkSampler:
         Returns:
             TensorDict ``[K, B]``.
         """
+        batch = self._rows_and_companions(index, draws)
+        return self._windows.attach(batch) if self._windows else batch
+
+    def _rows_and_companions(self, index: Tensor, draws: Tensor) -> TensorDict:
         others = self._relabel.companions(index, draws)
         if not others:
             return self._log.gather(index).set(DRAWS, draws)

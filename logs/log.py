@@ -352,6 +352,25 @@ class Log:
         batch = TensorDict(nested(values), batch_size=index.shape)
         return self.attach_images(batch) if images else batch
 
+    def take(self, key: Key, rows: Tensor) -> Tensor:
+        """Return rows of one column by their numbers.
+
+        Args:
+            key: One of :meth:`keys`.
+            rows: ``[...]`` int64.
+
+        Returns:
+            ``[..., *shape]``: float32, int64, bool or uint8.
+        """
+        flat = rows.reshape(-1)
+        for block in reversed(self.blocks):
+            if key in block.columns:
+                return block.take(key, flat).reshape(*rows.shape, *block.columns[key].shape)
+        for image, frames in self.images.items():
+            if key == image or (frames.whole and key == next_key(image)):
+                return frames.take(rows, self.take(EPISODE, rows), after=key != image)
+        return self.column(key)  # which raises, and says what there is
+
     def attach_images(self, batch: TensorDict) -> TensorDict:
         """Set the images of gathered rows in their batch, and return it."""
         for key, frames in self.images.items():

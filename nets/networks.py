@@ -23,6 +23,7 @@ from hindsight_rl.nets.distributions import (
     Mixture,
     TanhNormal,
 )
+from hindsight_rl.nets.encoders.history import HistoryInputs, Past
 from hindsight_rl.nets.encoders.vector import GatedInputs, Inputs
 
 Head = Literal["deterministic", "gaussian", "laplace", "tanh_gaussian", "mixture"]
@@ -92,6 +93,9 @@ class Policy(nn.Module):
         gate_task: Have the task gate the first layer, see :class:`GatedInputs`, instead of standing
             beside the observation.
         frequencies: Of sines and cosines of the inputs, see :class:`Inputs`; not with gates.
+        history: P, past steps that the policy sees, see :class:`HistoryInputs`; 0 for none; not
+            with gates or frequencies.
+        past_actions: Whether the past holds actions too.
     """
 
     def __init__(
@@ -109,13 +113,17 @@ class Policy(nn.Module):
         task_scale: Sequence[float] | None = None,
         gate_task: bool = False,
         frequencies: int = 0,
+        history: int = 0,
+        past_actions: bool = True,
     ) -> None:
         super().__init__()
         check_choices(Policy.__init__, locals())
-        if gate_task and frequencies:
-            raise ValueError("gate_task and frequencies do not go together: leave one of them out")
-        self.inputs: Inputs | GatedInputs
-        if gate_task:
+        if sum(map(bool, (gate_task, frequencies, history))) > 1:
+            raise ValueError("gate_task, frequencies and history do not go together: choose one")
+        self.inputs: Inputs | GatedInputs | HistoryInputs
+        if history:
+            self.inputs = HistoryInputs(spec, history, actions=past_actions, task_scale=task_scale)
+        elif gate_task:
             first, *hidden = hidden
             self.inputs = GatedInputs(spec, first, task_scale)
         else:
@@ -175,17 +183,23 @@ class Policy(nn.Module):
             return self.components * (1 + 2 * self.width)
         return self.width * (2 if self.spread == "per_state" else 1)
 
-    def forward(self, observation: Tensor, task: Tensor | None = None) -> Distribution:
+    def forward(
+        self, observation: Tensor, task: Tensor | None = None, past: Past | None = None
+    ) -> Distribution:
         """Return the distribution of actions in policy units.
 
         Args:
             observation: ``[..., O]``.
             task: ``[..., Z]`` where the spec has a task.
+            past: The last P steps, for a policy with a history.
 
         Returns:
             The distribution, batch shape ``[...]``.
         """
-        output = self.net(self.inputs(observation, task))
+        if isinstance(self.inputs, HistoryInputs):
+            output = self.net(self.inputs(observation, task, past))
+        else:
+            output = self.net(self.inputs(observation, task))
         if self.discrete:
             return Categorical(output)
         if self.head == "deterministic":
@@ -245,9 +259,11 @@ class Policy(nn.Module):
         action, log_prob = self(observation, task).act_on(noise)
         return self.scale.to_environment(action), log_prob
 
-    def mode(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+    def mode(
+        self, observation: Tensor, task: Tensor | None = None, past: Past | None = None
+    ) -> Tensor:
         """Return the likeliest action ``[..., A]`` in environment units (or int64 ``[...]``)."""
-        return self.scale.to_environment(self(observation, task).mode)
+        return self.scale.to_environment(self(observation, task, past).mode)
 
 
 class Critic(nn.Module):

@@ -1,0 +1,144 @@
+"""Windows of rows: the steps before and after a row, clamped inside its episode."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from hindsight_rl.keys import Key, key_name
+from hindsight_rl.logs.errors import LogError
+from hindsight_rl.logs.log import EPISODE_END, OBSERVATION, STEP, Log
+from hindsight_rl.logs.packed import ACTION, nested
+from hindsight_rl.relabel.relabeler import Relabeler
+from hindsight_rl.windows import CHUNK, HISTORY, VALID, Window, window_names
+
+
+class Neighbours(NamedTuple):
+    """Rows around each row.
+
+    Attributes:
+        rows: ``[..., L]`` int64 row numbers, all of the row's own episode.
+        valid: ``[..., L]`` bool, False where the episode does not reach and an end row stands in.
+    """
+
+    rows: Tensor
+    valid: Tensor
+
+
+def rows_before(index: Tensor, step: Tensor, history: int) -> Neighbours:
+    """Return the rows t - P to t - 1, oldest first; the episode's first row stands in before it.
+
+    Args:
+        index: ``[...]`` int64 row numbers.
+        step: ``[...]`` int64, time of each row in its episode.
+        history: P, at least 0.
+
+    Returns:
+        ``[..., P]`` each.
+    """
+    back = torch.arange(history, 0, -1)
+    step = step.unsqueeze(-1)
+    return Neighbours(index.unsqueeze(-1) - torch.minimum(back, step), back <= step)
+
+
+def rows_from(index: Tensor, episode_end: Tensor, chunk: int) -> Neighbours:
+    """Return the rows t to t + C - 1; the episode's last row stands in behind it.
+
+    Args:
+        index: ``[...]`` int64 row numbers.
+        episode_end: ``[...]`` int64, row number of the last step of each row's episode.
+        chunk: C, at least 1.
+
+    Returns:
+        ``[..., C]`` each.
+    """
+    wanted = index.unsqueeze(-1) + torch.arange(chunk)
+    end = episode_end.unsqueeze(-1)
+    return Neighbours(torch.minimum(wanted, end), wanted <= end)
+
+
+class Windows:
+    """Gathers what a learner reads around the rows of a batch.
+
+    Where an episode does not reach, observations and images are those of its first or last row, and
+    a chunk's actions that of its last; everything else, the actions of a history among it, is 0.
+    ``valid`` says where.
+
+    Args:
+        log: The log.
+        window: How far.
+        keys: What the learner reads; of it ``("history", ...)`` and ``("chunk", ...)`` count.
+
+    Raises:
+        LogError: A window is asked of a column that the log does not hold.
+    """
+
+    def __init__(self, log: Log, window: Window, keys: tuple[Key, ...]) -> None:
+        self._log, self._window = log, window
+        self._names = {part: window_names(keys, part) for part in (HISTORY, CHUNK)}
+        for part, names in self._names.items():
+            for name in names:
+                if name not in log:
+                    raise LogError(
+                        f"the learner reads a {part} of '{key_name(name)}', which the log lacks",
+                        "Map a column to it, or choose another learner.",
+                        path=log.sources[0].name,
+                    )
+
+    def __bool__(self) -> bool:
+        """Return whether anything is gathered."""
+        return any(self._names.values())
+
+    def attach(self, batch: TensorDict) -> TensorDict:
+        """Set the windows of gathered rows in their batch, and return it.
+
+        Args:
+            batch: TensorDict ``[...]`` with ``index``, ``step`` and ``episode_end``.
+
+        Returns:
+            The batch.
+        """
+        index = batch["index"]
+        if self._names[HISTORY]:
+            around = rows_before(index, batch[STEP], self._window.history)
+            batch.set(HISTORY, self._gather(around, self._names[HISTORY]))
+        if self._names[CHUNK]:
+            around = rows_from(index, batch[EPISODE_END], self._window.chunk)
+            batch.set(CHUNK, self._gather(around, self._names[CHUNK], ACTION))
+        return batch
+
+    def _gather(self, around: Neighbours, names: Sequence[Key], *repeated: Key) -> TensorDict:
+        values: dict[Key, Tensor] = {VALID: around.valid}
+        for name in names:
+            value = self._log.take(name, around.rows)
+            outer = name if isinstance(name, str) else name[0]
+            if outer != OBSERVATION and name not in (*repeated, *self._log.images):
+                shape = around.valid.shape + (1,) * (value.ndim - around.valid.ndim)
+                value = torch.where(around.valid.view(shape), value, torch.zeros_like(value))
+            values[name] = value
+        return TensorDict(nested(values), batch_size=around.rows.shape[:-1])
+
+
+def check_rewritten(relabelers: Sequence[Relabeler], keys: tuple[Key, ...]) -> None:
+    """Refuse windows of what a relabeler rewrites: they hold the log's, row by row.
+
+    A relabeler judges the row itself. A task it gives holds for the whole window: read ``task``.
+
+    Args:
+        relabelers: In order.
+        keys: What the learner reads.
+
+    Raises:
+        LogError: A window holds a key that a relabeler rewrites.
+    """
+    for part in (HISTORY, CHUNK):
+        for name in window_names(keys, part):
+            for relabeler in relabelers:
+                if name in relabeler.call_writes:
+                    raise LogError(
+                        f"the learner reads a {part} of '{key_name(name)}', and "
+                        f"{type(relabeler).__name__} rewrites it for single rows",
+                        "Write the relabeled log first (hindsight relabel), or leave one out.",
+                    )
