@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from episode_logs import LENGTHS, episode_log
+from episode_logs import LENGTHS, bind, episode_log
 from hypothesis import given
 from hypothesis import strategies as st
 from small_logs import pictures, small
@@ -124,7 +124,7 @@ def test_column_that_is_not_there() -> None:
 @pytest.mark.parametrize(
     ("relabeler", "keys", "refused"),
     [
-        (ScaleReward(factor=2.0), (("chunk", *REWARD),), True),
+        (FutureGoal(), (("chunk", *REWARD),), True),
         (FutureGoal(), (("history", "task"),), True),
         (FutureGoal(), (("history", "observation"),), False),
     ],
@@ -137,6 +137,15 @@ def test_windows_of_what_is_rewritten_are_refused(
         return
     with pytest.raises(LogError, match=f"{type(relabeler).__name__} rewrites it for single rows"):
         check_rewritten([relabeler], keys)
+
+
+def test_columns_that_a_relabeler_finds_for_the_whole_log_have_windows() -> None:
+    log, relabel = bind(episode_log(), Compose([ScaleReward(factor=2.0)]))
+    check_rewritten(relabel.relabelers, KEYS)
+    batch = windows_of(log, chunk=1).attach(log.gather(torch.arange(len(log))[None]))
+    torch.testing.assert_close(
+        batch["chunk", "next", "reward"][0, :, 0], 2.0 * episode_log().column(REWARD)
+    )
 
 
 def test_without_a_learner_there_are_no_windows() -> None:
