@@ -22,7 +22,7 @@ Nothing is written unless onnxruntime answers the checkpoint's probe rows as PyT
 --verify repeats that from the file alone, and needs no PyTorch."""
 
 
-_WRITING = ("output", "opset", "tolerance", "import", "seed_index")
+_WRITING = ("output", "opset", "tolerance", "rate_limit", "import", "seed_index")
 """Options of an export that a verification would ignore."""
 
 
@@ -78,7 +78,7 @@ def _export(given: argparse.Namespace) -> dict[str, Any]:
     if learner.copies is not None:
         count = learner.copies.count
         sys.stderr.write(f"seed 0 of {count} is exported: --seed-index N takes another\n")
-    options = {name: getattr(given, name) for name in ("opset", "tolerance")}
+    options = {name: getattr(given, name) for name in ("opset", "tolerance", "rate_limit")}
     chosen = {name: value for name, value in options.items() if value is not None}
     return export_policy(learner, given.output, **chosen)
 
@@ -156,7 +156,15 @@ def _parser() -> argparse.ArgumentParser:
         "--tolerance",
         type=float,
         metavar="X",
-        help="largest difference, as a share of the action range; default 1e-5",
+        help="largest difference, as a share of the action range; default 1e-5, at most 1e-3",
+    )
+    parser.add_argument(
+        "--rate_limit",
+        type=float,
+        nargs="+",
+        metavar="X",
+        help="how fast an action may change, units per second: one number, or one per dimension. "
+        "The contract carries it, and the loop that sends commands holds it",
     )
     parser.add_argument(
         "--import",

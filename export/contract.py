@@ -36,6 +36,18 @@ from numpy.typing import NDArray
 KEY = "hindsight.contract"
 """Metadata key of an ONNX file under which its contract lies."""
 VERSION = 1
+MAX_TOLERANCE = 1e-3
+"""Largest share of the action range by which a file may say that it differs from its learner."""
+MAX_MARGIN = 1e-2
+"""Largest lead of a best score that a file may call a tie."""
+MAX_BATCH = 1024
+"""Largest batch size in which a file may ask for its probe rows to be played."""
+MAX_BATCHES = 16
+"""Most batch sizes that a file may ask for."""
+MAX_RATE = 1e6
+"""Fastest control rate, Hz."""
+MAX_DIGITS = 20
+"""Most digits of a whole number: those of the largest one of 64 bits."""
 
 Contract = dict[str, Any]
 
@@ -60,7 +72,9 @@ def parse(text: str) -> Contract:
         ContractError: The text is no JSON, or no contract of a version this release reads.
     """
     try:
-        contract = json.loads(text, parse_constant=_refuse_constant)
+        contract = json.loads(
+            text, parse_constant=_refuse_constant, parse_int=_whole, parse_float=_real
+        )
     except (ValueError, RecursionError) as error:
         raise ContractError(f"{KEY}: not readable as JSON ({error}). {_EXPORT}") from error
     validate(contract)
@@ -81,9 +95,11 @@ def dump(contract: Mapping[str, Any]) -> str:
     """
     validate(contract)
     try:
-        return json.dumps(contract, allow_nan=False, separators=(",", ":"))
+        text = json.dumps(contract, allow_nan=False, separators=(",", ":"))
+        json.loads(text, parse_int=_whole)
     except (TypeError, ValueError) as error:
         raise ContractError(f"{KEY}: cannot be written as JSON ({error})") from error
+    return text
 
 
 def numbers(values: Any) -> Any:
@@ -127,8 +143,8 @@ def validate(contract: Any) -> None:
         _check_floats(contract["task"], "default", "task", contract["task"]["shape"])
     _check_action(_entry(contract, "action", dict))
     rate = _entry(contract, "control_rate_hz", (int, float, type(None)))
-    if rate is not None and not (math.isfinite(rate) and rate > 0):
-        _fail("control_rate_hz", f"is {rate}, and a rate is positive")
+    if rate is not None and not 0 < rate <= MAX_RATE:
+        _fail("control_rate_hz", f"is {rate:.3g}, and a rate is positive, at most {MAX_RATE:g}")
     _check_origin(contract)
     _check_probe(contract)
 
@@ -144,12 +160,17 @@ def _check_origin(contract: Mapping[str, Any]) -> None:
     if not _entry(contract, "model_hash", str).startswith("sha256:"):
         _fail("model_hash", "does not start with 'sha256:'")
     parity = _entry(contract, "parity", dict)
-    for name in ("tolerance", "margin"):
-        if not _entry(parity, name, (int, float), "parity") > 0:
-            _fail(f"parity.{name}", f"is {parity[name]}, and must be positive")
+    for name, most in (("tolerance", MAX_TOLERANCE), ("margin", MAX_MARGIN)):
+        value = _entry(parity, name, (int, float), "parity")
+        # The file is judged by these numbers, so it cannot be free to choose them.
+        if not 0 < value <= most:
+            _fail(f"parity.{name}", f"is {value:.3g}, and must be positive, at most {most:g}")
     batches = _entry(parity, "batches", list, "parity")
-    if not batches or not all(isinstance(size, int) and size > 0 for size in batches):
-        _fail("parity.batches", f"is {batches}, and must list batch sizes")
+    sound = all(type(size) is int and 0 < size <= MAX_BATCH for size in batches[:MAX_BATCHES])
+    if not sound or not 0 < len(batches) <= MAX_BATCHES:
+        shown = batches if len(batches) < 10 else f"a list of {len(batches)}"
+        limits = f"1 to {MAX_BATCHES} of them, each in 1 to {MAX_BATCH}"
+        _fail("parity.batches", f"is {str(shown)[:80]}, and must list batch sizes: {limits}")
 
 
 def _check_input(contract: Mapping[str, Any], name: str) -> None:
@@ -192,6 +213,9 @@ def _check_action(action: Mapping[str, Any]) -> None:
     low, high = bounds({"action": action})
     if not (low <= high).all():
         _fail("action.low", "is above action.high in one dimension or more")
+    limits = action.get("rate_limit") or []
+    if any(limit is not None and limit <= 0 for limit in limits):
+        _fail("action.rate_limit", f"is {limits}, and every limit is positive, or null")
 
 
 def _check_probe(contract: Mapping[str, Any]) -> None:
@@ -210,9 +234,11 @@ def _check_probe(contract: Mapping[str, Any]) -> None:
         table = _entry(probe, name, list, "probe")
         try:
             array = np.array(table, dtype=np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             _fail(f"probe.{name}", "is not a full table of numbers")
-        if array.shape != (rows, *shape) or not np.isfinite(array).all():
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(array.astype(np.float32)).all()
+        if array.shape != (rows, *shape) or not finite:
             _fail(f"probe.{name}", f"must be finite numbers of shape {[rows, *shape]}")
 
 
@@ -242,12 +268,13 @@ def _check_floats(
     try:
         missing = np.nan if not open_ends else 0.0
         array = np.array(_filled(values, missing), dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         _fail(f"{name}.{column}", "must be numbers, or null")
     if array.shape != tuple(shape):
         _fail(f"{name}.{column}", f"has shape {list(array.shape)}, and {name} has {list(shape)}")
-    if not np.isfinite(array).all():
-        _fail(f"{name}.{column}", "must be finite")
+    with np.errstate(over="ignore"):
+        if not np.isfinite(array.astype(np.float32)).all():
+            _fail(f"{name}.{column}", "must be finite in float32")
 
 
 def _filled(values: Any, missing: float) -> Any:
@@ -265,6 +292,13 @@ def _entry(entries: Mapping[str, Any], name: str, kind: Any, within: str = "") -
     if not isinstance(entries[name], kind) or isinstance(entries[name], bool):
         first = kind[0] if isinstance(kind, tuple) else kind
         _fail(place, f"is of type {type(entries[name]).__name__}, and must be {_KINDS[first]}")
+    if isinstance(entries[name], (int, float)):
+        try:
+            finite = math.isfinite(entries[name])
+        except OverflowError:
+            finite = False
+        if not finite:
+            _fail(place, "is not finite, or beyond what a float64 holds")
     return entries[name]
 
 
@@ -274,3 +308,20 @@ def _fail(place: str, problem: str) -> NoReturn:
 
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
+
+
+def _whole(text: str) -> int:
+    """Return a whole number of JSON; Python's own are unlimited, and no other reader's are."""
+    if len(text) > MAX_DIGITS:
+        raise ValueError(
+            f"a whole number has {len(text)} digits, and at most {MAX_DIGITS} are read"
+        )
+    return int(text)
+
+
+def _real(text: str) -> float:
+    """Return a real number of JSON; 1e400 would become infinite."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {text[:20]} is out of range")
+    return value

@@ -6,21 +6,20 @@ onnxruntime are read here with the standard library, so that a robot can check a
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from hindsight_rl.export.contract import KEY, Contract, ContractError, parse
+from hindsight_rl.export.protobuf import Budget, Field, fields_of
 
 MAX_BYTES = 2**28
 """Largest file read unless the caller says otherwise: 256 MiB."""
-
 _MAX_DEPTH = 64
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _METADATA, _OPSETS = 14, 8
 
 # Which fields of which message hold which message, as far as a tensor can lie below it
-# (onnx.proto3). A tensor's own field 13 lists where its data lies outside the file.
+# (onnx.proto3). A tensor's own field 13 lists where its data lies outside the file, and its field
+# 14 says that it does.
 _CHILDREN: dict[str, dict[int, str]] = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},
@@ -36,34 +35,8 @@ _CHILDREN: dict[str, dict[int, str]] = {
         23: "sparse",
     },
     "sparse": {1: "tensor", 2: "tensor"},
-    "tensor": {13: "external"},
+    "tensor": {13: "external", 14: "location"},
 }
-
-
-class Field(NamedTuple):
-    """One field of a message: its number, wire type, value, and all its bytes."""
-
-    number: int
-    wire: int
-    value: int | memoryview
-    raw: memoryview
-
-    def content(self) -> memoryview:
-        """Return the bytes of a length-delimited field.
-
-        Returns:
-            A view.
-
-        Raises:
-            ValueError: The field holds a number.
-        """
-        if isinstance(self.value, int):
-            raise ValueError(f"field {self.number} has wire type {self.wire}")
-        return self.value
-
-    def text(self) -> str:
-        """Return the bytes of a length-delimited field as text."""
-        return str(self.content(), "utf-8")
 
 
 def read_model(path: str | Path, *, max_bytes: int = MAX_BYTES) -> bytes:
@@ -107,13 +80,34 @@ def read_contract(data: bytes, path: str | Path) -> Contract:
         The contract.
 
     Raises:
+        ContractError: As :func:`read_policy`.
+    """
+    return read_policy(data, path)[0]
+
+
+def read_policy(data: bytes, path: str | Path) -> tuple[Contract, bytes]:
+    """Return the contract in the bytes of a policy file, and the bytes that may be run.
+
+    What is run is what was searched and hashed: every field of the model but its metadata.
+
+    Args:
+        data: The file's bytes.
+        path: Where they came from, for messages.
+
+    Returns:
+        The contract, and a model without metadata for onnxruntime.
+
+    Raises:
         ContractError: The bytes are no ONNX file; they hold no contract, two, or one that is not
             valid; tensors lie outside the file; graph or weights are not those exported.
     """
     try:
-        outside, measured = external_data(data), model_hash(data)
-        texts = [text for key, text in metadata(data) if key == KEY]
-        version = opset(data)
+        budget = Budget()
+        fields = list(fields_of(memoryview(data), "model", budget))
+        outside = list(_external(fields, "model", 0, budget))
+        texts = [text for key, text in _metadata(fields, budget) if key == KEY]
+        graph = b"".join(field.raw for field in fields if field.number != _METADATA)
+        version = _opset(fields, budget)
     except ValueError as error:
         raise ContractError(f"{path}: not an ONNX file ({error}).") from error
     if outside:
@@ -130,13 +124,14 @@ def read_contract(data: bytes, path: str | Path) -> Contract:
         contract = parse(texts[0])
     except ContractError as error:
         raise ContractError(f"{path}: {error}") from error
+    measured = _hash(graph)
     if contract["model_hash"] != measured or contract["opset"] != version:
         raise ContractError(
             f"{path}: graph or weights changed after the export (they hash to {measured}, and the "
             f"contract says {contract['model_hash']}). Export the checkpoint again with "
             "'hindsight export'."
         )
-    return contract
+    return contract, graph
 
 
 def model_hash(data: bytes) -> str:
@@ -154,11 +149,8 @@ def model_hash(data: bytes) -> str:
     Raises:
         ValueError: The bytes are no protocol buffer message.
     """
-    digest = hashlib.sha256()
-    for field in _fields(memoryview(data)):
-        if field.number != _METADATA:
-            digest.update(field.raw)
-    return f"sha256:{digest.hexdigest()}"
+    fields = fields_of(memoryview(data), "model", Budget())
+    return _hash(b"".join(field.raw for field in fields if field.number != _METADATA))
 
 
 def metadata(data: bytes) -> list[tuple[str, str]]:
@@ -173,8 +165,8 @@ def metadata(data: bytes) -> list[tuple[str, str]]:
     Raises:
         ValueError: The bytes are no protocol buffer message.
     """
-    entries = [field for field in _fields(memoryview(data)) if field.number == _METADATA]
-    return [_pair(entry.content()) for entry in entries]
+    budget = Budget()
+    return _metadata(fields_of(memoryview(data), "model", budget), budget)
 
 
 def opset(data: bytes) -> int:
@@ -189,14 +181,8 @@ def opset(data: bytes) -> int:
     Raises:
         ValueError: The bytes are no protocol buffer message, or name no standard operator set.
     """
-    for field in _fields(memoryview(data)):
-        if field.number != _OPSETS:
-            continue
-        entry = {part.number: part for part in _fields(field.content())}
-        domain = entry[1].text() if 1 in entry else ""
-        if domain in ("", "ai.onnx") and 2 in entry and isinstance(entry[2].value, int):
-            return entry[2].value
-    raise ValueError("no standard operator set is named")
+    budget = Budget()
+    return _opset(fields_of(memoryview(data), "model", budget), budget)
 
 
 def external_data(data: bytes) -> list[str]:
@@ -209,60 +195,57 @@ def external_data(data: bytes) -> list[str]:
         Texts ``key=value``, such as ``location=weights.bin``; an empty list if there are none.
 
     Raises:
-        ValueError: The bytes are no protocol buffer message, or nested deeper than 64 levels.
+        ValueError: The bytes are no protocol buffer message, are nested deeper than 64 levels, hold
+            more than ``MAX_FIELDS`` fields, or a field that onnx.proto3 does not know or that is
+            not written as every protocol buffer library writes it.
     """
-    return list(_external(memoryview(data), "model", 0))
+    budget = Budget()
+    fields = fields_of(memoryview(data), "model", budget)
+    return list(_external(fields, "model", 0, budget))
 
 
-def _external(data: memoryview, kind: str, depth: int) -> Iterator[str]:
+def _hash(graph: bytes) -> str:
+    return f"sha256:{hashlib.sha256(graph).hexdigest()}"
+
+
+def _metadata(fields: Iterable[Field], budget: Budget) -> list[tuple[str, str]]:
+    """Return the metadata among the fields of a model."""
+    return [_pair(field.content(), budget) for field in fields if field.number == _METADATA]
+
+
+def _opset(fields: Iterable[Field], budget: Budget) -> int:
+    """Return the version of the standard operator set among the fields of a model."""
+    for field in fields:
+        if field.number != _OPSETS:
+            continue
+        entry = {part.number: part for part in fields_of(field.content(), None, budget)}
+        domain = entry[1].text() if 1 in entry else ""
+        if domain in ("", "ai.onnx") and 2 in entry and isinstance(entry[2].value, int):
+            return entry[2].value
+    raise ValueError("no standard operator set is named")
+
+
+def _external(fields: Iterable[Field], kind: str, depth: int, budget: Budget) -> Iterator[str]:
+    """Yield where the tensors below the fields of one message lie, as far as outside the file."""
     if depth > _MAX_DEPTH:
         raise ValueError(f"nested deeper than {_MAX_DEPTH} levels")
     children = _CHILDREN[kind]
-    for field in _fields(data):
+    for field in fields:
         child = children.get(field.number)
+        if child is None:
+            continue
         if child == "external":
-            yield "=".join(_pair(field.content()))
-        elif child is not None:
-            yield from _external(field.content(), child, depth + 1)
-
-
-def _pair(data: memoryview) -> tuple[str, str]:
-    """Return key and value of a StringStringEntryProto."""
-    parts = {field.number: field.text() for field in _fields(data)}
-    return parts.get(1, ""), parts.get(2, "")
-
-
-def _fields(data: memoryview) -> Iterator[Field]:
-    """Yield the fields of one message in file order."""
-    at, end = 0, len(data)
-    while at < end:
-        start = at
-        key, at = _varint(data, at)
-        number, wire = key >> 3, key & 7
-        value: int | memoryview
-        if wire == _VARINT:
-            value, at = _varint(data, at)
-        elif wire in (_FIXED32, _FIXED64):
-            size = 4 if wire == _FIXED32 else 8
-            value, at = int.from_bytes(data[at : at + size], "little"), at + size
-        elif wire == _BYTES:
-            size, at = _varint(data, at)
-            value, at = data[at : at + size], at + size
+            yield "=".join(_pair(field.content(), budget))
+        elif child == "location":
+            # 0 is the default, inside the file. protobuf keeps 32 of the bits, so none may be set.
+            if field.value != 0:
+                yield f"data_location={field.value if isinstance(field.value, int) else '?'}"
         else:
-            raise ValueError(f"byte {start} starts a field of unknown wire type {wire}")
-        if at > end:
-            raise ValueError(f"the field that starts at byte {start} is cut off")
-        yield Field(number, wire, value, data[start:at])
+            inner = fields_of(field.content(), child, budget)
+            yield from _external(inner, child, depth + 1, budget)
 
 
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    """Return the variable-length number at a position, and the position after it."""
-    value = shift = 0
-    while True:
-        if at >= len(data) or shift > 63:
-            raise ValueError(f"byte {at} should continue a number")
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
-        shift, at = shift + 7, at + 1
-        if byte < 0x80:
-            return value, at
+def _pair(data: memoryview, budget: Budget) -> tuple[str, str]:
+    """Return key and value of a StringStringEntryProto."""
+    parts = {field.number: field.text() for field in fields_of(data, None, budget)}
+    return parts.get(1, ""), parts.get(2, "")

@@ -13,7 +13,7 @@ import os
 import platform
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,15 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from hindsight_rl.export.contract import KEY, VERSION, Contract, ContractError, dump, numbers
+from hindsight_rl.export.contract import (
+    KEY,
+    MAX_TOLERANCE,
+    VERSION,
+    Contract,
+    ContractError,
+    dump,
+    numbers,
+)
 from hindsight_rl.export.modelfile import model_hash, read_model
 from hindsight_rl.export.runtime import open_session
 from hindsight_rl.export.verify import BATCHES, MARGIN, check_parity, measure_parity, verify_bytes
@@ -30,6 +38,7 @@ from hindsight_rl.export.verify import BATCHES, MARGIN, check_parity, measure_pa
 OPSETS = range(13, 24)
 """Operator set versions offered; the tests export at both ends."""
 _FIRST_DYNAMO_OPSET = 18
+_LARGEST = float(torch.finfo(torch.float32).max)
 _LIBRARIES = ("hindsight-rl", "torch", "onnx", "onnxscript", "onnxruntime", "numpy")
 
 
@@ -38,7 +47,12 @@ class ExportError(ValueError):
 
 
 def export_policy(
-    learner: nn.Module, path: str | Path, *, opset: int = 18, tolerance: float = 1e-5
+    learner: nn.Module,
+    path: str | Path,
+    *,
+    opset: int = 18,
+    tolerance: float = 1e-5,
+    rate_limit: Sequence[float] | None = None,
 ) -> dict[str, Any]:
     """Write a learner's policy to one ONNX file and return the report of its check.
 
@@ -48,7 +62,10 @@ def export_policy(
             copied, not changed.
         path: File to write. An older one of this name stays until the new one has passed.
         opset: Version of the ONNX operator set, in 13 to 23.
-        tolerance: Largest difference to the learner, as a share of the action range.
+        tolerance: Largest difference to the learner, as a share of the action range, up to 1e-3.
+        rate_limit: How fast each action may change, in its units per second: one number, or one per
+            dimension. It is written into the contract; the loop that sends commands holds it
+            (:meth:`hindsight_rl.export.runtime.OnnxPolicy.rate_limited`).
 
     Returns:
         The report of :func:`hindsight_rl.export.verify.verify_file`.
@@ -62,11 +79,15 @@ def export_policy(
         raise ExportError(f"{path}: is a folder. Name a file, such as {path / 'policy.onnx'}.")
     if opset not in OPSETS:
         raise ExportError(f"opset is {opset}, and must be in {OPSETS[0]} to {OPSETS[-1]}")
-    if not tolerance > 0.0:
-        raise ExportError(f"tolerance is {tolerance}, and must be positive")
+    if not 0.0 < tolerance <= MAX_TOLERANCE:
+        raise ExportError(
+            f"tolerance is {tolerance}, and must be positive, at most {MAX_TOLERANCE:g}"
+        )
     learner = copy.deepcopy(learner).cpu().eval().requires_grad_(False)
     inputs = _probe_inputs(learner)
     contract = _contract(learner, inputs, opset, tolerance)
+    if rate_limit is not None:
+        contract["action"]["rate_limit"] = _rate_limit(rate_limit, contract["action"])
     model = _convert(_Flat(learner), inputs, list(contract["probe"]), opset)
     contract["model_hash"] = model_hash(model.SerializeToString())
     try:
@@ -147,6 +168,19 @@ def _contract(learner: Any, inputs: dict[str, Tensor], opset: int, tolerance: fl
     }
 
 
+def _rate_limit(limits: Sequence[float], action: dict[str, Any]) -> list[float]:
+    """Return one limit per action dimension."""
+    if action["kind"] == "discrete":
+        raise ExportError("rate_limit: the actions are discrete, and choices have no rate")
+    width = action["shape"][0]
+    if len(limits) not in (1, width) or not all(0.0 < limit <= _LARGEST for limit in limits):
+        raise ExportError(
+            f"rate_limit is {list(limits)}: give one positive number, or {width}, in units of the "
+            "action per second"
+        )
+    return [float(limit) for limit in limits] * (width if len(limits) == 1 else 1)
+
+
 def _answers(learner: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return what the learner answers to its probe rows."""
     with torch.no_grad():
@@ -190,6 +224,8 @@ def _convert(
             f"opset {opset} was asked for, and the exporter wrote {found}. Choose another opset."
         )
     _strip(model.graph)
+    for function in model.functions:
+        function.ClearField("value_info")
     return model
 
 
@@ -214,10 +250,15 @@ def _trace(module: _Flat, examples: tuple[Tensor, ...], options: dict[str, Any])
 
 
 def _strip(graph: onnx.GraphProto) -> None:
-    """Remove what the exporter notes for its developers: it holds paths and source lines."""
+    """Remove what the exporter notes for its developers: it holds paths and source lines.
+
+    With it go the shapes it inferred between the nodes (``value_info``): later passes change nodes
+    and leave them behind, and shape inference then stops at the contradiction.
+    """
+    graph.ClearField("value_info")
     graph.ClearField("doc_string")
     graph.ClearField("metadata_props")
-    for entry in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+    for entry in (*graph.node, *graph.input, *graph.output, *graph.initializer):
         entry.ClearField("doc_string")
         entry.ClearField("metadata_props")
     for node in graph.node:
@@ -277,10 +318,10 @@ def _without_folders(dataset: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ends(ends: list[float | None] | None) -> list[float | None] | None:
-    """Return one end of each action's range with null in the place of infinity."""
+    """Return one end of each action's range with null where float32 holds no such number."""
     if ends is None:
         return None
-    return [end if end is not None and math.isfinite(end) else None for end in ends]
+    return [end if end is not None and abs(end) <= _LARGEST else None for end in ends]
 
 
 def _plain(value: Any) -> Any:

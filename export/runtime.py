@@ -13,7 +13,7 @@ import onnxruntime
 from numpy.typing import ArrayLike, NDArray
 
 from hindsight_rl.export.contract import Contract, ContractError
-from hindsight_rl.export.modelfile import MAX_BYTES, read_contract, read_model
+from hindsight_rl.export.modelfile import MAX_BYTES, read_model, read_policy
 
 _ONNX_TYPES = {"float32": "tensor(float)", "int64": "tensor(int64)"}
 
@@ -36,17 +36,24 @@ class OnnxPolicy:
     """
 
     def __init__(self, path: str | Path, *, threads: int = 1, max_bytes: int = MAX_BYTES) -> None:
-        data = read_model(path, max_bytes=max_bytes)
-        self.contract: Contract = read_contract(data, path)
+        self.contract: Contract
         """What the file says about itself; see ``hindsight_rl.export.contract``."""
-        self._session = open_session(data, self.contract, path, threads=threads)
+        self.contract, graph = read_policy(read_model(path, max_bytes=max_bytes), path)
+        self._session = open_session(graph, self.contract, path, threads=threads)
         self._observation = _Input("observation", self.contract["observation"])
         task = self.contract["task"]
         self._task = None if task is None else _Input("task", task)
         action = self.contract["action"]
         self._action = np.zeros((1, *action["shape"]), dtype=action["dtype"])
         self._row = self._action[0] if action["shape"] else None
-        self._flags = np.empty(action["shape"], dtype=np.bool_)
+        # What must be finite: an argmax over NaN is a choice like any other.
+        self._judged = self._row
+        self._outputs = ["action"]
+        if self._row is None:
+            self._scores = np.zeros((1, action["n"]), dtype=np.float32)
+            self._judged = self._scores[0]
+            self._outputs = ["action", "scores"]
+        self._flags = np.empty(self._judged.shape, dtype=np.bool_)
         self._binding = self._bind()
 
     def act(self, observation: ArrayLike, task: ArrayLike | None = None) -> Any:
@@ -77,11 +84,9 @@ class OnnxPolicy:
         elif task is not None:
             raise ValueError("this policy takes no task, and one was given")
         self._session.run_with_iobinding(self._binding)
-        if self._row is None:
-            return int(self._action[0])
-        if not _all_finite(self._row, self._flags):
-            raise self._overflow(self._row)
-        return self._row.copy()
+        if not _all_finite(self._judged, self._flags):
+            raise self._overflow(self._judged)
+        return int(self._action[0]) if self._row is None else self._row.copy()
 
     def reset(self) -> None:
         """Forget the episode so far: call it wherever an episode starts.
@@ -89,6 +94,42 @@ class OnnxPolicy:
         The policies of this release are functions of one observation and hold no state, so nothing
         happens; a loop that calls it is ready for policies that do.
         """
+
+    def rate_limited(
+        self, action: ArrayLike, last: ArrayLike | None, *, seconds: float | None = None
+    ) -> Any:
+        """Return the action nearest to the wanted one that the contract's rate limit allows.
+
+        The graph does not know the last command, so the loop that sends commands calls this.
+
+        Args:
+            action: ``[..., A]``, what :meth:`act` returned.
+            last: ``[..., A]``, the command sent before; ``None`` at an episode's first step, where
+                any action is allowed.
+            seconds: Time since then; a step at the contract's control rate if ``None``.
+
+        Returns:
+            ``[..., A]`` float32; the action itself where the contract states no limit, and for
+            choices, which have no rate.
+
+        Raises:
+            ValueError: Neither a control rate nor ``seconds`` is known, or ``seconds`` is not
+                positive.
+        """
+        limits = self.contract["action"].get("rate_limit")
+        if limits is None or last is None:
+            return action
+        rate = self.contract["control_rate_hz"]
+        wanted = np.asarray(action, dtype=np.float32)
+        if seconds is None and rate is None:
+            raise ValueError("the contract states no control rate: give the seconds of a step")
+        seconds = 1.0 / rate if seconds is None else seconds
+        if not seconds > 0.0:
+            raise ValueError(f"seconds is {seconds}, and must be positive")
+        step = [np.inf if limit is None else limit * seconds for limit in limits]
+        before = np.asarray(last, dtype=np.float64)
+        allowed = np.clip(wanted, before - step, before + step)
+        return allowed.astype(np.float32)
 
     def _act_batch(self, observation: NDArray[Any], task: ArrayLike | None) -> NDArray[Any]:
         """Return one action per row."""
@@ -99,10 +140,10 @@ class OnnxPolicy:
             feed["task"] = self._task.batch(given, rows)
         elif task is not None:
             raise ValueError("this policy takes no task, and one was given")
-        action: NDArray[Any] = self._session.run(["action"], feed)[0]
-        if action.dtype.kind == "f" and not np.isfinite(action).all():
-            raise self._overflow(action)
-        return action
+        answers: list[NDArray[Any]] = self._session.run(self._outputs, feed)
+        if not np.isfinite(answers[-1]).all():
+            raise self._overflow(answers[-1])
+        return answers[0]
 
     def _bind(self) -> onnxruntime.IOBinding:
         """Return a binding of the session to the buffers of one row."""
@@ -111,15 +152,20 @@ class OnnxPolicy:
             if slot is not None:
                 value = onnxruntime.OrtValue.ortvalue_from_numpy(slot.buffer)
                 binding.bind_ortvalue_input(slot.name, value)
-        answer = onnxruntime.OrtValue.ortvalue_from_numpy(self._action)
-        binding.bind_ortvalue_output("action", answer)
+        for name in self._outputs:
+            buffer = self._action if name == "action" else self._scores
+            value = onnxruntime.OrtValue.ortvalue_from_numpy(buffer)
+            binding.bind_ortvalue_output(name, value)
         return binding
 
-    def _overflow(self, action: NDArray[Any]) -> ValueError:
+    def _overflow(self, answer: NDArray[Any]) -> ValueError:
         """Return the error for an answer that is not finite."""
+        what = "" if len(self._outputs) == 1 else f"{self._outputs[-1]} "
+        value = answer[~np.isfinite(answer)][0]
         return ValueError(
-            f"the policy answered {action[~np.isfinite(action)][0]}: the observation is finite, "
-            "but so far from the log's that the network overflows. Check its units."
+            f"the policy answered {what}{value}: the observation is finite, but so far from the "
+            "log's that the network overflows (check its units), or the weights are damaged "
+            "('hindsight export --verify' checks them)."
         )
 
 

@@ -13,13 +13,18 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from hindsight_rl.export.contract import Contract, ContractError, bounds
-from hindsight_rl.export.modelfile import read_contract, read_model
+from hindsight_rl.export.modelfile import read_model, read_policy
 from hindsight_rl.export.runtime import open_session
 
 BATCHES = (1, 2, 7)
 """Batch sizes at which the probe rows are played: exporters like to freeze the first dimension."""
 MARGIN = 1e-4
 """Two scores closer than this may swap: the argmax of such a row is not compared."""
+WIDEST = 1000.0
+"""Bounds wider than this many times the spread of the answers do not measure a difference.
+
+Environments state bounds of 1e38 for "none", by which any two answers would be equal.
+"""
 
 
 def verify_file(path: str | Path) -> dict[str, Any]:
@@ -43,8 +48,8 @@ def verify_file(path: str | Path) -> dict[str, Any]:
 
 def verify_bytes(data: bytes, path: str | Path) -> dict[str, Any]:
     """Return the report of :func:`verify_file` for bytes already read; ``path`` names them."""
-    contract = read_contract(data, path)
-    session = open_session(data, contract, path)
+    contract, graph = read_policy(data, path)
+    session = open_session(graph, contract, path)
     measured = measure_parity(session, contract)
     check_parity(measured, path)
     return {
@@ -176,12 +181,15 @@ def _compare_discrete(contract: Contract, passes: list[list[NDArray[Any]]]) -> d
 def action_range(contract: Contract) -> NDArray[np.float64]:
     """Return the range ``[A]`` of each action, by which differences are measured.
 
-    It is the width of the bounds; where an action is unbounded or its bounds are equal, the spread
-    of the learner's answers to the probe rows, and at least 1.
+    It is the width of the bounds. Where an action is unbounded, its bounds are equal, or they are
+    so wide that they say nothing (over a thousand times the spread), it is the spread of the
+    learner's answers to the probe rows, and at least 1.
     """
     low, high = (bound.astype(np.float64) for bound in bounds(contract))
-    spread = np.ptp(np.array(contract["probe"]["action"], dtype=np.float64), axis=0)
+    spread = np.maximum(
+        np.ptp(np.array(contract["probe"]["action"], dtype=np.float64), axis=0), 1.0
+    )
     width = high - low
-    usable = np.isfinite(width) & (width > 0.0)
-    scale: NDArray[np.float64] = np.where(usable, width, np.maximum(spread, 1.0))
+    usable = (width > 0.0) & (width <= WIDEST * spread)
+    scale: NDArray[np.float64] = np.where(usable, width, spread)
     return scale

@@ -71,10 +71,18 @@ def test_entries_it_does_not_know_are_kept() -> None:
         ("action.dtype", "float64", "action.dtype is 'float64', and must be 'float32'"),
         ("action.high", [-1.5], "action.low is above action.high in one dimension"),
         ("action.rate_limit", [1.0, 2.0], "action.rate_limit has shape [2], and action has [1]"),
+        ("action.rate_limit", [0.0], "action.rate_limit is [0.0], and every limit is positive"),
         ("action", {"kind": "discrete", "n": 0}, "n must be positive"),
         ("action", {"kind": "discrete"}, "action.n is missing"),
         ("action", choice(3, ["a", "b"]), "action.names has 2 entries, and action has 3"),
         ("control_rate_hz", 0, "control_rate_hz is 0, and a rate is positive"),
+        ("control_rate_hz", 10**400, "control_rate_hz is not finite, or beyond what a float64"),
+        ("control_rate_hz", math.nan, "control_rate_hz is not finite"),
+        ("control_rate_hz", 1e9, "control_rate_hz is 1e+09, and a rate is positive, at most 1e+06"),
+        ("control_rate_hz", True, "control_rate_hz is of type bool, and must be a number"),
+        ("observation.std", [1.0, 10**400], "observation.std must be numbers, or null"),
+        ("action.high", [1e39], "action.high must be finite in float32"),
+        ("probe.action", [[0.0], [10**400]], "probe.action is not a full table of numbers"),
         ("learner.name", 3, "learner.name is of type int, and must be a text"),
         ("opset", True, "opset is of type bool, and must be a number"),
         ("model_hash", "md5:1", "model_hash does not start with 'sha256:'"),
@@ -117,6 +125,22 @@ def test_discrete_needs_the_scores_of_its_probe_rows() -> None:
 def test_choices_are_named_each_or_as_one(names: list[str] | None) -> None:
     probe = {"observation": [[0.0, 1.0]], "action": [1], "scores": [[0.0, 1.0]]}
     validate(contract(action=choice(2, names), probe=probe))
+
+
+@pytest.mark.parametrize("digits", [str(10**400), "1" * 5000, "1e400", "-1e999", "Infinity"])
+def test_numbers_out_of_range_are_refused_in_the_text(digits: str) -> None:
+    text = dump(contract()).replace("30.0", digits)
+    with pytest.raises(
+        ContractError, match=r"digits, and at most 20 are read|out of range|not JSON"
+    ):
+        parse(text)
+
+
+def test_what_could_not_be_read_again_is_not_written() -> None:
+    with pytest.raises(ContractError, match="a whole number has 401 digits"):
+        dump(contract(learner={"name": "BC", "hparams": {"seed": 10**400}}))
+    largest = contract(learner={"name": "BC", "hparams": {"seed": 2**64 - 1}})
+    assert parse(dump(largest)) == largest
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, '{"version": NaN}', "7", "null"])

@@ -1,5 +1,7 @@
 """The file as bytes, read without the onnx package and compared with what that package says."""
 
+import hashlib
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,13 +13,16 @@ from onnx import TensorProto, helper
 
 from hindsight_rl.export.contract import KEY, ContractError
 from hindsight_rl.export.modelfile import (
+    _CHILDREN,
     external_data,
     metadata,
     model_hash,
     opset,
     read_contract,
     read_model,
+    read_policy,
 )
+from hindsight_rl.export.protobuf import KNOWN
 
 Damage = Callable[[Callable[[onnx.ModelProto], object]], Path]
 
@@ -179,3 +184,101 @@ def test_a_cut_or_damaged_file_is_refused_and_never_crashes(
 def test_noise_is_refused(noise: bytes) -> None:
     with pytest.raises(ContractError):
         read_contract(noise, "policy.onnx")
+
+
+# ---------------------------------------------------------- what two readers understand differently
+
+
+def varint(value: int, extra: int = 0) -> bytes:
+    """Return a number in protobuf's encoding, in more bytes than needed if ``extra`` says so."""
+    groups = [value & 0x7F]
+    while value := value >> 7:
+        groups.append(value & 0x7F)
+    groups += [0] * extra
+    return bytes([group | 0x80 for group in groups[:-1]] + [groups[-1]])
+
+
+def framed(number: int, content: bytes, *, tag: int = 0, length: int = 0, high: int = 0) -> bytes:
+    """Return a length-delimited field; the options pad its tag and length or set high bits."""
+    key = (number << 3 | 2) | high << 32
+    return varint(key, tag) + varint(len(content), length) + content
+
+
+def hidden(path: Path, **encoding: int) -> bytes:
+    """Return a file whose first weight lies outside, by a field 13 in an unusual encoding."""
+    model = onnx.load_from_string(path.read_bytes())
+    tensor = model.graph.initializer.pop(0)
+    tensor.ClearField("raw_data")
+    entry = framed(1, b"location") + framed(2, b"../x/weights.bin")
+    tensor_bytes = tensor.SerializeToString() + framed(13, entry, **encoding) + b"\x70\x01"
+    graph = model.graph.SerializeToString() + framed(5, tensor_bytes)
+    model.ClearField("graph")
+    return model.SerializeToString() + framed(7, graph)
+
+
+@pytest.mark.parametrize("encoding", [{"tag": 1}, {"tag": 4}, {"length": 1}, {"high": 1}])
+def test_no_encoding_hides_external_data(encoding: dict[str, int], continuous: Path) -> None:
+    plain = onnx.load_from_string(hidden(continuous))
+    assert plain.graph.initializer[-1].external_data[0].value == "../x/weights.bin"
+    with pytest.raises(ContractError, match=r"policy\.onnx: not an ONNX file \("):
+        read_policy(hidden(continuous, **encoding), "policy.onnx")
+    with pytest.raises(ContractError, match="keeps tensors outside"):
+        read_policy(hidden(continuous), "policy.onnx")
+
+
+@pytest.mark.parametrize("location", [1, 2, 2**32 + 1])
+def test_a_tensor_that_only_says_it_lies_outside(location: int, continuous: Path) -> None:
+    tensor = framed(8, b"w") + varint(14 << 3) + varint(location)
+    data = continuous.read_bytes() + framed(7, framed(5, tensor))
+    assert external_data(data) == [f"data_location={location}"]
+
+
+@pytest.mark.parametrize("place", ["model", "graph", "tensor"])
+def test_fields_that_onnx_does_not_know_are_refused(place: str, continuous: Path) -> None:
+    field = framed(999, b"x")
+    if place != "model":
+        field = framed(7, framed(5, field) if place == "tensor" else field)
+    with pytest.raises(ContractError, match=f"starts field 999, which {place} has not"):
+        read_policy(continuous.read_bytes() + field, "policy.onnx")
+
+
+def test_known_fields_are_those_of_the_onnx_package() -> None:
+    messages = {
+        "model": onnx.ModelProto,
+        "training": onnx.TrainingInfoProto,
+        "graph": onnx.GraphProto,
+        "function": onnx.FunctionProto,
+        "node": onnx.NodeProto,
+        "attribute": onnx.AttributeProto,
+        "sparse": onnx.SparseTensorProto,
+        "tensor": onnx.TensorProto,
+    }
+    holds = {message.DESCRIPTOR.name: kind for kind, message in messages.items()}
+    assert set(messages) == set(KNOWN)
+    for kind, message in messages.items():
+        fields = message.DESCRIPTOR.fields
+        assert KNOWN[kind] >= {field.number for field in fields}
+        # Whatever may hold a tensor is searched.
+        for field in fields:
+            inner = holds.get(field.message_type.name) if field.message_type else None
+            assert _CHILDREN[kind].get(field.number) == inner or kind == "tensor"
+
+
+@pytest.mark.parametrize(
+    "filler",
+    [varint(999 << 3) + b"\x00", varint(14 << 3 | 2) + b"\x00", varint(8 << 3 | 2) + b"\x00"],
+    ids=["unknown", "metadata", "opsets"],
+)
+def test_many_small_fields_end_soon(filler: bytes, continuous: Path) -> None:
+    data = continuous.read_bytes() + filler * (6 * 2**20 // len(filler))
+    start = time.process_time()
+    with pytest.raises(ContractError, match=r"field 999|more than 262,144 fields"):
+        read_policy(data, "policy.onnx")
+    assert time.process_time() - start < 3.0
+
+
+def test_what_is_run_is_what_was_hashed(continuous: Path) -> None:
+    contract, graph = read_policy(continuous.read_bytes(), continuous)
+    model = onnx.load_from_string(graph)
+    assert not model.metadata_props and len(model.graph.node) > 3
+    assert f"sha256:{hashlib.sha256(graph).hexdigest()}" == contract["model_hash"]

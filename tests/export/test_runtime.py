@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import helper
+from onnx import helper, numpy_helper
 from stand_ins import StandIn
 
 from hindsight_rl.export.contract import KEY, ContractError, dump, parse
@@ -89,6 +89,33 @@ def test_reset_changes_nothing(continuous: Path) -> None:
     before = policy.act(ROW)
     policy.reset()
     np.testing.assert_array_equal(policy.act(ROW), before)
+
+
+def test_the_rate_of_change_is_limited(tmp_path: Path) -> None:
+    # At 50 Hz a limit of 5 per second is 0.1 per step.
+    path = tmp_path / "policy.onnx"
+    export_policy(StandIn(), path, opset=17, rate_limit=[5.0, 50.0, 5.0])
+    policy = OnnxPolicy(path)
+    wanted = np.float32([1.0, -0.9, 0.05])
+    np.testing.assert_array_equal(policy.rate_limited(wanted, None), wanted)
+    np.testing.assert_allclose(policy.rate_limited(wanted, [0, 0, 0]), [0.1, -0.9, 0.05])
+    np.testing.assert_allclose(policy.rate_limited([wanted], [[2, 0.5, 0]]), [[1.9, -0.5, 0.05]])
+    later = policy.rate_limited(wanted, [0, 0, 0], seconds=0.1)
+    np.testing.assert_allclose(later, [0.5, -0.9, 0.05])
+    with pytest.raises(ValueError, match="seconds is 0, and must be positive"):
+        policy.rate_limited(wanted, [0, 0, 0], seconds=0)
+    policy.contract["control_rate_hz"] = None
+    with pytest.raises(ValueError, match="states no control rate: give the seconds"):
+        policy.rate_limited(wanted, [0, 0, 0])
+
+
+def test_without_a_limit_actions_may_jump(exported: tuple[StandIn, Path]) -> None:
+    policy, learner = OnnxPolicy(exported[1]), exported[0]
+    if learner.spec["action"]["kind"] == "discrete":
+        assert policy.rate_limited(2, 0) == 2
+    else:
+        far = np.float32([2.0, 3.0, 0.5])
+        np.testing.assert_array_equal(policy.rate_limited(far, [-2.0, -1.0, 0.0]), far)
 
 
 # -------------------------------------------------------------------------------------- the task
@@ -182,6 +209,29 @@ def test_large_numbers_are_no_broken_sensor(continuous: Path) -> None:
 def test_numbers_beyond_float32_are_refused(continuous: Path) -> None:
     with pytest.raises(ValueError, match=r"observation\[2\].* is inf"):
         OnnxPolicy(continuous).act(np.array([0.0, 0.0, 1e300, 0.0]))
+
+
+@pytest.mark.parametrize("share", [1.0, 0.01], ids=["all", "a few"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_damaged_weights_raise(
+    value: float, share: float, exported: tuple[StandIn, Path], tmp_path: Path
+) -> None:
+    # Whoever edits a file can renew its hash, and an argmax over NaN is choice 0.
+    learner, path = exported
+    model = onnx.load(path)
+    tensor = next(entry for entry in model.graph.initializer if entry.name.endswith("2.weight"))
+    weight = numpy_helper.to_array(tensor).copy()
+    weight.reshape(-1)[: max(1, int(share * weight.size))] = value
+    tensor.CopyFrom(numpy_helper.from_array(weight, tensor.name))
+    forge(model)
+    (tmp_path / "damaged.onnx").write_bytes(model.SerializeToString())
+    policy = OnnxPolicy(tmp_path / "damaged.onnx")
+    task = [100.0, 0.0] if learner.spec["task"] else None
+    if np.isinf(value) and learner.spec["action"]["kind"] == "continuous":
+        return  # tanh of infinity is 1: a finite action within its bounds
+    for observation in (ROW, np.stack([ROW, -ROW])):
+        with pytest.raises(ValueError, match=r"policy answered (scores )?(nan|-?inf).*--verify"):
+            policy.act(observation, task)
 
 
 def test_threads_out_of_range(continuous: Path) -> None:

@@ -1,6 +1,7 @@
 """The gate, from the file alone: every changed weight is noticed, honest files pass."""
 
 import copy
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from onnx import numpy_helper
 from stand_ins import StandIn
 
-from hindsight_rl.export.contract import KEY, ContractError, dump, parse
+from hindsight_rl.export.contract import KEY, MAX_TOLERANCE, ContractError, dump, parse
 from hindsight_rl.export.modelfile import model_hash
 from hindsight_rl.export.onnx import export_policy
 from hindsight_rl.export.verify import action_range, verify_file
@@ -99,3 +100,64 @@ def test_range_is_the_width_of_the_bounds_or_the_spread() -> None:
         "probe": {"action": [[0.0, 0.0, -7.0, 3.0], [1.0, 0.5, 9.0, 3.0]]},
     }
     np.testing.assert_array_equal(action_range(copy.deepcopy(contract)), [4.0, 1.0, 16.0, 1.0])
+
+
+def state(model: onnx.ModelProto, **entries: object) -> None:
+    """Let the contract say something else under ``parity``, without its own checks."""
+    place = next(entry for entry in model.metadata_props if entry.key == KEY)
+    contract = json.loads(place.value)
+    contract["parity"] |= entries
+    place.value = json.dumps(contract)
+
+
+@pytest.mark.parametrize(
+    ("entries", "told"),
+    [
+        (
+            {"tolerance": 1e300},
+            r"parity\.tolerance is 1e\+300, and must be positive, at most 0\.001",
+        ),
+        ({"tolerance": MAX_TOLERANCE * 1.01}, r"parity\.tolerance is 0\.00101, and must be"),
+        ({"tolerance": 10**400}, "a whole number has 401 digits"),
+        ({"margin": 1e9}, r"parity\.margin is 1e\+09, and must be positive, at most 0\.01"),
+        (
+            {"batches": [300_000_000]},
+            r"parity\.batches is \[300000000\], and must list batch sizes",
+        ),
+        ({"batches": [3e8]}, r"parity\.batches is \[300000000\.0\], and must list batch sizes"),
+        ({"batches": [1] * 20_000}, r"parity\.batches is a list of 20000, and must list"),
+        ({"batches": [True]}, r"parity\.batches is \[True\], and must list"),
+    ],
+)
+def test_a_file_does_not_choose_how_it_is_judged(
+    entries: dict[str, object], told: str, damaged: Damage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("onnxruntime was asked before the contract was checked")
+
+    monkeypatch.setattr("hindsight_rl.export.verify.open_session", never)
+    with pytest.raises(ContractError, match=told):
+        verify_file(damaged(lambda model: state(model, **entries)))
+
+
+def test_bounds_that_say_nothing_do_not_measure(tmp_path: Path) -> None:
+    # Environments state the largest float32 for "no bound": every difference is small beside it.
+    contract = {
+        "action": {"shape": [3], "low": [-3.4e38, -600.0, -400.0], "high": [3.4e38, 600.0, 400.0]},
+        "probe": {"action": [[0.0, 0.0, 0.0], [5.0, 1.0, 1.0]]},
+    }
+    np.testing.assert_array_equal(action_range(contract), [5.0, 1.0, 800.0])
+
+    class Wide(StandIn):
+        def forward(self, observation, task=None):
+            return self.scores(observation, task)
+
+    learner = Wide()
+    learner.spec["action"] |= {"low": [-3e38] * 3, "high": [3e38] * 3}
+    export_policy(learner, tmp_path / "policy.onnx", opset=17)
+    model = onnx.load(tmp_path / "policy.onnx")
+    move(model, "learner.net.2.bias", 0)
+    forge(model)
+    (tmp_path / "policy.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ContractError, match=r"differ by .* of the action range"):
+        verify_file(tmp_path / "policy.onnx")
