@@ -78,9 +78,30 @@ def _export(given: argparse.Namespace) -> dict[str, Any]:
     if learner.copies is not None:
         count = learner.copies.count
         sys.stderr.write(f"seed 0 of {count} is exported: --seed-index N takes another\n")
+    _check_names(learner)
     options = {name: getattr(given, name) for name in ("opset", "tolerance", "rate_limit")}
     chosen = {name: value for name, value in options.items() if value is not None}
     return export_policy(learner, given.output, **chosen)
+
+
+def _check_names(learner: Any) -> None:
+    """Refuse a policy whose inputs are not, by name, what its environment shows.
+
+    An environment that cannot be made here (no simulator) leaves that to 'test' and 'run'.
+    """
+    from hindsight_rl.envs.interface import Interface, RolloutError, make
+
+    name = getattr(learner, "env", None)
+    if not isinstance(name, str):
+        return
+    try:
+        env = make(name, learner.env_kwargs, draw=False)
+        interface = Interface(env, name)
+        env.close()
+    except RolloutError as error:
+        sys.stderr.write(f"names of inputs were not compared with the environment's: {error}\n")
+        return
+    interface.check_names(learner.spec)
 
 
 def _import(modules: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
 """The log a replay begins with: read, compared with the environment, appended as episodes."""
 
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from hindsight_rl.datamodules.offline import check_sources
 from hindsight_rl.datamodules.replay import Replay
 from hindsight_rl.datamodules.sources.environment import Collector
 from hindsight_rl.datamodules.sources.episodes import TASK
+from hindsight_rl.entries import are_numbered
+from hindsight_rl.envs.interface import RolloutError
 from hindsight_rl.logs.action_bounds import open_ends
 from hindsight_rl.logs.checks import ROUNDING
 from hindsight_rl.logs.errors import LogError
@@ -59,9 +62,13 @@ class InitialLog:
                 path=name,
             )
         _check_shapes(log, collector, name)
+        _check_names(log, collector, name)
         _check_actions(log, collector, name)
         self._log, self.hash = log, log.hash()
         self.facts = {fact: log.info[fact] for fact in ("names", "units") if log.info.get(fact)}
+        if "names" in self.facts:  # those that only count say less than the environment's
+            told = {k: n for k, n in self.facts["names"].items() if not are_numbered(n, k)}
+            self.facts["names"] = self.facts["names"] | collector.info.get("names", {}) | told
 
     def append_to(self, replay: Replay) -> None:
         """Append the log's episodes, which must fit: what is dropped at once was given in vain.
@@ -99,6 +106,23 @@ def _check_shapes(log: Log, collector: Collector, name: str) -> None:
                 _OTHER_ENV,
                 path=name,
             )
+
+
+def _check_names(log: Log, collector: Collector, name: str) -> None:
+    """Refuse observations whose entries are others than the environment's, or in another order."""
+    try:
+        collector.interface.check_names(
+            {key: {"names": names} for key, names in (log.info.get("names") or {}).items()}
+        )
+    except RolloutError as error:
+        raise LogError(str(error).rstrip("."), _OTHER_ENV, path=name) from error
+    rates = [info.get("control_rate_hz") for info in (log.info, collector.info)]
+    if None not in rates and not math.isclose(*rates, rel_tol=1e-6):
+        warnings.warn(
+            f"{name}: the log has {rates[0]:g} rows per second, and {collector.name} "
+            f"{rates[1]:g} frames: make sure that a step takes as long in both",
+            stacklevel=2,
+        )
 
 
 def _check_actions(log: Log, collector: Collector, name: str) -> None:

@@ -3,19 +3,22 @@
 How an observation reaches the policy:
 
 - ``Box``: as it is, as float32;
-- ``Dict`` with ``observation`` and ``desired_goal`` (a goal environment): ``observation`` is the
-  policy's observation and ``desired_goal`` its task; ``achieved_goal`` is not shown;
-- any other ``Dict`` of boxes: flattened and joined in the alphabetical order of the keys, whatever
-  order the environment lists them in, as the readers of logs do.
+- ``Dict`` with ``desired_goal`` (a goal environment): that is the policy's task, ``observation``
+  (or what else there is) its observation; ``achieved_goal`` is not shown;
+- any ``Dict`` of boxes: flattened and joined in the order of the space, nested ones in turn, as the
+  readers of logs do (:mod:`hindsight_rl.entries`). Images are not flattened.
 """
 
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
+
+from hindsight_rl import entries
 
 Env = gymnasium.Env[Any, Any]
 EnvSource = str | Callable[[], Env]
@@ -45,13 +48,17 @@ class Interface:
     """
 
     def __init__(self, env: Env, name: str) -> None:
-        space: Any = env.observation_space
-        goal = isinstance(space, spaces.Dict) and {"observation", "desired_goal"} <= set(space)
-        self._space = space["observation"] if goal else space
-        self._task_space: spaces.Space[Any] | None = space["desired_goal"] if goal else None
+        leaves = dict(_leaves(env.observation_space))
+        found = entries.roles(list(leaves))
+        if not found.observation:
+            raise RolloutError(f"{name}: observes {env.observation_space}, which holds goals alone")
+        self._observation = _Part(leaves, found.observation, name)
+        self._task = _Part(leaves, found.task, name) if found.task else None
+        shown = found.achieved and all(isinstance(leaves[p], spaces.Box) for p in found.achieved)
+        self._achieved = _Part(leaves, found.achieved, name) if shown else None
         self.name = name
-        self.observation_shape = _shape(self._space, name)
-        self.task_shape = None if self._task_space is None else _shape(self._task_space, name)
+        self.observation_shape = self._observation.shape
+        self.task_shape = None if self._task is None else self._task.shape
         self._action_space = env.action_space
         if not isinstance(env.action_space, spaces.Box | spaces.Discrete):
             raise RolloutError(
@@ -66,10 +73,25 @@ class Interface:
 
         An environment may hand out the same buffer at every step, hence the copies.
         """
-        if self._task_space is None:
-            return Seen(_flat(self._space, observation), None)
-        task = _flat(self._task_space, observation["desired_goal"])
-        return Seen(_flat(self._space, observation["observation"]), task)
+        task = None if self._task is None else self._task.of(observation)
+        return Seen(self._observation.of(observation), task)
+
+    @property
+    def achieves(self) -> bool:
+        """Whether a goal environment shows what was achieved, in numbers."""
+        return self._task is not None and self._achieved is not None
+
+    def achieved(self, observation: Any) -> NDArray[np.float32]:
+        """Return the goal that an observation achieved, ``[Z]``; only where :attr:`achieves`."""
+        if self._achieved is None:
+            raise RolloutError(f"{self.name}: shows no achieved_goal of real numbers")
+        return self._achieved.of(observation).ravel()
+
+    @property
+    def names(self) -> dict[str, list[str]]:
+        """Names of what is joined of a ``Dict``, by ``observation`` and ``task``."""
+        parts = {"observation": self._observation, "task": self._task}
+        return {key: list(part.names) for key, part in parts.items() if part and part.names}
 
     def action(self, action: Any) -> Any:
         """Return one answer of a policy as the environment takes it."""
@@ -92,6 +114,31 @@ class Interface:
             )
         self._check_task(spec.get("task"))
         self._check_action(spec["action"])
+        self.check_names(spec)
+
+    def check_names(self, spec: Mapping[str, Any]) -> None:
+        """Check that the inputs of a policy are, by name, what a ``Dict`` shows, in its order.
+
+        Args:
+            spec: The policy's ``spec`` or contract.
+
+        Raises:
+            RolloutError: Names differ in content or order.
+        """
+        for key, here in self.names.items():
+            there = (spec.get(key) or {}).get("names")
+            if entries.are_numbered(there, key):
+                warnings.warn(
+                    f"{self.name}: the policy's {key} has no names, so that the order of its "
+                    f"entries cannot be checked. It is taken to be {', '.join(here[:40])}: give "
+                    f"`names: {{{key}: [...]}}` in the column map of the log",
+                    stacklevel=2,
+                )
+            elif problem := entries.mismatch(there, here):
+                raise RolloutError(
+                    f"{self.name}: its {key} {problem}. Fit it to a log with the entries in the "
+                    f"environment's order, or correct `names: {{{key}: [...]}}` in the column map."
+                )
 
     def _check_task(self, task: Mapping[str, Any] | None) -> None:
         if self.task_shape is None:
@@ -173,21 +220,63 @@ def frame(env: Env, name: str) -> NDArray[np.uint8]:
     return drawn
 
 
+class _Part:
+    """What is shown of some entries: a single array as it is, several joined in their order."""
+
+    def __init__(
+        self,
+        leaves: Mapping[entries.Entry, spaces.Space[Any]],
+        paths: Sequence[entries.Entry],
+        name: str,
+    ) -> None:
+        self._paths, self._whole = tuple(paths), entries.is_whole(paths)
+        shapes = [_shape(leaves[path], name) for path in paths]
+        self.names: tuple[str, ...] = ()
+        if self._whole:
+            self.shape = shapes[0]
+            return
+        sizes = [int(np.prod(shape)) for shape in shapes]
+        for path, shape in zip(paths, shapes, strict=True):
+            if entries.is_image(shape, str(leaves[path].dtype)):
+                raise RolloutError(
+                    f"{name}: its entry '{'/'.join(path)}' looks like an image "
+                    f"({leaves[path].dtype} {list(shape)}), and is not flattened unasked. Wrap the "
+                    "environment: gymnasium.wrappers.FilterObservation leaves it out, "
+                    "FlattenObservation flattens it."
+                )
+        named = zip(paths, sizes, strict=True)
+        self.names = tuple(n for path, size in named for n in entries.dimension_names(path, size))
+        self.shape = (sum(sizes),)
+
+    def of(self, observation: Any) -> NDArray[np.float32]:
+        """Return the numbers of an observation, a copy."""
+        values = []
+        for path in self._paths:
+            value = observation
+            for key in path:
+                value = value[key]
+            values.append(value)
+        if self._whole:
+            return np.array(values[0], dtype=np.float32)
+        return np.concatenate([np.asarray(value, dtype=np.float32).ravel() for value in values])
+
+
+def _leaves(
+    space: spaces.Space[Any], path: entries.Entry = ()
+) -> Iterator[tuple[entries.Entry, spaces.Space[Any]]]:
+    """Yield the entries of a space that are no dictionaries, in its order."""
+    if isinstance(space, spaces.Dict):
+        for key, part in space.spaces.items():
+            yield from _leaves(part, (*path, key))
+    else:
+        yield path, space
+
+
 def _shape(space: spaces.Space[Any], name: str) -> tuple[int, ...]:
-    """Return the shape of what a policy sees of a space."""
+    """Return the shape of an entry that a policy can see."""
     if isinstance(space, spaces.Box):
         return space.shape
-    if isinstance(space, spaces.Dict):
-        return (sum(int(np.prod(_shape(part, name))) for part in space.values()),)
     raise RolloutError(
         f"{name}: observes {space}, and a policy sees real numbers (Box, or a Dict of them). "
         "Wrap the environment, for instance in gymnasium.wrappers.FlattenObservation."
     )
-
-
-def _flat(space: spaces.Space[Any], observation: Any) -> NDArray[np.float32]:
-    """Return what a policy sees of an observation."""
-    if isinstance(space, spaces.Dict):
-        names = sorted(space.spaces)
-        return np.concatenate([_flat(space[name], observation[name]).ravel() for name in names])
-    return np.array(observation, dtype=np.float32)

@@ -88,5 +88,19 @@ class Reach(gymnasium.Env[Any, Any]):
         }
 
 
+class Arms(Walk):
+    """The walk, observed as a dictionary whose joined keys sort otherwise than the keys do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        one, three = (spaces.Box(-np.inf, np.inf, (n,), np.float32) for n in (1, 3))
+        self.observation_space = spaces.Dict({"arm": spaces.Dict({"q": one}), "arm-left": three})
+
+    def _observe(self) -> Any:
+        here = super()._observe()
+        return {"arm": {"q": here[:1]}, "arm-left": np.repeat(here[1:], 3)}
+
+
 gymnasium.register("Tiny/Walk-v0", Walk)
+gymnasium.register("Tiny/Arms-v0", Arms)
 gymnasium.register("Tiny/Reach-v0", Reach, max_episode_steps=HORIZON)

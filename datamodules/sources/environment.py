@@ -96,7 +96,7 @@ class Collector:
         name: The environment, for messages.
         interface: What of it a policy meets.
         task_shape: Shape of the tasks the policy is given, ``None`` if it is given none.
-        info: Facts for a log of its episodes: source, action bounds, control rate.
+        info: Facts for a log of its episodes: source, names, action bounds, control rate.
     """
 
     def __init__(
@@ -125,9 +125,10 @@ class Collector:
         self._envs: Lockstep | None = None
         first = make(env, self._kwargs, draw=False)
         self.interface = Interface(first, self.name)
-        self._achieves = _check_space(first, self.interface)
+        _check_space(self.interface)
+        self._achieves = self.interface.achieves
         self._random = _Random(first.action_space, self.name, self._key)
-        self.info = _facts(first, self.name)
+        self.info = _facts(first, self.interface)
         self._envs = open_envs(env, self._kwargs, first, num_envs)
         if command is not None and self.interface.task_shape is not None:
             raise RolloutError(f"{self.name}: gives tasks of its own, so leave out command")
@@ -221,7 +222,7 @@ class Collector:
         if seen.task is not None:
             episode.tasks.append(seen.task)
         if self._achieves:
-            episode.achieved.append(np.array(observation["achieved_goal"], np.float32).ravel())
+            episode.achieved.append(self.interface.achieved(observation))
 
     def _follow(self, playing: Sequence[Episode]) -> None:
         """Have the command change the tasks after a step."""
@@ -288,23 +289,21 @@ class _Random:
         return found
 
 
-def _check_space(env: Env, interface: Interface) -> bool:
-    """Return whether the environment shows what it achieved; refuse what no log can hold."""
+def _check_space(interface: Interface) -> None:
+    """Refuse observations that no log of numbers in a row can hold."""
     if len(interface.observation_shape) != 1:
         raise RolloutError(
             f"{interface.name}: observes {list(interface.observation_shape)}, and numbers in a row "
             "are collected. Wrap it in gymnasium.wrappers.FlattenObservation"
         )
-    space = env.observation_space
-    if interface.task_shape is None or not isinstance(space, spaces.Dict):
-        return False
-    return isinstance(space.get("achieved_goal"), spaces.Box)
 
 
-def _facts(env: Env, name: str) -> dict[str, Any]:
-    """Return the facts of a log: where it is from, action bounds, control rate."""
+def _facts(env: Env, interface: Interface) -> dict[str, Any]:
+    """Return the facts of a log: where it is from, names, action bounds, control rate."""
     rate = env.metadata.get("render_fps")
-    facts: dict[str, Any] = {"source": name} | ({"control_rate_hz": float(rate)} if rate else {})
+    facts: dict[str, Any] = {"source": interface.name}
+    facts |= {"control_rate_hz": float(rate)} if rate else {}
+    facts |= {"names": interface.names} if interface.names else {}
     space: Any = env.action_space
     if isinstance(space, spaces.Discrete):
         return facts | {"discrete_actions": int(space.n)}

@@ -14,6 +14,7 @@ from hindsight_rl.logs.problems import Problems, nearest
 from hindsight_rl.logs.reading.assembly import Assembly, assemble
 from hindsight_rl.logs.reading.column_map import ColumnMap
 from hindsight_rl.logs.reading.table import Table, check_columns
+from hindsight_rl.logs.reading.unasked import refuse_unasked_images
 
 Columns = ColumnMap | str | Path | Mapping[str, Any]
 
@@ -126,6 +127,7 @@ def _read(
             return content, Problems(path, collect)
         findings = Problems(path, collect, content.parts)
         check_columns(content, findings)
+        refuse_unasked_images(columns, content, findings)
         made = assemble(content, findings)
     except (MemoryError, RecursionError) as error:
         why = "more memory than there is" if isinstance(error, MemoryError) else "too deep nesting"

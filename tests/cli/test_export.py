@@ -58,6 +58,43 @@ def test_report_in_words(
     assert lines[3] == "            32 probe rows, batches of 1, 2, 7"
 
 
+def saved(folder: Path, env: str, names: list[str]) -> Path:
+    """Write a checkpoint of a learner of four named inputs and an environment."""
+    spec = spec_of(task=False)
+    spec["observation"]["names"] = names
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    trainer.strategy.connect(BC(spec, hidden=(16,), env=env))
+    trainer.save_checkpoint(folder / "last.ckpt")
+    return folder / "last.ckpt"
+
+
+@pytest.mark.parametrize(
+    ("env", "names", "told"),
+    [
+        ("tiny_envs:Tiny/Arms-v0", ["arm/q", "arm-left[0]", "arm-left[1]", "arm-left[2]"], ""),
+        (
+            "tiny_envs:Tiny/Arms-v0",
+            ["arm-left[0]", "arm-left[1]", "arm-left[2]", "arm/q"],
+            "its observation shows [arm/q, arm-left[0], arm-left[1], arm-left[2]], and the policy "
+            "takes in another order: [arm-left[0], arm-left[1], arm-left[2], arm/q]",
+        ),
+        ("no_such_simulator:Robot-v0", list("abcd"), "were not compared with the environment's"),
+        ("CartPole-v1", list("abcd"), ""),
+    ],
+)
+def test_names_are_compared_with_the_environment(
+    env: str, names: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "policy.onnx"
+    code = main(["--ckpt_path", str(saved(tmp_path, env, names)), "--output", str(path)])
+    refused = "another order" in told
+    assert code == (2 if refused else 0) and path.exists() is not refused
+    err = capsys.readouterr().err
+    assert told in err and "Traceback" not in err
+    if not told:
+        assert "names" not in err
+
+
 def test_verify(policy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert main(["--verify", str(policy)]) == 0

@@ -178,18 +178,18 @@ def test_success_at_any_step_and_at_the_last() -> None:
 
 def test_a_goal_environment_gives_observation_and_task() -> None:
     def act(observation: np.ndarray, task: np.ndarray) -> np.ndarray:
-        # Of the goal's Dict 'a' comes before 'z', though the space lists them otherwise.
+        # Of the goal's Dict 'z' comes before 'a', as the space lists them.
         assert task.dtype == np.float32
-        np.testing.assert_array_equal(task[:, :2], [[7.0, 8.0]] * len(task))
-        np.testing.assert_array_equal(task[:, 2], 2 * observation[:, 0])
+        np.testing.assert_array_equal(task[:, 0], 2 * observation[:, 0])
+        np.testing.assert_array_equal(task[:, 1:], [[7.0, 8.0]] * len(task))
         return ones(observation)
 
     assert (rollout(act, Goal, episodes=4, seed=0).returns > 0).all()
 
 
-def test_other_dicts_are_joined_in_alphabetical_order() -> None:
+def test_other_dicts_are_joined_in_the_order_of_the_space() -> None:
     def act(observation: np.ndarray) -> np.ndarray:
-        assert observation.shape[1] == 3 and (observation[:, 2] == 9.0).all()
+        assert observation.shape[1] == 3 and (observation[:, 0] == 9.0).all()
         return ones(observation)
 
     rollout(act, StackedRows, episodes=2, seed=0)

@@ -15,6 +15,7 @@ from hindsight_rl.logs.errors import LogError, unreadable
 from hindsight_rl.logs.limits import read_json
 from hindsight_rl.logs.reading.column_map import SHIFTED, ColumnMap
 from hindsight_rl.logs.reading.formats.minari_sizes import check_stored
+from hindsight_rl.logs.reading.observations import entries_of, in_roles
 from hindsight_rl.logs.reading.resolve import Names, expand, resolve, wanted
 from hindsight_rl.logs.reading.table import Table, parts_of
 
@@ -64,7 +65,8 @@ def read(path: Path, columns: ColumnMap) -> Table:
             "The dataset is cut: write or fetch it again.",
             path=path,
         )
-    given = _dictionary(_told_by_the_step(columns, episodes[0], path), episodes[0], path)
+    told = _told_by_the_step(columns, episodes[0], path)
+    given = in_roles(told, entries_of(metadata["observation_space"]), list(episodes[0]), path)
     resolved = _frames_once(resolve(given, list(episodes[0]), path, NAMES), episodes[0])
     films = _films(resolved, episodes[0])
     for name in wanted(resolved):
@@ -127,25 +129,6 @@ def _check_everywhere(
         path=f"{path}, episode {number}",
         column=name,
     )
-
-
-def _dictionary(columns: ColumnMap, episode: Mapping[str, Array], path: Path) -> ColumnMap:
-    """Return a map in which entries of a dictionary of observations have their next values.
-
-    A dictionary without ``observation``, which is that of no goal environment, is joined by name,
-    as a rollout does, but for what is mapped as an image.
-    """
-    images = _listed(expand(columns.image, list(episode), path) if columns.image else None)
-    leaves = sorted(n for n in episode if n.startswith("observations/") and n not in images)
-    if columns.observation is None and leaves and "observations/observation" not in episode:
-        columns = replace(columns, observation=leaves)
-    changes: dict[str, Any] = {}
-    for field in ("observation", "achieved_goal"):
-        given = getattr(columns, field)
-        if given and getattr(columns, f"next_{field}") is None:
-            joined = isinstance(given, list)
-            changes[f"next_{field}"] = [f"next_{n}" for n in given] if joined else f"next_{given}"
-    return replace(columns, **changes)
 
 
 def _listed(names: str | list[str] | None) -> list[str]:

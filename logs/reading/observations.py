@@ -1,0 +1,99 @@
+"""A dictionary of observations in a log: which of its entries is what, as in an environment."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hindsight_rl.entries import PREFIX, Entry, entry_name, is_whole, roles
+from hindsight_rl.logs.errors import LogError
+from hindsight_rl.logs.problems import listed
+from hindsight_rl.logs.reading.column_map import ColumnMap
+from hindsight_rl.logs.reading.resolve import expand
+
+
+def entries_of(space: str) -> list[Entry]:
+    """Return the entries of an observation space, in the order in which it was written.
+
+    Minari's own space would not do: it sorts every dictionary.
+
+    Args:
+        space: The space as Minari's metadata hold it, JSON.
+
+    Returns:
+        Paths to the entries.
+    """
+    return list(_walk(json.loads(space), ()))
+
+
+def _walk(space: Mapping[str, Any], at: Entry) -> Iterator[Entry]:
+    inner = space.get("subspaces")
+    if isinstance(inner, Mapping):
+        for key, part in inner.items():
+            yield from _walk(part, (*at, str(key)))
+    elif isinstance(inner, list):
+        for number, part in enumerate(inner):
+            yield from _walk(part, (*at, str(number)))
+    else:
+        yield at
+
+
+def in_roles(
+    columns: ColumnMap, entries: Sequence[Entry], held: Sequence[str], path: Path
+) -> ColumnMap:
+    """Return a map in which a dictionary of observations comes apart as in an environment.
+
+    Goals become the task and what was reached, the rest is joined in the order of the space, but
+    for what is mapped as an image (:mod:`hindsight_rl.entries`). Each has its next values.
+
+    Args:
+        columns: The map as its owner wrote it.
+        entries: Entries of the observation space, in its order.
+        held: Columns of the dataset.
+        path: The dataset, for messages.
+
+    Returns:
+        The map.
+
+    Raises:
+        LogError: The space and the columns have other entries.
+    """
+    named = [entry_name(entry) for entry in entries]
+    there = {name for name in held if name.split("/")[0] == PREFIX}
+    if len(set(named)) < len(named) or set(named) != there:
+        raise LogError(
+            f"observation_space names the entries {listed(named)}, and the episodes hold "
+            f"{listed(sorted(there))}",
+            "Write the dataset again, with no '/' in a key.",
+            path=path,
+        )
+    columns = replace(columns, **_guessed(columns, entries, held, path))
+    following: dict[str, Any] = {}
+    for field in ("observation", "achieved_goal"):
+        given = getattr(columns, field)
+        if given and getattr(columns, f"next_{field}") is None:
+            joined = isinstance(given, list)
+            following[f"next_{field}"] = [f"next_{n}" for n in given] if joined else f"next_{given}"
+    return replace(columns, **following)
+
+
+def _guessed(
+    columns: ColumnMap, entries: Sequence[Entry], held: Sequence[str], path: Path
+) -> dict[str, Any]:
+    """Return the columns of each role that the map leaves out."""
+    images = expand(columns.image, held, path) if columns.image else []
+    found = roles(entries)
+    by_field = {
+        "observation": found.observation,
+        "task": found.task,
+        "achieved_goal": found.achieved,
+    }
+    guessed: dict[str, Any] = {}
+    for field, role in by_field.items():
+        if not role or getattr(columns, field) is not None:
+            continue
+        names = [entry_name(entry) for entry in role]
+        kept = [n for n in names if n not in ([images] if isinstance(images, str) else images)]
+        guessed[field] = names[0] if is_whole(role) else kept or None
+    return guessed
