@@ -1,5 +1,6 @@
 """Checks of what a log holds. Each names file, column, row and mend; none mends by itself."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,7 +48,7 @@ def numeric(values: Array, column: str, findings: Problems) -> Array:
         text = str(values[row])
         raise findings.error(
             f"text {text!r} where a number is needed",
-            "Correct the entry or name another column.",
+            _mend_for(text),
             column,
             row,
         )
@@ -57,6 +58,18 @@ def numeric(values: Array, column: str, findings: Problems) -> Array:
         "Save the column as one numeric array of equal rows.",
         column,
     )
+
+
+def _mend_for(text: str) -> str:
+    """Return what to do about text in the place of a number."""
+    if re.fullmatch(r"[-+]?\d*,\d+", text.strip()):
+        return "For decimal commas in a text file set `decimal_point: ','` in the column map."
+    if text.strip().lower() in ("yes", "no", "y", "n"):
+        return (
+            "In a text file, name such words in the column map: `true_values: ['yes']` and "
+            "`false_values: ['no']`."
+        )
+    return "Correct the entry or name another column."
 
 
 def _is_number(text: Any) -> bool:

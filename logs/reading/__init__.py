@@ -14,6 +14,7 @@ from hindsight_rl.logs.problems import Problems, nearest
 from hindsight_rl.logs.reading.assembly import Assembly, assemble
 from hindsight_rl.logs.reading.column_map import ColumnMap
 from hindsight_rl.logs.reading.table import Table, check_columns
+from hindsight_rl.logs.reading.text_options import PACKED, TEXT_OPTIONS
 from hindsight_rl.logs.reading.unasked import refuse_unasked_images
 
 Columns = ColumnMap | str | Path | Mapping[str, Any]
@@ -22,6 +23,7 @@ _SUFFIXES = {
     ".npz": "npz",
     ".csv": "csv",
     ".tsv": "csv",
+    **{f"{text}{packed}": "csv" for text in (".csv", ".tsv") for packed in PACKED},
     ".hdf5": "hdf5",
     ".h5": "hdf5",
     ".parquet": "parquet",
@@ -118,6 +120,7 @@ def _read(
     format_, path = locate(source, columns)
     if not path.is_dir():
         regular_file(path)
+    _check_text_options(columns, format_, path)
     reader = importlib.import_module(
         f"{__name__}.formats.{'saved' if format_ == 'log' else format_}"
     )
@@ -165,13 +168,27 @@ def locate(source: str | Path, columns: ColumnMap) -> tuple[str, Path]:
             "Give a saved log, a LeRobot or Minari dataset, or a folder of .parquet files.",
             path=path,
         )
-    if path.suffix.lower() not in _SUFFIXES:
+    ending = path.suffix.lower()
+    if ending in PACKED:
+        ending = "".join(path.suffixes[-2:]).lower()
+    if ending not in _SUFFIXES:
         raise LogError(
-            f"the ending '{path.suffix}' says no format",
+            f"the ending '{ending}' says no format",
             f"Known endings: {', '.join(_SUFFIXES)}; or set `format` in the column map.",
             path=path,
         )
-    return _SUFFIXES[path.suffix.lower()], path
+    return _SUFFIXES[ending], path
+
+
+def _check_text_options(columns: ColumnMap, format_: str, path: Path) -> None:
+    """Refuse options that the format would leave unread."""
+    given = [name for name in TEXT_OPTIONS if getattr(columns, name) is not None]
+    if given and format_ != "csv":
+        raise LogError(
+            f"{given[0]} is for text files, and this is read as {format_}",
+            "Remove it, or give each source a column map of its own.",
+            path=path,
+        )
 
 
 def _existing(source: str | Path) -> Path:

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_type_hints
 from hindsight_rl import configs
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.problems import nearest
+from hindsight_rl.logs.reading import text_options
 from hindsight_rl.logs.reading.column_values import (
     converted,
     fits,
@@ -89,6 +90,13 @@ class ColumnMap:
         names: Names of the dimensions, by key (``observation``, ``action``, ``task``).
         units: Units of the dimensions, by key.
         control_rate_hz: Rows per second of the robot.
+        delimiter: Of text files: the character between cells. Left out: comma, semicolon or tab,
+            whichever is most frequent in the header.
+        decimal_point: Of text files: the character before decimals, ``,`` for decimal commas.
+        comment: Of text files: lines that begin with this are left out.
+        null_values: Of text files: words that mean an empty cell (``NA``).
+        true_values: Of text files: words that mean true (``yes``), beside ``true`` and ``1``.
+        false_values: Of text files: words that mean false, likewise.
     """
 
     format: Format | None = None
@@ -125,6 +133,12 @@ class ColumnMap:
     names: dict[str, list[str]] | None = None
     units: dict[str, list[str]] | None = None
     control_rate_hz: float | None = None
+    delimiter: str | None = None
+    decimal_point: str | None = None
+    comment: str | None = None
+    null_values: list[str] | None = None
+    true_values: list[str] | None = None
+    false_values: list[str] | None = None
 
     def __post_init__(self) -> None:
         for name, value in _converted(vars(self)).items():
@@ -238,12 +252,19 @@ def _converted(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: converted(value, hints[name]) for name, value in values.items()}
 
 
+_QUOTES = "Correct the value; YAML reads yes, no, on and off as true and false: put text in quotes."
+
+
+def _holds_bool(value: Any) -> bool:
+    return isinstance(value, bool) or (isinstance(value, list) and any(map(_holds_bool, value)))
+
+
 def _check(values: Mapping[str, Any], path: Path | None) -> None:
     for name, hint in get_type_hints(ColumnMap).items():
         if not fits(values[name], hint):
             raise LogError(
                 f"{name}: {reprlib.repr(values[name])} is not {readable(hint)}",
-                "Correct the value.",
+                _QUOTES if _holds_bool(values[name]) and hint is not bool else "Correct the value.",
                 path=path,
             )
     for problem, mend in (*_contradictions(values), *impossible_numbers(values)):
@@ -267,6 +288,7 @@ def _contradictions(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name in ("time_limit", "episode_length", "action_count", "control_rate_hz"):
         if values[name] is not None and not values[name] > 0:
             yield f"{name}: {values[name]} is not above 0", "Give a positive number."
+    yield from text_options.contradictions(values)
     for name in ("names", "units"):
         wrong = sorted(set(values[name] or {}) - {"observation", "action", "task"}, key=str)
         if wrong:

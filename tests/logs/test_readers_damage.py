@@ -115,10 +115,10 @@ DAMAGE: dict[str, tuple[Callable[[Values], Values], dict[str, Any], str]] = {
         {"action_low": [-1.0, -1.0, -1.0]},
         "action_low has 3 numbers for 2 action dimensions",
     ),
-    "an infinite bound": (
+    "a bound beyond which nothing is": (
         lambda values: values,
-        {"action_low": float("-inf")},
-        "action_low is not finite. Leave it out",
+        {"action_low": float("inf")},
+        "action_low is inf in one dimension or more. Write null or -.inf where there is no bound",
     ),
     "clip without bounds": (lambda values: values, {"clip": True}, "clip is set without bounds"),
     "negative choice": (
