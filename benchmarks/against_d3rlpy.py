@@ -25,6 +25,8 @@ import numpy as np
 from results import BUILD, ROOT, STUDENT, fit, replace_part, source_hash
 from rows import FARTHER, GREEDIER, MEDIUM, SOFT, SQUASHED, Method, Row
 
+from hindsight_rl.files import write_text
+
 THEIRS = "d3rlpy==2.8.1"
 SEEDS = (0, 1, 2, 3, 4)
 # IQL is the one that is to reach -180. Its rate was chosen on the replay log after seeds 0 to 4 of
@@ -109,9 +111,7 @@ def ours(name: str, seed: int, updates: int, data: Path) -> dict[str, Any]:
 def work(name: str, seed: int, updates: int, data: str, path: str) -> None:
     """Fit ours in this process, and write what came of it."""
     row = Row(replace(MEDIUM, updates=updates), OURS[name])
-    draft = Path(path).with_suffix(".draft")
-    draft.write_text(json.dumps(fit(row, (seed,), Path(data), choose=False)))
-    draft.replace(path)
+    write_text(Path(path), json.dumps(fit(row, (seed,), Path(data), choose=False)))
 
 
 def is_finished(name: str, updates: int) -> bool:

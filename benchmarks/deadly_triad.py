@@ -19,6 +19,7 @@ from hindsight_rl.agents.dqn import DQN
 from hindsight_rl.agents.q_learning import QLearning
 from hindsight_rl.agents.td3_bc import TD3BC
 from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.files import write_text, write_whole
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -135,9 +136,7 @@ def draw(numbers: dict[str, list[float]], points: dict[str, triad.Watched]) -> N
         axes.set_xlabel("updates")
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=7)
-    draft = PICTURE.with_suffix(".draft")
-    figure.savefig(draft, format="svg", metadata={"Date": None})
-    draft.replace(PICTURE)
+    write_whole(PICTURE, lambda file: figure.savefig(file, format="svg", metadata={"Date": None}))
 
 
 def main() -> None:
@@ -155,9 +154,7 @@ def main() -> None:
         before, _, rest = text.partition(f"<!-- {name} -->\n")
         _, _, after = rest.partition(f"<!-- end of {name} -->")
         text = f"{before}<!-- {name} -->\n{part}\n<!-- end of {name} -->{after}"
-    draft = PAGE.with_suffix(".draft")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(PAGE)
+    write_text(PAGE, text)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from results import BUILD, ROOT, STUDENT, replace_part, source_hash
 
 from hindsight_rl.datamodules.iterated import IteratedDataModule
 from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.files import write_text
 from hindsight_rl.training.learner import Learner
 
 ENV = "Pendulum-v1"
@@ -112,9 +113,7 @@ def kept(name: str, seed: int, log: Path, fresh: bool) -> dict[str, Any]:
     if not path.exists():
         result = tune(name, seed, log, fresh)
         folder.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(f".{os.getpid()}")
-        draft.write_text(json.dumps(result))
-        draft.replace(path)
+        write_text(path, json.dumps(result))
     found: dict[str, Any] = json.loads(path.read_text())
     return found
 

@@ -16,12 +16,10 @@ import functools
 import io
 import json
 import logging
-import os
 import re
 import shutil
 import statistics
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -42,6 +40,7 @@ from hindsight_rl.cli.main import main as hindsight
 from hindsight_rl.datamodules.iterated import IteratedDataModule
 from hindsight_rl.datamodules.sources.environment import Collector
 from hindsight_rl.diagnostics.evaluation import episodes as play
+from hindsight_rl.files import whole_folder
 from hindsight_rl.keys import key_of
 from hindsight_rl.logs.packed import Column, PackedColumns
 from hindsight_rl.logs.reading import read_log
@@ -230,22 +229,20 @@ def write(
         who: Whose episodes they are.
     """
     env = gymnasium.make(env_id)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.")).resolve()
     try:
-        storage = MinariStorage.new(
-            draft / "data",
-            observation_space=spaces.Box(-np.inf, np.inf, env.observation_space.shape, np.float32),
-            action_space=env.action_space,
-            env_spec=env.spec,
-        )
-        storage.update_episodes(buffers(columns, lengths, chosen))
-        about = {"dataset_id": f"{target.parent.name}/{target.name}", "algorithm_name": who}
-        storage.update_metadata(about | {"minari_version": minari.__version__})
-        os.chmod(draft, 0o755)
-        os.replace(draft, target)
+        with whole_folder(target) as draft:
+            storage = MinariStorage.new(
+                draft / "data",
+                observation_space=spaces.Box(
+                    -np.inf, np.inf, env.observation_space.shape, np.float32
+                ),
+                action_space=env.action_space,
+                env_spec=env.spec,
+            )
+            storage.update_episodes(buffers(columns, lengths, chosen))
+            about = {"dataset_id": f"{target.parent.name}/{target.name}", "algorithm_name": who}
+            storage.update_metadata(about | {"minari_version": minari.__version__})
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
         env.close()
 
 

@@ -24,6 +24,7 @@ from lightning.pytorch import Trainer, seed_everything
 from results import BUILD, ROOT, STUDENT, load
 
 from hindsight_rl.datamodules.offline import PRODUCERS, OfflineDataModule
+from hindsight_rl.files import write_text
 from hindsight_rl.training.checkpoints.load import learner_classes
 
 LOG, COLUMNS = "rllib_pendulum/pendulum_medium_sac_50eps.npz", "rllib_pendulum_sac"
@@ -131,9 +132,7 @@ def main() -> int:
         )
         sys.stdout.flush()
     BUILD.mkdir(exist_ok=True)
-    draft = BUILD / "precision.json.draft"
-    draft.write_text(json.dumps(lines, indent=1))
-    draft.replace(BUILD / "precision.json")
+    write_text(BUILD / "precision.json", json.dumps(lines, indent=1))
     return 0
 
 

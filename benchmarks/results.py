@@ -32,6 +32,7 @@ import numpy as np
 from rows import NETWORK, Row, rows
 
 from hindsight_rl.envs.statistics import bootstrap_interval, interquartile_mean
+from hindsight_rl.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "tools"))
@@ -176,9 +177,7 @@ def work(job: tuple[Row, tuple[int, ...], Path, bool]) -> dict[str, Any]:
     path = kept(row, seeds, choose)
     if not path.exists():
         result = fit(row, seeds, data, choose)
-        draft = path.with_suffix(f".{os.getpid()}")
-        draft.write_text(json.dumps(result))
-        draft.replace(path)
+        write_text(path, json.dumps(result))
     return json.loads(path.read_text())
 
 
@@ -277,9 +276,7 @@ def rewrite(lines: list[dict[str, Any]]) -> None:
 
 def replace_part(page: Path, name: str, text: str) -> None:
     """Put a text between the markers of a page."""
-    draft = page.with_suffix(".draft")
-    draft.write_text(placed(page, name, text))
-    draft.replace(page)
+    write_text(page, placed(page, name, text))
 
 
 def run(chosen: list[Row], seeds: tuple[int, ...], data: Path, choose: bool, workers: int) -> Any:

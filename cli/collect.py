@@ -1,10 +1,7 @@
 """``hindsight collect``: a Minari dataset from scripted behaviour of mixed quality."""
 
 import argparse
-import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +44,7 @@ def _main(argv: Sequence[str]) -> int:
     # Behind these lie Gymnasium and Minari, which `--help` need not wait for.
     from hindsight_rl.envs.behaviors import behaviors_for, schedule
     from hindsight_rl.envs.interface import make
+    from hindsight_rl.files import whole_folder
 
     if given.max_steps is not None and given.max_steps < 1:
         raise ValueError(f"max_steps is {given.max_steps}, it must be at least 1")
@@ -58,15 +56,10 @@ def _main(argv: Sequence[str]) -> int:
     if good is None:
         good = 0.1 if any(behavior.good for behavior in behaviors) else 0.0
     plan = schedule(behaviors, given.episodes, good, given.seed)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Absolute: Minari joins a relative folder to itself.
-    draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.")).resolve()
     try:
-        told = _write(draft, env, plan, given)
-        os.chmod(draft, 0o755)
-        _put(draft, target)
+        with whole_folder(target, overwrite=given.overwrite) as draft:
+            told = _write(draft, env, plan, given)
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
         env.close()
     sys.stdout.write(f"{target}: {told}\n")
     return 0
@@ -106,17 +99,6 @@ def _check_target(target: Path, *, overwrite: bool) -> None:
         raise LogError(
             "is no Minari dataset, so it is not overwritten", "Choose another name.", path=target
         )
-
-
-def _put(draft: Path, target: Path) -> None:
-    """Move the finished dataset to its place; an old one is set aside first and then removed."""
-    if not target.exists():
-        os.replace(draft, target)
-        return
-    aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    os.replace(target, aside)
-    os.replace(draft, target)
-    shutil.rmtree(aside)
 
 
 def _write(

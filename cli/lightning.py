@@ -25,13 +25,13 @@ from hindsight_rl.cli.errors import run
 from hindsight_rl.cli.messages import OF_A_TEST, first_cause, shorten
 from hindsight_rl.cli.progress import UpdateProgress
 from hindsight_rl.cli.report import format_summary
-from hindsight_rl.cli.runs import CHECKPOINTS, CONFIG, new_run, write_text
+from hindsight_rl.cli.runs import CHECKPOINTS, CONFIG, new_run
 from hindsight_rl.cli.words import spell_out
 from hindsight_rl.diagnostics.divergence import DivergenceError
 from hindsight_rl.diagnostics.watch import Watch
+from hindsight_rl.files import remove_drafts, write_text, write_whole
 from hindsight_rl.plugins import import_rooms
 from hindsight_rl.training.checkpoints.callbacks import Checkpoints, save
-from hindsight_rl.training.checkpoints.file import remove_drafts, write_whole
 from hindsight_rl.training.checkpoints.load import learner_classes, load_learner
 from hindsight_rl.training.learner import Learner
 
@@ -253,9 +253,7 @@ class HindsightCLI(LightningCLI):
         parts = self.trainer.predict(**arguments)
         joined = {name: torch.cat([p[name] for p in parts]).numpy() for name in parts[0]}
         target = path.parent / "predictions.npz"
-        draft = target.with_name(".predictions.npz")
-        np.savez(draft, **joined)
-        draft.replace(target)
+        write_whole(target, lambda file: np.savez(file, **joined))
         whose = f" by seed 0 of {self.model.seeds}" if self.model.seeds > 1 else ""
         sys.stderr.write(f"wrote {target}{whose}\n")
 

@@ -17,6 +17,7 @@ from hindsight_rl.cli.report import format_summary
 from hindsight_rl.envs.rollout import lowered, rollout
 from hindsight_rl.envs.statistics import summarize
 from hindsight_rl.export.runtime import OnnxPolicy
+from hindsight_rl.files import write_whole
 
 _EXAMPLES = """\
 examples:
@@ -124,14 +125,12 @@ class Film:
         self._rate = rate
 
     def write(self) -> None:
-        """Write the file: to a temporary name first, so that no half of it is left."""
-        temporary = self._path.with_name(f".{self._path.name}.tmp")
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        """Write the file, whole or not at all."""
         # A GIF counts in hundredths of a second, and viewers slow down what claims less than two.
         shown = max(20, round(100.0 / self._rate) * 10)
         first, *others = self._frames
-        first.save(temporary, "GIF", save_all=True, append_images=others, duration=shown, loop=0)
-        temporary.replace(self._path)
+        told = {"save_all": True, "append_images": others, "duration": shown, "loop": 0}
+        write_whole(self._path, lambda file: first.save(file, "GIF", **told))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -14,7 +14,6 @@ from hindsight_rl.training.checkpoints.file import (
     CheckpointError,
     newest_good,
     read_checkpoint,
-    write_whole,
 )
 
 RUNS = Path("runs")
@@ -96,8 +95,3 @@ def _newest(run: Path, broken: list[CheckpointError]) -> Path:
     if found.path is None:
         raise ValueError(f"{run}: no readable checkpoint; give a folder that 'fit' wrote")
     return found.path
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file under a temporary name and rename it."""
-    write_whole(path, lambda file: file.write(text.encode()))

@@ -7,9 +7,6 @@ be larger than memory.
 """
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +17,7 @@ import torch
 from torch import Tensor
 
 from hindsight_rl.datamodules.sampler import ChunkSampler
+from hindsight_rl.files import whole_folder, write_text
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.folder import (
     HEADER,
@@ -92,15 +90,10 @@ def write_relabeled(
     bound = Compose([Once(list(relabelers), seed)]).prepare(log)
     _check_no_critic(bound)
     ready = log.with_columns(bound.columns).with_rows(bound.rows)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    try:
+    with whole_folder(target, overwrite=overwrite) as draft:
         columns = _write_columns(draft / MATRIX, log, ready, bound)
         rule = rule or [{"class_path": _path_of(part)} for part in relabelers]
         _finish(draft, log, ready.rows, columns, _provenance(log, columns, rule, seed))
-        _put(draft, target)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return bound
 
 
@@ -257,14 +250,4 @@ def _finish(
     found = content_hash(block, pixels)
     sources = [[s.start, s.stop, s.weight, s.name] for s in log.sources]
     header = make_header(block, rows, [found, found], sources, info, pixels)
-    (draft / HEADER).write_text(json.dumps(header, indent=1))
-    os.chmod(draft, 0o755)
-
-
-def _put(draft: Path, target: Path) -> None:
-    """Move the finished log to its place; an old one is set aside first and then removed."""
-    aside = draft.with_name(f"{draft.name}.old")
-    if target.exists():
-        os.replace(target, aside)
-    os.replace(draft, target)
-    shutil.rmtree(aside, ignore_errors=True)
+    write_text(draft / HEADER, json.dumps(header, indent=1))

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import onnx
 import torch
@@ -34,6 +34,7 @@ from hindsight_rl.export.contract import (
 from hindsight_rl.export.modelfile import model_hash, read_model
 from hindsight_rl.export.runtime import open_session
 from hindsight_rl.export.verify import BATCHES, MARGIN, check_parity, measure_parity, verify_bytes
+from hindsight_rl.files import write_whole
 
 OPSETS = range(13, 24)
 """Operator set versions offered; the tests export at both ends."""
@@ -297,14 +298,14 @@ def _with_contract(model: onnx.ModelProto, contract: Contract) -> bytes:
 
 def _write(data: bytes, path: Path) -> dict[str, Any]:
     """Write a file that passes the gate read back from the disk, or none; return the report."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        report: dict[str, Any] = verify_bytes(read_model(temporary), path)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    report: dict[str, Any] = {}
+
+    def write(file: BinaryIO) -> None:
+        file.write(data)
+        file.flush()
+        report.update(verify_bytes(read_model(file.name), path))
+
+    write_whole(path, write)
     return report
 
 

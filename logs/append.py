@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hindsight_rl.files import write_text
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.folder import (
     HEADER,
@@ -71,6 +72,4 @@ def append(path: str | Path, logs: Log | Iterable[Log]) -> None:
     source = old.sources[0]
     sources = [[0, count, source.weight, source.name]]
     header = make_header(block, None, [found, found], sources, old.info, images)
-    draft = folder / f".{HEADER}"
-    draft.write_text(json.dumps(header, indent=1))
-    os.replace(draft, folder / HEADER)
+    write_text(folder / HEADER, json.dumps(header, indent=1))

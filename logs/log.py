@@ -6,9 +6,6 @@ several files are one class to all who use it.
 """
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +16,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.files import whole_folder, write_text
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.folder import (
     HEADER,
@@ -435,19 +433,13 @@ class Log:
             self.info,
             pixels,
         )
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-        try:
+        with whole_folder(target) as draft:
             write_rows(draft / MATRIX, whole.matrix)
             for number, frames in enumerate(pixels.values()):
                 write_rows(draft / frames_file(number), frames)
             if self.rows is not None:
                 self.rows.numpy().tofile(draft / ROWS)
-            (draft / HEADER).write_text(json.dumps(header, indent=1))
-            os.chmod(draft, 0o755)
-            os.replace(draft, target)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+            write_text(draft / HEADER, json.dumps(header, indent=1))
 
     @classmethod
     def load(cls, path: str | Path, *, memory_map: bool = True) -> "Log":

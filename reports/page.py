@@ -6,15 +6,14 @@ from a log is escaped.
 
 import html
 import math
-import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from hindsight_rl.datamodules.relabeled import PROVENANCE, original
+from hindsight_rl.files import write_text
 from hindsight_rl.logs.log import REWARD, TERMINATED, Log
 from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.reports.examples import draw_examples
@@ -104,15 +103,7 @@ def write_report(log: Log, path: str | Path, bound: Relabeler | None = None) -> 
     target = Path(path)
     numbers = measure(log, bound)
     text = page(log, numbers)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(draft, 0o644)
-        os.replace(draft, target)
-    finally:
-        Path(draft).unlink(missing_ok=True)
+    write_text(target, text)
     return numbers
 
 

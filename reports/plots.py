@@ -1,13 +1,12 @@
 """A picture of a log: returns, lengths, range of every dimension, actions."""
 
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hindsight_rl.files import write_whole
 from hindsight_rl.logs.checks import Array
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import ACTION, OBSERVATION, TERMINATED
@@ -16,6 +15,7 @@ from hindsight_rl.reports.summary import Summary, episode_totals
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _BLUE, _ORANGE, _GREY = "#3b6ea5", "#d9822b", "#8a8f98"
 _MOST = 64
@@ -60,16 +60,9 @@ def plot(assembly: Assembly, summary: Summary, path: Path) -> None:
     _save(figure, path)
 
 
-def _save(figure: Any, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-    os.close(handle)
-    try:
-        figure.savefig(draft, dpi=130)
-        os.chmod(draft, 0o644)
-        os.replace(draft, path)
-    finally:
-        Path(draft).unlink(missing_ok=True)
+def _save(figure: "Figure", path: Path) -> None:
+    kind = path.suffix[1:].lower()
+    write_whole(path, lambda file: figure.savefig(file, format=kind, dpi=130))
 
 
 def _width(assembly: Assembly, key: Any) -> int:

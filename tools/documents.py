@@ -16,6 +16,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from hindsight_rl.files import write_text
 from hindsight_rl.plugins import import_rooms
 from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.training.checkpoints.load import learner_classes
@@ -115,9 +116,7 @@ def main() -> int:
             continue
         behind.append(page)
         if not check:
-            draft = page.with_suffix(".draft")
-            draft.write_text(new, encoding="utf-8")
-            draft.replace(page)
+            write_text(page, new)
     for page in behind:
         verb = "is behind the code: run make docs" if check else "was rewritten"
         sys.stdout.write(f"{page.relative_to(ROOT)} {verb}\n")

@@ -11,7 +11,6 @@ import logging
 import multiprocessing
 import os
 import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hindsight_rl.envs.statistics import bootstrap_interval, interquartile_mean
+from hindsight_rl.files import write_text
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "hipi"
@@ -74,11 +74,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 def write_json(name: str, report: Any) -> Path:
     """Write build/hipi/NAME.json whole or not at all, and return its path."""
     path = BUILD / f"{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    with os.fdopen(handle, "w") as file:
-        json.dump(report, file, indent=1)
-    Path(temporary).replace(path)
+    write_text(path, json.dumps(report, indent=1))
     return path
 
 

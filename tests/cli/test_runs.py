@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from command_fits import checkpoints, fit, fit_words, hindsight, kill_once, refused, start
+from drafts import left_draft
 
 from hindsight_rl.cli.runs import (
     chosen_checkpoint,
@@ -222,7 +223,7 @@ def test_resume_passes_over_a_damaged_checkpoint(place: Path) -> None:
     assert fit("--run", "straight").code == 0
     shutil.copytree("straight", "damaged")
     damage(place / "damaged" / "checkpoints" / "last.ckpt")
-    (place / "damaged" / ".config.yaml.4711.draft").touch()
+    left_draft(place / "damaged" / "config.yaml")
     done = hindsight("fit", "--resume", "--run", "damaged")
     assert done.code == 0, done.err
     assert done.err.splitlines()[:2] == [

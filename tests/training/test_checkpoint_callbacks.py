@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from drafts import left_draft
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from small_fits import data_for, fit, learner_of
@@ -87,7 +88,7 @@ def test_drafts_of_a_killed_process_are_removed_at_the_next_start(
     callback: Any, tmp_path: Path
 ) -> None:
     (tmp_path / "a").mkdir()
-    (tmp_path / "a" / ".step=10.ckpt.4711.draft").touch()
+    left_draft(tmp_path / "a" / "step=10.ckpt")
     run(tmp_path, 1, callback(tmp_path / "a"))
     assert not list((tmp_path / "a").glob(".*"))
 

@@ -22,7 +22,8 @@ from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.trainer.states import TrainerFn
 
-from hindsight_rl.training.checkpoints.file import SUFFIX, CheckpointIO, remove_drafts
+from hindsight_rl.files import remove_drafts
+from hindsight_rl.training.checkpoints.file import SUFFIX, CheckpointIO
 
 LOGGER = logging.getLogger("hindsight_rl")
 EVALUATION, VALIDATION = "eval/", "validation/"

@@ -7,27 +7,23 @@ Lightning's own and older ones, are read as they are.
 The hash is there against accidents. It is no signature: whoever changes a file can renew it.
 """
 
-import errno
 import hashlib
-import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
+from hindsight_rl.files import WriteError, write_whole
+
 HASH = "content_hash"
 SUFFIX = ".ckpt"
-# Ends the names of files that are being written; no checkpoint's name ends so.
-DRAFT = ".draft"
 # What is wrong with a file that torch reads and no learner is in, and the mend of every wrong file.
 NO_LEARNER = "not a Hindsight checkpoint: it holds no learner"
 GIVE = "Give a .ckpt that 'hindsight fit' wrote."
-_ROOM = (errno.ENOSPC, errno.EDQUOT)
+GOES_ON = "Checkpoints written before are whole: 'hindsight fit --resume' goes on from the newest."
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
 
 
@@ -62,7 +58,7 @@ class CheckpointIO(TorchCheckpointIO):
         if "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
         else:
-            write_whole(Path(path), lambda file: torch.save(checkpoint, file))
+            write_checkpoint(Path(path), checkpoint)
 
     def load_checkpoint(
         self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None
@@ -225,40 +221,35 @@ def _checked(path: Any, payload: dict[str, Any]) -> dict[str, Any]:
 # ------------------------------------------------------------------ writing
 
 
-def write_whole(path: Path, write: Callable[[Any], object]) -> None:
-    """Write a file under a temporary name, flush it to the disk, and rename it.
+def write_checkpoint(path: Path, payload: Mapping[str, Any]) -> None:
+    """Write a checkpoint, whole or not at all.
 
     Args:
         path: The file; its folder is made where it is missing.
-        write: Is given an object with ``write`` and ``flush``.
+        payload: Its content.
 
     Raises:
         OSError: It cannot be written. What was there before is untouched, nothing else is left.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}{DRAFT}")
+
+    def write(file: BinaryIO) -> None:
+        kept = _File(file)
+        torch.save(payload, kept)
+        if kept.error is not None:
+            raise kept.error
+
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("wb", buffering=2**20) as raw:
-            file = _File(raw)
-            write(file)
-            if file.error is not None:
-                raise file.error
-            raw.flush()
-            os.fsync(raw.fileno())
-        os.replace(draft, path)
-        _flush_folder(path.parent)
-    except BaseException as error:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise _told(path, error) from error
-        raise
+        write_whole(path, write)
+    except WriteError as error:
+        if not error.full:
+            raise
+        raise OSError(f"{error} {GOES_ON}") from error
 
 
 class _File:
     """Keeps the first error instead of raising it into PyTorch's writer, which would not stop."""
 
-    def __init__(self, raw: Any) -> None:
+    def __init__(self, raw: BinaryIO) -> None:
         self._raw = raw
         self.error: OSError | None = None
 
@@ -273,35 +264,3 @@ class _File:
 
     def flush(self) -> None:
         """Do nothing: the file is flushed once, when it is whole."""
-
-
-def _flush_folder(folder: Path) -> None:
-    """Flush a folder, so that a rename outlives a power cut; Windows knows no such thing."""
-    with suppress(PermissionError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def _told(path: Path, error: OSError) -> OSError:
-    """Return an error that says what could not be written, and the mend."""
-    why = f"{path} cannot be written: {error.strerror or error}"
-    if error.errno not in _ROOM:
-        limited = error.errno == errno.EFBIG
-        mend = "raise the limit of file sizes (ulimit -f)" if limited else "is its folder writable?"
-        return OSError(f"{why}. Nothing that was there before has changed: {mend}")
-    there = next(folder for folder in path.absolute().parents if folder.exists())
-    disk = shutil.disk_usage(there)
-    return OSError(
-        f"{why}; {disk.free / 2**20:,.1f} MiB free of {disk.total / 2**20:,.1f} on the disk of "
-        f"{there}. Make room there. Checkpoints written before are whole: 'hindsight fit --resume' "
-        "goes on from the newest."
-    )
-
-
-def remove_drafts(folder: Path) -> None:
-    """Remove what a killed process left half written in a folder."""
-    for path in folder.glob(f".*{DRAFT}"):
-        path.unlink(missing_ok=True)
