@@ -36,6 +36,7 @@ _MARKS = {
     "metadata.json": "minari",
     "data/metadata.json": "minari",
     "*.parquet": "parquet",
+    "*=*/**/*.parquet": "parquet",
 }
 
 

@@ -10,6 +10,7 @@ from hindsight_rl.logs.checks import Array
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.limits import check_count, regular_file
 from hindsight_rl.logs.reading.column_map import ColumnMap
+from hindsight_rl.logs.reading.formats import hive
 from hindsight_rl.logs.reading.formats.arrow import (
     check_sizes,
     parquet_columns,
@@ -23,6 +24,8 @@ from hindsight_rl.logs.reading.table import Table, natural, parts_of
 def read(path: Path, columns: ColumnMap) -> Table:
     """Return the columns of a parquet file, or of a folder of shards in the order of their names.
 
+    Names of folders such as ``episode=3`` are a column.
+
     Args:
         path: File or folder.
         columns: Column map.
@@ -33,22 +36,28 @@ def read(path: Path, columns: ColumnMap) -> Table:
     Raises:
         LogError: Not parquet, no shards, shards that differ, or a column is missing.
     """
-    files = natural(path.glob("*.parquet")) if path.is_dir() else [path]
+    files, partitions = hive.partitioned(path) if path.is_dir() else ([path], {})
+    files = files or natural(path.glob("*.parquet"))
     check_count(len(files), "files", path)
     if not files:
         raise LogError("the folder holds no .parquet file", "Give the folder of shards.", path=path)
     held = parquet_columns(files[0])
+    held += [key for key in partitions if key not in held]
     resolved = resolve(columns, held, files[0])
-    return replace(table_of(files, resolved, path), held=tuple(held))
+    hive.check_meaning(list(partitions), resolved, path)
+    return replace(table_of(files, resolved, path, partitions), held=tuple(held))
 
 
-def table_of(files: list[Path], resolved: ColumnMap, path: Path) -> Table:
+def table_of(
+    files: list[Path], resolved: ColumnMap, path: Path, partitions: hive.Partitions | None = None
+) -> Table:
     """Return the joined columns of several parquet files.
 
     Args:
         files: Files in order.
         resolved: Column map whose columns the first file holds.
         path: The whole source, for messages.
+        partitions: Columns that the folders of the files are named by.
 
     Returns:
         The table; ``parts`` says which rows come from which file.
@@ -56,7 +65,9 @@ def table_of(files: list[Path], resolved: ColumnMap, path: Path) -> Table:
     Raises:
         LogError: A file differs from the first one or holds no numbers.
     """
-    names = wanted(resolved)
+    said = partitions or {}
+    inside = parquet_columns(files[0]) if said else []
+    names = [name for name in wanted(resolved) if name not in said or name in inside]
     for file in files:
         regular_file(file)
     check_sizes(files, names, path)
@@ -67,7 +78,13 @@ def table_of(files: list[Path], resolved: ColumnMap, path: Path) -> Table:
         for file, array in zip(files, arrays, strict=True):
             _check_alike(array, arrays[0], name, file, files[0])
         values[name] = np.concatenate(arrays)
-    parts = parts_of(files, [len(shard) for shard in shards]) if path.is_dir() else ()
+    lengths = [len(shard) for shard in shards]
+    parts = parts_of(files, lengths) if path.is_dir() else ()
+    for name in (key for key in said if key in wanted(resolved)):
+        column = hive.spread(said[name], lengths)
+        if name in values:
+            hive.check_same(name, values[name], column, parts, path)
+        values[name] = column
     return Table(resolved, values, parts=parts)
 
 
