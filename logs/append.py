@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hindsight_rl.files import write_text
+from hindsight_rl.logs.common_facts import Told, joint_facts
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.folder import (
     HEADER,
@@ -38,7 +39,7 @@ def append(path: str | Path, logs: Log | Iterable[Log]) -> None:
 
     Raises:
         LogError: The folder holds no such log, its bytes are not those that were written, or
-            columns differ.
+            columns or facts differ.
     """
     folder = Path(path)
     old = Log.load(folder)
@@ -47,13 +48,14 @@ def append(path: str | Path, logs: Log | Iterable[Log]) -> None:
         problem = "a log of several sources or of chosen rows takes no further ones"
         raise LogError(problem, "Append before mixing and filtering.", path=folder)
     columns, width = old.blocks[0].columns, old.blocks[0].matrix.shape[1]
-    count, episodes = len(old), old.episodes
+    count, episodes, facts = len(old), old.episodes, Told(str(folder), old.info)
     shapes = {key: frames.pixels.shape for key, frames in old.images.items()}
     os.truncate(folder / MATRIX, 4 * count * width)  # what an append left that did not end
     for number, shape in enumerate(shapes.values()):
         os.truncate(folder / frames_file(number), math.prod(shape))
     for log in [logs] if isinstance(logs, Log) else logs:
         check_alike(old, log, log.sources[0].name)
+        facts = Told(str(folder), joint_facts([facts, Told(log.sources[0].name, log.info)]))
         block = PackedColumns.pack({key: log.column(key) for key in columns})
         shift = {columns[EPISODE].start: episodes, columns[EPISODE_END].start: count}
         write_rows(folder / MATRIX, StackedRows([block.matrix], [shift]))
@@ -67,9 +69,9 @@ def append(path: str | Path, logs: Log | Iterable[Log]) -> None:
         key: read_file(folder / frames_file(number), np.uint8, shape, True)
         for number, (key, shape) in enumerate(shapes.items())
     }
-    check_values(block, None, old.info, folder)
+    check_values(block, None, facts.info, folder)
     found = content_hash(block, images)
     source = old.sources[0]
     sources = [[0, count, source.weight, source.name]]
-    header = make_header(block, None, [found, found], sources, old.info, images)
+    header = make_header(block, None, [found, found], sources, facts.info, images)
     write_text(folder / HEADER, json.dumps(header, indent=1))

@@ -17,6 +17,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.files import whole_folder, write_text
+from hindsight_rl.logs.common_facts import Told, joint_facts
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.folder import (
     HEADER,
@@ -136,7 +137,8 @@ class Log:
         """Return one log of several; rows of log ``i`` are drawn in proportion to ``weights[i]``.
 
         Args:
-            logs: Logs with the same keys, shapes and dtypes. Facts are those of the first.
+            logs: Logs with the same keys, shapes and dtypes, whose facts agree
+                (:mod:`hindsight_rl.logs.common_facts`).
             weights: One positive number per log.
 
         Returns:
@@ -144,7 +146,7 @@ class Log:
             or else a copy in memory. Contents and hash are the same.
 
         Raises:
-            LogError: Keys, shapes or dtypes differ, or a weight is not positive.
+            LogError: Keys, shapes, dtypes or facts differ, or a weight is not positive.
         """
         first = logs[0]
         sources: list[Source] = []
@@ -160,7 +162,8 @@ class Log:
             shifts.append({EPISODE: episodes, EPISODE_END: start})
             sources.append(Source(start, start + len(log), float(weight), name))
             start, episodes = start + len(log), episodes + log.episodes
-        info = first.info | {"source": [source.name for source in sources]}
+        info = joint_facts([Told(log.sources[0].name, log.info) for log in logs])
+        info |= {"source": [source.name for source in sources]}
         drawable = None
         if any(log.rows is not None for log in logs):
             rows = [log.drawable() + s.start for log, s in zip(logs, sources, strict=True)]

@@ -89,8 +89,7 @@ def read_logs(
     logs = [read_log(path, map_) for path, map_ in zip(paths, maps, strict=True)]
     if len(logs) == 1:
         return logs[0]
-    mixed = Log.concatenate(logs, weights or [float(len(log)) for log in logs])
-    return replace(mixed, info=mixed.info | _common_facts(logs))
+    return Log.concatenate(logs, weights or [float(len(log)) for log in logs])
 
 
 def survey(source: str | Path, columns: Columns | None = None) -> tuple[Assembly, list[LogError]]:
@@ -208,29 +207,3 @@ def _existing(source: str | Path) -> Path:
         f"{nearest(path.name, siblings)}Check the path; download Minari datasets beforehand.",
         path=path,
     )
-
-
-def _common_facts(logs: Sequence[Log]) -> dict[str, Any]:
-    """Return the facts in which sources differ, reconciled."""
-    counts = ("repeated_next_observation", "clipped_actions")
-    facts: dict[str, Any] = {
-        name: sum(log.info.get(name, 0) for log in logs)
-        for name in counts
-        if any(name in log.info for log in logs)
-    }
-    choices = [log.info["discrete_actions"] for log in logs if "discrete_actions" in log.info]
-    if choices:
-        return facts | {"discrete_actions": max(choices)}
-    bounds: dict[str, Any] = {}
-    for side in ("low", "high"):
-        given = [(log, log.info.get("action", {}).get(side)) for log in logs]
-        known = [(log, bound) for log, bound in given if bound is not None]
-        for log, bound in known[1:]:
-            if bound != known[0][1]:
-                raise LogError(
-                    f"action {side} {bound} differs from {known[0][1]} of the first source",
-                    "Bring all sources to the same units with action_scale.",
-                    path=log.info.get("source"),
-                )
-        bounds[side] = known[0][1] if known else None
-    return facts | {"action": bounds}

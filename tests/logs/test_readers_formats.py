@@ -171,7 +171,9 @@ def test_mixing_reconciles_facts(tmp_path: Path) -> None:
     assert read_logs(paths).info["discrete_actions"] == 5
     path = foreign.npz(tmp_path / "c.npz", made)
     bounded = {"action_low": -1.0, "action_high": 1.0}
-    assert read_logs([path, path], [None, bounded]).info["action"]["low"] == [-1.0, -1.0]
+    with pytest.raises(LogError, match="action low is not known, and .* has .*state it for both"):
+        read_logs([path, path], [None, bounded])
+    assert read_logs([path, path], [bounded, bounded]).info["action"]["low"] == [-1.0, -1.0]
     with pytest.raises(LogError, match="differs from .* of the first source"):
         read_logs([path, path], [bounded, bounded | {"action_high": 2.0}])
 

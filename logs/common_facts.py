@@ -1,0 +1,161 @@
+"""Facts of several logs read as one: what all of them say, and never what only the first does.
+
+========================================  =========================================================
+fact                                      of several sources
+========================================  =========================================================
+counts (``repeated_next_observation``,    the sum
+``clipped_actions``)
+``discrete_actions``                      the largest: a log need not show every choice
+``action`` bounds, ``action_start``,      equal, or an error; known for some sources only: an error,
+``rate_limit``, ``task_family``           because the rows of the others may mean something else
+``names``, ``units``,                     equal, or an error; known for some sources only: taken,
+``control_rate_hz``                       with a warning
+``environment``                           equal, or left out with a warning
+all others                                equal, or left out
+========================================  =========================================================
+
+Names that only count the dimensions (``observation[0]``, ``obs_0``) are not known.
+"""
+
+import math
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from hindsight_rl.entries import are_numbered
+from hindsight_rl.logs.errors import LogError
+
+_COUNTS = ("repeated_next_observation", "clipped_actions")
+_STRICT = ("action_start", "rate_limit", "task_family")
+_ABSENT = {"action_start": 0}  # what a fact that is left out means
+_OF_THE_SOURCE = ("source", "memory_mapped")  # concerns the first alone; who joins logs sets it
+_COUNTED = re.compile(r"(.*?)[\[_./]?(\d+)\]?")
+_USUAL = {
+    "observation": ("observation", "observations", "obs", "state", "states"),
+    "action": ("action", "actions", "acts", "act"),
+    "task": ("task", "tasks", "desired_goal", "goal", "goals"),
+}
+
+
+class Told(NamedTuple):
+    """What one source says."""
+
+    name: str
+    info: Mapping[str, Any]
+
+
+def joint_facts(logs: Sequence[Told]) -> dict[str, Any]:
+    """Return the facts of several logs read as one.
+
+    Args:
+        logs: Name and facts of each.
+
+    Returns:
+        Facts that hold for all of them, and what says of the first where it lies.
+
+    Raises:
+        LogError: They differ in a fact that gives the rows their meaning; both are named.
+    """
+    first = logs[0].info
+    facts = {name: first[name] for name in _OF_THE_SOURCE if name in first}
+    special = {*_COUNTS, *_STRICT, *_OF_THE_SOURCE, "discrete_actions", "action", "names", "units"}
+    special |= {"control_rate_hz", "environment"}
+    for name in first.keys() - special:
+        if all(name in log.info and log.info[name] == first[name] for log in logs):
+            facts[name] = first[name]
+    told = {name: [log.info[name] for log in logs if name in log.info] for name in special}
+    facts |= {name: sum(told[name]) for name in _COUNTS if told[name]}
+    if told["discrete_actions"]:
+        facts["discrete_actions"] = max(told["discrete_actions"])
+    if told["action"]:
+        facts["action"] = {side: _bound(logs, side) for side in ("low", "high")}
+    for name in _STRICT:
+        values = [log.info.get(name, _ABSENT.get(name)) for log in logs]
+        value = _one(logs, values, name, one_sided=False)
+        facts |= {name: value} if told[name] else {}
+    for name in ("names", "units"):
+        facts |= {name: _by_key(logs, name)} if told[name] else {}
+    if told["control_rate_hz"]:
+        rates = [log.info.get("control_rate_hz") for log in logs]
+        facts["control_rate_hz"] = _one(logs, rates, "control_rate_hz", one_sided=True)
+    return facts | _environment(logs)
+
+
+def _bound(logs: Sequence[Told], side: str) -> Any:
+    values = [(log.info.get("action") or {}).get(side) for log in logs]
+    return _one(logs, values, f"action {side}", one_sided=False)
+
+
+def _by_key(logs: Sequence[Told], fact: str) -> dict[str, Any]:
+    """Return names or units, by key."""
+    keys = dict.fromkeys(key for log in logs for key in log.info.get(fact) or {})
+    found = {}
+    for key in keys:
+        given = [(log.info.get(fact) or {}).get(key) for log in logs]
+        known = [None if fact == "names" and _counted(names, key) else names for names in given]
+        value = _one(logs, known, f"{fact} of the {key}", one_sided=True)
+        found[key] = next(names for names in given if names) if value is None else value
+    return found
+
+
+def _counted(names: Sequence[str] | None, key: str) -> bool:
+    """Return whether names say nothing but the number of the dimension, in whatever way."""
+    if are_numbered(names, key) or not names:
+        return True
+    parts = [_COUNTED.fullmatch(name) for name in names]
+    said = [(part[1], int(part[2])) for part in parts if part]
+    stem = said[0][0] if said else ""
+    return stem in _USUAL.get(key, ()) and said == [(stem, i) for i in range(len(names))]
+
+
+def _one(logs: Sequence[Told], values: Sequence[Any], fact: str, *, one_sided: bool) -> Any:
+    """Return the value that all sources state, ``None`` where none does."""
+    known = [(log, value) for log, value in zip(logs, values, strict=True) if value is not None]
+    if not known:
+        return None
+    (stating, stated), *others = known
+    for log, value in others:
+        if not _agree(value, stated):
+            raise LogError(
+                f"{fact}: {value} differs from {stated} of the first source that states it, "
+                f"{stating.name}",
+                "Bring all sources to the same meaning: map columns, units and scales "
+                "(action_scale) of each in its own column map, or train on one.",
+                path=log.name,
+            )
+    silent = next((log for log, value in zip(logs, values, strict=True) if value is None), None)
+    if silent is None:
+        return stated
+    if not one_sided:
+        raise LogError(
+            f"{fact} is not known, and {stating.name} has {stated}",
+            "Its rows may mean something else: state it for both, in the column map of each.",
+            path=silent.name,
+        )
+    warnings.warn(
+        f"{silent.name}: {fact} is not known, and taken to be that of {stating.name}, {stated}",
+        stacklevel=2,
+    )
+    return stated
+
+
+def _agree(one: Any, other: Any) -> bool:
+    """Return whether two values are equal; numbers within the precision of float32."""
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_agree, one, other))
+    numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in (one, other))
+    return math.isclose(one, other, rel_tol=1e-6) if numbers else bool(one == other)
+
+
+def _environment(logs: Sequence[Told]) -> dict[str, Any]:
+    known = [(log.name, log.info["environment"]) for log in logs if log.info.get("environment")]
+    for name, environment in known[1:]:
+        if environment != known[0][1]:
+            warnings.warn(
+                f"{name} is of {environment}, and {known[0][0]} of {known[0][1]}: one policy is "
+                "fitted to both",
+                stacklevel=2,
+            )
+            return {}
+    return {"environment": known[0][1]} if len(known) == len(logs) else {}
