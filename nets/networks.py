@@ -118,8 +118,10 @@ class Policy(nn.Module):
     ) -> None:
         super().__init__()
         check_choices(Policy.__init__, locals())
-        if sum(map(bool, (gate_task, frequencies, history))) > 1:
-            raise ValueError("gate_task, frequencies and history do not go together: choose one")
+        if gate_task and frequencies:
+            raise ValueError("gate_task and frequencies do not go together: leave one of them out")
+        if history and (gate_task or frequencies):
+            raise ValueError("history goes with neither gate_task nor frequencies: leave one out")
         self.inputs: Inputs | GatedInputs | HistoryInputs
         if history:
             self.inputs = HistoryInputs(spec, history, actions=past_actions, task_scale=task_scale)

@@ -1,86 +1,10 @@
-"""What every test of a learner shares: small data of each kind, and Lightning kept quiet."""
+"""Fixtures of learners."""
 
-import logging
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
-import gymnasium
-import numpy as np
-import pytest
-import torch
-from episode_logs import HIGH, LOW, episode_log
-from numpy.typing import NDArray
-from small_fits import KINDS
-
-from hindsight_rl.datamodules.offline import OfflineDataModule
-
-ENV = "HindsightTestLine-v0"
-_TALK = (
-    "ignore:.*isinstance.treespec, LeafSpec.*",
-    "ignore:.*Total length of `list` across ranks is zero.*",
-    "ignore:.*does not have many workers.*",
-    "ignore:.*ModelCheckpoint with manual optimization.*",
-    "ignore:.*exists and is not empty.*",
-    "ignore:episodes are held out",
+from learner_fixtures import (  # noqa: F401
+    env,
+    options,
+    pytest_collection_modifyitems,
+    quiet,
+    seeded,
+    spec,
 )
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Silence what Lightning says about loaders and checkpoints that are meant to be so."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            for text in _TALK:
-                item.add_marker(pytest.mark.filterwarnings(text))
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _quiet() -> None:
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-
-
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    torch.manual_seed(0)  # of the networks' first weights
-
-
-class Line(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
-    """Four steps; the reward is minus the distance of the action's first number from -1.5."""
-
-    def __init__(self, offset: float = 0.0) -> None:
-        self.observation_space = gymnasium.spaces.Box(-9, 9, (3,), np.float32)
-        low, high = np.array(LOW, np.float32), np.array(HIGH, np.float32)
-        self.action_space = gymnasium.spaces.Box(low, high)
-        self.offset = offset
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
-        super().reset(seed=seed)
-        self.steps = 0
-        return self.np_random.uniform(-1, 1, 3).astype(np.float32), {}
-
-    def step(self, action: NDArray[np.float32]) -> Any:
-        self.steps += 1
-        reward = self.offset - abs(float(action[0]) + 1.5)
-        observation = self.np_random.uniform(-1, 1, 3).astype(np.float32)
-        return observation, reward, self.steps == 4, False, {"is_success": reward > 0}
-
-
-@pytest.fixture
-def env() -> Iterator[str]:
-    """The id of a small environment."""
-    gymnasium.register(ENV, entry_point=Line)
-    yield ENV
-    gymnasium.registry.pop(ENV)
-
-
-@pytest.fixture(params=KINDS.values(), ids=KINDS.keys())
-def options(request: pytest.FixtureRequest) -> dict[str, bool]:
-    """Options of a log: continuous and discrete actions, with and without a task."""
-    return request.param
-
-
-@pytest.fixture
-def spec(options: dict[str, bool]) -> dict[str, Any]:
-    """The spec of a log of each kind."""
-    return OfflineDataModule(episode_log(**options)).spec
