@@ -37,7 +37,8 @@ from torch import Tensor
 from hindsight_rl.maths.losses import weighted_nll
 from hindsight_rl.maths.posterior import SoftValues
 from hindsight_rl.maths.weights import exponential_weight, softmax_weight, weight_metrics
-from hindsight_rl.nets.networks import Critic, Policy
+from hindsight_rl.nets.critics import Critic
+from hindsight_rl.nets.policy import Policy
 from hindsight_rl.policies.action_values import choices
 from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms
 from hindsight_rl.training.policy_values import policy_soft_values, policy_value_loss

@@ -21,7 +21,7 @@ from tensordict import TensorDict
 
 from hindsight_rl.maths.losses import weighted_nll
 from hindsight_rl.maths.weights import uniform_weight, weight_metrics
-from hindsight_rl.nets.networks import Head, Policy, Spread
+from hindsight_rl.nets.policy import Head, Policy, Spread
 from hindsight_rl.training.learner import Learner, LossTerms
 
 
@@ -38,7 +38,7 @@ class BC(Learner):
         spread: Spread of a Gaussian head: one for all states, or a network output.
         squash_mean: Pass the mean through tanh where actions are bounded.
         relative_to: Observation entries that continuous actions are relative to, one per action
-            dimension; see :class:`hindsight_rl.nets.networks.Policy`.
+            dimension; see :class:`hindsight_rl.nets.policy.Policy`.
         task_scale: Divides each number of the task, above 0, instead of the log's statistics.
         gate_task: Have the task gate the first layer instead of standing beside the observation.
         **learner: Arguments of :class:`Learner`.

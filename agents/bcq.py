@@ -36,7 +36,8 @@ from torch import Tensor
 from hindsight_rl.maths.batch_constrained import soft_clipped_minimum
 from hindsight_rl.maths.divergences import standard_normal_kl
 from hindsight_rl.maths.draws import normals
-from hindsight_rl.nets.networks import Critic, frozen
+from hindsight_rl.nets.critics import Critic
+from hindsight_rl.nets.layers import frozen
 from hindsight_rl.nets.proposals import CVAE, Perturbation, beside, outputs
 from hindsight_rl.policies.action_values import best_of, several
 from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, bootstrap

@@ -41,7 +41,9 @@ from hindsight_rl.maths.conservative import sampled_gap, uniform_actions
 from hindsight_rl.maths.draws import normals
 from hindsight_rl.maths.losses import multiplier_loss, temperature_loss
 from hindsight_rl.maths.posterior import SoftValues
-from hindsight_rl.nets.networks import Critic, Policy, Temperature, frozen
+from hindsight_rl.nets.critics import Critic, Temperature
+from hindsight_rl.nets.layers import frozen
+from hindsight_rl.nets.policy import Policy
 from hindsight_rl.policies.action_values import several
 from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, bootstrap
 

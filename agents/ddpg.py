@@ -29,7 +29,9 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.nets.networks import Critic, Policy, frozen
+from hindsight_rl.nets.critics import Critic
+from hindsight_rl.nets.layers import frozen
+from hindsight_rl.nets.policy import Policy
 from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, bootstrap
 
 

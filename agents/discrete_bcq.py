@@ -31,7 +31,8 @@ from torch import Tensor
 
 from hindsight_rl.maths.batch_constrained import allowed_actions
 from hindsight_rl.maths.losses import huber_loss
-from hindsight_rl.nets.networks import Critic, Policy
+from hindsight_rl.nets.critics import Critic
+from hindsight_rl.nets.policy import Policy
 from hindsight_rl.policies.action_values import Greedy, value_of_best
 from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, bootstrap
 

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from hindsight_rl.maths.losses import huber_loss
 from hindsight_rl.maths.posterior import SoftValues
-from hindsight_rl.nets.networks import Critic
+from hindsight_rl.nets.critics import Critic
 from hindsight_rl.policies.action_values import Greedy, value_of_best
 from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, bootstrap
 

@@ -31,7 +31,8 @@ from torch import Tensor
 from hindsight_rl.maths.losses import expectile_loss, weighted_nll
 from hindsight_rl.maths.posterior import SoftValues
 from hindsight_rl.maths.weights import exponential_weight, weight_metrics
-from hindsight_rl.nets.networks import Critic, Head, Policy, ValueNet
+from hindsight_rl.nets.critics import Critic, ValueNet
+from hindsight_rl.nets.policy import Head, Policy
 from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, bootstrap
 
 

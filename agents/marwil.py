@@ -29,7 +29,8 @@ from torch import Tensor
 
 from hindsight_rl.maths.losses import weighted_nll
 from hindsight_rl.maths.weights import marwil_weight, weight_metrics
-from hindsight_rl.nets.networks import Head, Policy, ValueNet
+from hindsight_rl.nets.critics import ValueNet
+from hindsight_rl.nets.policy import Head, Policy
 from hindsight_rl.training.learner import Learner, LossTerms
 from hindsight_rl.training.sweep import LogPass
 

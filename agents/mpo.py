@@ -37,8 +37,9 @@ from torch.nn import functional
 from hindsight_rl.maths.divergences import categorical_kl, normal_kl
 from hindsight_rl.maths.losses import multiplier_loss, weighted_nll
 from hindsight_rl.maths.mpo import improved_share, temperature_dual
+from hindsight_rl.nets.critics import Critic
 from hindsight_rl.nets.distributions import DiagonalNormal
-from hindsight_rl.nets.networks import Critic, Policy
+from hindsight_rl.nets.policy import Policy
 from hindsight_rl.policies.action_values import choices, several
 from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms
 from hindsight_rl.training.policy_values import policy_value_loss

@@ -26,7 +26,7 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from hindsight_rl.maths.posterior import SoftValues
-from hindsight_rl.nets.networks import value_of
+from hindsight_rl.nets.critics import value_of
 from hindsight_rl.policies.action_values import Greedy
 from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, bootstrap
 

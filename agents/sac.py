@@ -40,8 +40,10 @@ from hindsight_rl.maths.draws import normals
 from hindsight_rl.maths.ensembles import gradient_alignment, subset_minimum
 from hindsight_rl.maths.losses import temperature_loss
 from hindsight_rl.maths.posterior import SoftValues
+from hindsight_rl.nets.critics import Critic, Temperature
 from hindsight_rl.nets.ensembles import action_gradients
-from hindsight_rl.nets.networks import Critic, Policy, Temperature, frozen
+from hindsight_rl.nets.layers import frozen
+from hindsight_rl.nets.policy import Policy
 from hindsight_rl.policies.action_values import choices
 from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, bootstrap
 

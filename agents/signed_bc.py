@@ -33,7 +33,7 @@ from torch import Tensor
 
 from hindsight_rl.maths.signed import importance_ratio, signed_nll, unlikelihood, within_clip
 from hindsight_rl.maths.weights import weight_metrics
-from hindsight_rl.nets.networks import Head, Policy
+from hindsight_rl.nets.policy import Head, Policy
 from hindsight_rl.training.learner import Learner, LossTerms
 
 

@@ -38,7 +38,7 @@ from hindsight_rl.keys import key_name, key_of
 from hindsight_rl.maths.bound import RowBound, normalized, row_bound
 from hindsight_rl.maths.divergences import categorical_kl
 from hindsight_rl.maths.weights import weight_metrics
-from hindsight_rl.nets.networks import Policy
+from hindsight_rl.nets.policy import Policy
 
 LOGGER = logging.getLogger("hindsight_rl")
 

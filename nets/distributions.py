@@ -1,7 +1,7 @@
 """Action distributions: plain tensors, nothing that an exported graph could not hold.
 
 Continuous actions are in policy units here: [-1, 1] per dimension for bounded actions, standard
-deviations for unbounded ones (:class:`hindsight_rl.nets.networks.Policy` converts). Log-densities
+deviations for unbounded ones (:class:`hindsight_rl.nets.policy.Policy` converts). Log-densities
 are in those units; in environment units they differ by a constant.
 """
 

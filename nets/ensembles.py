@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from hindsight_rl.nets.networks import Critic
+from hindsight_rl.nets.critics import Critic
 
 
 def action_gradients(

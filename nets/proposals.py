@@ -19,7 +19,7 @@ from hindsight_rl.maths.draws import counters, normals
 from hindsight_rl.nets.action_scale import ActionScale
 from hindsight_rl.nets.distributions import DiagonalNormal
 from hindsight_rl.nets.encoders.vector import Inputs
-from hindsight_rl.nets.networks import mlp
+from hindsight_rl.nets.layers import mlp
 
 
 class CVAE(nn.Module):
@@ -160,7 +160,7 @@ def outputs(net: nn.Sequential, features: Tensor) -> Tensor:
     to runtime: an exported policy would answer now and then with another proposal.
 
     Args:
-        net: What :func:`hindsight_rl.nets.networks.mlp` returns, in float32.
+        net: What :func:`hindsight_rl.nets.layers.mlp` returns, in float32.
         features: ``[..., D]``.
 
     Returns:

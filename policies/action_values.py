@@ -8,8 +8,9 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.maths.posterior import SoftValues
+from hindsight_rl.nets.critics import value_of
 from hindsight_rl.nets.distributions import Categorical
-from hindsight_rl.nets.networks import Policy, value_of
+from hindsight_rl.nets.policy import Policy
 
 Critics = Callable[..., Tensor]
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from hindsight_rl.maths.draws import counters, fork, normals
 from hindsight_rl.nets.distributions import Categorical
-from hindsight_rl.nets.networks import Policy
+from hindsight_rl.nets.policy import Policy
 from hindsight_rl.policies.action_values import Critics, draw_of, several
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from hindsight_rl.maths.smoothing import smoothed_action
-from hindsight_rl.nets.networks import Policy
+from hindsight_rl.nets.policy import Policy
 
 
 def smoothed_value(

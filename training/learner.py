@@ -35,7 +35,7 @@ from hindsight_rl.diagnostics.evaluation import episodes, evaluate, held_out_val
 from hindsight_rl.keys import Key
 from hindsight_rl.maths.draws import fork, normals
 from hindsight_rl.maths.losses import td_target
-from hindsight_rl.nets.networks import Policy
+from hindsight_rl.nets.policy import Policy
 from hindsight_rl.training.checkpoints.callbacks import prepare
 from hindsight_rl.training.checkpoints.warm_start import warm_start
 from hindsight_rl.training.sweep import LogPass

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hindsight_rl.maths.draws import normals
 from hindsight_rl.maths.posterior import SoftValues
-from hindsight_rl.nets.networks import Policy
+from hindsight_rl.nets.policy import Policy
 from hindsight_rl.policies.action_values import Critics, choices
 from hindsight_rl.training.learner import bootstrap
 

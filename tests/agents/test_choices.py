@@ -5,7 +5,7 @@ from relabelers import words_of
 from small_fits import LEARNERS, data_for, learner_of
 
 from hindsight_rl.agents.iql import IQL
-from hindsight_rl.nets.networks import Policy
+from hindsight_rl.nets.policy import Policy
 from hindsight_rl.training.learner import Learner
 
 CASES = [

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
 from hindsight_rl.datamodules.offline import OfflineDataModule
-from hindsight_rl.nets.networks import Critic, Policy, Temperature, frozen, value_of
+from hindsight_rl.nets.critics import Critic, Temperature, value_of
+from hindsight_rl.nets.layers import frozen
+from hindsight_rl.nets.policy import Policy
 
 SMALL = (8, 8)
 

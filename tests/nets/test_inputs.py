@@ -9,8 +9,9 @@ from small_fits import LEARNERS, data_for, learner_of
 from torch import Tensor, nn
 
 from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.nets.critics import Critic, ValueNet
 from hindsight_rl.nets.encoders.vector import GatedInputs, Inputs, Standardize
-from hindsight_rl.nets.networks import Critic, Policy, ValueNet
+from hindsight_rl.nets.policy import Policy
 
 SMALL = (8, 8)
 

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.maths.draws import counters
+from hindsight_rl.nets.action_scale import ActionScale
+from hindsight_rl.nets.critics import Critic, ValueNet
 from hindsight_rl.nets.distributions import (
     Categorical,
     Deterministic,
@@ -19,15 +21,8 @@ from hindsight_rl.nets.distributions import (
     TanhNormal,
 )
 from hindsight_rl.nets.encoders.vector import Inputs
-from hindsight_rl.nets.networks import (
-    ActionScale,
-    Critic,
-    Head,
-    LastLayer,
-    Policy,
-    ValueNet,
-    mlp,
-)
+from hindsight_rl.nets.layers import LastLayer, mlp
+from hindsight_rl.nets.policy import Head, Policy
 
 HEADS = ["deterministic", "gaussian", "laplace", "tanh_gaussian", "mixture"]
 SMALL = (8, 8)

@@ -11,7 +11,7 @@ from small_fits import LEARNERS, data_for, equal, fit, learner_of, weights
 from torch import nn
 
 from hindsight_rl.agents.bc import BC
-from hindsight_rl.nets.networks import mlp
+from hindsight_rl.nets.layers import mlp
 
 
 def half() -> torch.autocast:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.logs.log import Log
-from hindsight_rl.nets.networks import Policy, ValueNet
+from hindsight_rl.nets.critics import ValueNet
+from hindsight_rl.nets.policy import Policy
 from hindsight_rl.relabel.filters import TopFraction
 from hindsight_rl.relabel.goals import FinalGoal, FutureGoal
 from hindsight_rl.relabel.return_task import ReturnTask

@@ -1,16 +1,14 @@
-"""Networks: observation (and task) in, distribution or value out; normalisation included.
+"""Policy: observation (and task) in, a distribution of actions out; normalisation included.
 
 Every network standardises its inputs with the statistics in the spec, which are buffers and travel
 with the checkpoint and the exported graph. A task is one more input, not another class.
 """
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from hindsight_rl.arguments import check_choices
 from hindsight_rl.nets.action_scale import ActionScale
@@ -25,50 +23,11 @@ from hindsight_rl.nets.distributions import (
 )
 from hindsight_rl.nets.encoders.history import HistoryInputs, Past
 from hindsight_rl.nets.encoders.vector import GatedInputs, Inputs
+from hindsight_rl.nets.layers import mlp
 
 Head = Literal["deterministic", "gaussian", "laplace", "tanh_gaussian", "mixture"]
 Spread = Literal["shared", "per_state"]
 _SPREAD = ("gaussian", "laplace", "tanh_gaussian")
-
-
-class LastLayer(nn.Linear):
-    """A linear layer that stays in float32 when the others are in half precision.
-
-    What it returns are means, spreads, logits and values: in bfloat16 a value near 1000 would move
-    in steps of 4 or 8, and losses, targets and advantages are small differences of such values.
-    """
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Return the outputs ``[..., D]`` of features ``[..., H]``."""
-        device = features.device.type
-        # Asked first, so that exported graphs hold no trace of it.
-        if not torch.is_autocast_enabled(device):
-            return super().forward(features)
-        with torch.autocast(device, enabled=False):
-            return super().forward(features.float())
-
-
-def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
-    """Return a multilayer perceptron with ReLU between layers, the last one always in float32.
-
-    Args:
-        inputs: Width of the input.
-        hidden: Width of each hidden layer.
-        outputs: Width of the output.
-
-    Returns:
-        The network.
-
-    Raises:
-        ValueError: A width is below 1.
-    """
-    if any(width < 1 for width in hidden):
-        raise ValueError(f"hidden is {list(hidden)}: every layer needs at least 1 unit")
-    layers: list[nn.Module] = []
-    for width in hidden:
-        layers += [nn.Linear(inputs, width), nn.ReLU()]
-        inputs = width
-    return nn.Sequential(*layers, LastLayer(inputs, outputs))
 
 
 class Policy(nn.Module):
@@ -266,148 +225,3 @@ class Policy(nn.Module):
     ) -> Tensor:
         """Return the likeliest action ``[..., A]`` in environment units (or int64 ``[...]``)."""
         return self.scale.to_environment(self(observation, task, past).mode)
-
-
-class Critic(nn.Module):
-    """Q(s, a) or Q(s, a, task), several independent estimates side by side.
-
-    The members share nothing but their standardised input. They are separate networks, not stacked
-    parameters: batched products compile badly on the CPU at 256 units.
-
-    Args:
-        spec: The data's spec. With discrete actions each member has one output per action.
-        hidden: Width of each hidden layer.
-        members: Number of estimates, E.
-        frequencies: Of sines and cosines of observation and task, see :class:`Inputs`.
-    """
-
-    def __init__(
-        self,
-        spec: dict[str, Any],
-        hidden: Sequence[int] = (256, 256),
-        *,
-        members: int = 2,
-        frequencies: int = 0,
-    ) -> None:
-        super().__init__()
-        self.inputs = Inputs(spec, frequencies=frequencies)
-        self.scale = ActionScale(spec["action"])
-        width = 0 if self.scale.discrete else spec["action"]["shape"][0]
-        outputs = spec["action"]["n"] if self.scale.discrete else 1
-        self.members = nn.ModuleList(
-            mlp(self.inputs.width + width, hidden, outputs) for _ in range(members)
-        )
-
-    def forward(
-        self,
-        observation: Tensor,
-        action: Tensor | None,
-        task: Tensor | None = None,
-        *,
-        members: int | None = None,
-    ) -> Tensor:
-        """Return the value of actions in environment units, one estimate per member.
-
-        Args:
-            observation: ``[..., O]``.
-            action: ``[..., A]``, or ``[...]`` int64; ``None`` for all of n discrete actions.
-                Continuous ones may have further dimensions in front: several actions per state.
-            task: ``[..., Z]`` where the spec has a task.
-            members: How many estimates are wanted, the first ones; ``None`` for all.
-
-        Returns:
-            ``[E, ...]``, or ``[E, ..., n]`` for all actions; reward units.
-
-        Raises:
-            ValueError: All actions are asked for, and they are continuous.
-        """
-        features = self.inputs(observation, task)
-        if not self.scale.discrete:
-            if action is None:
-                raise ValueError("continuous actions cannot all be valued: pass action [..., A]")
-            scaled = self.scale.to_policy(action)
-            features = features.expand(*scaled.shape[:-1], features.shape[-1])
-            features = torch.cat([features, scaled], dim=-1)
-        values = torch.stack([member(features) for member in self.members[:members]])
-        if not self.scale.discrete:
-            return values.squeeze(-1)
-        if action is None:
-            return values
-        return value_of(values, action)
-
-
-def value_of(values: Tensor, action: Tensor) -> Tensor:
-    """Return the value of one of n discrete actions.
-
-    Args:
-        values: ``[..., n]``, of every action; dimensions before those of the action mean several
-            estimates.
-        action: ``[...]`` int64.
-
-    Returns:
-        ``[...]``, as many dimensions as ``values`` has before its last.
-    """
-    return values.gather(-1, action.expand(values.shape[:-1]).unsqueeze(-1)).squeeze(-1)
-
-
-class ValueNet(nn.Module):
-    """V(s) or V(s, task).
-
-    Args:
-        spec: The data's spec.
-        hidden: Width of each hidden layer.
-        scale: Unit of the last layer's output, reward units, above 0.
-        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`.
-    """
-
-    def __init__(
-        self,
-        spec: dict[str, Any],
-        hidden: Sequence[int] = (256, 256),
-        *,
-        scale: float = 1.0,
-        frequencies: int = 0,
-    ) -> None:
-        super().__init__()
-        self.inputs = Inputs(spec, frequencies=frequencies)
-        self.net = mlp(self.inputs.width, hidden, 1)
-        self.scale = scale
-
-    def forward(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
-        """Return values ``[...]``, reward units."""
-        return self.scale * self.net(self.inputs(observation, task)).squeeze(-1)
-
-
-class Temperature(nn.Module):
-    """A learned factor above 0, such as the weight of an entropy.
-
-    Args:
-        initial: Its value at the start, above 0.
-    """
-
-    def __init__(self, initial: float) -> None:
-        super().__init__()
-        self.log = nn.Parameter(torch.tensor(math.log(initial)))
-
-    def forward(self) -> Tensor:
-        """Return the factor ``[]``."""
-        return self.log.exp()
-
-
-def frozen(network: nn.Module) -> Callable[..., Any]:
-    """Return a network as a function without trained parameters; its inputs get a gradient.
-
-    A critic within an actor's loss is called so: its own parameters must not follow that loss.
-
-    Args:
-        network: The network.
-
-    Returns:
-        What calls the network.
-    """
-    detached = {name: value.detach() for name, value in network.named_parameters()}
-
-    def call(*inputs: Any, **named: Any) -> Any:
-        return functional_call(network, detached, inputs, named)
-
-    return call
