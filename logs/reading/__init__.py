@@ -182,7 +182,7 @@ def locate(source: str | Path, columns: ColumnMap) -> tuple[str, Path]:
 
 def _check_text_options(columns: ColumnMap, format_: str, path: Path) -> None:
     """Refuse options that the format would leave unread."""
-    given = [name for name in TEXT_OPTIONS if getattr(columns, name) is not None]
+    given = [name for name in TEXT_OPTIONS if getattr(columns, name)]
     if given and format_ != "csv":
         raise LogError(
             f"{given[0]} is for text files, and this is read as {format_}",

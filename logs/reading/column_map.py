@@ -133,9 +133,10 @@ class ColumnMap:
     names: dict[str, list[str]] | None = None
     units: dict[str, list[str]] | None = None
     control_rate_hz: float | None = None
-    delimiter: str | None = None
-    decimal_point: str | None = None
-    comment: str | None = None
+    # Text, not None: the parser of the command would take '#' and '~' for YAML's nothing.
+    delimiter: str = ""
+    decimal_point: str = ""
+    comment: str = ""
     null_values: list[str] | None = None
     true_values: list[str] | None = None
     false_values: list[str] | None = None

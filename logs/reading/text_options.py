@@ -24,15 +24,13 @@ def contradictions(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         Problem and mend.
     """
     for name in ("delimiter", "decimal_point"):
-        if values[name] is not None and len(values[name].encode()) != 1:
+        if len(values[name].encode()) > 1:
             yield f"{name}: {values[name]!r} is not one character", "Give one, such as ','."
-    if values["delimiter"] is not None and values["delimiter"] == (values["decimal_point"] or "."):
+    if values["delimiter"] and values["delimiter"] == (values["decimal_point"] or "."):
         yield (
             f"{values['delimiter']!r} is between cells and before decimals",
             "Correct delimiter or decimal_point.",
         )
-    if values["comment"] == "":
-        yield "comment is empty, as every line would be one", "Give a mark, such as '#'."
     words = [set(values[name] or []) for name in ("null_values", "true_values", "false_values")]
     twice = set().union(*(one & two for one, two in combinations(words, 2)))
     if twice:

@@ -135,7 +135,8 @@ def test_the_command_reads_a_map_as_load_does(number: str, tmp_path: Path) -> No
     parser = ArgumentParser(exit_on_error=False, parser_mode="omegaconf")
     parser.add_argument("--settings", action="config")
     parser.add_argument("--columns", type=ColumnMap | str | None, default=None)
-    text = "{action_scale: " + number + ", action_low: [" + number + ", null, -.inf]}"
+    text = "{action_scale: " + number + ", action_low: [" + number + ", null, -.inf], "
+    text += "comment: '#', delimiter: '~', true_values: ['yes'], null_values: ['~', NA]}"
     (tmp_path / "settings.yaml").write_text(f"columns: {text}\n")
     expected = ColumnMap.load(text)
     for words in (["--columns", text], ["--settings", str(tmp_path / "settings.yaml")]):

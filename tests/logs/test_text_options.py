@@ -145,10 +145,9 @@ def test_a_delimiter_of_ones_own(tmp_path: Path) -> None:
     ("given", "told"),
     [
         ({"delimiter": ";;"}, "delimiter: ';;' is not one character"),
-        ({"decimal_point": ""}, "decimal_point: '' is not one character"),
+        ({"decimal_point": ",,"}, "decimal_point: ',,' is not one character"),
         ({"delimiter": ",", "decimal_point": ","}, "',' is between cells and before decimals"),
         ({"delimiter": "."}, "'.' is between cells and before decimals"),
-        ({"comment": ""}, "comment is empty, as every line would be one"),
         ({"null_values": ["-"], "false_values": ["no", "-"]}, "'-' is in two of null_values, "),
         ({"true_values": [True]}, "YAML reads yes, no, on and off as true .* in quotes"),
         ({"observation": ["x", False]}, "YAML reads yes, no, on and off as true .* in quotes"),

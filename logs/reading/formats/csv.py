@@ -53,7 +53,7 @@ def _parsed(path: Path, columns: ColumnMap) -> pa.Table:
     header = b""
     try:
         _check_unpacked(path)
-        text = None if columns.comment is None else _without(columns.comment, path)
+        text = None if not columns.comment else _without(columns.comment, path)
         with _opened(path, text) as file:
             header = file.read(_HEADER)
         delimiter = _delimiter(header, columns, path)
@@ -67,7 +67,7 @@ def _parsed(path: Path, columns: ColumnMap) -> pa.Table:
         raise
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         hash_line = re.match(r"CSV parse error: Expected .*: *#", str(error))
-        if columns.comment is None and (hash_line or header.startswith(b"#")):
+        if not columns.comment and (hash_line or header.startswith(b"#")):
             raise LogError(
                 "a line that starts with '#' is no row",
                 "If such lines are comments, set `comment: '#'` in the column map.",
