@@ -1,0 +1,104 @@
+"""Flow matching: a straight line from noise to data, its velocity, and walking along it.
+
+Time runs from 0 (noise) to 1 (data), everywhere in this package:
+
+    x_t = (1 - t) eps + t a,   velocity = a - eps.
+
+Reference: Lipman et al. 2022, arXiv 2210.02747; Liu, Gong and Liu 2022, arXiv 2209.03003.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Velocity = Callable[[Tensor, Tensor], Tensor]
+"""``(x [..., D], t [...]) -> velocity [..., D]``."""
+
+
+def interpolate(data: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+    """Return the point of the line from noise to data at a time.
+
+    Args:
+        data: ``[..., D]``.
+        noise: ``[..., D]``, standard normal.
+        time: ``[...]``, in [0, 1]: 0 is the noise, 1 the data.
+
+    Returns:
+        ``[..., D]``.
+    """
+    time = time.unsqueeze(-1)
+    return (1.0 - time) * noise + time * data
+
+
+def flow_error(velocity: Tensor, data: Tensor, noise: Tensor) -> Tensor:
+    """Return the squared error of a velocity, one number per entry: (v - (a - eps))^2.
+
+    Args:
+        velocity: ``[..., D]``, predicted at a point of the line.
+        data: ``[..., D]``.
+        noise: ``[..., D]``.
+
+    Returns:
+        ``[..., D]``.
+
+    Reference:
+        Lipman et al. 2022, eq. 23 with sigma_min = 0.
+    """
+    return (velocity - (data - noise)).square()
+
+
+def euler_flow(velocity: Velocity, noise: Tensor, steps: int) -> Tensor:
+    """Return where the noise arrives after so many equal Euler steps from time 0 to 1.
+
+    One step gives the conditional mean of the data, whatever the noise: modes are averaged. Four
+    or more keep them apart.
+
+    Args:
+        velocity: The field.
+        noise: ``[..., D]``, where to start.
+        steps: N, at least 1.
+
+    Returns:
+        ``[..., D]``.
+    """
+    point = noise
+    for step in range(steps):
+        time = torch.full_like(point[..., 0], step / steps)
+        point = point + velocity(point, time) / steps
+    return point
+
+
+def heun_flow(velocity: Velocity, noise: Tensor, steps: int) -> Tensor:
+    """Return where the noise arrives after so many Heun steps: two velocities each, averaged.
+
+    Args:
+        velocity: The field.
+        noise: ``[..., D]``, where to start.
+        steps: N, at least 1.
+
+    Returns:
+        ``[..., D]``.
+    """
+    point = noise
+    for step in range(steps):
+        now = torch.full_like(point[..., 0], step / steps)
+        later = torch.full_like(point[..., 0], (step + 1) / steps)
+        first = velocity(point, now)
+        second = velocity(point + first / steps, later)
+        point = point + (first + second) / (2 * steps)
+    return point
+
+
+def valid_mean(error: Tensor, valid: Tensor) -> Tensor:
+    """Return the mean of each row over its valid entries.
+
+    Args:
+        error: ``[..., C, D]``.
+        valid: ``[..., C]`` bool, at least one True per row.
+
+    Returns:
+        ``[...]``.
+    """
+    weight = valid.to(error.dtype)
+    return (error.mean(-1) * weight).sum(-1) / weight.sum(-1)

@@ -1,0 +1,82 @@
+"""Flow matching against data whose field is known: a Gaussian, and two points."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from hindsight_rl.maths.flow import euler_flow, flow_error, heun_flow, interpolate, valid_mean
+
+MEAN, STD = 0.3, 0.2
+
+
+def gaussian(x: Tensor, t: Tensor) -> Tensor:
+    """The velocity for data N(0.3, 0.2^2): E[a - eps | x_t = x], both jointly normal."""
+    t = t.unsqueeze(-1)
+    spread = (1 - t) ** 2 + (t * STD) ** 2
+    return MEAN + (t * STD**2 - (1 - t)) / spread * (x - t * MEAN)
+
+
+def two_points(x: Tensor, t: Tensor) -> Tensor:
+    """The velocity for data -1 or 1, half each: (E[a | x] - x) / (1 - t)."""
+    t = t.unsqueeze(-1)
+    return (torch.tanh(t * x / (1 - t) ** 2) - x) / (1 - t)
+
+
+@pytest.mark.parametrize(
+    ("steps", "spread"),
+    [(1, 0), (2, 0.038462), (4, 0.095864), (8, 0.143768), (10, 0.154175), (100, 0.194979)],
+)
+def test_euler_of_a_gaussian_is_affine(steps: int, spread: float) -> None:
+    noise = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+    start, one = euler_flow(gaussian, noise, steps)
+    assert start.item() == pytest.approx(MEAN, abs=1e-12)
+    assert (one - start).item() == pytest.approx(spread, abs=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("steps", "spread"), [(1, 0.5), (2, 0.289571), (4, 0.219663), (8, 0.206358), (10, 0.204506)]
+)
+def test_heun_of_a_gaussian_is_affine(steps: int, spread: float) -> None:
+    noise = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+    start, one = heun_flow(lambda x, t: gaussian(x, t), noise, steps)
+    assert start.item() == pytest.approx(MEAN, abs=1e-12)
+    assert (one - start).item() == pytest.approx(spread, abs=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        (1, [0, 0, 0, 0, 0]),
+        (2, [-0.761594, -0.291313, 0.099668, 0.291313, 0.761594]),
+        (4, [-1, -0.996713, 0.799165, 0.996713, 1]),
+        (8, [-1, -1, 1, 1, 1]),
+    ],
+)
+def test_few_steps_average_two_points(steps: int, expected: list[float]) -> None:
+    noise = torch.tensor([-1, -0.3, 0.1, 0.3, 1], dtype=torch.float64).unsqueeze(-1)
+    found = euler_flow(two_points, noise, steps).squeeze(-1)
+    torch.testing.assert_close(found, torch.tensor(expected).double(), atol=2e-6, rtol=0)
+
+
+def test_without_noise_the_two_points_are_averaged_at_any_number_of_steps() -> None:
+    zero = torch.zeros(1, 1, dtype=torch.float64)
+    for steps in (1, 4, 32):
+        assert euler_flow(two_points, zero, steps).item() == 0
+
+
+def test_line_and_error() -> None:
+    """At t = 1/4 between noise 2 and data 6: 3; the velocity is 4, so an answer of 5 errs by 1."""
+    data, noise = torch.tensor([[6.0]]), torch.tensor([[2.0]])
+    assert interpolate(data, noise, torch.tensor([0.25])).item() == 3
+    velocity = torch.tensor([[5.0]], requires_grad=True)
+    error = flow_error(velocity, data, noise)
+    assert error.item() == 1
+    error.sum().backward()
+    assert velocity.grad is not None and velocity.grad.item() == 2
+
+
+def test_mean_counts_valid_entries_only() -> None:
+    """Errors [1, 2, 9, 9] with two valid: 1.5; [1, 1, 1, 9] with three: 1; all 6/5 together."""
+    error = torch.tensor([[1.0, 2, 9, 9], [1, 1, 1, 9]]).unsqueeze(-1)
+    valid = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 0]], dtype=torch.bool)
+    assert valid_mean(error, valid).tolist() == [1.5, 1.0]
