@@ -82,7 +82,8 @@ def _parser() -> argparse.ArgumentParser:
         "--max_steps",
         type=int,
         metavar="N",
-        help=f"cut episodes here (default: the environment's limit, else {_MAX_STEPS})",
+        help="cut episodes here (default: the environment's limit, and where it has none "
+        f"{_MAX_STEPS}, with a warning)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing dataset")
     return parser
@@ -114,6 +115,7 @@ def _write(
     from minari.dataset.minari_storage import MinariStorage
 
     from hindsight_rl.envs.behaviors import record
+    from hindsight_rl.envs.playing import Limit
 
     storage = MinariStorage.new(
         draft / "data",
@@ -121,7 +123,7 @@ def _write(
         action_space=env.action_space,
         env_spec=env.spec,
     )
-    limit = given.max_steps or (env.spec.max_episode_steps if env.spec else None) or _MAX_STEPS
+    limit = Limit(env, given.max_steps, "--max_steps", given.env, longest=_MAX_STEPS)
     returns: list[float] = []
     steps = 0
 

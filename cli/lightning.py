@@ -151,7 +151,8 @@ class HindsightCLI(LightningCLI):
             # Of the learner in the checkpoint: which class it is need not be said.
             hints = get_type_hints(Learner.__init__)
             for name in OF_A_TEST:
-                words, kind = (f"--model.{name}", f"--model.init_args.{name}"), hints[name] | None
+                words, kind = [f"--model.{name}", f"--model.init_args.{name}"], hints[name] | None
+                words += ["--max_steps"] if name == "eval_max_steps" else []
                 parser.add_argument(*words, dest=name, type=kind, default=None, help=_CHANGES)
         else:
             parser.link_arguments("env", "model.init_args.env")

@@ -14,7 +14,14 @@ from hindsight_rl.training.learner import Learner
 
 _LONGEST = 1000
 # What a test changes of the learner in a checkpoint, beside the environment.
-OF_A_TEST = ("env_kwargs", "eval_task", "eval_command", "test_episodes", "test_seed")
+OF_A_TEST = (
+    "env_kwargs",
+    "eval_task",
+    "eval_command",
+    "eval_max_steps",
+    "test_episodes",
+    "test_seed",
+)
 _NOISE = (
     "Does not validate against",
     "Errors:",

@@ -56,6 +56,7 @@ def _main(argv: Sequence[str]) -> int:
         env_kwargs=given.env_kwargs,
         num_envs=given.num_envs,
         max_steps=given.max_steps,
+        limit_option="--max_steps",
         spec=policy.contract,
         record=film,
     )
@@ -160,7 +161,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--env_kwargs", type=json_object, metavar="JSON", help="arguments of the environment"
     )
-    parser.add_argument("--max_steps", type=int, metavar="N", help="cut episodes after N steps")
+    parser.add_argument(
+        "--max_steps",
+        type=int,
+        metavar="N",
+        help="cut episodes after N steps; default: the environment's limit, or 10,000 where it "
+        "has none",
+    )
     parser.add_argument(
         "--num_envs", type=int, metavar="N", help="environments in lockstep; default up to 16"
     )

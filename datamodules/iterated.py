@@ -95,7 +95,7 @@ class IteratedDataModule(LogDataModule):
         explore: Share of uniformly random actions in the further rounds, in [0, 1].
         sample: Draw the policy's actions; False takes their mode.
         num_envs: Environments in lockstep.
-        max_episode_steps: Steps after which an episode is cut (truncated).
+        max_episode_steps: Steps after which an episode is cut; see :class:`Collector`.
         command: Gives tasks where the environment does not, and changes them after each step.
 
     Raises:
@@ -234,7 +234,7 @@ class IteratedDataModule(LogDataModule):
                 goal = None if task is None else torch.as_tensor(task, device=learner.device)
                 drawn = draws.to(learner.device) if self.sample else None
                 found: NDArray[Any] = learner.act(there, goal, draws=drawn).cpu().numpy()
-                return found
+                return found + learner.first_choice
 
         return act
 

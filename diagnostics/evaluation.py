@@ -45,7 +45,7 @@ def episodes(learner: Any, count: int, seed: int, max_steps: int | None = None) 
         learner: The learner.
         count: Number of episodes.
         seed: Seed of the first.
-        max_steps: Steps after which an episode is cut, ``None`` for the environment's own limit.
+        max_steps: Steps after which an episode is cut, ``None`` for ``eval_max_steps``.
 
     Returns:
         The rollout.
@@ -61,7 +61,8 @@ def episodes(learner: Any, count: int, seed: int, max_steps: int | None = None) 
         episodes=count,
         seed=seed,
         env_kwargs=learner.env_kwargs,
-        max_steps=max_steps,
+        max_steps=learner.eval_max_steps if max_steps is None else max_steps,
+        limit_option="eval_max_steps (of 'hindsight test': --max_steps)",
         spec=learner.spec,
         task=None if learner.eval_task is None else np.asarray(learner.eval_task, np.float32),
         next_task=lowered if learner.eval_command == "lowered" else None,

@@ -21,7 +21,9 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from hindsight_rl.envs.rewards import single
+from hindsight_rl.envs.actions import ActionSpace
+from hindsight_rl.envs.lockstep import Singles, Step
+from hindsight_rl.envs.playing import Limit, Playing, play
 from hindsight_rl.envs.waypoints import waypoints
 
 Act = Callable[[Any], Any]
@@ -115,7 +117,7 @@ def schedule(
 
 
 def record(
-    env: gymnasium.Env[Any, Any], behavior: Behavior, seed: Sequence[int], max_steps: int
+    env: gymnasium.Env[Any, Any], behavior: Behavior, seed: Sequence[int], limit: int | Limit
 ) -> Recording:
     """Return one episode.
 
@@ -123,23 +125,71 @@ def record(
         env: The environment.
         behavior: How to behave.
         seed: Numbers that seed this episode: start state and every draw follow from them.
-        max_steps: Steps after which an episode without end is cut.
+        limit: Where an episode without end is cut, in steps.
 
     Returns:
-        The episode.
+        The episode, its actions as they were sent.
     """
+    name = env.spec.id if env.spec is not None else "environment"
     generator = np.random.default_rng(list(seed))
-    observation, _ = env.reset(seed=int(generator.integers(2**31)))
-    act = behavior.start(generator)
-    observations, actions, rewards = [observation], [], []
-    terminated = truncated = False
-    while not (terminated or truncated):
-        actions.append(act(observation))
-        observation, reward, terminated, truncated, _ = env.step(actions[-1])
-        observations.append(observation)
-        rewards.append(single(reward, env))
-        truncated = truncated or (not terminated and len(rewards) >= max_steps)
-    return Recording(observations, actions, np.array(rewards), bool(terminated), bool(truncated))
+    episode = Playing(0, int(generator.integers(2**31)))
+    keeping = _Keeping(env, name, behavior, generator)
+    play(
+        Singles(lambda: env, {}, env),
+        [episode],
+        1,
+        limit if isinstance(limit, Limit) else Limit(env, limit, "limit", name),
+        choose=keeping.choose,
+        send=lambda action: action,
+        watcher=keeping,
+    )
+    return Recording(
+        keeping.observations,
+        keeping.actions,
+        np.array(keeping.rewards),
+        episode.terminated,
+        episode.truncated,
+    )
+
+
+class _Keeping:
+    """Behaves, and keeps observations as they are given and actions as they are sent."""
+
+    def __init__(
+        self,
+        env: gymnasium.Env[Any, Any],
+        name: str,
+        behavior: Behavior,
+        generator: np.random.Generator,
+    ) -> None:
+        self._behavior, self._generator = behavior, generator
+        # Actions of other kinds are only ever sampled from their space.
+        plain = isinstance(env.action_space, spaces.Box | spaces.Discrete)
+        self._space = ActionSpace(env, name) if plain else None
+        self.observations: list[Any] = []
+        self.actions: list[Any] = []
+        self.rewards: list[float] = []
+
+    def begin(self, episode: Playing, observation: Any) -> None:
+        """Draw how to behave."""
+        self._act = self._behavior.start(self._generator)
+        self.observations.append(observation)
+
+    def choose(self, playing: Sequence[Playing]) -> list[Any]:
+        """Return the one action."""
+        action = self._act(self.observations[-1])
+        if self._space is None:
+            return [action]
+        return [self._space.sent(self._space.executed(np.asarray(action)[None])[0])]
+
+    def step(self, episode: Playing, action: Any, step: Step) -> None:
+        """Keep a step."""
+        self.observations.append(step.observation)
+        self.actions.append(action)
+        self.rewards.append(step.reward)
+
+    def after(self, playing: Sequence[Playing]) -> None:
+        """Nothing is done to all at once."""
 
 
 def _divided(behaviors: Sequence[Behavior], number: int) -> list[Behavior]:

@@ -19,6 +19,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from hindsight_rl import entries
+from hindsight_rl.envs.actions import ActionSpace
 
 Env = gymnasium.Env[Any, Any]
 EnvSource = str | Callable[[], Env]
@@ -59,14 +60,13 @@ class Interface:
         self.name = name
         self.observation_shape = self._observation.shape
         self.task_shape = None if self._task is None else self._task.shape
-        self._action_space = env.action_space
         if not isinstance(env.action_space, spaces.Box | spaces.Discrete):
             raise RolloutError(
                 f"{name}: its actions are {env.action_space}, and a policy gives real numbers "
                 "(Box) or one choice (Discrete). Wrap the environment."
             )
-        self.discrete = isinstance(env.action_space, spaces.Discrete)
-        self.action_shape = tuple(env.action_space.shape or ())
+        self.actions = ActionSpace(env, name)
+        self.discrete, self.action_shape = self.actions.discrete, self.actions.shape
 
     def see(self, observation: Any) -> Seen:
         """Return what the policy sees of an observation, in arrays of its own.
@@ -93,9 +93,24 @@ class Interface:
         parts = {"observation": self._observation, "task": self._task}
         return {key: list(part.names) for key, part in parts.items() if part and part.names}
 
-    def action(self, action: Any) -> Any:
-        """Return one answer of a policy as the environment takes it."""
-        return int(action) if self.discrete else np.asarray(action, dtype=self._action_space.dtype)
+    def check_answers(self, answers: NDArray[Any], rows: int) -> None:
+        """Check the answers of a policy for so many environments.
+
+        Args:
+            answers: What it answered.
+            rows: For how many observations.
+
+        Raises:
+            ValueError: They have another shape than actions, or are not finite.
+        """
+        expected = (rows, *self.action_shape)
+        if answers.shape != expected:
+            raise ValueError(
+                f"{self.name}: the policy answered with shape {list(answers.shape)}, and "
+                f"{rows} environments take {list(expected)}"
+            )
+        if not np.isfinite(answers).all():
+            raise ValueError(f"{self.name}: the policy answered with numbers that are not finite")
 
     def check_fit(self, spec: Mapping[str, Any]) -> None:
         """Check a policy against this environment.
@@ -152,17 +167,23 @@ class Interface:
             )
 
     def _check_action(self, action: Mapping[str, Any]) -> None:
+        space = self.actions
         here = f"real numbers {list(self.action_shape)}"
-        if isinstance(self._action_space, spaces.Discrete):
-            here = f"one of {self._action_space.n} choices"
+        if space.discrete:
+            here = _choices(space.n, space.start)
         there = f"real numbers {list(action['shape'])}"
         if action["kind"] == "discrete":
-            there = f"one of {action['n']} choices"
+            n, start = action["n"], action.get("start", 0)
+            there = _choices(n, start)
             # A log need not show every choice there is.
-            if self.discrete and action["n"] <= self._action_space.n:  # type: ignore[attr-defined]
+            if space.discrete and space.start <= start and start + n <= space.start + space.n:
                 return
         if here != there:
             raise RolloutError(f"{self.name}: takes {here}, and the policy gives {there}")
+
+
+def _choices(n: int, start: int) -> str:
+    return f"one of {n} choices" + (f" from {start}" if start else "")
 
 
 def make(source: EnvSource, env_kwargs: Mapping[str, Any] | None = None, *, draw: bool) -> Env:

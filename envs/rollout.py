@@ -1,7 +1,7 @@
 """The one evaluator: whole episodes of any policy in any Gymnasium environment.
 
 The torch policy during training, the exported file on a robot and a hand-written function are all
-played by this loop, so that their returns can be compared. What of an observation reaches the
+played by one loop, so that their returns can be compared. What of an observation reaches the
 policy is said in ``hindsight_rl.envs.interface``.
 """
 
@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hindsight_rl.envs.interface import Env, EnvSource, Interface, RolloutError, frame, make
-from hindsight_rl.envs.rewards import single
+from hindsight_rl.envs.lockstep import Singles, Step
+from hindsight_rl.envs.playing import Act, Actor, Asking, Limit, Playing, play
 
-Act = Callable[..., Any]
-"""``act(observation [n, O]) -> action [n, ...]``, or ``act(observation, task [n, Z])``."""
 Record = Callable[[NDArray[np.uint8], float], None]
 """Called with each frame ``[H, W, 3]`` of the first episode and the frames per second."""
 NextTask = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
@@ -92,7 +91,7 @@ def lowered(task: NDArray[np.float32], reward: NDArray[np.float32]) -> NDArray[n
 
 
 def rollout(
-    act: Act,
+    act: Act | Actor,
     env_id: EnvSource,
     *,
     episodes: int,
@@ -102,6 +101,7 @@ def rollout(
     env_kwargs: Mapping[str, Any] | None = None,
     num_envs: int | None = None,
     max_steps: int | None = None,
+    limit_option: str = "max_steps",
     spec: Mapping[str, Any] | None = None,
     record: Record | None = None,
 ) -> Rollout:
@@ -113,7 +113,7 @@ def rollout(
 
     Args:
         act: The policy: ``[n, O]`` float32, and ``[n, Z]`` float32 where there is a task, to
-            actions ``[n, ...]``.
+            actions ``[n, ...]`` in the environment's units and numbers; or an actor with a state.
         env_id: Gymnasium id (``module:Id-v0`` imports a module first), or a function that makes
             the environment.
         episodes: How many.
@@ -124,8 +124,9 @@ def rollout(
             does; where there is none it is held.
         env_kwargs: Passed to ``gymnasium.make``.
         num_envs: Environments in lockstep; as many as there are episodes, at most 16, if ``None``.
-        max_steps: Steps after which an episode is cut. Needed where neither the environment nor
-            its registration ends one.
+        max_steps: Steps after which an episode is cut; ``None``: the environment's own limit,
+            and 10,000 steps, with a warning, where it has none.
+        limit_option: What that is called where the warning is read.
         spec: The policy's ``spec`` or contract, to be checked against the environment beforehand.
         record: Receives the frames of the first episode.
 
@@ -140,80 +141,61 @@ def rollout(
     for argument, value in (("episodes", episodes), ("num_envs", count), ("max_steps", max_steps)):
         if value is not None and value < 1:
             raise ValueError(f"{argument} is {value}, and must be at least 1")
-    seeds = [episode_seed(seed, i) for i in range(episodes)]
     name = env_id if isinstance(env_id, str) else getattr(env_id, "__name__", "environment")
-    with contextlib.ExitStack() as stack:
-        slots = []
-        for i in range(count):
-            shown = record if i == 0 else None
-            env = make(env_id, env_kwargs, draw=shown is not None)
-            stack.callback(env.close)
-            slots.append(_Slot(env, Interface(env, name), max_steps, shown))
+    first = make(env_id, env_kwargs, draw=record is not None)
+    with contextlib.closing(Singles(env_id, env_kwargs or {}, first)) as envs:
+        interface = Interface(first, name)
         if spec is not None:
-            slots[0].interface.check_fit(spec)
-        first = _first_task(task, next_task, slots[0].interface)
-        for slot in slots:
-            slot.first_task, slot.next_task = first, next_task
-        done = _play(act, slots, seeds)
-    return _collect(done, name, seed)
+            interface.check_fit(spec)
+        begin = _first_task(task, next_task, interface)
+        done = play(
+            envs,
+            [Playing(i, episode_seed(seed, i)) for i in range(episodes)],
+            count,
+            Limit(first, max_steps, limit_option, name),
+            choose=Asking(act, interface, seed),
+            send=interface.actions.sent,
+            watcher=_Judging(first, interface, begin, next_task, record),
+        )
+    return _table(sorted(done, key=lambda episode: episode.number), name, seed)
 
 
-@dataclass
-class _Episode:
-    """One episode while it is played."""
-
-    number: int
-    seed: int
-    total: float = 0.0
-    length: int = 0
-    terminated: bool = False
-    success: bool | None = None
-    final_success: bool | None = None
-
-
-class _Slot:
-    """One environment and the episode it is playing."""
+class _Judging:
+    """Shows the policy what it sees, changes its task, and hands on the first episode's frames."""
 
     def __init__(
-        self, env: Env, interface: Interface, max_steps: int | None, record: Record | None
+        self,
+        first: Env,
+        interface: Interface,
+        task: NDArray[np.float32] | None,
+        next_task: NextTask | None,
+        record: Record | None,
     ) -> None:
-        self.env, self.interface = env, interface
-        self.max_steps, self.record = max_steps, record
-        self.first_task: NDArray[np.float32] | None = None
-        self.next_task: NextTask | None = None
-        self.episode = _Episode(0, 0)
+        self._first, self._interface = first, interface
+        self._task, self._next_task, self._record = task, next_task, record
 
-    def start(self, episode: _Episode) -> None:
-        """Reset for an episode."""
-        self.episode, self.task = episode, self.first_task
-        observation, _ = self.env.reset(seed=episode.seed)
-        self._see(observation)
+    def begin(self, episode: Playing, observation: Any) -> None:
+        """Show the first observation and the first task."""
+        episode.task = self._task
+        self._see(episode, observation)
 
-    def step(self, action: Any) -> bool:
-        """Take one step and return whether the episode is over."""
-        observation, reward, terminated, truncated, info = self.env.step(
-            self.interface.action(action)
-        )
-        episode = self.episode
-        earned = single(reward, self.interface.name)
-        episode.total += earned
-        episode.length += 1
-        episode.terminated = bool(terminated)
-        if self.task is not None and self.next_task is not None:
-            self.task = self.next_task(self.task, np.asarray(earned, np.float32))
-        told = info.get("is_success", info.get("success"))
-        if told is not None:
-            episode.final_success = bool(told)
-            episode.success = bool(episode.success) or bool(told)
-        self._see(observation)
-        return bool(terminated or truncated or episode.length == self.max_steps)
+    def step(self, episode: Playing, action: Any, step: Step) -> None:
+        """Show what a step gave."""
+        if episode.task is not None and self._next_task is not None:
+            episode.task = self._next_task(episode.task, np.asarray(step.reward, np.float32))
+        self._see(episode, step.observation)
 
-    def _see(self, observation: Any) -> None:
-        """Keep what the policy sees next, and hand a frame on."""
-        self.seen = self.interface.see(observation)
-        if self.record is not None and self.episode.number == 0:
-            rate = float(self.env.metadata.get("render_fps") or 30)
-            self.record(frame(self.env, self.interface.name), rate)
+    def after(self, playing: Sequence[Playing]) -> None:
+        """Nothing is done to all at once."""
+
+    def _see(self, episode: Playing, observation: Any) -> None:
+        seen = self._interface.see(observation)
+        episode.observation = seen.observation
+        if seen.task is not None:
+            episode.task = seen.task
+        if self._record is not None and episode.number == 0:  # played by the first environment
+            rate = float(self._first.metadata.get("render_fps") or 30)
+            self._record(frame(self._first, self._interface.name), rate)
 
 
 def _first_task(
@@ -229,46 +211,7 @@ def _first_task(
     return np.atleast_1d(np.asarray(task, dtype=np.float32))
 
 
-def _play(act: Act, slots: list[_Slot], seeds: Sequence[int]) -> list[_Episode]:
-    """Return the finished episodes in the order of their numbers."""
-    episodes = [_Episode(i, seed) for i, seed in enumerate(seeds)]
-    waiting = iter(episodes)
-    playing = slots
-    for slot in playing:
-        slot.start(next(waiting))
-    while playing:
-        actions = _ask(act, playing)
-        left = []
-        for slot, action in zip(playing, actions, strict=True):
-            over = slot.step(action)
-            following = next(waiting, None) if over else None
-            if following is not None:
-                slot.start(following)
-            if following is not None or not over:
-                left.append(slot)
-        playing = left
-    return episodes
-
-
-def _ask(act: Act, slots: list[_Slot]) -> NDArray[Any]:
-    """Return the policy's checked actions ``[n, ...]`` for the environments still playing."""
-    observation = np.stack([slot.seen.observation for slot in slots])
-    given = [slot.task if slot.seen.task is None else slot.seen.task for slot in slots]
-    tasks = [task for task in given if task is not None]
-    actions = np.asarray(act(observation, np.stack(tasks)) if tasks else act(observation))
-    interface = slots[0].interface
-    expected = (len(slots), *interface.action_shape)
-    if actions.shape != expected:
-        raise ValueError(
-            f"{interface.name}: the policy answered with shape {list(actions.shape)}, and "
-            f"{len(slots)} environments take {list(expected)}"
-        )
-    if not np.isfinite(actions).all():
-        raise ValueError(f"{interface.name}: the policy answered with numbers that are not finite")
-    return actions
-
-
-def _collect(done: list[_Episode], name: str, seed: int) -> Rollout:
+def _table(done: Sequence[Playing], name: str, seed: int) -> Rollout:
     """Return the table of finished episodes."""
     told = any(episode.success is not None for episode in done)
     success = np.array([bool(episode.success) for episode in done])
@@ -277,7 +220,7 @@ def _collect(done: list[_Episode], name: str, seed: int) -> Rollout:
         env_id=name,
         seed=seed,
         returns=np.array([episode.total for episode in done], dtype=np.float64),
-        lengths=np.array([episode.length for episode in done], dtype=np.int64),
+        lengths=np.array([episode.steps for episode in done], dtype=np.int64),
         terminated=np.array([episode.terminated for episode in done], dtype=np.bool_),
         successes=success if told else None,
         final_successes=final_success if told else None,

@@ -118,6 +118,9 @@ class Learner(LightningModule, ABC):
         eval_command: ``"lowered"`` for a task that is a command: after every step its first number,
             the return asked for, falls by the reward, its second, the steps left, by 1 to no less
             than 1. ``"held"`` keeps it.
+        eval_max_steps: Steps after which an episode is cut (truncated) in evaluation and ``test``;
+            ``None``: the environment's own limit, and 10,000 steps, with a warning, where it has
+            none.
         eval_every: Updates between evaluations during ``fit``; 0 for none.
         eval_episodes: Episodes of each.
         test_episodes: Episodes of ``test``.
@@ -165,6 +168,7 @@ class Learner(LightningModule, ABC):
         env_kwargs: dict[str, Any] | None = None,
         eval_task: list[float] | None = None,
         eval_command: Literal["held", "lowered"] = "held",
+        eval_max_steps: int | None = None,
         eval_every: int = 0,
         eval_episodes: int = 10,
         test_episodes: int = 50,
@@ -181,10 +185,12 @@ class Learner(LightningModule, ABC):
             )
         if clip_norm is not None and not clip_norm > 0:
             raise ValueError(f"clip_norm is {clip_norm}, it must be above 0 or null")
-        if eval_every < 0 or eval_episodes < 1 or test_episodes < 1:
+        most = 1 if eval_max_steps is None else eval_max_steps
+        if eval_every < 0 or min(eval_episodes, test_episodes, most) < 1:
             raise ValueError(
                 f"eval_every {eval_every} must be at least 0, eval_episodes {eval_episodes} and "
-                f"test_episodes {test_episodes} at least 1"
+                f"test_episodes {test_episodes} at least 1, eval_max_steps {eval_max_steps} too "
+                "(or null)"
             )
         if seeds < 1 or (threads is not None and threads < 1):
             raise ValueError(f"seeds {seeds} and threads {threads} must be at least 1")
@@ -206,7 +212,7 @@ class Learner(LightningModule, ABC):
         self.clip_norm, self.compile_mode = clip_norm, compile
         self.threads, self.matmul_precision, self.seeds = threads, matmul_precision, seeds
         self.env, self.env_kwargs, self.eval_task = env, env_kwargs or {}, eval_task
-        self.eval_command = eval_command
+        self.eval_command, self.eval_max_steps = eval_command, eval_max_steps
         self.eval_every, self.eval_episodes = eval_every, eval_episodes
         self.test_episodes = test_episodes
         self.eval_seed, self.test_seed = eval_seed, test_seed
@@ -244,7 +250,7 @@ class Learner(LightningModule, ABC):
             task: ``[N, Z]`` where the spec has a task.
 
         Returns:
-            ``[N, A]`` in environment units within the bounds, or ``[N]`` int64.
+            ``[N, A]`` in environment units within the bounds, or ``[N]`` int64 from 0.
         """
         return self.actor.mode(observation, task)
 
@@ -265,6 +271,9 @@ class Learner(LightningModule, ABC):
     ) -> Tensor:
         """Return actions in environment units: the mode, or a sample where draws are given.
 
+        Choices are numbered from 0, as learners do; :attr:`first_choice` makes them the
+        environment's.
+
         Args:
             observation: ``[N, O]``.
             task: ``[N, Z]`` where the spec has a task.
@@ -276,6 +285,11 @@ class Learner(LightningModule, ABC):
         if draws is None:
             return self(observation, task)
         return self.actor.scale.to_environment(self.actor(observation, task).sample(draws))
+
+    @property
+    def first_choice(self) -> int:
+        """Return the environment's number of what a learner calls action 0; 0 for real numbers."""
+        return int(self.spec["action"].get("start", 0))
 
     @staticmethod
     def follow(network: nn.Module) -> nn.Module:
@@ -690,14 +704,15 @@ class Learner(LightningModule, ABC):
             task: ``[n, Z]`` float32 or ``None``.
 
         Returns:
-            ``[n, A]`` float32, or ``[n]`` int64.
+            ``[n, A]`` float32, or ``[n]`` int64 in the environment's numbers.
         """
         with torch.inference_mode():
             there = torch.as_tensor(observation, dtype=torch.float32, device=self.device)
             goal = None
             if task is not None:
                 goal = torch.as_tensor(task, dtype=torch.float32, device=self.device)
-            return self(there, goal).cpu().numpy()
+            found: np.ndarray = self(there, goal).cpu().numpy()
+            return found + self.first_choice
 
     def _evaluate(self) -> None:
         values = evaluate(self)
@@ -728,15 +743,16 @@ class Learner(LightningModule, ABC):
             batch_idx: Number of the batch.
 
         Returns:
-            ``index``, ``episode``, ``action`` (the policy's), ``logged_action``: ``[B, ...]``.
+            ``index``, ``episode``, ``action`` (the policy's), ``logged_action``: ``[B, ...]``, in
+            the environment's units and numbers.
         """
         batch = batch[0]
         action = self(batch["observation"], batch.get("task", None))
         return {
             "index": batch["index"],
             "episode": batch["episode"],
-            "action": action,
-            "logged_action": batch["action"],
+            "action": action + self.first_choice,
+            "logged_action": batch["action"] + self.first_choice,
         }
 
     # ------------------------------------------------------------------ checkpoints

@@ -1,15 +1,17 @@
-"""Episodes while they are played, and the columns they become."""
+"""What is kept of episodes while they are played, and the columns they become."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hindsight_rl.envs.interface import RolloutError
+from hindsight_rl.envs.interface import Interface, RolloutError
 from hindsight_rl.envs.lockstep import Step
+from hindsight_rl.envs.playing import Playing
+from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.packed import (
     ACTION,
     NEXT_OBSERVATION,
@@ -20,12 +22,11 @@ from hindsight_rl.logs.packed import (
     Key,
     key_name,
 )
+from hindsight_rl.maths.draws import fork_key
 
 TASK: Key = "task"
 ACHIEVED: Key = "achieved_goal"
 NEXT_ACHIEVED: Key = ("next", "achieved_goal")
-
-_LONGEST = 100_000
 
 
 class Collected(NamedTuple):
@@ -45,49 +46,115 @@ class Collected(NamedTuple):
 
 
 class Episode:
-    """One episode while it is played; of what is observed there is one more than steps.
+    """What is kept of one episode; of what is observed there is one more than steps.
 
     Args:
-        number: Its number.
-        seed: With which the environment is reset.
+        playing: The episode, as it is played.
         name: The environment, for messages.
     """
 
-    def __init__(self, number: int, seed: int, name: str) -> None:
-        self.number, self.seed, self.name = number, seed, name
+    def __init__(self, playing: Playing, name: str) -> None:
+        self.playing, self.name = playing, name
         self.observations: list[NDArray[np.float32]] = []
         self.tasks: list[NDArray[np.float32]] = []
         self.achieved: list[NDArray[np.float32]] = []
         self.actions: list[NDArray[Any]] = []
         self.rewards: list[float] = []
-        self.terminated = self.truncated = False
-        self.success: bool | None = None
 
-    @property
-    def over(self) -> bool:
-        """Whether it has ended."""
-        return self.terminated or self.truncated
+    def add(self, action: NDArray[Any], step: Step) -> None:
+        """Keep a step; what is observed is kept by who looks at it."""
+        self.actions.append(action)
+        self.rewards.append(step.reward)
 
-    def add(self, step: Step, limit: int | None) -> None:
-        """Note a step; what is observed is noted by who looks at it.
+
+class Command(Protocol):
+    """What the policy is asked for where the environment gives no task: a return, a horizon.
+
+    Attributes:
+        initial: Z numbers, the task of the first episodes, which are played at random.
+    """
+
+    initial: Sequence[float]
+
+    def start(self, log: Log, draws: Tensor) -> Tensor:
+        """Return the tasks of new episodes.
 
         Args:
-            step: What it gave.
-            limit: Steps after which the episode is cut (truncated), ``None`` for no limit.
+            log: The replay before the episodes.
+            draws: ``[n, 3]`` int64 counters.
 
-        Raises:
-            RolloutError: The episode does not end.
+        Returns:
+            ``[n, Z]``.
         """
-        self.rewards.append(step.reward)
-        if step.success is not None:
-            self.success = bool(self.success) or step.success
-        steps = len(self.rewards)
-        self.terminated = step.terminated
-        self.truncated = step.truncated or (steps == limit and not step.terminated)
-        if steps >= _LONGEST and not self.over:
-            raise RolloutError(
-                f"{self.name}: an episode did not end within {steps} steps. Give max_episode_steps"
-            )
+
+    def step(self, task: Tensor, reward: Tensor) -> Tensor:
+        """Return the tasks after one more step.
+
+        Args:
+            task: ``[n, Z]``.
+            reward: ``[n]``, what the step earned.
+
+        Returns:
+            ``[n, Z]``.
+        """
+
+
+class Recording:
+    """Keeps what is played, and gives tasks where the environment does not."""
+
+    def __init__(
+        self,
+        interface: Interface,
+        command: Command | None,
+        key: int,
+        log: Log | None,
+    ) -> None:
+        self._interface = interface
+        self._command, self._key, self._log = command, fork_key(key, "command"), log
+        self.kept: dict[int, Episode] = {}
+
+    def begin(self, episode: Playing, observation: Any) -> None:
+        """Keep the first observation, and what is asked for."""
+        self.kept[episode.number] = Episode(episode, self._interface.name)
+        self._see(episode, observation)
+        if self._command is not None:
+            self._ask(episode, self._commanded(self._command, episode.number))
+
+    def step(self, episode: Playing, action: Any, step: Step) -> None:
+        """Keep the action that was executed, and what it gave."""
+        self.kept[episode.number].add(action, step)
+        self._see(episode, step.observation)
+
+    def after(self, playing: Sequence[Playing]) -> None:
+        """Have the command change the tasks after a step."""
+        if self._command is None:
+            return
+        task = torch.from_numpy(np.stack([episode.task for episode in playing]))
+        rewards = [self.kept[episode.number].rewards[-1] for episode in playing]
+        changed = self._command.step(task, torch.tensor(rewards, dtype=torch.float32))
+        for episode, following in zip(playing, changed, strict=True):
+            self._ask(episode, following.numpy().astype(np.float32))
+
+    def _commanded(self, command: Command, number: int) -> NDArray[np.float32]:
+        """Return the task ``[Z]`` an episode begins with."""
+        if self._log is None:
+            return np.asarray(command.initial, np.float32)
+        draws = torch.tensor([[self._key, number, 0]])
+        return command.start(self._log, draws)[0].numpy().astype(np.float32)
+
+    def _see(self, episode: Playing, observation: Any) -> None:
+        """Keep what is observed."""
+        seen, kept = self._interface.see(observation), self.kept[episode.number]
+        episode.observation = seen.observation
+        kept.observations.append(seen.observation)
+        if seen.task is not None:
+            self._ask(episode, seen.task)
+        if self._interface.achieves:
+            kept.achieved.append(self._interface.achieved(observation))
+
+    def _ask(self, episode: Playing, task: NDArray[np.float32]) -> None:
+        episode.task = task
+        self.kept[episode.number].tasks.append(task)
 
 
 def collected(done: Sequence[Episode]) -> Collected:
@@ -105,14 +172,14 @@ def collected(done: Sequence[Episode]) -> Collected:
     lengths = [len(episode.actions) for episode in done]
     last = np.zeros(sum(lengths), np.bool_)
     last[np.cumsum(lengths) - 1] = True
-    terminated = last & np.repeat([episode.terminated for episode in done], lengths)
+    terminated = last & np.repeat([episode.playing.terminated for episode in done], lengths)
     columns: dict[Key, NDArray[Any]] = {
         OBSERVATION: _joined(done, "observations", slice(None, -1)),
         NEXT_OBSERVATION: _joined(done, "observations", slice(1, None)),
         ACTION: _joined(done, "actions", slice(None)),
         REWARD: _joined(done, "rewards", slice(None)).astype(np.float32),
         TERMINATED: terminated,
-        TRUNCATED: last & np.repeat([episode.truncated for episode in done], lengths),
+        TRUNCATED: last & np.repeat([episode.playing.truncated for episode in done], lengths),
     }
     if done[0].tasks:
         columns[TASK] = _joined(done, "tasks", slice(None, -1))
@@ -120,12 +187,13 @@ def collected(done: Sequence[Episode]) -> Collected:
         columns[ACHIEVED] = _joined(done, "achieved", slice(None, -1))
         columns[NEXT_ACHIEVED] = _joined(done, "achieved", slice(1, None))
     _check_finite(columns, done, np.cumsum(lengths))
-    told = any(episode.success is not None for episode in done)
+    successes = [episode.playing.success for episode in done]
+    told = any(success is not None for success in successes)
     return Collected(
         {key: torch.from_numpy(column) for key, column in columns.items()},
         torch.tensor(lengths),
         np.array([sum(episode.rewards) for episode in done], np.float64),
-        np.array([bool(episode.success) for episode in done]) if told else None,
+        np.array([bool(success) for success in successes]) if told else None,
     )
 
 
@@ -139,7 +207,7 @@ def _check_finite(
         episode = done[int(np.searchsorted(stops, row, side="right"))]
         raise RolloutError(
             f"{episode.name}: '{key_name(key)}' is not finite in the episode with seed "
-            f"{episode.seed}. Mend the environment, or wrap it in one that clips"
+            f"{episode.playing.seed}. Mend the environment, or wrap it in one that clips"
         )
 
 

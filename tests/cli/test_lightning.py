@@ -186,6 +186,14 @@ def test_test_needs_the_checkpoint_only(alone: Path) -> None:
     assert [path.name for path in alone.parent.iterdir()] == [alone.name]
 
 
+def test_test_cuts_episodes_where_it_is_told(alone: Path) -> None:
+    for option in ("--max_steps", "--model.eval_max_steps"):
+        done = hindsight("test", "--ckpt_path", alone, option, 3, "--json")
+        assert done.code == 0 and json.loads(done.out)["returns"] == [3.0] * 3, done.err
+    done = hindsight("test", "--ckpt_path", alone, "--max_steps", 0)
+    assert done.code == 2 and "eval_max_steps 0 too" in done.err
+
+
 def test_test_never_reads_a_configuration_beside_a_checkpoint(alone: Path) -> None:
     folder = alone.parent / "run" / "checkpoints"
     folder.mkdir(parents=True)

@@ -10,8 +10,8 @@ from gymnasium import spaces
 from tiny_envs import HORIZON, Reach, Walk
 from torch import Tensor
 
-from hindsight_rl.datamodules.sources import episodes
 from hindsight_rl.datamodules.sources.environment import Collected, Collector
+from hindsight_rl.envs import playing
 from hindsight_rl.envs.interface import RolloutError
 from hindsight_rl.envs.rollout import episode_seed, rollout
 from hindsight_rl.logs.log import Log
@@ -240,10 +240,69 @@ def test_no_environment() -> None:
         Collector("Pendulum-v1", {"wind": 3})
 
 
-def test_episodes_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(episodes, "_LONGEST", 50)
-    with pytest.raises(RolloutError, match="did not end within 50 steps. Give max_episode_steps"):
-        Collector(lambda: Walk(endless=True)).collect(None, 0, 1, None)
+def test_episodes_without_end_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(playing.Limit.__init__, "__defaults__", (50,))
+    with pytest.warns(UserWarning, match="did not end within 50 steps .* Set max_episode_steps"):
+        found = Collector(lambda: Walk(endless=True)).collect(None, 0, 2, None)
+    assert found.lengths.tolist() == [50, 50] and not found.columns["next", "terminated"].any()
+    assert found.columns["next", "truncated"].nonzero().flatten().tolist() == [49, 99]
+
+
+def kinds(action: spaces.Space[Any]) -> Any:
+    """Return what makes a walk of two steps whose actions are of another kind."""
+
+    class Kind(Walk):
+        def __init__(self) -> None:
+            super().__init__()
+            self.action_space = action
+
+        def step(self, action: Any) -> Any:
+            assert self.action_space.contains(action), action
+            self.time += 1
+            return self._observe(), float(np.ravel(action)[0]), self.time == 2, False, {}
+
+    return Kind
+
+
+def test_what_was_executed_is_recorded() -> None:
+    """The reward is the action that was sent."""
+    for space, answer, wanted in (
+        (spaces.Box(-10, 10, (1,), np.int64), 7.175, 7.0),
+        (spaces.Box(-0.1, 0.1, (1,), np.float64), 0.1, float(np.float32(0.099999994))),
+        (spaces.Box(-1.0, 1.0, (1,), np.float32), 1.0000001, 1.0),
+    ):
+        collector = Collector(kinds(space))
+
+        def policy(seen: Any, *_: Any, answer: float = answer) -> Any:
+            return np.full((len(seen), 1), answer, np.float32)
+
+        found = collector.collect(policy, 0, 2, None).columns
+        assert found["action"].flatten().tolist() == [wanted] * 4
+        assert found["next", "reward"].tolist() == [wanted] * 4
+        drawn = collector.collect(None, 0, 40, None).columns
+        assert drawn["action"].flatten().equal(drawn["next", "reward"])
+    make = kinds(spaces.Box(-1.0, 1.0, (1,), np.float32))
+    clipping = Collector(lambda: gymnasium.wrappers.ClipAction(make()))
+    assert clipping.info["action"] == {"low": [-1.0], "high": [1.0]}
+    policy = lambda seen, *_: np.full((len(seen), 1), 3.5, np.float32)  # noqa: E731
+    assert clipping.collect(policy, 0, 1, None).columns["action"].tolist() == [[1.0], [1.0]]
+
+
+def test_random_whole_numbers_are_uniform() -> None:
+    """Of 1,200 draws of 4 numbers, each a quarter within 4 standard errors: no end is halved."""
+    collector = Collector(kinds(spaces.Box(-1, 2, (1,), np.int8)))
+    action = collector.collect(None, 0, 600, None).columns["action"]
+    share = torch.tensor([(action == number).float().mean() for number in (-1, 0, 1, 2)])
+    assert share.sum() == 1 and (share - 0.25).abs().max() < 4 * (0.25 * 0.75 / 1200) ** 0.5
+
+
+@pytest.mark.parametrize("start", [-1, 1])
+def test_choices_that_start_elsewhere(start: int) -> None:
+    collector = Collector(kinds(spaces.Discrete(3, start=start)))
+    assert collector.info["discrete_actions"] == 3 and collector.info["action_start"] == start
+    drawn = collector.collect(None, 0, 60, None).columns
+    assert drawn["action"].unique().tolist() == [start, start + 1, start + 2]
+    assert drawn["action"].float().equal(drawn["next", "reward"])
 
 
 def test_numbers_that_are_none() -> None:

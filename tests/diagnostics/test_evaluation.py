@@ -1,15 +1,21 @@
 """Episodes during fit and in test: when, with which seeds, and what becomes of their returns."""
 
+import warnings
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import gymnasium
+import numpy as np
 import pytest
 from episode_logs import episode_log
+from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 from lightning.pytorch.callbacks import ModelCheckpoint
 from small_fits import Kept, data_for, equal, fit, learner_of, trainer_in, weights
 
 from hindsight_rl.agents.bc import BC
+from hindsight_rl.envs import playing
 
 
 def case(size: int = 64, **arguments: Any) -> Any:
@@ -107,6 +113,41 @@ def test_command_of_evaluation_is_held_or_lowered(
     assert [task[1] for task in asked["lowered"]] == [3.0, 2.0, 1.0, 1.0]
 
 
+class Endless(gymnasium.Env[Any, Any]):
+    """Never ends, and nothing registers a limit."""
+
+    observation_space = spaces.Box(-1.0, 1.0, (3,))
+    action_space = spaces.Box(-9.0, 9.0, (2,))
+
+    def reset(self, **given: Any) -> Any:
+        """Return the only observation."""
+        return np.zeros(3, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        """Return the only observation and a reward of 1."""
+        return np.zeros(3, np.float32), 1.0, False, False, {}
+
+
+def test_an_environment_without_end_does_not_hang(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(playing.Limit.__init__, "__defaults__", (30,))
+    monkeypatch.setitem(
+        gymnasium.registry, "Endless-v0", EnvSpec("Endless-v0", entry_point=Endless)
+    )
+    options = {"env": "Endless-v0", "eval_every": 10, "eval_episodes": 2, "test_episodes": 2}
+    learner, data = case(**options)
+    with pytest.warns(UserWarning, match="not end within 30 steps .* eval_max_steps"):
+        fit(learner, data, tmp_path, 10)
+    assert learner.latest["eval/length"] == learner.latest["eval/return"] == 30
+    learner, data = case(**options, eval_max_steps=5)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*did not end")
+        fit(learner, data, tmp_path, 10)
+        trainer_in(tmp_path, 1).test(learner, verbose=False)
+    assert learner.latest["eval/length"] == learner.test_report["length"] == 5
+
+
 def test_test_without_an_environment_is_refused(tmp_path: Path) -> None:
     learner, _ = case()
     with pytest.raises(ValueError, match="no environment to run episodes in: give --env ID"):
@@ -127,6 +168,7 @@ def test_policy_that_does_not_fit_is_refused_before_training(env: str, tmp_path:
         ({"eval_every": -1}, "eval_every -1 must be at least 0"),
         ({"eval_episodes": 0}, "eval_episodes 0 and test_episodes 50 at least 1"),
         ({"test_episodes": 0}, "test_episodes 0 at least 1"),
+        ({"eval_max_steps": 0}, "eval_max_steps 0 too"),
     ],
 )
 def test_argument_out_of_range_is_refused(arguments: dict[str, Any], message: str) -> None:

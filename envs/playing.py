@@ -1,0 +1,261 @@
+"""The one loop that plays episodes: evaluation, collecting and recording are what watches it.
+
+Environments are stepped in lockstep, so that a policy is asked for many at once. What an episode is
+depends on its seed and the policy alone. A policy is a function, or an :class:`Actor` with a state
+per environment, which begins anew where an episode does.
+"""
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hindsight_rl.envs.interface import Env, Interface
+from hindsight_rl.envs.lockstep import Lockstep, Step
+
+LONGEST = 10_000
+"""Steps after which an episode is cut where neither the environment nor the caller ends it."""
+
+Array = NDArray[Any]
+State = dict[str, Array]
+"""What a policy keeps from step to step, by name: ``[n, ...]`` for n environments."""
+Act = Callable[..., Any]
+"""``act(observation [n, O]) -> action [n, ...]``, or ``act(observation, task [n, Z])``."""
+
+
+@runtime_checkable
+class Actor(Protocol):
+    """A policy with a state, or with noise."""
+
+    def initial_state(self, n: int) -> State:
+        """Return the state with which n episodes begin, ``[n, ...]`` by name."""
+
+    def step(
+        self,
+        observation: NDArray[np.float32],
+        task: NDArray[np.float32] | None,
+        state: State,
+        noise: NDArray[np.int64],
+    ) -> tuple[Array, State]:
+        """Return actions and the following state.
+
+        Args:
+            observation: ``[n, O]``.
+            task: ``[n, Z]`` where there is one.
+            state: ``[n, ...]`` by name.
+            noise: ``[n, 3]``, the counters that random numbers are drawn from: seed, number of the
+                episode, step in it. An action that depends on nothing else is repeatable.
+
+        Returns:
+            Actions ``[n, ...]`` in the environment's units or numbers, and the next state.
+        """
+
+
+@dataclass
+class Playing:
+    """One episode while it is played: what the policy meets next, and what was so far.
+
+    Attributes:
+        number: Its number.
+        seed: With which the environment is reset.
+        observation: ``[O]``, what the policy sees next; whoever watches keeps it up to date.
+        task: ``[Z]``, or ``None``; likewise.
+        state: What the policy keeps, ``[...]`` by name.
+        steps: Steps taken.
+        total: Sum of rewards.
+        terminated: Ended by the environment, not by a time limit.
+        truncated: Cut.
+        success: Success at any step, ``None`` where the environment does not say.
+        final_success: Success at the last step, likewise.
+    """
+
+    number: int
+    seed: int
+    observation: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    task: NDArray[np.float32] | None = None
+    state: State = field(default_factory=dict)
+    steps: int = 0
+    total: float = 0.0
+    terminated: bool = False
+    truncated: bool = False
+    success: bool | None = None
+    final_success: bool | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return self.terminated or self.truncated
+
+    def count(self, step: Step, limit: "Limit") -> None:
+        """Count a step that was taken."""
+        self.steps += 1
+        self.total += step.reward
+        self.terminated = step.terminated
+        self.truncated = step.truncated or (not step.terminated and limit.cuts(self.steps))
+        if step.success is not None:
+            self.final_success = step.success
+            self.success = bool(self.success) or step.success
+
+
+class Watcher(Protocol):
+    """Looks at what is played, and says what the policy meets next."""
+
+    def begin(self, episode: Playing, observation: Any) -> None:
+        """Take the first observation of an episode, as the environment gives it."""
+
+    def step(self, episode: Playing, action: Any, step: Step) -> None:
+        """Take a step: the action that was executed, and what it gave; it is counted already."""
+
+    def after(self, playing: Sequence[Playing]) -> None:
+        """Look at all episodes after each has taken a step."""
+
+
+class Limit:
+    """Where an episode is cut that the environment does not end.
+
+    Args:
+        env: One of the environments, with its own limit.
+        given: Steps asked for; ``None``: the environment's own limit, and no more than
+            ``longest`` steps where it has none.
+        option: What a caller sets to cut elsewhere, for the warning.
+        name: The environment, for the warning.
+        longest: Steps, at least 1.
+    """
+
+    def __init__(
+        self, env: Env, given: int | None, option: str, name: str, longest: int = LONGEST
+    ) -> None:
+        own = (env.spec.max_episode_steps if env.spec else None) or 0
+        self.steps = max(own, longest) if given is None else given
+        self._given, self._option, self._name = given is not None, option, name
+        self._warned = False
+
+    def cuts(self, steps: int) -> bool:
+        """Return whether an episode that goes on after so many steps is cut; warn once."""
+        if steps < self.steps:
+            return False
+        if not self._given and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"{self._name}: an episode did not end within {steps:,} steps and was cut "
+                f"(truncated). Set {self._option} to cut episodes where it should be",
+                stacklevel=2,
+            )
+        return True
+
+
+class Asking:
+    """Asks a policy what to do in all episodes at once.
+
+    Args:
+        act: The policy.
+        interface: How it meets the environment.
+        key: First of the three counters of its noise: the seed of the whole.
+    """
+
+    def __init__(self, act: Act | Actor, interface: Interface, key: int) -> None:
+        self._actor = act if isinstance(act, Actor) else _Stateless(act)
+        self._interface, self._key = interface, key
+
+    def __call__(self, playing: Sequence[Playing]) -> Array:
+        """Return the actions ``[n, ...]`` that are executed.
+
+        Args:
+            playing: The episodes, each with what its policy sees now.
+
+        Returns:
+            The actions, see :meth:`hindsight_rl.envs.actions.ActionSpace.executed`.
+
+        Raises:
+            ValueError: The policy answers with something else than actions.
+        """
+        begun = [episode for episode in playing if not episode.steps]
+        if begun:
+            _deal(self._actor.initial_state(len(begun)), begun)
+        observation = np.stack([episode.observation for episode in playing])
+        tasks = [episode.task for episode in playing if episode.task is not None]
+        names = playing[0].state
+        state = {name: np.stack([each.state[name] for each in playing]) for name in names}
+        noise = np.array([[self._key, each.number, each.steps] for each in playing], np.int64)
+        task = np.stack(tasks) if tasks else None
+        answers, state = self._actor.step(observation, task, state, noise)
+        _deal(state, playing)
+        answers = np.asarray(answers)
+        self._interface.check_answers(answers, len(playing))
+        return self._interface.actions.executed(answers)
+
+
+class _Stateless:
+    """A function as an actor."""
+
+    def __init__(self, act: Act) -> None:
+        self._act = act
+
+    def initial_state(self, n: int) -> State:
+        """Return nothing."""
+        return {}
+
+    def step(
+        self,
+        observation: NDArray[np.float32],
+        task: NDArray[np.float32] | None,
+        state: State,
+        noise: NDArray[np.int64],
+    ) -> tuple[Array, State]:
+        """Return the function's actions."""
+        return self._act(observation) if task is None else self._act(observation, task), state
+
+
+def _deal(state: Mapping[str, Array], episodes: Sequence[Playing]) -> None:
+    """Hand each episode its row of the state."""
+    for i, episode in enumerate(episodes):
+        episode.state = {name: values[i] for name, values in state.items()}
+
+
+def play(
+    envs: Lockstep,
+    episodes: Iterable[Playing],
+    slots: int,
+    limit: Limit,
+    *,
+    choose: Callable[[Sequence[Playing]], Any],
+    send: Callable[[Any], Any],
+    watcher: Watcher,
+) -> list[Playing]:
+    """Return whole episodes, played out.
+
+    Args:
+        envs: The environments, numbers 0 to ``slots - 1``.
+        episodes: What is to be played, in the order in which the episodes begin.
+        slots: Environments in lockstep.
+        limit: Where episodes are cut.
+        choose: Returns one action, as it is executed, for each of some episodes.
+        send: Returns an action as an environment takes it.
+        watcher: Looks on.
+
+    Returns:
+        The episodes, in the order in which they ended.
+    """
+    waiting, free = iter(episodes), list(range(slots))
+    playing: dict[int, Playing] = {}
+    done: list[Playing] = []
+    while True:
+        begun = dict(zip(free, waiting, strict=False))  # a free slot may find none waiting
+        if begun:
+            first = envs.reset({slot: episode.seed for slot, episode in begun.items()})
+            for slot, episode in begun.items():
+                watcher.begin(episode, first[slot])
+            playing = dict(sorted((playing | begun).items()))
+        if not playing:
+            return done
+        actions = choose(list(playing.values()))
+        taken = dict(zip(playing, actions, strict=True))
+        for slot, step in envs.step({slot: send(action) for slot, action in taken.items()}).items():
+            playing[slot].count(step, limit)
+            watcher.step(playing[slot], taken[slot], step)
+        watcher.after(list(playing.values()))
+        free = [slot for slot, episode in playing.items() if episode.over]
+        done += [playing.pop(slot) for slot in free]
