@@ -106,7 +106,8 @@ def _facts(summary: "Summary") -> list[list[str]]:
 def _actions(summary: "Summary") -> str:
     if summary.action_counts is not None:
         total = max(sum(summary.action_counts), 1)
-        shares = (f"{n}: {100 * c / total:.1f} %" for n, c in enumerate(summary.action_counts))
+        counts = enumerate(summary.action_counts, summary.action_start or 0)
+        shares = (f"{n}: {100 * c / total:.1f} %" for n, c in counts)
         return f"one of {len(summary.action_counts)} ({', '.join(shares)})"
     width = sum(column.key == "action" for column in summary.columns)
     bounds = "without bounds"

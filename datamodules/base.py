@@ -11,10 +11,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from hindsight_rl.datamodules.sampler import ChunkSampler
 from hindsight_rl.datamodules.windows import Windows, check_rewritten
-from hindsight_rl.logs.log import Log
+from hindsight_rl.logs.log import ACTION, Log
 from hindsight_rl.maths.draws import counters, fork
 from hindsight_rl.relabel.relabeler import Compose
-from hindsight_rl.windows import Window
+from hindsight_rl.windows import HISTORY, VALID, Window
 
 
 class LogDataModule(LightningDataModule):
@@ -105,14 +105,42 @@ class LogDataModule(LightningDataModule):
             yield batches[number]
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Return the batch after the relabelers' third stage, on the training device."""
-        return self.relabel(batch) if isinstance(batch, TensorDict) else batch
+        """Return the batch after the relabelers' third stage, on the training device.
+
+        Choices that a log numbers from elsewhere are numbered from 0 from here on.
+        """
+        if not isinstance(batch, TensorDict):
+            return batch
+        return self.relabel(from_zero(batch, int(self.log.info.get("action_start") or 0)))
 
     def batch_keys(self) -> set[Any]:
         """Return the keys of a relabeled batch."""
         with torch.no_grad():  # relabelers that learn from batches learn nothing from this one
-            batch = self.relabel(self._sampler().chunk(0, 1, stream="probe"))
+            batch = self.on_after_batch_transfer(self._sampler().chunk(0, 1, stream="probe"), 0)
         return set(batch.keys(include_nested=True, leaves_only=True))
+
+
+def from_zero(batch: TensorDict, start: int) -> TensorDict:
+    """Return a batch whose choices are numbered from 0, those of its windows and companions too.
+
+    Args:
+        batch: TensorDict with the choices of a log.
+        start: The log's number of the first one.
+
+    Returns:
+        A shallow copy; the batch itself where the log numbers from 0.
+    """
+    if not start:
+        return batch
+    found = batch.copy()
+    for key in batch.keys(include_nested=True, leaves_only=True):
+        if key != ACTION and not (isinstance(key, tuple) and key[-1] == ACTION):
+            continue
+        choice = batch[key] - start
+        if key[0] == HISTORY:  # before an episode they are 0, whatever the log calls 0
+            choice = torch.where(batch[HISTORY, VALID], choice, 0)
+        found.set(key, choice)
+    return found
 
 
 class _InOrder(Dataset[TensorDict]):

@@ -138,7 +138,8 @@ def _check_actions(log: Log, collector: Collector, name: str) -> None:
             path=name,
         )
     if choices:
-        low, high = torch.zeros(()), torch.tensor(float(choices - 1))
+        start = float(collector.info.get("action_start", 0))
+        low, high = torch.tensor(start), torch.tensor(start + choices - 1)
     else:
         bounds = collector.info["action"]
         low, high = (open_ends(bounds[side], side) for side in ("low", "high"))

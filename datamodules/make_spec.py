@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hindsight_rl.datamodules.sampler import ChunkSampler
+from hindsight_rl.float32 import inward
 from hindsight_rl.keys import key_name
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import ACTION, OBSERVATION, Log
@@ -114,21 +115,30 @@ def _observation_spec(log: Log) -> dict[str, Any]:
 
 def _action_spec(log: Log) -> dict[str, Any]:
     if not log.column(ACTION, slice(1)).is_floating_point():
+        start = int(log.info.get("action_start") or 0)
         count = int(log.info.get("discrete_actions") or 0)
         if not count:
-            count = max(int(log.column(ACTION, rows).max()) for rows in log.spans()) + 1
-        return {"kind": "discrete", "shape": [], "dtype": "int64", "n": count}
+            count = max(int(log.column(ACTION, rows).max()) for rows in log.spans()) + 1 - start
+        facts = {"kind": "discrete", "shape": [], "dtype": "int64", "n": count}
+        return facts | ({"start": start} if start else {})  # left out for 0, as files before did
     bounds = log.info.get("action") or {}
     mean, std = moments(lambda: log.drawn(ACTION))
     return {
         "kind": "continuous",
         "shape": list(log.shape(ACTION)),
         "dtype": "float32",
-        "low": bounds.get("low"),
-        "high": bounds.get("high"),
+        "low": _inside(bounds.get("low"), "low"),
+        "high": _inside(bounds.get("high"), "high"),
         "mean": mean,
         "std": std,
     }
+
+
+def _inside(ends: list[float | None] | None, side: str) -> list[float | None] | None:
+    """Return one side of the bounds as float32 numbers inside it, which a policy can answer."""
+    if ends is None:
+        return None
+    return [None if end is None else inward(end, low=side == "low") for end in ends]
 
 
 def _line(name: str) -> str:

@@ -15,6 +15,8 @@ from gymnasium import spaces
 from gymnasium.wrappers import ClipAction
 from numpy.typing import NDArray
 
+from hindsight_rl.float32 import inward
+
 _ROUNDING = 1e-5
 """Share of an action's size by which it may lie outside its bounds without a warning."""
 
@@ -121,22 +123,13 @@ def inside(
         The least float32 number not below ``low`` and the largest not above ``high``; where no
         float32 number lies between them, the one nearest to ``low`` for both.
     """
-    least, most = _inward(low, np.inf), _inward(high, -np.inf)
+    least = np.array([inward(end, low=True) for end in low.ravel().tolist()], np.float32)
+    most = np.array([inward(end, low=False) for end in high.ravel().tolist()], np.float32)
+    with np.errstate(over="ignore"):
+        nearest = low.ravel().astype(np.float32)
     empty = least > most
-    with np.errstate(over="ignore"):
-        nearest = low.astype(np.float32)
-    return np.where(empty, nearest, least), np.where(empty, nearest, most)
-
-
-def _inward(bound: NDArray[Any], inward: float) -> NDArray[np.float32]:
-    """Return the float32 numbers nearest to bounds, none of them outside."""
-    with np.errstate(over="ignore"):
-        near: NDArray[np.float32] = np.array(bound, dtype=np.float32)
-    # As Python's numbers, which compare whole ones of 64 bits exactly.
-    pairs = zip(near.ravel().tolist(), bound.ravel().tolist(), strict=True)
-    outside = [(got < want) if inward > 0 else (got > want) for got, want in pairs]
-    shape = near.shape
-    return np.where(np.reshape(outside, shape), np.nextafter(near, np.float32(inward)), near)
+    both = np.where(empty, nearest, least), np.where(empty, nearest, most)
+    return both[0].reshape(low.shape), both[1].reshape(high.shape)
 
 
 def _executed_bounds(

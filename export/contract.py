@@ -9,7 +9,8 @@ A contract is a plain dictionary; lists hold one entry per dimension, ``None`` m
 ``action``           ``kind`` "continuous": ``shape [A]``, ``dtype`` "float32", ``low``, ``high``,
                      ``rate_limit`` (units per second), ``names``, ``units``; an unbounded end of a
                      range is ``None``. ``kind`` "discrete": ``shape []``, ``dtype`` "int64", ``n``,
-                     ``names`` of the n choices, or one for their column
+                     ``start`` (number of the first choice; left out: 0), ``names`` of the n
+                     choices, or one for their column
 ``control_rate_hz``  rate of the log the policy was fitted to
 ``learner``          ``name``, ``hparams``
 ``dataset``          ``hash``, ``source``, ``rows``, ``episodes``
@@ -194,6 +195,8 @@ def _check_action(action: Mapping[str, Any]) -> None:
         n = _entry(action, "n", int, "action")
         if n < 1 or action.get("shape") != [] or action.get("dtype") != "int64":
             _fail("action", "is discrete: n must be positive, shape [] and dtype 'int64'")
+        if "start" in action:
+            _entry(action, "start", int, "action")
         # One name is that of the column the choice was logged in.
         named = action.get("names")
         one = isinstance(named, list) and len(named) == 1
@@ -240,6 +243,12 @@ def _check_probe(contract: Mapping[str, Any]) -> None:
             finite = np.isfinite(array.astype(np.float32)).all()
         if array.shape != (rows, *shape) or not finite:
             _fail(f"probe.{name}", f"must be finite numbers of shape {[rows, *shape]}")
+        if name == "action" and contract["action"]["kind"] == "discrete":
+            start, n = contract["action"].get("start", 0), contract["action"]["n"]
+            if ((array < start) | (array >= start + n)).any():
+                _fail(
+                    "probe.action", f"holds a number that is none of the {n} choices from {start}"
+                )
 
 
 def _check_words(entry: Mapping[str, Any], column: str, name: str, shape: Sequence[int]) -> None:

@@ -107,13 +107,16 @@ class _Flat(nn.Module):
         super().__init__()
         self.learner = learner
         self._discrete = learner.spec["action"]["kind"] == "discrete"
+        self._start = learner.spec["action"].get("start", 0)
 
     def forward(self, observation: Tensor, task: Tensor | None = None) -> tuple[Tensor, ...]:
         """Return the action, and the scores it is the argmax of if it is discrete."""
         if not self._discrete:
             return (self.learner(observation, task),)
         scores = self.learner.scores(observation, task)
-        return scores.argmax(dim=-1), scores
+        action = scores.argmax(dim=-1)
+        # In the graph, so that every runtime answers in the environment's numbers.
+        return action + self._start if self._start else action, scores
 
 
 def _probe_inputs(learner: nn.Module) -> dict[str, Tensor]:
@@ -187,6 +190,7 @@ def _answers(learner: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     with torch.no_grad():
         answers = {"action": learner(*inputs.values())}
         if learner.spec["action"]["kind"] == "discrete":
+            answers["action"] = answers["action"] + learner.spec["action"].get("start", 0)
             answers["scores"] = learner.scores(*inputs.values())
     for name, answer in answers.items():
         if not bool(torch.isfinite(answer).all()):

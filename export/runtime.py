@@ -69,7 +69,8 @@ class OnnxPolicy:
 
         Returns:
             Continuous: ``[A]`` float32 (``[N, A]``), in the units and bounds of the contract, an
-            array of its own. Discrete: an ``int``, or ``[N]`` int64.
+            array of its own. Discrete: an ``int``, or ``[N]`` int64, in the environment's numbers
+            (the contract's ``start`` is the first).
 
         Raises:
             ValueError: Shape, type or finiteness of an input break the contract; or the answer is

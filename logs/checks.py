@@ -312,34 +312,39 @@ def within_bounds(
         )
 
 
-def choices(action: Array, count: int | None, column: str, findings: Problems) -> Array:
-    """Return discrete actions as int64.
+def choices(
+    action: Array, count: int | None, column: str, findings: Problems, start: int = 0
+) -> Array:
+    """Return discrete actions as int64, in the numbers of the log.
 
     Args:
         action: ``[N]`` whole numbers of any dtype.
         count: Number of actions, or ``None`` if unknown.
         column: Its name in the source.
         findings: Where it came from.
+        start: Number of the first action.
 
     Returns:
         ``[N]`` int64.
 
     Raises:
-        LogError: A fractional or negative action, or one beyond ``count``.
+        LogError: A fractional action, or one below ``start`` or beyond ``count``.
     """
     # What an integer makes of NaN depends on the machine.
-    whole = np.where(np.isfinite(action), action, -1).astype(np.int64)
+    whole = np.where(np.isfinite(action), action, start - 1).astype(np.int64)
+    known = f"{count or MOST_CHOICES} actions" + (f" from {start}" if start else "")
     wrong = {
         "is no whole number": whole != action,
-        "is negative": whole < 0,
-        f"is none of the {count or MOST_CHOICES} actions": whole >= (count or MOST_CHOICES),
+        f"is below {start}, the first action" if start else "is negative": whole < start,
+        f"is none of the {known}": whole >= start + (count or MOST_CHOICES),
     }
     for problem, mask in wrong.items():
         row = first(mask)
         if row is not None:
             findings.report(
                 f"action {action[row]} {problem}",
-                "Number them from 0; for continuous actions set `discrete_actions: false`.",
+                "Number them from 0, or give action_start, the number of the first one; for "
+                "continuous actions set `discrete_actions: false`.",
                 column,
                 row,
             )

@@ -5,9 +5,11 @@ fact                                      of several sources
 ========================================  =========================================================
 counts (``repeated_next_observation``,    the sum
 ``clipped_actions``)
-``discrete_actions``                      the largest: a log need not show every choice
-``action`` bounds, ``action_start``,      equal, or an error; known for some sources only: an error,
-``rate_limit``, ``task_family``           because the rows of the others may mean something else
+``discrete_actions``                      up to the last choice of all: a log need not show each
+``action_start``                          equal, or an error; where it was guessed, the others', or
+                                          the least
+``action`` bounds, ``rate_limit``,        equal, or an error; known for some sources only: an error,
+``task_family``                           because the rows of the others may mean something else
 ``names``, ``units``,                     equal, or an error; known for some sources only: taken,
 ``control_rate_hz``                       with a warning
 ``environment``                           equal, or left out with a warning
@@ -27,8 +29,10 @@ from hindsight_rl.entries import are_numbered
 from hindsight_rl.logs.errors import LogError
 
 _COUNTS = ("repeated_next_observation", "clipped_actions")
-_STRICT = ("action_start", "rate_limit", "task_family")
-_ABSENT = {"action_start": 0}  # what a fact that is left out means
+_STRICT = ("rate_limit", "task_family")
+GUESSED = "action_start_guessed"
+"""Fact of a log whose first choice is only the smallest that it shows."""
+_CHOICES = ("discrete_actions", "action_start", GUESSED)
 _OF_THE_SOURCE = ("source", "memory_mapped")  # concerns the first alone; who joins logs sets it
 _COUNTED = re.compile(r"(.*?)[\[_./]?(\d+)\]?")
 _USUAL = {
@@ -59,7 +63,7 @@ def joint_facts(logs: Sequence[Told]) -> dict[str, Any]:
     """
     first = logs[0].info
     facts = {name: first[name] for name in _OF_THE_SOURCE if name in first}
-    special = {*_COUNTS, *_STRICT, *_OF_THE_SOURCE, "discrete_actions", "action", "names", "units"}
+    special = {*_COUNTS, *_STRICT, *_OF_THE_SOURCE, *_CHOICES, "action", "names", "units"}
     special |= {"control_rate_hz", "environment"}
     for name in first.keys() - special:
         if all(name in log.info and log.info[name] == first[name] for log in logs):
@@ -67,11 +71,11 @@ def joint_facts(logs: Sequence[Told]) -> dict[str, Any]:
     told = {name: [log.info[name] for log in logs if name in log.info] for name in special}
     facts |= {name: sum(told[name]) for name in _COUNTS if told[name]}
     if told["discrete_actions"]:
-        facts["discrete_actions"] = max(told["discrete_actions"])
+        facts |= _choices([log for log in logs if "discrete_actions" in log.info])
     if told["action"]:
         facts["action"] = {side: _bound(logs, side) for side in ("low", "high")}
     for name in _STRICT:
-        values = [log.info.get(name, _ABSENT.get(name)) for log in logs]
+        values = [log.info.get(name) for log in logs]
         value = _one(logs, values, name, one_sided=False)
         facts |= {name: value} if told[name] else {}
     for name in ("names", "units"):
@@ -80,6 +84,27 @@ def joint_facts(logs: Sequence[Told]) -> dict[str, Any]:
         rates = [log.info.get("control_rate_hz") for log in logs]
         facts["control_rate_hz"] = _one(logs, rates, "control_rate_hz", one_sided=True)
     return facts | _environment(logs)
+
+
+def _choices(logs: Sequence[Told]) -> dict[str, Any]:
+    """Return how many choices there are from which number on."""
+    starts = [log.info.get("action_start", 0) for log in logs]
+    stops = [start + log.info["discrete_actions"] for start, log in zip(starts, logs, strict=True)]
+    sure = [None if log.info.get(GUESSED) else s for s, log in zip(starts, logs, strict=True)]
+    known = [(log, s) for log, s in zip(logs, sure, strict=True) if s is not None]
+    if known:
+        _one([log for log, _ in known], [s for _, s in known], "action_start", one_sided=False)
+    start = known[0][1] if known else min(starts)
+    for log, least in zip(logs, starts, strict=True):
+        if least < start:
+            raise LogError(
+                f"holds the choice {least}, and those of {known[0][0].name} start at {start}",
+                "Correct action_start in the column map of each.",
+                path=log.name,
+            )
+    facts = {"discrete_actions": max(stops) - start, "action_start": start or None}
+    facts[GUESSED] = True if not known else None
+    return {name: value for name, value in facts.items() if value is not None}
 
 
 def _bound(logs: Sequence[Told], side: str) -> Any:

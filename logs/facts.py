@@ -38,6 +38,10 @@ def _is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value < 2**62
 
 
+def _is_whole(value: Any) -> bool:
+    return type(value) is int and abs(value) < 2**31
+
+
 def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
 
@@ -48,6 +52,7 @@ def _are_texts_by_key(value: Any) -> bool:
 
 
 _KINDS: dict[str, Callable[[Any], bool]] = {
+    "action_start": _is_whole,
     "action": lambda value: isinstance(value, Mapping),
     "clipped_actions": _is_count,
     "control_rate_hz": _is_rate,

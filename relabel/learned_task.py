@@ -125,6 +125,8 @@ class LearnedTask(Relabeler):
         for key in self.in_keys:
             few.set(key, log.column(key)[rows])
         other._actions = int(log.info.get("discrete_actions", 0))
+        if other._actions:  # batches number them from 0
+            few.set("action", few["action"] - int(log.info.get("action_start") or 0))
         features = other._features(few)
         other._mean, other._std = features.mean(0), features.std(0).clamp_min(1e-6)
         widths = (features.shape[-1], self.hidden, self.hidden, len(self.tasks))

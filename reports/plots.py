@@ -125,9 +125,11 @@ def _ranges(axes: "Axes", assembly: Assembly) -> None:
 def _actions(axes: "Axes", assembly: Assembly, summary: Summary) -> None:
     if summary.action_counts is not None:
         counts = np.asarray(summary.action_counts)
-        axes.bar(np.arange(len(counts)), 100 * counts / max(counts.sum(), 1), 0.6, color=_BLUE)
-        axes.set(xlabel="action", ylabel="% of rows", xlim=(-0.7, len(counts) - 0.3))
-        axes.set_xticks(np.arange(len(counts)) if len(counts) <= 20 else [])
+        first = summary.action_start or 0
+        places = np.arange(first, first + len(counts))
+        axes.bar(places, 100 * counts / max(counts.sum(), 1), 0.6, color=_BLUE)
+        axes.set(xlabel="action", ylabel="% of rows", xlim=(first - 0.7, places[-1] + 0.7))
+        axes.set_xticks(places if len(counts) <= 20 else [])
         _plain(axes)
         return
     values, names = _sampled(assembly, ACTION)

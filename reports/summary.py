@@ -91,6 +91,7 @@ class Summary:
         terminated: Number of episodes that reached a terminal state.
         truncated: Number of episodes that were cut.
         action_counts: Rows of each discrete action, ``None`` for continuous ones.
+        action_start: Number of the first discrete action, ``None`` for continuous ones.
         action_low: Lower action bounds, if known; ``None`` where a dimension has none.
         action_high: Upper action bounds, likewise.
         clipped_actions: Number of action entries that were clipped, ``None`` without ``clip``.
@@ -111,6 +112,7 @@ class Summary:
     terminated: int
     truncated: int
     action_counts: list[int] | None
+    action_start: int | None
     action_low: list[float | None] | None
     action_high: list[float | None] | None
     clipped_actions: int | None
@@ -160,6 +162,7 @@ def summarize(assembly: Assembly, problems: Sequence[LogError] = ()) -> Summary:
         terminated=int(ended.sum()),
         truncated=int((~ended).sum()),
         action_counts=_counts(action, info) if discrete else None,
+        action_start=int(info.get("action_start") or 0) if discrete else None,
         action_low=bounds.get("low"),
         action_high=bounds.get("high"),
         clipped_actions=info.get("clipped_actions"),
@@ -178,7 +181,8 @@ def _is_image(values: Array) -> bool:
 
 def _counts(action: Array, info: dict[str, Any]) -> list[int]:
     known = int(info.get("discrete_actions", 0))
-    valid = action[(action >= 0) & (action < MOST_CHOICES)]
+    number = action - int(info.get("action_start") or 0)
+    valid = number[(number >= 0) & (number < MOST_CHOICES)]
     return [int(count) for count in np.bincount(valid, minlength=known)]
 
 

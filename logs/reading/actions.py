@@ -1,13 +1,16 @@
 """Actions in environment units: scaled, checked against their bounds, or numbers of a choice."""
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from hindsight_rl.float32 import inward
 from hindsight_rl.logs import checks
 from hindsight_rl.logs.action_bounds import stated
 from hindsight_rl.logs.checks import Array
+from hindsight_rl.logs.common_facts import GUESSED
 from hindsight_rl.logs.problems import Problems
 from hindsight_rl.logs.reading.table import Table
 
@@ -67,9 +70,36 @@ def _discrete(table: Table, values: Array, name: str, findings: Problems) -> Act
             name,
         )
     count = table.columns.action_count or table.facts.get("action_count")
+    start = table.columns.action_start
+    start = table.facts.get("action_start") if start is None else start
     checks.as_float32(values, name, findings)
-    whole = checks.choices(checks.as_scalars(values, name, findings), count, name, findings)
-    return Actions(whole, {"discrete_actions": count or int(whole.max()) + 1})
+    scalars = checks.as_scalars(values, name, findings)
+    guess = start is None and not count
+    if start is None:
+        start = _guessed_start(scalars, name, findings) if guess else 0
+    whole = checks.choices(scalars, count, name, findings, start)
+    facts = {"discrete_actions": count or int(whole.max()) + 1 - start}
+    facts |= {"action_start": start} if start else {}
+    return Actions(whole, facts | ({GUESSED: True} if start and guess else {}))
+
+
+def _guessed_start(values: Array, name: str, findings: Problems) -> int:
+    """Return the number of the first choice where nothing states it, and say that it is a guess.
+
+    A choice that no row shows cannot be learned, so nothing is lost where 0 exists and was never
+    chosen; counted in where it does not exist, it could be answered.
+    """
+    least = values.min()
+    if not 0 < least < checks.MOST_CHOICES or least != int(least):
+        return 0  # what is wrong, if anything, is said where they are checked
+    start = int(least)
+    warnings.warn(
+        f"{findings.path}: column '{name}' holds choices from {start} on, and nothing states the "
+        f"first: {start} is taken, a guess. Set action_start in the column map (0 if there is a "
+        "choice 0 that the log does not show)",
+        stacklevel=2,
+    )
+    return start
 
 
 def _continuous(table: Table, names: list[str], parts: list[Array], findings: Problems) -> Actions:
@@ -113,7 +143,9 @@ def _bound(table: Table, side: str, width: int, findings: Problems) -> Array | N
         return None
     is_open = -np.inf if side == "low" else np.inf
     ends = value if isinstance(value, (list, tuple)) else np.ravel(value).tolist()
-    bound = _per_dimension(name, [is_open if e is None else e for e in ends], width, findings)
+    # A float32 number inside, or a policy that keeps to the bound would break it.
+    inside = [is_open if end is None else inward(end, low=side == "low") for end in ends]
+    bound = _per_dimension(name, inside, width, findings)
     if (np.isnan(bound) | (bound == -is_open)).any():
         wrong = float(bound[np.isnan(bound) | (bound == -is_open)][0])
         raise findings.error(

@@ -72,7 +72,10 @@ class ColumnMap:
         clip: Clip actions to the bounds. Left false, an action outside is an error.
         discrete_actions: Whether actions are numbers of a choice. Left out: they are if the log
             holds one integer per row.
-        action_count: Number of discrete actions; left out, the largest in the log plus one.
+        action_count: Number of discrete actions; left out, those up to the largest in the log.
+        action_start: Number of the first discrete action. Left out: what the log states; else 0
+            where ``action_count`` is given or the log holds a 0; else the smallest action of the
+            log, a guess that a warning names.
         task: Column or columns with the goal or task of the row.
         one_hot_task: The task column holds task numbers; make one-hot vectors of them.
         achieved_goal: Column or columns with the goal reached at this row.
@@ -122,6 +125,7 @@ class ColumnMap:
     clip: bool = False
     discrete_actions: bool | None = None
     action_count: int | None = None
+    action_start: int | None = None
     task: str | list[str] | None = None
     one_hot_task: bool = False
     achieved_goal: str | list[str] | None = None

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tiny_envs import HORIZON, Walk
 
-from hindsight_rl.datamodules.collection import Collector
+from hindsight_rl.datamodules.sources.environment import Collector
 from hindsight_rl.envs import playing
 from hindsight_rl.envs.playing import Actor
 from hindsight_rl.envs.rollout import rollout

@@ -24,7 +24,7 @@ from hindsight_rl.training.checkpoints.file import (
 # What of the data the networks are built for, and must be the same.
 _SAME = {
     "observation": ("shape", "dtype"),
-    "action": ("kind", "shape", "n", "low", "high"),
+    "action": ("kind", "shape", "n", "start", "low", "high"),
     "task": ("shape",),
 }
 # What a network holds that says how actions are chosen, not what its weights mean.

@@ -56,6 +56,7 @@ def read(path: Path, columns: ColumnMap) -> Table:
     """
     folder = path / "data" if (path / "data" / "metadata.json").exists() else path
     storage, metadata = _open(folder)
+    _check_actions(storage.action_space, columns, folder)
     episodes = _episodes(storage, metadata, folder)
     lengths = [len(episode["rewards"]) for episode in episodes]
     promised = metadata.get("total_steps", sum(lengths))
@@ -166,6 +167,19 @@ def _parts(episode: Mapping[str, Array], name: str, whole: bool) -> Sequence[Arr
     return [episode[name], *([episode[f"next_{name}"][-1:]] if whole else [])]
 
 
+def _check_actions(space: Any, columns: ColumnMap, folder: Path) -> None:
+    """Refuse several choices at once, which would be taken for real numbers without bounds."""
+    several = isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary)
+    if several and columns.discrete_actions is None:
+        raise LogError(
+            f"its actions are {space}, several choices at once, and a policy makes one",
+            "Record them through a wrapper that numbers their combinations, or set "
+            "`discrete_actions: false` to take them as real numbers.",
+            path=folder,
+            column="actions",
+        )
+
+
 def _open(folder: Path) -> tuple[MinariStorage, dict[str, Any]]:
     try:
         metadata = read_json(folder / "metadata.json")
@@ -261,7 +275,7 @@ def _facts(storage: MinariStorage, metadata: Mapping[str, Any]) -> dict[str, Any
     facts: dict[str, Any] = {}
     space = storage.action_space
     if isinstance(space, spaces.Discrete):
-        facts["action_count"] = int(space.start + space.n)
+        facts["action_count"], facts["action_start"] = int(space.n), int(space.start)
     elif isinstance(space, spaces.Box):
         # Infinite where a dimension has no bound on that side.
         facts["low"] = space.low.reshape(-1).tolist()
