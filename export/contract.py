@@ -192,15 +192,7 @@ def _check_action(action: Mapping[str, Any]) -> None:
     """Check the output of the graph."""
     kind = action.get("kind")
     if kind == "discrete":
-        n = _entry(action, "n", int, "action")
-        if n < 1 or action.get("shape") != [] or action.get("dtype") != "int64":
-            _fail("action", "is discrete: n must be positive, shape [] and dtype 'int64'")
-        if "start" in action:
-            _entry(action, "start", int, "action")
-        # One name is that of the column the choice was logged in.
-        named = action.get("names")
-        one = isinstance(named, list) and len(named) == 1
-        _check_words(action, "names", "action", [1 if one else n])
+        _check_choice(action)
         return
     if kind != "continuous":
         _fail("action.kind", f"is {kind!r}, and must be 'continuous' or 'discrete'")
@@ -219,6 +211,18 @@ def _check_action(action: Mapping[str, Any]) -> None:
     limits = action.get("rate_limit") or []
     if any(limit is not None and limit <= 0 for limit in limits):
         _fail("action.rate_limit", f"is {limits}, and every limit is positive, or null")
+
+
+def _check_choice(action: Mapping[str, Any]) -> None:
+    n = _entry(action, "n", int, "action")
+    if n < 1 or action.get("shape") != [] or action.get("dtype") != "int64":
+        _fail("action", "is discrete: n must be positive, shape [] and dtype 'int64'")
+    if "start" in action:
+        _entry(action, "start", int, "action")
+    # One name is that of the column the choice was logged in.
+    named = action.get("names")
+    one = isinstance(named, list) and len(named) == 1
+    _check_words(action, "names", "action", [1 if one else n])
 
 
 def _check_probe(contract: Mapping[str, Any]) -> None:
