@@ -70,8 +70,8 @@ def joint_facts(logs: Sequence[Told]) -> dict[str, Any]:
             facts[name] = first[name]
     told = {name: [log.info[name] for log in logs if name in log.info] for name in special}
     facts |= {name: sum(told[name]) for name in _COUNTS if told[name]}
-    if told["discrete_actions"]:
-        facts |= _choices([log for log in logs if "discrete_actions" in log.info])
+    if told["discrete_actions"] or told["action_start"]:
+        facts |= _choices(logs)
     if told["action"]:
         facts["action"] = {side: _bound(logs, side) for side in ("low", "high")}
     for name in _STRICT:
@@ -89,7 +89,8 @@ def joint_facts(logs: Sequence[Told]) -> dict[str, Any]:
 def _choices(logs: Sequence[Told]) -> dict[str, Any]:
     """Return how many choices there are from which number on."""
     starts = [log.info.get("action_start", 0) for log in logs]
-    stops = [start + log.info["discrete_actions"] for start, log in zip(starts, logs, strict=True)]
+    counts = [log.info.get("discrete_actions", 0) for log in logs]
+    stops = [start + count for start, count in zip(starts, counts, strict=True) if count]
     sure = [None if log.info.get(GUESSED) else s for s, log in zip(starts, logs, strict=True)]
     known = [(log, s) for log, s in zip(logs, sure, strict=True) if s is not None]
     if known:
@@ -102,9 +103,9 @@ def _choices(logs: Sequence[Told]) -> dict[str, Any]:
                 "Correct action_start in the column map of each.",
                 path=log.name,
             )
-    facts = {"discrete_actions": max(stops) - start, "action_start": start or None}
-    facts[GUESSED] = True if not known else None
-    return {name: value for name, value in facts.items() if value is not None}
+    facts: dict[str, Any] = {"discrete_actions": max(stops) - start} if stops else {}
+    facts |= {"action_start": start} if start else {}
+    return facts | ({} if known else {GUESSED: True})
 
 
 def _bound(logs: Sequence[Told], side: str) -> Any:
