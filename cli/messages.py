@@ -44,7 +44,7 @@ def first_cause(error: BaseException) -> str:
 
 def shorten(message: str) -> str:
     """Return what a parser of ``fit`` and the like says is wrong, with the nearest name."""
-    if "learner.Learner is abstract" in message:
+    if ".Learner is abstract" in message:
         return (
             "an argument of the learner, and no learner. Choose it first: --config NAME, or "
             f"--model CLASS. 'test' needs none, and takes --model.{', --model.'.join(OF_A_TEST)}."
