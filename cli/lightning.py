@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import os
+import shlex
 import shutil
 import sys
 import warnings
@@ -25,13 +26,15 @@ from hindsight_rl.cli.errors import run
 from hindsight_rl.cli.messages import OF_A_TEST, first_cause, shorten
 from hindsight_rl.cli.progress import UpdateProgress
 from hindsight_rl.cli.report import format_summary
-from hindsight_rl.cli.runs import CHECKPOINTS, CONFIG, new_run
+from hindsight_rl.cli.runs import CHECKPOINTS, CONFIG, LAST, new_run
 from hindsight_rl.cli.words import spell_out
 from hindsight_rl.diagnostics.divergence import DivergenceError
 from hindsight_rl.diagnostics.watch import Watch
+from hindsight_rl.endings import Ended
 from hindsight_rl.files import remove_drafts, write_text, write_whole
 from hindsight_rl.plugins import import_rooms
 from hindsight_rl.training.checkpoints.callbacks import Checkpoints, save
+from hindsight_rl.training.checkpoints.endings import SaveOnSignal
 from hindsight_rl.training.checkpoints.load import learner_classes, load_learner
 from hindsight_rl.training.learner import Learner
 
@@ -67,7 +70,7 @@ class RunFolder(Callback):
     def __init__(self, run: Path, config: str) -> None:
         self._run, self._config = run, config
         self._new = not run.exists()
-        self._last = run / CHECKPOINTS / "last.ckpt"
+        self._last = run / CHECKPOINTS / LAST
         self._trained = False
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
@@ -236,6 +239,7 @@ class HindsightCLI(LightningCLI):
         callbacks: list[Callback] = [RunFolder(self.run, text)]
         best = "eval/return" if self.model.env and self.model.eval_every else None
         callbacks.append(Checkpoints(folder, every=every, keep=keep, monitor=best))
+        callbacks.append(SaveOnSignal(folder / LAST))
         return callbacks
 
     # ------------------------------------------------------------------ afterwards
@@ -314,6 +318,8 @@ def _main(argv: Sequence[str]) -> int:
     except DivergenceError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
+    except Ended as stop:
+        return _stopped(arguments, stop)
     except argparse.ArgumentError as error:
         raise ValueError(shorten(str(error))) from error
     except (ValueError, TypeError, MisconfigurationException) as error:
@@ -321,6 +327,22 @@ def _main(argv: Sequence[str]) -> int:
     if rank_zero_only.rank == 0:
         _say(cli, as_json)
     return 0
+
+
+def _stopped(arguments: Sequence[str], stop: Ended) -> int:
+    """Say how to go on after a signal, and return the exit code."""
+    if rank_zero_only.rank != 0:
+        # Where the first rank has started this one, another code than 0 would have it killed.
+        return stop.code if _launched_from_outside() else 0
+    look = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    look.add_argument("--run", type=Path)
+    # The words of the process name the folder, one that was made up included.
+    run = look.parse_known_args(sys.argv[1:])[0].run
+    going_on = ""
+    if arguments[0] == "fit" and run is not None and (run / CONFIG).exists():
+        going_on = f"; go on with: hindsight fit --resume --run {shlex.quote(str(run))}"
+    sys.stderr.write(f"{stop}{going_on}\n")
+    return stop.code
 
 
 def _quiet() -> None:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NamedTuple
 
+from hindsight_rl.endings import ENDING, WARNING, Ended, ended, handled
+
 
 class Command(NamedTuple):
     """A subcommand: the module here whose ``main(argv) -> int`` serves it, and its help line."""
@@ -77,14 +79,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Words after ``hindsight``; ``None`` takes those of the process.
 
     Returns:
-        Exit code: 0 done, 2 a mistake of the caller, 130 interrupted, 141 the reader of the output
-        went away; others are the subcommand's own.
+        Exit code: 0 done, 2 a mistake of the caller, 130 stopped by SIGINT (Ctrl-C), 143 by
+        SIGTERM, 138 by SIGUSR1 (``fit``), 141 the reader of the output went away; others are the
+        subcommand's own.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    with handled((*ENDING, *(WARNING if words[:1] == ["fit"] else ())), ended):
+        return _guarded(words)
+
+
+def _guarded(words: list[str]) -> int:
+    """Return the exit code of a command, one that was ended from outside included."""
     try:
         code = _dispatch(words)
         # A closed pipe must show here, not while the interpreter shuts down.
         sys.stdout.flush()
+    except Ended as stop:
+        sys.stderr.write(f"{stop}\n")
+        return stop.code
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted\n")
         return 130

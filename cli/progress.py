@@ -60,6 +60,12 @@ class UpdateProgress(ProgressBar):
             self._bar.close()
             self._bar = None
 
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Close the bar: what is said next has a line of its own."""
+        self.on_train_end(trainer, pl_module)
+
     def _tenth(self, trainer: Trainer) -> int:
         return 10 * trainer.global_step // trainer.max_steps if trainer.max_steps > 0 else 0
 

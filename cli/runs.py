@@ -19,6 +19,7 @@ from hindsight_rl.training.checkpoints.file import (
 RUNS = Path("runs")
 CONFIG = "config.yaml"
 CHECKPOINTS = "checkpoints"
+LAST = "last.ckpt"
 
 
 def new_run(name: str, root: Path = RUNS) -> Path:

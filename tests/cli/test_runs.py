@@ -15,8 +15,8 @@ from hindsight_rl.cli.runs import (
     new_run,
     newest_checkpoint,
     newest_run,
-    write_text,
 )
+from hindsight_rl.files import write_text
 from hindsight_rl.training.checkpoints.file import HASH
 
 EVALUATED = ("--env", "CartPole-v1", "--model.init_args.eval_every", 60)

@@ -145,7 +145,7 @@ class Checkpoints(Checkpoint):
             self._due.append(f"{_STEP}{trainer.global_step}{SUFFIX}")
         if evaluated(trainer, pl_module):
             self._note_best(trainer, EVALUATION)
-        if not _validation_follows(trainer):
+        if not validation_follows(trainer):
             self._save_due(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
@@ -273,8 +273,8 @@ def evaluated(trainer: Trainer, learner: Any) -> bool:
     return bool(every) and trainer.global_step % every == 0
 
 
-def _validation_follows(trainer: Trainer) -> bool:
-    """Return whether a validation comes before the next update."""
+def validation_follows(trainer: Trainer) -> bool:
+    """Return whether a validation comes after this update and before the next one."""
     every = trainer.val_check_interval
     due = trainer.should_stop or (isinstance(every, int) and trainer.global_step % every == 0)
     return bool(due and trainer.enable_validation and sum(trainer.num_val_batches))

@@ -1,0 +1,73 @@
+"""What a command says and returns when a signal ends it."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_fits import checkpoints, fit, hindsight, start
+
+from hindsight_rl.cli.progress import UpdateProgress
+
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 138}
+
+
+def send_at(monkeypatch: pytest.MonkeyPatch, number: signal.Signals, update: int) -> None:
+    """Have a fit in this process sent a signal when so many updates are done."""
+    own = UpdateProgress.on_train_batch_end
+
+    def sending(self: Any, trainer: Any, *arguments: Any) -> None:
+        own(self, trainer, *arguments)
+        if trainer.global_step == update:
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(UpdateProgress, "on_train_batch_end", sending)
+
+
+@pytest.mark.parametrize("number", CODES)
+def test_fit_saves_and_says_how_to_go_on(
+    place: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    with monkeypatch.context() as patched:
+        send_at(patched, number, 41)
+        stopped = fit("--run", "my run")
+    assert stopped.code == CODES[number] and stopped.out == ""
+    assert stopped.err.splitlines()[-1] == (
+        f"stopped by {number.name} at update 41, saved as my run/checkpoints/last.ckpt; "
+        "go on with: hindsight fit --resume --run 'my run'"
+    )
+    assert checkpoints(place / "my run") == {"last.ckpt": 41, "step=25.ckpt": 25}
+    done = hindsight("fit", "--resume", "--run", "my run")
+    assert done.code == 0 and "resuming my run/checkpoints/last.ckpt" in done.err
+    assert checkpoints(place / "my run")["last.ckpt"] == 60
+
+
+def test_a_run_that_is_stopped_before_it_began_leaves_nothing(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "hindsight_rl.training.learner.make_plan", lambda *_: signal.raise_signal(signal.SIGTERM)
+    )
+    stopped = fit("--run", "run")
+    assert stopped.code == 143 and stopped.err.splitlines()[-1] == "stopped by SIGTERM"
+    assert not (place / "run").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_collect_that_is_stopped_leaves_nothing(place: Path, number: signal.Signals) -> None:
+    words = ("collect", "--env", "CartPole-v1", "--output", "wander", "--episodes", 100_000)
+    with start(*words, folder=place) as process:
+        while process.poll() is None and not list(place.glob(".wander.*/data/main_data.hdf5")):
+            pass
+        process.send_signal(number)
+        _, told = process.communicate()
+    assert process.returncode == CODES[number], told
+    assert told.splitlines()[-1] == f"stopped by {number.name}" and "Traceback" not in told
+    assert {path.name for path in place.iterdir()} == {"log.npz"}
+
+
+def test_handlers_are_those_of_before(place: Path) -> None:
+    before = {number: signal.getsignal(number) for number in CODES}
+    assert hindsight("inspect", "log.npz").code == 0
+    assert fit("--run", "run").code == 0
+    assert {number: signal.getsignal(number) for number in CODES} == before
