@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from hindsight_rl.logs.precision import MEND_COLLAPSE, collapse
 from hindsight_rl.logs.problems import Problems
 
 Array = np.ndarray[Any, Any]
@@ -81,7 +82,7 @@ def _is_number(text: Any) -> bool:
 
 
 def as_float32(values: Array, column: str, findings: Problems) -> Array:
-    """Return a column as float32 after looking for NaN and infinity.
+    """Return a column as float32 after looking for what it cannot hold.
 
     Args:
         values: ``[N, ...]`` numbers.
@@ -90,6 +91,28 @@ def as_float32(values: Array, column: str, findings: Problems) -> Array:
 
     Returns:
         ``[N, ...]`` float32.
+
+    Raises:
+        LogError: NaN, infinity, a number beyond float32, or numbers that float32 cannot tell apart.
+    """
+    single = finite(values, column, findings)
+    lost = collapse(values)
+    if lost is not None:
+        entry = f"entry {lost.dimension}: " if values.size > len(values) else ""
+        findings.report(f"{entry}{lost}", MEND_COLLAPSE, column)
+    return single
+
+
+def finite(values: Array, column: str, findings: Problems) -> Array:
+    """Return a column as float32 after looking for NaN and infinity.
+
+    Args:
+        values: ``[N, ...]`` numbers.
+        column: Its name in the source.
+        findings: Where it came from.
+
+    Returns:
+        ``[N, ...]`` float32, which may have become equal where they were not.
 
     Raises:
         LogError: NaN, infinity, or a number beyond float32.

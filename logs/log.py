@@ -52,6 +52,7 @@ from hindsight_rl.logs.packed import (
     key_name,
     nested,
 )
+from hindsight_rl.logs.precision import MEND_COLLAPSE, collapse
 from hindsight_rl.logs.rows import SPAN, StackedRows
 from hindsight_rl.logs.saved_checks import check_values
 
@@ -120,7 +121,8 @@ class Log:
             A log in memory.
 
         Raises:
-            LogError: A key is missing, lengths disagree, or the log is empty.
+            LogError: A key is missing, lengths disagree, the log is empty, or float32 cannot tell
+                the real numbers of a column apart.
         """
         tensors = {key: torch.as_tensor(value) for key, value in columns.items()}
         check_needed(tensors)
@@ -128,6 +130,7 @@ class Log:
         tensors |= episode_columns(episode)
         packed, images = split_images(tensors, len(episode), int(tensors[EPISODE][-1]) + 1)
         check_lengths(packed, len(episode), "'episode'")
+        _check_precision(packed)
         facts = dict(info or {})
         source = Source(0, len(episode), 1.0, str(facts.get("source", "memory")))
         return cls((PackedColumns.pack(packed),), facts, (source,), images)
@@ -503,6 +506,14 @@ def _same_kind(first: Log, other: Log, key: Key) -> bool:
     same_dtype = first.column(key, slice(1)).dtype == other.column(key, slice(1)).dtype
     whole = [key in log.images and log.images[key].whole for log in (first, other)]
     return same_dtype and first.shape(key) == other.shape(key) and whole[0] == whole[1]
+
+
+def _check_precision(columns: Mapping[Key, Tensor]) -> None:
+    """Refuse real numbers that would become equal in float32."""
+    for key, value in columns.items():
+        lost = collapse(value.numpy()) if value.dtype == torch.float64 else None
+        if lost is not None:
+            raise LogError(f"entry {lost.dimension}: {lost}", MEND_COLLAPSE, column=key_name(key))
 
 
 def check_alike(first: Log, other: Log, name: str) -> None:

@@ -22,6 +22,7 @@ from hindsight_rl.logs.log import (
     TRUNCATED,
     key_name,
 )
+from hindsight_rl.logs.precision import WHOLE
 from hindsight_rl.logs.reading.assembly import Assembly
 
 _NOT_LISTED = {OBSERVATION, ACTION, NEXT_OBSERVATION, REWARD, TERMINATED, TRUNCATED}
@@ -276,6 +277,7 @@ def _remarks(assembly: Assembly, lengths: Array, ended: Array) -> list[str]:
             f"{info['repeated_next_observation']} cut episodes have no next observation for their "
             "last step: it repeats the last observation."
         )
+    remarks += _coarse(assembly)
     jumps = _broken_chains(columns)
     if jumps:
         remarks.append(
@@ -283,6 +285,21 @@ def _remarks(assembly: Assembly, lengths: Array, ended: Array) -> list[str]:
             "following step."
         )
     return remarks
+
+
+def _coarse(assembly: Assembly) -> list[str]:
+    """Return a remark for each observed dimension of which float32 holds no fractions."""
+    values = assembly.columns[OBSERVATION]
+    if values.ndim != 2 or values.dtype.kind != "f" or not len(values):
+        return []
+    names = (assembly.info.get("names") or {}).get("observation") or []
+    sizes = np.abs(values).max(axis=0)
+    return [
+        f"{names[i] if i < len(names) else f'observation[{i}]'} is near {sizes[i]:.4g} and has "
+        f"{len(np.unique(values[:, i])):,} different values: float32 counts in steps of "
+        f"{np.spacing(np.float32(sizes[i])):g} there. Subtract a constant from it."
+        for i in np.flatnonzero(np.isfinite(sizes) & (sizes >= WHOLE))
+    ]
 
 
 def _copied_episodes(observation: Array, action: Array, lengths: Array) -> int:

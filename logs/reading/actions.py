@@ -72,7 +72,7 @@ def _discrete(table: Table, values: Array, name: str, findings: Problems) -> Act
     count = table.columns.action_count or table.facts.get("action_count")
     start = table.columns.action_start
     start = table.facts.get("action_start") if start is None else start
-    checks.as_float32(values, name, findings)
+    checks.finite(values, name, findings)
     scalars = checks.as_scalars(values, name, findings)
     guess = start is None and not count
     if start is None:

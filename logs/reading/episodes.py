@@ -183,7 +183,7 @@ def _by_number(values: Array, name: str, rows: int, findings: Problems) -> Episo
     number = values if values.dtype.kind in "US" else checks.numeric(values, name, findings)
     number = checks.as_scalars(number, name, findings)
     if number.dtype.kind == "f":
-        checks.as_float32(number, name, findings)
+        checks.finite(number, name, findings)
         checks.exact_numbers(number, name, findings)
     checks.episodes_apart(number, name, findings)
     return Episodes.starting_at(np.flatnonzero(number[1:] != number[:-1]) + 1, rows)
