@@ -1,16 +1,31 @@
 """The contract: what a policy file says about itself, as JSON under ``hindsight.contract``.
 
 A contract is a plain dictionary; lists hold one entry per dimension, ``None`` means not known.
+``contract.schema.json`` beside this file is its JSON Schema, ``signature_of`` its typed form.
 
 ===================  ===============================================================================
-``version``          1
-``observation``      ``shape [O]``, ``dtype`` "float32", ``names``, ``units``, ``mean``, ``std``
-``task``             ``None``, or the same with ``family`` and ``default`` (if no task is given)
+``version``          2 (1: a file of release 0.1, without the entries marked 2)
+``observation``      ``kind`` "vector": ``shape [O]``, ``dtype`` "float32", ``names``, ``units``,
+                     ``mean``, ``std``, ``offset`` (subtracted before the numbers become float32);
+                     "image": uint8 ``[H, W, C]``; "discrete": int64, ``n``. Graph input
+                     ``observation``. 2: or ``entries``, several of them by name; graph inputs
+                     ``observation.NAME``
+``task``             ``None``, or a vector with ``family`` and ``default`` (if no task is given)
 ``action``           ``kind`` "continuous": ``shape [A]``, ``dtype`` "float32", ``low``, ``high``,
                      ``rate_limit`` (units per second), ``names``, ``units``; an unbounded end of a
                      range is ``None``. ``kind`` "discrete": ``shape []``, ``dtype`` "int64", ``n``,
                      ``start`` (number of the first choice; left out: 0), ``names`` of the n
                      choices, or one for their column
+``scores`` (2)       ``None``, or ``shape [M]``: the action is an argmax over ``scores [N, M]``
+                     (choices, components of a mixture, candidates), and may change at a tie
+``state`` (2)        list of ``name``, ``shape``, ``dtype``, ``initial`` (left out: zeros): graph
+                     inputs ``state.NAME [N, ...]`` and outputs ``next_state.NAME``
+``noise`` (2)        ``None``, or ``shape [S]``, ``distribution`` "normal" or "uniform", ``zero``:
+                     whether zeros are a deterministic policy; graph input ``noise [N, S]``
+``chunk`` (2)        ``None``, or ``length`` C, ``execute``, ``ensemble``: output ``action [N, C,
+                     A]``, of which so many are executed before the graph is asked again
+``robot`` (2)        ``None``, or ``joints`` (their order), ``command``, ``stiffness``, ``damping``,
+                     ``default_pose``, ``rate_limit`` per joint
 ``control_rate_hz``  rate of the log the policy was fitted to
 ``learner``          ``name``, ``hparams``
 ``dataset``          ``hash``, ``source``, ``rows``, ``episodes``
@@ -18,8 +33,9 @@ A contract is a plain dictionary; lists hold one entry per dimension, ``None`` m
 ``opset``            version of the ONNX operator set
 ``model_hash``       sha256 of every field of the file but its metadata: weights and graph
 ``parity``           measured at export: ``tolerance``, ``margin``, ``batches``, ``rows``, results
-``probe``            rows of the log: ``observation``, ``task``, and the learner's ``action`` and
-                     (discrete) ``scores``
+``probe``            rows of the log: ``observation`` (by entry; bytes in base64), ``task``,
+                     ``noise``, and the learner's ``action`` and ``scores``; ``first``, with a
+                     state: where an episode begins
 ===================  ===============================================================================
 
 Normalisation, unscaling and clipping are inside the graph: ``mean`` and ``std`` inform only.
@@ -28,15 +44,22 @@ Entries not listed here are kept and ignored.
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-KEY = "hindsight.contract"
-"""Metadata key of an ONNX file under which its contract lies."""
-VERSION = 1
+from hindsight_rl.export.checks import KEY as KEY
+from hindsight_rl.export.checks import ContractError as ContractError
+from hindsight_rl.export.checks import entry, fail, floats, optional
+from hindsight_rl.export.probe import probe_of
+from hindsight_rl.export.read_signature import signature_of
+
+VERSION = 2
+"""The version that is written."""
+VERSIONS = (1, 2)
+"""The versions that are read."""
 MAX_TOLERANCE = 1e-3
 """Largest share of the action range by which a file may say that it differs from its learner."""
 MAX_MARGIN = 1e-2
@@ -50,14 +73,10 @@ MAX_RATE = 1e6
 MAX_DIGITS = 20
 """Most digits of a whole number: those of the largest one of 64 bits."""
 
+COMMANDS = ("position", "delta_position", "velocity", "torque", "pose", "delta_pose", "other")
+"""What an action of a robot is: a target of its joints, a change of them, or of its hand."""
+
 Contract = dict[str, Any]
-
-_KINDS = {dict: "an object", list: "a list", str: "a text", int: "a number"}
-_EXPORT = "Export the checkpoint again with 'hindsight export'."
-
-
-class ContractError(ValueError):
-    """A policy file that must not be run as it stands; the message names the entry and the mend."""
 
 
 def parse(text: str) -> Contract:
@@ -77,7 +96,9 @@ def parse(text: str) -> Contract:
             text, parse_constant=_refuse_constant, parse_int=_whole, parse_float=_real
         )
     except (ValueError, RecursionError) as error:
-        raise ContractError(f"{KEY}: not readable as JSON ({error}). {_EXPORT}") from error
+        raise ContractError(
+            f"{KEY}: not readable as JSON ({error}). Export the checkpoint again."
+        ) from error
     validate(contract)
     return dict(contract)
 
@@ -131,192 +152,62 @@ def validate(contract: Any) -> None:
         ContractError: Naming the first entry at fault.
     """
     if not isinstance(contract, Mapping):
-        raise ContractError(f"{KEY}: not a JSON object. {_EXPORT}")
+        raise ContractError(f"{KEY}: not a JSON object. Export the checkpoint again.")
     version = contract.get("version")
-    if version != VERSION:
+    if type(version) is not int or version not in VERSIONS:
         raise ContractError(
-            f"{KEY}: version {version!r}, and this release reads version {VERSION}. "
+            f"{KEY}: version {version!r}, and this release reads versions 1 and 2. "
             "Export again with this release, or run the file with the release that wrote it."
         )
-    _check_input(contract, "observation")
-    if _entry(contract, "task", (dict, type(None))) is not None:
-        _check_input(contract, "task")
-        _check_floats(contract["task"], "default", "task", contract["task"]["shape"])
-    _check_action(_entry(contract, "action", dict))
-    rate = _entry(contract, "control_rate_hz", (int, float, type(None)))
+    signature = signature_of(contract)
+    rate = entry(contract, "control_rate_hz", (int, float, type(None)))
     if rate is not None and not 0 < rate <= MAX_RATE:
-        _fail("control_rate_hz", f"is {rate:.3g}, and a rate is positive, at most {MAX_RATE:g}")
+        fail("control_rate_hz", f"is {rate:.3g}, and a rate is positive, at most {MAX_RATE:g}")
+    if version >= 2:
+        _check_robot(contract)
     _check_origin(contract)
-    _check_probe(contract)
+    probe_of(contract, signature)
 
 
 def _check_origin(contract: Mapping[str, Any]) -> None:
     """Check where the policy came from and what was measured."""
-    learner = _entry(contract, "learner", dict)
-    _entry(learner, "name", str, "learner")
-    _entry(learner, "hparams", dict, "learner")
-    _entry(contract, "dataset", dict)
-    _entry(contract, "versions", dict)
-    _entry(contract, "opset", int)
-    if not _entry(contract, "model_hash", str).startswith("sha256:"):
-        _fail("model_hash", "does not start with 'sha256:'")
-    parity = _entry(contract, "parity", dict)
+    learner = entry(contract, "learner", dict)
+    entry(learner, "name", str, "learner")
+    entry(learner, "hparams", dict, "learner")
+    entry(contract, "dataset", dict)
+    entry(contract, "versions", dict)
+    entry(contract, "opset", int)
+    if not entry(contract, "model_hash", str).startswith("sha256:"):
+        fail("model_hash", "does not start with 'sha256:'")
+    parity = entry(contract, "parity", dict)
     for name, most in (("tolerance", MAX_TOLERANCE), ("margin", MAX_MARGIN)):
-        value = _entry(parity, name, (int, float), "parity")
+        value = entry(parity, name, (int, float), "parity")
         # The file is judged by these numbers, so it cannot be free to choose them.
         if not 0 < value <= most:
-            _fail(f"parity.{name}", f"is {value:.3g}, and must be positive, at most {most:g}")
-    batches = _entry(parity, "batches", list, "parity")
+            fail(f"parity.{name}", f"is {value:.3g}, and must be positive, at most {most:g}")
+    batches = entry(parity, "batches", list, "parity")
     sound = all(type(size) is int and 0 < size <= MAX_BATCH for size in batches[:MAX_BATCHES])
     if not sound or not 0 < len(batches) <= MAX_BATCHES:
         shown = batches if len(batches) < 10 else f"a list of {len(batches)}"
         limits = f"1 to {MAX_BATCHES} of them, each in 1 to {MAX_BATCH}"
-        _fail("parity.batches", f"is {str(shown)[:80]}, and must list batch sizes: {limits}")
+        fail("parity.batches", f"is {str(shown)[:80]}, and must list batch sizes: {limits}")
 
 
-def _check_input(contract: Mapping[str, Any], name: str) -> None:
-    """Check an input of the graph: shape, dtype, and what describes each dimension."""
-    entry = _entry(contract, name, dict)
-    shape = _entry(entry, "shape", list, name)
-    if not shape or not all(isinstance(size, int) and size > 0 for size in shape):
-        _fail(f"{name}.shape", f"is {shape}, and must list positive sizes")
-    if entry.get("dtype") != "float32":
-        _fail(f"{name}.dtype", f"is {entry.get('dtype')!r}, and must be 'float32'")
-    for column in ("names", "units"):
-        _check_words(entry, column, name, shape)
-    for column in ("mean", "std"):
-        _check_floats(entry, column, name, shape)
-
-
-def _check_action(action: Mapping[str, Any]) -> None:
-    """Check the output of the graph."""
-    kind = action.get("kind")
-    if kind == "discrete":
-        _check_choice(action)
+def _check_robot(contract: Mapping[str, Any]) -> None:
+    """Check what is said of the robot; nothing of it changes what the policy answers."""
+    robot = optional(contract, "robot", dict)
+    if robot is None:
         return
-    if kind != "continuous":
-        _fail("action.kind", f"is {kind!r}, and must be 'continuous' or 'discrete'")
-    shape = _entry(action, "shape", list, "action")
-    if len(shape) != 1 or not isinstance(shape[0], int) or shape[0] < 1:
-        _fail("action.shape", f"is {shape}, and must be one positive size")
-    if action.get("dtype") != "float32":
-        _fail("action.dtype", f"is {action.get('dtype')!r}, and must be 'float32'")
-    for column in ("names", "units"):
-        _check_words(action, column, "action", shape)
-    for column in ("low", "high", "rate_limit"):
-        _check_floats(action, column, "action", shape, open_ends=True)
-    low, high = bounds({"action": action})
-    if not (low <= high).all():
-        _fail("action.low", "is above action.high in one dimension or more")
-    limits = action.get("rate_limit") or []
-    if any(limit is not None and limit <= 0 for limit in limits):
-        _fail("action.rate_limit", f"is {limits}, and every limit is positive, or null")
-
-
-def _check_choice(action: Mapping[str, Any]) -> None:
-    n = _entry(action, "n", int, "action")
-    if n < 1 or action.get("shape") != [] or action.get("dtype") != "int64":
-        _fail("action", "is discrete: n must be positive, shape [] and dtype 'int64'")
-    if "start" in action:
-        _entry(action, "start", int, "action")
-    # One name is that of the column the choice was logged in.
-    named = action.get("names")
-    one = isinstance(named, list) and len(named) == 1
-    _check_words(action, "names", "action", [1 if one else n])
-
-
-def _check_probe(contract: Mapping[str, Any]) -> None:
-    """Check that the probe rows agree in number and shape with the inputs and the action."""
-    probe = _entry(contract, "probe", dict)
-    rows = len(_entry(probe, "observation", list, "probe"))
-    if rows < 1:
-        _fail("probe.observation", "is empty")
-    shapes: dict[str, Sequence[int]] = {"observation": contract["observation"]["shape"]}
-    if contract["task"] is not None:
-        shapes["task"] = contract["task"]["shape"]
-    shapes["action"] = contract["action"]["shape"]
-    if contract["action"]["kind"] == "discrete":
-        shapes["scores"] = [contract["action"]["n"]]
-    for name, shape in shapes.items():
-        table = _entry(probe, name, list, "probe")
-        try:
-            array = np.array(table, dtype=np.float64)
-        except (TypeError, ValueError, OverflowError):
-            _fail(f"probe.{name}", "is not a full table of numbers")
-        with np.errstate(over="ignore"):
-            finite = np.isfinite(array.astype(np.float32)).all()
-        if array.shape != (rows, *shape) or not finite:
-            _fail(f"probe.{name}", f"must be finite numbers of shape {[rows, *shape]}")
-        if name == "action" and contract["action"]["kind"] == "discrete":
-            start, n = contract["action"].get("start", 0), contract["action"]["n"]
-            if ((array < start) | (array >= start + n)).any():
-                _fail(
-                    "probe.action", f"holds a number that is none of the {n} choices from {start}"
-                )
-
-
-def _check_words(entry: Mapping[str, Any], column: str, name: str, shape: Sequence[int]) -> None:
-    """Check an optional list of one text per dimension."""
-    words = entry.get(column)
-    if words is None:
-        return
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        _fail(f"{name}.{column}", "must be a list of texts, or null")
-    if len(words) != math.prod(shape):
-        _fail(f"{name}.{column}", f"has {len(words)} entries, and {name} has {math.prod(shape)}")
-
-
-def _check_floats(
-    entry: Mapping[str, Any],
-    column: str,
-    name: str,
-    shape: Sequence[int],
-    *,
-    open_ends: bool = False,
-) -> None:
-    """Check an optional list of one number per dimension; ``open_ends`` allows null inside it."""
-    values = entry.get(column)
-    if values is None:
-        return
-    try:
-        missing = np.nan if not open_ends else 0.0
-        array = np.array(_filled(values, missing), dtype=np.float64)
-    except (TypeError, ValueError, OverflowError):
-        _fail(f"{name}.{column}", "must be numbers, or null")
-    if array.shape != tuple(shape):
-        _fail(f"{name}.{column}", f"has shape {list(array.shape)}, and {name} has {list(shape)}")
-    with np.errstate(over="ignore"):
-        if not np.isfinite(array.astype(np.float32)).all():
-            _fail(f"{name}.{column}", "must be finite in float32")
-
-
-def _filled(values: Any, missing: float) -> Any:
-    """Return nested lists with ``missing`` in the place of every null."""
-    if isinstance(values, list):
-        return [_filled(value, missing) for value in values]
-    return missing if values is None else values
-
-
-def _entry(entries: Mapping[str, Any], name: str, kind: Any, within: str = "") -> Any:
-    """Return an entry that must be there and of a kind."""
-    place = f"{within}.{name}" if within else name
-    if name not in entries:
-        _fail(place, "is missing")
-    if not isinstance(entries[name], kind) or isinstance(entries[name], bool):
-        first = kind[0] if isinstance(kind, tuple) else kind
-        _fail(place, f"is of type {type(entries[name]).__name__}, and must be {_KINDS[first]}")
-    if isinstance(entries[name], (int, float)):
-        try:
-            finite = math.isfinite(entries[name])
-        except OverflowError:
-            finite = False
-        if not finite:
-            _fail(place, "is not finite, or beyond what a float64 holds")
-    return entries[name]
-
-
-def _fail(place: str, problem: str) -> NoReturn:
-    raise ContractError(f"{KEY}: {place} {problem}. {_EXPORT}")
+    joints = entry(robot, "joints", list, "robot")
+    if not joints or not all(isinstance(joint, str) and joint for joint in joints):
+        fail("robot.joints", "must be a list of names, in the order of the robot's driver")
+    if len(set(joints)) != len(joints):
+        fail("robot.joints", "names a joint twice")
+    command = entry(robot, "command", str, "robot")
+    if command not in COMMANDS:
+        fail("robot.command", f"is {command!r}, and must be one of {', '.join(COMMANDS)}")
+    for column in ("stiffness", "damping", "default_pose", "rate_limit"):
+        floats(robot, column, "robot", [len(joints)], open_ends=True)
 
 
 def _refuse_constant(name: str) -> float:

@@ -25,14 +25,13 @@ from torch import Tensor, nn
 from hindsight_rl.export.contract import (
     KEY,
     MAX_TOLERANCE,
-    VERSION,
     Contract,
     ContractError,
     dump,
     numbers,
 )
 from hindsight_rl.export.modelfile import model_hash, read_model
-from hindsight_rl.export.runtime import open_session
+from hindsight_rl.export.session import open_session
 from hindsight_rl.export.verify import BATCHES, MARGIN, check_parity, measure_parity, verify_bytes
 from hindsight_rl.files import write_whole
 
@@ -150,7 +149,7 @@ def _contract(learner: Any, inputs: dict[str, Tensor], opset: int, tolerance: fl
         if name != "spec"
     }  # fmt: skip
     return {
-        "version": VERSION,
+        "version": 1,
         "observation": spec["observation"],
         "task": spec.get("task"),
         "action": {

@@ -1,69 +1,99 @@
 """The runtime: an exported policy played with numpy and onnxruntime, without PyTorch.
 
-A single observation takes the fast way: it is written into a buffer bound to the session once, so
-that a call costs no allocation but its answer and is not slower than the bare ``InferenceSession``.
+A policy is a function of what it is given and of a state: what its graph carries from step to step,
+the actions of a chunk that are still to be executed, and the number of the step, from which noise
+is drawn. ``step`` is that function; ``act`` keeps the state for its caller.
+
+A single observation of a policy without any state takes the fast way: it is written into a buffer
+bound to the session once, so that a call costs no allocation but its answer and is not slower than
+the bare ``InferenceSession``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import ArrayLike, NDArray
 
-from hindsight_rl.export.contract import Contract, ContractError
+from hindsight_rl.export import chunks, draws
+from hindsight_rl.export.contract import Contract
+from hindsight_rl.export.fast_way import FastWay, overflow
+from hindsight_rl.export.given import Given
 from hindsight_rl.export.modelfile import MAX_BYTES, read_model, read_policy
+from hindsight_rl.export.read_signature import signature_of
+from hindsight_rl.export.session import open_session
+from hindsight_rl.export.slots import Slots
 
-_ONNX_TYPES = {"float32": "tensor(float)", "int64": "tensor(int64)"}
+Observation = ArrayLike | Mapping[str, ArrayLike]
+"""One array, or one per entry by name."""
+Array = NDArray[Any]
 
 
 class OnnxPolicy:
     """A policy file that ``hindsight export`` wrote, ready to act.
 
     The file is read once into memory and checked: one contract of a known version, no external
-    data, weights and graph as exported. One policy serves one thread at a time, because the fast
-    way reuses its buffers; open one policy per thread.
+    data, weights and graph as exported. One policy serves one thread at a time, because it keeps
+    state and buffers; open one policy per thread.
 
     Args:
         path: The policy file.
         threads: Threads inside one operator. One is fastest for the small networks of control.
         max_bytes: Largest file accepted.
+        seed: Of the noise, for policies that take any: the same seed, episode and step give the
+            same noise.
+        deterministic: Put zeros in the place of noise.
 
     Raises:
         ContractError: The file must not be run as it stands.
-        ValueError: ``threads`` is below 1.
+        ValueError: ``threads`` is below 1; or ``deterministic`` is asked of a policy for which zero
+            noise means nothing.
     """
 
-    def __init__(self, path: str | Path, *, threads: int = 1, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        threads: int = 1,
+        max_bytes: int = MAX_BYTES,
+        seed: int = 0,
+        deterministic: bool = False,
+    ) -> None:
         self.contract: Contract
         """What the file says about itself; see ``hindsight_rl.export.contract``."""
         self.contract, graph = read_policy(read_model(path, max_bytes=max_bytes), path)
+        self.signature = signature_of(self.contract)
+        """Inputs and outputs of the graph, typed."""
         self._session = open_session(graph, self.contract, path, threads=threads)
-        self._observation = _Input("observation", self.contract["observation"])
-        task = self.contract["task"]
-        self._task = None if task is None else _Input("task", task)
-        action = self.contract["action"]
-        self._action = np.zeros((1, *action["shape"]), dtype=action["dtype"])
-        self._row = self._action[0] if action["shape"] else None
-        # What must be finite: an argmax over NaN is a choice like any other.
-        self._judged = self._row
-        self._outputs = ["action"]
-        if self._row is None:
-            self._scores = np.zeros((1, action["n"]), dtype=np.float32)
-            self._judged = self._scores[0]
-            self._outputs = ["action", "scores"]
-        self._flags = np.empty(self._judged.shape, dtype=np.bool_)
-        self._binding = self._bind()
+        self._outputs = list(self.signature.outputs())
+        self._observation = [Given(stated) for stated in self.signature.observation]
+        self._task = None if self.signature.task is None else Given(self.signature.task)
+        noise = self.signature.noise
+        if deterministic and noise is not None and not noise.zero:
+            raise ValueError(
+                f"{path}: deterministic=True puts zeros in the place of noise, and this policy was "
+                "not made for that. Leave it out; the same seed gives the same actions."
+            )
+        self._seed, self._deterministic = seed, deterministic
+        self._follows = bool(self.signature.state or noise or self.signature.chunk)
+        self._slots: Slots | None = None
+        self._next_episode = 0
+        self._fast = None
+        if not self._follows and not self.signature.entries:
+            self._fast = FastWay(self._session, self._observation[0], self._task, self.signature)
 
-    def act(self, observation: ArrayLike, task: ArrayLike | None = None) -> Any:
+    def act(self, observation: Observation, task: ArrayLike | None = None) -> Any:
         """Return the action for one observation, or one action per row of a batch.
 
-        Real numbers of any width are accepted and cast to float32; integers and flags are refused,
-        because raw counts or pixels are rarely what a policy was fitted to.
+        Real numbers of any width are accepted and cast to float32; integers and flags are refused
+        where numbers are meant, because raw counts or pixels are rarely what a policy was fitted
+        to. A policy with a state, noise or chunks follows its rows from call to call: call
+        :meth:`reset` where episodes begin.
 
         Args:
-            observation: ``[O]``, or a batch ``[N, O]``, in the units of the contract.
+            observation: ``[O]``, or a batch ``[N, O]``, in the units of the contract; a dictionary
+                of such arrays where the contract lists entries.
             task: ``[Z]``, or ``[N, Z]`` for a batch; needed if the contract has a task without a
                 default, refused if it has none.
 
@@ -74,27 +104,86 @@ class OnnxPolicy:
 
         Raises:
             ValueError: Shape, type or finiteness of an input break the contract; or the answer is
-                not finite.
+                not finite; or the number of rows changed within an episode.
         """
-        observation = np.asarray(observation)
-        if observation.shape != self._observation.shape:
-            return self._act_batch(observation, task)
-        self._observation.write(observation)
-        if self._task is not None:
-            self._task.write(self._task.default if task is None else np.asarray(task))
-        elif task is not None:
-            raise ValueError("this policy takes no task, and one was given")
-        self._session.run_with_iobinding(self._binding)
-        if not _all_finite(self._judged, self._flags):
-            raise self._overflow(self._judged)
-        return int(self._action[0]) if self._row is None else self._row.copy()
+        if self._fast is not None:
+            observation = np.asarray(observation)
+            if observation.shape == self._fast.shape:
+                return self._fast.act(observation, task)
+        feed, single = self._feed(observation, task)
+        rows = len(next(iter(feed.values())))
+        slots = self._following(rows)
+        answers, slots.state = self._advance(feed, slots.state, slots.counters(self._seed))
+        slots.steps += 1
+        if not single:
+            return answers
+        return int(answers[0]) if self.signature.action.discrete else answers[0]
 
-    def reset(self) -> None:
-        """Forget the episode so far: call it wherever an episode starts.
+    def reset(self, slots: Sequence[int] | None = None, *, episode: int | None = None) -> None:
+        """Begin an episode: forget the state, and draw noise from the next episode's numbers.
 
-        The policies of this release are functions of one observation and hold no state, so nothing
-        happens; a loop that calls it is ready for policies that do.
+        Call it wherever an episode begins. A policy without state, noise or chunks has nothing to
+        forget.
+
+        Args:
+            slots: Rows of the batch whose episodes begin; all if ``None``, and then the next batch
+                may have another number of rows.
+            episode: Number of the episode (of the first one of several), from which noise is drawn;
+                the one after the last if ``None``.
+
+        Raises:
+            ValueError: ``episode`` is negative, or there is no such slot.
         """
+        if episode is not None:
+            if episode < 0:
+                raise ValueError(f"episode is {episode}, and must not be negative")
+            self._next_episode = episode
+        if slots is None:
+            self._slots = None
+            return
+        count = 0 if self._slots is None else len(self._slots.steps)
+        if not all(0 <= slot < count for slot in slots):
+            raise ValueError(f"slots is {list(slots)}, and the last batch had {count} rows")
+        chosen = np.array(slots, dtype=np.int64)
+        if self._slots is not None and len(chosen):
+            self._slots.begin(chosen, self.initial_state(len(chosen)), self._next_episode)
+            self._next_episode += len(chosen)
+
+    def initial_state(self, n: int) -> dict[str, Array]:
+        """Return the state with which n episodes begin, ``[n, ...]`` by name; often empty."""
+        found = {
+            f"state.{kept.name}": np.repeat(kept.initial[None], n, axis=0)
+            for kept in self.signature.state
+        }
+        if self.signature.chunk is None:
+            return found
+        return found | chunks.initial(self.signature.chunk, self.signature.action, n)
+
+    def step(
+        self,
+        observation: Observation,
+        task: ArrayLike | None,
+        state: Mapping[str, Array],
+        noise: NDArray[np.int64],
+    ) -> tuple[Array, dict[str, Array]]:
+        """Return actions and the following state; nothing is kept.
+
+        Args:
+            observation: ``[n, O]``, or a dictionary of such arrays.
+            task: ``[n, Z]``, ``[Z]`` or ``None``, as in :meth:`act`.
+            state: ``[n, ...]`` by name, from :meth:`initial_state` or the last step.
+            noise: ``[n, 3]``, counters (key, episode, step) from which noise is drawn.
+
+        Returns:
+            ``[n, A]`` or ``[n]``, and the state.
+
+        Raises:
+            ValueError: As :meth:`act`; or the observation is a single one.
+        """
+        feed, single = self._feed(observation, task)
+        if single:
+            raise ValueError("step takes a batch [n, ...]: put one row into a batch of 1")
+        return self._advance(feed, dict(state), np.asarray(noise))
 
     def rate_limited(
         self, action: ArrayLike, last: ArrayLike | None, *, seconds: float | None = None
@@ -132,178 +221,93 @@ class OnnxPolicy:
         allowed = np.clip(wanted, before - step, before + step)
         return allowed.astype(np.float32)
 
-    def _act_batch(self, observation: NDArray[Any], task: ArrayLike | None) -> NDArray[Any]:
-        """Return one action per row."""
-        feed = {"observation": self._observation.batch(observation)}
-        rows = len(feed["observation"])
+    def _following(self, rows: int) -> "Slots":
+        """Return what is kept of the episodes of a batch."""
+        if self._slots is None or not self._follows:
+            episodes = np.arange(self._next_episode, self._next_episode + rows)
+            self._slots = Slots(self.initial_state(rows), episodes)
+            self._next_episode += rows
+        elif len(self._slots.steps) != rows:
+            raise ValueError(
+                f"observation has {rows} rows, and the last one had {len(self._slots.steps)}: this "
+                "policy follows each row through its episode. Call reset first."
+            )
+        return self._slots
+
+    def _feed(
+        self, observation: Observation, task: ArrayLike | None
+    ) -> tuple[dict[str, Array], bool]:
+        """Return checked inputs ``[N, ...]``, and whether a single observation was given."""
+        arrays = self._arrays(observation)
+        first = self._observation[0]
+        single = arrays[0].shape == first.shape
+        if single:
+            for given, array in zip(self._observation, arrays, strict=True):
+                if array.shape != given.shape:
+                    raise given.mismatch(array)
+            arrays = [array[None] for array in arrays]
+        feed: dict[str, Array] = {first.name: first.batch(arrays[0])}
+        rows = len(feed[first.name])
+        for given, array in zip(self._observation[1:], arrays[1:], strict=True):
+            feed[given.name] = given.batch(array, rows)
         if self._task is not None:
-            given = self._task.default if task is None else np.asarray(task)
-            feed["task"] = self._task.batch(given, rows)
+            value = self._task.default if task is None else np.asarray(task)
+            feed[self._task.name] = self._task.batch(value, rows)
         elif task is not None:
             raise ValueError("this policy takes no task, and one was given")
-        answers: list[NDArray[Any]] = self._session.run(self._outputs, feed)
-        if not np.isfinite(answers[-1]).all():
-            raise self._overflow(answers[-1])
-        return answers[0]
+        return feed, single
 
-    def _bind(self) -> onnxruntime.IOBinding:
-        """Return a binding of the session to the buffers of one row."""
-        binding = self._session.io_binding()
-        for slot in (self._observation, self._task):
-            if slot is not None:
-                value = onnxruntime.OrtValue.ortvalue_from_numpy(slot.buffer)
-                binding.bind_ortvalue_input(slot.name, value)
-        for name in self._outputs:
-            buffer = self._action if name == "action" else self._scores
-            value = onnxruntime.OrtValue.ortvalue_from_numpy(buffer)
-            binding.bind_ortvalue_output(name, value)
-        return binding
-
-    def _overflow(self, answer: NDArray[Any]) -> ValueError:
-        """Return the error for an answer that is not finite."""
-        what = "" if len(self._outputs) == 1 else f"{self._outputs[-1]} "
-        value = answer[~np.isfinite(answer)][0]
-        return ValueError(
-            f"the policy answered {what}{value}: the observation is finite, but so far from the "
-            "log's that the network overflows (check its units), or the weights are damaged "
-            "('hindsight export --verify' checks them)."
-        )
-
-
-class _Input:
-    """One input of the graph: what the contract says of it, and the buffer of one row."""
-
-    def __init__(self, name: str, entry: Mapping[str, Any]) -> None:
-        self.name = name
-        self.shape = tuple(entry["shape"])
-        self.buffer = np.zeros((1, *self.shape), dtype=np.float32)
-        self._names = entry.get("names")
-        self._default = entry.get("default")
-        self._row = self.buffer[0]
-        self._flags = np.empty(self.shape, dtype=np.bool_)
-
-    @property
-    def default(self) -> NDArray[np.float32]:
-        """The value used when none is given.
-
-        Raises:
-            ValueError: The contract states none.
-        """
-        if self._default is None:
+    def _arrays(self, observation: Observation) -> list[Array]:
+        """Return the entries of an observation in the order of the contract."""
+        if not self.signature.entries:
+            return [np.asarray(observation)]
+        labels = [stated.label for stated in self.signature.observation]
+        if not isinstance(observation, Mapping):
+            raise ValueError(f"this policy takes a dictionary with {labels}, and got one array")
+        if set(observation) != set(labels):
             raise ValueError(
-                f"this policy takes a {self.name} {list(self.shape)} and has no default: give one"
+                f"the observation has {sorted(observation)}, and this policy takes {labels}"
             )
-        return np.array(self._default, dtype=np.float32)
+        return [np.asarray(observation[label]) for label in labels]
 
-    def write(self, value: NDArray[Any]) -> None:
-        """Copy one row into the buffer, checked."""
-        if value.dtype.kind != "f" or value.shape != self.shape:
-            raise self._mismatch(value)
-        self._row[...] = value
-        if not _all_finite(self._row, self._flags):
-            raise self._not_finite(self.buffer)
+    def _advance(
+        self, feed: dict[str, Array], state: dict[str, Array], counters: NDArray[np.int64]
+    ) -> tuple[Array, dict[str, Array]]:
+        """Return the actions of a step and the following state."""
+        chunk = self.signature.chunk
+        feed |= {f"state.{kept.name}": state[f"state.{kept.name}"] for kept in self.signature.state}
+        if self.signature.noise is not None:
+            feed["noise"] = self._noise(counters)
+        if chunk is None:
+            answers = self._run(feed)
+            return answers.pop("action"), answers
+        asked = chunks.due(chunk, state)
+        carried = {name: value for name, value in state.items() if name.startswith("state.")}
+        answer = np.zeros((0, *self.signature.answer_shape), dtype=self.signature.action.dtype)
+        if asked.any():
+            found = self._run({name: value[asked] for name, value in feed.items()})
+            answer = found.pop("action")
+            for name, value in found.items():
+                carried[name] = carried[name].copy()
+                carried[name][asked] = value
+        action, queue = chunks.advance(chunk, state, asked, answer)
+        return action, carried | queue
 
-    def batch(self, value: NDArray[Any], rows: int | None = None) -> NDArray[np.float32]:
-        """Return a checked batch ``[N, ...]``; one row is repeated if ``rows`` asks for more."""
-        if rows is not None and value.shape == self.shape:
-            value = np.broadcast_to(value, (rows, *self.shape))
-        wrong_rows = value.ndim == 0 or len(value) != (len(value) if rows is None else rows)
-        if value.dtype.kind != "f" or value.shape[1:] != self.shape or wrong_rows:
-            raise self._mismatch(value, rows)
-        if value.ndim != len(self.shape) + 1 or len(value) == 0:
-            raise self._mismatch(value, rows)
-        array = np.ascontiguousarray(value, dtype=np.float32)
-        if not np.isfinite(array).all():
-            raise self._not_finite(array)
-        return array
+    def _run(self, feed: dict[str, Array]) -> dict[str, Array]:
+        """Return the graph's action and next state, by the names of the state; all are finite."""
+        answers = dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))
+        for name, value in answers.items():
+            if value.dtype.kind == "f" and not np.isfinite(value).all():
+                raise overflow(value, name)
+        answers.pop("scores", None)
+        return {name.removeprefix("next_"): value for name, value in answers.items()}
 
-    def _mismatch(self, value: NDArray[Any], rows: int | None = None) -> ValueError:
-        """Return the error for a wrong type or shape."""
-        if value.dtype.kind != "f":
-            return ValueError(
-                f"{self.name} has dtype {value.dtype}, and this policy takes float32. "
-                f"If its units are right, convert it: {self.name}.astype(numpy.float32)."
-            )
-        size, batch = list(self.shape), ["N" if rows is None else rows, *self.shape]
-        wanted = f"{size} or {batch}".replace("'", "")
-        return ValueError(
-            f"{self.name} has shape {list(value.shape)}, and this policy takes {wanted}"
-        )
-
-    def _not_finite(self, array: NDArray[np.float32]) -> ValueError:
-        """Return the error for NaN or infinity, naming the first entry at fault."""
-        row, *place = (int(i) for i in np.argwhere(~np.isfinite(array))[0])
-        named = len(place) == 1 and self._names is not None
-        name = f" ('{self._names[place[0]]}')" if named and self._names else ""
-        where = f"[{row}]" if len(array) > 1 else ""
-        return ValueError(
-            f"{self.name}{where}{place}{name} is {array[(row, *place)]}, and a policy takes finite "
-            "numbers. Mend the sensor or stop; do not act on it."
-        )
-
-
-def _all_finite(row: NDArray[np.float32], flags: NDArray[np.bool_]) -> bool:
-    """Return whether a row is free of NaN and infinity; ``flags`` is room to work in.
-
-    A third of the time of ``np.isfinite(row).all()``, which matters at every step of a robot.
-    """
-    np.isfinite(row, flags)
-    return int(np.count_nonzero(flags)) == flags.size
-
-
-def open_session(
-    data: bytes, contract: Contract, path: str | Path, *, threads: int = 1
-) -> onnxruntime.InferenceSession:
-    """Return a session on the CPU whose inputs and outputs are those of the contract.
-
-    Args:
-        data: The file's bytes.
-        contract: Its contract.
-        path: Where the bytes came from, for messages.
-        threads: Threads inside one operator.
-
-    Returns:
-        The session.
-
-    Raises:
-        ContractError: onnxruntime refuses the graph, or the graph differs from the contract.
-        ValueError: ``threads`` is below 1.
-    """
-    if threads < 1:
-        raise ValueError(f"threads is {threads}, and must be at least 1")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own exceptions share no base class but this one.
-        raise ContractError(
-            f"{path}: onnxruntime {onnxruntime.__version__} refuses it ({error}). "
-            "If it names the opset, export with a lower --opset or install a newer onnxruntime."
-        ) from error
-    _check_signature(session, contract, path)
-    return session
-
-
-def _check_signature(
-    session: onnxruntime.InferenceSession, contract: Contract, path: str | Path
-) -> None:
-    """Check names, types and row shapes of a session against a contract."""
-    wanted = {name: contract[name] for name in ("observation", "task") if contract[name]}
-    answers = {"action": contract["action"]}
-    if contract["action"]["kind"] == "discrete":
-        answers["scores"] = {"shape": [contract["action"]["n"]], "dtype": "float32"}
-    for side, entries in ((session.get_inputs(), wanted), (session.get_outputs(), answers)):
-        found = {node.name: (node.type, list(node.shape[1:])) for node in side}
-        expected = {
-            name: (_ONNX_TYPES[entry["dtype"]], list(entry["shape"]))
-            for name, entry in entries.items()
-        }
-        batched = all(not isinstance(node.shape[0], int) for node in side)
-        if found != expected or not batched:
-            raise ContractError(
-                f"{path}: the graph has {found}, and the contract says {expected}, each after a "
-                "free batch dimension. The file was changed, or the learner leaves the graph "
-                "on its way (numpy, lists, numbers in the place of tensors)."
-            )
+    def _noise(self, counters: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the noise of a step, ``[N, S]``."""
+        stated = self.signature.noise
+        assert stated is not None
+        shape = (len(counters), *stated.shape)
+        if self._deterministic:
+            return np.zeros(shape, dtype=np.float32)
+        draw = draws.normals if stated.distribution == "normal" else draws.uniforms
+        return draw(counters, stated.width).reshape(shape)

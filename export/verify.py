@@ -5,6 +5,7 @@ The same check runs inside ``export_policy``, before a file gets its name, and i
 runs on the machine that will play the policy.
 """
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from numpy.typing import NDArray
 
 from hindsight_rl.export.contract import Contract, ContractError, bounds
 from hindsight_rl.export.modelfile import read_model, read_policy
-from hindsight_rl.export.runtime import open_session
+from hindsight_rl.export.probe import Probe, probe_of
+from hindsight_rl.export.read_signature import signature_of
+from hindsight_rl.export.session import open_session
+from hindsight_rl.export.signature import Signature
 
 BATCHES = (1, 2, 7)
 """Batch sizes at which the probe rows are played: exporters like to freeze the first dimension."""
@@ -66,30 +70,53 @@ def verify_bytes(data: bytes, path: str | Path) -> dict[str, Any]:
 def measure_parity(session: onnxruntime.InferenceSession, contract: Contract) -> dict[str, Any]:
     """Return how far a session's answers to the probe rows lie from the learner's.
 
+    A policy with a state plays whole episodes: the graph is given the state that it answered itself
+    at the step before, and the initial one where an episode begins, whatever the other rows of the
+    batch are at.
+
     Args:
         session: The graph.
         contract: Its contract; ``parity`` states tolerance, margin and batch sizes, ``probe`` the
             rows and the learner's answers.
 
     Returns:
-        ``tolerance``, ``margin``, ``batches``, ``rows``, and for continuous actions
-        ``max_difference`` (share of the action's range), ``max_absolute`` (units of the action) and
-        ``outside`` (the first answer outside the bounds the contract states, in words, or
-        ``None``); for discrete ones ``disagreements`` (answers, over all batch sizes, that differ
-        although the learner's best score leads by more than the margin), ``close`` (rows whose best
-        score does not) and ``max_score_difference``.
+        ``tolerance``, ``margin``, ``batches``, ``rows``.
+
+        Where answers are an argmax: ``close``, rows whose best score leads by no more than the
+        margin, whose answers are not compared, and ``max_score_difference``.
+
+        Discrete: ``disagreements``, answers over all batch sizes that differ and are not close.
+
+        Continuous: ``max_difference``, a share of the action's range (where a state is carried,
+        divided by a tenth of the steps since it began, if that is more than 1: rounding adds up);
+        ``max_absolute``, in units of the action; and ``outside``, the first answer outside the
+        bounds the contract states, in words, or ``None``.
     """
-    probe, stated = contract["probe"], contract["parity"]
-    names = ["observation"] if contract["task"] is None else ["observation", "task"]
-    inputs = {name: np.array(probe[name], dtype=np.float32) for name in names}
+    signature = signature_of(contract)
+    probe, stated = probe_of(contract, signature), contract["parity"]
     report = {name: stated[name] for name in ("tolerance", "margin", "batches")}
-    report["rows"] = len(inputs["observation"])
-    discrete = contract["action"]["kind"] == "discrete"
-    outputs = ["action", "scores"] if discrete else ["action"]
-    passes = [_play(session, inputs, outputs, size) for size in stated["batches"]]
-    if discrete:
-        return report | _compare_discrete(contract, passes)
-    return report | _compare_continuous(contract, passes)
+    report["rows"] = len(probe.starts)
+    passes = [_play(session, signature, probe, size) for size in stated["batches"]]
+    clear = np.ones(len(probe.starts), dtype=np.bool_)
+    if probe.scores is not None:
+        clear = _lead(probe.scores) > stated["margin"]
+        report["close"] = int((~clear).sum())
+        report["max_score_difference"] = float(
+            max(np.abs(answer["scores"] - probe.scores).max() for answer in passes)
+        )
+    answers = np.stack([answer["action"] for answer in passes])
+    if signature.action.discrete:
+        wrong = (answers != probe.action).reshape(*answers.shape[:2], -1).any(axis=-1)
+        return report | {"disagreements": int((wrong & clear).sum())}
+    difference = np.abs(answers - probe.action)[:, clear]
+    allowed = np.maximum(1.0, probe.steps()[clear] / 10.0) if signature.state else 1.0
+    share = difference.max(axis=0, initial=0.0) / action_range(contract)
+    share = share.max(axis=tuple(range(1, share.ndim))) / allowed
+    return report | {
+        "max_difference": float(share.max(initial=0.0)),
+        "max_absolute": float(difference.max(initial=0.0)),
+        "outside": _outside(contract, answers.reshape(*answers.shape[:2], -1, answers.shape[-1])),
+    }
 
 
 def check_parity(measured: dict[str, Any], path: str | Path) -> None:
@@ -109,6 +136,12 @@ def check_parity(measured: dict[str, Any], path: str | Path) -> None:
                 f"{measured['disagreements']} of {measured['rows'] * len(measured['batches'])} "
                 f"answers whose margin exceeds {measured['margin']:g}"
             )
+    elif measured.get("close", 0) == measured["rows"]:
+        raise ContractError(
+            f"{path}: every probe row is a tie (its best score leads by less than "
+            f"{measured['margin']:g}), so that agreement on them would show nothing. Fit the "
+            "learner first."
+        )
     # Written so that NaN fails.
     elif not measured["max_difference"] <= measured["tolerance"]:
         raise ContractError(
@@ -124,58 +157,63 @@ def check_parity(measured: dict[str, Any], path: str | Path) -> None:
 
 
 def _play(
-    session: onnxruntime.InferenceSession,
-    inputs: dict[str, NDArray[np.float32]],
-    outputs: list[str],
-    size: int,
-) -> list[NDArray[Any]]:
+    session: onnxruntime.InferenceSession, signature: Signature, probe: Probe, size: int
+) -> dict[str, NDArray[Any]]:
     """Return the outputs for all probe rows, played in batches of one size.
 
-    The last batch is filled up with rows from the start, so that every batch has the size.
+    Each place of the batch plays one episode after the other. Where none is left, it plays some
+    again, so that every batch has the size.
     """
-    rows = len(inputs["observation"])
-    chunks = np.arange(-(-rows // size) * size).reshape(-1, size) % rows
-    answers = [
-        session.run(outputs, {name: values[chunk] for name, values in inputs.items()})
-        for chunk in chunks
-    ]
-    return [np.concatenate(parts)[:rows] for parts in zip(*answers, strict=True)]
+    segments = probe.segments()
+    names = [*signature.outputs()]
+    answers: dict[str, NDArray[Any]] = {}
+    waiting, left = itertools.cycle(range(len(segments))), len(probe.starts)
+    done = np.zeros(left, dtype=np.bool_)
+    places = [iter(segments[next(waiting)]) for _ in range(size)]
+    state = {kept.name: np.stack([kept.initial] * size) for kept in signature.state}
+    while left:
+        rows = np.empty(size, dtype=np.int64)
+        for place in range(size):
+            row = next(places[place], None)
+            if row is None:
+                places[place] = iter(segments[next(waiting)])
+                row = next(places[place])
+                for kept in signature.state:
+                    state[kept.name][place] = kept.initial
+            rows[place] = row
+        feed = {name: values[rows] for name, values in probe.inputs.items()}
+        feed |= {f"state.{name}": value for name, value in state.items()}
+        found = dict(zip(names, session.run(names, feed), strict=True))
+        state = {name: found.pop(f"next_state.{name}") for name in state}
+        for name, value in found.items():
+            table = answers.setdefault(name, np.zeros((len(done), *value.shape[1:]), value.dtype))
+            table[rows] = value
+        left -= int((~done[np.unique(rows)]).sum())
+        done[rows] = True
+    return answers
 
 
-def _compare_continuous(contract: Contract, passes: list[list[NDArray[Any]]]) -> dict[str, Any]:
-    expected = np.array(contract["probe"]["action"], dtype=np.float64)
-    difference = np.max([np.abs(answer[0] - expected) for answer in passes], axis=0)
-    return {
-        "max_difference": float((difference / action_range(contract)).max()),
-        "max_absolute": float(difference.max()),
-        "outside": _outside(contract, np.stack([answer[0] for answer in passes])),
-    }
+def _lead(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return ``[R]``, by how much the best of scores ``[R, M]`` leads."""
+    ordered = np.sort(scores, axis=1)
+    if scores.shape[1] == 1:
+        return np.full(len(scores), np.inf)
+    lead: NDArray[np.float64] = ordered[:, -1] - ordered[:, -2]
+    return lead
 
 
 def _outside(contract: Contract, answers: NDArray[np.float32]) -> str | None:
-    """Return the first of answers ``[passes, rows, A]`` outside the bounds, in words, or none."""
+    """Return the first of answers ``[passes, rows, C, A]`` outside the bounds, in words."""
     low, high = bounds(contract)
     found = np.argwhere((answers < low) | (answers > high))
     if not len(found):
         return None
-    number, row, place = (int(i) for i in found[0])
+    number, row, ahead, place = (int(i) for i in found[0])
+    later = f" {ahead} steps ahead" if ahead else ""
     return (
-        f"action[{place}] is {answers[number, row, place]} on probe row {row}, outside its bounds "
-        f"[{low[place]}, {high[place]}]"
+        f"action[{place}] is {answers[number, row, ahead, place]} on probe row {row}{later}, "
+        f"outside its bounds [{low[place]}, {high[place]}]"
     )
-
-
-def _compare_discrete(contract: Contract, passes: list[list[NDArray[Any]]]) -> dict[str, Any]:
-    expected = np.array(contract["probe"]["action"])
-    scores = np.array(contract["probe"]["scores"], dtype=np.float64)
-    ordered = np.sort(scores, axis=1)
-    lead = ordered[:, -1] - ordered[:, -2] if scores.shape[1] > 1 else np.full(len(scores), np.inf)
-    clear = lead > contract["parity"]["margin"]
-    return {
-        "disagreements": int(sum(((answer[0] != expected) & clear).sum() for answer in passes)),
-        "close": int((~clear).sum()),
-        "max_score_difference": float(max(np.abs(answer[1] - scores).max() for answer in passes)),
-    }
 
 
 def action_range(contract: Contract) -> NDArray[np.float64]:

@@ -54,7 +54,8 @@ def test_entries_it_does_not_know_are_kept() -> None:
 @pytest.mark.parametrize(
     ("place", "value", "told"),
     [
-        ("version", 2, "version 2, and this release reads version 1"),
+        ("version", 3, "version 3, and this release reads versions 1 and 2"),
+        ("version", True, "version True"),
         ("version", None, "version None"),
         ("observation", "here", "observation is of type str, and must be an object"),
         ("observation.shape", [], "observation.shape is [], and must list positive sizes"),

@@ -1,0 +1,69 @@
+"""onnxruntime sessions whose inputs and outputs are those that a contract states."""
+
+from pathlib import Path
+
+import onnxruntime
+
+from hindsight_rl.export.checks import ContractError
+from hindsight_rl.export.contract import Contract
+from hindsight_rl.export.read_signature import signature_of
+from hindsight_rl.export.signature import Signature
+
+_ONNX_TYPES = {"float32": "tensor(float)", "int64": "tensor(int64)", "uint8": "tensor(uint8)"}
+
+
+def open_session(
+    data: bytes, contract: Contract, path: str | Path, *, threads: int = 1
+) -> onnxruntime.InferenceSession:
+    """Return a session on the CPU whose inputs and outputs are those of the contract.
+
+    Args:
+        data: The file's bytes.
+        contract: Its contract.
+        path: Where the bytes came from, for messages.
+        threads: Threads inside one operator.
+
+    Returns:
+        The session.
+
+    Raises:
+        ContractError: onnxruntime refuses the graph, or the graph differs from the contract.
+        ValueError: ``threads`` is below 1.
+    """
+    if threads < 1:
+        raise ValueError(f"threads is {threads}, and must be at least 1")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own exceptions share no base class but this one.
+        raise ContractError(
+            f"{path}: onnxruntime {onnxruntime.__version__} refuses it ({error}). "
+            "If it names the opset, export with a lower --opset or install a newer onnxruntime."
+        ) from error
+    _check_signature(session, signature_of(contract), path)
+    return session
+
+
+def _check_signature(
+    session: onnxruntime.InferenceSession, signature: Signature, path: str | Path
+) -> None:
+    """Check names, types and row shapes of a session against a contract's signature."""
+    sides = (
+        (session.get_inputs(), signature.inputs()),
+        (session.get_outputs(), signature.outputs()),
+    )
+    for side, entries in sides:
+        found = {node.name: (node.type, list(node.shape[1:])) for node in side}
+        expected = {
+            name: (_ONNX_TYPES[dtype], list(shape)) for name, (dtype, shape) in entries.items()
+        }
+        batched = all(node.shape and not isinstance(node.shape[0], int) for node in side)
+        if found != expected or not batched:
+            raise ContractError(
+                f"{path}: the graph has {found}, and the contract says {expected}, each after a "
+                "free batch dimension. The file was changed, or the learner leaves the graph "
+                "on its way (numpy, lists, numbers in the place of tensors)."
+            )
