@@ -4,7 +4,8 @@
 fact                                      of several sources
 ========================================  =========================================================
 counts (``repeated_next_observation``,    the sum
-``clipped_actions``)
+``clipped_actions``,
+``parted_episodes``)
 ``discrete_actions``                      up to the last choice of all: a log need not show each
 ``action_start``                          equal, or an error; where it was guessed, the others', or
                                           the least
@@ -28,7 +29,7 @@ from typing import Any, NamedTuple
 from hindsight_rl.entries import are_numbered
 from hindsight_rl.logs.errors import LogError
 
-_COUNTS = ("repeated_next_observation", "clipped_actions")
+_COUNTS = ("repeated_next_observation", "clipped_actions", "parted_episodes")
 _STRICT = ("rate_limit", "task_family")
 GUESSED = "action_start_guessed"
 """Fact of a log whose first choice is only the smallest that it shows."""

@@ -59,6 +59,7 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "discrete_actions": _is_count,
     "environment": lambda value: isinstance(value, str),
     "names": _are_texts_by_key,
+    "parted_episodes": _is_count,
     "repeated_next_observation": _is_count,
     "task_family": lambda value: isinstance(value, str),
     "task_names": _are_texts,

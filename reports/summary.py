@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from hindsight_rl.logs.agreement import Agreement
 from hindsight_rl.logs.checks import MOST_CHOICES, Array
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import (
@@ -278,6 +279,11 @@ def _remarks(assembly: Assembly, lengths: Array, ended: Array) -> list[str]:
             "last step: it repeats the last observation."
         )
     remarks += _coarse(assembly)
+    if info.get("parted_episodes"):
+        remarks.append(
+            f"{info['parted_episodes']} episodes begin only because a file does: no step column "
+            "shows that the one of the file before goes on."
+        )
     jumps = _broken_chains(columns)
     if jumps:
         remarks.append(
@@ -318,7 +324,8 @@ def _broken_chains(columns: dict[Any, Array]) -> float:
     if not len(inside) or now.ndim != 2:
         return 0.0
     after = columns[NEXT_OBSERVATION]
-    return float((np.abs(after[inside] - now[inside + 1]) > 1e-5).any(axis=1).mean())
+    same = Agreement(now, after)(now[inside + 1], after[inside])
+    return float((~same).any(axis=1).mean())
 
 
 def _plain(value: Any) -> Any:

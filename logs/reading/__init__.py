@@ -158,6 +158,12 @@ def locate(source: str | Path, columns: ColumnMap) -> tuple[str, Path]:
     if path.name == "main_data.hdf5" and (path.parent / "metadata.json").exists():
         path = path.parent  # the inside of a Minari dataset
     if columns.format:
+        if path.is_dir() and columns.format in _SUFFIXES.values() and columns.format != "parquet":
+            raise LogError(
+                f"a folder, and a log of format {columns.format} is a file",
+                "Give its files as a list of sources.",
+                path=path,
+            )
         return columns.format, path
     if path.is_dir():
         for mark, name in _MARKS.items():
@@ -165,7 +171,8 @@ def locate(source: str | Path, columns: ColumnMap) -> tuple[str, Path]:
                 return name, path
         raise LogError(
             "the folder is no log of a known format",
-            "Give a saved log, a LeRobot or Minari dataset, or a folder of .parquet files.",
+            "Give a saved log, a LeRobot or Minari dataset, a folder of .parquet files, or a list "
+            "of files.",
             path=path,
         )
     ending = path.suffix.lower()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from hindsight_rl.logs import checks
+from hindsight_rl.logs.agreement import Agreement
 from hindsight_rl.logs.checks import Array
 from hindsight_rl.logs.limits import check_room
 from hindsight_rl.logs.log import (
@@ -27,7 +28,7 @@ from hindsight_rl.logs.log import (
 from hindsight_rl.logs.problems import Problems
 from hindsight_rl.logs.reading.actions import Actions, scaled
 from hindsight_rl.logs.reading.column_map import SHIFTED
-from hindsight_rl.logs.reading.episodes import JUMP, Episodes, delimit, ends
+from hindsight_rl.logs.reading.episodes import Episodes, delimit, ends, stored_rows
 from hindsight_rl.logs.reading.extras import ACTION_LOG_PROB, SUCCESS, extras
 from hindsight_rl.logs.reading.table import Table
 
@@ -88,10 +89,10 @@ def assemble(table: Table, findings: Problems) -> Assembly:
     if NEXT_OBSERVATION in maker.repeated:
         facts = {"repeated_next_observation": int(cut.sum())}
     else:
-        _no_leaked_reset(
-            columns, episodes.ends[cut[episodes.ends]], given.next_observation, findings
-        )
+        _no_leaked_reset(table, columns, episodes.ends[cut[episodes.ends]], findings)
         facts = {"repeated_next_observation": 0}
+    if episodes.parted:
+        facts["parted_episodes"] = episodes.parted
     return Assembly(columns, facts | actions.info | _facts(table, columns, actions, findings))
 
 
@@ -234,7 +235,7 @@ def _joined(parts: list[Array], name: str, findings: Problems) -> Array:
 
 
 def _no_leaked_reset(
-    columns: dict[Key, Array], cut: Array, name: str | list[str] | None, findings: Problems
+    table: Table, columns: dict[Key, Array], cut: Array, findings: Problems
 ) -> None:
     """Refuse next observations that were taken after the environment had been reset.
 
@@ -250,7 +251,7 @@ def _no_leaked_reset(
     cut = cut[cut + 1 < len(now)]
     if len(cut) < 2 or not len(inside) or now.ndim != 2:
         return
-    leaked = (np.abs(after[cut] - now[cut + 1]) <= JUMP).all(axis=1)
+    leaked = _agreement(table, now, after)[cut].all(axis=1)
     with np.errstate(invalid="ignore"):
         stride = (np.abs(after - now) / np.maximum(now.std(axis=0), 1e-12)).max(axis=1)
     far = np.median(stride[cut]) > np.quantile(stride[inside], 0.95)
@@ -259,9 +260,20 @@ def _no_leaked_reset(
             f"at {int(leaked.sum())} of {len(cut)} cut episodes the next observation is already "
             "the first one of the next episode",
             "Set `next_observation: shifted`, which repeats the last observation there.",
-            str(name),
+            str(table.columns.next_observation),
             int(cut[leaked][0]),
         )
+
+
+def _agreement(table: Table, now: Array, after: Array) -> Array:
+    """Return where next observations are the observation of the following row, ``[N - 1, D]``."""
+    names = table.columns.observation, table.columns.next_observation
+    if all(names) and SHIFTED not in names:
+        # As they were written: of numbers of 32 bits nobody knows how many digits they had.
+        stored, following = (stored_rows(table, name) for name in names if name)
+        if len(stored) == len(following):
+            now, after = stored, following
+    return Agreement(now, after)(now[1:], after[:-1])
 
 
 def _facts(

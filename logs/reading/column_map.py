@@ -62,7 +62,7 @@ class ColumnMap:
         split_indices: Array of the row numbers at which a new episode starts (0 may be left out).
         episode_length: Length in steps, where all episodes have the same.
         episode_jump: A new episode starts where the stored next observation is not the observation
-            of the following row (by more than 1e-6).
+            of the following row (within the precision of the columns).
         step: Column that grows within an episode: a step number or a time stamp. Checked only.
         action_scale: Factor that turns logged actions into environment units, one or per dimension.
         action_offset: Added after scaling, one number or one per dimension.

@@ -6,13 +6,12 @@ from typing import Any
 import numpy as np
 
 from hindsight_rl.logs import checks
+from hindsight_rl.logs.agreement import Agreement
 from hindsight_rl.logs.checks import Array
 from hindsight_rl.logs.problems import Problems, listed
 from hindsight_rl.logs.reading.column_map import ColumnMap
+from hindsight_rl.logs.reading.shards import check_returns, parting
 from hindsight_rl.logs.reading.table import Table
-
-JUMP = 1e-6
-"""Largest difference between a next observation and the following row of the same episode."""
 
 
 @dataclass(frozen=True)
@@ -21,15 +20,17 @@ class Episodes:
 
     Args:
         lengths: ``[E]`` int64, steps of each episode, all at least 1.
+        parted: How many begin only because a file does.
     """
 
     lengths: Array
+    parted: int = 0
 
     @classmethod
-    def starting_at(cls, first_rows: Array, rows: int) -> "Episodes":
+    def starting_at(cls, begun: Array, rows: int, parted: int = 0) -> "Episodes":
         """Return the episodes of ``rows`` rows that begin at some rows; row 0 always begins one."""
-        starts = np.unique(np.r_[0, first_rows[first_rows < rows]])
-        return cls(np.diff(np.r_[starts, rows]).astype(np.int64))
+        starts = np.unique(np.r_[0, begun[begun < rows]])
+        return cls(np.diff(np.r_[starts, rows]).astype(np.int64), parted)
 
     @property
     def count(self) -> int:
@@ -71,13 +72,13 @@ def delimit(table: Table, rows: int, findings: Problems) -> Episodes:
     """
     columns = table.columns
     if columns.episode:
-        return _by_number(table.values[columns.episode], columns.episode, rows, findings)
+        return _by_number(table, columns.episode, rows, findings)
     if columns.split_indices:
         return _by_splits(
             table.values[columns.split_indices], columns.split_indices, rows, findings
         )
     if columns.episode_length:
-        return _by_length(columns.episode_length, rows, findings)
+        return _by_length(table, columns.episode_length, rows, findings)
     if columns.episode_jump:
         return _by_jump(table, rows, findings)
     names = [columns.episode_end] if columns.episode_end else _flag_names(columns)
@@ -93,7 +94,9 @@ def delimit(table: Table, rows: int, findings: Problems) -> Episodes:
     for name in names:
         checks.same_length(table.values[name], [rows], name, findings)
         ended |= checks.as_flag(table.values[name], name, findings)
-    return Episodes.starting_at(np.flatnonzero(ended) + 1, rows)
+    begun = np.flatnonzero(ended) + 1
+    parted = parting(table, begun, rows, findings)
+    return Episodes.starting_at(np.r_[begun, parted], rows, len(parted))
 
 
 def ends(table: Table, episodes: Episodes, findings: Problems) -> tuple[Array, Array]:
@@ -178,15 +181,22 @@ def _flag(table: Table, name: str | None, episodes: Episodes, findings: Problems
     return spread
 
 
-def _by_number(values: Array, name: str, rows: int, findings: Problems) -> Episodes:
+def _by_number(table: Table, name: str, rows: int, findings: Problems) -> Episodes:
+    values = table.values[name]
     checks.same_length(values, [rows], name, findings)
     number = values if values.dtype.kind in "US" else checks.numeric(values, name, findings)
     number = checks.as_scalars(number, name, findings)
     if number.dtype.kind == "f":
         checks.finite(number, name, findings)
         checks.exact_numbers(number, name, findings)
-    checks.episodes_apart(number, name, findings)
-    return Episodes.starting_at(np.flatnonzero(number[1:] != number[:-1]) + 1, rows)
+    begun = np.flatnonzero(number[1:] != number[:-1]) + 1
+    parted = parting(table, begun, rows, findings)
+    starts = np.unique(np.r_[0, begun, parted])
+    if table.parts:
+        check_returns(number, starts, table, name, findings)
+    else:
+        checks.episodes_apart(number, name, findings)
+    return Episodes.starting_at(starts, rows, len(parted))
 
 
 def _by_splits(values: Array, name: str, rows: int, findings: Problems) -> Episodes:
@@ -210,11 +220,19 @@ def _by_splits(values: Array, name: str, rows: int, findings: Problems) -> Episo
     return Episodes.starting_at(splits.astype(np.int64), rows)
 
 
-def _by_length(length: int, rows: int, findings: Problems) -> Episodes:
+def _by_length(table: Table, length: int, rows: int, findings: Problems) -> Episodes:
     if rows % length:
         raise findings.error(
             f"{rows} rows are no multiple of episode_length {length}",
             "Correct episode_length, or delimit episodes by a column.",
+        )
+    within = parting(table, np.arange(0, rows, length), rows, findings)
+    if len(within):
+        raise findings.error(
+            f"the file begins within an episode of episode_length {length}, and nothing shows that "
+            "the one of the file before goes on",
+            "Correct episode_length, name a step column, or write one file.",
+            row=int(within[0]),
         )
     return Episodes(np.full(rows // length, length, np.int64))
 
@@ -226,14 +244,15 @@ def _by_jump(table: Table, rows: int, findings: Problems) -> Episodes:
             "episode_jump needs a stored next observation",
             "Name it with next_observation, or delimit episodes in another way.",
         )
-    now = _matrix(table, columns.observation)
-    after = _matrix(table, columns.next_observation)
+    now = stored_rows(table, columns.observation)
+    after = stored_rows(table, columns.next_observation)
     checks.same_length(now, [rows], str(columns.observation), findings)
     checks.same_length(after, [rows], str(columns.next_observation), findings)
-    jumps = (np.abs(after[:-1] - now[1:]) > JUMP).any(axis=1)
-    return Episodes.starting_at(np.flatnonzero(jumps) + 1, rows)
+    same = Agreement(now, after)(now[1:], after[:-1])
+    return Episodes.starting_at(np.flatnonzero(~same.all(axis=1)) + 1, rows)
 
 
-def _matrix(table: Table, names: str | list[str]) -> Array:
+def stored_rows(table: Table, names: str | list[str]) -> Array:
+    """Return one column or several ``[N, D]`` as the source wrote them, joined."""
     parts = [table.values[name] for name in ([names] if isinstance(names, str) else names)]
-    return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1).astype(float)
+    return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
