@@ -8,6 +8,7 @@ The hash is there against accidents. It is no signature: whoever changes a file 
 """
 
 import hashlib
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -24,6 +25,12 @@ SUFFIX = ".ckpt"
 NO_LEARNER = "not a Hindsight checkpoint: it holds no learner"
 GIVE = "Give a .ckpt that 'hindsight fit' wrote."
 GOES_ON = "Checkpoints written before are whole: 'hindsight fit --resume' goes on from the newest."
+MOST_VALUES = 5_000_000
+"""Values of a checkpoint at most; a flat list is one."""
+
+MOST_BYTES = 256 << 20
+"""Bytes of a checkpoint that are no tensors at most."""
+
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
 
 
@@ -181,8 +188,9 @@ def newest_good(folder: Path) -> Found:
         except CheckpointError as error:
             broken.append(error)
             continue
-        if "global_step" in payload:
-            found.append((int(payload["global_step"]), path.stem == "last", path))
+        step = payload.get("global_step")
+        if isinstance(step, int):
+            found.append((step, path.stem == "last", path))
         else:
             broken.append(CheckpointError(path, "holds something else than a checkpoint"))
     for _, _, path in sorted(found, reverse=True):
@@ -202,13 +210,55 @@ def _read(path: Path, *, mmap: bool = False) -> dict[str, Any]:
 def _load(path: Path, *, mmap: bool) -> dict[str, Any]:
     """Return what a file holds, its hash not yet compared."""
     try:
+        _check_archive(path)
         payload = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except Exception as error:  # any way of being broken is the same to the caller
+        _check_values(payload)
+    # Any way of being broken is the same to the caller.
+    except (Exception, RecursionError, MemoryError) as error:
         why = "not a readable Hindsight checkpoint: cut, or a file of another kind"
         raise CheckpointError(path, why) from error
     if not isinstance(payload, dict):
         raise CheckpointError(path, "not a readable Hindsight checkpoint: it holds something else")
     return payload
+
+
+def _check_archive(path: Path) -> None:
+    """Raise ``ValueError`` where a file is no archive, or one that says it holds more than it does.
+
+    PyTorch stores tensors as they are. Before 1.6 it wrote no archives, and reading such a file
+    allocates what it asks for.
+    """
+    if not path.is_file():
+        raise ValueError("no regular file")  # reading a pipe may wait for ever
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    if sum(entry.file_size for entry in entries) > path.stat().st_size:
+        raise ValueError("its entries are larger than the file")
+    # The text that says what the tensors are is read into objects, each larger than its text.
+    if sum(entry.file_size for entry in entries if entry.filename.endswith(".pkl")) > MOST_BYTES:
+        raise ValueError(f"more than {MOST_BYTES:,} bytes beside tensors")
+
+
+def _check_values(payload: Any) -> None:
+    """Raise ``ValueError`` where values unfold to more than the file holds.
+
+    A tensor may repeat one element over any shape, and a list hold one list several times, which
+    holds another several times, and so on: a few bytes that take for ever to look at.
+    """
+    waiting, count = [payload], 0
+    while waiting:
+        value = waiting.pop()
+        count += 1
+        if count > MOST_VALUES:
+            raise ValueError(f"more than {MOST_VALUES:,} values")
+        if isinstance(value, Tensor):
+            size = value.numel() * value.element_size()
+            if value.device.type != "cpu" or size > value.untyped_storage().nbytes():
+                raise ValueError(f"a tensor of {size:,} bytes that are not there")
+        elif isinstance(value, Mapping):
+            waiting += [*value.keys(), *value.values()]
+        elif isinstance(value, (list, tuple)) and not _flat(value):
+            waiting += value
 
 
 def _checked(path: Any, payload: dict[str, Any]) -> dict[str, Any]:

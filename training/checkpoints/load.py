@@ -1,7 +1,13 @@
 """Checkpoints: which learners there are, and how one is read back without its data."""
 
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from hindsight_rl.plugins import import_rooms
 from hindsight_rl.training.checkpoints.file import (
@@ -25,6 +31,34 @@ def learner_classes() -> dict[str, type[Learner]]:
     return found
 
 
+class _Sizes(TorchFunctionMode):
+    """Refuses tensors that are larger than all weights of a checkpoint, before they are made.
+
+    Arguments of a damaged checkpoint may ask for networks that fill the memory.
+
+    Args:
+        weights: Tensors by name.
+    """
+
+    def __init__(self, weights: Mapping[str, Any]) -> None:
+        super().__init__()
+        sizes = [value.numel() for value in weights.values() if isinstance(value, Tensor)]
+        self._most = max(_SMALL, sum(sizes))
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call a function of PyTorch, unless it makes a tensor that is too large."""
+        if func in _MAKERS:
+            sizes = args[0] if len(args) == 1 and isinstance(args[0], Sequence) else args
+            asked = math.prod(size for size in sizes if isinstance(size, int))
+            if asked > self._most:
+                raise RuntimeError(f"a tensor of {asked:,} numbers, and it holds {self._most:,}")
+        return func(*args, **(kwargs or {}))
+
+
+_SMALL = 1 << 20  # numbers that no memory lacks
+_MAKERS = {torch.empty, torch.zeros, torch.ones, torch.randn, torch.rand}
+
+
 def load_learner(path: str | Path, *, seed_index: int | None = None, **changed: Any) -> Learner:
     """Return the learner of a checkpoint, on the CPU, in evaluation mode; no data is needed.
 
@@ -42,17 +76,24 @@ def load_learner(path: str | Path, *, seed_index: int | None = None, **changed: 
     """
     payload = read_checkpoint(Path(path))
     try:
-        name = payload["hindsight"]["learner"]
-    except (KeyError, TypeError) as error:
+        name, copies = payload["hindsight"]["learner"], payload["hindsight"].get("copies")
+        given, weights = dict(payload["hyper_parameters"]), dict(payload["state_dict"])
+        arguments = {k: v for k, v in given.items() if not k.startswith("_")}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(path, NO_LEARNER, GIVE) from error
     classes = learner_classes()
-    if name not in classes:
+    if not isinstance(name, str) or name not in classes:
         raise ValueError(f"{path}: learner {name} is not imported; import its module first")
-    arguments = {k: v for k, v in payload["hyper_parameters"].items() if not k.startswith("_")}
     alone = {} if seed_index is None else {"seeds": 1}
-    learner = classes[name](**arguments | alone | changed)
-    learner.load_state_dict(payload["state_dict"])
-    copies = payload["hindsight"].get("copies")
+    try:
+        with _Sizes(weights):
+            learner = classes[name](**arguments | alone | changed)
+        learner.load_state_dict(weights)
+    except ValueError:
+        raise
+    except Exception as error:
+        why = f"its learner cannot be made again ({' '.join(str(error).split())[:200]})"
+        raise CheckpointError(path, why, "Give one of this version, whole.") from error
     if copies is not None:
         learner.take_copies(copies, seed_index)
     elif seed_index:
