@@ -20,7 +20,7 @@ TYPED := maths export
 # an editable install.
 TYPES := build/mypy/hindsight_rl
 
-.PHONY: help quickstart test check lint types docstrings spelling wheel bench logs results docs hipi clean
+.PHONY: help quickstart test fuzz check lint types docstrings spelling wheel bench logs results docs hipi clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,13 @@ quickstart: $(STAMP) ## collect, inspect, fit, test, export, run; FAST=1 shrinks
 test: export OMP_NUM_THREADS ?= 1
 test: $(STAMP) ## run the tests; ARGS="-k posterior" narrows them
 	$(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal $(ARGS)
+
+# Make reads it from its command line: bash, which runs the lines, counts seconds by this name.
+fuzz: SECONDS ?= 600
+fuzz: SEED ?= 0
+fuzz: export OMP_NUM_THREADS ?= 1
+fuzz: $(STAMP) ## read damaged and hostile files of every kind; SECONDS=600 SEED=0
+	PYTHONPATH=tests $(BIN)/python -m fuzz.run --seconds $(SECONDS) --seed $(SEED)
 
 check: lint types docstrings spelling wheel ## all that needs no run: style, types, docstrings, wheel
 
