@@ -1,8 +1,7 @@
 """Damage of a file, chosen by four numbers: of its bytes, or of what they mean in its format.
 
-Every choice is made by the numbers, so that a mutation can be kept as text and made again. This file
-is
-longer than 400 lines: it has a section for each format, and they share their odd values.
+Every choice is made by the numbers, so that a mutation can be kept as text and made again. This
+file is longer than others: it has a section for each format, and they share their odd values.
 """
 
 import io
