@@ -96,6 +96,8 @@ class Reader:
             env=self._environment,
             text=True,
         )
+        assert self._process.stdout is not None
+        self._process.stdout.readline()  # it has imported what it needs: no part of reading
 
     def _answered(self, seconds: float) -> bool:
         assert self._process is not None and self._process.stdout is not None

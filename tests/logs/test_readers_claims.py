@@ -7,6 +7,8 @@ from typing import Any
 
 import foreign_logs as foreign
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from hindsight_rl.logs.errors import LogError
@@ -62,6 +64,16 @@ def test_lerobot_metadata(
     assert changed != file.read_text()
     file.write_text(changed)
     with pytest.raises(LogError, match=told):
+        read_log(folder)
+
+
+def test_lerobot_tasks_of_millions_of_equal_rows(tmp_path: Path) -> None:
+    """Found by ``make fuzz``: 30 kB of text became more than a gigabyte of objects."""
+    folder = foreign.lerobot(tmp_path / "robot", "v3.0")
+    rows = 1_000_000
+    table = pa.table({"task_index": np.zeros(rows, int), "task": pa.repeat("put", rows)})
+    pa.parquet.write_table(table, folder / "meta" / "tasks.parquet")
+    with pytest.raises(LogError, match="tasks.parquet: it unpacks to 404.4 MiB"):
         read_log(folder)
 
 

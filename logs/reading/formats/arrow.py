@@ -43,7 +43,9 @@ def read_parquet(path: Path, columns: list[str]) -> pa.Table:
         raise unreadable(path, "parquet", error) from error
 
 
-def check_sizes(files: Sequence[Path], columns: Collection[str], source: Path) -> None:
+def check_sizes(
+    files: Sequence[Path], columns: Collection[str], source: Path, *, row_bytes: int = 0
+) -> None:
     """Refuse parquet files that unpack to more than what they hold can mean.
 
     A constant column of any number of rows is a few bytes in a file.
@@ -52,6 +54,7 @@ def check_sizes(files: Sequence[Path], columns: Collection[str], source: Path) -
         files: Files that are read together.
         columns: Names of the columns that are read.
         source: Folder or file that they are, for messages.
+        row_bytes: Bytes of a row beside its values: of rows that become objects.
 
     Raises:
         LogError: A file cannot be read, or they are together above the limit.
@@ -61,7 +64,7 @@ def check_sizes(files: Sequence[Path], columns: Collection[str], source: Path) -
         try:
             about = pa.parquet.ParquetFile(path).metadata
             check_count(about.num_columns, "columns", path)
-            packed = 0
+            packed, needed = 0, needed + row_bytes * about.num_rows
             for group in map(about.row_group, range(about.num_row_groups)):
                 chunks = map(group.column, range(group.num_columns))
                 read = [c for c in chunks if c.path_in_schema.split(".")[0] in columns]

@@ -31,6 +31,7 @@ NAMES: Names = {
     "episode": ("episode_index",),
     "step": ("frame_index",),
 }
+_ROW = 400  # bytes of a row of the metadata as Python keeps it
 MOST_FPS = 1e6
 """Rows per second at most: more is a damaged number."""
 
@@ -212,7 +213,7 @@ def _rows(file: Path, columns: list[str]) -> list[dict[str, Any]]:
     for name in columns:
         if name not in held:
             raise missing_column(name, held, file)
-    check_sizes([file], columns, file)
+    check_sizes([file], columns, file, row_bytes=_ROW)
     return list(read_parquet(file, columns).to_pylist())
 
 
