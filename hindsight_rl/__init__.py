@@ -12,6 +12,7 @@ neither PyTorch nor Lightning, so ``from hindsight_rl import OnnxPolicy`` works 
 """
 
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table below
@@ -80,6 +81,10 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.training.checkpoints.load import load_learner as load_learner
     from hindsight_rl.training.learner import Learner as Learner
     from hindsight_rl.training.learner import LossTerms as LossTerms
+
+# A wheel has the rooms inside this folder, a checkout beside it.
+if not Path(__file__).with_name("maths").is_dir():
+    __path__.append(str(Path(__file__).resolve().parents[1]))
 
 # Public name: the module it comes from, below this package.
 _HOME = {

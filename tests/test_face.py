@@ -21,7 +21,8 @@ NAMES = [name for name in hindsight_rl.__all__ if name != "__version__"]
 
 def seen_by_editors() -> dict[str, str]:
     """Return the names that the face imports for type checkers alone, and from where."""
-    (block,) = [node for node in ast.parse(FACE.read_text()).body if isinstance(node, ast.If)]
+    branches = [node for node in ast.parse(FACE.read_text()).body if isinstance(node, ast.If)]
+    (block,) = [node for node in branches if ast.unparse(node.test) == "TYPE_CHECKING"]
     return {
         name.name: str(node.module)
         for node in block.body

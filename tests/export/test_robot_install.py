@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 import venv
 from pathlib import Path
@@ -21,10 +22,10 @@ pytestmark = pytest.mark.slow
 
 
 def call(*words: object, **options: object) -> subprocess.CompletedProcess[str]:
-    """Run a program and return what it said."""
-    return subprocess.run(
-        [str(word) for word in words], capture_output=True, text=True, check=False, **options
-    )
+    """Run a program away from the checkout, whose package would be found first."""
+    line = [str(word) for word in words]
+    options = {"cwd": tempfile.gettempdir()} | options
+    return subprocess.run(line, capture_output=True, text=True, check=False, **options)
 
 
 @pytest.fixture(scope="module")
