@@ -7,8 +7,8 @@ import foreign_logs as foreign
 import numpy as np
 import pytest
 
-from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.agreement import Agreement, Precision
+from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.reading import read_log
 from hindsight_rl.logs.reading import survey as surveyed
 from hindsight_rl.reports.summary import summarize
