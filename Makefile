@@ -75,7 +75,7 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	@rm -rf $(TYPES) && mkdir -p $(TYPES)
-	@for room in $(filter-out hindsight_rl,$(ROOMS)); do ln -s ../../../$$room $(TYPES)/$$room; done
+	@for room in $(filter-out hindsight_rl,$(ROOMS)) configs; do ln -s ../../../$$room $(TYPES)/$$room; done
 	@for file in hindsight_rl/*.py; do ln -s ../../../$$file $(TYPES)/; done
 	MYPYPATH=build/mypy $(BIN)/mypy $(TYPED:%=-p hindsight_rl.%) | sed 's#^$(TYPES)/##'
 

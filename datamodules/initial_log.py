@@ -13,11 +13,12 @@ from hindsight_rl.datamodules.sources.environment import Collector
 from hindsight_rl.datamodules.sources.episodes import TASK
 from hindsight_rl.entries import are_numbered
 from hindsight_rl.envs.interface import RolloutError
+from hindsight_rl.keys import Key
 from hindsight_rl.logs.action_bounds import open_ends
 from hindsight_rl.logs.checks import ROUNDING
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
-from hindsight_rl.logs.packed import ACTION, OBSERVATION, STEP, Key
+from hindsight_rl.logs.packed import ACTION, OBSERVATION, STEP
 from hindsight_rl.logs.reading import read_logs
 
 _OTHER_ENV = (

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hindsight_rl.keys import Key, key_name
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.folder import MATRIX, Source, write_rows
 from hindsight_rl.logs.log import Log
@@ -23,10 +24,8 @@ from hindsight_rl.logs.packed import (
     EPISODE_END,
     STEP,
     Column,
-    Key,
     PackedColumns,
     episode_columns,
-    key_name,
 )
 
 _PLACES: dict[Key, Column] = {

@@ -76,7 +76,7 @@ def behaviors_for(env: gymnasium.Env[Any, Any]) -> tuple[Behavior, ...]:
     name = env.spec.id if env.spec is not None else ""
     aimless = dict.fromkeys(_ROOMS, _walk) | {"Hindsight/PointMass-v0": _push}
     if name in aimless:
-        return (Behavior("wander", False, 1.0, partial(aimless[name], env.action_space)),)
+        return (Behavior("wander", False, 1.0, partial(aimless[name], _box(env.action_space))),)
     if name.startswith("PointMaze_"):
         return _point_maze(env)
     scripted = {"CartPole-v1": _CARTPOLE, "Pendulum-v1": _PENDULUM}.get(name, ())
@@ -234,12 +234,20 @@ def _wander(draw: Callable[[Any], Array], hold: int, generator: np.random.Genera
     return act
 
 
+def _box(space: spaces.Space[Any]) -> spaces.Box:
+    """Return the action space of a world where one walks, as what it is."""
+    if not isinstance(space, spaces.Box):
+        raise ValueError(f"actions are {space}: where one walks they are real numbers")
+    return space
+
+
 def _walk(space: spaces.Box, generator: np.random.Generator) -> Act:
     """Return velocities of any heading, as fast as the space allows, each held for 20 steps."""
 
     def draw(observation: Any) -> Array:
         heading = generator.standard_normal(space.shape)
-        return (space.high * heading / np.abs(heading).max()).astype(space.dtype)
+        fastest: Array = (space.high * heading / np.abs(heading).max()).astype(space.dtype)
+        return fastest
 
     return _wander(draw, 20, generator)
 
@@ -257,7 +265,7 @@ def _point_maze(env: gymnasium.Env[Any, Any]) -> tuple[Behavior, ...]:
         Behavior("shaky", False, 2, partial(waypoints, maze, 4.0, 0)),
         Behavior("detour", False, 3, partial(waypoints, maze, 0.5, 2)),
         Behavior("lost", False, 3, partial(waypoints, maze, 0.5, 8)),
-        Behavior("wander", False, 2, partial(_push, env.action_space)),
+        Behavior("wander", False, 2, partial(_push, _box(env.action_space))),
     )
 
 

@@ -55,7 +55,7 @@ class FourMargins(FourRooms):
             ValueError: It is no free position, or the margin is out of range.
         """
         task = np.array(goal, np.float32)
-        low, high = np.float32(MARGINS)
+        low, high = np.array(MARGINS, np.float32)
         if task.shape != (3,) or not low <= task[2] <= high:
             raise ValueError(
                 f"goal is {goal!r}: it must be a position and a margin in {list(MARGINS)}"

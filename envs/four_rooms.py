@@ -230,7 +230,7 @@ class FourRooms(gymnasium.Env[Any, Any]):
 
     def margin(self, task: ArrayLike) -> Floats:
         """Return the distances ``[...]`` that count as reached for tasks ``[..., Z]``."""
-        return np.float32(self.radius)
+        return np.asarray(self.radius, np.float32)
 
     def read_goal(self, goal: Any) -> Floats:
         """Return the task ``[Z]`` that ``options["goal"]`` names."""

@@ -142,7 +142,7 @@ class Interface:
         """
         for key, here in self.names.items():
             there = (spec.get(key) or {}).get("names")
-            if entries.are_numbered(there, key):
+            if not there or entries.are_numbered(there, key):
                 warnings.warn(
                     f"{self.name}: the policy's {key} has no names, so that the order of its "
                     f"entries cannot be checked. It is taken to be {', '.join(here[:40])}: give "

@@ -57,7 +57,8 @@ def waypoints(
         towards = _next(maze, here, away(_cell(maze, target)), target)
         force = STIFFNESS * (towards - place) - DAMPING * speed
         force = force + generator.normal(0.0, noise, 2)
-        return np.clip(force, -1.0, 1.0).astype(np.float32)
+        clipped: Array = np.clip(force, -1.0, 1.0).astype(np.float32)
+        return clipped
 
     return act
 

@@ -14,8 +14,13 @@ if TYPE_CHECKING:
 class LogView(Protocol):
     """What a relabeler may ask of a log."""
 
-    info: dict[str, Any]
-    rows: Tensor | None
+    @property
+    def info(self) -> dict[str, Any]:
+        """Facts about the log that are no columns."""
+
+    @property
+    def rows(self) -> Tensor | None:
+        """Row numbers ``[M]`` int64 that may be drawn, ``None`` for all."""
 
     def __len__(self) -> int:
         """Return the number of transitions."""

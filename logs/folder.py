@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hindsight_rl.keys import key_of
+from hindsight_rl.keys import Key, key_name, key_of
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.facts import check_info
 from hindsight_rl.logs.frames import next_key
@@ -28,9 +28,7 @@ from hindsight_rl.logs.packed import (
     TERMINATED,
     TRUNCATED,
     Column,
-    Key,
     PackedColumns,
-    key_name,
     rows_together,
 )
 from hindsight_rl.logs.rows import StackedRows

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hindsight_rl.keys import Key, key_name
 from hindsight_rl.logs.errors import LogError
-from hindsight_rl.logs.packed import ACTION, REWARD, TERMINATED, TRUNCATED, Key, key_name
+from hindsight_rl.logs.packed import ACTION, REWARD, TERMINATED, TRUNCATED
 from hindsight_rl.logs.rows import StackedRows
 
 # Numbers and flags, whatever their dtype.

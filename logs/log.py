@@ -17,6 +17,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.files import whole_folder, write_text
+from hindsight_rl.keys import Key, key_name
 from hindsight_rl.logs.common_facts import Told, joint_facts
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.folder import (
@@ -43,13 +44,11 @@ from hindsight_rl.logs.packed import (
     STEP,
     TERMINATED,
     TRUNCATED,
-    Key,
     PackedColumns,
     check_lengths,
     check_needed,
     content_hash,
     episode_columns,
-    key_name,
     nested,
 )
 from hindsight_rl.logs.precision import MEND_COLLAPSE, collapse

@@ -30,7 +30,7 @@ class StackedRows:
         self._matrices, self._shifts = tuple(matrices), tuple(shifts)
         self._stops = torch.tensor([len(matrix) for matrix in matrices]).cumsum(0)
         self._starts = [0, *self._stops.tolist()]
-        self.shape = (self._starts[-1], *matrices[0].shape[1:])
+        self.shape: tuple[int, ...] = (self._starts[-1], *matrices[0].shape[1:])
         self.dtype: torch.dtype = matrices[0].dtype
 
     def __len__(self) -> int:

@@ -119,7 +119,8 @@ class ValueNet(nn.Module):
 
     def forward(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
         """Return values ``[...]``, reward units."""
-        return self.scale * self.net(self.inputs(observation, task)).squeeze(-1)
+        value: Tensor = self.net(self.inputs(observation, task)).squeeze(-1)
+        return self.scale * value
 
 
 class Temperature(nn.Module):

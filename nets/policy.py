@@ -57,6 +57,8 @@ class Policy(nn.Module):
         past_actions: Whether the past holds actions too.
     """
 
+    _entries: Tensor
+
     def __init__(
         self,
         spec: dict[str, Any],
@@ -102,7 +104,7 @@ class Policy(nn.Module):
         if exploration is not None:
             self._check_exploration(exploration)
         self.exploration = exploration or 0.0
-        self.width = spec["action"]["n"] if self.discrete else spec["action"]["shape"][0]
+        self.width: int = spec["action"]["n"] if self.discrete else spec["action"]["shape"][0]
         self.net = mlp(self.inputs.width, hidden, self._outputs())
         self.relative_to = None if relative_to is None else list(relative_to)
         if self.relative_to is not None:
@@ -132,10 +134,10 @@ class Policy(nn.Module):
         # The compiler cannot make an index out of a list within a loop over updates.
         self.register_buffer("_entries", torch.tensor(chosen), persistent=False)
         # Start close to "stay where you are".
-        last = self.net[-1]
         with torch.no_grad():
-            last.weight.mul_(0.01)
-            last.bias.zero_()
+            weight, bias = self.net[-1].parameters()
+            weight.mul_(0.01)
+            bias.zero_()
 
     def _outputs(self) -> int:
         if self.discrete or self.head == "deterministic":
@@ -201,7 +203,8 @@ class Policy(nn.Module):
         Returns:
             ``[...]``, nats, in policy units.
         """
-        return self(observation, task).log_prob(self.scale.to_policy(action))
+        log_prob: Tensor = self(observation, task).log_prob(self.scale.to_policy(action))
+        return log_prob
 
     def draw(
         self, observation: Tensor, noise: Tensor, task: Tensor | None = None

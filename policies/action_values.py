@@ -53,11 +53,16 @@ def choices(
 
     Returns:
         The actions' values, shares and log-probabilities.
+
+    Raises:
+        ValueError: Actions are continuous, and there is no noise.
     """
     if policy.discrete:
         value = critic(observation, None, task).movedim(-1, 1)
         log_prob = torch.log_softmax(policy(observation, task).logits, -1).movedim(-1, 0)
         return Choices(value, log_prob.exp(), log_prob)
+    if noise is None:
+        raise ValueError("continuous actions are drawn: pass noise [B, m * A]")
     action, log_prob = policy.draw(observation, several(noise, policy.width), task)
     share = torch.full_like(log_prob, 1.0 / len(log_prob))
     return Choices(critic(observation, action, task), share, log_prob)
@@ -65,7 +70,8 @@ def choices(
 
 def several(noise: Tensor, width: int) -> Tensor:
     """Return noise ``[B, m * A]`` of m actions per state as ``[m, B, A]``."""
-    return noise.unflatten(-1, (-1, width)).movedim(-2, 0)
+    drawn: Tensor = noise.unflatten(-1, (-1, width))
+    return drawn.movedim(-2, 0)
 
 
 def value_of_best(value: Tensor, chooser: Tensor) -> Tensor:

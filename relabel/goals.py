@@ -279,7 +279,7 @@ def kept_task(batch: TensorDict, task: Tensor) -> Tensor:
     Raises:
         ValueError: Rows have no tasks, or they have another shape.
     """
-    held = batch.get("task", None)
+    held: Tensor | None = batch.get("task", None)
     if held is None or held.shape != task.shape:
         width = task.shape[-1]
         shape = None if held is None else list(held.shape[task.ndim - 1 :])

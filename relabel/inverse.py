@@ -252,7 +252,7 @@ class InverseRL(Relabeler):
         return task_posterior(
             self.scores(log),
             self._log_prior(),
-            partition=self.partition,
+            partition=bool(self.partition),
             mask=mask,
             temperature=self.temperature,
         )
@@ -303,14 +303,19 @@ class InverseRL(Relabeler):
             shape = (*draws.shape[:-1], tasks.shape[-2])
             return Judged(tasks, torch.full(shape, 1.0 / shape[-1], device=draws.device), judged)
         scores = self._score(self._soft, batch, tasks, judged)
-        log_z: Tensor | bool = False
-        if self.partition:
-            log_z = over_ranks(log_partition(scores / self.temperature, judged), judged)
-        if self.partition == "running":
-            log_z = self.running(log_z, draws[:, 0, 1], moves=torch.is_grad_enabled())
+        log_z = self._log_z(scores, judged, draws[:, 0, 1])
         log_prior = None if self.tasks is None else self.family.log_prior(tasks[:, None])
         posterior = task_posterior(scores, log_prior, partition=log_z, temperature=self.temperature)
         return Judged(tasks, posterior, judged)
+
+    def _log_z(self, scores: Tensor, judged: Tensor, updates: Tensor) -> Tensor | bool:
+        """Return log Z ``[K, N]`` of each update, ``False`` where none is subtracted."""
+        if not self.partition:
+            return False
+        log_z = over_ranks(log_partition(scores / self.temperature, judged), judged)
+        if self.partition != "running":
+            return log_z
+        return self.running(log_z, updates, moves=torch.is_grad_enabled())
 
     def _of_update(self, batch: TensorDict) -> Tensor:
         """Return the tasks ``[K, N, Z]`` that the rows of each update choose from."""
@@ -336,7 +341,8 @@ class InverseRL(Relabeler):
         rows = soft.rows(batch)
         if self.fraction == 1:
             group = torch.arange(len(tasks), device=tasks.device).repeat_interleave(batch.shape[1])
-            return soft(rows.reshape(-1), tasks, group).unflatten(0, batch.batch_size)
+            every: Tensor = soft(rows.reshape(-1), tasks, group).unflatten(0, batch.batch_size)
+            return every
         scores = torch.full((*judged.shape, tasks.shape[-2]), -torch.inf, device=tasks.device)
         scores[judged] = soft(rows[judged], tasks, judged.nonzero()[:, 0])
         return scores

@@ -64,6 +64,7 @@ class LearnedTask(Relabeler):
     """
 
     in_keys = ("observation", "action", ("next", "observation"))
+    _adam: torch.optim.Adam
     out_keys = ("task", ("next", "reward"), ("next", "terminated"))
 
     def __init__(
@@ -218,8 +219,8 @@ class LearnedTask(Relabeler):
             return None
         rows = self._soft.rows(batch[:, : self.scored])
         choices = self.choices.to(rows[DRAWS].device)
-        scores = self._soft(rows.reshape(-1), choices.expand(rows.numel(), *choices.shape))
-        scores = scores.unflatten(0, rows.batch_size)
+        flat = self._soft(rows.reshape(-1), choices.expand(rows.numel(), *choices.shape))
+        scores: Tensor = flat.unflatten(0, rows.batch_size)
         log_z = self.running(log_partition(scores / self.temperature), rows[DRAWS][:, 0, 1])
         log_prior = self.family.log_prior(choices)
         return task_posterior(scores, log_prior, partition=log_z, temperature=self.temperature)
@@ -228,7 +229,9 @@ class LearnedTask(Relabeler):
         """Move the network towards the posterior ``[M, N]``; return the divergence, nats."""
         with torch.enable_grad():
             log_q = torch.log_softmax(self._logits(inputs), -1)
-            divergence = (torch.special.xlogy(target, target) - target * log_q).sum(-1).mean()
+            divergence: Tensor = (
+                (torch.special.xlogy(target, target) - target * log_q).sum(-1).mean()
+            )
             for weight in self.weights:
                 weight.grad = None
             divergence.backward()

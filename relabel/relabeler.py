@@ -15,7 +15,7 @@ number comes from the batch's counters (key ``"draws"``, see :mod:`hindsight_rl.
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 from tensordict import TensorDict
 from torch import Tensor
@@ -46,8 +46,8 @@ class Relabeler:
         metrics: Scalars about the last call, to look at.
     """
 
-    in_keys: ClassVar[tuple[Key, ...]] = ()
-    out_keys: ClassVar[tuple[Key, ...]] = ()
+    in_keys: tuple[Key, ...] = ()
+    out_keys: tuple[Key, ...] = ()
 
     def __init__(self) -> None:
         self.columns: dict[Key, Tensor] = {}

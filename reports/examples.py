@@ -135,8 +135,10 @@ def _places(task: Tensor, numbers: Numbers) -> Array | None:
 def _old_goals(axes: "Axes", task: Array | None) -> None:
     if task is not None:
         places = np.unique(task, axis=0)[:_GOALS]
-        style = {"markersize": 7, "markeredgewidth": 1.6, "label": "task before"}
-        axes.plot(*places.T, "x", color=INK, **style)
+        across, up = places[:, 0], places[:, 1]
+        axes.plot(
+            across, up, "x", color=INK, markersize=7, markeredgewidth=1.6, label="task before"
+        )
 
 
 def _goals(axes: "Axes", task: Array | None, path: Array) -> None:

@@ -17,6 +17,7 @@ from hindsight_rl.reports.numbers import Numbers, Posterior
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.typing import RcKeyType
 
 BEFORE, AFTER, TASK, INK, GROUND = "#8a929c", "#2f6db0", "#d9691e", "#1c2733", "#e3e7ec"
 WIDTH = 9.6  # inches; a page shows them at about 100 pixels each
@@ -27,7 +28,7 @@ _BARS = 12
 _FEW = 64
 """Up to so many different tasks are drawn one by one."""
 
-_STYLE: dict[str, Any] = {
+_STYLE: "dict[RcKeyType, Any]" = {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "hindsight",  # equal logs, equal pages
     "text.parse_math": False,  # a name may hold a dollar sign
@@ -134,7 +135,11 @@ def _task_bars(was: Tensor | None, after: Tensor, labels: Sequence[str]) -> "Fig
     axes = figure.add_subplot()
     place = np.arange(after.shape[1])
     sides = [("before", BEFORE, was), ("after", AFTER, after)]
-    drawn = [side for side in sides if side[2] is not None and side[2].shape[1] == len(place)]
+    drawn = [
+        (name, color, task)
+        for name, color, task in sides
+        if task is not None and task.shape[1] == len(place)
+    ]
     for number, (name, color, task) in enumerate(drawn):
         share = 100 * task.double().mean(0).numpy()
         shift = (number - (len(drawn) - 1) / 2) * 0.38
@@ -166,12 +171,13 @@ def _cloud(axes: "Axes", task: Array, color: str, shades: str, limits: Array) ->
     places, count = np.unique(task, axis=0, return_counts=True)
     if len(places) <= _FEW:
         area = 30 + 900 * count / len(task)
-        axes.scatter(*places.T, s=area, color=color, alpha=0.75, edgecolor="white", linewidth=0.6)
+        across, up = places[:, 0], places[:, 1]
+        axes.scatter(across, up, area, color=color, alpha=0.75, edgecolor="white", linewidth=0.6)
         return
     from matplotlib.colors import PowerNorm  # an extra, see `new_figure`
 
     edges = _edges(task, limits)
-    density, *_ = np.histogram2d(*task.T, bins=edges)
+    density, *_ = np.histogram2d(task[:, 0], task[:, 1], bins=edges)
     shown = np.ma.masked_equal(density.T, 0)
     norm = PowerNorm(0.5, vmin=-0.15 * density.max(), vmax=density.max())
     extent = (edges[0][0], edges[0][-1], edges[1][0], edges[1][-1])
@@ -243,7 +249,7 @@ def draw_ground(axes: "Axes", ground: Array | None, limits: Array) -> None:
     from matplotlib.colors import ListedColormap  # an extra, see `new_figure`
 
     edges = _edges(ground, limits)
-    seen, *_ = np.histogram2d(*ground.T, bins=edges)
+    seen, *_ = np.histogram2d(ground[:, 0], ground[:, 1], bins=edges)
     extent = (edges[0][0], edges[0][-1], edges[1][0], edges[1][-1])
     shown = np.ma.masked_equal((seen > 0).T.astype(float), 0)
     axes.imshow(

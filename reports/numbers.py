@@ -10,10 +10,10 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.datamodules.relabeled import PROVENANCE, original
-from hindsight_rl.keys import key_name
+from hindsight_rl.keys import Key, key_name
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
-from hindsight_rl.logs.packed import EPISODE, REWARD, TERMINATED, Key
+from hindsight_rl.logs.packed import EPISODE, REWARD, TERMINATED
 from hindsight_rl.maths.posterior import posterior_metrics
 from hindsight_rl.relabel.inverse import InverseRL
 from hindsight_rl.relabel.relabeler import Relabeler
@@ -173,6 +173,7 @@ def measure(log: Log, bound: Relabeler | None = None) -> Numbers:
     had_task, has_task = before(log, "task"), "task" in log
     rewritten, moved = _changes(log, drawn)
     after = _side(log, drawn, REWARD, TERMINATED, "task" if has_task else None)
+    was = (before(log, REWARD) or REWARD, before(log, TERMINATED) or TERMINATED)
     judged = original(TERMINATED) in log
     return Numbers(
         rows=len(log),
@@ -182,7 +183,7 @@ def measure(log: Log, bound: Relabeler | None = None) -> Numbers:
         moved=None if had_task is None or not has_task else moved,
         had_task=had_task is not None,
         has_task=has_task,
-        before=_side(log, every, *(before(log, key) or key for key in _JUDGED), had_task),
+        before=_side(log, every, *was, had_task),
         after=after,
         ended=judged and after.successes[0] > 0,
         effective_rows=_effective_rows(log, drawn),

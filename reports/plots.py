@@ -147,8 +147,9 @@ def _action_curves(axes: "Axes", values: Array, names: Sequence[str], summary: S
         axes.stairs(
             100 * share / len(values), bins.tolist(), color=color, label=name, linewidth=1.5
         )
-    for bound in {*(summary.action_low or []), *(summary.action_high or [])} - {None}:
-        axes.axvline(bound, color="black", linewidth=0.8, linestyle=":")
+    for bound in {*(summary.action_low or []), *(summary.action_high or [])}:
+        if bound is not None:
+            axes.axvline(bound, color="black", linewidth=0.8, linestyle=":")
     axes.set(xlabel="action (dotted: bounds)", ylabel="% of rows per bin")
     _legend(axes)
     _plain(axes)

@@ -243,7 +243,8 @@ class GoalReaching(TaskFamily):
         goal = task if self.margin is None else task[..., :-1]
         if pairwise:
             reached = reached.unsqueeze(-2)
-        return torch.linalg.vector_norm(reached - goal, dim=-1)
+        distance: Tensor = torch.linalg.vector_norm(reached - goal, dim=-1)
+        return distance
 
     def reward(self, batch: TensorDict, task: Tensor, *, pairwise: bool = False) -> Tensor:
         """Return 0 or -1 (sparse), or minus the distance (dense); see the class.

@@ -27,6 +27,7 @@ from hindsight_rl.envs.interface import Env, EnvSource, Interface, RolloutError,
 from hindsight_rl.envs.lockstep import Lockstep, open_envs
 from hindsight_rl.envs.playing import Actor, Asking, Limit, Playing, State, play
 from hindsight_rl.envs.rollout import episode_seed
+from hindsight_rl.keys import Key
 from hindsight_rl.logs.action_bounds import stated
 from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.packed import (
@@ -36,7 +37,6 @@ from hindsight_rl.logs.packed import (
     REWARD,
     TERMINATED,
     TRUNCATED,
-    Key,
 )
 from hindsight_rl.maths.draws import fork, fork_key, seed_key, uniform
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from hindsight_rl.envs.interface import Interface, RolloutError
 from hindsight_rl.envs.lockstep import Step
 from hindsight_rl.envs.playing import Playing
+from hindsight_rl.keys import Key, key_name
 from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.packed import (
     ACTION,
@@ -19,8 +20,6 @@ from hindsight_rl.logs.packed import (
     REWARD,
     TERMINATED,
     TRUNCATED,
-    Key,
-    key_name,
 )
 from hindsight_rl.maths.draws import fork_key
 

@@ -84,7 +84,7 @@ class Inputs(nn.Module):
         return torch.cat([features, angles.sin(), angles.cos()], dim=-1)
 
     def _plain(self, observation: Tensor, task: Tensor | None) -> Tensor:
-        features = self.observation(observation)
+        features: Tensor = self.observation(observation)
         if self.task is None:
             return features
         if task is None:

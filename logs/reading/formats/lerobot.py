@@ -193,8 +193,12 @@ def _task_names(path: Path) -> list[str]:
     named: dict[int, str] = {}
     for row in rows:
         number, name = row.get("task_index"), row.get("task")
-        whole = isinstance(number, int) and not isinstance(number, bool)
-        if not whole or not 0 <= number < MOST_CHOICES or not isinstance(name, str):
+        if (
+            not isinstance(number, int)
+            or isinstance(number, bool)
+            or not 0 <= number < MOST_CHOICES
+            or not isinstance(name, str)
+        ):
             raise LogError(
                 f"no task of a number and a text: {reprlib.repr(row)}",
                 "Fetch the metadata again.",

@@ -55,9 +55,15 @@ def read(path: Path, columns: ColumnMap) -> Table:
         return Table(resolved, values, held=tuple(archive.files))
 
 
+def _zip(archive: np.lib.npyio.NpzFile) -> zipfile.ZipFile:
+    if archive.zip is None:
+        raise ValueError("the archive is closed")
+    return archive.zip
+
+
 def _entry(archive: np.lib.npyio.NpzFile, name: str) -> zipfile.ZipInfo:
     """Return the entry of an array: NumPy appends ``.npy`` to its name."""
-    entries = archive.zip.NameToInfo
+    entries = _zip(archive).NameToInfo
     return entries[f"{name}.npy"] if f"{name}.npy" in entries else entries[name]
 
 
@@ -89,7 +95,7 @@ def _array(archive: np.lib.npyio.NpzFile, name: str, path: Path) -> Array:
 def _check_shape(archive: np.lib.npyio.NpzFile, name: str) -> None:
     """Raise ``ValueError`` where an array's header promises other than its entry holds."""
     entry = _entry(archive, name)
-    with archive.zip.open(entry) as file:
+    with _zip(archive).open(entry) as file:
         version = npy.read_magic(file)
         if version not in _HEADERS:  # written for names of fields that are not Latin
             raise ValueError(f"version {version} of the format holds no plain numbers")
