@@ -135,16 +135,13 @@ def _task_bars(was: Tensor | None, after: Tensor, labels: Sequence[str]) -> "Fig
     axes = figure.add_subplot()
     place = np.arange(after.shape[1])
     sides = [("before", BEFORE, was), ("after", AFTER, after)]
-    drawn = [
-        (name, color, task)
-        for name, color, task in sides
-        if task is not None and task.shape[1] == len(place)
-    ]
+    width = len(place)
+    drawn = [(n, c, t) for n, c, t in sides if t is not None and t.shape[1] == width]
     for number, (name, color, task) in enumerate(drawn):
         share = 100 * task.double().mean(0).numpy()
         shift = (number - (len(drawn) - 1) / 2) * 0.38
         axes.bar(place + shift, share, 0.36, color=color, label=name)
-    axes.set_xticks(place, labels if len(place) <= 20 else [""] * len(place))
+    axes.set_xticks(place, labels if width <= 20 else [""] * width)
     axes.set(ylabel="% of rows", xlabel="task")
     _legend(axes)
     return figure
