@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hindsight_rl.cli.errors import command_parser, json_object, run
+from hindsight_rl.cli.errors import command_parser, json_object, parse, run
 
 if TYPE_CHECKING:
     import gymnasium
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str]) -> int:
-    given = _parser().parse_args(argv)
+    given = parse(_parser(), argv)
     # Behind these lie Gymnasium and Minari, which `--help` need not wait for.
     from hindsight_rl.envs.behaviors import behaviors_for, schedule
     from hindsight_rl.envs.interface import make

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
 from hindsight_rl.cli.main import TRAINING
+from hindsight_rl.plugins import OPTION, import_named, is_dotted
 
 TRACEBACK = "--traceback"
 _FULL = (
@@ -40,7 +41,40 @@ def command_parser(name: str, description: str, epilog: str = "") -> argparse.Ar
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(TRACEBACK, action="store_true", help="show where an error came from")
+    parser.add_argument(
+        OPTION,
+        type=_dotted,
+        action="append",
+        metavar="MODULE",
+        help="import this first: it defines learners, readers, environments, ... of your own, and "
+        "its code is run; may be repeated",
+    )
     return parser
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    """Return the arguments of a command, after importing the modules that they name.
+
+    Args:
+        parser: Of :func:`command_parser`.
+        argv: Words after the command.
+
+    Returns:
+        The arguments.
+
+    Raises:
+        ValueError: There is no such module.
+    """
+    given = parser.parse_args(argv)
+    import_named(getattr(given, "import") or ())
+    return given
+
+
+def _dotted(text: str) -> str:
+    """Return the dotted name of a module; the ``type`` of an argument."""
+    if not is_dotted(text):
+        raise argparse.ArgumentTypeError(f"not the dotted name of a module: {text}")
+    return text
 
 
 def json_object(text: str) -> dict[str, Any]:

@@ -1,9 +1,7 @@
 """``hindsight export``: a checkpoint becomes one ONNX file; or such a file is verified."""
 
 import argparse
-import importlib
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 from hindsight_rl.cli.errors import command_parser, run
 from hindsight_rl.export.verify import verify_file
+from hindsight_rl.plugins import import_named
 
 _EXAMPLES = """\
 examples:
@@ -60,21 +59,14 @@ def _main(argv: Sequence[str]) -> int:
 
 def _export(given: argparse.Namespace) -> dict[str, Any]:
     """Write the file that the command line asks for and return the report."""
-    _import(getattr(given, "import") or [])
+    import_named(getattr(given, "import") or ())
     # torch is behind these, and --verify must run where it is not installed.
     from hindsight_rl.cli.runs import chosen_checkpoint
     from hindsight_rl.export.onnx import export_policy
     from hindsight_rl.training.checkpoints.load import load_learner
 
-    try:
-        path = given.ckpt_path or chosen_checkpoint(given.run)
-        learner = load_learner(path, seed_index=given.seed_index)
-    except ValueError as error:
-        if "is not imported" not in str(error):
-            raise
-        raise ValueError(
-            f"{error}. Add --import MODULE: the module is looked for in the current folder too."
-        ) from error
+    path = given.ckpt_path or chosen_checkpoint(given.run)
+    learner = load_learner(path, seed_index=given.seed_index)
     if learner.copies is not None:
         count = learner.copies.count
         sys.stderr.write(f"seed 0 of {count} is exported: --seed-index N takes another\n")
@@ -102,30 +94,6 @@ def _check_names(learner: Any) -> None:
         sys.stderr.write(f"names of inputs were not compared with the environment's: {error}\n")
         return
     interface.check_names(learner.spec)
-
-
-def _import(modules: Sequence[str]) -> None:
-    """Import modules that define learners; those of the current folder first, as python -m does.
-
-    Args:
-        modules: Their dotted names.
-
-    Raises:
-        ValueError: There is no such module.
-    """
-    if modules:
-        sys.path.insert(0, os.getcwd())
-    for module in modules:
-        try:
-            importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            # A package that the module itself lacks is another mistake, and named by its own error.
-            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-                raise
-            raise ValueError(
-                f"--import {module}: no such module, neither in {os.getcwd()} nor installed. Name "
-                "it as 'import' does: my_learners for my_learners.py"
-            ) from error
 
 
 def format_report(report: Mapping[str, Any], done: str) -> str:
@@ -188,13 +156,6 @@ def _parser() -> argparse.ArgumentParser:
         "The contract carries it, and the loop that sends commands holds it",
     )
     parser.add_argument(
-        "--import",
-        type=_dotted,
-        action="append",
-        metavar="MODULE",
-        help="import this first, for a learner of your own; may be repeated. It runs the module",
-    )
-    parser.add_argument(
         "--seed-index",
         "--seed_index",
         type=int,
@@ -204,10 +165,3 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--verify", type=Path, metavar="ONNX", help="check this file instead")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
-
-
-def _dotted(text: str) -> str:
-    """Return the dotted name of a module."""
-    if not all(part.isidentifier() for part in text.split(".")):
-        raise argparse.ArgumentTypeError(f"not the dotted name of a module: {text}")
-    return text

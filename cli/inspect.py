@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hindsight_rl.cli.errors import command_parser, run
+from hindsight_rl.cli.errors import command_parser, parse, run
 
 if TYPE_CHECKING:
     from hindsight_rl.reports.summary import ColumnSummary, Spread, Summary
@@ -42,7 +42,7 @@ def _main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the log into this file")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    given = parser.parse_args(argv)
+    given = parse(parser, argv)
     # torch, behind these, would make `--help` slow.
     from hindsight_rl.logs.reading import survey
     from hindsight_rl.reports.summary import summarize

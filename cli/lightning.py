@@ -27,12 +27,12 @@ from hindsight_rl.cli.messages import OF_A_TEST, first_cause, shorten
 from hindsight_rl.cli.progress import UpdateProgress
 from hindsight_rl.cli.report import format_summary
 from hindsight_rl.cli.runs import CHECKPOINTS, CONFIG, LAST, new_run
-from hindsight_rl.cli.words import spell_out
+from hindsight_rl.cli.words import configured_imports, spell_out
 from hindsight_rl.diagnostics.divergence import DivergenceError
 from hindsight_rl.diagnostics.watch import Watch
 from hindsight_rl.endings import Ended
 from hindsight_rl.files import remove_drafts, write_text, write_whole
-from hindsight_rl.plugins import import_rooms
+from hindsight_rl.plugins import OPTION, import_named, import_rooms, take_imports
 from hindsight_rl.training.checkpoints.callbacks import Checkpoints, save
 from hindsight_rl.training.checkpoints.endings import SaveOnSignal
 from hindsight_rl.training.checkpoints.load import learner_classes, load_learner
@@ -144,6 +144,12 @@ class HindsightCLI(LightningCLI):
         """Add the run folder, the environment and what links data to model."""
         parser.add_argument("--run", type=str | None, default=None, help="folder of this run")
         parser.add_argument("--env", type=str | None, default=None, help="Gymnasium id")
+        parser.add_argument(
+            OPTION,
+            type=list[str],
+            default=[],
+            help="modules imported first, such as my_learners; their code is run",
+        )
         parser.add_argument(
             "--checkpoint_every", type=int, default=1000, help="updates between checkpoints"
         )
@@ -307,8 +313,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str]) -> int:
-    arguments, as_json = spell_out(list(argv))
+    words, modules = take_imports(argv)
+    arguments, as_json = spell_out(words)
+    modules = list(dict.fromkeys([*configured_imports(arguments), *modules]))
     import_rooms("datamodules", "relabel", "tasks", "diagnostics")
+    import_named(modules)
+    if modules:  # for further processes, and kept in the configuration of the run
+        arguments += [OPTION, json.dumps(modules)]
     learner_classes()
     _quiet()
     # Lightning reads the words of the process, and starts further processes with them.

@@ -31,7 +31,7 @@ _NOISE = (
     "Problem with given class_path",
     "Subtypes:",
 )
-_OWN = "checkpoint_every ckpt_path config env json keep print_config resume run".split()
+_OWN = "checkpoint_every ckpt_path config env import json keep print_config resume run".split()
 
 
 def first_cause(error: BaseException) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hindsight_rl.cli.errors import command_parser, run
+from hindsight_rl.cli.errors import command_parser, parse, run
 
 if TYPE_CHECKING:
     from hindsight_rl.logs.log import Log
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str]) -> int:
-    given = _parser().parse_args(argv)
+    given = parse(_parser(), argv)
     # torch, behind these, would make `--help` slow.
     from hindsight_rl.datamodules.relabeled import check_output, write_relabeled
     from hindsight_rl.logs.log import Log
@@ -168,11 +168,12 @@ def build(relabel: list[Any], config: str) -> tuple[list["Relabeler"], list[dict
     """
     from jsonargparse import ArgumentParser
 
-    from hindsight_rl.plugins import import_rooms
+    from hindsight_rl.plugins import import_installed, import_rooms
     from hindsight_rl.relabel.relabeler import Relabeler
 
     # Short names are those of classes that were imported.
     import_rooms("relabel", "tasks")
+    import_installed()
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--relabel", type=list[Relabeler])
     try:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hindsight_rl.cli.errors import command_parser, json_object, run
+from hindsight_rl.cli.errors import command_parser, json_object, parse, run
 from hindsight_rl.cli.report import format_summary
 from hindsight_rl.envs.rollout import lowered, rollout
 from hindsight_rl.envs.statistics import summarize
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str]) -> int:
-    given = _parser().parse_args([_underscored(word) for word in argv])
+    given = parse(_parser(), [_underscored(word) for word in argv])
     policy = OnnxPolicy(given.policy, threads=given.threads)
     film = None if given.video is None else Film(given.video)
     done = rollout(

@@ -71,6 +71,33 @@ def _going_on(run: Path) -> list[str]:
     return ["--ckpt_path", str(checkpoint)]
 
 
+def configured_imports(arguments: list[str]) -> list[str]:
+    """Return the modules that configurations want imported (``import: [my_learners]``).
+
+    Args:
+        arguments: Words of a command, spelled out.
+
+    Returns:
+        Their dotted names.
+
+    Raises:
+        ValueError: ``import`` is no list of names.
+    """
+    modules: list[str] = []
+    for before, word in zip(arguments, arguments[1:], strict=False):
+        if before not in ("-c", "--config"):
+            continue
+        try:
+            found = yaml.safe_load(Path(word).read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError):
+            continue  # what is wrong with the file is said where it is parsed
+        named = (found.get("import") if isinstance(found, dict) else None) or []
+        if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+            raise ValueError(f"{word}: import is {named!r}, it must be a list of modules")
+        modules += named
+    return modules
+
+
 def _packaged_configs(arguments: list[str]) -> list[str]:
     """Return arguments in which ``--config iql`` names the packaged ``configs/iql.yaml``."""
     look = argparse.ArgumentParser(add_help=False, allow_abbrev=False)

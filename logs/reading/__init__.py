@@ -13,22 +13,15 @@ from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.problems import Problems, nearest
 from hindsight_rl.logs.reading.assembly import Assembly, assemble
 from hindsight_rl.logs.reading.column_map import ColumnMap
+from hindsight_rl.logs.reading.own import SUFFIXES, own_reader, reader_named
+from hindsight_rl.logs.reading.own import register_reader as register_reader
 from hindsight_rl.logs.reading.table import Table, check_columns
 from hindsight_rl.logs.reading.text_options import PACKED, TEXT_OPTIONS
 from hindsight_rl.logs.reading.unasked import refuse_unasked_images
+from hindsight_rl.plugins import import_installed
 
 Columns = ColumnMap | str | Path | Mapping[str, Any]
 
-_SUFFIXES = {
-    ".npz": "npz",
-    ".csv": "csv",
-    ".tsv": "csv",
-    **{f"{text}{packed}": "csv" for text in (".csv", ".tsv") for packed in PACKED},
-    ".hdf5": "hdf5",
-    ".h5": "hdf5",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-}
 # What a folder of each format holds.
 _MARKS = {
     "header.json": "log",
@@ -121,11 +114,10 @@ def _read(
     if not path.is_dir():
         regular_file(path)
     _check_text_options(columns, format_, path)
-    reader = importlib.import_module(
-        f"{__name__}.formats.{'saved' if format_ == 'log' else format_}"
-    )
+    module = f"{__name__}.formats.{'saved' if format_ == 'log' else format_}"
+    read = reader_named(format_) or importlib.import_module(module).read
     try:
-        content: Table | Log = reader.read(path, columns)
+        content: Table | Log = read(path, columns)
         if isinstance(content, Log):
             return content, Problems(path, collect)
         findings = Problems(path, collect, content.parts)
@@ -165,6 +157,9 @@ def locate(source: str | Path, columns: ColumnMap) -> tuple[str, Path]:
                 path=path,
             )
         return columns.format, path
+    import_installed()
+    if (own := own_reader(path)) is not None:
+        return own.name, path
     if path.is_dir():
         for mark, name in _MARKS.items():
             if any(path.glob(mark)):
@@ -178,13 +173,13 @@ def locate(source: str | Path, columns: ColumnMap) -> tuple[str, Path]:
     ending = path.suffix.lower()
     if ending in PACKED:
         ending = "".join(path.suffixes[-2:]).lower()
-    if ending not in _SUFFIXES:
+    if ending not in SUFFIXES:
         raise LogError(
             f"the ending '{ending}' says no format",
-            f"Known endings: {', '.join(_SUFFIXES)}; or set `format` in the column map.",
+            f"Known endings: {', '.join(SUFFIXES)}; or set `format` in the column map.",
             path=path,
         )
-    return _SUFFIXES[ending], path
+    return SUFFIXES[ending], path
 
 
 def _check_text_options(columns: ColumnMap, format_: str, path: Path) -> None:

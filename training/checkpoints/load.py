@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from hindsight_rl.plugins import import_rooms
+from hindsight_rl.plugins import import_installed, import_rooms
 from hindsight_rl.training.checkpoints.file import (
     GIVE,
     NO_LEARNER,
@@ -22,6 +22,7 @@ from hindsight_rl.training.learner import Learner
 def learner_classes() -> dict[str, type[Learner]]:
     """Return every learner that is imported, this package's included, by dotted path."""
     import_rooms("agents")
+    import_installed()
     found: dict[str, type[Learner]] = {}
     waiting: list[type[Learner]] = [Learner]
     while waiting:
@@ -83,7 +84,10 @@ def load_learner(path: str | Path, *, seed_index: int | None = None, **changed: 
         raise CheckpointError(path, NO_LEARNER, GIVE) from error
     classes = learner_classes()
     if not isinstance(name, str) or name not in classes:
-        raise ValueError(f"{path}: learner {name} is not imported; import its module first")
+        raise ValueError(
+            f"{path}: learner {name} is not imported; import its module first. Add --import MODULE "
+            "to a command: the module is looked for in the current folder too."
+        )
     alone = {} if seed_index is None else {"seeds": 1}
     try:
         with _Sizes(weights):
