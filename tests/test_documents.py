@@ -73,7 +73,7 @@ def test_tables_follow_the_docstrings() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["writing-a-learner.md", "writing-a-relabeler.md", "task-families.md"]
+    "name", ["writing-a-learner.md", "writing-a-relabeler.md", "task-families.md", "plug-ins.md"]
 )
 def test_examples_run(name: str) -> None:
     page = INDEX.parent / name

@@ -150,7 +150,7 @@ def locate(source: str | Path, columns: ColumnMap) -> tuple[str, Path]:
     if path.name == "main_data.hdf5" and (path.parent / "metadata.json").exists():
         path = path.parent  # the inside of a Minari dataset
     if columns.format:
-        if path.is_dir() and columns.format in _SUFFIXES.values() and columns.format != "parquet":
+        if path.is_dir() and columns.format in SUFFIXES.values() and columns.format != "parquet":
             raise LogError(
                 f"a folder, and a log of format {columns.format} is a file",
                 "Give its files as a list of sources.",
