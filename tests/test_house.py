@@ -381,3 +381,19 @@ def test_training_packages_are_those_of_the_extra() -> None:
     named = {re.match(r"[\w-]+", line).group() for line in extra}  # type: ignore[union-attr]
     imported = {"pyyaml": "yaml", "pillow": "PIL"}
     assert {imported.get(name, name) for name in named} == TRAINING
+
+
+def test_rooms_import_what_users_install() -> None:
+    """A user has no ``dev`` extra: what tests compare with (torchrl) is imported by no room."""
+    extras = SETTINGS["project"]["optional-dependencies"]
+    lines = [*SETTINGS["project"]["dependencies"], *extras["mujoco"], *extras["report"]]
+    named = {re.match(r"[\w-]+", line).group().replace("-", "_") for line in lines}  # type: ignore[union-attr]
+    installed = named | TRAINING | sys.stdlib_module_names | {"hindsight_rl"}
+    fail_with(
+        sorted(
+            f"{item.place}: imports {item.root}, which only developers have"
+            for path in modules().values()
+            for item in imports(path)
+            if item.root not in installed
+        )
+    )
