@@ -45,7 +45,7 @@ class BC(Learner):
     """
 
     in_keys = ("observation", "action")
-    reads_weight = True
+    optional_keys = ("task", "weight")
 
     def __init__(
         self,

@@ -64,7 +64,7 @@ class CRR(Learner):
         temperature: Above 0, divides the advantage for ``"exponential"``, and the value in the
             critic-weighted policy, reward units.
         max_weight: Cap on the policy's weight; for ``"exponential"``.
-        evaluation: Which policy acts: ``"critic_weighted"``, or ``"policy"`` for the cloned one.
+        acting: Which policy acts: ``"critic_weighted"``, or ``"policy"`` for the cloned one.
         candidates: Continuous actions that the critic-weighted policy values, an odd number; 1 is
             the cloned policy.
         discount: In [0, 1].
@@ -92,7 +92,7 @@ class CRR(Learner):
         samples: int = 4,
         temperature: float = 1.0,
         max_weight: float = 20.0,
-        evaluation: Literal["critic_weighted", "policy"] = "critic_weighted",
+        acting: Literal["critic_weighted", "policy"] = "critic_weighted",
         candidates: int = 33,
         discount: float = 0.99,
         tau: float = 1.0,
@@ -113,7 +113,7 @@ class CRR(Learner):
                 "least 1"
             )
         self.rule, self.baseline, self.samples = rule, baseline, samples
-        self.temperature, self.evaluation = temperature, evaluation
+        self.temperature, self.acting = temperature, acting
         self.max_weight = max_weight if rule == "exponential" else math.inf
         self.discount, self.tau = discount, tau
         self.every = {"target_actor": target_every, "target_critic": target_every}
@@ -187,13 +187,13 @@ class CRR(Learner):
 
     def forward(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
         """Return the deterministic action, see :meth:`Learner.forward`."""
-        if self.evaluation == "policy":
+        if self.acting == "policy":
             return super().forward(observation, task)
         return self.weighted.mode(self.actor, self.critic, observation, task)
 
     def scores(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
         """Return what the argmax over discrete actions is taken of, ``[N, n]``."""
-        if self.evaluation == "policy":
+        if self.acting == "policy":
             return super().scores(observation, task)
         return self.weighted.logits(self.actor, self.critic, observation, task)
 
@@ -201,6 +201,6 @@ class CRR(Learner):
         self, observation: Tensor, task: Tensor | None = None, *, draws: Tensor | None = None
     ) -> Tensor:
         """Return actions in environment units, see :meth:`Learner.act`."""
-        if draws is None or self.evaluation == "policy":
+        if draws is None or self.acting == "policy":
             return super().act(observation, task, draws=draws)
         return self.weighted.sample(self.actor, self.critic, observation, task, draws)

@@ -31,6 +31,7 @@ from results import BUILD, ROOT, STUDENT, replace_part, source_hash
 from hindsight_rl.datamodules.iterated import IteratedDataModule
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.files import write_text
+from hindsight_rl.diagnostics.evaluation import Evaluation
 from hindsight_rl.training.learner import Learner
 
 ENV = "Pendulum-v1"
@@ -74,7 +75,7 @@ def tune(name: str, seed: int, log: Path, fresh: bool) -> dict[str, Any]:
     kind = getattr(import_module(f"hindsight_rl.agents.{name.lower()}"), name)
     seed_everything(seed, verbose=False)
     data: Any = OfflineDataModule(str(log), columns=COLUMNS, seed=seed)
-    learner = kind(data.spec, env=ENV)
+    learner = kind(data.spec, evaluation=Evaluation(env=ENV))
     trainer, offline = fit(learner, data, OFFLINE)
     trainer.test(learner, verbose=False)
     before = learner.test_report["return"]
@@ -91,7 +92,8 @@ def tune(name: str, seed: int, log: Path, fresh: bool) -> dict[str, Any]:
             seed=seed,
         )
         start = None if fresh else str(checkpoint)
-        learner = kind(data.spec, env=ENV, eval_every=EVERY, weights_from=start)
+        evaluation = Evaluation(env=ENV, every=EVERY)
+        learner = kind(data.spec, evaluation=evaluation, weights_from=start)
         curve = Curve(learner)
         trainer, online = fit(learner, data, ONLINE)
     trainer.test(learner, verbose=False)

@@ -41,7 +41,12 @@ PLACES = ("time", "update", "half written", "not renamed", "renamed")
 SMALL = [
     *("--model.init_args.hidden", "[8]", "--model.init_args.compile", "off"),
     *("--model.init_args.learning_rates.actor", "0.01"),
-    *("--model.init_args.eval_task", "[0.0,0.0]", "--model.init_args.eval_episodes", "2"),
+    *(
+        "--model.init_args.evaluation.task",
+        "[0.0,0.0]",
+        "--model.init_args.evaluation.episodes",
+        "2",
+    ),
     *("--trainer.accelerator", "cpu", "--trainer.log_every_n_steps", "10"),
     *("--trainer.enable_progress_bar", "false", "--trainer.val_check_interval", "30"),
     *("--data.batch_size", "8", "--data.updates_per_step", "8", "--data.validation", "0.3"),
@@ -51,7 +56,7 @@ CASES: dict[str, list[str]] = {
     "AWR": [
         *("--config", "awr", "--data.source", "cart", "--trainer.max_steps", "400"),
         *("--model.init_args.sweep_every", "40", "--model.init_args.decay.actor", "300"),
-        *("--env", "CartPole-v1", "--model.init_args.eval_every", "30"),
+        *("--env", "CartPole-v1", "--model.init_args.evaluation.every", "30"),
         *("--checkpoint_every", "20"),
         *("--trainer.callbacks+", "StopEarly", "--trainer.callbacks.monitor"),
         *("validation/action_error", "--trainer.callbacks.mode", "min"),
@@ -62,7 +67,7 @@ CASES: dict[str, list[str]] = {
         *("--config", "iql", "--data.source", "cart", "--trainer.max_steps", "400"),
         *("--data.relabel+", "FutureGoal", "--data.relabel.fraction", "0.5"),
         *("--data.relabel.offset", "geometric", "--model.init_args.clip_norm", "1.0"),
-        *("--env", "CartPole-v1", "--model.init_args.eval_every", "25"),
+        *("--env", "CartPole-v1", "--model.init_args.evaluation.every", "25"),
         *("--checkpoint_every", "15", "--trainer.callbacks+", "StopEarly"),
         *("--trainer.callbacks.monitor", "eval/return", "--trainer.callbacks.mode", "max"),
         *("--trainer.callbacks.patience", "6"),

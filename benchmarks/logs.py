@@ -39,6 +39,7 @@ from hindsight_rl.agents.sac import SAC
 from hindsight_rl.cli.main import main as hindsight
 from hindsight_rl.datamodules.iterated import IteratedDataModule
 from hindsight_rl.datamodules.sources.environment import Collector
+from hindsight_rl.diagnostics.evaluation import Evaluation
 from hindsight_rl.diagnostics.evaluation import episodes as play
 from hindsight_rl.files import whole_folder
 from hindsight_rl.keys import key_of
@@ -108,9 +109,7 @@ def train(env: str, folder: Path, updates: int) -> None:
     )
     learner = SAC(
         data.spec,
-        env=env,
-        eval_every=10_000,
-        eval_episodes=5,
+        evaluation=Evaluation(env=env, every=10_000, episodes=5),
         threads=1,
         optimizer=functools.partial(torch.optim.Adam, lr=3e-4, fused=True),
     )
@@ -308,8 +307,8 @@ def behaviours(path: Path) -> dict[str, list[float]]:
 def how_far(name: str, root: Path) -> Iterator[dict[str, Any]]:
     """Yield the mean return of every checkpoint of a training over evaluation episodes."""
     for updates, path in checkpoints(root / "training" / name).items():
-        learner = load_learner(path, env=ROBOTS[name][0])
-        returns = play(learner, EVALUATIONS, learner.eval_seed).returns
+        learner = load_learner(path, evaluation={"env": ROBOTS[name][0]})
+        returns = play(learner, EVALUATIONS, learner.evaluation.seed).returns
         mean, std = round(float(returns.mean()), 1), round(float(returns.std()), 1)
         yield {"sac": name, "updates": updates, "return": mean, "std": std}
 

@@ -23,13 +23,16 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 from results import BUILD, ROOT, STUDENT, load
 
-from hindsight_rl.datamodules.offline import PRODUCERS, OfflineDataModule
+from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.diagnostics.evaluation import Evaluation
 from hindsight_rl.files import write_text
 from hindsight_rl.training.checkpoints.load import learner_classes
 
 LOG, COLUMNS = "rllib_pendulum/pendulum_medium_sac_50eps.npz", "rllib_pendulum_sac"
 PRECISIONS = ("32-true", "bf16-mixed")
 FIRST_SEED, TEST_SEED, EPISODES = 200, 3_000_000, 20
+# Which relabeler of relabel/returns.py writes what a learner needs beside the log.
+WRITERS = {"return_to_go": "ReturnToGo", "weight": "ReturnWeight", "discount": "NStep"}
 # Of the learners whose defaults fit other logs: as in benchmarks/results.py.
 SETTINGS: dict[str, dict[str, Any]] = {"MARWIL": {"target": "td_lambda", "norm": "batch_std"}}
 
@@ -42,16 +45,14 @@ def fit_and_test(
     arguments = SETTINGS.get(kind.__name__, {})
     options = {"columns": COLUMNS, "batch_size": 128, "seed": seed}
     module = OfflineDataModule(str(data / LOG), **options)
-    missing = [key for key in kind(module.spec, **arguments).in_keys if key in PRODUCERS]
+    missing = [key for key in kind(module.spec, **arguments).in_keys if key in WRITERS]
     if missing:
-        relabel = [load(f"returns.{PRODUCERS[key]}", "relabel")() for key in missing]
+        relabel = [load(f"returns.{WRITERS[key]}", "relabel")() for key in missing]
         module = OfflineDataModule(str(data / LOG), relabel, **options)
     seed_everything(seed, verbose=False)
     learner = kind(
         module.spec,
-        env="Pendulum-v1",
-        test_episodes=EPISODES,
-        test_seed=TEST_SEED,
+        evaluation=Evaluation(env="Pendulum-v1", test_episodes=EPISODES, test_seed=TEST_SEED),
         **arguments,
     )
     trainer = Trainer(

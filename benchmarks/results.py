@@ -4,8 +4,8 @@
 
 Each row of rows.py: training seeds 0 to 4 at once (``seeds`` of the learner), and 50 test episodes,
 the same for every row and seed. Settings were chosen with ``--choose``, which trains with seeds
-from 100 on and runs the evaluation episodes of ``eval_seed``; those reported here were never looked
-at. Rows run in single-threaded processes. Finished rows are kept in build/results/, so an
+from 100 on and runs the episodes of ``evaluation.seed``; those reported here were never looked at.
+Rows run in single-threaded processes. Finished rows are kept in build/results/, so an
 interrupted run goes on where it stopped; delete that folder to start over.
 """
 
@@ -21,7 +21,7 @@ import tempfile
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -31,6 +31,7 @@ import act
 import numpy as np
 from rows import NETWORK, Row, rows
 
+from hindsight_rl.diagnostics.evaluation import Evaluation
 from hindsight_rl.envs.statistics import bootstrap_interval, interquartile_mean
 from hindsight_rl.files import write_text
 
@@ -83,12 +84,14 @@ def fit(row: Row, seeds: tuple[int, ...], data: Path, choose: bool) -> dict[str,
         seed=seeds[0],
         **row.data,
     )
+    evaluation = Evaluation(env=log.env, env_kwargs=log.env_kwargs)
+    if choose:
+        evaluation = replace(evaluation, test_seed=evaluation.seed)
     options = NETWORK | method.model
     rate = options.pop("lr")
     learner = load(method.learner, "agents")(
         module.spec,
-        env=log.env,
-        env_kwargs=log.env_kwargs,
+        evaluation=evaluation,
         seeds=len(seeds),
         threads=1,
         optimizer=lambda groups: torch.optim.Adam(groups, lr=rate, fused=True),
@@ -107,10 +110,8 @@ def fit(row: Row, seeds: tuple[int, ...], data: Path, choose: bool) -> dict[str,
     trainer.fit(learner, module)
     seconds = time.perf_counter() - start
     if log.env is None:
-        found = [held_out_error(learner, module) for _ in learner.each_copy()]
+        found = [held_out_error(learner, module) for _ in learner.each_seed()]
         return {"scores": [each["score"] for each in found], "seconds": seconds, "found": found}
-    if choose:
-        learner.test_seed = learner.eval_seed
     trainer.test(learner, verbose=False)
     reports = learner.test_report.get("seeds", [learner.test_report])
     key = "success" if log.success else "return"

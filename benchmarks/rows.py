@@ -154,7 +154,7 @@ def _top(share: float) -> Relabel:
 # For policies that a critic improves: they go to the bounds, where a Gaussian would be cut.
 SQUASHED = {"head": "tanh_gaussian"}
 # The critics of SAC in the place of one that is copied, and the cloned policy acts.
-SOFT = SQUASHED | {"critics": 2, "tau": 0.005, "target_every": 1, "evaluation": "policy"}
+SOFT = SQUASHED | {"critics": 2, "tau": 0.005, "target_every": 1, "acting": "policy"}
 # The paper's 2.5 stays near a log whose own policy is poor; locomotion has the paper's.
 GREEDIER = {"value_weight": 10.0}
 LOCOMOTION: dict[str, dict[str, Any]] = {"TD3+BC": {}}

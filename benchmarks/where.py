@@ -65,13 +65,10 @@ def chunk_of(name: str, compiled: str) -> Callable[[], None]:
             callbacks=[_Stop()],
         ).fit(learner, module)
     torch.set_num_threads(1)
-    chunk = module.relabel(module._sampler().chunk(0, UPDATES_PER_STEP))
+    chunk = learner.read(module.relabel(module._sampler().chunk(0, UPDATES_PER_STEP)))
 
     def run() -> None:
-        if learner.copies is None:
-            learner._one_by_one(chunk, 0)
-        else:
-            learner._many(chunk, 0)
+        learner.runner.run(chunk, 0)
 
     return run
 

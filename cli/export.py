@@ -67,8 +67,8 @@ def _export(given: argparse.Namespace) -> dict[str, Any]:
 
     path = given.ckpt_path or chosen_checkpoint(given.run)
     learner = load_learner(path, seed_index=given.seed_index)
-    if learner.copies is not None:
-        count = learner.copies.count
+    if learner.seed_states is not None:
+        count = learner.seed_states.count
         sys.stderr.write(f"seed 0 of {count} is exported: --seed-index N takes another\n")
     _check_names(learner)
     options = {name: getattr(given, name) for name in ("opset", "tolerance", "rate_limit")}

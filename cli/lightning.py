@@ -29,6 +29,7 @@ from hindsight_rl.cli.report import format_summary
 from hindsight_rl.cli.runs import CHECKPOINTS, CONFIG, LAST, new_run
 from hindsight_rl.cli.words import configured_imports, spell_out
 from hindsight_rl.diagnostics.divergence import DivergenceError
+from hindsight_rl.diagnostics.evaluation import Evaluation
 from hindsight_rl.diagnostics.watch import Watch
 from hindsight_rl.endings import Ended
 from hindsight_rl.files import remove_drafts, write_text, write_whole
@@ -158,13 +159,14 @@ class HindsightCLI(LightningCLI):
         )
         if self._preparing == "test":
             # Of the learner in the checkpoint: which class it is need not be said.
-            hints = get_type_hints(Learner.__init__)
+            hints = get_type_hints(Evaluation)
             for name in OF_A_TEST:
-                words, kind = [f"--model.{name}", f"--model.init_args.{name}"], hints[name] | None
-                words += ["--max_steps"] if name == "eval_max_steps" else []
+                words = [f"--model.{part}evaluation.{name}" for part in ("", "init_args.")]
+                words += ["--max_steps"] if name == "max_steps" else []
+                kind = hints[name] | None
                 parser.add_argument(*words, dest=name, type=kind, default=None, help=_CHANGES)
         else:
-            parser.link_arguments("env", "model.init_args.env")
+            parser.link_arguments("env", "model.init_args.evaluation.env")
             parser.link_arguments("data.spec", "model.init_args.spec", apply_on="instantiate")
 
     def _parse_ckpt_path(self) -> None:
@@ -183,14 +185,15 @@ class HindsightCLI(LightningCLI):
         if self.subcommand in ("validate", "predict") and not config.get("ckpt_path"):
             raise ValueError(f"{self.subcommand} needs a policy: give --run or --ckpt_path")
         if self.subcommand == "test":
-            given = (config.pop("model", None) or {}).get("init_args", {})
+            model = (config.pop("model", None) or {}).get("init_args", {})
+            given = model.get("evaluation") or {}
             config.pop("data", None)
             path = config.get("ckpt_path")
             if not path:
                 raise ValueError("test needs a policy: give --ckpt_path FILE or --run FOLDER")
-            changed = {name: given[name] for name in _OVERRIDES if given.get(name) is not None}
+            changed = {name: given[name] for name in _OVERRIDES if given.get(name)}
             changed |= {name: config[name] for name in _OVERRIDES if config[name] is not None}
-            self.model, self.datamodule = load_learner(path, **changed), None
+            self.model, self.datamodule = load_learner(path, evaluation=changed), None
             config["ckpt_path"] = None
             self.config_init = self.parser.instantiate_classes(self.config)
             self.trainer = self.instantiate_trainer()
@@ -243,7 +246,7 @@ class HindsightCLI(LightningCLI):
         if every < 1:
             raise ValueError(f"checkpoint_every is {every} updates, it must be at least 1")
         callbacks: list[Callback] = [RunFolder(self.run, text)]
-        best = "eval/return" if self.model.env and self.model.eval_every else None
+        best = "eval/return" if self.model.evaluation.interval else None
         callbacks.append(Checkpoints(folder, every=every, keep=keep, monitor=best))
         callbacks.append(SaveOnSignal(folder / LAST))
         return callbacks

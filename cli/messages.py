@@ -7,21 +7,15 @@ import re
 from lightning.pytorch import Trainer
 
 from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.diagnostics.evaluation import Evaluation
 from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.tasks.family import TaskFamily
 from hindsight_rl.training.checkpoints.load import learner_classes
 from hindsight_rl.training.learner import Learner
 
 _LONGEST = 1000
-# What a test changes of the learner in a checkpoint, beside the environment.
-OF_A_TEST = (
-    "env_kwargs",
-    "eval_task",
-    "eval_command",
-    "eval_max_steps",
-    "test_episodes",
-    "test_seed",
-)
+# What a test changes of the evaluation in a checkpoint, beside the environment.
+OF_A_TEST = ("env_kwargs", "task", "command", "max_steps", "test_episodes", "test_seed")
 _NOISE = (
     "Does not validate against",
     "Errors:",
@@ -45,9 +39,10 @@ def first_cause(error: BaseException) -> str:
 def shorten(message: str) -> str:
     """Return what a parser of ``fit`` and the like says is wrong, with the nearest name."""
     if ".Learner is abstract" in message:
+        taken = ", ".join(f"--model.evaluation.{name}" for name in OF_A_TEST)
         return (
             "an argument of the learner, and no learner. Choose it first: --config NAME, or "
-            f"--model CLASS. 'test' needs none, and takes --model.{', --model.'.join(OF_A_TEST)}."
+            f"--model CLASS. 'test' needs none, and takes {taken}."
         )
     return (
         f"{reduced(message)} 'hindsight fit --help' lists the options, 'hindsight fit --model.help "
@@ -82,13 +77,14 @@ def _mend(message: str) -> str:
 def _options() -> list[str]:
     """Return the options of the command, those without a dot last."""
     found = [f"model.{name}" for kind in learner_classes().values() for name in _names(kind)]
+    found += [f"model.evaluation.{name}" for name in _names(Evaluation)]
     found += [f"data.{name}" for name in _names(OfflineDataModule)]
     return [*found, *(f"trainer.{name}" for name in _names(Trainer)), *_OWN]
 
 
 def _words() -> set[str]:
     """Return the names of all classes, and of their arguments, that a configuration can hold."""
-    classes = [*learner_classes().values(), Learner, OfflineDataModule]
+    classes = [*learner_classes().values(), Learner, Evaluation, OfflineDataModule]
     classes += [*Relabeler.__subclasses__(), *TaskFamily.__subclasses__()]
     return {name for kind in classes for name in (kind.__name__, *_names(kind))}
 

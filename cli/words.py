@@ -16,9 +16,12 @@ from hindsight_rl.cli.runs import (
     newest_checkpoint,
     newest_run,
 )
+from hindsight_rl.training.checkpoints.arguments import EVALUATION_FIELDS, translated
 
 # The learner's environment has a short form, which is the one that is read.
-_ENV = re.compile(r"^--model\.(init_args\.)?env(?==|$)")
+_ENV = re.compile(r"^--model\.(init_args\.)?evaluation\.env(?==|$)")
+# Former words for what is now a field of the evaluation.
+_FORMER = re.compile(rf"^--model\.(init_args\.)?({'|'.join(EVALUATION_FIELDS)})(?==|$)")
 
 
 def spell_out(arguments: list[str]) -> tuple[list[str], bool]:
@@ -33,7 +36,7 @@ def spell_out(arguments: list[str]) -> tuple[list[str], bool]:
     Raises:
         ValueError: ``--resume`` together with ``--ckpt_path``.
     """
-    command, rest = arguments[0], [_ENV.sub("--env", word) for word in arguments[1:]]
+    command, rest = arguments[0], [_current(word) for word in arguments[1:]]
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--resume", action="store_true")
     early.add_argument("--json", action="store_true")
@@ -58,6 +61,14 @@ def spell_out(arguments: list[str]) -> tuple[list[str], bool]:
         if command != "test" and not known.config:
             rest = ["--config", str(known.run / CONFIG), *rest]
     return [command, *_packaged_configs(rest)], found.json
+
+
+def _current(word: str) -> str:
+    """Return a word in the spelling of today, its short form where it has one."""
+    word = _FORMER.sub(
+        lambda found: f"--model.{found[1] or ''}evaluation.{EVALUATION_FIELDS[found[2]]}", word
+    )
+    return _ENV.sub("--env", word)
 
 
 def _going_on(run: Path) -> list[str]:
@@ -106,28 +117,53 @@ def _packaged_configs(arguments: list[str]) -> list[str]:
     result, before = [], ""
     for word in arguments:
         if before in ("-c", "--config"):
-            result.append(packaged_config(word))
-            result += _shared_env(Path(result[-1]), env)
+            path = Path(packaged_config(word))
+            found = _read(path)
+            result.append(former_config(found) or str(path))
+            result += _shared_env(path, found, env)
         else:
             result.append(word)
         before = word
     return result
 
 
-def _shared_env(config: Path, env: str | None) -> list[str]:
+def _read(config: Path) -> Any:
+    """Return what a configuration holds; ``None`` where it cannot be read."""
+    try:
+        return yaml.safe_load(config.read_text())
+    except (OSError, ValueError, yaml.YAMLError):
+        return None  # what is wrong with the file is said where it is parsed
+
+
+def former_config(found: Any) -> str:
+    """Return the text of a configuration of an older layout in the spelling of today.
+
+    Args:
+        found: What the file holds.
+
+    Returns:
+        YAML; nothing where the file is of today's layout, and can be read as it is.
+    """
+    arguments = _init_args(found, "model")
+    current = translated(arguments)
+    if current == arguments:
+        return ""
+    model = found["model"] | {"init_args": current}
+    return yaml.safe_dump(found | {"model": model}, sort_keys=False)
+
+
+def _shared_env(config: Path, found: Any, env: str | None) -> list[str]:
     """Return words that bring ``--env`` to data that takes it as ``${env}``.
 
     The file's own value is filled in when the file is read, before any other word. An environment
     of the learner that stands where it would not be read is refused.
     """
-    try:
-        found = yaml.safe_load(config.read_text())
-    except (OSError, ValueError, yaml.YAMLError):
-        return []  # what is wrong with the file is said where it is parsed
-    own = _init_args(found, "model").get("env")
+    arguments = _init_args(found, "model")
+    own = (translated(arguments).get("evaluation") or {}).get("env")
     if own is not None:
+        name = "env" if "env" in arguments else "evaluation.env"
         raise ValueError(
-            f"{config}: model.init_args.env is not read: write 'env: {own}' at the top of the "
+            f"{config}: model.init_args.{name} is not read: write 'env: {own}' at the top of the "
             "file (data may take it as ${env}), or give --env"
         )
     taken = _init_args(found, "data").items()

@@ -68,7 +68,7 @@ class LogDataModule(LightningDataModule):
         learner = self.trainer.lightning_module
         if "weight" not in keys:
             return
-        if not getattr(learner, "reads_weight", True):
+        if "weight" not in getattr(learner, "read_keys", ("weight",)):
             warnings.warn(
                 f"rows have a 'weight', and {type(learner).__name__} does not read it: use BC, or "
                 "leave out what gives it (ColumnWeight, ReturnWeight, FutureGoal with offset "

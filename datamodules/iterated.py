@@ -16,7 +16,7 @@ from torch import Tensor
 from hindsight_rl.datamodules.base import LogDataModule
 from hindsight_rl.datamodules.initial_log import InitialLog
 from hindsight_rl.datamodules.make_spec import check_keys, make_spec
-from hindsight_rl.datamodules.offline import PRODUCERS, update_marks
+from hindsight_rl.datamodules.offline import update_marks
 from hindsight_rl.datamodules.replay import Replay
 from hindsight_rl.datamodules.sampler import chunk_size
 from hindsight_rl.datamodules.sources.environment import Collected, Collector, Command, Policy
@@ -240,10 +240,7 @@ class IteratedDataModule(LogDataModule):
 
     def _report(self, learner: Any) -> None:
         """Log the newest round at the update before which it was collected."""
-        metrics = self.history[-1].metrics()
-        learner.latest |= metrics
-        for logger in self.trainer.loggers:
-            logger.log_metrics(metrics, step=self.trainer.global_step)
+        learner.report(self.history[-1].metrics(), self.trainer.global_step)
 
     # ------------------------------------------------------------------ what Lightning is handed
 
@@ -270,7 +267,7 @@ class IteratedDataModule(LogDataModule):
             self._replay.to_file(self.memory_map)
             self._bind()
         keys = self.batch_keys()
-        check_keys(learner.in_keys, keys, PRODUCERS)
+        check_keys(learner.in_keys, keys)
         self._check_weights(keys)
         self._use_learner()
         self._marks = update_marks(trainer)
@@ -382,7 +379,8 @@ class IteratedDataModule(LogDataModule):
                 f"model.seeds is {learner.seeds}, but each copy would need experience of its own: "
                 "set it to 1 and start one run per seed"
             )
-        if self.seed in (getattr(learner, name, None) for name in ("eval_seed", "test_seed")):
+        asked = getattr(learner, "evaluation", None)
+        if asked is not None and self.seed in (asked.seed, asked.test_seed):
             raise ValueError(
                 f"data.seed is {self.seed}, which is the seed of evaluation episodes too: they "
                 "would be those that are trained on. Choose another one"

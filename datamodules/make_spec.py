@@ -9,12 +9,12 @@ from torch import Tensor
 
 from hindsight_rl.datamodules.sampler import ChunkSampler
 from hindsight_rl.float32 import inward
-from hindsight_rl.keys import key_name
+from hindsight_rl.keys import Key, key_name
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import ACTION, OBSERVATION, Log
 from hindsight_rl.logs.reading.column_map import ColumnMap
 from hindsight_rl.logs.rows import SPAN
-from hindsight_rl.relabel.relabeler import Relabeler
+from hindsight_rl.relabel.relabeler import Relabeler, producers
 
 VERSION = 1
 PROBE_ROWS = 256
@@ -148,13 +148,12 @@ def _line(name: str) -> str:
     return "" if "." in name else f", `{line}` in the column map"
 
 
-def check_keys(needed: tuple[Any, ...], held: set[Any], producers: dict[str, str]) -> None:
+def check_keys(needed: tuple[Key, ...], held: set[Any]) -> None:
     """Refuse a batch that lacks a key a learner needs.
 
     Args:
         needed: The learner's ``in_keys``.
         held: Keys of a relabeled batch.
-        producers: Which relabeler produces a key, by printed name.
 
     Raises:
         LogError: A key is missing; the message names what would produce it.
@@ -163,10 +162,12 @@ def check_keys(needed: tuple[Any, ...], held: set[Any], producers: dict[str, str
         if key in held:
             continue
         name = key_name(key)
-        maker = producers.get(name)
+        makers = producers(key)
+        path = makers[0] if len(makers) == 1 else "NAME"
         mend = (
-            f"Add {maker} to the relabelers: data.init_args.relabel: [{{class_path: {maker}}}]."
-            if maker
+            f"Add {' or '.join(makers)} to the relabelers: data.init_args.relabel: "
+            f"[{{class_path: {path}}}]."
+            if makers
             else f"Map a column of the log to '{name}'{_line(name)}."
         )
         raise LogError(f"the learner needs '{name}', which no batch has", mend)

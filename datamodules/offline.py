@@ -26,15 +26,6 @@ from hindsight_rl.logs.rows import SPAN, in_file
 from hindsight_rl.maths.draws import counters, fork, uniform
 from hindsight_rl.relabel.relabeler import Compose, Relabeler
 
-PRODUCERS = {
-    "return_to_go": "ReturnToGo",
-    "weight": "ReturnWeight",
-    "task": "FutureGoal",
-    "discount": "NStep",
-    "advantage": "LinearAdvantage",
-    "label": "EpisodeLabel",
-}
-
 
 class OfflineDataModule(LogDataModule):
     """Serves TensorDicts ``[K, B]`` drawn from a log.
@@ -108,7 +99,7 @@ class OfflineDataModule(LogDataModule):
                 stacklevel=2,
             )
         keys = self.batch_keys()
-        check_keys(trainer.lightning_module.in_keys, keys, PRODUCERS)
+        check_keys(trainer.lightning_module.in_keys, keys)
         self._check_weights(keys)
         self._use_learner()
         stop = trainer.max_steps if trainer.max_steps > 0 else None

@@ -116,9 +116,7 @@ class Bound(Callback):
         if self._last is not None and self._last.index.equal(found.index):
             named["bound/kl"] = float(categorical_kl(found.q, self._last.q.log()))
         self._last = found
-        learner.latest.update(named)
-        for logger in learner.loggers:
-            logger.log_metrics(named, step=self._seen)
+        learner.report(named, self._seen)
 
 
 @torch.no_grad()
@@ -199,11 +197,11 @@ def _gain(batch: TensorDict, reward: str | None, weight: Tensor) -> Tensor:
 
 def _weight(learner: Any, batch: TensorDict) -> Tensor:
     """Return what multiplies log pi of each row, ``[B]``."""
-    if learner.reads_weight:
+    if "weight" in learner.read_keys:
         own = batch.get("weight", None)
         return torch.ones_like(batch["next", "reward"]) if own is None else own
     with _kept(learner) as seen:
-        metrics = learner.losses(batch).metrics
+        metrics = learner.losses(learner.read(batch)).metrics
     # Others return something else beside the loss, and have no such metric.
     if not seen or "actor/effective_sample_size" not in metrics:
         raise UndefinedBoundError(

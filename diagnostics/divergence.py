@@ -32,9 +32,9 @@ def check_finite(learner: Any, terms: dict[str, Tensor], first: int) -> None:
         what = f"loss term '{list(terms)[column]}' is {float(seen[row, column])}"
         raise DivergenceError(_message(learner, what, first + row + 1))
     # A sum is finite if all are, unless it overflows; it costs a tenth of looking at each.
-    if learner.copies and bool(torch.isfinite(learner.copies.state.parameters.sum())):
+    if learner.seed_states and bool(torch.isfinite(learner.seed_states.state.parameters.sum())):
         return
-    for _ in learner.each_copy():
+    for _ in learner.each_seed():
         for name, network in learner.networks().items():
             norms = torch.stack(torch._foreach_norm(list(network.parameters())))
             if not bool(torch.isfinite(norms).all()):

@@ -1,18 +1,71 @@
-"""Evaluation: held-out rows and episodes of a learner, of all its copies where it has several."""
+"""Evaluation: held-out rows and episodes of a learner, of all its seeds where it has several."""
 
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.arguments import check_choices
 from hindsight_rl.envs.rollout import Rollout, lowered, rollout
 from hindsight_rl.envs.statistics import summarize, summarize_seeds
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """Episodes of a learner in an environment, during ``fit`` and in ``test``.
+
+    Args:
+        env: Gymnasium id; ``None`` for no episodes.
+        env_kwargs: Passed to ``gymnasium.make``.
+        task: Task of the episodes where the environment does not give one, Z numbers.
+        command: ``"lowered"`` for a task that is a command: after every step its first number, the
+            return asked for, falls by the reward, its second, the steps left, by 1 to no less than
+            1. ``"held"`` keeps it.
+        max_steps: Steps after which an episode is cut (truncated); ``None``: the environment's own
+            limit, and 10,000 steps, with a warning, where it has none.
+        every: Updates between evaluations during ``fit``; 0 for none.
+        episodes: Episodes of each.
+        test_episodes: Episodes of ``test``.
+        seed: Seed of the episodes during ``fit``.
+        test_seed: Seed of the test episodes; differs from ``seed`` so that a checkpoint chosen on
+            the one is judged on the other.
+
+    Raises:
+        ValueError: An argument is out of range or none of its choices.
+    """
+
+    env: str | None = None
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    task: list[float] | None = None
+    command: Literal["held", "lowered"] = "held"
+    max_steps: int | None = None
+    every: int = 0
+    episodes: int = 10
+    test_episodes: int = 50
+    seed: int = 1_000_000
+    test_seed: int = 2_000_000
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        if self.every < 0:
+            raise ValueError(f"evaluation.every is {self.every}, it must be at least 0")
+        for name in ("episodes", "test_episodes", "max_steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"evaluation.{name} is {value}, it must be at least 1")
+        check_choices(Evaluation, vars(self))
+
+    @property
+    def interval(self) -> int:
+        """Return the updates between evaluations, 0 where nothing is evaluated."""
+        return self.every if self.env else 0
+
+
 def held_out_values(learner: Any, batch: TensorDict) -> dict[str, Tensor]:
-    """Return loss terms, metrics and the action error on held-out rows, means over the copies.
+    """Return loss terms, metrics and the action error on held-out rows, means over the seeds.
 
     Args:
         learner: The learner; columns of a sweep are there.
@@ -22,9 +75,9 @@ def held_out_values(learner: Any, batch: TensorDict) -> dict[str, Tensor]:
         Scalars by name.
     """
     seen = []
-    for copy in learner.each_copy():
-        rows = learner.complete(batch, copy)[0]
-        found = learner.losses(rows)
+    for seed in learner.each_seed():
+        rows = learner.complete(batch, seed)[0]
+        found = learner.losses(learner.read(rows))
         action = learner(rows["observation"], rows.get("task", None))
         error = {"action_error": _error(action, rows["action"])}
         seen.append({**found.terms, **found.metrics, **error})
@@ -45,7 +98,7 @@ def episodes(learner: Any, count: int, seed: int, max_steps: int | None = None) 
         learner: The learner.
         count: Number of episodes.
         seed: Seed of the first.
-        max_steps: Steps after which an episode is cut, ``None`` for ``eval_max_steps``.
+        max_steps: Steps after which an episode is cut, ``None`` for those of the evaluation.
 
     Returns:
         The rollout.
@@ -53,27 +106,30 @@ def episodes(learner: Any, count: int, seed: int, max_steps: int | None = None) 
     Raises:
         ValueError: The learner has no environment.
     """
-    if learner.env is None:
-        raise ValueError("no environment to run episodes in: give --env ID (or the argument env)")
+    asked = learner.evaluation
+    if asked.env is None:
+        raise ValueError(
+            "no environment to run episodes in: give --env ID (or Evaluation(env=...))"
+        )
     return rollout(
         learner.act_numpy,
-        learner.env,
+        asked.env,
         episodes=count,
         seed=seed,
-        env_kwargs=learner.env_kwargs,
-        max_steps=learner.eval_max_steps if max_steps is None else max_steps,
-        limit_option="eval_max_steps (of 'hindsight test': --max_steps)",
+        env_kwargs=asked.env_kwargs,
+        max_steps=asked.max_steps if max_steps is None else max_steps,
+        limit_option="evaluation.max_steps (of 'hindsight test': --max_steps)",
         spec=learner.spec,
-        task=None if learner.eval_task is None else np.asarray(learner.eval_task, np.float32),
-        next_task=lowered if learner.eval_command == "lowered" else None,
+        task=None if asked.task is None else np.asarray(asked.task, np.float32),
+        next_task=lowered if asked.command == "lowered" else None,
     )
 
 
 def evaluate(learner: Any) -> dict[str, float]:
-    """Return the evaluation during ``fit`` under ``eval/``, means over the copies."""
+    """Return the evaluation during ``fit`` under ``eval/``, means over the seeds."""
+    asked = learner.evaluation
     reports = [
-        summarize(episodes(learner, learner.eval_episodes, learner.eval_seed))
-        for _ in learner.each_copy()
+        summarize(episodes(learner, asked.episodes, asked.seed)) for _ in learner.each_seed()
     ]
     return {
         f"eval/{name}": float(np.mean([report[name] for report in reports]))
@@ -83,9 +139,10 @@ def evaluate(learner: Any) -> dict[str, float]:
 
 
 def test_report(learner: Any) -> dict[str, Any]:
-    """Return the report of ``test``; of several copies one over all, with each one's inside."""
+    """Return the report of ``test``; of several seeds one over all, with each one's inside."""
+    asked = learner.evaluation
     reports = [
-        summarize(episodes(learner, learner.test_episodes, learner.test_seed))
-        for _ in learner.each_copy()
+        summarize(episodes(learner, asked.test_episodes, asked.test_seed))
+        for _ in learner.each_seed()
     ]
     return reports[0] if len(reports) == 1 else summarize_seeds(reports)

@@ -90,9 +90,7 @@ class Watch(Callback):
             return
         found = self._q(trainer, pl_module) | self._weights(pl_module) | self._gradients(pl_module)
         named = {f"watch/{name}": value for name, value in found.items()}
-        pl_module.latest.update(named)
-        for logger in pl_module.loggers if named else ():
-            logger.log_metrics(named, step=self._seen)
+        pl_module.report(named, self._seen)
 
     def _q(self, trainer: Trainer, learner: Any) -> dict[str, float]:
         q = learner.latest.get(f"train/{_Q}")

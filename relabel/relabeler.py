@@ -23,6 +23,7 @@ from torch import Tensor
 from hindsight_rl.keys import Key, key_name
 from hindsight_rl.maths.draws import fork
 from hindsight_rl.maths.posterior import SoftValues
+from hindsight_rl.plugins import import_rooms
 from hindsight_rl.ports import LogView
 
 Values = Callable[[TensorDict, Tensor, Tensor], SoftValues]
@@ -322,3 +323,22 @@ def number_column(log: LogView, key: Key, absent: str) -> Tensor:
     if value.ndim != 1:
         raise ValueError(f"'{name}' has shape {list(value.shape[1:])}, not one number per row")
     return value
+
+
+def producers(key: Key) -> list[str]:
+    """Return the names of the relabelers that write a key, in alphabetical order.
+
+    Args:
+        key: Of a column.
+
+    Returns:
+        Names of classes; those of plug-ins too, once they are imported.
+    """
+    import_rooms("relabel", "tasks")
+    found, todo = set(), Relabeler.__subclasses__()
+    while todo:
+        kind = todo.pop()
+        todo += kind.__subclasses__()
+        if key in kind.out_keys:
+            found.add(kind.__name__)
+    return sorted(found)

@@ -37,6 +37,8 @@ class ReturnTask(Relabeler):
         arXiv 1912.02877 (upside-down RL: discount 1, with horizon).
     """
 
+    out_keys = ("task",)
+
     def __init__(
         self,
         of: Literal["return", "advantage"] = "return",

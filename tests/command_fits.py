@@ -71,7 +71,12 @@ def fit_words(
     plain = [
         *("fit", "--config", config, "--data.source", log, "--trainer.max_steps", updates),
         *("--trainer.accelerator", "cpu", "--model.init_args.hidden", "[8]"),
-        *("--model.init_args.eval_episodes", 2, "--model.init_args.test_episodes", 3),
+        *(
+            "--model.init_args.evaluation.episodes",
+            2,
+            "--model.init_args.evaluation.test_episodes",
+            3,
+        ),
         *("--data.batch_size", 8, "--data.updates_per_step", 8, "--checkpoint_every", 25),
     ]
     return [str(word) for word in (*plain, *words)]

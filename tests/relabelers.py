@@ -9,10 +9,18 @@ from collections.abc import Callable, Sequence
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from hindsight_rl.datamodules.offline import PRODUCERS
 from hindsight_rl.plugins import import_rooms
 from hindsight_rl.relabel.relabeler import Relabeler
 
+# A relabeler for each key that tests of learners and relabelers need: the simplest that writes it.
+WRITERS = {
+    "return_to_go": "ReturnToGo",
+    "weight": "ReturnWeight",
+    "task": "FutureGoal",
+    "discount": "NStep",
+    "advantage": "LinearAdvantage",
+    "label": "EpisodeLabel",
+}
 # What stands for an argument without a default, by its type.
 _STAND_INS: dict[Any, Any] = {
     float: 0.5,
@@ -63,5 +71,5 @@ def chain(kind: type[Relabeler]) -> list[Relabeler]:
     Tasks are not among them: logs of the tests have tasks.
     """
     last, known = example(kind), relabelers()
-    needed = [PRODUCERS[key] for key in last.in_keys if key in PRODUCERS and key != "task"]
+    needed = [WRITERS[key] for key in last.in_keys if key in WRITERS and key != "task"]
     return [*(example(known[name]) for name in needed), last]

@@ -14,11 +14,12 @@ import torch
 from episode_logs import episode_log
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger
+from relabelers import WRITERS
 from tensordict import TensorDict
 from torch import Tensor
 
 import hindsight_rl.relabel
-from hindsight_rl.datamodules.offline import PRODUCERS, OfflineDataModule
+from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.logs.log import Log
 from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.training.checkpoints.load import learner_classes
@@ -86,7 +87,7 @@ def data_for(
     plain = OfflineDataModule(log, **options)
     keys = learner(plain.spec, **arguments or {}).in_keys
     missing = [key for key in keys if key not in plain.batch_keys()]
-    relabel = [_relabeler(PRODUCERS[key]) for key in missing]
+    relabel = [_relabeler(WRITERS[key]) for key in missing]
     return OfflineDataModule(log, relabel, **options) if relabel else plain
 
 

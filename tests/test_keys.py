@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 import torch
-from relabelers import chain, relabelers
+from relabelers import WRITERS, chain, relabelers
 from small_fits import log_for
 from tensordict import TensorDict
 
-from hindsight_rl.datamodules.offline import PRODUCERS, OfflineDataModule
+from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.logs.log import Log
-from hindsight_rl.relabel.relabeler import Relabeler
+from hindsight_rl.relabel.relabeler import Relabeler, producers
 from hindsight_rl.training.checkpoints.load import learner_classes
 
 RELABELERS = relabelers()
@@ -66,9 +66,22 @@ def test_relabeler_writes_what_it_declares(name: str) -> None:
     assert before.keys() <= after.keys(), f"{name} drops {before.keys() - after.keys()}"
 
 
-@pytest.mark.parametrize(("key", "name"), PRODUCERS.items())
-def test_named_producer_writes_the_key(key: str, name: str) -> None:
-    assert key in RELABELERS[name].out_keys
+@pytest.mark.parametrize(("key", "name"), WRITERS.items())
+def test_producers_of_a_key_are_those_that_declare_it(key: str, name: str) -> None:
+    found = producers(key)
+    assert name in found and found == sorted(found)
+    for known, kind in RELABELERS.items():
+        assert (known in found) == (key in kind.out_keys), known
+
+
+def test_producers_include_those_of_a_plug_in_and_may_be_none() -> None:
+    class Rated(Relabeler):
+        """Writes a column of its own."""
+
+        out_keys = (("mine", "rating"),)
+
+    assert producers(("mine", "rating")) == ["Rated"]
+    assert producers("rating") == []
 
 
 @pytest.mark.parametrize("name", sorted(LEARNERS))
@@ -79,7 +92,7 @@ def test_keys_of_learner_are_met(name: str) -> None:
     data = OfflineDataModule(log, batch_size=32)
     learner = kind(data.spec)
     missing = {key for key in learner.in_keys if key not in data.batch_keys()}
-    assert missing <= PRODUCERS.keys(), f"{name} reads {missing}: nothing writes it"
-    relabel = [RELABELERS[PRODUCERS[key]]() for key in missing]
+    assert missing <= WRITERS.keys(), f"{name} reads {missing}: nothing writes it"
+    relabel = [RELABELERS[WRITERS[key]]() for key in missing]
     served = OfflineDataModule(log, relabel, batch_size=32).batch_keys()
     assert set(learner.in_keys) <= served

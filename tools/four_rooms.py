@@ -99,7 +99,7 @@ def one(job: tuple[str, int, int, bool]) -> dict[str, Any]:
     if pair.relabel:
         fit += ["--data.relabel", json.dumps(list(pair.relabel))]
     count = str(episodes)
-    test = ("test", "--run", str(run), "--model.test_episodes", count, "--json")
+    test = ("test", "--run", str(run), "--model.evaluation.test_episodes", count, "--json")
     export = ("export", "--ckpt_path", str(run / "checkpoints/last.ckpt"), "--output", str(policy))
     play = (
         *("run", str(policy), "--env", ENV, "--episodes", count),

@@ -1,7 +1,7 @@
 """LogPass: columns over the whole log that need the current value function."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from tensordict import TensorDict
@@ -30,7 +30,12 @@ class LogPass:
 
     Raises:
         ValueError: An argument is out of range.
+
+    Attributes:
+        keys: Columns that a batch gets.
     """
+
+    keys: ClassVar[tuple[str, ...]] = ("lambda_return", "advantage")
 
     def __init__(
         self,
@@ -56,7 +61,7 @@ class LogPass:
 
     @torch.no_grad()
     def sweep(
-        self, datamodule: Any, updates: int, device: torch.device, copies: Iterable[int] = (0,)
+        self, datamodule: Any, updates: int, device: torch.device, seeds: Iterable[int] = (0,)
     ) -> None:
         """Recompute the columns with the current value function.
 
@@ -64,13 +69,13 @@ class LogPass:
             datamodule: Gives the log in order (``in_order``) and its relabeling.
             updates: Number of updates done.
             device: Where to compute and keep the columns.
-            copies: Selects the copies of the learner one after another; each has columns.
+            seeds: Selects the seeds of the learner one after another; each has columns.
 
         Raises:
             ValueError: Rows span several steps, or have tasks and rewards of their own.
         """
         _check_tasks(datamodule.relabel)
-        self.columns = _stacked([self._sweep(datamodule, device) for _ in copies])
+        self.columns = _stacked([self._sweep(datamodule, device) for _ in seeds])
         self.swept_at = updates
 
     def _sweep(self, datamodule: Any, device: torch.device) -> dict[str, Tensor]:
@@ -113,12 +118,12 @@ class LogPass:
         ]
         return torch.stack([column.double() for column in columns])
 
-    def attach(self, chunk: TensorDict, copy: int | None = None) -> TensorDict:
+    def attach(self, chunk: TensorDict, seed: int | None = None) -> TensorDict:
         """Return the chunk with the columns of its rows.
 
         Args:
             chunk: TensorDict ``[K, B]`` with ``index``, or ``[K, S, B]``.
-            copy: Copy whose columns a chunk ``[K, B]`` gets, where there are several.
+            seed: Seed whose columns a chunk ``[K, B]`` gets, where there are several.
 
         Returns:
             A shallow copy with ``lambda_return`` (reward units) and ``advantage`` (reward units, or
@@ -130,8 +135,8 @@ class LogPass:
         for name, column in self.columns.items():
             if column.ndim == 1:
                 result.set(name, column[index])
-            elif copy is not None:
-                result.set(name, column[copy][index])
+            elif seed is not None:
+                result.set(name, column[seed][index])
             else:
                 parts = [each[index[:, number]] for number, each in enumerate(column)]
                 result.set(name, torch.stack(parts, dim=1))
@@ -156,7 +161,7 @@ def _check_tasks(relabel: Any) -> None:
 
 
 def _stacked(found: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Return the columns ``[N]`` of one copy as they are, of several as ``[S, N]``."""
+    """Return the columns ``[N]`` of one seed as they are, of several as ``[S, N]``."""
     if len(found) == 1:
         return found[0]
     return {name: torch.stack([each[name] for each in found]) for name in found[0]}

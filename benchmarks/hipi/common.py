@@ -149,7 +149,7 @@ class Curve:
         return LambdaCallback(on_train_batch_end=self._look)
 
     def _look(self, trainer: Any, learner: Any, *_: Any) -> None:
-        if learner.updates % learner.eval_every == 0:
+        if learner.updates % learner.evaluation.every == 0:
             self.steps.append(self.data.history[-1].env_steps)
             self.scores.append(learner.latest[self.key])
 

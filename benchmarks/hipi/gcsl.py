@@ -42,6 +42,7 @@ def run(seed: int, settings: dict[str, Any]) -> dict[str, Any]:
 
     from hindsight_rl.agents.bc import BC
     from hindsight_rl.datamodules.iterated import IteratedDataModule
+    from hindsight_rl.diagnostics.evaluation import Evaluation
     from hindsight_rl.relabel.goals import FutureGoal
     from hindsight_rl.tasks.family import GoalReaching
 
@@ -61,9 +62,7 @@ def run(seed: int, settings: dict[str, Any]) -> dict[str, Any]:
         hidden=settings["hidden"],
         frequencies=settings["frequencies"],
         optimizer=functools.partial(torch.optim.Adam, lr=settings["rate"], fused=True),
-        env=ENV,
-        eval_every=EVAL_EVERY,
-        eval_episodes=100,
+        evaluation=Evaluation(env=ENV, every=EVAL_EVERY, episodes=100),
     )
     curve = common.Curve(data, "eval/success")
     common.trainer(settings["updates"], callbacks=[curve.callback()]).fit(learner, data)

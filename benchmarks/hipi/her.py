@@ -31,6 +31,7 @@ def run(seed: int, settings: dict[str, Any]) -> dict[str, Any]:
 
     from hindsight_rl.agents.sac import SAC
     from hindsight_rl.datamodules.iterated import IteratedDataModule
+    from hindsight_rl.diagnostics.evaluation import Evaluation
     from hindsight_rl.relabel.goals import FutureGoal
     from hindsight_rl.tasks.environment import EnvGoals
 
@@ -49,9 +50,7 @@ def run(seed: int, settings: dict[str, Any]) -> dict[str, Any]:
         discount=settings["discount"],
         tau=settings["tau"],
         optimizer=functools.partial(torch.optim.Adam, lr=settings["rate"], fused=True),
-        env=ENV,
-        eval_every=EVAL_EVERY,
-        eval_episodes=20,
+        evaluation=Evaluation(env=ENV, every=EVAL_EVERY, episodes=20),
         compile="update",
     )
     curve = common.Curve(data, "eval/final_success")

@@ -124,6 +124,7 @@ def run(name: str, data_step: str, seed: int, settings: dict[str, Any]) -> dict[
 
     from hindsight_rl.agents.sac import SAC
     from hindsight_rl.datamodules.iterated import IteratedDataModule
+    from hindsight_rl.diagnostics.evaluation import Evaluation
 
     common.quiet(seed)
     domain = DOMAINS[name]
@@ -142,10 +143,9 @@ def run(name: str, data_step: str, seed: int, settings: dict[str, Any]) -> dict[
         hidden=settings["hidden"],
         tau=settings["tau"],
         optimizer=functools.partial(torch.optim.Adam, lr=settings["rate"], fused=True),
-        env=env,
-        env_kwargs=domain.env_kwargs,
-        eval_every=EVAL_EVERY,
-        eval_episodes=EVAL_EPISODES,
+        evaluation=Evaluation(
+            env=env, env_kwargs=domain.env_kwargs, every=EVAL_EVERY, episodes=EVAL_EPISODES
+        ),
         compile="update",
         **domain.model,
     )

@@ -19,6 +19,7 @@ from lightning.pytorch import Callback
 
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.datamodules.iterated import IteratedDataModule
+from hindsight_rl.diagnostics.evaluation import Evaluation
 from hindsight_rl.relabel.advantage import LinearAdvantage
 from hindsight_rl.relabel.column_weight import ColumnWeight
 from hindsight_rl.relabel.return_task import ReturnTask
@@ -68,7 +69,7 @@ class Greedy(Callback):
 
     def on_train_batch_end(self, trainer: Any, learner: Any, *_: Any) -> None:
         """Note an evaluation that was just made."""
-        if trainer.global_step % learner.eval_every == 0:
+        if trainer.global_step % learner.evaluation.every == 0:
             self.steps.append(trainer.datamodule.history[-1].env_steps)
             self.returns.append(learner.latest["eval/return"])
 
@@ -93,10 +94,12 @@ def learn(name: str, seed: int) -> dict[str, Any]:
         task_scale=chosen.task_scale,
         optimizer=lambda groups: torch.optim.Adam(groups, lr=chosen.learning_rate, fused=True),
         compile="off",
-        env=ENV,
-        eval_task=list(chosen.ask),
-        eval_command=chosen.command,
-        eval_every=round(chosen.updates_per_env_step * EVERY),
+        evaluation=Evaluation(
+            env=ENV,
+            task=list(chosen.ask),
+            command=chosen.command,
+            every=round(chosen.updates_per_env_step * EVERY),
+        ),
     )
     greedy = Greedy()
     trainer = common.trainer(round(chosen.updates_per_env_step * STEPS), callbacks=[greedy])

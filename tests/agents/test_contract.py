@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 import hindsight_rl.agents
 import hindsight_rl.relabel
+from hindsight_rl.diagnostics.evaluation import Evaluation
 from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.draws import counters
 from hindsight_rl.training.checkpoints.load import learner_classes, load_learner
@@ -220,21 +221,21 @@ def test_every_kind_of_log_can_be_fitted_saved_and_loaded(
 ) -> None:
     """A checkpoint alone, without its data, gives the same learner bit for bit."""
     data = data_for(kind, suited(kind, options))
-    learner = learner_of(kind, data.spec, test_seed=7)
+    learner = learner_of(kind, data.spec, evaluation=Evaluation(test_seed=7))
     first = weights(learner)
     trainer = fit(learner, data, tmp_path, 10)
     for name, network in learner.networks().items():
         moved = {f"{name}.{key}": value for key, value in network.named_parameters()}
         assert all(not torch.equal(first[key], value) for key, value in moved.items()), name
     trainer.save_checkpoint(tmp_path / "some.ckpt")
-    loaded = load_learner(tmp_path / "some.ckpt", env="CartPole-v1")
+    loaded = load_learner(tmp_path / "some.ckpt", evaluation={"env": "CartPole-v1"})
     assert type(loaded) is kind and not loaded.training
     assert equal(loaded.state_dict(), learner.state_dict())
     batch = whole_log(learner, data)
     observation, task = batch["observation"], batch.get("task", None)
     assert loaded(observation, task).equal(learner(observation, task))
     assert loaded.spec == learner.spec
-    assert (loaded.env, loaded.test_seed) == ("CartPole-v1", 7)
+    assert loaded.evaluation == Evaluation(env="CartPole-v1", test_seed=7)
 
 
 def fit_with(

@@ -88,7 +88,7 @@ def test_baseline_is_over_four_actions_of_the_online_policy(baseline: str) -> No
 
 @pytest.mark.parametrize("baseline", ["mean", "max"])
 def test_baseline_over_discrete_actions_is_exact(baseline: str) -> None:
-    learner, batch = case(discrete=True, baseline=baseline, evaluation="policy")
+    learner, batch = case(discrete=True, baseline=baseline, acting="policy")
     value = learner.critic(batch["observation"], None)[0]
     share = torch.softmax(learner.scores(batch["observation"]), -1)
     over = (share * value).sum(-1) if baseline == "mean" else value.amax(-1)
@@ -163,7 +163,7 @@ def test_exponential_bandit_of_t5(baseline: str) -> None:
 
     Whatever baseline all weights are divided by cancels where they are normalised.
     """
-    learner = fitted_bandit(CRR, [5, 3, 2], [1.0, 2, 3], baseline=baseline, evaluation="policy")
+    learner = fitted_bandit(CRR, [5, 3, 2], [1.0, 2, 3], baseline=baseline, acting="policy")
     found = torch.softmax(learner.scores(torch.zeros(1, 3)), -1)[0]
     expected = torch.tensor([0.179000, 0.291944, 0.529056])
     torch.testing.assert_close(found, expected, rtol=0, atol=5e-3)
@@ -171,7 +171,7 @@ def test_exponential_bandit_of_t5(baseline: str) -> None:
 
 def test_binary_bandit_becomes_greedy() -> None:
     """Only what beats the policy's own value is cloned, so that in the end the best remains."""
-    learner = fitted_bandit(CRR, [5, 3, 2], [1.0, 2, 3], rule="binary", evaluation="policy")
+    learner = fitted_bandit(CRR, [5, 3, 2], [1.0, 2, 3], rule="binary", acting="policy")
     found = torch.softmax(learner.scores(torch.zeros(1, 3)), -1)[0]
     assert found[2] > 0.98
 
@@ -213,7 +213,7 @@ def test_temperature_leads_from_the_best_candidate_to_the_cloned_policy(temperat
     torch.testing.assert_close(learner(observation), expected, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("arguments", [{"candidates": 1}, {"evaluation": "policy"}])
+@pytest.mark.parametrize("arguments", [{"candidates": 1}, {"acting": "policy"}])
 def test_one_candidate_is_the_mode_of_the_policy(arguments: dict[str, Any]) -> None:
     learner, batch = case(**arguments)
     observation = batch["observation"]
@@ -223,7 +223,7 @@ def test_one_candidate_is_the_mode_of_the_policy(arguments: dict[str, Any]) -> N
 
 
 def test_cloned_policy_is_drawn_from_where_it_acts() -> None:
-    learner, batch = case(evaluation="policy")
+    learner, batch = case(acting="policy")
     draws = draws_of(len(batch))
     expected = learner.actor.scale.to_environment(learner.actor(batch["observation"]).sample(draws))
     assert learner.act(batch["observation"], draws=draws).equal(expected)

@@ -181,7 +181,7 @@ def test_ensembles_compile_and_run_for_several_seeds_at_once(tmp_path: Path) -> 
     alone = learner_of(SAC, data.spec, compile="off", **options)
     for one in (several, alone):
         fit(one, data, tmp_path, 8)
-    assert several._engine.why_sequential == ""
+    assert several.runner.engine.why_sequential == ""
     for name, value in alone.critic.state_dict().items():
         torch.testing.assert_close(several.critic.state_dict()[name], value, rtol=1e-4, atol=1e-5)
 

@@ -21,7 +21,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     folder = tmp_path_factory.mktemp("finished")
     log = cart_log(folder / "log.npz")
-    words = ("--data.validation", 0.3, "--env", "CartPole-v1", "--model.init_args.eval_every", 20)
+    words = (
+        "--data.validation",
+        0.3,
+        "--env",
+        "CartPole-v1",
+        "--model.init_args.evaluation.every",
+        20,
+    )
     more = ("--trainer.val_check_interval", 60)
     done = fit("--run", folder / "run", *words, *more, log=log)
     assert done.code == 0, done.err

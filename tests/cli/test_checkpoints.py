@@ -20,7 +20,7 @@ def damage(path: Path) -> None:
 @pytest.fixture
 def run(place: Path) -> Path:
     """The folder of a run of 60 updates with checkpoints at 25 and 50; the best is of 20."""
-    words = ("--env", "CartPole-v1", "--model.init_args.eval_every", 20)
+    words = ("--env", "CartPole-v1", "--model.init_args.evaluation.every", 20)
     more = ("--data.validation", 0.3, "--trainer.val_check_interval", 60)
     done = fit("--run", "run", *words, *more)
     assert done.code == 0, done.err
@@ -92,7 +92,7 @@ def test_early_stopping_by_the_command(place: Path) -> None:
     """Stopped, and stopped it stays; more patience, and it goes on."""
     stop = ("--trainer.callbacks+", "StopEarly", "--trainer.callbacks.monitor", "eval/return")
     words = (*stop, "--trainer.callbacks.mode", "min", "--trainer.callbacks.patience")
-    episodes = ("--env", "CartPole-v1", "--model.init_args.eval_every", 10)
+    episodes = ("--env", "CartPole-v1", "--model.init_args.evaluation.every", 10)
     fitted = fit("--run", "run", *episodes, *words, 1, updates=500)
     assert fitted.code == 0 and "stopped at update " in fitted.err, fitted.err
     updates = checkpoints(place / "run")["last.ckpt"]

@@ -14,7 +14,10 @@ SETTINGS = f"""
 env: ${{data.init_args.env}}
 model:
   class_path: BC
-  init_args: {{hidden: [8], eval_every: 40, eval_episodes: 2, test_episodes: 3, compile: "off"}}
+  init_args:
+    hidden: [8]
+    evaluation: {{every: 40, episodes: 2, test_episodes: 3}}
+    compile: "off"
 data:
   class_path: IteratedDataModule
   init_args:
@@ -99,7 +102,7 @@ def test_a_command_is_a_class_of_ones_own(place: Path, monkeypatch: pytest.Monke
     (place / "my_command.py").write_text(COMMAND)
     monkeypatch.syspath_prepend(place)
     words = ("--env", "tiny_envs:Tiny/Walk-v0", "--data.env", "tiny_envs:Tiny/Walk-v0")
-    more = ("--data.relabel", "[]", "--model.eval_task", "[1.0]")
+    more = ("--data.relabel", "[]", "--model.evaluation.task", "[1.0]")
     done = fit("--run", "a", *words, *more, "--data.command", "my_command.Return")
     assert done.code == 0, done.err
     told = refused(fit("--run", "b", "--data.command", "my_command.Return"))
@@ -129,7 +132,7 @@ def test_fine_tuning_is_two_commands(place: Path) -> None:
     small += ("--data.batch_size", 8, "--model.compile", "off", "--json")
     first = hindsight("fit", "--config", "iql", *small, "--run", "a", "--trainer.max_steps", 50)
     assert first.code == 0, first.err
-    start = ("--model.weights_from", "a/checkpoints/last.ckpt", "--model.eval_every", 0)
+    start = ("--model.weights_from", "a/checkpoints/last.ckpt", "--model.evaluation.every", 0)
     more = ("--config", "iql_online", *small, *start, "--trainer.max_steps", 210)
     second = hindsight("fit", *more, "--run", "b")
     assert second.code == 0, second.err
@@ -141,5 +144,5 @@ def test_fine_tuning_is_two_commands(place: Path) -> None:
     done = hindsight("fit", "--run", "b", "--resume", "--trainer.max_steps", 230, "--json")
     assert done.code == 0 and json.loads(done.out)["updates"] == 230, done.err
     (place / "a/checkpoints/last.ckpt").unlink()
-    tested = hindsight("test", "--run", "b", "--model.test_episodes", 1)
+    tested = hindsight("test", "--run", "b", "--model.evaluation.test_episodes", 1)
     assert tested.code == 0, tested.err

@@ -110,7 +110,15 @@ def test_short_names_without_a_configuration(place: Path) -> None:
     assert kept["data"]["class_path"] == "hindsight_rl.datamodules.offline.OfflineDataModule"
 
 
-@pytest.mark.parametrize("words", ["--model.env CartPole-v1", "--model.init_args.env=CartPole-v1"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--model.evaluation.env CartPole-v1",
+        "--model.init_args.evaluation.env=CartPole-v1",
+        "--model.env CartPole-v1",
+        "--model.init_args.env=CartPole-v1",
+    ],
+)
 def test_environment_of_the_learner_is_that_of_the_run(words: str, place: Path) -> None:
     assert fit("--run", "a", *words.split(), updates=5).code == 0
     assert settings(place / "a")["env"] == "CartPole-v1"
@@ -224,13 +232,22 @@ def test_test_overrides_what_the_checkpoint_says(alone: Path) -> None:
     assert (report["env"], report["episodes"]) == ("CartPole-v0", 3)
     told = refused(hindsight("test", "--ckpt_path", alone, "--env", "Pendulum-v1"))
     assert "Pendulum-v1: observes [3], and the policy takes [4]." in told
-    words = ("--model.init_args.test_episodes", 2, "--model.init_args.test_seed", 5)
+    start = "--model.init_args.evaluation."
+    words = (f"{start}test_episodes", 2, f"{start}test_seed", 5)
     done = hindsight("test", "--ckpt_path", alone, "--model", "IQL", *words, "--json")
     report = json.loads(done.out)
     assert (report["episodes"], report["seed"]) == (2, 5)
 
 
-@pytest.mark.parametrize("start", ["--model.", "--model.init_args."])
+@pytest.mark.parametrize(
+    "start",
+    [
+        "--model.evaluation.",
+        "--model.init_args.evaluation.",
+        "--model.",
+        "--model.init_args.",
+    ],
+)
 def test_test_needs_no_word_for_the_learner(start: str, alone: Path) -> None:
     words = (f"{start}test_episodes", 2, f"{start}env", "CartPole-v0")
     more = (f"{start}env_kwargs", '{"max_episode_steps": 4}')

@@ -72,9 +72,9 @@ def test_a_learner_without_the_relabeler_it_needs(place: Path) -> None:
         ),
         (
             "test --model.tau 1",
-            "'test' needs none, and takes --model.env_kwargs, --model.eval_task",
+            "'test' needs none, and takes --model.evaluation.env_kwargs, --model.evaluation.task",
         ),
-        ("test --model.test_episodes x", "\"test_episodes\": Expected a <class 'int'>"),
+        ("test --model.evaluation.test_episodes x", "\"test_episodes\": Expected a <class 'int'>"),
         ("validate", "or name a finished run with --run FOLDER."),
         ("predict", "or name a finished run with --run FOLDER."),
         ("validate --config iql --data.source log.npz", "validate needs a policy: give --run or"),

@@ -34,7 +34,7 @@ def test_a_line_every_tenth_with_rate_and_terms(place: Path) -> None:
 
 def test_evaluations_and_held_out_numbers_are_shown(place: Path) -> None:
     words = ("--data.validation", 0.3, "--trainer.val_check_interval", 30, "--env", "CartPole-v1")
-    shown = lines(fit("--run", "a", *words, "--model.init_args.eval_every", 30).err)
+    shown = lines(fit("--run", "a", *words, "--model.init_args.evaluation.every", 30).err)
     before = [terms for _, update, _, _, terms in shown if update < 30]
     after = [terms for _, update, _, _, terms in shown if 30 < update < 60]
     assert before and not any(before)

@@ -19,7 +19,7 @@ from hindsight_rl.cli.runs import (
 from hindsight_rl.files import write_text
 from hindsight_rl.training.checkpoints.file import HASH
 
-EVALUATED = ("--env", "CartPole-v1", "--model.init_args.eval_every", 60)
+EVALUATED = ("--env", "CartPole-v1", "--model.init_args.evaluation.every", 60)
 
 
 def differences(one: Any, two: Any, where: str = "") -> list[str]:

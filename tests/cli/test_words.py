@@ -49,9 +49,13 @@ def test_any_argument_of_data_may_take_it(tmp_path: Path) -> None:
     assert spelled("--config", str(own), "--env", "B-v0") == [*added, "--env", "B-v0"]
 
 
-def test_an_environment_of_the_learner_where_it_is_not_read_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["env", "evaluation.env"])
+def test_an_environment_of_the_learner_where_it_is_not_read_is_refused(
+    name: str, tmp_path: Path
+) -> None:
     own = tmp_path / "own.yaml"
-    own.write_text("model: {class_path: BC, init_args: {env: A-v0}}")
-    told = "own.yaml: model.init_args.env is not read: write 'env: A-v0' at the top of the file"
+    arguments = "{env: A-v0}" if name == "env" else "{evaluation: {env: A-v0}}"
+    own.write_text(f"model: {{class_path: BC, init_args: {arguments}}}")
+    told = f"own.yaml: model.init_args.{name} is not read: write 'env: A-v0' at the top of the file"
     with pytest.raises(ValueError, match=told):
         spelled("--config", str(own))

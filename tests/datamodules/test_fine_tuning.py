@@ -128,7 +128,7 @@ def test_weights_and_targets_are_those_of_the_checkpoint(
     class Noting(kind):  # type: ignore[valid-type,misc]
         def on_train_start(self) -> None:
             super().on_train_start()
-            seen.append((self.trainer.global_step, weights(self), len(self._optimizer.state)))
+            seen.append((self.trainer.global_step, weights(self), len(self.runner.optimizer.state)))
 
     Noting.__module__, Noting.__qualname__ = kind.__module__, kind.__qualname__
     data = online(log_of(episodes=12))

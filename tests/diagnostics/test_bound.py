@@ -125,7 +125,7 @@ def test_every_learner_has_a_bound_or_says_why_not(name: str) -> None:
     data = data_for(kind, log_for(kind))
     learner = learner_of(kind, data.spec)
     metrics = learner.losses(whole_log(learner, data)).metrics
-    weighs = "actor/effective_sample_size" in metrics or kind.reads_weight
+    weighs = "actor/effective_sample_size" in metrics or "weight" in kind.optional_keys
     if weighs:
         assert torch.isfinite(measure(learner, data).bound.value)
     else:
@@ -234,7 +234,7 @@ def test_cloning_raises_the_bound_and_q_stays(tmp_path: Path) -> None:
 def test_several_seeds_show_the_first(tmp_path: Path) -> None:
     logger, learner = watched(AWR, tmp_path, seeds=2)
     assert logger.steps_of("bound/value") == [10, 20, 30, 32]
-    assert learner.copies.selected == 0
+    assert learner.seed_states.selected == 0
 
 
 def test_where_it_is_not_defined_training_goes_on(

@@ -1,6 +1,7 @@
 """Episodes during fit and in test: when, with which seeds, and what becomes of their returns."""
 
 import warnings
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from small_fits import Kept, data_for, equal, fit, learner_of, trainer_in, weights
 
 from hindsight_rl.agents.bc import BC
+from hindsight_rl.diagnostics.evaluation import Evaluation
 from hindsight_rl.envs import playing
 
 
@@ -26,7 +28,7 @@ def case(size: int = 64, **arguments: Any) -> Any:
 
 def test_evaluation_during_fit_keeps_the_best_checkpoint(env: str, tmp_path: Path) -> None:
     """Every 20 updates, whatever K, at steps that count updates; the best is the best of those."""
-    learner, data = case(size=7, env=env, eval_every=20, eval_episodes=3)
+    learner, data = case(size=7, evaluation=Evaluation(env=env, every=20, episodes=3))
     best = ModelCheckpoint(
         tmp_path, "{step}", monitor="eval/return", mode="max", every_n_train_steps=20
     )
@@ -45,33 +47,34 @@ def test_evaluation_during_fit_keeps_the_best_checkpoint(env: str, tmp_path: Pat
 
 def test_evaluation_does_not_change_training(env: str, tmp_path: Path) -> None:
     found = []
-    for arguments in ({}, {"env": env, "eval_every": 10, "eval_episodes": 2}):
-        learner, data = case(size=7, **arguments)
+    for evaluation in (Evaluation(), Evaluation(env=env, every=10, episodes=2)):
+        learner, data = case(size=7, evaluation=evaluation)
         fit(learner, data, tmp_path, 30)
         found.append(weights(learner))
     assert equal(*found)
 
 
 def test_without_an_environment_nothing_is_evaluated(tmp_path: Path) -> None:
-    learner, data = case(eval_every=5)
+    learner, data = case(evaluation=Evaluation(every=5))
     assert learner.marks == []
     with pytest.warns(
-        UserWarning, match="eval_every is 5, and there is no environment .* --env ID"
+        UserWarning, match="evaluation.every is 5, and there is no environment .* --env ID"
     ):
         fit(learner, data, tmp_path, 20)
     assert not any(name.startswith("eval") for name in learner.latest)
 
 
 def test_test_runs_episodes_with_its_own_seed(env: str, tmp_path: Path) -> None:
-    learner, _ = case(env=env, env_kwargs={"offset": 9.0}, test_episodes=5)
+    asked = Evaluation(env=env, env_kwargs={"offset": 9.0}, test_episodes=5)
+    learner, _ = case(evaluation=asked)
     trainer_in(tmp_path, 1).test(learner, verbose=False)
     report = learner.test_report
     assert (report["env"], report["episodes"], report["seed"]) == (env, 5, 2_000_000)
     assert len(report["returns"]) == 5 and report["success"] == 1.0 and report["length"] == 4
-    again, _ = case(env=env, env_kwargs={"offset": 9.0}, test_episodes=5)
+    again, _ = case(evaluation=asked)
     trainer_in(tmp_path, 1).test(again, verbose=False)
     assert again.test_report == report
-    other, _ = case(env=env, env_kwargs={"offset": 9.0}, test_episodes=5, test_seed=1)
+    other, _ = case(evaluation=replace(asked, test_seed=1))
     trainer_in(tmp_path, 1).test(other, verbose=False)
     assert other.test_report["returns"] != report["returns"]
 
@@ -80,7 +83,8 @@ def test_constant_task_of_evaluation_reaches_the_policy(env: str, tmp_path: Path
     returns = []
     for task in ([0.0, 0.0], [3.0, -3.0]):
         data = data_for(BC, episode_log(task=True))
-        learner = learner_of(BC, data.spec, env=env, eval_task=task, test_episodes=2)
+        evaluation = Evaluation(env=env, task=task, test_episodes=2)
+        learner = learner_of(BC, data.spec, evaluation=evaluation)
         trainer_in(tmp_path, 1).test(learner, verbose=False)
         returns.append(learner.test_report["return"])
     assert returns[0] != returns[1]
@@ -93,15 +97,14 @@ def test_command_of_evaluation_is_held_or_lowered(
     asked: dict[str, list[list[float]]] = {}
     for command in ("held", "lowered"):
         data = data_for(BC, episode_log(task=True))
-        learner = learner_of(
-            BC,
-            data.spec,
+        evaluation = Evaluation(
             env=env,
             env_kwargs={"offset": 9.0},
-            eval_task=[60.0, 3.0],
-            eval_command=command,
+            task=[60.0, 3.0],
+            command=command,
             test_episodes=1,
         )
+        learner = learner_of(BC, data.spec, evaluation=evaluation)
         plain, seen = learner.act_numpy, asked.setdefault(command, [])
         monkeypatch.setattr(
             learner, "act_numpy", lambda o, task, p=plain, s=seen: s.append(task[0]) or p(o, task)
@@ -156,7 +159,7 @@ def test_test_without_an_environment_is_refused(tmp_path: Path) -> None:
 
 def test_policy_that_does_not_fit_is_refused_before_training(env: str, tmp_path: Path) -> None:
     data = data_for(BC, episode_log(discrete=True))
-    learner = learner_of(BC, data.spec, env=env)
+    learner = learner_of(BC, data.spec, evaluation=Evaluation(env=env))
     with pytest.raises(ValueError, match=env):
         fit(learner, data, tmp_path, 10)
     assert learner.updates == 0
@@ -165,12 +168,27 @@ def test_policy_that_does_not_fit_is_refused_before_training(env: str, tmp_path:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"eval_every": -1}, "eval_every -1 must be at least 0"),
-        ({"eval_episodes": 0}, "eval_episodes 0 and test_episodes 50 at least 1"),
-        ({"test_episodes": 0}, "test_episodes 0 at least 1"),
-        ({"eval_max_steps": 0}, "eval_max_steps 0 too"),
+        ({"every": -1}, "evaluation.every is -1, it must be at least 0"),
+        ({"episodes": 0}, "evaluation.episodes is 0, it must be at least 1"),
+        ({"test_episodes": 0}, "evaluation.test_episodes is 0, it must be at least 1"),
+        ({"max_steps": 0}, "evaluation.max_steps is 0, it must be at least 1"),
+        ({"command": "lower"}, "command is 'lower', it must be .* Did you mean 'lowered'"),
     ],
 )
 def test_argument_out_of_range_is_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        case(**arguments)
+        Evaluation(**arguments)
+
+
+def test_evaluation_is_an_object() -> None:
+    with pytest.raises(ValueError, match=r"evaluation is {'every': 5}: give Evaluation\(env=..."):
+        case(evaluation={"every": 5})
+
+
+@pytest.mark.parametrize("max_steps", [2, None])
+def test_episodes_are_cut_where_the_evaluation_says(
+    max_steps: int | None, env: str, tmp_path: Path
+) -> None:
+    learner, _ = case(evaluation=Evaluation(env=env, test_episodes=1, max_steps=max_steps))
+    trainer_in(tmp_path, 1).test(learner, verbose=False)
+    assert learner.test_report["length"] == (max_steps or 4)

@@ -109,9 +109,9 @@ def test_a_learner_without_its_column_is_told_the_field(tmp_path: Path) -> None:
     data = OfflineDataModule(read(tmp_path, {"success": "is_success"}), [ColumnLabel("success")])
     learner = SignedBC(data.spec, ratio="importance", behavior="logged")
     with pytest.raises(LogError, match=r"needs 'action_log_prob', .*`action_log_prob: COLUMN` in"):
-        check_keys(learner.in_keys, data.batch_keys(), {})
+        check_keys(learner.in_keys, data.batch_keys())
     with pytest.raises(LogError, match=r"to 'rating', `extra: rating` in the column map\."):
-        check_keys(("rating",), data.batch_keys(), {})
+        check_keys(("rating",), data.batch_keys())
 
 
 NAN = np.where(np.arange(8) == 5, np.nan, LOG_PROB)

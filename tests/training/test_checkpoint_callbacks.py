@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from small_fits import data_for, fit, learner_of
 
 from hindsight_rl.agents.bc import BC
+from hindsight_rl.diagnostics.evaluation import Evaluation
 from hindsight_rl.training.checkpoints.callbacks import Checkpoints, StopEarly, save
 from hindsight_rl.training.checkpoints.file import content_hash, read_checkpoint
 
@@ -100,7 +101,7 @@ def test_best_is_the_same_however_often_and_wherever_the_run_goes_on(
     env: str, tmp_path: Path
 ) -> None:
     """Resumed in a folder that was moved, with another interval between checkpoints."""
-    plain = {"env": env, "eval_every": 10, "eval_episodes": 2}
+    plain = {"evaluation": Evaluation(env=env, every=10, episodes=2)}
     best = {"monitor": "eval/return", "keep": -1}
     run(tmp_path, 90, Checkpoints(tmp_path / "a", every=5, **best), **plain)
     updates = read_checkpoint(tmp_path / "a" / "best.ckpt")["global_step"]
@@ -156,7 +157,7 @@ def test_best_by_what_is_not_measured_is_refused(tmp_path: Path) -> None:
 def test_best_score_of_a_run_saved_with_modelcheckpoint_is_taken_over(
     env: str, tmp_path: Path
 ) -> None:
-    plain = {"env": env, "eval_every": 10, "eval_episodes": 1}
+    plain = {"evaluation": Evaluation(env=env, every=10, episodes=1)}
     before = ModelCheckpoint(
         tmp_path / "a", "best", "eval/return", mode="max", every_n_train_steps=10
     )
@@ -178,7 +179,7 @@ def test_best_score_of_a_run_saved_with_modelcheckpoint_is_taken_over(
 @pytest.mark.parametrize("monitor", ["validation/action_error", "eval/length"])
 def test_waiting_goes_on_where_it_was(monitor: str, env: str, tmp_path: Path) -> None:
     """From a checkpoint at any update, those with a validation and an evaluation included."""
-    plain = {"env": env, "eval_every": 15, "eval_episodes": 1}
+    plain = {"evaluation": Evaluation(env=env, every=15, episodes=1)}
 
     def stop() -> StopEarly:
         return StopEarly(monitor, mode="min", patience=3, min_delta=0.001)
@@ -211,7 +212,7 @@ def test_a_stopped_run_goes_on_with_more_patience(tmp_path: Path) -> None:
 
 
 def test_evaluations_need_stop_early(env: str, tmp_path: Path) -> None:
-    plain = {"env": env, "eval_every": 10}
+    plain = {"evaluation": Evaluation(env=env, every=10)}
     with pytest.raises(ValueError, match=r"eval/return comes from an evaluation: use .*StopEarly"):
         run(tmp_path, 20, EarlyStopping("eval/return"), **plain)
 

@@ -237,9 +237,9 @@ def test_one_seed_of_several(tmp_path: Path) -> None:
     fit(learner_of(BC, data.spec, seeds=2), data, tmp_path, 3).save_checkpoint(tmp_path / "a.ckpt")
     every = load_learner(tmp_path / "a.ckpt")
     assert every.seeds == every.hparams.seeds == 2
-    for number in every.each_copy():
+    for number in every.each_seed():
         one = load_learner(tmp_path / "a.ckpt", seed_index=number)
-        assert one.seeds == one.hparams.seeds == 1 and one.copies is None
+        assert one.seeds == one.hparams.seeds == 1 and one.seed_states is None
         pairs = zip(weights(one).values(), weights(every).values(), strict=True)
         assert all(torch.equal(a, b) for a, b in pairs)
     for number in (2, -1):

@@ -17,7 +17,7 @@ from hindsight_rl.logs.log import Log
 from hindsight_rl.training.learner import Learner, LossTerms
 from hindsight_rl.training.update import plan
 from hindsight_rl.training.update.engine import CompileError, Engine
-from hindsight_rl.training.update.state import Copies
+from hindsight_rl.training.update.state import SeedStates
 
 UPDATES = 100
 
@@ -72,8 +72,8 @@ def test_seeds_together_equal_each_alone(
 ) -> None:
     """Initial weights, batches and draws of copy s are those of a run with seed s."""
     together = trained(kind, tmp_path, seeds=3, **arguments)
-    assert together.copies is not None
-    ends = [weights(together) for _ in together.copies.each()]
+    assert together.seed_states is not None
+    ends = [weights(together) for _ in together.seed_states.each()]
     for seed, end in enumerate(ends):
         assert_close(end, weights(trained(kind, tmp_path, seed=seed, **arguments)))
     assert not equal(ends[0], ends[1])
@@ -155,8 +155,8 @@ def test_seeds_resume_bit_for_bit(tmp_path: Path) -> None:
     data = data_for(IQL, updates_per_step=7)
     resumed = learner_of(IQL, data.spec, seeds=2, weight_seed=5, **ARGUMENTS)
     fit(resumed, data, tmp_path, UPDATES, ckpt_path=tmp_path / "half.ckpt")
-    assert straight.copies is not None and resumed.copies is not None
-    for one, two in zip(straight.copies.state, resumed.copies.state, strict=True):
+    assert straight.seed_states is not None and resumed.seed_states is not None
+    for one, two in zip(straight.seed_states.state, resumed.seed_states.state, strict=True):
         assert torch.equal(one, two)
 
 
@@ -189,8 +189,8 @@ def test_learner_that_cannot_be_vectorised_says_so(
     caplog.set_level("INFO", "hindsight_rl")
     together = trained(Peeking, tmp_path, seeds=2)
     assert "Peeking cannot be vectorised, its 2 copies run one after another" in caplog.text
-    assert together.copies is not None
-    for seed in together.copies.each():
+    assert together.seed_states is not None
+    for seed in together.seed_states.each():
         assert_close(weights(together), weights(trained(Peeking, tmp_path, seed=seed)))
 
 
@@ -264,7 +264,7 @@ def test_a_broken_compiler_costs_nothing_but_time(
     ]
     monkeypatch.undo()
     plain = trained(IQL, tmp_path, seeds=seeds, **ARGUMENTS)
-    both = zip(tried.each_copy(), plain.each_copy(), strict=True)
+    both = zip(tried.each_seed(), plain.each_seed(), strict=True)
     assert [equal(weights(tried), weights(plain)) for _ in both] == [True] * seeds
 
 
@@ -329,8 +329,8 @@ def test_what_cannot_be_one_function_is_refused(
 )
 def test_every_option_of_adam_is_kept(optimizer: Any, tmp_path: Path) -> None:
     together = trained(IQL, tmp_path, seeds=2, optimizer=optimizer)
-    assert together.copies is not None
-    together.copies.select(0)
+    assert together.seed_states is not None
+    together.seed_states.select(0)
     assert_close(weights(together), weights(trained(IQL, tmp_path, optimizer=optimizer)))
 
 
@@ -355,7 +355,7 @@ def test_copies_are_shared_among_threads_without_a_trace(traced: list[bool]) -> 
     for threads in (1, 2):
         learner = learner_of(IQL, data.spec, clip_norm=1.0)
         optimizer = learner.configure_optimizers()
-        copies = Copies.of(learner, 4, optimizer)
+        copies = SeedStates.of(learner, 4, optimizer)
         copies.adopt(optimizer)
         networks = {name: list(n.parameters()) for name, n in learner.networks().items()}
         engine = Engine(learner, optimizer, copies, networks, clip_norm=1.0, threads=threads)

@@ -15,6 +15,7 @@ from tensordict import TensorDict
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.agents.iql import IQL
 from hindsight_rl.diagnostics.divergence import DivergenceError
+from hindsight_rl.diagnostics.evaluation import Evaluation
 from hindsight_rl.training.checkpoints.load import load_learner
 from hindsight_rl.training.learner import Learner, LossTerms
 
@@ -219,7 +220,7 @@ class Seen(Callback):
 
 def test_chunks_end_where_something_is_due(env: str, tmp_path: Path) -> None:
     """K = 64: checkpoints every 50, evaluations every 40, validation every 30, the end at 130."""
-    learner, data = case(env=env, eval_every=40, eval_episodes=1, validation=0.3)
+    learner, data = case(evaluation=Evaluation(env=env, every=40, episodes=1), validation=0.3)
     seen = Seen()
     options = saved_every(tmp_path, 50)
     options["callbacks"].append(seen)

@@ -62,7 +62,7 @@ def test_optimiser_counts_only_steps_that_are_made(tmp_path: Path) -> None:
     learner = rhythmic()
     fit(learner, data_for(IQL), tmp_path, 10)
     steps = {
-        name: {int(learner._optimizer.state[p]["step"]) for p in network.parameters()}
+        name: {int(learner.runner.optimizer.state[p]["step"]) for p in network.parameters()}
         for name, network in learner.networks().items()
     }
     assert steps == {"actor": {3}, "value": {10}, "critic": {10}}
@@ -73,10 +73,10 @@ def test_updates_as_one_function_keep_the_rhythm(size: int, tmp_path: Path) -> N
     """Whatever the size of the chunks, the first of two copies ends as one alone."""
     alone = ended(tmp_path, 30)
     together = ended(tmp_path, 30, size, seeds=2)
-    together.copies.select(0)
+    together.seed_states.select(0)
     for name, value in weights(alone).items():
         torch.testing.assert_close(together.state_dict()[name], value, rtol=0, atol=1e-6)
-    counted = {int(entry["step"]) for entry in together._optimizer.state.values()}
+    counted = {int(entry["step"]) for entry in together.runner.optimizer.state.values()}
     assert counted == {10, 30}
 
 

@@ -6,7 +6,7 @@ from small_fits import data_for, equal, learner_of, weights
 
 from hindsight_rl.agents.iql import IQL
 from hindsight_rl.agents.marwil import MARWIL
-from hindsight_rl.training.update.state import Copies, Layout
+from hindsight_rl.training.update.state import Layout, SeedStates
 
 
 def test_layout_joins_and_splits() -> None:
@@ -34,7 +34,7 @@ def test_layout_of_nothing_is_empty() -> None:
 def test_selected_copy_is_what_the_learner_is(kind: type[IQL] | type[MARWIL]) -> None:
     learner = learner_of(kind, data_for(kind).spec)
     before = weights(learner)
-    copies = Copies.of(learner, 3)
+    copies = SeedStates.of(learner, 3)
     copies.state.parameters[1] += 1.0
     copies.state.buffers[2] += 1.0
     copies.select(0)
@@ -53,7 +53,7 @@ def test_selected_copy_is_what_the_learner_is(kind: type[IQL] | type[MARWIL]) ->
 
 def test_target_networks_are_not_trained() -> None:
     learner = learner_of(IQL, data_for(IQL).spec)
-    copies = Copies.of(learner, 1)
+    copies = SeedStates.of(learner, 1)
     trained, targets, _ = copies.layouts
     assert not any(name.startswith("target_critic.") for name in trained.shapes)
     assert all(name.startswith("target_critic.") for name in targets.shapes)
@@ -61,20 +61,20 @@ def test_target_networks_are_not_trained() -> None:
 
 def test_one_of_several_copies_is_taken() -> None:
     spec = data_for(IQL).spec
-    several = Copies.of(learner_of(IQL, spec), 2)
+    several = SeedStates.of(learner_of(IQL, spec), 2)
     several.write(1, learner_of(IQL, spec, weight_seed=1).state_dict())
     learner = learner_of(IQL, spec, weight_seed=7)
-    learner.take_copies(several.state_dict(), 1)
-    assert learner.copies is None
+    learner.take_seeds(several.state_dict(), 1)
+    assert learner.seed_states is None
     assert equal(weights(learner), weights(learner_of(IQL, spec, weight_seed=1)))
-    learner.take_copies(several.state_dict())
-    assert learner.copies is not None and learner.copies.count == 2
+    learner.take_seeds(several.state_dict())
+    assert learner.seed_states is not None and learner.seed_states.count == 2
     with pytest.raises(ValueError, match=r"seed index 2: the checkpoint holds seeds 0 to 1"):
-        learner.take_copies(several.state_dict(), 2)
+        learner.take_seeds(several.state_dict(), 2)
 
 
 def test_other_number_of_copies_is_refused() -> None:
     learner = learner_of(IQL, data_for(IQL).spec)
-    saved = Copies.of(learner, 2).state_dict()
+    saved = SeedStates.of(learner, 2).state_dict()
     with pytest.raises(ValueError, match=r"holds 2 seeds, this run has 3"):
-        Copies.of(learner, 3).load_state_dict(saved)
+        SeedStates.of(learner, 3).load_state_dict(saved)

@@ -269,8 +269,8 @@ class StopEarly(EarlyStopping):
 
 def evaluated(trainer: Trainer, learner: Any) -> bool:
     """Return whether episodes were run after the last update."""
-    every = learner.eval_every if learner.env else 0
-    return bool(every) and trainer.global_step % every == 0
+    interval = learner.evaluation.interval
+    return bool(interval) and trainer.global_step % interval == 0
 
 
 def validation_follows(trainer: Trainer) -> bool:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from hindsight_rl.plugins import import_installed, import_rooms
+from hindsight_rl.training.checkpoints.arguments import constructor_arguments
 from hindsight_rl.training.checkpoints.file import (
     GIVE,
     NO_LEARNER,
@@ -60,13 +62,21 @@ _SMALL = 1 << 20  # numbers that no memory lacks
 _MAKERS = {torch.empty, torch.zeros, torch.ones, torch.randn, torch.rand}
 
 
-def load_learner(path: str | Path, *, seed_index: int | None = None, **changed: Any) -> Learner:
+def load_learner(
+    path: str | Path,
+    *,
+    seed_index: int | None = None,
+    evaluation: Mapping[str, Any] | None = None,
+    **changed: Any,
+) -> Learner:
     """Return the learner of a checkpoint, on the CPU, in evaluation mode; no data is needed.
 
     Args:
         path: A checkpoint written by ``fit``.
         seed_index: Which of several seeds; ``None`` for all, the first one selected.
-        **changed: Arguments that replace those in the checkpoint, such as ``env``.
+        evaluation: Fields of :class:`hindsight_rl.diagnostics.evaluation.Evaluation` that replace
+            those in the checkpoint, such as ``{"env": "CartPole-v1"}``; the others stay.
+        **changed: Other arguments of the learner that replace those in the checkpoint.
 
     Returns:
         The learner.
@@ -79,7 +89,6 @@ def load_learner(path: str | Path, *, seed_index: int | None = None, **changed: 
     try:
         name, copies = payload["hindsight"]["learner"], payload["hindsight"].get("copies")
         given, weights = dict(payload["hyper_parameters"]), dict(payload["state_dict"])
-        arguments = {k: v for k, v in given.items() if not k.startswith("_")}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(path, NO_LEARNER, GIVE) from error
     classes = learner_classes()
@@ -90,6 +99,8 @@ def load_learner(path: str | Path, *, seed_index: int | None = None, **changed: 
         )
     alone = {} if seed_index is None else {"seeds": 1}
     try:
+        arguments = constructor_arguments(given)
+        arguments["evaluation"] = replace(arguments["evaluation"], **evaluation or {})
         with _Sizes(weights):
             learner = classes[name](**arguments | alone | changed)
         learner.load_state_dict(weights)
@@ -99,7 +110,7 @@ def load_learner(path: str | Path, *, seed_index: int | None = None, **changed: 
         why = f"its learner cannot be made again ({' '.join(str(error).split())[:200]})"
         raise CheckpointError(path, why, "Give one of this version, whole.") from error
     if copies is not None:
-        learner.take_copies(copies, seed_index)
+        learner.take_seeds(copies, seed_index)
     elif seed_index:
         raise ValueError(f"seed index {seed_index}: {path} holds one seed, 0")
     return learner.eval()

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from hindsight_rl.training.checkpoints.arguments import constructor_arguments
 from hindsight_rl.training.checkpoints.file import (
     GIVE,
     NO_LEARNER,
@@ -49,7 +50,7 @@ class WarmStart(NamedTuple):
     arguments: dict[str, Any]
 
     def give_to(self, learner: nn.Module) -> None:
-        """Copy the weights, targets included, into a learner.
+        """Seed the weights, targets included, into a learner.
 
         Args:
             learner: It; its parameters stay the same objects.
@@ -105,20 +106,20 @@ def warm_start(path: str | None, kind: type, spec: dict[str, Any], seeds: int) -
         path: A checkpoint that ``fit`` wrote, or ``None``.
         kind: Class of the learner.
         spec: Spec of the new data.
-        seeds: Copies that are trained at once.
+        seeds: Number of seeds that are trained at once.
 
     Returns:
         Weights and spec.
 
     Raises:
         CheckpointError: Missing, cut or damaged, of another learner, or of other data.
-        ValueError: There are several copies.
+        ValueError: There are several seeds.
     """
     if path is None:
         return None
     if seeds > 1:
         raise ValueError(
-            f"weights_from would give all {seeds} copies the same weights: set seeds to 1 and "
+            f"weights_from would give all {seeds} seeds the same weights: set seeds to 1 and "
             "start one run per seed"
         )
     payload = read_checkpoint(Path(path))
@@ -139,7 +140,7 @@ def warm_start(path: str | None, kind: type, spec: dict[str, Any], seeds: int) -
         Path(path),
         spec | {part: there[part] for part in _SAME},
         payload["state_dict"],
-        {name: value for name, value in given.items() if not name.startswith("_")},
+        constructor_arguments(given),
     )
 
 

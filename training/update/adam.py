@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hindsight_rl.training.update.state import Copies, Span
+from hindsight_rl.training.update.state import SeedStates, Span
 
 
 class Rule(NamedTuple):
@@ -81,14 +81,14 @@ def refusal(optimizer: torch.optim.Optimizer) -> str:
 
 
 def rules_of(
-    optimizer: torch.optim.Optimizer, copies: Copies, every: Mapping[str, int]
+    optimizer: torch.optim.Optimizer, states: SeedStates, every: Mapping[str, int]
 ) -> list[Rule]:
     """Return the rules of an optimiser's groups, in the order of the state.
 
     Args:
         optimizer: Adam or AdamW.
-        copies: The state.
-        every: Rhythm of groups by name, where they do not move at every update.
+        states: The state.
+        every: Interval of groups by name, where they do not move at every update.
 
     Returns:
         One per group.
@@ -104,5 +104,5 @@ def rules_of(
             decoupled,
             every.get(group.get("name", ""), 1),
         )
-        for span, group in zip(copies.spans(groups), optimizer.param_groups, strict=True)
+        for span, group in zip(states.spans(groups), optimizer.param_groups, strict=True)
     ]

@@ -1,8 +1,8 @@
-"""Engine: K updates of S copies as one function of a few tensors, compiled into one graph.
+"""Engine: K updates of S seeds as one function of a few tensors, compiled into one graph.
 
 Losses, gradients, clipping, Adam, target step and metrics of one update are a pure function of the
 state (:class:`hindsight_rl.training.update.state.State`) and a batch. ``torch.func`` takes the
-gradient, ``vmap`` runs it for every copy, and a scan over the chunk puts all K updates behind one
+gradient, ``vmap`` runs it for every seed, and a scan over the chunk puts all K updates behind one
 call: no Python and no guard per update. A learner's author sees none of it.
 """
 
@@ -19,7 +19,8 @@ from hindsight_rl.keys import Key
 from hindsight_rl.training.update.adam import adam, rules_of
 from hindsight_rl.training.update.capture import assign, captured
 from hindsight_rl.training.update.schedule import Schedule
-from hindsight_rl.training.update.state import Copies
+from hindsight_rl.training.update.state import SeedStates
+from hindsight_rl.training.update.steps import clip_factor
 
 try:
     from torch._higher_order_ops.scan import scan
@@ -29,17 +30,7 @@ except ImportError:  # not public: a release may move it, see no_scan
 Rows = tuple[Tensor, ...]
 """The tensors of a :class:`State`, or of one row of it."""
 
-# What a batch may hold for a loss beside its in_keys and noise; all else stays out of the graph.
-OPTIONAL_KEYS: tuple[Key, ...] = (
-    "task",
-    "discount",
-    "weight",
-    "return_to_go",
-    "advantage",
-    "lambda_return",
-    ("next", "truncated"),
-)
-# A weight matrix up to this size is faster batched over the copies, be it over one copy.
+# A weight matrix up to this size is faster batched over the seeds, be it over one seed.
 SMALL_MATRIX = 128 * 128
 
 
@@ -74,33 +65,33 @@ def _told(error: Exception) -> str:
 
 
 def _groups(count: int, threads: int) -> list[slice]:
-    """Return equal shares of the copies for as many threads as can have one."""
+    """Return equal shares of the seeds for as many threads as can have one."""
     most = max(number for number in range(1, min(count, threads) + 1) if count % number == 0)
     share = count // most
     return [slice(start, start + share) for start in range(0, count, share)]
 
 
 class Engine:
-    """Runs the updates of a chunk on the state of all copies.
+    """Runs the updates of a chunk on the state of all seeds.
 
     Args:
-        learner: The learner; of it only ``losses``, ``in_keys``, ``noise``, ``targets``, ``tau``
-            and ``every`` are used.
+        learner: The learner; of it only ``losses``, ``read_keys``, ``targets``, ``tau`` and
+            ``every`` are used.
         optimizer: Adam or AdamW; its groups give the rates, its state is kept up to date.
-        copies: The state.
+        states: The state.
         networks: Parameters of each network by name, in the order of the state.
         clip_norm: Largest gradient norm of each network.
         watch: Measure gradient norms even where nothing is clipped.
         compiled: Compile the chunk into one graph.
         capture: Replay one compiled update as a CUDA graph; on CUDA only.
-        threads: Threads that share the copies of a compiled update, on the CPU.
+        threads: Threads that share the seeds of a compiled update, on the CPU.
     """
 
     def __init__(
         self,
         learner: nn.Module,
         optimizer: torch.optim.Optimizer,
-        copies: Copies,
+        states: SeedStates,
         networks: Mapping[str, list[nn.Parameter]],
         *,
         clip_norm: float | None = None,
@@ -109,21 +100,20 @@ class Engine:
         capture: bool = False,
         threads: int = 1,
     ) -> None:
-        self._losses, self._copies, self._optimizer = _Losses(learner), copies, optimizer
-        noise = [("noise", name) for name in learner.noise]
-        self._reads = dict.fromkeys((*learner.in_keys, *OPTIONAL_KEYS, *noise))
-        self._networks = copies.spans(networks)
+        self._losses, self._states, self._optimizer = _Losses(learner), states, optimizer
+        self._reads: tuple[Key, ...] = learner.read_keys
+        self._networks = states.spans(networks)
         self._clip_norm, self._watch = clip_norm, watch or clip_norm is not None
-        self._rules = rules_of(optimizer, copies, learner.every)
-        self._online = _online_names(copies, learner.targets)
-        self._schedule = Schedule(learner, optimizer, copies, self._rules)
+        self._rules = rules_of(optimizer, states, learner.every)
+        self._online = _online_names(states, learner.targets)
+        self._schedule = Schedule(learner, optimizer, states, self._rules)
         largest = max(p.numel() for p in dict(learner.named_parameters()).values())
-        self._batched = copies.count > 1 or largest <= SMALL_MATRIX
+        self._batched = states.count > 1 or largest <= SMALL_MATRIX
         self._names: list[str] = []
         self._terms = 0
         self.why_sequential = ""
         self._compiled, self._capture = compiled, capture
-        self._groups = _groups(copies.count, threads if compiled and not capture else 1)
+        self._groups = _groups(states.count, threads if compiled and not capture else 1)
         self._pool: ThreadPoolExecutor | None = None
         self._run: Callable[..., Tensor] | None = None
 
@@ -136,7 +126,7 @@ class Engine:
         """Run the updates of a chunk and move the state.
 
         Args:
-            chunk: TensorDict ``[K, B]``, or ``[K, S, B]`` for several copies.
+            chunk: TensorDict ``[K, B]``, or ``[K, S, B]`` for several seeds.
             rates: Sets the optimiser's rates for an update number; ``None`` if they never change.
             first: Number of the chunk's first update.
 
@@ -171,10 +161,10 @@ class Engine:
     def give_up_compiling(self) -> None:
         """Run the updates as they are from now on."""
         self._compiled, self._capture = False, False
-        self._groups = _groups(self._copies.count, 1)
+        self._groups = _groups(self._states.count, 1)
 
     def _run_groups(self, table: Tensor, batch: Sequence[Tensor]) -> Tensor:
-        """Run every group of copies in a thread of its own; copies have nothing in common."""
+        """Run every group of seeds in a thread of its own; seeds have nothing in common."""
         plain = self._run
         if plain is None:
             raise RuntimeError("nothing is built yet")
@@ -182,7 +172,7 @@ class Engine:
 
         def run(group: slice) -> Tensor:
             # A part of the same shape for each, so that one compiled function serves all.
-            state = tuple(matrix[group] for matrix in self._copies.state)
+            state = tuple(matrix[group] for matrix in self._states.state)
             part = (table, *(tensor[:, group].contiguous() for tensor in batch))
             if several:
                 for tensor in part:
@@ -208,17 +198,17 @@ class Engine:
         present = set(chunk.keys(include_nested=True, leaves_only=True))
         names = [key for key in self._reads if key in present]
         tensors = [chunk.get(key) for key in names]
-        if self._copies.count == 1:
+        if self._states.count == 1:
             tensors = [tensor.unsqueeze(1) for tensor in tensors]
         return names, tensors
 
     # ------------------------------------------------------------------ one update
 
     def _update(self, names: Sequence[Key], rows: Rows, table: Tensor, batch: Rows) -> Any:
-        """Return the rows ``[P]`` after one update of one copy, and its terms and metrics."""
+        """Return the rows ``[P]`` after one update of one seed, and its terms and metrics."""
         rates, tau = self._schedule.split(table)
         parameters, first, second, targets, buffers = rows
-        layout, target_layout, buffer_layout = self._copies.layouts
+        layout, target_layout, buffer_layout = self._states.layouts
 
         def total(trained: dict[str, Tensor], moving: dict[str, Tensor], columns: Rows) -> Any:
             held = {**trained, **target_layout.split(targets), **moving}
@@ -258,15 +248,15 @@ class Engine:
             norm = torch.linalg.vector_norm(part)
             norms[f"{span.name}/gradient_norm"] = norm
             if self._clip_norm is not None:
-                part = part * (self._clip_norm / (norm + 1e-6)).clamp(max=1.0)
+                part = part * clip_factor(norm, self._clip_norm)
             parts.append(part)
         return torch.cat(parts), norms
 
-    # ------------------------------------------------------------------ all copies, all updates
+    # ------------------------------------------------------------------ all seeds, all updates
 
     def _probe(self, names: Sequence[Key], batch: Sequence[Tensor], table: Tensor) -> None:
-        """Try one update without effect: learn the names, and whether copies can be batched."""
-        state, columns, several = tuple(self._copies.state), tuple(batch), self._copies.count > 1
+        """Try one update without effect: learn the names, and whether seeds can be batched."""
+        state, columns, several = tuple(self._states.state), tuple(batch), self._states.count > 1
         if self._batched:
             try:
                 self._together(names, state, table, columns)
@@ -289,10 +279,10 @@ class Engine:
         return torch.vmap(one)(rows, batch)
 
     def _alone(self, names: Sequence[Key], rows: Rows, table: Tensor, batch: Rows) -> Any:
-        """One copy after another."""
+        """One seed after another."""
         done = [
-            self._update(names, tuple(r[copy] for r in rows), table, tuple(b[copy] for b in batch))
-            for copy in range(len(rows[0]))
+            self._update(names, tuple(r[seed] for r in rows), table, tuple(b[seed] for b in batch))
+            for seed in range(len(rows[0]))
         ]
         moved = tuple(torch.stack(row) for row in zip(*[rows for rows, _ in done], strict=True))
         return moved, torch.stack([seen for _, seen in done])
@@ -310,7 +300,7 @@ class Engine:
             return torch.stack(seen)
 
         # Empty matrices (no targets, no buffers) stay out of the scan, which compares strides.
-        kept = [number for number, row in enumerate(self._copies.state) if row.numel()]
+        kept = [number for number, row in enumerate(self._states.state) if row.numel()]
 
         def scanned(state: Rows, table: Tensor, *batch: Tensor) -> Tensor:
             def body(carried: Rows, columns: Rows) -> Any:
@@ -370,10 +360,10 @@ def _batch(names: Sequence[Key], columns: Rows) -> TensorDict:
     return TensorDict(nested, batch_size=columns[0].shape[:1])
 
 
-def _online_names(copies: Copies, targets: Mapping[str, str]) -> list[str]:
+def _online_names(states: SeedStates, targets: Mapping[str, str]) -> list[str]:
     """Return which parameter each target parameter follows, in the order of the state."""
     names = []
-    for name in copies.layouts[1].shapes:
+    for name in states.layouts[1].shapes:
         target, rest = name.split(".", 1)
         names.append(f"{targets[target]}.{rest}")
     return names

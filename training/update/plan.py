@@ -44,7 +44,7 @@ class Plan:
         matmul_precision: As ``torch.set_float32_matmul_precision`` knows it.
         why_compile: For people.
         why_products: For people.
-        shared: Whether the threads share whole copies, with one thread inside each.
+        shared: Whether the threads share the seeds, with one thread inside each.
     """
 
     compile: Literal["off", "losses", "update"]
@@ -90,7 +90,7 @@ def make_plan(learner: Any, optimizer: torch.optim.Optimizer, saved: Mapping[str
     """
     refused = _refusal(learner, optimizer)
     if learner.seeds > 1 and refused:
-        raise ValueError(f"seeds is {learner.seeds}: several copies cannot be trained, {refused}")
+        raise ValueError(f"seeds is {learner.seeds}: several seeds cannot be trained, {refused}")
     compiled: Any = learner.compile_mode
     if compiled == "auto":
         compiled = saved.get("compile", "auto")
@@ -102,7 +102,7 @@ def make_plan(learner: Any, optimizer: torch.optim.Optimizer, saved: Mapping[str
     threads = saved.get("threads") if learner.threads is None else learner.threads
     shared = learner.seeds > 1 and chosen == "update" and not elsewhere
     if shared:
-        # Whole copies are shared among threads: that always pays, and each has one thread inside.
+        # Seeds are shared among threads: that always pays, and each has one thread inside.
         threads = threads or min(learner.seeds, torch.get_num_threads())
     precision = learner.matmul_precision
     rows = getattr(learner.trainer.datamodule, "batch_size", 256) * learner.seeds

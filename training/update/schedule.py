@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from hindsight_rl.training.update.adam import Rule
-from hindsight_rl.training.update.state import Copies
+from hindsight_rl.training.update.state import SeedStates
+from hindsight_rl.training.update.steps import due, target_rate
 
 # Rate, 1 - beta1^t, sqrt(1 - beta2^t), and 1 where the group is due.
 _COLUMNS = 4
@@ -23,7 +24,7 @@ class Schedule:
     Args:
         learner: The learner; of it only ``targets``, ``tau`` and ``every`` are used.
         optimizer: Its groups give the rates; the steps of its state are counted here.
-        copies: The state.
+        states: The state.
         rules: The groups, in the order of the state.
     """
 
@@ -31,7 +32,7 @@ class Schedule:
         self,
         learner: nn.Module,
         optimizer: torch.optim.Optimizer,
-        copies: Copies,
+        states: SeedStates,
         rules: Sequence[Rule],
     ) -> None:
         self._groups, self._rules = optimizer.param_groups, rules
@@ -39,17 +40,17 @@ class Schedule:
             [optimizer.state[parameter]["step"] for parameter in group["params"]]
             for group in optimizer.param_groups
         ]
-        self._device = copies.state.parameters.device
+        self._device = states.state.parameters.device
         self._tau = learner.tau
-        rhythm = {name: learner.every.get(name, 1) for name in learner.targets}
-        self._rhythms = sorted(set(rhythm.values()))
-        # The number of each target parameter's rhythm [Q], where any waits.
-        self._rhythm_of: Tensor | None = None
-        if any(number > 1 for number in self._rhythms):
-            layout = copies.layouts[1]
-            of = [self._rhythms.index(rhythm[name.split(".", 1)[0]]) for name in layout.shapes]
+        interval = {name: learner.every.get(name, 1) for name in learner.targets}
+        self._intervals = sorted(set(interval.values()))
+        # The number of each target parameter's interval [Q], where any waits.
+        self._interval_of: Tensor | None = None
+        if any(number > 1 for number in self._intervals):
+            layout = states.layouts[1]
+            of = [self._intervals.index(interval[name.split(".", 1)[0]]) for name in layout.shapes]
             spread = torch.tensor(of).repeat_interleave(torch.tensor(layout.sizes))
-            self._rhythm_of = spread.to(self._device)
+            self._interval_of = spread.to(self._device)
 
     def table(self, updates: int, rates: Callable[[int], None] | None, first: int) -> Tensor:
         """Return one row per update of a chunk, ``[K, 4 G + R]`` float32.
@@ -62,24 +63,24 @@ class Schedule:
             first: Number of the first update, counted from 0.
 
         Returns:
-            Four numbers per group, then how far targets of each rhythm move.
+            Four numbers per group, then how far targets of each interval move.
         """
         table = np.empty((updates, len(self._rules), _COLUMNS))
-        number = first + 1 + np.arange(updates)
+        number = first + np.arange(updates)
         for column, (rule, steps) in enumerate(zip(self._rules, self._steps, strict=True)):
-            step = int(steps[0]) + number // rule.every - first // rule.every
+            step = int(steps[0]) + (number + 1) // rule.every - first // rule.every
             for place, beta in zip((1, 2), rule.betas, strict=True):
                 # Before its first step what comes of it is thrown away; only not to divide by 0.
                 table[:, column, place] = 1 - beta ** np.maximum(step, 1)
-            table[:, column, 3] = number % rule.every == 0
+            table[:, column, 3] = due(number, rule.every)
         table[:, :, 2] = np.sqrt(table[:, :, 2])
         for update in range(updates if rates else 1):
             if rates:
                 rates(first + update)
             now = [float(group["lr"]) for group in self._groups]
             table[update if rates else slice(None), :, 0] = now
-        waits = self._rhythms if self._rhythm_of is not None else ()
-        moves = [self._tau * (number % rhythm == 0) for rhythm in waits]
+        waits = self._intervals if self._interval_of is not None else ()
+        moves = [target_rate(number, interval, self._tau) for interval in waits]
         whole = np.column_stack([table.reshape(updates, -1), *moves])
         return torch.from_numpy(whole).float().to(self._device, non_blocking=True)
 
@@ -93,7 +94,7 @@ class Schedule:
             Both parts.
         """
         end = _COLUMNS * len(self._rules)
-        moves = self._tau if self._rhythm_of is None else row[end:][self._rhythm_of]
+        moves = self._tau if self._interval_of is None else row[end:][self._interval_of]
         return row[:end].view(-1, _COLUMNS), moves
 
     def count(self, updates: int, first: int) -> None:

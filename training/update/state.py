@@ -1,6 +1,6 @@
-"""Copies: all that moves in training, of one learner or of many seeds at once, in flat matrices.
+"""SeedStates: all that moves in training, of one seed or of many at once, in flat matrices.
 
-Parameters, targets, moving buffers and Adam's averages of copy s are row s of one matrix each. An
+Parameters, targets, moving buffers and Adam's averages of seed s are row s of one matrix each. An
 update is then a function of a few tensors whatever the number of networks, the optimiser is one
 pass over one matrix, and a further seed is a further row. The learner's own tensors and the
 optimiser's state are views of the row that is selected: checkpoints, evaluation and export need
@@ -43,7 +43,7 @@ class Layout:
 
 
 class State(NamedTuple):
-    """What an update reads and writes, one row per copy.
+    """What an update reads and writes, one row per seed.
 
     Args:
         parameters: ``[S, P]``.
@@ -68,14 +68,14 @@ class Span(NamedTuple):
     stop: int
 
 
-class Copies:
-    """The state of ``count`` copies of a learner.
+class SeedStates:
+    """The state of ``count`` seeds of a learner.
 
     Args:
         trained: Trained parameters by name, in the order of the optimiser's groups.
         targets: Parameters of target networks by name.
         buffers: The learner's own buffers by name.
-        count: Number of copies, S; all start as the learner is.
+        count: Number of seeds, S; all start as the learner is.
     """
 
     def __init__(
@@ -101,17 +101,17 @@ class Copies:
     @classmethod
     def of(
         cls, learner: nn.Module, count: int, optimizer: torch.optim.Optimizer | None = None
-    ) -> "Copies":
-        """Return the copies of a learner.
+    ) -> "SeedStates":
+        """Return the seeds of a learner.
 
         Args:
             learner: The learner; ``targets`` names its target networks.
-            count: Number of copies.
+            count: Number of seeds.
             optimizer: Gives the order of the parameters, group by group; ``None`` leaves the order
                 of the learner.
 
         Returns:
-            Copies that all equal the learner.
+            SeedStates that all equal the learner.
         """
         named = dict(learner.named_parameters())
         follow = tuple(f"{target}." for target in getattr(learner, "targets", {}))
@@ -136,38 +136,38 @@ class Copies:
             spans.append(Span(name, first, first + sum(p.numel() for p in parameters)))
         return sorted(spans, key=lambda span: span.start)
 
-    def select(self, copy: int) -> None:
-        """Make the learner's tensors views of one copy.
+    def select(self, seed: int) -> None:
+        """Make the learner's tensors views of one seed.
 
         Args:
-            copy: In [0, count).
+            seed: In [0, count).
         """
         parts = self.state.parameters, self.state.targets, self.state.buffers
         for layout, held, matrix in zip(self.layouts, self._held, parts, strict=True):
-            for name, view in layout.split(matrix[copy]).items():
+            for name, view in layout.split(matrix[seed]).items():
                 held[name].data = view
-        self.selected = copy
+        self.selected = seed
 
     def each(self) -> Iterator[int]:
-        """Select every copy in turn, and in the end the one that was selected."""
+        """Select every seed in turn, and in the end the one that was selected."""
         before = self.selected
         try:
-            for copy in range(self.count):
-                self.select(copy)
-                yield copy
+            for seed in range(self.count):
+                self.select(seed)
+                yield seed
         finally:
             self.select(before)
 
-    def write(self, copy: int, tensors: Mapping[str, Tensor]) -> None:
-        """Take over the parameters, targets and buffers of one copy by name."""
+    def write(self, seed: int, tensors: Mapping[str, Tensor]) -> None:
+        """Take over the parameters, targets and buffers of one seed by name."""
         parts = self.state.parameters, self.state.targets, self.state.buffers
         with torch.no_grad():
             for layout, matrix in zip(self.layouts, parts, strict=True):
-                for name, view in layout.split(matrix[copy]).items():
+                for name, view in layout.split(matrix[seed]).items():
                     view.copy_(tensors[name])
 
     def adopt(self, optimizer: torch.optim.Optimizer) -> None:
-        """Move Adam's averages into the state, and leave the optimiser views of copy 0.
+        """Move Adam's averages into the state, and leave the optimiser views of seed 0.
 
         Args:
             optimizer: Adam or AdamW, as it is or as a checkpoint restored it.
@@ -197,7 +197,7 @@ class Copies:
             saved: Tensors ``[S, *shape]`` by field and name.
 
         Raises:
-            ValueError: It holds another number of copies.
+            ValueError: It holds another number of seeds.
         """
         found = next(iter(saved["parameters"].values()))
         if len(found) != self.count:

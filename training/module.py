@@ -1,0 +1,374 @@
+"""LearnerModule: a learner as a LightningModule. The only file that knows Lightning's internals.
+
+Lightning counts batches and epochs, here one update is the unit of everything: ``global_step``,
+``max_steps``, intervals of logging, validation and checkpoints. What that takes stands here: K
+updates per ``training_step``, the counter behind ``global_step``, validation on time, loggers that
+are given their step by hand, and what a checkpoint holds beside weights.
+"""
+
+import atexit
+import math
+import time
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.cli import OptimizerCallable
+from tensordict import TensorDict
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from hindsight_rl.diagnostics.divergence import check_finite
+from hindsight_rl.diagnostics.evaluation import (
+    Evaluation,
+    episodes,
+    evaluate,
+    held_out_values,
+    test_report,
+)
+from hindsight_rl.training.checkpoints.callbacks import prepare
+from hindsight_rl.training.checkpoints.warm_start import WarmStart
+from hindsight_rl.training.sweep import LogPass
+from hindsight_rl.training.terms import LossTerms
+from hindsight_rl.training.update.groups import check_names, parameter_groups
+from hindsight_rl.training.update.plan import Plan
+from hindsight_rl.training.update.runner import Runner
+from hindsight_rl.training.update.state import SeedStates
+
+# What a trainer may be given: all keep float32 for weights and for what follows the last layer.
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+
+
+class LearnerModule(LightningModule, ABC):
+    """What Lightning calls of a learner.
+
+    Derive from :class:`hindsight_rl.training.learner.Learner`, not from this class.
+
+    The attributes are set by that class, from its arguments.
+
+    Attributes:
+        latest: The newest value of every metric, by name.
+        test_report: What the last ``test`` found.
+        runner: Makes the updates of a fit; ``None`` before one starts.
+    """
+
+    every: Mapping[str, int]
+    targets: ClassVar[dict[str, str]]
+    evaluation: Evaluation
+    build_optimizer: OptimizerCallable
+    learning_rates: dict[str, float]
+    decay: dict[str, int]
+    seeds: int
+    log_pass: LogPass | None
+    start: WarmStart | None
+    seed_states: SeedStates | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.watch_gradients = False
+        self.runner: Runner | None = None
+        self.latest: dict[str, float] = {}
+        self.test_report: dict[str, Any] = {}
+        self._saved: dict[str, Any] = {}
+
+    # ------------------------------------------------------------------ what a learner gives
+
+    @abstractmethod
+    def losses(self, batch: TensorDict) -> LossTerms:
+        """Return the terms to minimise on one batch."""
+
+    @abstractmethod
+    def complete(self, batch: TensorDict, seed: int | None = None) -> TensorDict:
+        """Return a batch with what the losses need beside the data."""
+
+    @abstractmethod
+    def read(self, batch: TensorDict) -> TensorDict:
+        """Return a batch with what the losses may read, and nothing else."""
+
+    @property
+    @abstractmethod
+    def first_choice(self) -> int:
+        """Return the environment's number of what a learner calls action 0."""
+
+    @abstractmethod
+    def networks(self) -> dict[str, nn.Module]:
+        """Return what is trained, by attribute name."""
+
+    @abstractmethod
+    def each_seed(self) -> Iterable[int]:
+        """Select every seed's networks in turn."""
+
+    @abstractmethod
+    def take_seeds(self, saved: dict[str, Any], seed_index: int | None = None) -> None:
+        """Take over the seeds of a checkpoint."""
+
+    # ------------------------------------------------------------------ before the first update
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return the one optimiser.
+
+        Returns:
+            The optimiser; networks with a rate, a decay or an interval of their own form a group.
+
+        Raises:
+            ValueError: ``learning_rates`` or ``decay`` names a network that does not exist.
+        """
+        networks = self.networks()
+        check_names({**self.learning_rates, **self.decay}, networks)
+        apart = {*self.decay, *self.every}
+        optimizer = self.build_optimizer(parameter_groups(networks, self.learning_rates, apart))
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+        return optimizer
+
+    def setup(self, stage: str) -> None:
+        """Have checkpoints written whole and compared with their hash, whatever the trainer."""
+        prepare(self.trainer)
+        if self.start is not None:
+            self.start.give_to(self)
+            self.start = None
+        if self.trainer.world_size > 1:
+            atexit.unregister(_let_ranks_end)
+            atexit.register(_let_ranks_end)
+
+    def on_fit_start(self) -> None:
+        """Plan the updates, once, and refuse what could not end well.
+
+        Raises:
+            ValueError: Nothing ends the run, the policy does not fit the environment, or the
+                trainer's precision is not one of ``PRECISIONS``.
+        """
+        if self.trainer.precision not in PRECISIONS:
+            raise ValueError(
+                f"precision is {self.trainer.precision}: use one of {', '.join(PRECISIONS)}. "
+                "Weights, targets and losses stay in float32: in half of it small steps are lost"
+            )
+        timed = any(isinstance(callback, Timer) for callback in self.trainer.callbacks)
+        if self.trainer.max_steps < 0 and not timed:
+            raise ValueError("batches never run out: set max_steps (updates) or max_time")
+        if self.evaluation.env:
+            episodes(self, 1, self.evaluation.seed, max_steps=1)
+        elif self.evaluation.every:
+            warnings.warn(
+                f"evaluation.every is {self.evaluation.every}, and there is no environment to "
+                "evaluate in: nothing is evaluated. Give --env ID (or Evaluation(env=...))",
+                stacklevel=2,
+            )
+        # Saving after the last update of a chunk is what is meant here.
+        warnings.filterwarnings("ignore", message="Using ModelCheckpoint with manual optimization")
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        self.runner = Runner(self, optimizer, self._saved.get("plan", {}))
+
+    def on_train_start(self) -> None:
+        """Take validation into our own hands: Lightning would count chunks, not updates."""
+        self.trainer.val_check_batch = math.inf
+        self._running.pack(self._saved.pop("copies", None))
+
+    @property
+    def _running(self) -> Runner:
+        if self.runner is None:
+            raise RuntimeError("updates are planned when fit starts")
+        return self.runner
+
+    @property
+    def plan(self) -> Plan | None:
+        """Return how updates are computed, ``None`` before a fit."""
+        return None if self.runner is None else self.runner.plan
+
+    # ------------------------------------------------------------------ updates
+
+    def update(self, batch: TensorDict) -> LossTerms:
+        """Make one update: losses, gradients, clipping, optimiser, targets.
+
+        Args:
+            batch: TensorDict ``[B]``.
+
+        Returns:
+            Detached terms and metrics of the batch before the update.
+        """
+        return self._running.loop.update(batch)
+
+    @property
+    def has_own_update(self) -> bool:
+        """Whether a paper's order of steps replaces :meth:`update`."""
+        return type(self).update is not LearnerModule.update
+
+    @property
+    def updates(self) -> int:
+        """Return the number of updates done."""
+        return self.trainer.global_step
+
+    @property
+    def marks(self) -> list[int]:
+        """Return the intervals in updates at which this learner stops to do something."""
+        marks = [self.evaluation.interval, self.log_pass.every if self.log_pass else 0]
+        return [mark for mark in marks if mark]
+
+    def on_train_batch_start(self, batch: TensorDict, batch_idx: int) -> None:
+        """Keep the chunk at hand: where training diverges, its rows may say why."""
+        self._chunk = batch
+
+    def training_step(self, chunk: TensorDict, batch_idx: int) -> None:
+        """Run the updates of one chunk.
+
+        Args:
+            chunk: TensorDict ``[K, B]``.
+            batch_idx: Number of the chunk.
+
+        Raises:
+            DivergenceError: A loss term or a parameter is not finite.
+        """
+        first = self.updates
+        if self.log_pass is not None and self.log_pass.due(first):
+            self._sweep(self.log_pass)
+        found = self._running.run(self.read(self.complete(chunk)), first)
+        check_finite(self, found.terms, first)
+        self._count(len(chunk))
+        self._report_chunk(found, len(chunk))
+        interval = self.evaluation.interval
+        if interval and self.updates % interval == 0:
+            self.report(evaluate(self), self.updates)
+
+    def _sweep(self, log_pass: LogPass) -> None:
+        log_pass.sweep(self.trainer.datamodule, self.updates, self.device, self.each_seed())
+
+    def _count(self, updates: int) -> None:
+        """Advance ``trainer.global_step``, which Lightning derives from this counter."""
+        manual = self.trainer.fit_loop.epoch_loop.manual_optimization
+        for tracker in (manual.optim_step_progress.total, manual.optim_step_progress.current):
+            tracker.ready += updates
+            tracker.completed += updates
+
+    # ------------------------------------------------------------------ numbers
+
+    def report(self, metrics: Mapping[str, float], step: int) -> None:
+        """Give metrics to the loggers, to ``latest``, and to callbacks that watch one.
+
+        The one way of a number out of a fit: callbacks and datamodules use it too. Lightning's own
+        ``log`` counts chunks, and may be called in some places only.
+
+        Args:
+            metrics: Numbers by name.
+            step: The update after which they hold: number of updates done.
+        """
+        self.latest |= metrics
+        self.trainer.callback_metrics.update(
+            {name: torch.tensor(value, device=self.device) for name, value in metrics.items()}
+        )
+        for logger in [] if self.trainer.sanity_checking or not metrics else self.loggers:
+            logger.log_metrics(dict(metrics), step=step)
+
+    def _report_chunk(self, found: LossTerms, updates: int) -> None:
+        """Report the means of a chunk where the updates cross a logging interval or end."""
+        every = self.trainer.log_every_n_steps
+        crossed = every and self.updates // every > (self.updates - updates) // every
+        if not crossed and self.updates != self.trainer.max_steps:
+            return
+        values = {**found.terms, **found.metrics}
+        means = {f"train/{name}": float(value.mean()) for name, value in values.items()}
+        relabel = getattr(getattr(self.trainer, "datamodule", None), "relabel", None)
+        seen = getattr(relabel, "metrics", {})
+        means |= {f"data/{name}": float(value) for name, value in seen.items()}
+        self.report(means, self.updates)
+
+    # ------------------------------------------------------------------ validation, test, predict
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Let Lightning validate after this chunk if its interval, in updates, is reached."""
+        every = self.trainer.val_check_interval
+        due = isinstance(every, int) and self.updates % every == 0
+        self.trainer.val_check_batch = 1 if due else math.inf
+
+    def on_validation_start(self) -> None:
+        """Take over all seeds of a checkpoint that is loaded to be looked at."""
+        if self.trainer.state.fn != "fit" and "copies" in self._saved:
+            self.take_seeds(self._saved.pop("copies"))
+
+    on_test_start = on_validation_start
+
+    def validation_step(self, batch: TensorDict, batch_idx: int) -> None:
+        """Gather the losses and the action error on held-out episodes.
+
+        Args:
+            batch: TensorDict ``[1, B]``.
+            batch_idx: Number of the batch.
+        """
+        if self.log_pass is not None and not self.log_pass.columns:  # before the first update
+            self._sweep(self.log_pass)
+        named = {f"validation/{k}": v for k, v in held_out_values(self, batch).items()}
+        # Lightning takes the mean over batches; loggers get it in on_validation_epoch_end. Its own
+        # way to give a step, a metric "step", would stay behind and misname every checkpoint until
+        # the next validation.
+        self.log_dict(named, batch_size=batch.shape[1], logger=False)
+
+    def on_validation_epoch_end(self) -> None:
+        """Report the means over the held-out rows."""
+        metrics = self.trainer.callback_metrics.items()
+        found = {k: float(v) for k, v in metrics if k.startswith("validation/")}
+        self.report(found, self.updates)
+
+    def test_dataloader(self) -> DataLoader[int]:
+        """Return one item: the test step runs all episodes."""
+        return DataLoader([0], batch_size=None)  # type: ignore[arg-type]
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Run the test episodes and keep the report in ``test_report``.
+
+        Args:
+            batch: Not used.
+            batch_idx: Not used.
+        """
+        self.test_report = test_report(self)
+
+    def predict_step(self, batch: TensorDict, batch_idx: int) -> dict[str, Tensor]:
+        """Return the policy's actions beside the logged ones.
+
+        Args:
+            batch: TensorDict ``[1, B]``.
+            batch_idx: Number of the batch.
+
+        Returns:
+            ``index``, ``episode``, ``action`` (the policy's), ``logged_action``: ``[B, ...]``, in
+            the environment's units and numbers.
+        """
+        batch = batch[0]
+        action = self(batch["observation"], batch.get("task", None))
+        return {
+            "index": batch["index"],
+            "episode": batch["episode"],
+            "action": action + self.first_choice,
+            "logged_action": batch["action"] + self.first_choice,
+        }
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the learner's name, the plan, the columns of the last sweep and all seeds."""
+        checkpoint["hindsight"] = {"learner": f"{type(self).__module__}.{type(self).__qualname__}"}
+        if self.plan is not None:
+            checkpoint["hindsight"]["plan"] = self.plan.state_dict()
+        if self.log_pass is not None:
+            checkpoint["hindsight"]["log_pass"] = self.log_pass.state_dict()
+        if self.seed_states is not None and self.seed_states.count > 1:
+            checkpoint["hindsight"]["copies"] = self.seed_states.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the plan and the seeds for the start, and take over the columns of the sweep."""
+        self._saved = dict(checkpoint.get("hindsight", {}))
+        state = self._saved.get("log_pass")
+        if self.log_pass is not None and state is not None:
+            self.log_pass.load_state_dict(state)
+
+
+def _let_ranks_end() -> None:
+    """Let go of Python's lock for a moment, once, when the process of a rank ends.
+
+    Gloo's threads wait for it to free the tensors of the last broadcast. Where the interpreter has
+    begun to shut down by then, PyTorch aborts the process: a good run ends with exit code -6.
+    """
+    time.sleep(0.1)
