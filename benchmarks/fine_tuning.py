@@ -30,8 +30,8 @@ from results import BUILD, ROOT, STUDENT, replace_part, source_hash
 
 from hindsight_rl.datamodules.iterated import IteratedDataModule
 from hindsight_rl.datamodules.offline import OfflineDataModule
-from hindsight_rl.files import write_text
 from hindsight_rl.diagnostics.evaluation import Evaluation
+from hindsight_rl.files import write_text
 from hindsight_rl.training.learner import Learner
 
 ENV = "Pendulum-v1"

@@ -83,11 +83,12 @@ def _check_names(learner: Any) -> None:
     """
     from hindsight_rl.envs.interface import Interface, RolloutError, make
 
-    name = getattr(learner, "env", None)
-    if not isinstance(name, str):
+    asked = learner.evaluation
+    name = asked.env
+    if name is None:
         return
     try:
-        env = make(name, learner.env_kwargs, draw=False)
+        env = make(name, asked.env_kwargs, draw=False)
         interface = Interface(env, name)
         env.close()
     except RolloutError as error:

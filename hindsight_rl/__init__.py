@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.datamodules.iterated import IteratedDataModule as IteratedDataModule
     from hindsight_rl.datamodules.offline import OfflineDataModule as OfflineDataModule
     from hindsight_rl.diagnostics.bound import Bound as Bound
+    from hindsight_rl.diagnostics.evaluation import Evaluation as Evaluation
     from hindsight_rl.diagnostics.watch import Watch as Watch
     from hindsight_rl.envs.rollout import Rollout as Rollout
     from hindsight_rl.envs.rollout import rollout as rollout
@@ -110,6 +111,7 @@ _HOME = {
     "EnvGoals": "tasks.environment",
     "EpisodeGoal": "relabel.goals",
     "EpisodeLabel": "relabel.labels",
+    "Evaluation": "diagnostics.evaluation",
     "FinalGoal": "relabel.goals",
     "FutureGoal": "relabel.goals",
     "GoalReaching": "tasks.family",

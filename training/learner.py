@@ -31,6 +31,7 @@ from hindsight_rl.training.module import LearnerModule
 from hindsight_rl.training.terms import LossTerms
 from hindsight_rl.training.update.plan import Compile, Precision
 from hindsight_rl.training.update.state import SeedStates
+from hindsight_rl.windows import CHUNK, HISTORY, VALID, window_names
 
 __all__ = ["TRANSITION", "Learner", "LossTerms", "bootstrap", "row_discount"]
 
@@ -264,10 +265,12 @@ class Learner(LearnerModule):
 
     @property
     def read_keys(self) -> tuple[Key, ...]:
-        """Return the keys the losses may read: needed, optional, of a sweep, and their noise."""
+        """Return the keys the losses may read: declared, of a sweep, and their noise."""
+        declared = (*self.in_keys, *self.optional_keys)
+        windows = [(part, VALID) for part in (HISTORY, CHUNK) if window_names(declared, part)]
         swept = () if self.log_pass is None else self.log_pass.keys
         noise = [("noise", name) for name in self.noise]
-        return tuple(dict.fromkeys((*self.in_keys, *self.optional_keys, *swept, *noise)))
+        return tuple(dict.fromkeys((*declared, *windows, *swept, *noise)))
 
     def read(self, batch: TensorDict) -> TensorDict:
         """Return a batch with what the losses may read and nothing else.

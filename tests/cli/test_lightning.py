@@ -195,11 +195,11 @@ def test_test_needs_the_checkpoint_only(alone: Path) -> None:
 
 
 def test_test_cuts_episodes_where_it_is_told(alone: Path) -> None:
-    for option in ("--max_steps", "--model.eval_max_steps"):
+    for option in ("--max_steps", "--model.evaluation.max_steps", "--model.eval_max_steps"):
         done = hindsight("test", "--ckpt_path", alone, option, 3, "--json")
         assert done.code == 0 and json.loads(done.out)["returns"] == [3.0] * 3, done.err
     done = hindsight("test", "--ckpt_path", alone, "--max_steps", 0)
-    assert done.code == 2 and "eval_max_steps 0 too" in done.err
+    assert done.code == 2 and "evaluation.max_steps is 0, it must be at least 1" in done.err
 
 
 def test_test_never_reads_a_configuration_beside_a_checkpoint(alone: Path) -> None:

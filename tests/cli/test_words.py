@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from hindsight_rl.cli.words import packaged_config, spell_out
 
@@ -59,3 +60,31 @@ def test_an_environment_of_the_learner_where_it_is_not_read_is_refused(
     told = f"own.yaml: model.init_args.{name} is not read: write 'env: A-v0' at the top of the file"
     with pytest.raises(ValueError, match=told):
         spelled("--config", str(own))
+
+
+def test_a_configuration_of_a_former_layout_is_read_in_the_spelling_of_today(
+    tmp_path: Path,
+) -> None:
+    own = tmp_path / "own.yaml"
+    model = {
+        "class_path": "CRR",
+        "init_args": {"hidden": [8], "evaluation": "policy", "eval_every": 5, "env_kwargs": None},
+    }
+    own.write_text(yaml.safe_dump({"env": "A-v0", "model": model, "trainer": {"max_steps": 3}}))
+    text = spell_out(["fit", "--config", str(own)])[0][2]
+    assert yaml.safe_load(text) == {
+        "env": "A-v0",
+        "model": {
+            "class_path": "CRR",
+            "init_args": {"hidden": [8], "acting": "policy", "evaluation": {"every": 5}},
+        },
+        "trainer": {"max_steps": 3},
+    }
+
+
+@pytest.mark.parametrize("part", ["", "init_args."])
+def test_former_words_are_those_of_today(part: str) -> None:
+    former = [f"--model.{part}eval_every", "5", f"--model.{part}eval_command=held"]
+    today = [f"--model.{part}evaluation.every", "5", f"--model.{part}evaluation.command=held"]
+    assert spelled(*former) == today == spelled(*today)
+    assert spelled(f"--model.{part}evaluation.env", "A-v0") == ["--env", "A-v0"]

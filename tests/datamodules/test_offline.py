@@ -221,10 +221,11 @@ def test_saved_logs_are_read_and_mixed(tmp_path: Path) -> None:
     [
         (
             "return_to_go",
-            r"needs 'return_to_go', which no batch has. Add ReturnToGo to the relabel",
+            r"needs 'return_to_go', which no batch has. Add ReturnToGo to the relabelers: "
+            r".*\[\{class_path: ReturnToGo\}\]",
         ),
-        ("weight", r"Add ReturnWeight to the relabelers"),
-        ("task", r"Add FutureGoal to the relabelers: .*\[\{class_path: FutureGoal\}\]"),
+        ("weight", r"Add ColumnWeight or ReturnWeight to the relabelers"),
+        ("task", r"Add .* or FinalGoal or FutureGoal or .*: .*\[\{class_path: NAME\}\]"),
         ("discount", r"Add NStep to the relabelers"),
         (("next", "force"), r"needs 'next.force', which no batch has. Map a column of the log to"),
     ],

@@ -138,12 +138,12 @@ def test_an_environment_without_end_does_not_hang(
     monkeypatch.setitem(
         gymnasium.registry, "Endless-v0", EnvSpec("Endless-v0", entry_point=Endless)
     )
-    options = {"env": "Endless-v0", "eval_every": 10, "eval_episodes": 2, "test_episodes": 2}
-    learner, data = case(**options)
-    with pytest.warns(UserWarning, match="not end within 30 steps .* eval_max_steps"):
+    asked = Evaluation(env="Endless-v0", every=10, episodes=2, test_episodes=2)
+    learner, data = case(evaluation=asked)
+    with pytest.warns(UserWarning, match="not end within 30 steps .* evaluation.max_steps"):
         fit(learner, data, tmp_path, 10)
     assert learner.latest["eval/length"] == learner.latest["eval/return"] == 30
-    learner, data = case(**options, eval_max_steps=5)
+    learner, data = case(evaluation=replace(asked, max_steps=5))
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*did not end")
         fit(learner, data, tmp_path, 10)

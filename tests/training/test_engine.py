@@ -188,7 +188,7 @@ def test_learner_that_cannot_be_vectorised_says_so(
 ) -> None:
     caplog.set_level("INFO", "hindsight_rl")
     together = trained(Peeking, tmp_path, seeds=2)
-    assert "Peeking cannot be vectorised, its 2 copies run one after another" in caplog.text
+    assert "Peeking cannot be vectorised, its 2 seeds run one after another" in caplog.text
     assert together.seed_states is not None
     for seed in together.seed_states.each():
         assert_close(weights(together), weights(trained(Peeking, tmp_path, seed=seed)))

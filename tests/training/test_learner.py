@@ -191,7 +191,8 @@ class Breaking(BC):
     def update(self, batch: TensorDict) -> LossTerms:
         """Make one update."""
         said = super().update(batch)
-        if int(batch["draws"][0, 1]) == 7:
+        self.made = getattr(self, "made", 0) + 1
+        if self.made == 8:
             self.actor.net[0].weight.data[0, 0] = math.inf
         return said
 

@@ -40,10 +40,9 @@ def translated(arguments: Mapping[str, Any]) -> dict[str, Any]:
     moved = {
         EVALUATION_FIELDS[name]: value
         for name, value in arguments.items()
-        if name in EVALUATION_FIELDS
+        if name in EVALUATION_FIELDS and value is not None  # None was always the default
     }
     if moved:
-        # A whole set of fields, as checkpoints held them, or those that a configuration gives.
         kept["evaluation"] = moved | dict(kept.get("evaluation") or {})
     return kept
 
@@ -58,5 +57,4 @@ def constructor_arguments(saved: Mapping[str, Any]) -> dict[str, Any]:
         Arguments by name; Lightning's own entries are left out.
     """
     given = translated({k: v for k, v in saved.items() if not k.startswith("_")})
-    fields = {k: v for k, v in (given.get("evaluation") or {}).items() if v is not None}
-    return given | {"evaluation": Evaluation(**fields)}
+    return given | {"evaluation": Evaluation(**given.get("evaluation") or {})}
