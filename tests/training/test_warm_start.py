@@ -55,7 +55,7 @@ def test_weights_of_something_else_are_refused(tmp_path: Path) -> None:
     learner = learner_of(IQL, data.spec, weights_from=str(start), hidden=(8, 9))
     with pytest.raises(CheckpointError, match=r"is \[8, 8\] in it and \[9, 8\] in this learner"):
         fit(learner, data, tmp_path, 8)
-    with pytest.raises(ValueError, match="weights_from would give all 2 copies the same weights"):
+    with pytest.raises(ValueError, match="weights_from would give all 2 seeds the same weights"):
         learner_of(IQL, data.spec, weights_from=str(start), seeds=2)
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         learner_of(IQL, data.spec, weights_from=str(tmp_path / "none.ckpt"))
