@@ -88,7 +88,6 @@ def load_learner(
     payload = read_checkpoint(Path(path))
     try:
         name, copies = payload["hindsight"]["learner"], payload["hindsight"].get("copies")
-        given, weights = dict(payload["hyper_parameters"]), dict(payload["state_dict"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(path, NO_LEARNER, GIVE) from error
     classes = learner_classes()
@@ -97,6 +96,10 @@ def load_learner(
             f"{path}: learner {name} is not imported; import its module first. Add --import MODULE "
             "to a command: the module is looked for in the current folder too."
         )
+    try:
+        given, weights = dict(payload["hyper_parameters"]), dict(payload["state_dict"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(path, NO_LEARNER, GIVE) from error
     alone = {} if seed_index is None else {"seeds": 1}
     try:
         arguments = constructor_arguments(given)
