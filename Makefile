@@ -55,7 +55,7 @@ results: $(STAMP) ## refit all of docs/results.md; HINDSIGHT_DATA names the fold
 	$(BIN)/python benchmarks/results.py $(ARGS)
 	$(if $(ARGS),,$(BIN)/python benchmarks/against_d3rlpy.py)
 
-docs: $(STAMP) ## rewrite tables from docstrings, and the pages on the deadly triad and the bound
+docs: $(STAMP) ## rewrite what pages say of code, and the pages on the deadly triad and the bound
 	$(BIN)/python tools/documents.py
 	$(BIN)/python benchmarks/deadly_triad.py
 	$(BIN)/python benchmarks/bound.py

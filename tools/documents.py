@@ -1,9 +1,10 @@
-"""Rewrite what documents say of code: README's table of methods and the index of the learners.
+"""Rewrite what documents say of code: README's table of methods, the learners' pages and index.
 
     python tools/documents.py [--check]
 
 A row of README's table is a packaged configuration: its data step is the first line of its
-relabelers' docstrings, its policy step that of its learner's module. ``--check`` writes nothing and
+relabelers' docstrings, its policy step that of its learner's module. A learner's page has generated
+parts (:mod:`learner_pages`); a learner without a page gets one. ``--check`` writes nothing and
 fails where a document is behind the code.
 """
 
@@ -14,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import learner_pages
 from omegaconf import OmegaConf
 
 from hindsight_rl.files import write_text
@@ -30,10 +32,14 @@ def first_line(kind: type) -> str:
     return (inspect.getdoc(kind) or "").split("\n", 1)[0].rstrip(".").replace("``", "`")
 
 
+def title(learner: type) -> str:
+    """Return the first line of a learner's module: its name in full and the idea."""
+    return (sys.modules[learner.__module__].__doc__ or "").split("\n", 1)[0].rstrip(".")
+
+
 def idea(learner: type) -> str:
     """Return what the first line of a learner's module says after its name."""
-    said = (sys.modules[learner.__module__].__doc__ or "").split("\n", 1)[0]
-    return said.partition(": ")[2].rstrip(".")
+    return title(learner).partition(": ")[2]
 
 
 def relabelers() -> dict[str, type[Relabeler]]:
@@ -43,7 +49,7 @@ def relabelers() -> dict[str, type[Relabeler]]:
 
 
 def learners() -> dict[str, type]:
-    """Return every learner of the house by name."""
+    """Return every learner of this package by name."""
     found = learner_classes().items()
     return {kind.__name__: kind for name, kind in found if name.startswith("hindsight_rl.")}
 
@@ -79,7 +85,7 @@ def index() -> str:
     return "\n".join(["| learner | idea | actions |", "|---|---|---|", *rows])
 
 
-def placed(page: Path, name: str, text: str) -> str:
+def placed(page: str, name: str, text: str) -> str:
     """Return a page with a text between its markers.
 
     Args:
@@ -93,12 +99,28 @@ def placed(page: Path, name: str, text: str) -> str:
     Raises:
         ValueError: A marker is missing.
     """
-    old = page.read_text(encoding="utf-8")
     begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
     pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-    if not pattern.search(old):
-        raise ValueError(f"{page}: no place {begin} ... {end}")
-    return pattern.sub(lambda _: f"{begin}\n{text}\n{end}", old)
+    if not pattern.search(page):
+        raise ValueError(f"no place {begin} ... {end}")
+    return pattern.sub(lambda _: f"{begin}\n{text}\n{end}", page)
+
+
+def documents() -> dict[Path, tuple[str, dict[str, str]]]:
+    """Return every document with generated parts: its page if it has none yet, and its parts."""
+    found = {
+        ROOT / "README.md": ("", {"methods": methods()}),
+        PAGES / "README.md": ("", {"learners": index(), "arguments": learner_pages.shared()}),
+    }
+    for kind in learners().values():
+        # Markers stand on lines of their own, so that Markdown sees what is between them.
+        parts = {
+            "source": f"\n{learner_pages.source(kind, title(kind))}\n",
+            "settings": f"\n{learner_pages.settings(kind)}\n",
+        }
+        page = PAGES / f"{kind.__module__.rpartition('.')[2]}.md"
+        found[page] = (learner_pages.blank(kind), parts)
+    return found
 
 
 def main() -> int:
@@ -107,12 +129,15 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="fail where a document is behind")
     check = parser.parse_args().check
     behind = []
-    for page, name, text in (
-        (ROOT / "README.md", "methods", methods()),
-        (PAGES / "README.md", "learners", index()),
-    ):
-        new = placed(page, name, text)
-        if new == page.read_text(encoding="utf-8"):
+    for page, (blank, parts) in documents().items():
+        old = page.read_text(encoding="utf-8") if page.exists() else ""
+        new = old or blank
+        try:
+            for name, text in parts.items():
+                new = placed(new, name, text)
+        except ValueError as fault:
+            raise SystemExit(f"{page.relative_to(ROOT)}: {fault}") from None
+        if new == old:
             continue
         behind.append(page)
         if not check:

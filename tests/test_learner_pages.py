@@ -1,0 +1,130 @@
+"""Learners' pages: what is generated follows docstrings, signatures and configurations."""
+
+import importlib
+import inspect
+import math
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+MODULE = """Above average (AA): imitate what beat the average.
+
+    L = -E[ 1(A > 0) log pi(a | s) ]                                           (eq. 3)
+
+A is the ``advantage`` of :class:`hindsight_rl.nets.critics.Critic`.
+
+Reference: Somebody 2020,
+"A title".
+
+Deviations:
+- One step, with :func:`bootstrap`.
+
+Update order: value, then policy.
+"""
+
+
+class AboveAverage:
+    """Clone what beat the average.
+
+    Args:
+        spec: What the data look like.
+        width: Of each layer |x|, see
+            :class:`Inputs`; at least 1.
+        limit: In (0, infinity]; ``None`` for none.
+        cap: Above 0.
+        fast: Whether ``a | b`` is compiled.
+        **learner: Arguments of :class:`Learner`.
+
+    Raises:
+        ValueError: No argument: never shown.
+    """
+
+    def __init__(
+        self,
+        spec: dict[str, Any] | None = None,
+        *,
+        width: tuple[int, ...] = (256, 256),
+        limit: float | None = None,
+        cap: float = math.inf,
+        fast: bool = True,
+        **learner: Any,
+    ) -> None: ...
+
+
+@pytest.fixture
+def pages(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Return the module, which lies among the tools and is no package."""
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    return importlib.import_module("learner_pages")
+
+
+def test_source_is_the_module_docstring(pages: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "__doc__", MODULE)
+    module = f"agents/{__name__.rpartition('.')[2]}.py"
+    assert pages.source(AboveAverage, "Above average") == inspect.cleandoc(
+        f"""Above average. Source: [{module}](../../{module}).
+
+        ## Objective
+
+            L = -E[ 1(A > 0) log pi(a | s) ]                                           (eq. 3)
+
+        A is the `advantage` of `Critic`.
+
+        ## Reference
+
+        Somebody 2020,
+        "A title".
+
+        ## Deviations
+
+        - One step, with `bootstrap`.
+
+        ## Update order
+
+        Value, then policy."""
+    )
+
+
+def test_arguments_are_the_signature_and_its_docstring(pages: ModuleType) -> None:
+    assert pages.table(AboveAverage).splitlines() == [
+        "| argument | default | what |",
+        "|---|---|---|",
+        r"| `width` | `[256, 256]` | Of each layer \|x\|, see `Inputs`; at least 1. |",
+        "| `limit` | `null` | In (0, infinity]; `None` for none. |",
+        "| `cap` | `.inf` | Above 0. |",
+        r"| `fast` | `true` | Whether `a \| b` is compiled. |",
+    ]
+
+
+def test_argument_without_a_docstring_is_an_error(pages: ModuleType) -> None:
+    class Silent:
+        """Say nothing."""
+
+        def __init__(self, width: int) -> None: ...
+
+    with pytest.raises(KeyError, match="width"):
+        pages.table(Silent)
+
+
+def test_every_page_shows_its_learner(pages: ModuleType) -> None:
+    """A default and a range that IQL's page must have, and the configuration it ships."""
+    page = (ROOT / "docs" / "learners" / "iql.md").read_text(encoding="utf-8")
+    assert "| `expectile` | `0.7` | In (0, 1); larger leans to the best logged actions. |" in page
+    assert (ROOT / "configs" / "iql.yaml").read_text(encoding="utf-8").strip() in page
+    assert "[iql_online](../../configs/iql_online.yaml)" in page
+
+
+def test_new_learner_gets_a_page(pages: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All places of generated parts are there, those that ``make results`` fills too."""
+    documents = importlib.import_module("documents")
+    page = pages.blank(AboveAverage)
+    for name in ("source", "settings", "numbers"):
+        page = documents.placed(page, name, f"text of {name}")
+        assert f"text of {name}" in page
+    with pytest.raises(ValueError, match="no place <!-- absent --> ... <!-- end of absent -->"):
+        documents.placed(page, "absent", "")
