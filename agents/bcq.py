@@ -40,6 +40,7 @@ from hindsight_rl.nets.critics import Critic
 from hindsight_rl.nets.layers import frozen
 from hindsight_rl.nets.proposals import CVAE, Perturbation, beside, outputs
 from hindsight_rl.policies.action_values import best_of, several
+from hindsight_rl.ports import Decision
 from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, bootstrap
 
 
@@ -199,13 +200,19 @@ class BCQ(Learner):
         metrics |= {"critic/q_max": q.abs().amax()}
         return LossTerms({"behavior": behavior, "critic": critic, "actor": actor}, metrics)
 
-    def best(self, observation: Tensor, latent: Tensor, task: Tensor | None) -> Tensor:
-        """Return the best ``[N, A]`` of the actions that latent vectors ``[m, N, L]`` make."""
+    def best(
+        self, observation: Tensor, latent: Tensor, task: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the best ``[N, A]`` of the actions that latent vectors ``[m, N, L]`` make.
+
+        Beside it, what each of them is worth, ``[N, m]``.
+        """
         decoded = self.behavior(observation, latent.double(), task)
         action = self.actor(observation, decoded, task)
         features = beside(self.critic.inputs(observation, task), action)
         value = outputs(self.critic.members[0], features)[..., 0]
-        return self.actor.scale.to_environment(best_of(action, value).float())
+        chosen = self.actor.scale.to_environment(best_of(action, value).float())
+        return chosen, value.movedim(0, -1).float()
 
     def forward(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
         """Return the best of the actions proposed by the latent vectors that are kept.
@@ -217,8 +224,19 @@ class BCQ(Learner):
         Returns:
             ``[N, A]`` in environment units within the bounds.
         """
+        return self.decide(observation, task, {}).action
+
+    def decide(
+        self,
+        observation: Tensor,
+        task: Tensor | None,
+        state: dict[str, Tensor],
+        noise: Tensor | None = None,
+    ) -> Decision:
+        """Return the best of the actions proposed, and the values of all, see :meth:`forward`."""
         latent = self.behavior.latents.unsqueeze(1).expand(-1, observation.shape[0], -1)
-        return self.best(observation, latent, task)
+        action, value = self.best(observation, latent, task)
+        return Decision(action, {}, value)
 
     def act(
         self, observation: Tensor, task: Tensor | None = None, *, draws: Tensor | None = None
@@ -237,4 +255,4 @@ class BCQ(Learner):
             return self(observation, task)
         noise = normals(draws, self.behavior.latents.numel())
         latent = self.behavior.clip(several(noise, self.behavior.latent))
-        return self.best(observation, latent, task)
+        return self.best(observation, latent, task)[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from hindsight_rl.keys import Key
 
@@ -39,3 +39,18 @@ class LogView(Protocol):
 
     def with_rows(self, rows: Tensor | None) -> Self:
         """Return the log with other drawable rows."""
+
+
+class Decision(NamedTuple):
+    """What a policy answers at one step: what its exported graph answers.
+
+    Attributes:
+        action: ``[n, A]`` in environment units, ``[n, C, A]`` where it answers with chunks, or
+            ``[n]`` int64 counted from 0.
+        state: What it keeps, ``[n, ...]`` by name.
+        scores: ``[n, M]`` where the action is their argmax, or that of candidates they belong to.
+    """
+
+    action: Tensor
+    state: dict[str, Tensor]
+    scores: Tensor | None = None

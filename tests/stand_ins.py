@@ -3,11 +3,15 @@
 Imported as ``stand_ins`` (``tests`` is on pytest's path).
 """
 
+import base64
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from hindsight_rl.ports import Decision
 
 LOW, HIGH = [-2.0, -1.0, 0.0], [2.0, 3.0, 0.5]
 
@@ -90,3 +94,61 @@ class StandIn(nn.Module):
         share = 0.5 * (torch.tanh(scores) + 1.0)
         action = self.low + share * (self.high - self.low)
         return torch.minimum(torch.maximum(action, self.low), self.high)
+
+
+class Remembering(StandIn):
+    """A policy with a state: it sees a fading sum of its observations, and counts its steps."""
+
+    def initial_state(self, n: int) -> dict[str, Tensor]:
+        """Return the sum (1, -1, 0, 0) and the count 0 of n episodes that begin."""
+        start = torch.tensor([1.0, -1.0, 0.0, 0.0])
+        return {"sum": start.repeat(n, 1), "count": torch.zeros(n, dtype=torch.int64)}
+
+    def decide(
+        self, observation: Tensor, task: Tensor | None, state: dict[str, Tensor], noise: Any = None
+    ) -> Decision:
+        """Return the stand-in's action for the sum; its scores grow with the count."""
+        kept = 0.9 * state["sum"] + observation
+        following = {"sum": kept, "count": state["count"] + 1}
+        if self.spec["action"]["kind"] != "discrete":
+            return Decision(self(kept, task), following)
+        scores = self.scores(kept, task) * (1.0 + 0.01 * state["count"].unsqueeze(-1))
+        return Decision(scores.argmax(-1), following, scores)
+
+
+class Chunked(StandIn):
+    """A policy that answers with four actions, moved by noise."""
+
+    acting_noise = 12
+
+    def __init__(self, **kinds: Any) -> None:
+        super().__init__(**kinds)
+        self.chunk = SimpleNamespace(length=4, execute=2, ensemble=None)
+
+    def decide(
+        self, observation: Tensor, task: Tensor | None, state: dict[str, Tensor], noise: Any = None
+    ) -> Decision:
+        """Return four actions ``[N, 4, 3]`` within the bounds."""
+        ahead = self.scores(observation, task).unsqueeze(1) + noise.unflatten(-1, (4, 3))
+        return Decision(self.low + torch.sigmoid(ahead) * (self.high - self.low), {})
+
+
+class Seeing(StandIn):
+    """A policy of two entries: a camera of 8 x 8 bytes and an arm of four numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        camera = {"kind": "image", "shape": [8, 8, 1], "dtype": "uint8"}
+        arm = self.spec["observation"] | {"kind": "vector"}
+        draw = np.random.default_rng(1)
+        frames = draw.integers(0, 256, size=(32, 8, 8, 1)).astype(np.uint8)
+        self.spec["observation"] = {"entries": {"camera": camera, "arm": arm}}
+        self.spec["probe"]["observation"] = {
+            "camera": base64.b64encode(frames.tobytes()).decode(),
+            "arm": self.spec["probe"]["observation"],
+        }
+
+    def forward(self, observation: dict[str, Tensor], task: Tensor | None = None) -> Tensor:
+        """Return the stand-in's action for the arm, moved by the brightness."""
+        bright = observation["camera"].float().mean(dim=(1, 2, 3)) / 255.0
+        return super().forward(observation["arm"] + bright.unsqueeze(-1))

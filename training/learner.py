@@ -25,6 +25,7 @@ from hindsight_rl.keys import Key
 from hindsight_rl.maths.draws import fork, normals
 from hindsight_rl.maths.losses import td_target
 from hindsight_rl.nets.policy import Policy
+from hindsight_rl.ports import Decision
 from hindsight_rl.training.checkpoints.arguments import constructor_arguments
 from hindsight_rl.training.checkpoints.warm_start import warm_start
 from hindsight_rl.training.module import LearnerModule
@@ -209,6 +210,33 @@ class Learner(LearnerModule):
             ``[N, n]``.
         """
         return self.actor(observation, task).logits
+
+    def decide(
+        self,
+        observation: Tensor,
+        task: Tensor | None,
+        state: dict[str, Tensor],
+        noise: Tensor | None = None,
+    ) -> Decision:
+        """Return what the exported graph answers.
+
+        Args:
+            observation: ``[N, O]``.
+            task: ``[N, Z]`` where the spec has a task.
+            state: What a policy with a state keeps, ``[N, ...]`` by name; empty here.
+            noise: ``[N, S]`` where a policy needs any.
+
+        Returns:
+            The action of :meth:`forward`, and what it is the argmax of, if of anything: where two
+            such scores are equal, rounding decides.
+        """
+        if self.spec["action"]["kind"] == "discrete":
+            scores = self.scores(observation, task)
+            return Decision(scores.argmax(dim=-1), {}, scores)
+        if isinstance(self.actor, Policy) and self.actor.head == "mixture":
+            mixture = self.actor(observation, task)
+            return Decision(self.actor.scale.to_environment(mixture.mode), {}, mixture.logits)
+        return Decision(self(observation, task), {})
 
     def act(
         self, observation: Tensor, task: Tensor | None = None, *, draws: Tensor | None = None

@@ -14,6 +14,7 @@ from stand_ins import HIGH, LOW, StandIn, spec_of
 
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.export import onnx as exporter
+from hindsight_rl.export import torch_graph
 from hindsight_rl.export.contract import ContractError, bounds
 from hindsight_rl.export.onnx import OPSETS, ExportError, export_policy
 from hindsight_rl.export.runtime import OnnxPolicy
@@ -314,9 +315,9 @@ def test_a_diverged_learner(tmp_path: Path) -> None:
 def test_a_silent_change_of_the_operator_set_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    trace = exporter._trace
+    trace = torch_graph._trace
     monkeypatch.setattr(
-        exporter, "_trace", lambda module, examples, options: trace(
+        torch_graph, "_trace", lambda module, examples, options: trace(
             module, examples, options | {"opset_version": 17}
         )
     )  # fmt: skip

@@ -1,0 +1,256 @@
+"""What the exporter asks of a learner, and what it makes of it: tensors in, tensors out.
+
+A learner has ``spec`` and ``forward(observation, task=None) -> action``, and ``scores(observation,
+task)`` if its actions are discrete. That is all a policy without memory needs. One that keeps a
+state, takes noise or answers with chunks has, each only where it applies,
+
+- ``initial_state(n) -> dict``: tensors ``[n, ...]`` by name, float32 or int64;
+- ``acting_noise``: how many standard normal numbers S a step needs; ``zero_noise``: whether zeros
+  in their place are a policy that was meant (the mean of a CVAE), False if left out;
+- ``chunk``: ``length``, ``execute`` and ``ensemble``;
+- ``decide(observation, task, state, noise) -> Decision``: action ``[n, A]``, ``[n, C, A]`` with
+  chunks, or ``[n]`` int64 counted from 0; the next state; and, where the action is an argmax
+  (discrete actions, components of a mixture, candidates), the scores ``[n, M]``.
+
+Observations of several entries come as a dictionary of tensors.
+"""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hindsight_rl.export.draws import counters, normals
+from hindsight_rl.export.torch_graph import ExportError
+from hindsight_rl.ports import Decision
+
+LONGEST = 32
+"""Probe rows of one episode, where a state is carried."""
+
+
+@dataclass(frozen=True)
+class Exportable:
+    """A policy as plain tensors.
+
+    Attributes:
+        module: From the inputs, in their order, to the outputs, in theirs.
+        given: Probe rows ``[R, ...]`` of each input that a caller gives, and of the noise.
+        state: Initial value ``[...]`` of each part of the state, by its name.
+        outputs: Names of what the module returns.
+        stated: The contract's entries on observation, task, action, scores, state, noise, chunk.
+        first: ``[R]`` bool, where an episode of the probe rows begins.
+    """
+
+    module: nn.Module
+    given: dict[str, Tensor]
+    state: dict[str, Tensor]
+    outputs: list[str]
+    stated: dict[str, Any]
+    first: Tensor
+
+    def inputs(self) -> dict[str, Tensor]:
+        """Return an example ``[R, ...]`` of every input of the graph."""
+        rows = len(self.first)
+        kept = {f"state.{name}": value.expand(rows, *value.shape) for name, value in
+                self.state.items()}  # fmt: skip
+        ordered = {name: value for name, value in self.given.items() if name != "noise"} | kept
+        return ordered | {name: value for name, value in self.given.items() if name == "noise"}
+
+    def answers(self) -> dict[str, Tensor]:
+        """Return what the learner answers to its probe rows, ``[R, ...]`` by output.
+
+        Raises:
+            ExportError: An answer is not finite.
+        """
+        with torch.no_grad():
+            found = self._played() if self.state else dict(
+                zip(self.outputs, self.module(*self.inputs().values()), strict=True)
+            )  # fmt: skip
+        for name, answer in found.items():
+            if not bool(torch.isfinite(answer).all()):
+                raise ExportError(
+                    f"the learner's {name} is not finite on its own probe rows: training diverged. "
+                    "Export an earlier checkpoint."
+                )
+        return found
+
+    def _played(self) -> dict[str, Tensor]:
+        """Return the answers to whole episodes, each with the state that it led to itself."""
+        inputs, rows = self.inputs(), []
+        for row in range(len(self.first)):
+            if not self.first[row]:
+                for name in self.state:
+                    inputs[f"state.{name}"] = rows[-1][f"next_state.{name}"]
+            else:
+                inputs |= {f"state.{name}": value[None] for name, value in self.state.items()}
+            feed = [
+                value if name.startswith("state.") else value[row : row + 1]
+                for name, value in inputs.items()
+            ]
+            rows.append(dict(zip(self.outputs, self.module(*feed), strict=True)))
+        names = [name for name in self.outputs if not name.startswith("next_state.")]
+        return {name: torch.cat([row[name] for row in rows]) for name in names}
+
+
+def exportable_of(learner: Any) -> Exportable:
+    """Return what is exported of a learner.
+
+    Args:
+        learner: As this module's docstring says.
+
+    Returns:
+        The policy as plain tensors.
+
+    Raises:
+        ExportError: Its spec is missing, or says too little.
+    """
+    spec = spec_of(learner)
+    entries = spec["observation"].get("entries")
+    given = _observations(spec) | _tasks(spec)
+    rows = len(next(iter(given.values())))
+    initial = getattr(learner, "initial_state", None)
+    state = {} if initial is None else {name: value[0] for name, value in initial(1).items()}
+    first = torch.arange(rows) % LONGEST == 0 if state else torch.ones(rows, dtype=torch.bool)
+    width = int(getattr(learner, "acting_noise", 0))
+    if width:
+        given["noise"] = _noise(first, width)
+    module = _Flat(learner, list(entries or ()), "task" in given, list(state), bool(width))
+    examples = [value[:1] for value in given.values() if value is not given.get("noise")]
+    examples += [value[None] for value in state.values()]
+    with torch.no_grad():
+        tried = module(*examples, *([given["noise"][:1]] if width else []))
+    scored = len(tried) > 1 + len(state)
+    outputs = ["action", *(["scores"] if scored else []), *(f"next_state.{n}" for n in state)]
+    chunk = getattr(learner, "chunk", None)
+    stated = {
+        "observation": spec["observation"],
+        "task": spec.get("task"),
+        "scores": {"shape": list(tried[1].shape[1:])} if scored else None,
+        "state": [_stated(name, value) for name, value in state.items()],
+        "noise": {
+            "shape": [width],
+            "distribution": "normal",
+            "zero": bool(getattr(learner, "zero_noise", False)),
+        }
+        if width
+        else None,
+        "chunk": None
+        if chunk is None
+        else {name: getattr(chunk, name) for name in ("length", "execute", "ensemble")},
+    }
+    return Exportable(module, given, state, outputs, stated, first)
+
+
+class _Flat(nn.Module):
+    """The policy as plain tensors in a fixed order, in and out."""
+
+    def __init__(
+        self, learner: Any, entries: list[str], task: bool, state: list[str], noise: bool
+    ) -> None:
+        super().__init__()
+        self.learner = learner
+        action = spec_of(learner)["action"]
+        self._discrete = action["kind"] == "discrete"
+        self._start = action.get("start", 0)
+        self._entries, self._task, self._state, self._noise = entries, task, state, noise
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Return the action, the scores it is the argmax of if it is one, and the next state."""
+        left = list(tensors)
+        observation: Any = {name: left.pop(0) for name in self._entries} or left.pop(0)
+        task = left.pop(0) if self._task else None
+        state = {name: left.pop(0) for name in self._state}
+        found = self._decide(observation, task, state, left.pop(0) if self._noise else None)
+        # In the graph, so that every runtime answers in the environment's numbers.
+        action = found.action + self._start if self._start else found.action
+        scores = () if found.scores is None else (found.scores,)
+        return (action, *scores, *(found.state[name] for name in self._state))
+
+    def _decide(
+        self, observation: Any, task: Tensor | None, state: dict[str, Tensor], noise: Tensor | None
+    ) -> Decision:
+        decide = getattr(self.learner, "decide", None)
+        if decide is not None:
+            found: Decision = decide(observation, task, state, noise)
+            return found
+        if not self._discrete:
+            return Decision(self.learner(observation, task), {}, None)
+        scores = self.learner.scores(observation, task)
+        return Decision(scores.argmax(dim=-1), {}, scores)
+
+
+def spec_of(learner: Any) -> dict[str, Any]:
+    """Return the spec of a learner as plain values.
+
+    Raises:
+        ExportError: It has none.
+    """
+    spec = getattr(learner, "spec", None)
+    plain = spec.to_dict() if hasattr(spec, "to_dict") else spec
+    if not isinstance(plain, dict) or not isinstance(plain.get("probe"), dict):
+        raise ExportError(
+            f"{type(learner).__name__} has no spec with probe rows. Fit it on a datamodule, or "
+            "give its constructor the spec of one."
+        )
+    return plain
+
+
+def _observations(spec: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the probe rows of each observed entry, by input of the graph."""
+    entries = spec["observation"].get("entries")
+    tables = spec["probe"].get("observation")
+    if entries is None:
+        found = {"observation": _rows(tables, "observation", spec["observation"])}
+    else:
+        found = {
+            f"observation.{name}": _rows((tables or {}).get(name), name, entry)
+            for name, entry in entries.items()
+        }
+    if all(bool((rows == rows[:1]).all()) for rows in found.values()) or not all(
+        bool(torch.isfinite(rows).all()) for rows in found.values()
+    ):
+        raise ExportError(
+            "the learner's probe observations are all alike or not finite, so that agreement on "
+            "them would show nothing. Check the log it was fitted to."
+        )
+    return found
+
+
+def _tasks(spec: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the probe rows of the task, where there is one."""
+    task = spec.get("task")
+    return {} if task is None else {"task": _rows(spec["probe"].get("task"), "task", task)}
+
+
+def _rows(values: Any, name: str, entry: Mapping[str, Any]) -> Tensor:
+    """Return probe rows in the type of their entry."""
+    if values is None or len(values) == 0:
+        raise ExportError(f"the learner's spec has no probe rows for {name}")
+    dtype: Any = np.dtype(entry.get("dtype", "float32"))
+    if isinstance(values, str):
+        data = np.frombuffer(base64.b64decode(values), dtype).reshape(-1, *entry["shape"])
+        return torch.from_numpy(data.copy())
+    return torch.as_tensor(np.asarray(values, dtype=dtype))
+
+
+def _noise(first: Tensor, width: int) -> Tensor:
+    """Return the noise of probe rows, ``[R, S]``."""
+    episode = first.cumsum(0) - 1
+    step = torch.arange(len(first)) - torch.where(first)[0][episode]
+    return torch.from_numpy(normals(counters(0, episode.numpy(), step.numpy()), width))
+
+
+def _stated(name: str, value: Tensor) -> dict[str, Any]:
+    """Return what a contract says of a part of the state."""
+    dtype = str(value.dtype).removeprefix("torch.")
+    zero = not bool(value.any())
+    return {
+        "name": name,
+        "shape": list(value.shape),
+        "dtype": dtype,
+        "initial": None if zero else value.tolist(),
+    }
