@@ -200,13 +200,14 @@ class BCQ(Learner):
         metrics |= {"critic/q_max": q.abs().amax()}
         return LossTerms({"behavior": behavior, "critic": critic, "actor": actor}, metrics)
 
-    def best(
+    def best(self, observation: Tensor, latent: Tensor, task: Tensor | None) -> Tensor:
+        """Return the best ``[N, A]`` of the actions that latent vectors ``[m, N, L]`` make."""
+        return self._judged(observation, latent, task)[0]
+
+    def _judged(
         self, observation: Tensor, latent: Tensor, task: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Return the best ``[N, A]`` of the actions that latent vectors ``[m, N, L]`` make.
-
-        Beside it, what each of them is worth, ``[N, m]``.
-        """
+        """Return the best action ``[N, A]``, and the values ``[N, m]`` of all."""
         decoded = self.behavior(observation, latent.double(), task)
         action = self.actor(observation, decoded, task)
         features = beside(self.critic.inputs(observation, task), action)
@@ -235,7 +236,7 @@ class BCQ(Learner):
     ) -> Decision:
         """Return the best of the actions proposed, and the values of all, see :meth:`forward`."""
         latent = self.behavior.latents.unsqueeze(1).expand(-1, observation.shape[0], -1)
-        action, value = self.best(observation, latent, task)
+        action, value = self._judged(observation, latent, task)
         return Decision(action, {}, value)
 
     def act(
@@ -255,4 +256,4 @@ class BCQ(Learner):
             return self(observation, task)
         noise = normals(draws, self.behavior.latents.numel())
         latent = self.behavior.clip(several(noise, self.behavior.latent))
-        return self.best(observation, latent, task)[0]
+        return self.best(observation, latent, task)

@@ -16,6 +16,7 @@ from hindsight_rl.cli.errors import command_parser, json_object, parse, run
 from hindsight_rl.cli.report import format_summary
 from hindsight_rl.envs.rollout import lowered, rollout
 from hindsight_rl.envs.statistics import summarize
+from hindsight_rl.export.probe import probe_of
 from hindsight_rl.export.runtime import OnnxPolicy
 from hindsight_rl.files import write_whole
 
@@ -47,7 +48,7 @@ def _main(argv: Sequence[str]) -> int:
     policy = OnnxPolicy(given.policy, threads=given.threads)
     film = None if given.video is None else Film(given.video)
     done = rollout(
-        policy.act,
+        policy,
         given.env,
         episodes=given.episodes,
         seed=given.seed,
@@ -83,10 +84,17 @@ def act_time(policy: OnnxPolicy, task: Sequence[float] | None = None) -> dict[st
     Returns:
         ``act_us_median`` and ``act_us_p99``.
     """
-    probe = {name: np.array(rows, dtype=np.float32) for name, rows in _probe(policy).items()}
-    if task is not None and "task" in probe:
-        probe["task"][:] = task
-    calls = list(zip(*probe.values(), strict=True))
+    probe = probe_of(policy.contract, policy.signature)
+    if task is not None and "task" in probe.inputs:
+        probe.inputs["task"][:] = task
+    observed = [probe.inputs[given.name] for given in policy.signature.observation]
+    calls: list[tuple[Any, ...]] = list(zip(*observed, strict=True))
+    if policy.signature.entries:
+        labels = [given.label for given in policy.signature.observation]
+        calls = [(dict(zip(labels, row, strict=True)),) for row in calls]
+    if "task" in probe.inputs:
+        calls = [(*row, given) for row, given in zip(calls, probe.inputs["task"], strict=True)]
+    policy.reset()
     clock, act = time.perf_counter_ns, policy.act
     ticks = np.empty(_TIMED_CALLS)
     for i in range(-len(calls), _TIMED_CALLS):  # the first round warms the caches up
@@ -203,11 +211,6 @@ def _task(
     if task["shape"] != [len(given)]:
         raise ValueError(f"--task: {len(given)} numbers given, and the task is {task['shape']}")
     return np.array(given, dtype=np.float32)
-
-
-def _probe(policy: OnnxPolicy) -> dict[str, Any]:
-    names = ["observation"] if policy.contract["task"] is None else ["observation", "task"]
-    return {name: policy.contract["probe"][name] for name in names}
 
 
 def _lines(report: dict[str, Any], policy: OnnxPolicy) -> str:

@@ -80,7 +80,8 @@ class Exportable:
 
     def _played(self) -> dict[str, Tensor]:
         """Return the answers to whole episodes, each with the state that it led to itself."""
-        inputs, rows = self.inputs(), []
+        inputs = self.inputs()
+        rows: list[dict[str, Tensor]] = []
         for row in range(len(self.first)):
             if not self.first[row]:
                 for name in self.state:
@@ -189,7 +190,7 @@ def spec_of(learner: Any) -> dict[str, Any]:
     Raises:
         ExportError: It has none.
     """
-    spec = getattr(learner, "spec", None)
+    spec: Any = getattr(learner, "spec", None)
     plain = spec.to_dict() if hasattr(spec, "to_dict") else spec
     if not isinstance(plain, dict) or not isinstance(plain.get("probe"), dict):
         raise ExportError(

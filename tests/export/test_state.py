@@ -4,15 +4,29 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import onnx
 import pytest
-from policy_files import chunked, components, contract, entries, leaky_sum, noisy
+from policy_files import (
+    VECTOR,
+    chunked,
+    components,
+    contract,
+    edit,
+    entries,
+    leaky_sum,
+    node,
+    noisy,
+)
 from policy_files import write as write_file
 
+from hindsight_rl.envs.rollout import rollout
 from hindsight_rl.export import draws
-from hindsight_rl.export.contract import KEY, ContractError, validate
+from hindsight_rl.export.chunks import advance, due, initial
+from hindsight_rl.export.contract import ContractError
 from hindsight_rl.export.runtime import OnnxPolicy
+from hindsight_rl.export.signature import Action, Chunk
 from hindsight_rl.export.verify import verify_file
 
 ONE = np.float32([1.0, 0.0])
@@ -26,15 +40,6 @@ FILES: dict[str, Callable[[Path], Path]] = {
     "entries": entries,
     "components": lambda path: components(path, [[0.0, 1.0], [3.0, 2.0]]),
 }
-
-
-def edit(path: Path, **entries_: object) -> Path:
-    """Change entries of a file's contract, unchecked."""
-    model = onnx.load(path)
-    place = next(each for each in model.metadata_props if each.key == KEY)
-    place.value = json.dumps(json.loads(place.value) | entries_)
-    path.write_bytes(model.SerializeToString())
-    return path
 
 
 @pytest.mark.parametrize("kind", FILES)
@@ -131,8 +136,6 @@ def test_the_gate_resets_the_state(tmp_path: Path) -> None:
 
 
 def test_whole_numbers_may_be_carried(tmp_path: Path) -> None:
-    from policy_files import node
-
     stated = contract(
         action={"kind": "discrete", "shape": [], "dtype": "int64", "n": 9, "start": 0},
         scores={"shape": [9]},
@@ -229,9 +232,6 @@ def test_an_ensemble_weighs_old_answers_more(decay: float, tmp_path: Path) -> No
 
 
 def test_the_weights_of_the_paper() -> None:
-    from hindsight_rl.export.chunks import advance, due, initial
-    from hindsight_rl.export.signature import Action, Chunk
-
     for decay, expected in ((0.0, 2.333333), (0.01, 2.323339), (0.1, 2.234054), (-0.1, 2.433721)):
         chunk, action = Chunk(3, 1, decay), Action(False, (1,), "float32")
         state = initial(chunk, action, 1)
@@ -286,8 +286,6 @@ def test_entries_that_do_not_fit(given: object, told: str, tmp_path: Path) -> No
 
 
 def test_an_offset_is_subtracted_before_float32(tmp_path: Path) -> None:
-    from policy_files import VECTOR, node
-
     # A clock in seconds since 1970: float32 holds it to 128 s.
     stated = contract(observation=VECTOR | {"offset": [1.7e9, 0.0]})
     path = write_file(tmp_path / "policy.onnx", stated, [node("Identity", "observation", "action")])
@@ -317,8 +315,6 @@ def test_ties_are_not_compared(tmp_path: Path) -> None:
 
 def test_scores_that_are_not_finite_raise(tmp_path: Path) -> None:
     # log(0): the action would be a component's mean all the same.
-    from policy_files import node
-
     stated = contract(
         scores={"shape": [2]},
         probe={
@@ -334,62 +330,37 @@ def test_scores_that_are_not_finite_raise(tmp_path: Path) -> None:
             policy.act(observation)
 
 
-# ------------------------------------------------------------------------------------- refusals
+# ---------------------------------------------------------------------------------- in episodes
 
 
-STATE = {"name": "h", "shape": [2], "dtype": "float32"}
-ROBOT = {"joints": ["hip", "knee"], "command": "position", "stiffness": [20.0, 30.0]}
+class Counting(gymnasium.Env):
+    """Shows its step, pays the first action, and lasts 2 to 6 steps by its seed."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,))
+    action_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,))
+
+    def reset(self, *, seed=None, options=None):
+        self.step_, self.length = 0, 2 + int(seed) % 5
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        self.step_ += 1
+        seen = np.full(2, self.step_, np.float32)
+        return seen, float(action[0]), self.step_ == self.length, False, {}
 
 
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({"state": [STATE, STATE]}, r"state\[1\]\.name is 'h', and must be a name of its own"),
-        ({"state": ["h"]}, r"state\[0\] must be an object"),
-        ({"state": [STATE | {"dtype": "float64"}]}, r"state\[0\]\.dtype is 'float64'"),
-        ({"state": [STATE | {"initial": [1.0]}]}, r"state\[0\]\.initial has shape \[1\]"),
-        ({"state": [STATE | {"shape": [2**30]}]}, r"more than 16,777,216 numbers in a row"),
-        ({"state": [STATE]}, "probe.first is missing, and a policy with a state is probed by"),
-        ({"noise": {"shape": [2], "distribution": "cauchy"}}, "noise.distribution is 'cauchy'"),
-        ({"noise": {"shape": [], "distribution": "normal"}}, r"noise.shape is \[\]"),
-        ({"noise": {"shape": [2], "distribution": "normal"}}, "probe.noise is missing"),
-        ({"chunk": {"length": 0, "execute": 1}}, "chunk.length is 0, and must be in 1 to 4096"),
-        ({"chunk": {"length": 2, "execute": 3}}, "chunk.execute is 3, and must be in 1 to"),
-        ({"chunk": {"length": 2, "execute": 2, "ensemble": 0.1}}, "chunk.ensemble is 0.1: only"),
-        ({"chunk": {"length": 2, "execute": 1}}, r"probe.action must be .* shape \[3, 2, 2\]"),
-        ({"scores": {"shape": [2]}}, "probe.scores is missing"),
-        ({"scores": {"shape": [2, 2]}}, r"scores.shape is \[2, 2\], and must be one size"),
-        ({"observation": {"entries": {}}}, "observation.entries is empty"),
-        ({"observation": {"entries": {"a": 1}}}, "observation.entries.a is of type int"),
-        ({"observation": {"kind": "sound"}}, "observation.kind is 'sound', and must be one of"),
-        ({"robot": ROBOT | {"joints": ["hip", "hip"]}}, "robot.joints names a joint twice"),
-        ({"robot": ROBOT | {"command": "magic"}}, "robot.command is 'magic', and must be one of"),
-        ({"robot": ROBOT | {"stiffness": [1.0]}}, r"robot.stiffness has shape \[1\]"),
-        ({"robot": {"joints": ["hip"]}}, "robot.command is missing"),
-    ],
-)
-def test_damage_is_named(changes: dict[str, object], told: str) -> None:
-    validate(contract(robot=ROBOT))
-    with pytest.raises(ContractError, match=told):
-        validate(contract(**changes))
-
-
-def test_bytes_of_a_probe_may_be_base64(tmp_path: Path) -> None:
-    import base64
-
-    path = entries(tmp_path / "policy.onnx")
-    probe = OnnxPolicy(path).contract["probe"]
-    camera = np.array(probe["observation"]["camera"], dtype=np.uint8)
-    text = base64.b64encode(camera.tobytes()).decode()
-    verify_file(edit(path, probe=probe | {"observation": probe["observation"] | {"camera": text}}))
-    for broken, told in ((text[:-4], "holds 141 bytes"), ("?" + text[1:], "is not base64")):
-        observation = probe["observation"] | {"camera": broken}
-        with pytest.raises(ContractError, match=f"probe.observation.camera {told}"):
-            verify_file(edit(path, probe=probe | {"observation": observation}))
-
-
-def test_a_graph_without_the_state_it_states_is_refused(tmp_path: Path) -> None:
-    path = leaky_sum(tmp_path / "policy.onnx")
-    stated = OnnxPolicy(path).contract["state"]
-    with pytest.raises(ContractError, match=r"the graph has .* and the contract says .*state\.g"):
-        OnnxPolicy(edit(path, state=[stated[0] | {"name": "g"}]))
+@pytest.mark.parametrize("kind", ["state", "noise", "queue", "ensemble"])
+def test_an_episode_is_its_own_whatever_plays_beside_it(kind: str, tmp_path: Path) -> None:
+    policy = OnnxPolicy(FILES[kind](tmp_path / "policy.onnx"))
+    alone, beside = (
+        rollout(policy, Counting, episodes=9, seed=4, num_envs=count) for count in (1, 4)
+    )
+    assert len(set(alone.lengths)) > 1
+    np.testing.assert_array_equal(alone.returns, beside.returns)
+    if kind != "noise":
+        return
+    # (key, episode, step): episode 2 draws its own numbers.
+    steps = np.arange(alone.lengths[2])
+    keys = np.stack([np.full_like(steps, 4), np.full_like(steps, 2), steps], axis=-1)
+    expected = steps.sum() + draws.normals(keys, 2)[:, 0].sum()
+    assert alone.returns[2] == pytest.approx(expected, rel=1e-6)
