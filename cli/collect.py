@@ -116,7 +116,9 @@ def _write(
 
     from hindsight_rl.envs.behaviors import record
     from hindsight_rl.envs.playing import Limit
+    from hindsight_rl.files import require_room
 
+    require_room(draft, 0)
     storage = MinariStorage.new(
         draft / "data",
         observation_space=env.observation_space,
@@ -133,7 +135,9 @@ def _write(
             episode = record(env, behavior, (given.seed, number + 1), limit)
             returns.append(float(episode.rewards.sum()))
             steps += len(episode.rewards)
-            yield EpisodeBuffer(id=number, **_buffers(env, episode))
+            columns = _buffers(env, episode)
+            require_room(draft, 2 * _bytes(columns))
+            yield EpisodeBuffer(id=number, **columns)
 
     storage.update_episodes(episodes())
     storage.update_episode_metadata([{"behavior": behavior.name} for behavior in plan])
@@ -164,6 +168,15 @@ def _buffers(env: "gymnasium.Env[Any, Any]", episode: "Recording") -> dict[str, 
         "terminations": ends[0],
         "truncations": ends[1],
     }
+
+
+def _bytes(columns: Any) -> int:
+    """Return the size of arrays, nested ones and texts included."""
+    if isinstance(columns, dict):
+        return sum(map(_bytes, columns.values()))
+    if isinstance(columns, (list, tuple)):
+        return sum(map(_bytes, columns))
+    return int(getattr(columns, "nbytes", len(str(columns))))
 
 
 def _stacked(space: Any, items: Sequence[Any]) -> Any:

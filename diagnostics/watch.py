@@ -6,6 +6,7 @@ It reads what the learner reports anyway, at logging intervals, and adds nothing
 
 - **Value magnitude** (deadly triad). No value can exceed the largest return that the log's rewards
   make possible, max |r| / (1 - discount); bootstrapping from too large values makes them larger.
+  Where that is 0 or tiny, nothing is said of values that an untrained network has too.
 - **Effective sample size** of the policy's weights, (sum w)^2 / (B sum w^2): with a hard
   exponential a handful of rows is all that is cloned.
 - **Clipped weights**: where most weights lie at their cap, they no longer tell good from bad.
@@ -27,6 +28,9 @@ from hindsight_rl.maths.returns import largest_return
 
 # Rows the rewards of a log are judged by; larger logs are sampled at even distances.
 SAMPLE = 2**18
+# Magnitude of Q up to which a critic may only not have been trained: networks start at values of
+# about 1 for standardised inputs, whatever the unit of the rewards.
+UNTRAINED = 3.0
 _Q, _SIZE, _CLIPPED = "critic/q_max", "actor/effective_sample_size", "actor/clipped"
 
 
@@ -101,7 +105,7 @@ class Watch(Callback):
                 trainer.datamodule, learner.discount, learner.device
             )
         bound = self._bound
-        if q > self.q_ratio * bound:
+        if q > max(self.q_ratio * bound, UNTRAINED):
             self._warn(
                 _Q,
                 f"|Q| reaches {q:.4g}, but no return of this log can exceed {bound:.4g}: the "

@@ -38,6 +38,7 @@ _FIXES = {
 _ROOM = (errno.ENOSPC, errno.EDQUOT)
 # A draft that nobody has written to for so long is left over, whoever has its process number now.
 _LEFT_OVER_S = 24 * 3600.0
+_SPARE = 4 << 20  # bytes that a library may hold back before it writes them
 _being_written: set[Path] = set()
 
 
@@ -144,6 +145,31 @@ def remove_drafts(folder: Path) -> None:
                 shutil.rmtree(draft)
             else:
                 draft.unlink(missing_ok=True)
+
+
+def require_room(draft: Path, size: int) -> None:
+    """Raise if a folder being written has no room for what comes next.
+
+    For libraries that do not survive a full disk: HDF5 ends the process while it closes its files.
+
+    Args:
+        draft: The folder.
+        size: Bytes to come.
+
+    Raises:
+        OSError: The disk is too full, or files may not grow so large.
+    """
+    needed = size + _SPARE
+    if shutil.disk_usage(draft).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    try:
+        import resource  # Windows has none
+    except ImportError:
+        return
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    largest = max((path.stat().st_size for path in draft.rglob("*")), default=0)
+    if limit != resource.RLIM_INFINITY and largest + needed > limit:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
 
 
 def _draft_of(path: Path) -> Path:

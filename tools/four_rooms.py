@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from quickstart import command
+from quickstart import command, say
 
 FOLDER = Path("build/four_rooms")
 LOG = FOLDER / "log"
@@ -106,8 +106,10 @@ def one(job: tuple[str, int, int, bool]) -> dict[str, Any]:
         *("--seed", str(TEST_SEED), "--json"),
     )
     start = time.perf_counter()
-    command(*fit)
+    say(f"{pair.name}: fitting, {updates:,} updates; compiling them comes first")
+    command(*fit, watch=pair.name)
     seconds = time.perf_counter() - start
+    say(f"{pair.name}: fitted in {seconds:.0f} s, tested on {episodes} fresh goals next")
     tested = json.loads(command(*test))
     command(*export)
     played = json.loads(command(*play))

@@ -14,6 +14,7 @@ import io
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import statistics
 import sys
@@ -33,12 +34,39 @@ METHODS = {
 }
 
 
-def command(*words: str, show: bool = False) -> str:
+def say(line: str) -> None:
+    """Show a line of progress, in one piece: other processes write to the same terminal."""
+    shown = sys.__stdout__ or sys.stdout
+    shown.write(f"  {line}\n")
+    shown.flush()
+
+
+class Progress(io.StringIO):
+    """Keeps what is written, and shows the lines of progress, the loss terms left out.
+
+    Args:
+        name: Goes in front of each line.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+
+    def write(self, text: str) -> int:
+        """Keep a text, and show it if it is about updates made."""
+        done = re.search(r"update [\d,]+ of [\d,]+, [\d,]+ updates/s", text)
+        if done:
+            say(f"{self._name}: {done[0]}")
+        return super().write(text)
+
+
+def command(*words: str, show: bool = False, watch: str = "") -> str:
     """Run one ``hindsight`` command in this process and return what it printed.
 
     Args:
         words: Words after ``hindsight``.
         show: Print the command first.
+        watch: Name under which its progress is shown while it works; nothing is shown without.
 
     Returns:
         Its standard output.
@@ -51,7 +79,7 @@ def command(*words: str, show: bool = False) -> str:
     if show:
         sys.stdout.write(f"\n$ hindsight {' '.join(words)}\n")
         sys.stdout.flush()
-    said, warned = io.StringIO(), io.StringIO()
+    said, warned = io.StringIO(), Progress(watch) if watch else io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(warned):
         code = main(words)
     if code:

@@ -1,5 +1,6 @@
 """What a command says and returns when a signal ends it."""
 
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -71,3 +72,19 @@ def test_handlers_are_those_of_before(place: Path) -> None:
     assert hindsight("inspect", "log.npz").code == 0
     assert fit("--run", "run").code == 0
     assert {number: signal.getsignal(number) for number in CODES} == before
+
+
+@pytest.mark.parametrize(("free", "after"), [(1 << 20, "no"), (6 << 20, "some")])
+def test_collect_on_a_full_disk_says_so_in_a_line(
+    place: Path, monkeypatch: pytest.MonkeyPatch, free: int, after: str
+) -> None:
+    """HDF5 ends the process where its last write fails: room is asked for before."""
+    left = iter([free] + [free - (1 << 20) * n for n in range(1000)])
+    total = shutil.disk_usage(place)
+    monkeypatch.setattr(
+        "hindsight_rl.files.shutil.disk_usage", lambda _: total._replace(free=next(left))
+    )
+    told = hindsight("collect", "--env", "CartPole-v1", "--output", "own", "--episodes", 50)
+    assert told.code == 2 and told.out == "" and len(told.err.splitlines()) == 1
+    assert told.err.startswith("error: own cannot be written: No space left on device; ")
+    assert {path.name for path in place.iterdir()} == {"log.npz"}

@@ -85,13 +85,24 @@ def test_nothing_is_said_of_a_fit_in_order_and_its_numbers_are_logged(tmp_path: 
     assert learner.latest["watch/critic/largest_return"] > learner.latest["watch/critic/q_max"]
 
 
-def test_values_that_no_return_reaches_are_warned_of_once(tmp_path: Path) -> None:
-    """Rewards of 0: any value is too large."""
-    log = episode_log(LENGTHS, reward=[0.0] * 10)
+@pytest.mark.parametrize("reward", [0.0, 1e-4])
+def test_an_untrained_critic_is_no_diverging_one(reward: float, tmp_path: Path) -> None:
+    """No return exceeds 0, or 0.01; the critic begins above that, and nothing is wrong."""
+    log = episode_log(LENGTHS, reward=[reward] * 10)
     texts, _, learner = watched(IQL, tmp_path, data_for(IQL, log, updates_per_step=5))
+    assert texts == []
+    assert learner.latest["watch/critic/largest_return"] == pytest.approx(100 * reward)
+    assert learner.latest["watch/critic/q_max"] > learner.latest["watch/critic/largest_return"]
+
+
+def test_values_that_no_return_reaches_are_warned_of_once(tmp_path: Path) -> None:
+    """Rewards of 0, and steps so large that values leave what an untrained critic has."""
+    log = episode_log(LENGTHS, reward=[0.0] * 10)
+    data = data_for(IQL, log, updates_per_step=5)
+    texts, _, learner = watched(IQL, tmp_path, data, learning_rates={"critic": 1.0, "value": 1.0})
     (text,) = texts
     assert re.match(
-        r"watch/critic/q_max, update 10: \|Q\| reaches .*can exceed 0: .*clip_norm", text
+        r"watch/critic/q_max, update 30: \|Q\| reaches .*can exceed 0: .*clip_norm", text
     )
     assert learner.latest["watch/critic/q_max"] > 0
 
