@@ -100,7 +100,16 @@ def _facts(summary: "Summary") -> list[list[str]]:
         rows.append(
             ["control rate", f"{summary.control_rate_hz:g} Hz, {_duration(seconds)} in all"]
         )
+    if summary.guessed:
+        found = (f"{field}: {_listed(names)}" for field, names in summary.guessed.items())
+        rows.append(["guessed", ", ".join(found)])
     return rows
+
+
+def _listed(names: list[str]) -> str:
+    if len(names) <= 3:
+        return names[0] if len(names) == 1 else f"[{', '.join(names)}]"
+    return f"[{names[0]}, ..., {names[-1]}]"
 
 
 def _actions(summary: "Summary") -> str:

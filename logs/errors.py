@@ -31,6 +31,7 @@ class LogError(ValueError):
         places += [f"row {row}"] if row is not None else []
         where = ", ".join(places)
         super().__init__(f"{where}: {problem}. {mend}" if where else f"{problem}. {mend}")
+        self.problem, self.mend = problem, mend
         self.path, self.column, self.row = path, column, row
 
 

@@ -5,9 +5,12 @@ Reading stops at the first problem; ``hindsight inspect`` collects them all.
 
 import difflib
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from hindsight_rl.logs.errors import LogError
 
@@ -20,11 +23,19 @@ class Problems:
         path: File or folder that was read.
         collect: Collect problems in ``found`` instead of raising the first one.
         parts: First row and name of each file of a log of several files, in order.
+        guessed: What to say of columns whose meaning was guessed, by column.
+        guesses: Those columns by field.
+        steps: Row of each step in the source, ``[N]``, where some rows are none.
+        whole: Columns that have all rows of the source even so.
     """
 
     path: Path | str
     collect: bool = False
     parts: tuple[tuple[int, str], ...] = ()
+    guessed: Mapping[str, str] = field(default_factory=dict)
+    guesses: Mapping[str, list[str]] = field(default_factory=dict)
+    steps: NDArray[np.int64] | None = None
+    whole: frozenset[str] = frozenset()
     found: list[LogError] = field(default_factory=list)
 
     def error(
@@ -32,6 +43,10 @@ class Problems:
     ) -> LogError:
         """Return the error, its row counted within the file it lies in."""
         path = self.path
+        if row is not None and self.steps is not None and column not in self.whole:
+            row = int(self.steps[row])
+        if column in self.guessed:
+            mend = f"{mend} {self.guessed[column]}"
         if row is not None and self.parts:
             start, path = self.parts[bisect_right([part[0] for part in self.parts], row) - 1]
             row -= start

@@ -99,6 +99,7 @@ class Summary:
         clipped_actions: Number of action entries that were clipped, ``None`` without ``clip``.
         repeated_next_observation: Cut episodes whose last next observation is not stored.
         control_rate_hz: Rows per second, if known.
+        guessed: Columns that were found by their names, by field of the column map.
         images: Shape of the frames of each image column.
         columns: Every dimension.
         remarks: What looks odd, one sentence each.
@@ -120,6 +121,7 @@ class Summary:
     clipped_actions: int | None
     repeated_next_observation: int
     control_rate_hz: float | None
+    guessed: dict[str, list[str]]
     images: dict[str, list[int]]
     columns: tuple[ColumnSummary, ...]
     remarks: tuple[str, ...]
@@ -170,6 +172,7 @@ def summarize(assembly: Assembly, problems: Sequence[LogError] = ()) -> Summary:
         clipped_actions=info.get("clipped_actions"),
         repeated_next_observation=int(info.get("repeated_next_observation", 0)),
         control_rate_hz=info.get("control_rate_hz"),
+        guessed=dict(assembly.guessed),
         images={key_name(k): list(v.shape[1:]) for k, v in columns.items() if _is_image(v)},
         columns=tuple(dimensions),
         remarks=tuple(_remarks(assembly, lengths, ended)),

@@ -2,17 +2,19 @@
 
 import importlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.limits import regular_file
-from hindsight_rl.logs.log import Log
+from hindsight_rl.logs.log import STEP, TERMINATED, Log
 from hindsight_rl.logs.problems import Problems, nearest
 from hindsight_rl.logs.reading.assembly import Assembly, assemble
 from hindsight_rl.logs.reading.column_map import ColumnMap
+from hindsight_rl.logs.reading.equal_ends import warn_of_equal_ends
+from hindsight_rl.logs.reading.guesses import guessed_fields, said_of, sentences
 from hindsight_rl.logs.reading.own import SUFFIXES, own_reader, reader_named
 from hindsight_rl.logs.reading.own import register_reader as register_reader
 from hindsight_rl.logs.reading.table import Table, check_columns
@@ -22,6 +24,8 @@ from hindsight_rl.plugins import import_installed
 
 Columns = ColumnMap | str | Path | Mapping[str, Any]
 
+# Formats that say themselves what each column is: nothing of it is guessed.
+_NAMED = ("minari", "lerobot", "log")
 # What a folder of each format holds.
 _MARKS = {
     "header.json": "log",
@@ -104,7 +108,8 @@ def survey(source: str | Path, columns: Columns | None = None) -> tuple[Assembly
     if isinstance(content, Log):
         arrays = {key: content.column(key).numpy() for key in content.keys()}
         content = Assembly(arrays, {"source": str(source), "format": "log"} | content.info)
-    return content, findings.found
+        return content, findings.found
+    return replace(content, guessed=findings.guesses), findings.found
 
 
 def _read(
@@ -115,12 +120,15 @@ def _read(
         regular_file(path)
     _check_text_options(columns, format_, path)
     module = f"{__name__}.formats.{'saved' if format_ == 'log' else format_}"
+    named = format_ in _NAMED
     read = reader_named(format_) or importlib.import_module(module).read
     try:
-        content: Table | Log = read(path, columns)
+        content = _content(read, path, columns, named)
         if isinstance(content, Log):
+            _check_ends(content, path)
             return content, Problems(path, collect)
-        findings = Problems(path, collect, content.parts)
+        guessed = {} if named else guessed_fields(columns, content.columns)
+        findings = Problems(path, collect, content.parts, sentences(guessed), guessed)
         check_columns(content, findings)
         refuse_unasked_images(columns, content, findings)
         made = assemble(content, findings)
@@ -129,8 +137,26 @@ def _read(
         raise LogError(
             f"it cannot be read ({why})", "Read it where there is more, or split it.", path=path
         ) from error
-    about = {"source": str(source), "format": format_, "columns": content.columns.given()}
+    given = {name: value for name, value in content.columns.given().items() if value is not None}
+    about = {"source": str(source), "format": format_, "columns": given}
     return replace(made, info=about | made.info), findings
+
+
+def _content(
+    read: Callable[[Path, ColumnMap], Table | Log], path: Path, columns: ColumnMap, named: bool
+) -> Table | Log:
+    """Return what a reader reads, its errors saying what was only guessed."""
+    try:
+        return read(path, columns)
+    except LogError as error:
+        raise (error if named else said_of(error, columns)) from error.__cause__
+
+
+def _check_ends(log: Log, path: Path) -> None:
+    ends = log.episode_ends().numpy()
+    warn_of_equal_ends(
+        log.column(TERMINATED).numpy()[ends], log.column(STEP).numpy()[ends] + 1, path
+    )
 
 
 def locate(source: str | Path, columns: ColumnMap) -> tuple[str, Path]:
@@ -149,6 +175,8 @@ def locate(source: str | Path, columns: ColumnMap) -> tuple[str, Path]:
     path = _existing(source)
     if path.name == "main_data.hdf5" and (path.parent / "metadata.json").exists():
         path = path.parent  # the inside of a Minari dataset
+    if columns.format in (None, "minari", "hdf5"):
+        _refuse_old_minari(path)
     if columns.format:
         if path.is_dir() and columns.format in SUFFIXES.values() and columns.format != "parquet":
             raise LogError(
@@ -180,6 +208,20 @@ def locate(source: str | Path, columns: ColumnMap) -> tuple[str, Path]:
             path=path,
         )
     return SUFFIXES[ending], path
+
+
+def _refuse_old_minari(path: Path) -> None:
+    """Refuse the only file of a Minari dataset of old, or the folder that holds it."""
+    folder = path if path.is_dir() else path.parent
+    inside = path.name == "main_data.hdf5" or (path.is_dir() and (path / "main_data.hdf5").exists())
+    if path.is_dir() and (path / "data" / "main_data.hdf5").exists():
+        folder, inside = path / "data", True
+    if inside and not (folder / "metadata.json").exists():
+        raise LogError(
+            "a dataset from before Minari 0.5, which had no metadata.json",
+            "Fetch or write it again with Minari 0.5 or later.",
+            path=path,
+        )
 
 
 def _check_text_options(columns: ColumnMap, format_: str, path: Path) -> None:

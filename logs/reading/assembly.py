@@ -4,7 +4,8 @@ Episodes, then observations, goals, rewards, flags and actions, each checked as 
 is dropped; what had to be repeated or was asked to be clipped is counted in ``info``.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,9 @@ from hindsight_rl.logs.problems import Problems
 from hindsight_rl.logs.reading.actions import Actions, scaled
 from hindsight_rl.logs.reading.column_map import SHIFTED
 from hindsight_rl.logs.reading.episodes import Episodes, delimit, ends, stored_rows
+from hindsight_rl.logs.reading.equal_ends import warn_of_equal_ends
 from hindsight_rl.logs.reading.extras import ACTION_LOG_PROB, SUCCESS, extras
+from hindsight_rl.logs.reading.last_rows import observed_last
 from hindsight_rl.logs.reading.table import Table
 
 TASK: Key = "task"
@@ -44,10 +47,11 @@ _KEYS = (
 
 @dataclass(frozen=True)
 class Assembly:
-    """Columns of a log by key, ``[N, ...]`` numpy arrays, and its facts."""
+    """Columns of a log by key, ``[N, ...]`` numpy arrays; its facts; guessed columns by field."""
 
     columns: dict[Key, Array]
     info: dict[str, Any]
+    guessed: Mapping[str, list[str]] = field(default_factory=dict)
 
 
 def assemble(table: Table, findings: Problems) -> Assembly:
@@ -64,13 +68,16 @@ def assemble(table: Table, findings: Problems) -> Assembly:
         LogError: Something is wrong with the source, see docs/logs.md.
     """
     given = table.columns
+    ended = observed_last(table, findings) if given.last_row == "observation" else None
+    table = ended[0] if ended else table
     actions = scaled(table, findings)
     rows = len(actions.values)
-    episodes = delimit(table, rows, findings)
+    episodes = ended[1] if ended else delimit(table, rows, findings)
     if given.step:
         checks.same_length(table.values[given.step], [rows], given.step, findings)
         checks.runs_forward(table.values[given.step], episodes.lengths, given.step, findings)
     terminated, truncated = ends(table, episodes, findings)
+    warn_of_equal_ends(terminated[episodes.ends], episodes.lengths, findings.path, given)
     cut = truncated & ~terminated
     maker = _Maker(table, episodes, findings)
     columns: dict[Key, Array] = {EPISODE: episodes.number}

@@ -2,12 +2,12 @@
 
 One flat dataclass, so that a map reads the same in Python, in YAML and on the command line. A field
 given is taken literally and must exist in the log; a field left out is filled from the usual names
-(``readers/resolve.py``).
+(``resolve.py``), and one that is ``null`` stays empty.
 """
 
 import reprlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
@@ -26,6 +26,7 @@ from hindsight_rl.logs.reading.column_values import (
 
 Format = Literal["npz", "csv", "hdf5", "minari", "parquet", "lerobot", "log"]
 DoneMeans = Literal["terminated", "truncated", "time_limit"]
+LastRow = Literal["step", "observation"]
 
 SHIFTED = "shifted"
 """Value of ``next_observation`` that asks for the following row instead of a stored column."""
@@ -33,7 +34,13 @@ SHIFTED = "shifted"
 MOST_LETTERS = 1 << 20
 """Letters of a column map at most."""
 
-DELIMITERS = ("episode", "episode_end", "split_indices", "episode_length", "episode_jump")
+LEFT_OUT = ""
+"""Value of a field that was left out and may be guessed; ``None`` says that there is no column."""
+
+DELIMITERS = (
+    *("episode", "episode_end", "episode_start", "split_indices"),
+    *("episode_length", "episode_jump"),
+)
 
 
 @dataclass(frozen=True)
@@ -52,17 +59,24 @@ class ColumnMap:
             the observation has a usual name too; else the following row. ``shifted``: the
             following row, whatever is stored.
         terminated: Flag, true where the task ended (no future reward). One per row or per episode.
+        continues: The opposite of ``terminated``, false where the task ended (``masks``); never
+            guessed.
         truncated: Flag, true where the episode was cut (time limit, end of recording).
-        done: Flag that does not tell the two apart; then ``done_means`` must.
+        done: Flag that does not tell the two apart; then ``done_means`` must, or ``truncated``:
+            terminated where that is false.
         done_means: ``terminated``, ``truncated``, or ``time_limit``: truncated where the episode
             has exactly ``time_limit`` steps, terminated where it has fewer.
         time_limit: Number of steps after which the environment cuts an episode.
         episode: Column with the number of the episode.
         episode_end: Flag column, true on the last row of each episode.
+        episode_start: Flag column, true on the first row of each episode.
         split_indices: Array of the row numbers at which a new episode starts (0 may be left out).
         episode_length: Length in steps, where all episodes have the same.
         episode_jump: A new episode starts where the stored next observation is not the observation
             of the following row (within the precision of the columns).
+        last_row: ``observation``: the last row of each episode holds what the last action led to,
+            and no action (RLDS); its flags are those of the row before. Left out or ``step``: it is
+            a step as all others.
         step: Column that grows within an episode: a step number or a time stamp. Checked only.
         action_scale: Factor that turns logged actions into environment units, one or per dimension.
         action_offset: Added after scaling, one number or one per dimension.
@@ -103,21 +117,24 @@ class ColumnMap:
     """
 
     format: Format | None = None
-    observation: str | list[str] | None = None
-    action: str | list[str] | None = None
-    reward: float | str | None = None
-    next_observation: str | list[str] | None = None
-    terminated: str | None = None
-    truncated: str | None = None
-    done: str | None = None
+    observation: str | list[str] | None = LEFT_OUT
+    action: str | list[str] | None = LEFT_OUT
+    reward: float | str | None = LEFT_OUT
+    next_observation: str | list[str] | None = LEFT_OUT
+    terminated: str | None = LEFT_OUT
+    continues: str | None = LEFT_OUT
+    truncated: str | None = LEFT_OUT
+    done: str | None = LEFT_OUT
     done_means: DoneMeans | None = None
     time_limit: int | None = None
-    episode: str | None = None
-    episode_end: str | None = None
-    split_indices: str | None = None
+    episode: str | None = LEFT_OUT
+    episode_end: str | None = LEFT_OUT
+    episode_start: str | None = LEFT_OUT
+    split_indices: str | None = LEFT_OUT
     episode_length: int | None = None
     episode_jump: bool = False
-    step: str | None = None
+    last_row: LastRow | None = None
+    step: str | None = LEFT_OUT
     action_scale: float | list[float] = 1.0
     action_offset: float | list[float] = 0.0
     action_low: float | list[float | None] | None = None
@@ -126,10 +143,10 @@ class ColumnMap:
     discrete_actions: bool | None = None
     action_count: int | None = None
     action_start: int | None = None
-    task: str | list[str] | None = None
+    task: str | list[str] | None = LEFT_OUT
     one_hot_task: bool = False
-    achieved_goal: str | list[str] | None = None
-    next_achieved_goal: str | list[str] | None = None
+    achieved_goal: str | list[str] | None = LEFT_OUT
+    next_achieved_goal: str | list[str] | None = LEFT_OUT
     image: str | list[str] | None = None
     success: str | None = None
     action_log_prob: str | None = None
@@ -166,7 +183,7 @@ class ColumnMap:
             LogError: An unknown name, an unknown field, or a value of the wrong type.
         """
         if columns is None or isinstance(columns, ColumnMap):
-            return columns or cls()
+            return columns._with_guesses() if columns else cls()
         if isinstance(columns, Mapping):
             return cls._from_mapping(columns, None)
         if inline(columns):
@@ -189,7 +206,17 @@ class ColumnMap:
         # Checked here too, where the file is known.
         values = _converted(values)
         _check(_DEFAULTS | values, path)
-        return cls(**values)
+        return cls(**values)._with_guesses()
+
+    def _with_guesses(self) -> "ColumnMap":
+        """Return a map whose empty fields are guessed if it was written out by an older version.
+
+        Those wrote null for every field left out. A map of today that says which field has no
+        column leaves others out, if only some that it has no use for.
+        """
+        if any(getattr(self, name) == LEFT_OUT for name in _OF_OLD):
+            return self
+        return replace(self, **{n: LEFT_OUT for n in _GUESSED if getattr(self, n) is None})
 
     def given(self) -> dict[str, Any]:
         """Return the fields that differ from their defaults, as plain values."""
@@ -197,6 +224,10 @@ class ColumnMap:
 
 
 _DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(ColumnMap)}
+_TEXT_OPTIONS = ("delimiter", "decimal_point", "comment")
+_NEW = ("continues", "episode_start")  # fields that versions without guesses switched off lack
+_GUESSED = [n for n, value in _DEFAULTS.items() if value == LEFT_OUT and n not in _TEXT_OPTIONS]
+_OF_OLD = [name for name in _GUESSED if name not in _NEW]
 
 
 def short_names() -> list[str]:
@@ -277,13 +308,18 @@ def _check(values: Mapping[str, Any], path: Path | None) -> None:
 
 
 def _contradictions(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    given = [name for name in DELIMITERS if values[name] not in (None, False)]
+    given = [name for name in DELIMITERS if values[name] not in (None, False, LEFT_OUT)]
     if len(given) > 1:
         yield f"{' and '.join(given)} both say where episodes begin", "Keep one of them."
-    if values["done"] and (values["terminated"] or values["truncated"]):
+    if values["done"] and (values["terminated"] or (values["truncated"] and values["done_means"])):
         yield (
             "done is given beside terminated or truncated",
-            "Keep done with done_means, or the other two.",
+            "Keep done with done_means, done with truncated, or the other two.",
+        )
+    if values["continues"] and (values["terminated"] or values["done"]):
+        yield (
+            "continues is given beside terminated or done",
+            "Keep one of them: they say the same.",
         )
     if (values["done_means"] == "time_limit") != (values["time_limit"] is not None):
         yield (

@@ -81,22 +81,23 @@ def delimit(table: Table, rows: int, findings: Problems) -> Episodes:
         return _by_length(table, columns.episode_length, rows, findings)
     if columns.episode_jump:
         return _by_jump(table, rows, findings)
+    if columns.episode_start:
+        begins = _flag_of_rows(table, columns.episode_start, rows, findings)
+        return _parted(table, np.flatnonzero(begins), rows, findings)
     names = [columns.episode_end] if columns.episode_end else _flag_names(columns)
     # Flags with one entry per episode cannot delimit; a cut column is refused in `ends`.
     names = [name for name in names if len(table.values[name]) == rows or columns.episode_end]
     if not names:
         raise findings.error(
             "nothing says where episodes begin",
-            "Give one of episode, episode_end, split_indices, episode_length or episode_jump "
-            f"in the column map. The source holds: {listed(table.held)}.",
+            "Give one of episode, episode_end, episode_start, split_indices, episode_length or "
+            f"episode_jump in the column map. The source holds: {listed(table.held)}.",
         )
     ended = np.zeros(rows, bool)
     for name in names:
-        checks.same_length(table.values[name], [rows], name, findings)
-        ended |= checks.as_flag(table.values[name], name, findings)
-    begun = np.flatnonzero(ended) + 1
-    parted = parting(table, begun, rows, findings)
-    return Episodes.starting_at(np.r_[begun, parted], rows, len(parted))
+        flag = _flag_of_rows(table, name, rows, findings)
+        ended |= ~flag if name == columns.continues else flag
+    return _parted(table, np.flatnonzero(ended) + 1, rows, findings)
 
 
 def ends(table: Table, episodes: Episodes, findings: Problems) -> tuple[Array, Array]:
@@ -116,11 +117,13 @@ def ends(table: Table, episodes: Episodes, findings: Problems) -> tuple[Array, A
         LogError: A flag is set while its episode goes on, or ``done`` does not say what it means.
     """
     columns = table.columns
-    terminated = _flag(table, columns.terminated, episodes, findings)
+    terminated = _flag(table, columns.terminated or columns.continues, episodes, findings)
     truncated = _flag(table, columns.truncated, episodes, findings)
     done = _flag(table, columns.done, episodes, findings)
     if done.any():
-        natural = _done_is_terminal(columns, episodes, done, findings)
+        natural = ~truncated
+        if columns.done_means or not columns.truncated:
+            natural = _done_is_terminal(columns, episodes, done, findings)
         terminated = terminated | (done & natural)
         truncated = truncated | (done & ~natural)
     return terminated, truncated | (episodes.last & ~terminated)
@@ -163,7 +166,19 @@ def _hint(episodes: Episodes, done: Array) -> str:
 
 
 def _flag_names(columns: ColumnMap) -> list[str]:
-    return [name for name in (columns.terminated, columns.truncated, columns.done) if name]
+    fields = columns.terminated, columns.continues, columns.truncated, columns.done
+    return [name for name in fields if name]
+
+
+def _flag_of_rows(table: Table, name: str, rows: int, findings: Problems) -> Array:
+    checks.same_length(table.values[name], [rows], name, findings)
+    return checks.as_flag(table.values[name], name, findings)
+
+
+def _parted(table: Table, begun: Array, rows: int, findings: Problems) -> Episodes:
+    """Return the episodes that begin at some rows, or where a file does."""
+    parted = parting(table, begun, rows, findings)
+    return Episodes.starting_at(np.r_[begun, parted], rows, len(parted))
 
 
 def _flag(table: Table, name: str | None, episodes: Episodes, findings: Problems) -> Array:
@@ -172,7 +187,7 @@ def _flag(table: Table, name: str | None, episodes: Episodes, findings: Problems
         return np.zeros(len(last), bool)
     values = table.values[name]
     checks.same_length(values, [len(last), episodes.count], name, findings)
-    flag = checks.as_flag(values, name, findings)
+    flag = checks.as_flag(values, name, findings) != (name == table.columns.continues)
     if len(flag) == len(last):
         checks.flags_at_ends(flag, last, name, findings)
         return flag & last

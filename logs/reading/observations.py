@@ -9,7 +9,7 @@ from typing import Any
 from hindsight_rl.entries import PREFIX, Entry, entry_name, is_whole, roles
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.problems import listed
-from hindsight_rl.logs.reading.column_map import ColumnMap
+from hindsight_rl.logs.reading.column_map import LEFT_OUT, ColumnMap
 from hindsight_rl.logs.reading.resolve import expand
 
 
@@ -72,7 +72,7 @@ def in_roles(
     following: dict[str, Any] = {}
     for field in ("observation", "achieved_goal"):
         given = getattr(columns, field)
-        if given and getattr(columns, f"next_{field}") is None:
+        if given and getattr(columns, f"next_{field}") == LEFT_OUT:
             joined = isinstance(given, list)
             following[f"next_{field}"] = [f"next_{n}" for n in given] if joined else f"next_{given}"
     return replace(columns, **following)
@@ -91,7 +91,7 @@ def _guessed(
     }
     guessed: dict[str, Any] = {}
     for field, role in by_field.items():
-        if not role or getattr(columns, field) is not None:
+        if not role or getattr(columns, field) != LEFT_OUT:
             continue
         names = [entry_name(entry) for entry in role]
         kept = [n for n in names if n not in ([images] if isinstance(images, str) else images)]

@@ -9,7 +9,9 @@ from typing import Any, get_args, get_type_hints
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.limits import LONGEST_NAME, MOST_STARS
 from hindsight_rl.logs.problems import listed, missing_column
-from hindsight_rl.logs.reading.column_map import DELIMITERS, SHIFTED, ColumnMap
+from hindsight_rl.logs.reading.column_map import DELIMITERS, LEFT_OUT, SHIFTED, ColumnMap
+from hindsight_rl.logs.reading.groups import refuse_groups
+from hindsight_rl.logs.reading.known_layouts import known_layout
 
 Names = Mapping[str, tuple[str, ...]]
 
@@ -26,22 +28,33 @@ COMMON_NAMES: Names = {
         *("next_observation", "next_observations", "next_obs", "new_obs", "obs_next"),
         *("next_observation_*", "next_observation[*]", "next_obs_*", "new_obs_*", "next_state_*"),
     ),
-    "terminated": ("terminated", "terminateds", "terminals", "terminations"),
-    "truncated": ("truncated", "truncateds", "timeouts", "truncations"),
-    "done": ("done", "dones", "terminal"),
     "episode": ("episode", "episode_id", "episode_index", "eps_id"),
-    "episode_end": ("episode_end",),
-    "split_indices": ("split_indices",),
+    "episode_end": ("episode_end", "episode_terminals"),
+    "episode_start": ("episode_start", "episode_starts"),
+    "split_indices": ("split_indices", "episode_ends"),
+    "terminated": (
+        *("terminated", "terminateds", "terminals", "terminations", "termination"),
+        "is_terminal",
+    ),
+    "truncated": (
+        *("truncated", "truncateds", "timeouts", "truncations", "truncation", "timeout"),
+        "is_truncated",
+    ),
+    "done": ("done", "dones", "terminal", "dones_float", "is_done"),
     "step": ("step", "timestep", "t", "frame_index"),
     "task": ("desired_goal", "desired_goals"),
     "achieved_goal": ("achieved_goal", "achieved_goals"),
     "next_achieved_goal": ("next_achieved_goal", "next_achieved_goals"),
     # Never guessed: read where they are asked for.
+    "continues": (),
     "image": (),
     "success": (),
     "action_log_prob": (),
     "extra": (),
 }
+NEEDED = ("observation", "action", "reward")
+"""Fields without which there is no log."""
+
 # Fields that may name several columns.
 _SEVERAL = {name for name, hint in get_type_hints(ColumnMap).items() if list[str] in get_args(hint)}
 
@@ -64,17 +77,23 @@ def resolve(
         LogError: A column given does not exist, a pattern stands for several where one is needed,
             or a needed column cannot be guessed.
     """
+    if names is COMMON_NAMES:
+        action = columns.action or _guess(names["action"], held)
+        refuse_groups(_named(columns, held), bool(action), held, path, names)
     found: dict[str, Any] = {}
     for field in COMMON_NAMES:
         value = getattr(columns, field)
-        if isinstance(value, (str, list)) and value != SHIFTED:
+        if isinstance(value, (str, list)) and value not in (LEFT_OUT, SHIFTED):
             found[field] = expand(value, held, path)
             if field not in _SEVERAL:
                 found[field] = _only(found[field], field, str(value), path)
-        elif value is None and field not in _settled(columns, found, names):
+        elif value == LEFT_OUT and field not in _settled(columns, found, names):
             found[field] = _guess(names.get(field, ()), held)
-    filled = replace(columns, **{field: value for field, value in found.items() if value})
-    for field in ("observation", "action", "reward"):
+    empty = {field: None for field in COMMON_NAMES if getattr(columns, field) == LEFT_OUT}
+    filled = replace(columns, **empty | {field: value for field, value in found.items() if value})
+    if names is COMMON_NAMES:
+        filled = known_layout(columns, filled, held, path, names)
+    for field in NEEDED:
         if getattr(filled, field) is None:
             raise _nothing_for(field, held, path)
     return filled
@@ -85,11 +104,16 @@ def wanted(columns: ColumnMap) -> list[str]:
     names: list[str] = []
     for field in COMMON_NAMES:
         value = getattr(columns, field)
-        if isinstance(value, str) and value != SHIFTED:
+        if isinstance(value, str) and value not in (LEFT_OUT, SHIFTED):
             names.append(value)
         elif isinstance(value, list):
             names += value
     return list(dict.fromkeys(names))
+
+
+def _named(columns: ColumnMap, held: Sequence[str]) -> list[str]:
+    """Return the columns held that the fields of a map stand for."""
+    return [column for name in wanted(columns) for column in matching(name, held)]
 
 
 def _settled(columns: ColumnMap, found: Mapping[str, Any], names: Names) -> set[str]:
@@ -102,9 +126,12 @@ def _settled(columns: ColumnMap, found: Mapping[str, Any], names: Names) -> set[
             settled |= {f"next_{field}"}
     if any(getattr(columns, name) or found.get(name) for name in DELIMITERS):
         settled |= set(DELIMITERS)
-    if any(getattr(columns, name) or found.get(name) for name in ("terminated", "truncated")):
+    # Beside `truncated` alone a `done` says what is terminated; else it says nothing more.
+    if any(getattr(columns, name) or found.get(name) for name in ("terminated", "continues")):
         settled |= {"done"}
-    return settled | ({"terminated", "truncated"} if columns.done else set())
+    if columns.continues or columns.done:
+        settled |= {"terminated"}
+    return settled | ({"truncated"} if columns.done and columns.done_means else set())
 
 
 def expand(value: str | list[str], held: Sequence[str], path: Path | str) -> str | list[str]:
@@ -124,7 +151,7 @@ def expand(value: str | list[str], held: Sequence[str], path: Path | str) -> str
     entries = value if isinstance(value, list) else [value]
     names: list[str] = []
     for entry in entries:
-        hits = _matching(entry, held)
+        hits = matching(entry, held)
         if not hits:
             raise missing_column(entry, held, path)
         names += hits
@@ -143,7 +170,8 @@ def _only(found: str | list[str], field: str, value: str, path: Path | str) -> s
     return names[0]
 
 
-def _matching(name: str, held: Sequence[str]) -> list[str]:
+def matching(name: str, held: Sequence[str]) -> list[str]:
+    """Return the columns that a name stands for, ``*`` in it being a number, in numeric order."""
     if name in held:
         return [name]
     if "*" not in name:
@@ -163,7 +191,7 @@ def _matching(name: str, held: Sequence[str]) -> list[str]:
 
 def _guess(candidates: Sequence[str], held: Sequence[str]) -> str | list[str] | None:
     for candidate in candidates:
-        hits = _matching(candidate, held)
+        hits = matching(candidate, held)
         if hits:
             return hits[0] if candidate in held else hits
     return None

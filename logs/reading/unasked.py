@@ -5,7 +5,7 @@ from math import prod
 
 from hindsight_rl.entries import is_image
 from hindsight_rl.logs.problems import Problems
-from hindsight_rl.logs.reading.column_map import ColumnMap
+from hindsight_rl.logs.reading.column_map import LEFT_OUT, ColumnMap
 from hindsight_rl.logs.reading.table import Table
 
 _FIELDS = ("observation", "task", "achieved_goal")
@@ -24,7 +24,7 @@ def refuse_unasked_images(given: ColumnMap, table: Table, findings: Problems) ->
     """
     for field in _FIELDS:
         named = getattr(table.columns, field)
-        if getattr(given, field) is not None or not isinstance(named, list):
+        if getattr(given, field) != LEFT_OUT or not isinstance(named, list):
             continue
         images = [name for name in named if _looks_like_one(table, name)]
         if images:

@@ -17,7 +17,7 @@ from hindsight_rl.logs.checks import MOST_CHOICES
 from hindsight_rl.logs.errors import LogError, unreadable
 from hindsight_rl.logs.limits import files_below, parse_json, read_json, read_text
 from hindsight_rl.logs.problems import missing_column
-from hindsight_rl.logs.reading.column_map import ColumnMap
+from hindsight_rl.logs.reading.column_map import LEFT_OUT, ColumnMap
 from hindsight_rl.logs.reading.formats.arrow import check_sizes, parquet_columns, read_parquet
 from hindsight_rl.logs.reading.formats.parquet import table_of
 from hindsight_rl.logs.reading.resolve import Names, resolve
@@ -55,7 +55,7 @@ def read(path: Path, columns: ColumnMap) -> Table:
         raise LogError("data/ holds no .parquet file", "Fetch the dataset again.", path=path)
     held = parquet_columns(files[0])
     _refuse_cameras(columns, info["features"], path)
-    if columns.reward is None and not set(held) & set(NAMES["reward"]):
+    if columns.reward == LEFT_OUT and not set(held) & set(NAMES["reward"]):
         columns = replace(columns, reward=0.0)
     table = table_of(files, resolve(columns, held, path, NAMES), path)
     _check_counts(path, info, table)
