@@ -175,8 +175,7 @@ def locate(source: str | Path, columns: ColumnMap) -> tuple[str, Path]:
     path = _existing(source)
     if path.name == "main_data.hdf5" and (path.parent / "metadata.json").exists():
         path = path.parent  # the inside of a Minari dataset
-    if columns.format in (None, "minari", "hdf5"):
-        _refuse_old_minari(path)
+    _refuse_old_minari(path, columns)
     if columns.format:
         if path.is_dir() and columns.format in SUFFIXES.values() and columns.format != "parquet":
             raise LogError(
@@ -210,8 +209,10 @@ def locate(source: str | Path, columns: ColumnMap) -> tuple[str, Path]:
     return SUFFIXES[ending], path
 
 
-def _refuse_old_minari(path: Path) -> None:
+def _refuse_old_minari(path: Path, columns: ColumnMap) -> None:
     """Refuse the only file of a Minari dataset of old, or the folder that holds it."""
+    if columns.format not in (None, "minari", "hdf5"):
+        return
     folder = path if path.is_dir() else path.parent
     inside = path.name == "main_data.hdf5" or (path.is_dir() and (path / "main_data.hdf5").exists())
     if path.is_dir() and (path / "data" / "main_data.hdf5").exists():

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hindsight_rl.logs.reading import _MARKS, _SUFFIXES
+from hindsight_rl.logs.reading import _MARKS
 from hindsight_rl.logs.reading.column_map import ColumnMap, short_names
+from hindsight_rl.logs.reading.own import SUFFIXES
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "logs.md").read_text(encoding="utf-8")
 
@@ -24,5 +25,5 @@ def test_every_field_is_in_a_table(field: str) -> None:
 
 
 def test_every_format_and_packaged_map_is_named() -> None:
-    for name in {*_SUFFIXES, *_SUFFIXES.values(), *_MARKS.values(), *short_names()}:
+    for name in {*SUFFIXES, *SUFFIXES.values(), *_MARKS.values(), *short_names()}:
         assert f"`{name}`" in TEXT, name
