@@ -4,6 +4,7 @@ import importlib
 import inspect
 import math
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,6 +29,19 @@ Update order: value, then policy.
 """
 
 
+@dataclass(frozen=True)
+class Episodes:
+    """What is played.
+
+    Args:
+        count: How many.
+        options: Of the environment.
+    """
+
+    count: int = 10
+    options: dict[str, int] = field(default_factory=dict)
+
+
 class AboveAverage:
     """Clone what beat the average.
 
@@ -38,6 +52,7 @@ class AboveAverage:
         limit: In (0, infinity]; ``None`` for none.
         cap: Above 0.
         fast: Whether ``a | b`` is compiled.
+        episodes: What is played.
         **learner: Arguments of :class:`Learner`.
 
     Raises:
@@ -52,6 +67,7 @@ class AboveAverage:
         limit: float | None = None,
         cap: float = math.inf,
         fast: bool = True,
+        episodes: Episodes = Episodes(count=3),  # noqa: B008
         **learner: Any,
     ) -> None: ...
 
@@ -98,6 +114,8 @@ def test_arguments_are_the_signature_and_its_docstring(pages: ModuleType) -> Non
         "| `limit` | `null` | In (0, infinity]; `None` for none. |",
         "| `cap` | `.inf` | Above 0. |",
         r"| `fast` | `true` | Whether `a \| b` is compiled. |",
+        "| `episodes.count` | `3` | How many. |",
+        "| `episodes.options` | `{}` | Of the environment. |",
     ]
 
 

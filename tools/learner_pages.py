@@ -73,15 +73,22 @@ def written(value: Any) -> str:
     return f"`{plain}`"
 
 
-def arguments(kind: type, prefix: str = "") -> str:
-    """Return the rows of a class's arguments: name, default, meaning."""
+def arguments(kind: type, prefix: str = "", defaults: object = None) -> str:
+    """Return the rows of a class's arguments: name, default, meaning.
+
+    Args:
+        kind: The class.
+        prefix: Of the names, where it is itself an argument.
+        defaults: Holds the defaults as attributes, in place of the signature.
+    """
     meaning, rows = argument_lines(kind), []
     for name, parameter in inspect.signature(kind).parameters.items():
         if name == "spec" or parameter.kind is inspect.Parameter.VAR_KEYWORD:
             continue
-        text, default = meaning[name].replace("|", "\\|"), parameter.default
+        text = meaning[name].replace("|", "\\|")
+        default = getattr(defaults, name, parameter.default)
         if dataclasses.is_dataclass(default):
-            rows.append(arguments(type(default), f"{name}."))
+            rows.append(arguments(type(default), f"{name}.", default))
         else:
             rows.append(f"| `{prefix}{name}` | {written(default)} | {text} |")
     return "\n".join(rows)
