@@ -69,22 +69,6 @@ def read_model(path: str | Path, *, max_bytes: int = MAX_BYTES) -> bytes:
     return data
 
 
-def read_contract(data: bytes, path: str | Path) -> Contract:
-    """Return the contract in the bytes of a policy file, which holds for exactly these bytes.
-
-    Args:
-        data: The file's bytes.
-        path: Where they came from, for messages.
-
-    Returns:
-        The contract.
-
-    Raises:
-        ContractError: As :func:`read_policy`.
-    """
-    return read_policy(data, path)[0]
-
-
 def read_policy(data: bytes, path: str | Path) -> tuple[Contract, bytes]:
     """Return the contract in the bytes of a policy file, and the bytes that may be run.
 

@@ -144,25 +144,6 @@ def transition_scores(
     return reward - entropy_scale * log_prob + discount * going
 
 
-def relabeling_objective(posterior: Tensor, scores: Tensor, log_z: Tensor) -> Tensor:
-    """Return what relabeling maximises, minus the divergence of eq. 6 up to a constant.
-
-    J(q) = mean over items of sum over tasks of q * (score - log Z - log q); Lemma 1 says that the
-    posterior (equal priors) has the largest.
-
-    Args:
-        posterior: ``[B, N]``, any assignment of tasks to items.
-        scores: ``[B, N]``, nats.
-        log_z: ``[N]``, nats.
-
-    Returns:
-        ``[]``, nats.
-    """
-    gain = torch.where(posterior > 0, posterior * (scores - log_z), 0.0)
-    entropy = -torch.special.xlogy(posterior, posterior)
-    return torch.mean((gain + entropy).sum(dim=-1))
-
-
 def posterior_metrics(posterior: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
     """Return how sure the posterior is, and how items and tasks share each other.
 

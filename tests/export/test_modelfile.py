@@ -18,7 +18,6 @@ from hindsight_rl.export.modelfile import (
     metadata,
     model_hash,
     opset,
-    read_contract,
     read_model,
     read_policy,
 )
@@ -73,7 +72,7 @@ def test_external_data_is_found_wherever_it_is(place: Callable, damaged: Damage)
     path = damaged(place)
     assert "location=../secret.bin" in external_data(path.read_bytes())
     with pytest.raises(ContractError, match=r"keeps tensors outside.*\.\./secret\.bin"):
-        read_contract(path.read_bytes(), path)
+        read_policy(path.read_bytes(), path)[0]
 
 
 def test_an_honest_file_has_no_external_data(continuous: Path) -> None:
@@ -103,7 +102,7 @@ def test_hash_ignores_metadata_and_nothing_else(damaged: Damage, continuous: Pat
     before = model_hash(continuous.read_bytes())
     noted = damaged(lambda model: model.metadata_props.add(key="site", value="hall 2"))
     assert model_hash(noted.read_bytes()) == before
-    assert read_contract(noted.read_bytes(), noted)["model_hash"] == before
+    assert read_policy(noted.read_bytes(), noted)[0]["model_hash"] == before
     renamed = damaged(lambda model: setattr(model, "producer_name", "someone"))
     assert model_hash(renamed.read_bytes()) != before
 
@@ -135,30 +134,30 @@ def test_a_file_without_contract_is_refused(damaged: Damage) -> None:
     with pytest.raises(
         ContractError, match=r"damaged\.onnx: holds 0 entries 'hindsight\.contract'"
     ):
-        read_contract(path.read_bytes(), path)
+        read_policy(path.read_bytes(), path)[0]
 
 
 def test_a_file_with_two_contracts_is_refused(damaged: Damage) -> None:
     path = damaged(lambda model: model.metadata_props.add(key=KEY, value="{}"))
     with pytest.raises(ContractError, match="holds 2 entries"):
-        read_contract(path.read_bytes(), path)
+        read_policy(path.read_bytes(), path)[0]
 
 
 def test_a_broken_contract_names_the_file(damaged: Damage) -> None:
     path = damaged(lambda model: setattr(model.metadata_props[0], "value", '{"version": 9}'))
     with pytest.raises(ContractError, match=r"damaged\.onnx: .*version 9"):
-        read_contract(path.read_bytes(), path)
+        read_policy(path.read_bytes(), path)[0]
 
 
 def test_a_changed_operator_set_is_refused(damaged: Damage) -> None:
     path = damaged(lambda model: setattr(model.opset_import[0], "version", 16))
     with pytest.raises(ContractError, match="graph or weights changed after the export"):
-        read_contract(path.read_bytes(), path)
+        read_policy(path.read_bytes(), path)[0]
 
 
 def test_what_is_no_onnx_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ContractError, match=r"log\.npz: not an ONNX file"):
-        read_contract(b"PK\x03\x04 not a message", "log.npz")
+        read_policy(b"PK\x03\x04 not a message", "log.npz")[0]
 
 
 @given(data=st.data())
@@ -173,7 +172,7 @@ def test_a_cut_or_damaged_file_is_refused_and_never_crashes(
         flipped = original[place] ^ data.draw(st.integers(1, 255))
         damaged = original[:place] + bytes([flipped]) + original[place + 1 :]
     try:
-        read_contract(damaged, "policy.onnx")
+        read_policy(damaged, "policy.onnx")[0]
     except ContractError:
         return
     # Whatever is accepted computes the same: only the text of the contract may have changed.
@@ -183,7 +182,7 @@ def test_a_cut_or_damaged_file_is_refused_and_never_crashes(
 @given(st.binary(max_size=200))
 def test_noise_is_refused(noise: bytes) -> None:
     with pytest.raises(ContractError):
-        read_contract(noise, "policy.onnx")
+        read_policy(noise, "policy.onnx")[0]
 
 
 # ---------------------------------------------------------- what two readers understand differently

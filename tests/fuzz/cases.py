@@ -18,7 +18,7 @@ from stand_ins import StandIn
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.cli.runs import chosen_checkpoint
 from hindsight_rl.export.contract import parse
-from hindsight_rl.export.modelfile import read_contract, read_model
+from hindsight_rl.export.modelfile import read_model, read_policy
 from hindsight_rl.export.onnx import export_policy
 from hindsight_rl.export.runtime import OnnxPolicy
 from hindsight_rl.export.verify import verify_file
@@ -147,12 +147,12 @@ def _read_policy(folder: Path) -> None:
 def _contract(folder: Path) -> None:
     _policy(folder)
     path = folder / "policy.onnx"
-    contract = dict(read_contract(read_model(path), path))
+    contract = dict(read_policy(read_model(path), path)[0])
     (folder / "contract.json").write_text(json.dumps(contract))
     path.unlink()
 
 
-def _read_contract(folder: Path) -> None:
+def _read_policy(folder: Path) -> None:
     # The text of a contract is part of a policy file: read as that is, and then decoded.
     data = read_model(folder / "contract.json")
     parse(data.decode(errors="replace"))
@@ -187,5 +187,5 @@ CASES: dict[str, Case] = {
     "map": Case(_map, _read_map),
     "run": Case(_run, _read_run),
     "policy": Case(_policy, _read_policy),
-    "contract": Case(_contract, _read_contract),
+    "contract": Case(_contract, _read_policy),
 }

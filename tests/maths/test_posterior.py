@@ -13,7 +13,6 @@ from hindsight_rl.maths.draws import counters, uniform
 from hindsight_rl.maths.posterior import (
     log_partition,
     posterior_metrics,
-    relabeling_objective,
     sample_tasks,
     task_posterior,
     transition_scores,
@@ -23,6 +22,25 @@ THREE = [[10, 2, 0], [9, 4, 1], [8, 3, 3]]
 scores_of = arrays(
     "float64", st.tuples(st.integers(1, 6), st.integers(1, 5)), elements=st.floats(-30, 30)
 )
+
+
+def relabeling_objective(posterior: Tensor, scores: Tensor, log_z: Tensor) -> Tensor:
+    """Return what relabeling maximises, minus the divergence of eq. 6 up to a constant.
+
+    J(q) = mean over items of sum over tasks of q * (score - log Z - log q); Lemma 1 says that the
+    posterior (equal priors) has the largest.
+
+    Args:
+        posterior: ``[B, N]``, any assignment of tasks to items.
+        scores: ``[B, N]``, nats.
+        log_z: ``[N]``, nats.
+
+    Returns:
+        ``[]``, nats.
+    """
+    gain = torch.where(posterior > 0, posterior * (scores - log_z), 0.0)
+    entropy = -torch.special.xlogy(posterior, posterior)
+    return torch.mean((gain + entropy).sum(dim=-1))
 
 
 def rows(*values: list[float]) -> Tensor:
