@@ -13,6 +13,7 @@ from stand_ins import spec_of
 
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.cli.export import main
+from hindsight_rl.diagnostics.evaluation import Evaluation
 from hindsight_rl.export.runtime import OnnxPolicy
 from hindsight_rl.training.checkpoints.load import load_learner
 
@@ -63,7 +64,7 @@ def saved(folder: Path, env: str, names: list[str]) -> Path:
     spec = spec_of(task=False)
     spec["observation"]["names"] = names
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
-    trainer.strategy.connect(BC(spec, hidden=(16,), env=env))
+    trainer.strategy.connect(BC(spec, hidden=(16,), evaluation=Evaluation(env=env)))
     trainer.save_checkpoint(folder / "last.ckpt")
     return folder / "last.ckpt"
 

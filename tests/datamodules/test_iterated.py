@@ -167,6 +167,8 @@ def test_relabelers_are_prepared_anew_and_given_the_learner(tmp_path: Path) -> N
             self.calls = state.get("calls", 0)
 
     class Soft(BC):
+        optional_keys = ("rows_seen",)
+
         def soft_values(self, *_: Any) -> None:
             """Be asked for."""
 
@@ -335,7 +337,9 @@ def test_keys_that_are_missing_are_named(tmp_path: Path) -> None:
         in_keys = ("observation", "weight")
 
     data = data_of()
-    with pytest.raises(LogError, match="the learner needs 'weight', .* Add ReturnWeight"):
+    with pytest.raises(
+        LogError, match="the learner needs 'weight', .* Add ColumnWeight or ReturnWeight"
+    ):
         fit(learner_of(Needy, data.spec), data, tmp_path, 10)
 
 
