@@ -1,7 +1,7 @@
 """IteratedDataModule: experience collected by the policy while it is trained."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,55 +14,19 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.datamodules.base import LogDataModule
-from hindsight_rl.datamodules.initial_log import InitialLog
 from hindsight_rl.datamodules.make_spec import check_keys, make_spec
+from hindsight_rl.datamodules.mixture import Replays, check_mix, warn_of_undrawn
 from hindsight_rl.datamodules.offline import update_marks
 from hindsight_rl.datamodules.replay import Replay
+from hindsight_rl.datamodules.rounds import Round
 from hindsight_rl.datamodules.sampler import chunk_size
-from hindsight_rl.datamodules.sources.environment import Collected, Collector, Command, Policy
+from hindsight_rl.datamodules.sources.environment import Collector, Policy
+from hindsight_rl.datamodules.sources.episodes import Collected, Command
+from hindsight_rl.datamodules.sources.log import ColumnMaps, LogSource
 from hindsight_rl.envs.interface import EnvSource
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
-from hindsight_rl.logs.reading.column_map import ColumnMap
 from hindsight_rl.relabel.relabeler import Compose, Relabeler
-
-
-@dataclass(frozen=True)
-class Round:
-    """Episodes collected together, and the updates made on the replay they ended.
-
-    Attributes:
-        update: Updates done before it.
-        updates: Updates until the next one.
-        env_steps: Steps taken in the environment, this round included.
-        episodes: Episodes collected, this round included.
-        mean_return: Mean undiscounted return of the round.
-        mean_length: Mean length of its episodes, in steps.
-        success: Share of its episodes with success at any step, ``None`` if not told.
-    """
-
-    update: int
-    updates: int
-    env_steps: int
-    episodes: int
-    mean_return: float
-    mean_length: float
-    success: float | None
-
-    @property
-    def end(self) -> int:
-        """Updates done when the next round is due."""
-        return self.update + self.updates
-
-    def metrics(self) -> dict[str, float]:
-        """Return what is logged."""
-        named = {
-            "collect/return": self.mean_return,
-            "collect/length": self.mean_length,
-            "collect/env_steps": float(self.env_steps),
-            "collect/episodes": float(self.episodes),
-        }
-        return named | ({} if self.success is None else {"collect/success": self.success})
 
 
 class IteratedDataModule(LogDataModule):
@@ -71,8 +35,8 @@ class IteratedDataModule(LogDataModule):
     Rounds alternate: collect, append to the replay, prepare the relabelers anew, serve so many
     updates. The first round has uniformly random actions and is collected here, so that the
     normaliser is known before the learner is built. A log may take its place or come before it:
-    its rows lie in the replay when training starts. Every episode is a function of (seed, its
-    number, the policy), every batch of (seed, update, replay).
+    its rows lie in the replay when training starts, or with ``mix`` in a replay of their own. Every
+    episode is a function of (seed, its number, the policy), every batch of (seed, update, replay).
 
     Args:
         env: Gymnasium id; from Python a function that makes an environment too.
@@ -86,7 +50,11 @@ class IteratedDataModule(LogDataModule):
             policy then collects from the first round on.
         episodes_per_round: Episodes of every further round, at least 1.
         updates_per_env_step: Updates after a round for each step it took, above 0.
-        capacity: Rows of the replay; the oldest episodes go first.
+        mix: Share of the rows of a batch that come from ``log`` (the source) and ``collected``, in
+            (0, 1], summing to 1: each has a replay of its own, rows have an ``origin``, and no row
+            of the source ever goes. ``None``: one replay, every row drawn as often.
+        capacity: Rows of the replay, with ``mix`` of the collected ones; the oldest episodes go
+            first.
         memory_map: Folder for the rows of the replay; ``None`` keeps them in memory, and in every
             checkpoint.
         batch_size: B, rows per update.
@@ -99,7 +67,7 @@ class IteratedDataModule(LogDataModule):
         command: Gives tasks where the environment does not, and changes them after each step.
 
     Raises:
-        ValueError: An argument is out of range.
+        ValueError: An argument is out of range, or ``mix`` does not go with the origins there are.
         LogError: The source cannot be read, or holds what the environment would not give.
 
     Attributes:
@@ -113,11 +81,12 @@ class IteratedDataModule(LogDataModule):
         relabel: list[Relabeler] | None = None,
         *,
         source: str | Path | list[str] | Log | None = None,
-        columns: ColumnMap | str | list[ColumnMap | str | None] | None = None,
+        columns: ColumnMaps = None,
         env_kwargs: dict[str, Any] | None = None,
         initial_episodes: int = 20,
         episodes_per_round: int = 8,
         updates_per_env_step: float = 1.0,
+        mix: dict[str, float] | None = None,
         capacity: int = 1_000_000,
         memory_map: str | None = None,
         batch_size: int = 256,
@@ -150,7 +119,9 @@ class IteratedDataModule(LogDataModule):
         self.batch_size, self.updates_per_step, self.seed = batch_size, updates_per_step, seed
         self.episodes_per_round = episodes_per_round
         self.updates_per_env_step = updates_per_env_step
-        self.memory_map, self.sample = memory_map, sample
+        self.memory_map, self.sample, self.mix = memory_map, sample, mix
+        if mix is not None:
+            check_mix(mix, ["collected"] if source is None else ["log", "collected"])
         self._unbound = Compose(relabel)
         self._collector = Collector(
             env,
@@ -161,12 +132,13 @@ class IteratedDataModule(LogDataModule):
             explore=explore,
             command=command,
         )
-        first = InitialLog(source, columns, self._collector)
-        self.log_hash = first.hash
-        self._replay = Replay(capacity, self._collector.info | first.facts)
+        log = None if source is None else LogSource(source, columns, self._collector)
+        self.log_hash = None if log is None else log.hash
+        self._replays = self._replays_of(capacity, log)
         self.history: list[Round] = []
         self._resumed = False
-        first.append_to(self._replay)
+        if log is not None:
+            self._replays.append("log", log.collect(None, 0, log.episodes))
         if initial_episodes:
             self._add(self._collector.collect(None, 0, initial_episodes, None), update=0)
         else:
@@ -175,24 +147,24 @@ class IteratedDataModule(LogDataModule):
         self.spec = make_spec(self.log, self._sampler(), self.relabel, batch_size)
         self._check_task()
 
+    def _replays_of(self, capacity: int, log: LogSource | None) -> Replays:
+        """Return the empty replays."""
+        info = self._collector.info | ({} if log is None else log.facts)
+        replays = {"collected": Replay(capacity, info)}
+        if log is not None and self.mix is None:
+            log.check_fits(capacity)
+            replays = {"log": replays["collected"]} | replays
+        elif log is not None:
+            replays = {"log": Replay(len(log), info | {"source": log.name})} | replays
+        return Replays(replays, self.mix)
+
     # ------------------------------------------------------------------ rounds
 
     def _add(self, found: Collected, update: int) -> None:
         """Take over a round: replay, relabelers, history."""
-        self._replay.append(found.columns, found.lengths)
+        self._replays.append("collected", found)
         before = self.history[-1] if self.history else None
-        steps = int(found.lengths.sum())
-        self.history.append(
-            Round(
-                update=update,
-                updates=max(1, round(self.updates_per_env_step * steps)),
-                env_steps=steps + (before.env_steps if before else 0),
-                episodes=len(found.lengths) + (before.episodes if before else 0),
-                mean_return=float(found.returns.mean()),
-                mean_length=steps / len(found.lengths),
-                success=None if found.successes is None else float(found.successes.mean()),
-            )
-        )
+        self.history.append(Round.after(before, found, update, self.updates_per_env_step))
         self._bind()
 
     def _bind(self, learned: dict[str, Any] | None = None) -> None:
@@ -201,13 +173,15 @@ class IteratedDataModule(LogDataModule):
         Args:
             learned: What they learned, where it is not known from the round before.
         """
-        log = self._replay.log
+        log = self._replays.log
         if learned is None:
             learned = self.relabel.state_dict() if self.history[1:] else {}
         self.relabel = self._unbound.prepare(log)
         self.relabel.load_state_dict(learned)
         self.log = log.with_columns(self.relabel.columns).with_rows(self.relabel.rows)
         self._chunks = self._sampler()
+        if self.mix is not None:
+            warn_of_undrawn(self.log)
 
     @property
     def _due(self) -> int:
@@ -218,7 +192,7 @@ class IteratedDataModule(LogDataModule):
         """Collect a round with the learner's policy as it is."""
         learner: Any = self.trainer.lightning_module
         policy, before = self._policy(learner), sum(each.episodes for each in self.history[-1:])
-        found = self._collector.collect(policy, before, self.episodes_per_round, self._replay.log)
+        found = self._collector.collect(policy, before, self.episodes_per_round, self._replays.log)
         self._add(found, self.trainer.global_step)
         self._use_learner()
         if getattr(learner, "log_pass", None) is not None:
@@ -264,7 +238,7 @@ class IteratedDataModule(LogDataModule):
                 f"{trainer.global_step}: make a new one, or fit with ckpt_path"
             )
         if not self._resumed and self.memory_map is not None:
-            self._replay.to_file(self.memory_map)
+            self._replays.to_file(self.memory_map)
             self._bind()
         keys = self.batch_keys()
         check_keys(learner.in_keys, keys)
@@ -313,7 +287,8 @@ class IteratedDataModule(LogDataModule):
             "seed": self.seed,
             "log_hash": self.log_hash,
             "history": [asdict(each) for each in self.history],
-            "replay": self._replay.state_dict(),
+            "mix": self.mix,
+            "replay": self._replays.state_dict(),
             "relabel": self.relabel.state_dict(),
         }
 
@@ -340,8 +315,14 @@ class IteratedDataModule(LogDataModule):
                 f"Resume with the same environment and data options (seed {state_dict['seed']}).",
                 path=self._collector.name,
             )
+        if (mix := state_dict.get("mix")) != self.mix:
+            raise LogError(
+                f"the run was started with mix {mix}, and this is mix {self.mix}",
+                "Resume with the same shares, or start a new run.",
+                path=self._collector.name,
+            )
         fitting = self.trainer is None or self.trainer.state.fn == TrainerFn.FITTING
-        self._replay.load_state_dict(state_dict["replay"], self.memory_map, cut=fitting)
+        self._replays.load_state_dict(state_dict["replay"], self.memory_map, cut=fitting)
         self.history = [Round(**each) for each in state_dict["history"]]
         self._resumed = True
         self._bind(state_dict["relabel"])

@@ -199,15 +199,32 @@ class Replay:
         block = PackedColumns.pack(
             {key: value[len(value) - count :] for key, value in columns.items()}
         )
-        if self._content is None:
-            self._columns = block.columns
-            self._content = _Memory(block.matrix.shape[1], self.capacity)
-        _check_columns(self._columns, block.columns)
+        content = self._begun(block.columns)
         self._make_room(total)
         held = len(self)
-        self._content.append(torch.as_tensor(block.matrix))
+        content.append(torch.as_tensor(block.matrix))
         self._places.append(_places_of(lengths, len(self._lengths), held))
         self._lengths = torch.cat([self._lengths, lengths])
+
+    def begin_like(self, other: "Replay") -> None:
+        """Say before the first episode which columns there will be: those of another replay.
+
+        Args:
+            other: A replay that holds episodes.
+
+        Raises:
+            LogError: This one holds other columns.
+        """
+        self._begun(other._columns)
+
+    def _begun(self, columns: dict[Key, Column]) -> _Rows:
+        """Return where rows of these columns go, which is made for the first ones."""
+        if self._content is None:
+            self._columns = columns
+            width = sum(column.width for column in columns.values())
+            self._content = _Memory(width, self.capacity)
+        _check_columns(self._columns, columns)
+        return self._content
 
     def _make_room(self, count: int) -> None:
         """Drop the oldest episodes until so many rows fit, and number the others from 0."""

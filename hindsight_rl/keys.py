@@ -2,6 +2,12 @@
 
 Key = str | tuple[str, ...]
 
+ORIGIN: Key = "origin"
+"""Where a row comes from: ``[]`` int64, its place in :data:`ORIGINS`; see ``data.mix``."""
+
+ORIGINS = ("log", "collected")
+"""What a row's origin may be. Their numbers stay: a new origin goes to the end."""
+
 
 def key_name(key: Key) -> str:
     """Return the printed name of a key: ``("next", "reward")`` is ``next.reward``."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
 
 from hindsight_rl.keys import Key
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Policy_contra = TypeVar("Policy_contra", contravariant=True)
+Log_contra = TypeVar("Log_contra", contravariant=True)
 
 
 class LogView(Protocol):
@@ -54,3 +57,45 @@ class Decision(NamedTuple):
     action: Tensor
     state: dict[str, Tensor]
     scores: Tensor | None = None
+
+
+class Episodes(Protocol):
+    """Whole episodes, in the order of their numbers; read only."""
+
+    @property
+    def columns(self) -> Mapping[Key, Tensor]:
+        """Return the columns ``[M, ...]``, all but where episodes begin and end."""
+
+    @property
+    def lengths(self) -> Tensor:
+        """Return the steps of each episode, ``[E]`` int64."""
+
+
+@runtime_checkable
+class Source(Protocol[Policy_contra, Log_contra]):
+    """What gives episodes: an environment, a log, a model, an expert.
+
+    An episode is a function of its number, the policy and what was there before, and of nothing
+    else: asked again, a source gives the same one. All sources of a datamodule give the same
+    columns, and every episode is whole: ``terminated`` or ``truncated`` in its last row.
+
+    Attributes:
+        name: For messages.
+    """
+
+    name: str
+
+    def collect(
+        self, policy: Policy_contra | None, first: int, count: int, log: Log_contra | None = None
+    ) -> Episodes:
+        """Return whole episodes.
+
+        Args:
+            policy: What acts; ``None`` for uniformly random actions. A log has no use for it.
+            first: Number of the first episode.
+            count: How many, at least 1.
+            log: What was there before, ``None`` for nothing: where a source begins from it.
+
+        Returns:
+            The episodes.
+        """

@@ -125,7 +125,9 @@ class Collector:
             self._envs = open_envs(self._env, self._kwargs, first, self._num_envs)
         return self._envs
 
-    def collect(self, policy: Policy | None, first: int, count: int, log: Log | None) -> Collected:
+    def collect(
+        self, policy: Policy | None, first: int, count: int, log: Log | None = None
+    ) -> Collected:
         """Return whole episodes.
 
         Args:

@@ -146,3 +146,27 @@ def test_fine_tuning_is_two_commands(place: Path) -> None:
     (place / "a/checkpoints/last.ckpt").unlink()
     tested = hindsight("test", "--run", "b", "--model.evaluation.test_episodes", 1)
     assert tested.code == 0, tested.err
+
+
+def test_a_log_with_a_share_of_every_batch(place: Path) -> None:
+    words = ("--root", place, "--output", "swing-v0", "--episodes", 2)
+    assert hindsight("collect", "--env", "Pendulum-v1", *words).code == 0
+    small = ("--config", "iql_online", "--model.hidden", "[8]", "--trainer.accelerator", "cpu")
+    small += ("--data.batch_size", 8, "--model.compile", "off", "--model.eval_every", 0, "--json")
+    mix = ("--data.mix", '{"log": 0.5, "collected": 0.5}')
+    told = refused(hindsight("fit", *small, *mix, "--data.initial_episodes", 1, "--run", "a"))
+    assert "mix names 'log', and rows come from 'collected' here: give --data.source LOG" in told
+    log = ("--data.source", "swing-v0")
+    wrong = ("--data.mix", '{"log": 0.5, "collected": 0.4}')
+    told = refused(hindsight("fit", *small, *log, *wrong, "--run", "a"))
+    assert "the shares of mix sum to 0.9, they must sum to 1" in told
+    done = hindsight("fit", *small, *log, *mix, "--trainer.max_steps", 210, "--run", "a")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["collect/env_steps"] == 400
+    state = torch.load("a/checkpoints/last.ckpt", weights_only=True)["IteratedDataModule"]
+    lengths = {origin: held["lengths"].tolist() for origin, held in state["replay"].items()}
+    assert lengths == {"log": [200, 200], "collected": [200, 200]}
+    done = hindsight("fit", "--run", "a", "--resume", "--trainer.max_steps", 230, "--json")
+    assert done.code == 0 and json.loads(done.out)["updates"] == 230, done.err
+    other = hindsight("fit", "--run", "a", "--resume", "--data.mix", "null")
+    assert other.code == 2 and "with mix {'log': 0.5, 'collected': 0.5}, and this is" in other.err

@@ -9,43 +9,24 @@ import torch
 from fit_process import differences
 from small_fits import Kept, equal, fit, learner_of, weights
 from small_logs import same
+from small_replays import REACH, WALK, log_of, online
 from tiny_envs import Walk
 
 from hindsight_rl.agents.iql import IQL
 from hindsight_rl.agents.sac import SAC
-from hindsight_rl.datamodules.iterated import IteratedDataModule
 from hindsight_rl.datamodules.offline import OfflineDataModule
-from hindsight_rl.datamodules.sources.environment import Collector
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
 from hindsight_rl.relabel.goals import FutureGoal
 from hindsight_rl.training.checkpoints.load import load_learner
 from hindsight_rl.training.learner import Learner
 
-REACH, WALK = "tiny_envs:Tiny/Reach-v0", "tiny_envs:Tiny/Walk-v0"
 QUIET = {"compile": "off"}
 
 
 def two_choices() -> Walk:
     """Return the walk with pushes to the left or right."""
     return Walk(discrete=True)
-
-
-def log_of(env: Any = WALK, episodes: int = 8, **info: Any) -> Log:
-    """Return a log of random episodes."""
-    collector = Collector(env, seed=7, num_envs=2)
-    found = collector.collect(None, 0, episodes, None)
-    number = torch.arange(episodes).repeat_interleave(found.lengths)
-    collector.close()
-    return Log.from_columns(found.columns | {"episode": number}, collector.info | info)
-
-
-def online(log: Log | None, env: Any = WALK, relabel: Any = None, **options: Any) -> Any:
-    """Return a small datamodule that begins with a log."""
-    plain = {"initial_episodes": 0, "episodes_per_round": 3, "batch_size": 8, "num_envs": 2}
-    return IteratedDataModule(
-        env, relabel, source=log, **plain | {"updates_per_step": 5, "seed": 3} | options
-    )
 
 
 def trained(kind: type[Learner], log: Log, folder: Path, **options: Any) -> Path:

@@ -1,35 +1,20 @@
 """The replay: a window of whole episodes, in memory and in a file, and how it is taken up again."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from small_logs import everything, same
-from torch import Tensor
+from small_replays import INFO, columns
 
 from hindsight_rl.datamodules.replay import Replay
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.packed import EPISODE
 
-INFO = {"source": "somewhere", "discrete_actions": 9}
 ROUNDS = [[3, 1], [2, 5], [4], [1, 1, 2], [5, 2], [3, 3], [1], [5, 4, 2]]
-
-
-def columns(first: int, rows: int) -> dict[Any, Tensor]:
-    """Return the columns of rows numbered from ``first``."""
-    number = torch.arange(first, first + rows)
-    return {
-        "observation": torch.stack([number, 10 * number], dim=1).float(),
-        "action": number % 7,
-        ("next", "observation"): torch.stack([number + 1, 10 * number + 10], dim=1).float(),
-        ("next", "reward"): number / 4,
-        ("next", "terminated"): number % 3 == 0,
-        ("next", "truncated"): number % 5 == 0,
-    }
 
 
 def filled(rounds: list[list[int]], capacity: int, folder: Path | None = None) -> Replay:

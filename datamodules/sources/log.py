@@ -1,4 +1,4 @@
-"""The log a replay begins with: read, compared with the environment, appended as episodes."""
+"""A log as a source of episodes: read, and compared with the environment that comes after it."""
 
 import math
 import warnings
@@ -8,9 +8,8 @@ from typing import Any
 import torch
 
 from hindsight_rl.datamodules.offline import check_sources
-from hindsight_rl.datamodules.replay import Replay
 from hindsight_rl.datamodules.sources.environment import Collector
-from hindsight_rl.datamodules.sources.episodes import TASK
+from hindsight_rl.datamodules.sources.episodes import TASK, Collected
 from hindsight_rl.entries import are_numbered
 from hindsight_rl.envs.interface import RolloutError
 from hindsight_rl.keys import Key
@@ -18,8 +17,11 @@ from hindsight_rl.logs.action_bounds import open_ends
 from hindsight_rl.logs.checks import ROUNDING
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
-from hindsight_rl.logs.packed import ACTION, OBSERVATION, STEP
+from hindsight_rl.logs.packed import ACTION, OBSERVATION, REWARD, STEP
 from hindsight_rl.logs.reading import read_logs
+from hindsight_rl.logs.reading.column_map import ColumnMap
+
+ColumnMaps = ColumnMap | str | list[ColumnMap | str | None] | None
 
 _OTHER_ENV = (
     "Set data.env (and env) to the environment of the log; a configuration that collects puts a "
@@ -28,11 +30,11 @@ _OTHER_ENV = (
 _OTHER_UNITS = "Map the log's actions to the environment's: action_scale, action_low, action_high."
 
 
-class InitialLog:
-    """What a source gives a replay: the columns that are collected, further ones are left.
+class LogSource:
+    """The episodes of a log, with the columns that are collected; further ones are left.
 
     Args:
-        source: File, folder or dataset id, a list of them, or a :class:`Log`; ``None`` for nothing.
+        source: File, folder or dataset id, a list of them, or a :class:`Log`.
         columns: Column map, or one for each source.
         collector: Collects the episodes that come after.
 
@@ -40,19 +42,15 @@ class InitialLog:
         LogError: It cannot be read, or holds what the environment would not give.
 
     Attributes:
-        hash: Hash of the log, ``None`` without a source.
-        facts: Names and units of its columns, where it tells them.
+        name: The log, for messages.
+        hash: Hash of the log.
+        facts: Names and units of its columns, where it states them.
+        episodes: Number of its episodes.
     """
 
     def __init__(
-        self, source: str | Path | list[str] | Log | None, columns: Any, collector: Collector
-    ):
-        self.hash: str | None = None
-        self.facts: dict[str, Any] = {}
-        self._log: Log | None = None
-        self._keys: tuple[Key, ...] = collector.keys
-        if source is None:
-            return
+        self, source: str | Path | list[str] | Log, columns: ColumnMaps, collector: Collector
+    ) -> None:
         check_sources(source, columns, None)
         log = source if isinstance(source, Log) else read_logs(source, columns)
         name = log.sources[0].name
@@ -65,33 +63,62 @@ class InitialLog:
         _check_shapes(log, collector, name)
         _check_names(log, collector, name)
         _check_actions(log, collector, name)
-        self._log, self.hash = log, log.hash()
+        self._log, self._keys = log, collector.keys
+        self.name, self.hash, self.episodes = name, log.hash(), log.episodes
         self.facts = {fact: log.info[fact] for fact in ("names", "units") if log.info.get(fact)}
         if "names" in self.facts:  # those that only count say less than the environment's
-            told = {k: n for k, n in self.facts["names"].items() if not are_numbered(n, k)}
-            self.facts["names"] = self.facts["names"] | collector.info.get("names", {}) | told
+            stated = {k: n for k, n in self.facts["names"].items() if not are_numbered(n, k)}
+            self.facts["names"] = self.facts["names"] | collector.info.get("names", {}) | stated
 
-    def append_to(self, replay: Replay) -> None:
-        """Append the log's episodes, which must fit: what is dropped at once was given in vain.
+    def __len__(self) -> int:
+        return len(self._log)
+
+    def check_fits(self, capacity: int) -> None:
+        """Refuse a replay that would drop some of the rows at once.
 
         Args:
-            replay: An empty one.
+            capacity: Rows that the replay holds.
 
         Raises:
-            LogError: There are more rows than the replay holds, or a column is missing.
+            LogError: There are more.
         """
-        log = self._log
-        if log is None:
-            return
-        if len(log) > replay.capacity:
+        if len(self) > capacity:
             raise LogError(
-                f"{len(log)} rows do not fit a capacity of {replay.capacity}",
-                f"Set capacity to {len(log)} and the rows to be collected, or give a smaller log.",
-                path=log.sources[0].name,
+                f"{len(self)} rows do not fit a capacity of {capacity}",
+                f"Set capacity to {len(self)} and the rows to be collected, or give a smaller log.",
+                path=self.name,
             )
-        lengths = log.column(STEP)[log.episode_ends()] + 1
-        replay.append({key: log.column(key) for key in self._keys}, lengths)
-        self._log = None
+
+    def collect(
+        self, policy: object, first: int, count: int, log: object | None = None
+    ) -> Collected:
+        """Return episodes of the log.
+
+        Args:
+            policy: Not used: who acted in a log is past.
+            first: Number of the first episode.
+            count: How many, at least 1.
+            log: Not used.
+
+        Returns:
+            The episodes; of their success nothing is known.
+
+        Raises:
+            LogError: A column is missing.
+            ValueError: The log does not hold so many episodes.
+        """
+        if not (0 <= first < first + count <= self.episodes):
+            raise ValueError(
+                f"{self.name}: episodes {first} to {first + count} of {self.episodes} are asked for"
+            )
+        ends = self._log.episode_ends()
+        lengths = (self._log.column(STEP)[ends] + 1)[first : first + count]
+        rows = slice(int(ends[first] + 1 - lengths[0]), int(ends[first + count - 1]) + 1)
+        columns = {key: self._log.column(key, rows) for key in self._keys}
+        number = torch.arange(count).repeat_interleave(lengths)
+        returns = torch.zeros(count, dtype=torch.float64)
+        returns.index_add_(0, number, columns[REWARD].double())
+        return Collected(columns, lengths, returns.numpy(), None)
 
 
 def _check_shapes(log: Log, collector: Collector, name: str) -> None:
