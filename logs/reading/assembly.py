@@ -77,7 +77,9 @@ def assemble(table: Table, findings: Problems) -> Assembly:
         checks.same_length(table.values[given.step], [rows], given.step, findings)
         checks.runs_forward(table.values[given.step], episodes.lengths, given.step, findings)
     terminated, truncated = ends(table, episodes, findings)
-    warn_of_equal_ends(terminated[episodes.ends], episodes.lengths, findings.path, given)
+    warn_of_equal_ends(
+        terminated[episodes.ends], episodes.lengths, findings.path, given, findings.guessed
+    )
     cut = truncated & ~terminated
     maker = _Maker(table, episodes, findings)
     columns: dict[Key, Array] = {EPISODE: episodes.number}

@@ -68,7 +68,7 @@ class ColumnMap:
             has exactly ``time_limit`` steps, terminated where it has fewer.
         time_limit: Number of steps after which the environment cuts an episode.
         episode: Column with the number of the episode.
-        episode_end: Flag column, true on the last row of each episode.
+        episode_end: Flag column, true on the last row of each episode; or columns, one of which is.
         episode_start: Flag column, true on the first row of each episode.
         split_indices: Array of the row numbers at which a new episode starts (0 may be left out).
         episode_length: Length in steps, where all episodes have the same.
@@ -128,7 +128,7 @@ class ColumnMap:
     done_means: DoneMeans | None = None
     time_limit: int | None = None
     episode: str | None = LEFT_OUT
-    episode_end: str | None = LEFT_OUT
+    episode_end: str | list[str] | None = LEFT_OUT
     episode_start: str | None = LEFT_OUT
     split_indices: str | None = LEFT_OUT
     episode_length: int | None = None

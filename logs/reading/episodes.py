@@ -84,7 +84,8 @@ def delimit(table: Table, rows: int, findings: Problems) -> Episodes:
     if columns.episode_start:
         begins = _flag_of_rows(table, columns.episode_start, rows, findings)
         return _parted(table, np.flatnonzero(begins), rows, findings)
-    names = [columns.episode_end] if columns.episode_end else _flag_names(columns)
+    ends = columns.episode_end or _flag_names(columns)
+    names = [ends] if isinstance(ends, str) else ends
     # Flags with one entry per episode cannot delimit; a cut column is refused in `ends`.
     names = [name for name in names if len(table.values[name]) == rows or columns.episode_end]
     if not names:

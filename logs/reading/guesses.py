@@ -51,7 +51,8 @@ def said_of(error: LogError, given: ColumnMap) -> LogError:
         return error
     for field, candidates in COMMON_NAMES.items():
         hit = any(matching(candidate, [error.column]) for candidate in candidates)
-        if hit and getattr(given, field) == LEFT_OUT:
+        told = f"`{field}: " in error.mend  # as an error about a known layout does
+        if hit and not told and getattr(given, field) == LEFT_OUT:
             more = f"{error.mend} {_sentence(error.column, field)}"
             return LogError(
                 error.problem, more, path=error.path, column=error.column, row=error.row
@@ -61,4 +62,4 @@ def said_of(error: LogError, given: ColumnMap) -> LogError:
 
 def _sentence(name: str, field: str) -> str:
     none = "" if field in NEEDED else f", or `{field}: null` if there is none"
-    return f"That '{name}' is the {field} was guessed: write `{field}: COLUMN`{none}."
+    return f"That '{name}' is `{field}` was guessed: write `{field}: COLUMN`{none}."

@@ -35,12 +35,14 @@ def known_layout(
     _refuse_ogbench(given, filled, held, path)
     delimited = any(getattr(filled, name) for name in DELIMITERS)
     ended = filled.terminated or filled.continues
-    if delimited or not ended or filled.truncated or given.episode_end != LEFT_OUT:
+    if delimited or not ended or given.episode_end != LEFT_OUT:
         return filled
     # One flag says where the task ended; another one marks all ends.
     others = names["done"] if given.done == LEFT_OUT else ()
     others = (*others, *(names["terminated"] if filled.continues else ()))
     second = next((name for name in others if name in held and name != ended), None)
+    if second and filled.truncated:  # it may mark those alone that the task ended, or more
+        return replace(filled, episode_end=[ended, filled.truncated, second])
     return replace(filled, episode_end=second) if second else filled
 
 

@@ -13,7 +13,7 @@ from hindsight_rl.logs.reading import read_log, survey
 from hindsight_rl.logs.reading.column_map import _GUESSED, LEFT_OUT, ColumnMap
 from hindsight_rl.logs.reading.resolve import COMMON_NAMES, NEEDED, resolve
 
-GUESS = r"That 't' is the step was guessed: write `step: COLUMN`, or `step: null` if there is none"
+GUESS = r"That 't' is `step` was guessed: write `step: COLUMN`, or `step: null` if there is none"
 WARMTH = {"t": np.array([20.5, 20.4, 20.3, 20.2, 21, 20, 20.1, 20.0])}
 
 
@@ -43,13 +43,13 @@ def test_the_command_line_takes_null_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["log.npz", "log.csv"])
 def test_messages_of_readers_name_guesses_too(path: str, tmp_path: Path) -> None:
-    told = r"That '{}' is the reward was guessed: write `reward: COLUMN`\."
+    told = r"That '{}' is `reward` was guessed: write `reward: COLUMN`\."
     if path.endswith("csv"):
         (tmp_path / path).write_text("obs,act,rew,episode\n1,2,,0\n1,2,3,0\n")
         with pytest.raises(LogError, match="row 0: an empty cell.*" + told.format("rew")):
             read_log(tmp_path / path)
         (tmp_path / path).write_text("obs,act,rew,episode\n1,2,5,\n1,2,3,0\n")
-        with pytest.raises(LogError, match="an empty cell.*That 'episode' is the episode was gue"):
+        with pytest.raises(LogError, match="an empty cell.*That 'episode' is `episode` was gue"):
             read_log(tmp_path / path)
         return
     made = foreign.columns() | {"reward": np.array([None] * 8)}
@@ -60,7 +60,7 @@ def test_messages_of_readers_name_guesses_too(path: str, tmp_path: Path) -> None
 def test_joined_columns_are_named_as_one(tmp_path: Path) -> None:
     values = {f"{n}_{i}": np.full(4, float(i)) for n in ("obs", "action") for i in range(2)}
     values |= {"reward": np.zeros(4), "episode": np.zeros(4)}
-    with pytest.raises(LogError, match="That 'action_0, action_1' is the action was guessed"):
+    with pytest.raises(LogError, match="That 'action_0, action_1' is `action` was guessed"):
         read_log(foreign.npz(tmp_path / "log.npz", values), {"action_high": 0.5})
 
 

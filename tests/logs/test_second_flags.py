@@ -38,6 +38,18 @@ READ: dict[str, tuple[dict[str, Any], Any]] = {
     ),
     "dones of all ends": ({"terminals": ENDED, "dones": ALL}, None),
     "dones of all ends, other words": ({"terminated": ENDED, "done": ALL}, None),
+    "dones of all ends, truncated never set": (
+        {"terminated": ENDED, "truncated": 0 * ENDED, "dones": ALL},
+        None,
+    ),
+    "dones that say terminated again": (
+        {"terminated": ENDED, "truncated": CUT, "dones": ENDED},
+        None,
+    ),
+    "several ends named": (
+        {"terminated": ENDED, "lost": CUT, "stopped": ENDED},
+        {"episode_end": ["lost", "stopped"]},
+    ),
     "dones beside timeouts": ({"dones": ALL, "timeouts": CUT}, None),
     "dones of tasks beside timeouts": ({"dones": ENDED, "timeouts": CUT}, None),
     "done named beside timeouts": ({"d": ALL, "timeouts": CUT}, {"done": "d"}),
@@ -170,7 +182,10 @@ def test_rows_are_counted_as_the_file_does(tmp_path: Path) -> None:
         log_of(tmp_path, columns, last=[0, 0, 1, 1, 0, 1])
 
 
-EQUAL = r"all 2 episodes terminate by column 'terminals' after exactly 3 steps, as they do where"
+EQUAL = (
+    r"all 2 episodes terminate by column 'terminals' after exactly 3 steps, as they do where.*"
+    "That 'terminals' is `terminated` was guessed"
+)
 
 
 @pytest.mark.parametrize("last", [1, 0])
@@ -180,7 +195,7 @@ def test_equal_lengths_that_all_terminate_are_warned_of(last: int, tmp_path: Pat
     values = {"observations": seen, "actions": 0 * seen, "rewards": seen[:, 0]}
     flags = np.array([0, 0, 1, 0, 0, 1, 0, 0, last])
     path = foreign.hdf5(tmp_path / "log.hdf5", values | {"terminals": flags})
-    with pytest.warns(UserWarning, match=EQUAL.replace("2", str(2 + last))):
+    with pytest.warns(UserWarning, match=EQUAL.replace("2", str(2 + last), 1)):
         log = read_log(path)
     log.save(tmp_path / "saved")
     with pytest.warns(UserWarning, match=f"saved: all {2 + last} episodes terminate after exactly"):
