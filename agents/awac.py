@@ -40,6 +40,7 @@ from hindsight_rl.maths.weights import exponential_weight, softmax_weight, weigh
 from hindsight_rl.nets.critics import Critic
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.policies.action_values import choices
+from hindsight_rl.spec import SpecLike
 from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms
 from hindsight_rl.training.policy_values import policy_soft_values, policy_value_loss
 
@@ -71,7 +72,7 @@ class AWAC(Learner):
 
     def __init__(
         self,
-        spec: dict[str, Any] | None = None,
+        spec: SpecLike | None = None,
         *,
         hidden: Sequence[int] = (256, 256, 256),
         frequencies: int = 0,

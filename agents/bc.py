@@ -22,6 +22,7 @@ from tensordict import TensorDict
 from hindsight_rl.maths.losses import weighted_nll
 from hindsight_rl.maths.weights import uniform_weight, weight_metrics
 from hindsight_rl.nets.policy import Head, Policy, Spread
+from hindsight_rl.spec import SpecLike
 from hindsight_rl.training.learner import Learner, LossTerms
 
 
@@ -49,7 +50,7 @@ class BC(Learner):
 
     def __init__(
         self,
-        spec: dict[str, Any] | None = None,
+        spec: SpecLike | None = None,
         *,
         hidden: Sequence[int] = (256, 256),
         frequencies: int = 0,

@@ -41,6 +41,7 @@ from hindsight_rl.nets.layers import frozen
 from hindsight_rl.nets.proposals import CVAE, Perturbation, beside, outputs
 from hindsight_rl.policies.action_values import best_of, several
 from hindsight_rl.ports import Decision
+from hindsight_rl.spec import SpecLike
 from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, bootstrap
 
 
@@ -77,7 +78,7 @@ class BCQ(Learner):
 
     def __init__(
         self,
-        spec: dict[str, Any] | None = None,
+        spec: SpecLike | None = None,
         *,
         hidden: Sequence[int] = (400, 300),
         frequencies: int = 0,
@@ -95,7 +96,7 @@ class BCQ(Learner):
         **learner: Any,
     ) -> None:
         super().__init__(spec, optimizer=optimizer, **learner)
-        width = self.spec["action"]["shape"][0]
+        width = self.spec.action.width
         latent = 2 * width if latent is None else latent
         if latent < 1 or target_samples < 1 or samples < 1:
             raise ValueError(

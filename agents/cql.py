@@ -45,6 +45,7 @@ from hindsight_rl.nets.critics import Critic, Temperature
 from hindsight_rl.nets.layers import frozen
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.policies.action_values import several
+from hindsight_rl.spec import SpecLike
 from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, bootstrap
 
 RATES = {"actor": 1e-4, "temperature": 1e-4}
@@ -86,7 +87,7 @@ class CQL(Learner):
 
     def __init__(
         self,
-        spec: dict[str, Any] | None = None,
+        spec: SpecLike | None = None,
         *,
         hidden: Sequence[int] = (256, 256, 256),
         frequencies: int = 0,

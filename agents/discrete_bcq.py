@@ -34,6 +34,7 @@ from hindsight_rl.maths.losses import huber_loss
 from hindsight_rl.nets.critics import Critic
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.policies.action_values import Greedy, value_of_best
+from hindsight_rl.spec import SpecLike
 from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, bootstrap
 
 # What an excluded action is worth: below all values, and finite, as an exported score must be.
@@ -71,7 +72,7 @@ class DiscreteBCQ(Learner):
 
     def __init__(
         self,
-        spec: dict[str, Any] | None = None,
+        spec: SpecLike | None = None,
         *,
         hidden: Sequence[int] = (256, 256),
         frequencies: int = 0,

@@ -34,6 +34,7 @@ from hindsight_rl.maths.losses import huber_loss
 from hindsight_rl.maths.posterior import SoftValues
 from hindsight_rl.nets.critics import Critic, value_of
 from hindsight_rl.policies.action_values import Greedy, value_of_best
+from hindsight_rl.spec import SpecLike
 from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, bootstrap
 
 
@@ -67,7 +68,7 @@ class DiscreteCQL(Learner):
 
     def __init__(
         self,
-        spec: dict[str, Any] | None = None,
+        spec: SpecLike | None = None,
         *,
         hidden: Sequence[int] = (256, 256),
         frequencies: int = 0,

@@ -33,6 +33,7 @@ from hindsight_rl.maths.posterior import SoftValues
 from hindsight_rl.maths.weights import exponential_weight, weight_metrics
 from hindsight_rl.nets.critics import Critic, ValueNet
 from hindsight_rl.nets.policy import Head, Policy
+from hindsight_rl.spec import SpecLike
 from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, bootstrap
 
 
@@ -62,7 +63,7 @@ class IQL(Learner):
 
     def __init__(
         self,
-        spec: dict[str, Any] | None = None,
+        spec: SpecLike | None = None,
         *,
         hidden: Sequence[int] = (256, 256),
         frequencies: int = 0,

@@ -31,6 +31,7 @@ from hindsight_rl.maths.losses import weighted_nll
 from hindsight_rl.maths.weights import marwil_weight, weight_metrics
 from hindsight_rl.nets.critics import ValueNet
 from hindsight_rl.nets.policy import Head, Policy
+from hindsight_rl.spec import SpecLike
 from hindsight_rl.training.learner import Learner, LossTerms
 from hindsight_rl.training.sweep import LogPass
 
@@ -65,7 +66,7 @@ class MARWIL(Learner):
 
     def __init__(
         self,
-        spec: dict[str, Any] | None = None,
+        spec: SpecLike | None = None,
         *,
         hidden: Sequence[int] = (256, 256),
         frequencies: int = 0,

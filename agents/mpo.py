@@ -41,6 +41,7 @@ from hindsight_rl.nets.critics import Critic
 from hindsight_rl.nets.distributions import DiagonalNormal
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.policies.action_values import choices, several
+from hindsight_rl.spec import SpecLike
 from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms
 from hindsight_rl.training.policy_values import policy_value_loss
 
@@ -112,7 +113,7 @@ class MPO(Learner):
 
     def __init__(
         self,
-        spec: dict[str, Any] | None = None,
+        spec: SpecLike | None = None,
         *,
         hidden: Sequence[int] = (256, 256),
         frequencies: int = 0,

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from hindsight_rl.maths.posterior import SoftValues
 from hindsight_rl.nets.critics import value_of
 from hindsight_rl.policies.action_values import Greedy
+from hindsight_rl.spec import WHOLE, Spec, SpecLike, TaskSpec
 from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, bootstrap
 
 
@@ -92,7 +93,7 @@ class QLearning(Learner):
 
     def __init__(
         self,
-        spec: dict[str, Any] | None = None,
+        spec: SpecLike | None = None,
         *,
         tasks: list[list[float]] | None = None,
         initial_value: float = -100.0,
@@ -110,9 +111,9 @@ class QLearning(Learner):
         _check_one_hot(self.spec)
         self.discount, self.tau, self.temperature = discount, tau, temperature
         self.critic = Table(
-            self.spec["observation"]["shape"][0],
-            _tasks(self.spec["task"], tasks),
-            self.spec["action"]["n"],
+            self.spec.vector.width,
+            _tasks(self.spec.task, tasks),
+            self.spec.action.n,
             initial_value,
         )
         self.target_critic = self.follow(self.critic)
@@ -145,7 +146,7 @@ class QLearning(Learner):
         return self.actor.soft_values(batch, task, self.discount)
 
 
-def _tasks(entry: dict[str, Any] | None, given: list[list[float]] | None) -> Tensor:
+def _tasks(entry: TaskSpec | None, given: list[list[float]] | None) -> Tensor:
     """Return the tasks there are ``[N, Z]``, one-hot vectors unless others are given.
 
     Args:
@@ -164,7 +165,7 @@ def _tasks(entry: dict[str, Any] | None, given: list[list[float]] | None) -> Ten
                 f"{len(given)} tasks are given, and the log has no task: leave them out"
             )
         return torch.empty(1, 0)
-    width = entry["shape"][0]
+    width = entry.width
     if given is None:
         return torch.eye(width)
     if not given or any(len(task) != width for task in given):
@@ -172,12 +173,15 @@ def _tasks(entry: dict[str, Any] | None, given: list[list[float]] | None) -> Ten
     return torch.tensor(given, dtype=torch.float32)
 
 
-def _check_one_hot(spec: dict[str, Any]) -> None:
+def _check_one_hot(spec: Spec) -> None:
     """Refuse observations that are no one-hot vectors, by the rows of the log in the spec."""
-    shape, rows = spec["observation"]["shape"], spec["probe"]["observation"]
-    seen = torch.tensor(rows or [[]], dtype=torch.float32)
-    if len(shape) != 1 or not bool(((seen == 1).sum(-1) == 1).all() and (seen.sum(-1) == 1).all()):
+    # Without rows, as of images, nothing is known.
+    rows = torch.as_tensor(spec.probe.observation.get(WHOLE, [[]]), dtype=torch.float32)
+    one_hot = ((rows == 1).sum(-1) == 1) & (rows.sum(-1) == 1)
+    if rows.ndim != 2 or not bool(one_hot.all()):
+        shapes = [list(entry.shape) for entry in spec.observation.values()]
         raise ValueError(
             "a table takes one-hot observations [S], one entry per state, and this log has others "
-            f"(shape {shape}): number the states, or use a learner with a network"
+            f"(shape {', '.join(map(str, shapes))}): number the states, or use a learner with a "
+            "network"
         )

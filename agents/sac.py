@@ -45,6 +45,7 @@ from hindsight_rl.nets.ensembles import action_gradients
 from hindsight_rl.nets.layers import frozen
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.policies.action_values import choices
+from hindsight_rl.spec import SpecLike
 from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, bootstrap
 
 
@@ -81,7 +82,7 @@ class SAC(Learner):
 
     def __init__(
         self,
-        spec: dict[str, Any] | None = None,
+        spec: SpecLike | None = None,
         *,
         hidden: Sequence[int] = (256, 256),
         frequencies: int = 0,

@@ -34,6 +34,7 @@ from torch import Tensor
 from hindsight_rl.maths.signed import importance_ratio, signed_nll, unlikelihood, within_clip
 from hindsight_rl.maths.weights import weight_metrics
 from hindsight_rl.nets.policy import Head, Policy
+from hindsight_rl.spec import SpecLike
 from hindsight_rl.training.learner import Learner, LossTerms
 
 
@@ -68,7 +69,7 @@ class SignedBC(Learner):
 
     def __init__(
         self,
-        spec: dict[str, Any] | None = None,
+        spec: SpecLike | None = None,
         *,
         hidden: Sequence[int] = (256, 256),
         frequencies: int = 0,

@@ -37,6 +37,7 @@ from hindsight_rl.maths.losses import lower_bound_loss, weighted_nll
 from hindsight_rl.maths.weights import positive_weight, weight_metrics
 from hindsight_rl.nets.critics import ValueNet
 from hindsight_rl.nets.policy import Head, Policy
+from hindsight_rl.spec import SpecLike
 from hindsight_rl.training.learner import Learner, LossTerms
 
 
@@ -65,7 +66,7 @@ class SIL(Learner):
 
     def __init__(
         self,
-        spec: dict[str, Any] | None = None,
+        spec: SpecLike | None = None,
         *,
         hidden: Sequence[int] = (256, 256),
         frequencies: int = 0,

@@ -31,6 +31,7 @@ from hindsight_rl.nets.critics import Critic
 from hindsight_rl.nets.layers import frozen
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.policies.smoothing import smoothed_value
+from hindsight_rl.spec import SpecLike
 from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, bootstrap
 
 
@@ -64,7 +65,7 @@ class TD3BC(Learner):
 
     def __init__(
         self,
-        spec: dict[str, Any] | None = None,
+        spec: SpecLike | None = None,
         *,
         hidden: Sequence[int] = (256, 256),
         frequencies: int = 0,

@@ -18,6 +18,7 @@ import numpy as np
 import onnxruntime
 
 from hindsight_rl.export.runtime import OnnxPolicy
+from hindsight_rl.spec import WHOLE, ActionSpec, Probe, Spec, Vector
 
 REPEATS = 7
 CALLS = 3000
@@ -116,17 +117,11 @@ def _export(path: Path) -> Path:
             super().__init__()
             draw = np.random.default_rng(0)
             probe = draw.normal(size=(256, OBSERVATION)).astype(np.float32)
-            self.spec = {
-                "observation": {"shape": [OBSERVATION], "dtype": "float32"},
-                "action": {
-                    "kind": "continuous",
-                    "shape": [ACTION],
-                    "dtype": "float32",
-                    "low": [-1.0] * ACTION,
-                    "high": [1.0] * ACTION,
-                },
-                "probe": {"observation": probe.tolist(), "task": None},
-            }
+            self.spec = Spec(
+                {WHOLE: Vector((OBSERVATION,))},
+                ActionSpec("continuous", (ACTION,), (-1.0,) * ACTION, (1.0,) * ACTION),
+                probe=Probe({WHOLE: probe}),
+            )
             self.net = nn.Sequential(
                 nn.Linear(OBSERVATION, WIDTH),
                 nn.ReLU(),

@@ -82,6 +82,7 @@ def _check_names(learner: Any) -> None:
     An environment that cannot be made here (no simulator) leaves that to 'test' and 'run'.
     """
     from hindsight_rl.envs.interface import Interface, RolloutError, make
+    from hindsight_rl.spec import Spec
 
     asked = learner.evaluation
     name = asked.env
@@ -94,7 +95,7 @@ def _check_names(learner: Any) -> None:
     except RolloutError as error:
         sys.stderr.write(f"names of inputs were not compared with the environment's: {error}\n")
         return
-    interface.check_names(learner.spec)
+    interface.check_names(Spec.of(learner.spec))
 
 
 def format_report(report: Mapping[str, Any], done: str) -> str:

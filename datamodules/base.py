@@ -14,6 +14,7 @@ from hindsight_rl.datamodules.windows import Windows, check_rewritten
 from hindsight_rl.logs.log import ACTION, Log
 from hindsight_rl.maths.draws import counters, fork
 from hindsight_rl.relabel.relabeler import Compose
+from hindsight_rl.spec import Spec
 from hindsight_rl.windows import HISTORY, VALID, Window
 
 
@@ -32,7 +33,7 @@ class LogDataModule(LightningDataModule):
     relabel: Compose
     batch_size: int
     seed: int
-    spec: dict[str, Any]
+    spec: Spec
 
     def _sampler(self, **options: Any) -> ChunkSampler:
         return ChunkSampler(

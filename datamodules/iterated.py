@@ -332,7 +332,7 @@ class IteratedDataModule(LogDataModule):
     def _check_task(self) -> None:
         """Refuse tasks that nobody gives the policy while it collects, or of another kind."""
         given, name = self._collector.task_shape, self._collector.name
-        taken = None if self.spec["task"] is None else tuple(self.spec["task"]["shape"])
+        taken = None if self.spec.task is None else self.spec.task.shape
         if given is None and taken is not None:
             raise LogError(
                 "the relabelers give every row a task, but nothing tells the policy which one to "

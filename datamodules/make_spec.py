@@ -1,4 +1,4 @@
-"""The spec: what a learner, an exporter and a robot must know of the data, a plain dictionary."""
+"""Makes the spec of a log: what a learner, an exporter and a robot must know of the data."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import fields
@@ -15,8 +15,19 @@ from hindsight_rl.logs.log import ACTION, OBSERVATION, Log
 from hindsight_rl.logs.reading.column_map import ColumnMap
 from hindsight_rl.logs.rows import SPAN
 from hindsight_rl.relabel.relabeler import Relabeler, producers
+from hindsight_rl.spec import (
+    WHOLE,
+    ActionSpec,
+    Dataset,
+    Entry,
+    Image,
+    Probe,
+    Spec,
+    TaskSpec,
+    Vector,
+)
+from hindsight_rl.spec_parts import Ends, Numbers, Words
 
-VERSION = 1
 PROBE_ROWS = 256
 _TASK_ROWS = 4096
 
@@ -45,9 +56,18 @@ def moments(parts: Callable[[], Iterable[Tensor]]) -> tuple[list[float], list[fl
     return mean.tolist(), std.tolist()
 
 
-def make_spec(
-    log: Log, sampler: ChunkSampler, relabel: Relabeler, seed_rows: int
-) -> dict[str, Any]:
+def _statistics(parts: Callable[[], Iterable[Tensor]]) -> tuple[Numbers, Numbers]:
+    """Return :func:`moments` as a spec holds them."""
+    mean, std = moments(parts)
+    return _frozen(mean), _frozen(std)
+
+
+def _frozen(numbers: Any) -> Any:
+    """Return nested lists as tuples."""
+    return tuple(map(_frozen, numbers)) if isinstance(numbers, list) else numbers
+
+
+def make_spec(log: Log, sampler: ChunkSampler, relabel: Relabeler, seed_rows: int) -> Spec:
     """Return the spec of a prepared log.
 
     Args:
@@ -57,88 +77,78 @@ def make_spec(
         seed_rows: B of the sampler.
 
     Returns:
-        A dictionary of plain values, see the export contract in docs/export.md.
+        The spec.
     """
-    names, units = log.info.get("names") or {}, log.info.get("units") or {}
     chunk = sampler.chunk(0, -(-_TASK_ROWS // seed_rows), stream="probe")
     sample = relabel(chunk).reshape(-1)
-    spec: dict[str, Any] = {
-        "version": VERSION,
-        "observation": _observation_spec(log)
-        | {
-            "names": names.get("observation"),
-            "units": units.get("observation"),
-        },
-        "action": _action_spec(log)
-        | {
-            "names": names.get("action"),
-            "units": units.get("action"),
-        },
-        "task": None,
-        "control_rate_hz": log.info.get("control_rate_hz"),
-        "dataset": {
-            "hash": log.hash(),
-            "source": [source.name for source in log.sources],
-            "rows": len(log),
-            "episodes": log.episodes,
-        },
-        "probe": {"observation": None, "task": None},
-    }
+    task = sample["task"] if "task" in sample.keys() else None
+    observed = {}
     if OBSERVATION not in log.images:
-        spec["probe"]["observation"] = sample[OBSERVATION][:PROBE_ROWS].tolist()
-    if "task" in sample.keys():
-        task = sample["task"]
-        mean, std = moments(lambda: task.split(SPAN))
-        spec["task"] = {
-            "shape": list(task.shape[1:]),
-            "dtype": "float32",
-            "family": log.info.get("task_family", "task"),
-            "names": names.get("task"),
-            "units": units.get("task"),
-            "mean": mean,
-            "std": std,
-            "default": None,
-        }
-        spec["probe"]["task"] = task[:PROBE_ROWS].tolist()
-    return spec
+        observed[WHOLE] = sample[OBSERVATION][:PROBE_ROWS].numpy()
+    return Spec(
+        observation={WHOLE: _observation(log)},
+        action=_action(log),
+        task=None if task is None else _task(log, task),
+        control_rate_hz=log.info.get("control_rate_hz"),
+        dataset=Dataset(
+            log.hash(), tuple(source.name for source in log.sources), len(log), log.episodes
+        ),
+        probe=Probe(observed, None if task is None else task[:PROBE_ROWS].numpy()),
+    )
 
 
-def _observation_spec(log: Log) -> dict[str, Any]:
+def _called(log: Log, part: str) -> tuple[Words | None, Words | None]:
+    """Return names and units of a part of the log."""
+    found = [(log.info.get(fact) or {}).get(part) for fact in ("names", "units")]
+    names, units = (None if words is None else tuple(words) for words in found)
+    return names, units
+
+
+def _observation(log: Log) -> Entry:
     """Return shape and statistics; of images the shape alone: a network scales them as it likes."""
-    shape = list(log.shape(OBSERVATION))
+    shape, called = tuple(log.shape(OBSERVATION)), _called(log, "observation")
     if OBSERVATION in log.images:
-        stack = [log.frame_stack] if log.frame_stack > 1 else []
-        return {"shape": stack + shape, "dtype": "uint8", "mean": None, "std": None}
-    mean, std = moments(lambda: log.drawn(OBSERVATION))
-    return {"shape": shape, "dtype": "float32", "mean": mean, "std": std}
+        stack = (log.frame_stack,) if log.frame_stack > 1 else ()
+        return Image((*stack, *shape), *called)
+    return Vector(shape, *_statistics(lambda: log.drawn(OBSERVATION)), *called)
 
 
-def _action_spec(log: Log) -> dict[str, Any]:
+def _task(log: Log, task: Tensor) -> TaskSpec:
+    return TaskSpec(
+        tuple(task.shape[1:]),
+        *_statistics(lambda: task.split(SPAN)),
+        *_called(log, "task"),
+        family=log.info.get("task_family", "task"),
+    )
+
+
+def _action(log: Log) -> ActionSpec:
+    names, units = _called(log, "action")
     if not log.column(ACTION, slice(1)).is_floating_point():
         start = int(log.info.get("action_start") or 0)
         count = int(log.info.get("discrete_actions") or 0)
         if not count:
             count = max(int(log.column(ACTION, rows).max()) for rows in log.spans()) + 1 - start
-        facts = {"kind": "discrete", "shape": [], "dtype": "int64", "n": count}
-        return facts | ({"start": start} if start else {})  # left out for 0, as files before did
+        return ActionSpec("discrete", (), n=count, start=start, names=names, units=units)
     bounds = log.info.get("action") or {}
-    mean, std = moments(lambda: log.drawn(ACTION))
-    return {
-        "kind": "continuous",
-        "shape": list(log.shape(ACTION)),
-        "dtype": "float32",
-        "low": _inside(bounds.get("low"), "low"),
-        "high": _inside(bounds.get("high"), "high"),
-        "mean": mean,
-        "std": std,
-    }
+    mean, std = _statistics(lambda: log.drawn(ACTION))
+    return ActionSpec(
+        "continuous",
+        tuple(log.shape(ACTION)),
+        low=_inside(bounds.get("low"), "low"),
+        high=_inside(bounds.get("high"), "high"),
+        mean=mean,
+        std=std,
+        names=names,
+        units=units,
+    )
 
 
-def _inside(ends: list[float | None] | None, side: str) -> list[float | None] | None:
+def _inside(ends: list[float | None] | None, side: str) -> Ends | None:
     """Return one side of the bounds as float32 numbers inside it, which a policy can answer."""
     if ends is None:
         return None
-    return [None if end is None else inward(end, low=side == "low") for end in ends]
+    return tuple(None if end is None else inward(end, low=side == "low") for end in ends)
 
 
 def _line(name: str) -> str:

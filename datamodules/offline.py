@@ -86,7 +86,7 @@ class OfflineDataModule(LogDataModule):
         ready = log.with_columns(self.relabel.columns).with_rows(self.relabel.rows)
         self.log = replace(ready, digest=self.log_hash).packed().with_frame_stack(frame_stack)
         self._held_out = held_out
-        self.spec: dict[str, Any] = make_spec(self.log, self._sampler(), self.relabel, batch_size)
+        self.spec = make_spec(self.log, self._sampler(), self.relabel, batch_size)
 
     def train_dataloader(self) -> ChunkSampler:
         """Return the sampler; it continues from the number of updates done."""

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from hindsight_rl import entries
 from hindsight_rl.envs.actions import ActionSpace
+from hindsight_rl.spec import ActionSpec, Spec, TaskSpec
 
 Env = gymnasium.Env[Any, Any]
 EnvSource = str | Callable[[], Env]
@@ -112,36 +113,38 @@ class Interface:
         if not np.isfinite(answers).all():
             raise ValueError(f"{self.name}: the policy answered with numbers that are not finite")
 
-    def check_fit(self, spec: Mapping[str, Any]) -> None:
+    def check_fit(self, spec: Spec) -> None:
         """Check a policy against this environment.
 
         Args:
-            spec: The policy's ``spec`` or contract.
+            spec: The policy's spec.
 
         Raises:
             RolloutError: They do not fit.
         """
-        here, there = list(self.observation_shape), list(spec["observation"]["shape"])
+        here, whole = list(self.observation_shape), spec.whole
+        there = f"the entries {list(spec.observation)}" if whole is None else list(whole.shape)
         if here != there:
             raise RolloutError(
                 f"{self.name}: observes {here}, and the policy takes {there}. It was fitted to "
                 "another environment, or to observations changed by a wrapper."
             )
-        self._check_task(spec.get("task"))
-        self._check_action(spec["action"])
+        self._check_task(spec.task)
+        self._check_action(spec.action)
         self.check_names(spec)
 
-    def check_names(self, spec: Mapping[str, Any]) -> None:
+    def check_names(self, spec: Spec) -> None:
         """Check that the inputs of a policy are, by name, what a ``Dict`` shows, in its order.
 
         Args:
-            spec: The policy's ``spec`` or contract.
+            spec: The policy's spec.
 
         Raises:
             RolloutError: Names differ in content or order.
         """
         for key, here in self.names.items():
-            there = (spec.get(key) or {}).get("names")
+            part = spec.task if key == "task" else spec.whole
+            there = None if part is None else part.names
             if not there or entries.are_numbered(there, key):
                 warnings.warn(
                     f"{self.name}: the policy's {key} has no names, so that the order of its "
@@ -155,25 +158,25 @@ class Interface:
                     f"environment's order, or correct `names: {{{key}: [...]}}` in the column map."
                 )
 
-    def _check_task(self, task: Mapping[str, Any] | None) -> None:
+    def _check_task(self, task: TaskSpec | None) -> None:
         if self.task_shape is None:
             return
         here = list(self.task_shape)
-        there = "no task" if task is None else f"a task of shape {list(task['shape'])}"
-        if task is None or list(task["shape"]) != here:
+        there = "no task" if task is None else f"a task of shape {list(task.shape)}"
+        if task is None or list(task.shape) != here:
             raise RolloutError(
                 f"{self.name}: gives a goal of shape {here}, and the policy takes {there}. "
                 "Fit one whose task is the goal."
             )
 
-    def _check_action(self, action: Mapping[str, Any]) -> None:
+    def _check_action(self, action: ActionSpec) -> None:
         space = self.actions
         here = f"real numbers {list(self.action_shape)}"
         if space.discrete:
             here = _choices(space.n, space.start)
-        there = f"real numbers {list(action['shape'])}"
-        if action["kind"] == "discrete":
-            n, start = action["n"], action.get("start", 0)
+        there = f"real numbers {list(action.shape)}"
+        if action.discrete:
+            n, start = action.n, action.start
             there = _choices(n, start)
             # A log need not show every choice there is.
             if space.discrete and space.start <= start and start + n <= space.start + space.n:

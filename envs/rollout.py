@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from hindsight_rl.envs.interface import Env, EnvSource, Interface, RolloutError, frame, make
 from hindsight_rl.envs.lockstep import Singles, Step
 from hindsight_rl.envs.playing import Act, Actor, Asking, Limit, Playing, play
+from hindsight_rl.spec import Spec, SpecLike
 
 Record = Callable[[NDArray[np.uint8], float], None]
 """Called with each frame ``[H, W, 3]`` of the first episode and the frames per second."""
@@ -102,7 +103,7 @@ def rollout(
     num_envs: int | None = None,
     max_steps: int | None = None,
     limit_option: str = "max_steps",
-    spec: Mapping[str, Any] | None = None,
+    spec: SpecLike | None = None,
     record: Record | None = None,
 ) -> Rollout:
     """Return the outcome of whole episodes.
@@ -127,7 +128,8 @@ def rollout(
         max_steps: Steps after which an episode is cut; ``None``: the environment's own limit,
             and 10,000 steps, with a warning, where it has none.
         limit_option: What that is called where the warning is read.
-        spec: The policy's ``spec`` or contract, to be checked against the environment beforehand.
+        spec: The policy's spec (or its dictionary, or a contract), to be checked against the
+            environment beforehand.
         record: Receives the frames of the first episode.
 
     Returns:
@@ -146,7 +148,7 @@ def rollout(
     with contextlib.closing(Singles(env_id, env_kwargs or {}, first)) as envs:
         interface = Interface(first, name)
         if spec is not None:
-            interface.check_fit(spec)
+            interface.check_fit(Spec.of(spec))
         begin = _first_task(task, next_task, interface)
         done = play(
             envs,

@@ -15,18 +15,17 @@ state, takes noise or answers with chunks has, each only where it applies,
 Observations of several entries come as a dictionary of tensors.
 """
 
-import base64
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hindsight_rl.export.draws import counters, normals
 from hindsight_rl.export.torch_graph import ExportError
 from hindsight_rl.ports import Decision
+from hindsight_rl.spec import Spec
 
 LONGEST = 32
 """Probe rows of one episode, where a state is carried."""
@@ -110,7 +109,7 @@ def exportable_of(learner: Any) -> Exportable:
         ExportError: Its spec is missing, or says too little.
     """
     spec = spec_of(learner)
-    entries = spec["observation"].get("entries")
+    entries = [] if spec.whole else list(spec.observation)
     given = _observations(spec) | _tasks(spec)
     rows = len(next(iter(given.values())))
     initial = getattr(learner, "initial_state", None)
@@ -119,7 +118,7 @@ def exportable_of(learner: Any) -> Exportable:
     width = int(getattr(learner, "acting_noise", 0))
     if width:
         given["noise"] = _noise(first, width)
-    module = _Flat(learner, list(entries or ()), "task" in given, list(state), bool(width))
+    module = _Flat(learner, entries, "task" in given, list(state), bool(width))
     examples = [value[:1] for value in given.values() if value is not given.get("noise")]
     examples += [value[None] for value in state.values()]
     with torch.no_grad():
@@ -127,9 +126,10 @@ def exportable_of(learner: Any) -> Exportable:
     scored = len(tried) > 1 + len(state)
     outputs = ["action", *(["scores"] if scored else []), *(f"next_state.{n}" for n in state)]
     chunk = getattr(learner, "chunk", None)
+    plain = spec.to_dict()
     stated = {
-        "observation": spec["observation"],
-        "task": spec.get("task"),
+        "observation": plain["observation"],
+        "task": plain["task"],
         "scores": {"shape": list(tried[1].shape[1:])} if scored else None,
         "state": [_stated(name, value) for name, value in state.items()],
         "noise": {
@@ -154,9 +154,8 @@ class _Flat(nn.Module):
     ) -> None:
         super().__init__()
         self.learner = learner
-        action = spec_of(learner)["action"]
-        self._discrete = action["kind"] == "discrete"
-        self._start = action.get("start", 0)
+        action = spec_of(learner).action
+        self._discrete, self._start = action.discrete, action.start
         self._entries, self._task, self._state, self._noise = entries, task, state, noise
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -184,33 +183,29 @@ class _Flat(nn.Module):
         return Decision(scores.argmax(dim=-1), {}, scores)
 
 
-def spec_of(learner: Any) -> dict[str, Any]:
-    """Return the spec of a learner as plain values.
+def spec_of(learner: Any) -> Spec:
+    """Return the spec of a learner.
 
     Raises:
         ExportError: It has none.
     """
-    spec: Any = getattr(learner, "spec", None)
-    plain = spec.to_dict() if hasattr(spec, "to_dict") else spec
-    if not isinstance(plain, dict) or not isinstance(plain.get("probe"), dict):
+    spec = getattr(learner, "spec", None)
+    if not isinstance(spec, Spec):
         raise ExportError(
             f"{type(learner).__name__} has no spec with probe rows. Fit it on a datamodule, or "
             "give its constructor the spec of one."
         )
-    return plain
+    return spec
 
 
-def _observations(spec: Mapping[str, Any]) -> dict[str, Tensor]:
+def _observations(spec: Spec) -> dict[str, Tensor]:
     """Return the probe rows of each observed entry, by input of the graph."""
-    entries = spec["observation"].get("entries")
-    tables = spec["probe"].get("observation")
-    if entries is None:
-        found = {"observation": _rows(tables, "observation", spec["observation"])}
-    else:
-        found = {
-            f"observation.{name}": _rows((tables or {}).get(name), name, entry)
-            for name, entry in entries.items()
-        }
+    found = {
+        "observation" if spec.whole else f"observation.{name}": _rows(
+            spec.probe.observation.get(name), name
+        )
+        for name in spec.observation
+    }
     if all(bool((rows == rows[:1]).all()) for rows in found.values()) or not all(
         bool(torch.isfinite(rows).all()) for rows in found.values()
     ):
@@ -221,21 +216,16 @@ def _observations(spec: Mapping[str, Any]) -> dict[str, Tensor]:
     return found
 
 
-def _tasks(spec: Mapping[str, Any]) -> dict[str, Tensor]:
+def _tasks(spec: Spec) -> dict[str, Tensor]:
     """Return the probe rows of the task, where there is one."""
-    task = spec.get("task")
-    return {} if task is None else {"task": _rows(spec["probe"].get("task"), "task", task)}
+    return {} if spec.task is None else {"task": _rows(spec.probe.task, "task")}
 
 
-def _rows(values: Any, name: str, entry: Mapping[str, Any]) -> Tensor:
-    """Return probe rows in the type of their entry."""
-    if values is None or len(values) == 0:
+def _rows(rows: NDArray[Any] | None, name: str) -> Tensor:
+    """Return probe rows, a copy: an array may be read-only."""
+    if rows is None or len(rows) == 0:
         raise ExportError(f"the learner's spec has no probe rows for {name}")
-    dtype: Any = np.dtype(entry.get("dtype", "float32"))
-    if isinstance(values, str):
-        data = np.frombuffer(base64.b64decode(values), dtype).reshape(-1, *entry["shape"])
-        return torch.from_numpy(data.copy())
-    return torch.as_tensor(np.asarray(values, dtype=dtype))
+    return torch.from_numpy(rows.copy())
 
 
 def _noise(first: Tensor, width: int) -> Tensor:

@@ -96,7 +96,7 @@ def export_policy(
 
 def _contract(learner: Any, policy: Exportable, opset: int, tolerance: float) -> Contract:
     """Return the contract of a learner; its hash and measured parity are not known yet."""
-    spec = spec_of(learner)
+    spec = spec_of(learner).to_dict()
     hparams = {
         name: value for name, value in dict(getattr(learner, "hparams", {})).items()
         if name != "spec"
@@ -110,9 +110,9 @@ def _contract(learner: Any, policy: Exportable, opset: int, tolerance: float) ->
         **policy.stated,
         "action": action,
         "robot": None,
-        "control_rate_hz": spec.get("control_rate_hz"),
+        "control_rate_hz": spec["control_rate_hz"],
         "learner": {"name": type(learner).__name__, "hparams": _plain(hparams)},
-        "dataset": _without_folders(spec.get("dataset") or {}),
+        "dataset": _without_folders(spec["dataset"] or {}),
         "versions": {name: version(name) for name in _LIBRARIES}
         | {"python": platform.python_version()},
         "opset": opset,

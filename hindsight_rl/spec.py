@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from hindsight_rl.spec_parts import WHOLE, describe
+from hindsight_rl.spec_parts import WHOLE as WHOLE
 from hindsight_rl.spec_parts import ActionSpec as ActionSpec
 from hindsight_rl.spec_parts import Dataset as Dataset
 from hindsight_rl.spec_parts import Discrete as Discrete
@@ -22,6 +22,7 @@ from hindsight_rl.spec_parts import Probe as Probe
 from hindsight_rl.spec_parts import SpecError as SpecError
 from hindsight_rl.spec_parts import TaskSpec as TaskSpec
 from hindsight_rl.spec_parts import Vector as Vector
+from hindsight_rl.spec_parts import describe as describe
 from hindsight_rl.spec_reading import (
     action_of,
     dataset_of,

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from hindsight_rl.spec import ActionSpec
 
 
 class ActionScale(nn.Module):
@@ -25,22 +26,22 @@ class ActionScale(nn.Module):
     low: Tensor
     high: Tensor
 
-    def __init__(self, action: dict[str, Any]) -> None:
+    def __init__(self, action: ActionSpec) -> None:
         super().__init__()
-        self.discrete = action["kind"] == "discrete"
+        self.discrete = action.discrete
         self.bounded = False
         if self.discrete:
             return
-        width = action["shape"][0]
-        self.register_buffer("low", _bound(action["low"], width, -math.inf))
-        self.register_buffer("high", _bound(action["high"], width, math.inf))
+        width = action.width
+        self.register_buffer("low", _bound(action.low, width, -math.inf))
+        self.register_buffer("high", _bound(action.high, width, math.inf))
         # Bounds at the ends of float32, whose width overflows, are as good as none.
         self.bounded = bool(torch.isfinite(self.high - self.low).all())
         if self.bounded:
             centre, scale = (self.high + self.low) / 2, (self.high - self.low) / 2
             scale = torch.where(scale > 0, scale, 1.0)
         else:
-            centre, scale = torch.tensor(action["mean"]), torch.tensor(action["std"])
+            centre, scale = (torch.tensor(numbers) for numbers in action.statistics)
         self.register_buffer("centre", centre.float())
         self.register_buffer("scale", scale.float())
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from hindsight_rl.nets.action_scale import ActionScale
 from hindsight_rl.nets.encoders.vector import Inputs
 from hindsight_rl.nets.layers import mlp
+from hindsight_rl.spec import Spec
 
 
 class Critic(nn.Module):
@@ -27,7 +27,7 @@ class Critic(nn.Module):
 
     def __init__(
         self,
-        spec: dict[str, Any],
+        spec: Spec,
         hidden: Sequence[int] = (256, 256),
         *,
         members: int = 2,
@@ -35,9 +35,9 @@ class Critic(nn.Module):
     ) -> None:
         super().__init__()
         self.inputs = Inputs(spec, frequencies=frequencies)
-        self.scale = ActionScale(spec["action"])
-        width = 0 if self.scale.discrete else spec["action"]["shape"][0]
-        outputs = spec["action"]["n"] if self.scale.discrete else 1
+        self.scale = ActionScale(spec.action)
+        width = 0 if self.scale.discrete else spec.action.width
+        outputs = spec.action.n if self.scale.discrete else 1
         self.members = nn.ModuleList(
             mlp(self.inputs.width + width, hidden, outputs) for _ in range(members)
         )
@@ -106,7 +106,7 @@ class ValueNet(nn.Module):
 
     def __init__(
         self,
-        spec: dict[str, Any],
+        spec: Spec,
         hidden: Sequence[int] = (256, 256),
         *,
         scale: float = 1.0,

@@ -5,7 +5,7 @@ with the checkpoint and the exported graph. A task is one more input, not anothe
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from hindsight_rl.nets.distributions import (
 from hindsight_rl.nets.encoders.history import HistoryInputs, Past
 from hindsight_rl.nets.encoders.vector import GatedInputs, Inputs
 from hindsight_rl.nets.layers import mlp
+from hindsight_rl.spec import Spec
 
 Head = Literal["deterministic", "gaussian", "laplace", "tanh_gaussian", "mixture"]
 Spread = Literal["shared", "per_state"]
@@ -61,7 +62,7 @@ class Policy(nn.Module):
 
     def __init__(
         self,
-        spec: dict[str, Any],
+        spec: Spec,
         hidden: Sequence[int] = (256, 256),
         *,
         head: Head = "gaussian",
@@ -91,7 +92,7 @@ class Policy(nn.Module):
             self.inputs = GatedInputs(spec, first, task_scale)
         else:
             self.inputs = Inputs(spec, task_scale, frequencies=frequencies)
-        self.scale = ActionScale(spec["action"])
+        self.scale = ActionScale(spec.action)
         self.discrete = self.scale.discrete
         self.head, self.spread, self.components = head, spread, components
         self.squash_mean = squash_mean and self.scale.bounded and relative_to is None
@@ -104,11 +105,11 @@ class Policy(nn.Module):
         if exploration is not None:
             self._check_exploration(exploration)
         self.exploration = exploration or 0.0
-        self.width: int = spec["action"]["n"] if self.discrete else spec["action"]["shape"][0]
+        self.width: int = spec.action.width
         self.net = mlp(self.inputs.width, hidden, self._outputs())
         self.relative_to = None if relative_to is None else list(relative_to)
         if self.relative_to is not None:
-            self._start_from_observation(spec["observation"]["shape"][0])
+            self._start_from_observation(spec.vector.width)
         self.log_std: nn.Parameter | None = None
         if not self.discrete and head in _SPREAD and spread == "shared":
             self.log_std = nn.Parameter(torch.zeros(self.width))

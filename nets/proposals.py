@@ -9,7 +9,7 @@ generative models"; in the form of Fujimoto, Meger and Precup 2019, arXiv 1812.0
 """
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from hindsight_rl.nets.action_scale import ActionScale
 from hindsight_rl.nets.distributions import DiagonalNormal
 from hindsight_rl.nets.encoders.vector import Inputs
 from hindsight_rl.nets.layers import mlp
+from hindsight_rl.spec import Spec
 
 
 class CVAE(nn.Module):
@@ -40,7 +41,7 @@ class CVAE(nn.Module):
 
     def __init__(
         self,
-        spec: dict[str, Any],
+        spec: Spec,
         hidden: Sequence[int] = (750, 750),
         *,
         latent: int,
@@ -50,7 +51,7 @@ class CVAE(nn.Module):
         log_std_range: tuple[float, float] = (-4.0, 15.0),
     ) -> None:
         super().__init__()
-        width = spec["action"]["shape"][0]
+        width = spec.action.width
         self.inputs = Inputs(spec, frequencies=frequencies)
         self.encoder = mlp(self.inputs.width + width, hidden, 2 * latent)
         self.decoder = mlp(self.inputs.width + latent, hidden, width)
@@ -107,16 +108,16 @@ class Perturbation(nn.Module):
 
     def __init__(
         self,
-        spec: dict[str, Any],
+        spec: Spec,
         hidden: Sequence[int] = (400, 300),
         *,
         limit: float,
         frequencies: int = 0,
     ) -> None:
         super().__init__()
-        width = spec["action"]["shape"][0]
+        width = spec.action.width
         self.inputs = Inputs(spec, frequencies=frequencies)
-        self.scale = ActionScale(spec["action"])
+        self.scale = ActionScale(spec.action)
         self.net = mlp(self.inputs.width + width, hidden, width)
         self.limit = limit
 

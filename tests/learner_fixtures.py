@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from small_fits import KINDS
 
 from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.spec import Spec
 
 ENV = "HindsightTestLine-v0"
 ROOMS = ("agents", "nets", "policies", "training", "diagnostics", "tasks")
@@ -86,6 +87,6 @@ def options(request: pytest.FixtureRequest) -> dict[str, bool]:
 
 
 @pytest.fixture
-def spec(options: dict[str, bool]) -> dict[str, Any]:
+def spec(options: dict[str, bool]) -> Spec:
     """The spec of a log of each kind."""
     return OfflineDataModule(episode_log(**options)).spec

@@ -22,6 +22,7 @@ import hindsight_rl.relabel
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.logs.log import Log
 from hindsight_rl.relabel.relabeler import Relabeler
+from hindsight_rl.spec import Spec
 from hindsight_rl.training.checkpoints.load import learner_classes
 from hindsight_rl.training.learner import Learner
 
@@ -91,7 +92,7 @@ def data_for(
     return OfflineDataModule(log, relabel, **options) if relabel else plain
 
 
-def learner_of(learner: type[Learner], spec: dict[str, Any], **arguments: Any) -> Learner:
+def learner_of(learner: type[Learner], spec: Spec, **arguments: Any) -> Learner:
     """Return a learner of two layers of 8 units; equal arguments give equal weights."""
     parameters = inspect.signature(learner).parameters
     arguments = {name: (8, 8) for name in parameters if name.endswith("hidden")} | arguments

@@ -3,7 +3,7 @@
 Imported as ``stand_ins`` (``tests`` is on pytest's path).
 """
 
-import base64
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,20 +12,21 @@ import torch
 from torch import Tensor, nn
 
 from hindsight_rl.ports import Decision
+from hindsight_rl.spec import WHOLE, Image, Probe, Spec
 
 LOW, HIGH = [-2.0, -1.0, 0.0], [2.0, 3.0, 0.5]
 
 
 def spec_of(
     *, discrete: bool = False, task: bool = False, observation: int = 4, rows: int = 32
-) -> dict[str, Any]:
+) -> Spec:
     """Return a spec with O = 4, and A = 3 or n = 3, and Z = 2 if there is a task."""
     draw = np.random.default_rng(7)
     names = ["cart_position", "cart_velocity", "pole_angle", "pole_velocity"]
     action: dict[str, Any] = {"kind": "discrete", "shape": [], "dtype": "int64", "n": 3}
     if not discrete:
         action = {"kind": "continuous", "shape": [3], "dtype": "float32", "low": LOW, "high": HIGH}
-    return {
+    facts = {
         "version": 1,
         "observation": {
             "shape": [observation],
@@ -57,6 +58,7 @@ def spec_of(
             else None,
         },
     }
+    return Spec.from_dict(facts)
 
 
 class StandIn(nn.Module):
@@ -65,17 +67,23 @@ class StandIn(nn.Module):
     def __init__(self, **kinds: Any) -> None:
         super().__init__()
         self.spec = spec_of(**kinds)
-        self.hparams = {"spec": self.spec, "temperature": 0.5, "make": StandIn, "limit": np.inf}
+        self.hparams = {
+            "spec": self.spec.to_dict(),
+            "temperature": 0.5,
+            "make": StandIn,
+            "limit": np.inf,
+        }
         with torch.random.fork_rng():
             torch.manual_seed(3)
-            inputs = self.spec["observation"]["shape"][0] + (2 if self.spec["task"] else 0)
+            inputs = self.spec.whole.shape[0] + (2 if self.spec.task else 0)
             self.net = nn.Sequential(nn.Linear(inputs, 16), nn.Tanh(), nn.Linear(16, 3))
             self.unused = nn.Linear(500, 500)
         self.dropout = nn.Dropout(0.5)
         for name in ("observation", "task"):
-            entry = self.spec[name] or {"mean": [], "std": []}
-            self.register_buffer(f"{name}_mean", torch.tensor(entry["mean"]))
-            self.register_buffer(f"{name}_std", torch.tensor(entry["std"]))
+            entry = self.spec.task if name == "task" else self.spec.vector
+            mean, std = ((), ()) if entry is None else entry.statistics
+            self.register_buffer(f"{name}_mean", torch.tensor(mean))
+            self.register_buffer(f"{name}_std", torch.tensor(std))
         self.register_buffer("low", torch.tensor(LOW))
         self.register_buffer("high", torch.tensor(HIGH))
 
@@ -89,7 +97,7 @@ class StandIn(nn.Module):
     def forward(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
         """Return the action ``[N, 3]`` or ``[N]``."""
         scores = self.scores(observation, task)
-        if self.spec["action"]["kind"] == "discrete":
+        if self.spec.action.discrete:
             return scores.argmax(dim=-1)
         share = 0.5 * (torch.tanh(scores) + 1.0)
         action = self.low + share * (self.high - self.low)
@@ -110,7 +118,7 @@ class Remembering(StandIn):
         """Return the stand-in's action for the sum; its scores grow with the count."""
         kept = 0.9 * state["sum"] + observation
         following = {"sum": kept, "count": state["count"] + 1}
-        if self.spec["action"]["kind"] != "discrete":
+        if not self.spec.action.discrete:
             return Decision(self(kept, task), following)
         scores = self.scores(kept, task) * (1.0 + 0.01 * state["count"].unsqueeze(-1))
         return Decision(scores.argmax(-1), following, scores)
@@ -138,15 +146,13 @@ class Seeing(StandIn):
 
     def __init__(self) -> None:
         super().__init__()
-        camera = {"kind": "image", "shape": [8, 8, 1], "dtype": "uint8"}
-        arm = self.spec["observation"] | {"kind": "vector"}
         draw = np.random.default_rng(1)
         frames = draw.integers(0, 256, size=(32, 8, 8, 1)).astype(np.uint8)
-        self.spec["observation"] = {"entries": {"camera": camera, "arm": arm}}
-        self.spec["probe"]["observation"] = {
-            "camera": base64.b64encode(frames.tobytes()).decode(),
-            "arm": self.spec["probe"]["observation"],
-        }
+        self.spec = replace(
+            self.spec,
+            observation={"camera": Image((8, 8, 1)), "arm": self.spec.vector},
+            probe=Probe({"camera": frames, "arm": self.spec.probe.observation[WHOLE]}),
+        )
 
     def forward(self, observation: dict[str, Tensor], task: Tensor | None = None) -> Tensor:
         """Return the stand-in's action for the arm, moved by the brightness."""

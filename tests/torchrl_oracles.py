@@ -6,6 +6,7 @@ Imported as ``torchrl_oracles`` (``tests`` is on pytest's path).
 from typing import Any
 
 import torch
+from specs import changed
 from tensordict import TensorDict
 from tensordict.nn import TensorDictModule
 from torch import Tensor, nn
@@ -79,8 +80,8 @@ def torchrl_batch(batch: TensorDict) -> TensorDict:
 
 def without_scale(data: Any) -> None:
     """Bound continuous actions by [-1, 1], so that environment and policy units are one."""
-    if data.spec["action"]["kind"] == "continuous":
-        data.spec["action"] |= {"low": [-1.0, -1.0], "high": [1.0, 1.0]}
+    if data.spec.action.kind == "continuous":
+        data.spec = changed(data.spec, action={"low": [-1.0, -1.0], "high": [1.0, 1.0]})
 
 
 def network_gradients(network: nn.Module, loss: Tensor) -> dict[str, Tensor]:

@@ -26,6 +26,7 @@ from hindsight_rl.maths.draws import fork, normals
 from hindsight_rl.maths.losses import td_target
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.ports import Decision
+from hindsight_rl.spec import Spec, SpecLike
 from hindsight_rl.training.checkpoints.arguments import constructor_arguments
 from hindsight_rl.training.checkpoints.warm_start import warm_start
 from hindsight_rl.training.module import LearnerModule
@@ -123,7 +124,7 @@ class Learner(LearnerModule):
 
     def __init__(
         self,
-        spec: dict[str, Any] | None = None,
+        spec: SpecLike | None = None,
         *,
         optimizer: OptimizerCallable = lambda params: torch.optim.Adam(params, lr=3e-4, fused=True),
         learning_rates: dict[str, float] | None = None,
@@ -139,10 +140,11 @@ class Learner(LearnerModule):
         super().__init__()
         if spec is None:
             raise ValueError("spec is missing: pass datamodule.spec (the command links it itself)")
-        if spec["action"]["kind"] not in self.actions:
+        spec = Spec.of(spec)
+        if spec.action.kind not in self.actions:
             raise ValueError(
                 f"{type(self).__name__} chooses {' or '.join(self.actions)} actions, and those of "
-                f"the log are {spec['action']['kind']}: use another learner"
+                f"the log are {spec.action.kind}: use another learner"
             )
         if clip_norm is not None and not clip_norm > 0:
             raise ValueError(f"clip_norm is {clip_norm}, it must be above 0 or null")
@@ -161,7 +163,7 @@ class Learner(LearnerModule):
                 check_choices(kind.__init__, self.hparams)
         # A checkpoint holds the weights itself: whoever reads it needs no other one. It holds plain
         # values only, or it could not be read without unpickling.
-        self.hparams.update(spec=spec, weights_from=None, evaluation=asdict(evaluation))
+        self.hparams.update(spec=spec.to_dict(), weights_from=None, evaluation=asdict(evaluation))
         self.spec, self.evaluation = spec, evaluation
         self.build_optimizer = optimizer
         self.learning_rates, self.decay = learning_rates or {}, decay or {}
@@ -230,7 +232,7 @@ class Learner(LearnerModule):
             The action of :meth:`forward`, and what it is the argmax of, if of anything: where two
             such scores are equal, rounding decides.
         """
-        if self.spec["action"]["kind"] == "discrete":
+        if self.spec.action.discrete:
             scores = self.scores(observation, task)
             return Decision(scores.argmax(dim=-1), {}, scores)
         if isinstance(self.actor, Policy) and self.actor.head == "mixture":
@@ -261,7 +263,7 @@ class Learner(LearnerModule):
     @property
     def first_choice(self) -> int:
         """Return the environment's number of what a learner calls action 0; 0 for real numbers."""
-        return int(self.spec["action"].get("start", 0))
+        return self.spec.action.start
 
     @staticmethod
     def follow(network: nn.Module) -> nn.Module:

@@ -16,6 +16,7 @@ import multiprocessing
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import common
@@ -217,7 +218,7 @@ def clone(name: str, labels: str, seed: int, bias: float = 0.0) -> dict[str, Any
         choice = {"tasks": np.eye(4).tolist()} if name == "corners" else {"candidates": 512}
         relabel = [InverseRL(family, partition="without" not in labels, **choice)]
     data = OfflineDataModule(log, relabel, seed=seed)
-    spec = data.spec | ({"task": None} if labels == "none" else {})
+    spec = replace(data.spec, task=None) if labels == "none" else data.spec
     frequencies = domain.model["frequencies"]
     learner = BC(spec, hidden=(128, 128), frequencies=frequencies, head="deterministic")
     common.trainer(UPDATES).fit(learner, data)

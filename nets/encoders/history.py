@@ -1,14 +1,13 @@
 """What a network is given beside the present: the last P observations and actions."""
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hindsight_rl.nets.action_scale import ActionScale
 from hindsight_rl.nets.encoders.vector import Inputs
+from hindsight_rl.spec import Spec
 
 Past = Mapping[str, Tensor]
 """``observation [..., P, O]``, ``action [..., P, A]`` (or ``[..., P]`` int64), ``valid [..., P]``:
@@ -34,7 +33,7 @@ class HistoryInputs(nn.Module):
 
     def __init__(
         self,
-        spec: dict[str, Any],
+        spec: Spec,
         history: int,
         *,
         actions: bool = True,
@@ -45,9 +44,9 @@ class HistoryInputs(nn.Module):
             raise ValueError(f"history is {history}, it must be at least 1")
         self.history, self.actions = history, actions
         self.now = Inputs(spec, task_scale)
-        self.scale = ActionScale(spec["action"])
-        self.observed = math.prod(spec["observation"]["shape"])
-        self.acted = spec["action"]["n"] if self.scale.discrete else spec["action"]["shape"][0]
+        self.scale = ActionScale(spec.action)
+        self.observed = spec.vector.width
+        self.acted = spec.action.width
         seen = self.observed + (self.acted if actions else 0) + 1
         self.width = self.now.width + history * seen
 

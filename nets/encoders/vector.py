@@ -6,10 +6,11 @@ exported graph.
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from hindsight_rl.spec import Spec, TaskSpec
 
 
 class Standardize(nn.Module):
@@ -56,7 +57,7 @@ class Inputs(nn.Module):
 
     def __init__(
         self,
-        spec: dict[str, Any],
+        spec: Spec,
         task_scale: Sequence[float] | None = None,
         *,
         frequencies: int = 0,
@@ -64,14 +65,11 @@ class Inputs(nn.Module):
         super().__init__()
         if frequencies < 0:
             raise ValueError(f"frequencies is {frequencies}, it must be at least 0")
-        shape = spec["observation"]["shape"]
-        if len(shape) != 1:
-            raise ValueError(f"observation has shape {shape}: these networks take flat vectors [O]")
-        self.observation = Standardize(spec["observation"]["mean"], spec["observation"]["std"])
-        task = spec["task"]
+        self.observation = Standardize(*spec.vector.statistics)
+        task = spec.task
         self.task = Standardize(*_task_statistics(task, task_scale)) if task else None
         self.task_scale = None if task_scale is None else list(task_scale)
-        width = math.prod(shape) + (math.prod(task["shape"]) if task else 0)
+        width = spec.vector.width + (task.width if task else 0)
         self.factors = [math.pi * 2.0 ** (k - 1) for k in range(frequencies)]
         self.width = width * (1 + 2 * frequencies)
 
@@ -96,12 +94,12 @@ class Inputs(nn.Module):
 
 
 def _task_statistics(
-    task: dict[str, Any], scale: Sequence[float] | None
+    task: TaskSpec, scale: Sequence[float] | None
 ) -> tuple[Sequence[float], Sequence[float]]:
     """Return mean and standard deviation of a task, the log's unless a scale is given."""
     if scale is None:
-        return task["mean"], task["std"]
-    width = len(task["mean"])
+        return task.statistics
+    width = task.width
     if len(scale) != width or not all(unit > 0 for unit in scale):
         raise ValueError(f"task_scale is {list(scale)}: give {width} numbers above 0")
     return [0.0] * width, scale
@@ -125,14 +123,12 @@ class GatedInputs(nn.Module):
         Srivastava et al. 2019, arXiv 1912.02877, section 2.4 (gated first layer).
     """
 
-    def __init__(
-        self, spec: dict[str, Any], width: int, task_scale: Sequence[float] | None = None
-    ) -> None:
+    def __init__(self, spec: Spec, width: int, task_scale: Sequence[float] | None = None) -> None:
         super().__init__()
-        if spec["task"] is None:
+        if spec.task is None:
             raise ValueError("gate_task needs a task: add a relabeler that gives one, or leave it")
         self.inputs = Inputs(spec, task_scale)
-        self.tasks = math.prod(spec["task"]["shape"])
+        self.tasks = spec.task.width
         self.state = nn.Linear(self.inputs.width - self.tasks, width)
         self.gate = nn.Linear(self.tasks, width)
         self.width = width

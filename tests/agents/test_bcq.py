@@ -7,6 +7,7 @@ import pytest
 import torch
 from episode_logs import HIGH, LOW, episode_log
 from small_fits import data_for, learner_of, whole_log
+from specs import changed
 from tensordict import TensorDict
 from torch import Tensor, nn
 from torch.nn import functional
@@ -57,8 +58,8 @@ class Recipe:
         self.learner, self.model = learner, learner.behavior
 
     def inputs(self, observation: Tensor, *more: Tensor) -> Tensor:
-        spec = self.learner.spec["observation"]
-        plain = (observation - torch.tensor(spec["mean"])) / torch.tensor(spec["std"])
+        spec = self.learner.spec.whole
+        plain = (observation - torch.tensor(spec.mean)) / torch.tensor(spec.std)
         return torch.cat([plain, *more], -1)
 
     def decode(self, observation: Tensor, latent: Tensor) -> Tensor:
@@ -276,7 +277,7 @@ def test_proposals_are_compared_in_float64(monkeypatch: pytest.MonkeyPatch) -> N
 def test_proposals_in_float64_are_those_in_float32() -> None:
     """One row at a time too; a dimension whose bounds are equal stays there."""
     data = data_for(BCQ)
-    data.spec["action"] |= {"low": [-2.0, 1.0], "high": [2.0, 1.0]}
+    data.spec = changed(data.spec, action={"low": [-2.0, 1.0], "high": [2.0, 1.0]})
     learner = learner_of(BCQ, data.spec)
     observation = whole_log(learner, data)["observation"]
     latent = learner.behavior.latents.unsqueeze(1).expand(-1, len(observation), -1)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from episode_logs import episode_log
 from small_fits import data_for, fit, learner_of, whole_log
+from specs import changed
 from tensordict import TensorDict
 from torch import Tensor
 from torchrl.objectives import CQLLoss
@@ -290,6 +291,6 @@ def test_argument_out_of_range_is_refused(arguments: dict[str, Any], message: st
 
 def test_actions_need_bounds() -> None:
     data = data_for(CQL, episode_log())
-    data.spec["action"] |= {"low": None, "high": None}
+    data.spec = changed(data.spec, action={"low": None, "high": None})
     with pytest.raises(ValueError, match="needs action bounds: give action_low and action_high"):
         learner_of(CQL, data.spec)

@@ -7,6 +7,7 @@ import torch
 from deterministic_oracles import move_targets, torchrl_point, unit_case
 from episode_logs import episode_log
 from small_fits import data_for, learner_of, whole_log
+from specs import changed
 from tensordict import TensorDict
 from tensordict.nn import TensorDictModule
 from torch import Tensor, nn
@@ -170,6 +171,6 @@ def test_argument_out_of_range_is_refused(arguments: dict[str, Any], message: st
 
 def test_actions_need_bounds() -> None:
     data = data_for(DDPG)
-    data.spec["action"] |= {"low": None, "high": None}
+    data.spec = changed(data.spec, action={"low": None, "high": None})
     with pytest.raises(ValueError, match="action bounds: give action_low and action_high"):
         learner_of(DDPG, data.spec)

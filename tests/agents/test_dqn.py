@@ -7,6 +7,7 @@ import pytest
 import torch
 from episode_logs import episode_log
 from small_fits import data_for, equal, fit, learner_of, whole_log
+from specs import changed
 from tensordict import TensorDict
 from torch import Tensor
 from torchrl.modules import QValueActor
@@ -178,7 +179,7 @@ def test_target_follows_slowly_if_asked(tmp_path: Path) -> None:
 def test_a_linear_critic_of_one_hot_states_is_the_table() -> None:
     """With squared errors the loss is that of Q-learning, value for value."""
     data = data_for(DQN, episode_log(discrete=True, one_hot=True))
-    data.spec["observation"] |= {"mean": [0.0] * 3, "std": [1.0] * 3}
+    data.spec = changed(data.spec, observation={"mean": [0.0] * 3, "std": [1.0] * 3})
     learner = learner_of(DQN, data.spec, hidden=(), huber=None)
     table = learner_of(QLearning, data.spec)
     batch = whole_log(learner, data)

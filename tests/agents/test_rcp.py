@@ -37,7 +37,7 @@ def learned(relabel: list[Relabeler], folder: Path, **arguments: object) -> Lear
 
 
 def answers(learner: Learner, asked: list[float]) -> Tensor:
-    observation = torch.tensor(learner.spec["observation"]["mean"]).expand(len(asked), 3)
+    observation = torch.tensor(learner.spec.whole.mean).expand(len(asked), 3)
     return learner(observation, torch.tensor(asked).unsqueeze(-1))
 
 
@@ -75,6 +75,6 @@ def test_exported_policy_takes_the_command(tmp_path: Path) -> None:
     learner = learned([ReturnTask()], tmp_path)
     export_policy(learner.eval(), tmp_path / "policy.onnx")
     policy = OnnxPolicy(tmp_path / "policy.onnx")
-    observation = torch.tensor(learner.spec["observation"]["mean"]).numpy()
+    observation = torch.tensor(learner.spec.whole.mean).numpy()
     for asked in (0.0, 1.0, 2.0):
         assert policy.act(observation, torch.tensor([asked]).numpy()) == int(asked)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from episode_logs import episode_log
 from small_fits import data_for, learner_of, whole_log
+from specs import changed
 from tensordict import TensorDict
 from torch import Tensor
 from torchrl.objectives import DiscreteSACLoss, LossModule, SACLoss
@@ -322,6 +323,6 @@ def test_argument_out_of_range_is_refused(arguments: dict[str, Any], message: st
 
 def test_continuous_actions_need_bounds() -> None:
     data = data_for(SAC, episode_log())
-    data.spec["action"] |= {"low": None, "high": None}
+    data.spec = changed(data.spec, action={"low": None, "high": None})
     with pytest.raises(ValueError, match="needs action bounds: give .* in the column map "):
         learner_of(SAC, data.spec)

@@ -8,6 +8,7 @@ import torch
 from deterministic_oracles import assert_twin_equals, move_targets, torchrl_point, unit_case
 from episode_logs import episode_log
 from small_fits import data_for, equal, fit, learner_of, weights, whole_log
+from specs import changed
 from tensordict import TensorDict
 from torchrl.objectives import TD3Loss
 from torchrl_oracles import network_gradients, torchrl_batch, torchrl_critics
@@ -180,6 +181,6 @@ def test_argument_out_of_range_is_refused(arguments: dict[str, Any], message: st
 
 def test_actions_need_bounds() -> None:
     data = data_for(TD3)
-    data.spec["action"] |= {"low": None, "high": None}
+    data.spec = changed(data.spec, action={"low": None, "high": None})
     with pytest.raises(ValueError, match="action bounds: give action_low and action_high"):
         learner_of(TD3, data.spec)

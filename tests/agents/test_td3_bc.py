@@ -7,6 +7,7 @@ import torch
 from deterministic_oracles import assert_twin_equals, move_targets, torchrl_point, unit_case
 from episode_logs import episode_log
 from small_fits import data_for, equal, learner_of, whole_log
+from specs import changed
 from tensordict import TensorDict
 from torchrl.objectives import TD3BCLoss
 from torchrl_oracles import network_gradients, torchrl_batch, torchrl_critics
@@ -167,6 +168,6 @@ def test_argument_out_of_range_is_refused(arguments: dict[str, Any], message: st
 
 def test_actions_need_bounds() -> None:
     data = data_for(TD3BC)
-    data.spec["action"] |= {"low": None, "high": None}
+    data.spec = changed(data.spec, action={"low": None, "high": None})
     with pytest.raises(ValueError, match="action bounds: give action_low and action_high"):
         learner_of(TD3BC, data.spec)

@@ -27,7 +27,7 @@ def test_policy_is_as_quick_as_it_is_told(tmp_path: Path) -> None:
         learning_rates={"actor": 1e-2},
     )
     fit(learner, data, tmp_path, 300)
-    observation = torch.tensor(data.spec["observation"]["mean"]).expand(5, 3)
+    observation = torch.tensor(data.spec.whole.mean).expand(5, 3)
     # The command of the long way, lowered step by step, stays its own.
     asked = torch.tensor([[4.0, 1.0], [4.0, 4.0], [3.0, 3.0], [2.0, 2.0], [1.0, 1.0]])
     assert learner(observation, asked).tolist() == [0, 1, 1, 1, 1]

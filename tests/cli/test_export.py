@@ -9,6 +9,7 @@ import onnx
 import pytest
 import torch
 from lightning import Trainer
+from specs import changed
 from stand_ins import spec_of
 
 from hindsight_rl.agents.bc import BC
@@ -62,7 +63,7 @@ def test_report_in_words(
 def saved(folder: Path, env: str, names: list[str]) -> Path:
     """Write a checkpoint of a learner of four named inputs and an environment."""
     spec = spec_of(task=False)
-    spec["observation"]["names"] = names
+    spec = changed(spec, observation={"names": names})
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     trainer.strategy.connect(BC(spec, hidden=(16,), evaluation=Evaluation(env=env)))
     trainer.save_checkpoint(folder / "last.ckpt")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageSequence
+from specs import changed
 from stand_ins import StandIn
 from torch import Tensor
 
@@ -22,9 +23,9 @@ class Balance(StandIn):
 
     def __init__(self, *, task: bool = False) -> None:
         super().__init__(discrete=True, task=task)
-        self.spec["action"] |= {"n": 2, "names": ["left", "right"]}
+        self.spec = changed(self.spec, action={"n": 2, "names": ["left", "right"]})
         if task:
-            self.spec["task"] |= {"default": [0.0, 0.0]}
+            self.spec = changed(self.spec, task={"default": [0.0, 0.0]})
 
     def scores(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
         """Return ``[N, 2]``."""
@@ -111,7 +112,7 @@ def test_a_task_without_a_default_must_be_given(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     policy = Balance(task=True)
-    policy.spec["task"]["default"] = None
+    policy.spec = changed(policy.spec, task={"default": None})
     export_policy(policy, tmp_path / "policy.onnx", opset=17)
     told = fail(capsys, tmp_path / "policy.onnx", "--env", "CartPole-v1")
     assert told == "error: this policy takes a task [2] and has no default: give one\n"
@@ -146,7 +147,7 @@ def test_a_command_is_lowered(
         == run(capsys, told_to_look_ahead, *words, "--task", 0, 0, "--lower")["return"]
     )
     policy = Balance(task=True)
-    policy.spec["task"]["default"] = None
+    policy.spec = changed(policy.spec, task={"default": None})
     export_policy(policy, tmp_path / "policy.onnx", opset=17)
     told = fail(capsys, tmp_path / "policy.onnx", "--env", "CartPole-v1", "--lower")
     assert told == "error: --lower: give the command that is lowered, --task\n"

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +92,10 @@ def test_float64_bounds_are_stated_as_float32_numbers_inside(tmp_path: Path) -> 
     given = episode_log()
     given.info["action"] = {"low": [-2.1, -1.0], "high": [2.1, 3.0]}
     for high, bound in (
-        (log.info["action"]["high"], 0.1),
-        (data_for(BC, given).spec["action"]["high"][:1], 2.1),
+        (tuple(log.info["action"]["high"]), 0.1),
+        (data_for(BC, given).spec.action.high[:1], 2.1),
     ):
-        assert high == [float(np.float32(high[0]))] and bound - 3e-7 < high[0] < bound
+        assert high == (float(np.float32(high[0])),) and bound - 3e-7 < high[0] < bound
 
 
 def test_the_column_map_says_where_choices_start(tmp_path: Path) -> None:
@@ -182,7 +183,7 @@ def test_a_learner_is_the_same_wherever_choices_start(start: int, tmp_path: Path
         fit(learner, data, tmp_path / str(first), 20)
         learners.append(learner)
     plain, moved = learners
-    assert moved.spec["action"] == plain.spec["action"] | {"start": start}
+    assert moved.spec.action == replace(plain.spec.action, start=start)
     for one, two in zip(plain.parameters(), moved.parameters(), strict=True):
         assert one.equal(two)
     seen = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
@@ -244,7 +245,7 @@ def test_collecting_with_the_policy_keeps_the_environments_numbers(tmp_path: Pat
     data = IteratedDataModule(
         lambda: Numbered(-1), initial_episodes=4, episodes_per_round=4, batch_size=16, seed=5
     )
-    assert data.spec["action"]["n"] == 3 and data.spec["action"]["start"] == -1
+    assert data.spec.action.n == 3 and data.spec.action.start == -1
     learner = learner_of(BC, data.spec)
     fit(learner, data, tmp_path, 40)
     assert len(data.history) > 1

@@ -18,6 +18,7 @@ from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
 from hindsight_rl.relabel.goals import FutureGoal
+from hindsight_rl.spec import Spec
 from hindsight_rl.training.checkpoints.load import load_learner
 from hindsight_rl.training.learner import Learner
 
@@ -54,9 +55,7 @@ def test_the_replay_begins_with_the_rows_of_the_log(env: Any, tmp_path: Path) ->
     log = log_of(env)
     data = online(log, env, [FutureGoal()] if env == REACH else None)
     assert data.history == [] and len(data.log) == len(log) and data.log_hash == log.hash()
-    assert data.spec["observation"]["mean"] == pytest.approx(
-        log.column("observation").mean(0).tolist()
-    )
+    assert data.spec.whole.mean == pytest.approx(log.column("observation").mean(0).tolist())
     fit(learner_of(IQL, data.spec, **QUIET), data, tmp_path, 30)
     rows = torch.arange(len(log))
     kept = data.log.gather(rows)
@@ -72,8 +71,8 @@ def test_columns_that_are_not_collected_are_left() -> None:
 
 def test_names_and_units_of_the_log_reach_the_spec() -> None:
     data = online(log_of(names={"observation": ["place", "time"]}, units={"action": ["N"]}))
-    assert data.spec["observation"]["names"] == ["place", "time"]
-    assert data.spec["action"]["units"] == ["N"]
+    assert data.spec.whole.names == ("place", "time")
+    assert data.spec.action.units == ("N",)
 
 
 def test_the_policy_collects_from_the_first_update_on(tmp_path: Path) -> None:
@@ -120,8 +119,9 @@ def test_weights_and_targets_are_those_of_the_checkpoint(
     assert updates == states == 0
     assert equal(before, saved["state_dict"])
     offline = saved["hyper_parameters"]["spec"]
-    assert learner.spec["observation"] == offline["observation"] != data.spec["observation"]
-    assert learner.spec["dataset"] == data.spec["dataset"]
+    offline = Spec.from_dict(offline)
+    assert learner.spec.observation == offline.observation != data.spec.observation
+    assert learner.spec.dataset == data.spec.dataset
     # A second fit goes on from where the first ended, not from the checkpoint.
     after = weights(learner)
     learner.setup("fit")

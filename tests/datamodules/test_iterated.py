@@ -208,12 +208,12 @@ def test_metrics_are_logged_at_the_update_of_each_round(tmp_path: Path) -> None:
 
 def test_spec_comes_from_the_first_episodes() -> None:
     data = data_of(REACH, [FutureGoal()])
-    assert data.spec["action"] | {"low": [-1.0, -1.0], "high": [1.0, 1.0]} == data.spec["action"]
-    assert data.spec["task"]["shape"] == [2]
+    assert (data.spec.action.low, data.spec.action.high) == ((-1.0, -1.0), (1.0, 1.0))
+    assert data.spec.task.shape == (2,)
     mean = data.log.column("observation").mean(0).tolist()
-    assert data.spec["observation"]["mean"] == pytest.approx(mean)
-    assert data.spec["dataset"]["source"] == [REACH] and data.spec["dataset"]["episodes"] == 4
-    assert data_of(lambda: Walk(discrete=True), max_episode_steps=9).spec["action"]["n"] == 2
+    assert data.spec.whole.mean == pytest.approx(mean)
+    assert data.spec.dataset.source == (REACH,) and data.spec.dataset.episodes == 4
+    assert data_of(lambda: Walk(discrete=True), max_episode_steps=9).spec.action.n == 2
 
 
 # --- learners -------------------------------------------------------------------------------------

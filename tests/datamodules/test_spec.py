@@ -14,6 +14,7 @@ from hindsight_rl.logs.log import Log
 from hindsight_rl.relabel.filters import TopFraction
 from hindsight_rl.relabel.goals import FutureGoal
 from hindsight_rl.relabel.return_task import ReturnTask
+from hindsight_rl.spec import WHOLE, Spec, describe
 
 
 def with_info(log: Log, **facts: Any) -> Log:
@@ -72,7 +73,7 @@ def test_spec_of_a_continuous_log() -> None:
         names={"observation": ["x", "y", "z"], "action": ["left", "right"]},
         units={"observation": ["m"] * 3},
     )
-    spec = OfflineDataModule(log, seed=5).spec
+    spec = OfflineDataModule(log, seed=5).spec.to_dict()
     observation = log.column("observation").numpy().astype(np.float64)
     action = log.column("action").numpy().astype(np.float64)
     probe, statistics = spec.pop("probe"), spec["observation"].pop("mean")
@@ -107,14 +108,14 @@ def test_spec_of_a_continuous_log() -> None:
 def test_spec_of_a_discrete_log() -> None:
     log = episode_log(discrete=True)
     expected = {"kind": "discrete", "shape": [], "dtype": "int64", "names": None, "units": None}
-    assert OfflineDataModule(log).spec["action"] == expected | {"n": 3}
-    assert OfflineDataModule(with_info(log, discrete_actions=7)).spec["action"]["n"] == 7
-    assert OfflineDataModule(with_info(log, discrete_actions=None)).spec["action"]["n"] == 3
+    assert describe(OfflineDataModule(log).spec.action) == expected | {"n": 3}
+    assert OfflineDataModule(with_info(log, discrete_actions=7)).spec.action.n == 7
+    assert OfflineDataModule(with_info(log, discrete_actions=None)).spec.action.n == 3
 
 
 def test_actions_without_bounds() -> None:
-    action = OfflineDataModule(with_info(episode_log(), action=None)).spec["action"]
-    assert action["low"] is action["high"] is None
+    action = OfflineDataModule(with_info(episode_log(), action=None)).spec.action
+    assert action.low is action.high is None
 
 
 def test_statistics_come_from_the_rows_that_are_trained_on() -> None:
@@ -122,28 +123,28 @@ def test_statistics_come_from_the_rows_that_are_trained_on() -> None:
     rows = data.log.drawable()
     assert len(rows) < 33
     mean, std = moments(lambda: [data.log.column("observation")[rows]])
-    assert data.spec["observation"]["mean"] == mean and data.spec["observation"]["std"] == std
+    assert data.spec.whole.mean == tuple(mean) and data.spec.whole.std == tuple(std)
     seen = {tuple(row) for row in data.log.column("observation")[rows].tolist()}
-    assert {tuple(row) for row in data.spec["probe"]["observation"]} <= seen
+    assert {tuple(row) for row in data.spec.probe.observation[WHOLE].tolist()} <= seen
 
 
 def test_task_statistics_come_from_relabeled_rows() -> None:
     """A return to go as task: its mean over draws is the log's within four standard errors."""
     log = with_info(episode_log(), task_family="return_to_go", names={"task": ["return"]})
     data = OfflineDataModule(log, [ReturnTask(discount=0.99)], batch_size=100)
-    task, value = data.spec["task"], data.log.column("return_to_go").double()
-    assert (task["shape"], task["dtype"], task["default"]) == ([1], "float32", None)
-    assert (task["family"], task["names"], task["units"]) == ("return_to_go", ["return"], None)
+    task, value = data.spec.task, data.log.column("return_to_go").double()
+    assert (task.shape, task.dtype, task.default) == ((1,), "float32", None)
+    assert (task.family, task.names, task.units) == ("return_to_go", ("return",), None)
     spread = value.std().item()
-    assert task["mean"] == pytest.approx([value.mean().item()], abs=4 * spread / 64)
-    assert task["std"] == pytest.approx([spread], rel=0.1)
+    assert task.mean == pytest.approx([value.mean().item()], abs=4 * spread / 64)
+    assert task.std == pytest.approx([spread], rel=0.1)
 
 
 def test_probes_pair_observations_with_their_tasks() -> None:
     data = OfflineDataModule(episode_log(), [ReturnTask(discount=0.99)])
     column = data.log.column("return_to_go").tolist()
     number = {tuple(row): at for at, row in enumerate(data.log.column("observation").tolist())}
-    probe = data.spec["probe"]
+    probe = data.spec.to_dict()["probe"]
     assert np.shape(probe["task"]) == (256, 1)
     pairs = zip(probe["observation"], probe["task"], strict=True)
     assert all(task == [column[number[tuple(observation)]]] for observation, task in pairs)
@@ -152,10 +153,13 @@ def test_probes_pair_observations_with_their_tasks() -> None:
 @pytest.mark.parametrize("batch_size", [1, 5000])
 def test_probes_are_256_whatever_the_batch_size(batch_size: int) -> None:
     data = OfflineDataModule(episode_log(goals=True), [FutureGoal()], batch_size=batch_size)
-    assert len(data.spec["probe"]["observation"]) == len(data.spec["probe"]["task"]) == 256
+    assert len(data.spec.probe.observation[WHOLE]) == len(data.spec.probe.task) == 256
 
 
 def test_spec_is_plain_and_repeatable() -> None:
     log = episode_log(goals=True)
     first, again = (OfflineDataModule(log, [FutureGoal()], seed=1).spec for _ in range(2))
-    assert json.loads(json.dumps(first)) == first == again
+    assert first == again
+    plain = first.to_dict()
+    assert json.loads(json.dumps(plain)) == plain == again.to_dict()
+    assert Spec.from_dict(plain) == first

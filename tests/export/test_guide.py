@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from specs import changed
 from stand_ins import StandIn
 
 from hindsight_rl.export.onnx import export_policy
@@ -22,8 +23,8 @@ def robot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the loops find around them: a policy file, sensors, motors, a switch."""
     monkeypatch.chdir(tmp_path)
     learner = StandIn(discrete=True)
-    learner.spec["action"]["n"] = 3
-    learner.spec["control_rate_hz"] = 200.0
+    learner.spec = changed(learner.spec, action={"n": 3})
+    learner.spec = changed(learner.spec, control_rate_hz=200.0)
     export_policy(learner, "policy.onnx", opset=17)
     sent: list[int] = []
     return {
@@ -41,7 +42,7 @@ def test_gym_loop(robot: dict[str, Any]) -> None:
             return super().scores(observation, task)[:, :2]
 
     learner = Two(discrete=True)
-    learner.spec["action"] |= {"n": 2, "names": None}
+    learner.spec = changed(learner.spec, action={"n": 2, "names": None})
     export_policy(learner, "policy.onnx", opset=17)
     exec(GYM, robot)
     assert robot["over"] and robot["terminated"]

@@ -20,8 +20,8 @@ INF = np.inf
 def test_one_sided_bounds_reach_the_file_and_are_clipped_to(head: str, tmp_path: Path) -> None:
     space = gymnasium.spaces.Box(np.float32([-1, -INF]), np.float32([INF, 1]))
     data = OfflineDataModule(foreign.minari(tmp_path / "made-v0", actions=space), batch_size=8)
-    action = data.spec["action"]
-    assert (action["low"], action["high"]) == ([-1.0, None], [None, 1.0])
+    action = data.spec.action
+    assert (action.low, action.high) == ((-1.0, None), (None, 1.0))
     learner = BC(data.spec, head=head, relative_to=[0, 1]).eval()  # near what is observed
     path = tmp_path / "policy.onnx"
     export_policy(learner, path, opset=17)

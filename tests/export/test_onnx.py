@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 import torch
 from onnxruntime.quantization import quant_pre_process, quantize_dynamic
+from specs import changed
 from stand_ins import HIGH, LOW, StandIn, spec_of
 
 from hindsight_rl.agents.bc import BC
@@ -38,7 +39,7 @@ def answer(learner: StandIn, observation: np.ndarray, task: np.ndarray | None) -
 def test_file_equals_learner_on_new_rows(exported: tuple[StandIn, Path], batch: int) -> None:
     learner, path = exported
     observation, task = rows(batch)
-    given = task if learner.spec["task"] else None
+    given = task if learner.spec.task else None
     expected = answer(learner, observation, given)
     got = OnnxPolicy(path).act(observation, given)
     assert got.dtype == expected.dtype and got.shape == expected.shape
@@ -119,16 +120,16 @@ def test_the_same_learner_gives_the_same_hash(opset: int, tmp_path: Path) -> Non
 
 def test_contract_says_what_the_policy_is(tmp_path: Path) -> None:
     learner = StandIn(task=True)
-    learner.spec["action"]["rate_limit"] = [1.0, 2.0, 3.0]
+    learner.spec = changed(learner.spec, action={"rate_limit": [1.0, 2.0, 3.0]})
     export_policy(learner, tmp_path / "policy.onnx", opset=17)
     contract = OnnxPolicy(tmp_path / "policy.onnx").contract
     for name in ("observation", "task", "action", "control_rate_hz", "dataset"):
-        assert contract[name] == learner.spec[name]
+        assert contract[name] == learner.spec.to_dict()[name]
     hparams = {"temperature": 0.5, "make": "StandIn", "limit": "inf"}
     assert contract["learner"] == {"name": "StandIn", "hparams": hparams}
     assert contract["versions"]["torch"] == version("torch")
     assert contract["versions"]["onnxruntime"] == onnxruntime.__version__
-    probe = {name: learner.spec["probe"][name] for name in ("observation", "task")}
+    probe = {name: learner.spec.to_dict()["probe"][name] for name in ("observation", "task")}
     assert {name: np.float32(contract["probe"][name]).tolist() for name in probe} == probe
     np.testing.assert_array_equal(
         np.float32(contract["probe"]["action"]),
@@ -154,7 +155,9 @@ def test_a_rate_limit_out_of_range(given: list[float], tmp_path: Path) -> None:
 
 def test_contract_does_not_tell_where_the_log_lay(tmp_path: Path) -> None:
     learner = StandIn()
-    learner.spec["dataset"]["source"] = ["/home/somebody/logs/door.hdf5", "door/human-v2"]
+    learner.spec = changed(
+        learner.spec, dataset={"source": ["/home/somebody/logs/door.hdf5", "door/human-v2"]}
+    )
     export_policy(learner, tmp_path / "policy.onnx", opset=17)
     contract = OnnxPolicy(tmp_path / "policy.onnx").contract
     assert contract["dataset"]["source"] == ["door.hdf5", "door/human-v2"]
@@ -168,7 +171,7 @@ def test_unbounded_actions_are_measured_by_their_spread(tmp_path: Path) -> None:
             return action.maximum(torch.tensor([-np.inf, -1.0, 0.0]))
 
     learner = Unbounded()
-    learner.spec["action"] |= {"low": [-np.inf, -1.0, 0.0], "high": None}
+    learner.spec = changed(learner.spec, action={"low": [-np.inf, -1.0, 0.0], "high": None})
     report = export_policy(learner, tmp_path / "policy.onnx", opset=17)
     contract = OnnxPolicy(tmp_path / "policy.onnx").contract
     assert contract["action"]["low"] == [None, -1.0, 0.0]
@@ -194,7 +197,7 @@ def test_one_sided_bounds_are_held_by_the_file(
     spec = spec_of()
     width = len(ends["low"] or ends["high"] or [])
     shape = {"shape": [width], "mean": [0.0] * width, "std": [2.0] * width, "names": None}
-    spec["action"] |= ends | shape
+    spec = changed(spec, action=ends | shape)
     with torch.random.fork_rng():
         torch.manual_seed(0)  # about one network in fifty never meets an end
         learner = BC(spec, hidden=(16,)).eval()
@@ -214,7 +217,7 @@ def test_one_sided_bounds_are_held_by_the_file(
 
 def test_a_dimension_that_cannot_move_is_exported(tmp_path: Path) -> None:
     spec = spec_of()
-    spec["action"] |= {"low": [-2.0, 1.0, 0.0], "high": [2.0, 1.0, 0.5]}
+    spec = changed(spec, action={"low": [-2.0, 1.0, 0.0], "high": [2.0, 1.0, 0.5]})
     report = export_policy(BC(spec, hidden=(16,)), tmp_path / "policy.onnx", opset=17)
     assert report["parity"]["max_difference"] <= 1e-6
     action = OnnxPolicy(tmp_path / "policy.onnx").act(rows(50)[0])
@@ -262,7 +265,8 @@ def test_a_file_that_answers_differently_is_not_written(learner: StandIn, tmp_pa
 
 def test_a_file_that_leaves_the_bounds_it_states_is_not_written(tmp_path: Path) -> None:
     learner = StandIn()
-    learner.spec["action"]["high"] = [2.0, 3.0, 0.1]  # the policy itself clips to 0.5
+    # The policy itself clips to 0.5.
+    learner.spec = changed(learner.spec, action={"high": [2.0, 3.0, 0.1]})
     told = r"action\[2\] is 0\.\d+ on probe row \d+, outside its bounds \[0\.0, 0\.1\d*\], and"
     with pytest.raises(ContractError, match=told):
         export_policy(learner, tmp_path / "policy.onnx", opset=17)
@@ -350,20 +354,20 @@ def test_a_learner_without_spec(tmp_path: Path) -> None:
 
 def test_a_spec_without_probe_tasks(tmp_path: Path) -> None:
     learner = StandIn(task=True)
-    learner.spec["probe"]["task"] = None
+    learner.spec = changed(learner.spec, probe={"task": None})
     with pytest.raises(ExportError, match="no probe rows for task"):
         export_policy(learner, tmp_path / "policy.onnx")
 
 
 def test_probe_rows_that_show_nothing(tmp_path: Path) -> None:
     learner = StandIn()
-    learner.spec["probe"]["observation"] = [[0.0] * 4] * 32
+    learner.spec = changed(learner.spec, probe={"observation": [[0.0] * 4] * 32})
     with pytest.raises(ExportError, match="all alike or not finite"):
         export_policy(learner, tmp_path / "policy.onnx")
 
 
 def test_a_spec_that_contradicts_itself(tmp_path: Path) -> None:
     learner = StandIn()
-    learner.spec["observation"]["names"] = ["x"]
+    learner.spec = changed(learner.spec, observation={"names": ["x"]})
     with pytest.raises(ExportError, match=r"makes no valid contract: .*observation\.names has 1"):
         export_policy(learner, tmp_path / "policy.onnx", opset=17)

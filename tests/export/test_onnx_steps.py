@@ -128,7 +128,7 @@ class Torn(StandIn):
 
 
 def test_components_that_tie_do_not_fail_the_export(tmp_path: Path) -> None:
-    tied = int((np.array(spec_of()["probe"]["observation"])[:, 0] <= 0).sum())
+    tied = int((spec_of().probe.observation["observation"][:, 0] <= 0).sum())
     assert 0 < tied < 32
     for choice in (0, 1):
         learner = Torn()

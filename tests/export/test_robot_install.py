@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from specs import changed
 from stand_ins import StandIn
 
 from hindsight_rl.export.onnx import export_policy
@@ -70,7 +71,9 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
             return super().forward(observation, task)[:, :1]
 
     learner = Push(observation=3)
-    learner.spec["action"] |= {"shape": [1], "low": [-2.0], "high": [2.0], "names": ["torque"]}
+    learner.spec = changed(
+        learner.spec, action={"shape": [1], "low": [-2.0], "high": [2.0], "names": ["torque"]}
+    )
     path = tmp_path_factory.mktemp("policy") / "policy.onnx"
     export_policy(learner, path)
     return path

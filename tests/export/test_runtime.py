@@ -11,6 +11,7 @@ import onnx
 import pytest
 import torch
 from onnx import helper, numpy_helper
+from specs import changed
 from stand_ins import StandIn
 
 from hindsight_rl.export.contract import KEY, ContractError, dump, parse
@@ -28,7 +29,7 @@ def test_one_row_equals_its_row_in_a_batch(exported: tuple[StandIn, Path]) -> No
     learner, path = exported
     draw = np.random.default_rng(0)
     observation = draw.normal(size=(20, 4)).astype(np.float32)
-    task = draw.normal(100, 50, size=(20, 2)).astype(np.float32) if learner.spec["task"] else None
+    task = draw.normal(100, 50, size=(20, 2)).astype(np.float32) if learner.spec.task else None
     policy = OnnxPolicy(path)
     together = policy.act(observation, task)
     for i in range(20):
@@ -40,7 +41,7 @@ def test_kinds_of_answers(exported: tuple[StandIn, Path]) -> None:
     learner, path = exported
     policy = OnnxPolicy(path)
     alone, together = policy.act(ROW), policy.act(np.stack([ROW, ROW]))
-    if learner.spec["action"]["kind"] == "discrete":
+    if learner.spec.action.discrete:
         assert type(alone) is int and (together.shape, together.dtype) == ((2,), np.int64)
     else:
         assert (alone.shape, alone.dtype) == ((3,), np.float32)
@@ -111,7 +112,7 @@ def test_the_rate_of_change_is_limited(tmp_path: Path) -> None:
 
 def test_without_a_limit_actions_may_jump(exported: tuple[StandIn, Path]) -> None:
     policy, learner = OnnxPolicy(exported[1]), exported[0]
-    if learner.spec["action"]["kind"] == "discrete":
+    if learner.spec.action.discrete:
         assert policy.rate_limited(2, 0) == 2
     else:
         far = np.float32([2.0, 3.0, 0.5])
@@ -134,7 +135,7 @@ def test_default_task(with_task: Path) -> None:
 
 def test_a_task_without_default_must_be_given(tmp_path: Path) -> None:
     learner = StandIn(task=True)
-    learner.spec["task"]["default"] = None
+    learner.spec = changed(learner.spec, task={"default": None})
     export_policy(learner, tmp_path / "policy.onnx", opset=17)
     policy = OnnxPolicy(tmp_path / "policy.onnx")
     for observation in (ROW, ROW[None]):
@@ -226,8 +227,8 @@ def test_damaged_weights_raise(
     forge(model)
     (tmp_path / "damaged.onnx").write_bytes(model.SerializeToString())
     policy = OnnxPolicy(tmp_path / "damaged.onnx")
-    task = [100.0, 0.0] if learner.spec["task"] else None
-    if np.isinf(value) and learner.spec["action"]["kind"] == "continuous":
+    task = [100.0, 0.0] if learner.spec.task else None
+    if np.isinf(value) and learner.spec.action.kind == "continuous":
         return  # tanh of infinity is 1: a finite action within its bounds
     for observation in (ROW, np.stack([ROW, -ROW])):
         with pytest.raises(ValueError, match=r"policy answered (scores )?(nan|-?inf).*--verify"):

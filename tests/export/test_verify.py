@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from specs import changed
 from stand_ins import StandIn
 
 from hindsight_rl.export.contract import KEY, MAX_TOLERANCE, ContractError, dump, parse
@@ -47,7 +48,7 @@ def test_an_exported_file_passes(exported: tuple[StandIn, Path]) -> None:
     learner, path = exported
     report = verify_file(path)
     assert report["parity"]["rows"] == 32 and report["bytes"] == path.stat().st_size
-    if learner.spec["action"]["kind"] == "discrete":
+    if learner.spec.action.discrete:
         assert report["parity"]["disagreements"] == 0
         assert report["parity"]["max_score_difference"] <= 1e-6
     else:
@@ -153,7 +154,7 @@ def test_bounds_that_say_nothing_do_not_measure(tmp_path: Path) -> None:
             return self.scores(observation, task)
 
     learner = Wide()
-    learner.spec["action"] |= {"low": [-3e38] * 3, "high": [3e38] * 3}
+    learner.spec = changed(learner.spec, action={"low": [-3e38] * 3, "high": [3e38] * 3})
     export_policy(learner, tmp_path / "policy.onnx", opset=17)
     model = onnx.load(tmp_path / "policy.onnx")
     move(model, "learner.net.2.bias", 0)

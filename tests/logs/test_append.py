@@ -100,7 +100,7 @@ def test_mapped_logs_train_like_copied_ones(saved: list[str], validation: float)
     copied = OfflineDataModule(Log.concatenate(logs, [1.0, 2.0, 3.0]), **options)
     assert same(mapped._sampler().chunk(3, 20), copied._sampler().chunk(3, 20))
     assert mapped.state_dict() == copied.state_dict()
-    assert mapped.spec["observation"] == copied.spec["observation"]
+    assert mapped.spec.observation == copied.spec.observation
 
 
 def test_a_changed_file_among_several_is_named(saved: list[str]) -> None:

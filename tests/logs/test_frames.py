@@ -144,8 +144,8 @@ def test_observations_may_be_images(tmp_path: Path) -> None:
     log = Log.from_columns(columns | {"observation": pictures(7)})
     log.save(tmp_path / "log")
     data = OfflineDataModule(Log.load(tmp_path / "log"), batch_size=4, frame_stack=2)
-    assert data.spec["observation"]["shape"] == [2, 2, 2, 3]
-    assert data.spec["observation"]["dtype"] == "uint8" and data.spec["observation"]["mean"] is None
+    assert data.spec.whole.shape == (2, 2, 2, 3) and data.spec.whole.dtype == "uint8"
+    assert data.spec.to_dict()["observation"]["mean"] is None
     chunk = data._sampler().chunk(0, 3)
     assert chunk["observation"].shape == chunk["next", "observation"].shape == (3, 4, 2, 2, 2, 3)
 

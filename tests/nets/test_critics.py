@@ -13,11 +13,12 @@ from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.nets.critics import Critic, Temperature, value_of
 from hindsight_rl.nets.layers import frozen
 from hindsight_rl.nets.policy import Policy
+from hindsight_rl.spec import Spec
 
 SMALL = (8, 8)
 
 
-def spec_of(**options: Any) -> dict[str, Any]:
+def spec_of(**options: Any) -> Spec:
     return OfflineDataModule(episode_log(**options)).spec
 
 

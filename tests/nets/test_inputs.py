@@ -6,17 +6,19 @@ import pytest
 import torch
 from episode_logs import episode_log
 from small_fits import LEARNERS, data_for, learner_of
+from specs import changed
 from torch import Tensor, nn
 
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.nets.critics import Critic, ValueNet
 from hindsight_rl.nets.encoders.vector import GatedInputs, Inputs, Standardize
 from hindsight_rl.nets.policy import Policy
+from hindsight_rl.spec import Spec
 
 SMALL = (8, 8)
 
 
-def spec_of(**options: Any) -> dict[str, Any]:
+def spec_of(**options: Any) -> Spec:
     return OfflineDataModule(episode_log(**options)).spec
 
 
@@ -61,7 +63,7 @@ def test_network_with_a_task_refuses_to_go_without(kind: type[nn.Module]) -> Non
 def test_scale_of_the_task_replaces_its_statistics() -> None:
     spec = spec_of(task=True)
     inputs = Inputs(spec, task_scale=[50.0, 100.0])
-    found = inputs(torch.tensor([spec["observation"]["mean"]]), torch.tensor([[25.0, -200.0]]))
+    found = inputs(torch.tensor([spec.whole.mean]), torch.tensor([[25.0, -200.0]]))
     torch.testing.assert_close(found, torch.tensor([[0.0, 0.0, 0.0, 0.5, -2.0]]))
 
 
@@ -101,7 +103,7 @@ def test_gated_policy_has_the_first_width_as_its_gate() -> None:
 def test_frequencies_by_hand() -> None:
     """Sine and cosine of pi x / 2 and pi x of both numbers, after the numbers themselves."""
     spec = spec_of()
-    spec["observation"] |= {"shape": [2], "mean": [0.0, 1.0], "std": [1.0, 2.0]}
+    spec = changed(spec, observation={"shape": [2], "mean": [0.0, 1.0], "std": [1.0, 2.0]})
     inputs = Inputs(spec, frequencies=2)
     found = inputs(torch.tensor([[1.0, 2.0]]))
     assert inputs.width == found.shape[-1] == 10

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from episode_logs import HIGH, LOW, episode_log
+from specs import changed
 from torch import Tensor, nn
 
 from hindsight_rl.datamodules.offline import OfflineDataModule
@@ -23,18 +24,19 @@ from hindsight_rl.nets.distributions import (
 from hindsight_rl.nets.encoders.vector import Inputs
 from hindsight_rl.nets.layers import LastLayer, mlp
 from hindsight_rl.nets.policy import Head, Policy
+from hindsight_rl.spec import ActionSpec, Spec
 
 HEADS = ["deterministic", "gaussian", "laplace", "tanh_gaussian", "mixture"]
 SMALL = (8, 8)
 
 
-def spec_of(**options: Any) -> dict[str, Any]:
+def spec_of(**options: Any) -> Spec:
     return OfflineDataModule(episode_log(**options)).spec
 
 
-def unbounded() -> dict[str, Any]:
+def unbounded() -> Spec:
     spec = spec_of()
-    spec["action"] |= {"low": None, "high": None}
+    spec = changed(spec, action={"low": None, "high": None})
     return spec
 
 
@@ -64,7 +66,7 @@ def test_layer_without_units_is_refused() -> None:
 
 def test_images_are_refused() -> None:
     spec = spec_of()
-    spec["observation"]["shape"] = [8, 8, 3]
+    spec = changed(spec, observation={"shape": [8, 8, 3]})
     with pytest.raises(ValueError, match=r"observation has shape \[8, 8, 3\].*flat vectors \[O\]"):
         Inputs(spec)
 
@@ -73,7 +75,7 @@ def test_images_are_refused() -> None:
 
 
 def test_bounds_map_to_plus_minus_1_and_back() -> None:
-    scale = ActionScale(spec_of()["action"])
+    scale = ActionScale(spec_of().action)
     low, high = torch.tensor(LOW), torch.tensor(HIGH)
     assert scale.to_policy(low).tolist() == [-1, -1] and scale.to_policy(high).tolist() == [1, 1]
     action = episode_log().column("action")
@@ -81,7 +83,7 @@ def test_bounds_map_to_plus_minus_1_and_back() -> None:
 
 
 def test_actions_are_clipped_at_the_bounds() -> None:
-    scale = ActionScale(spec_of()["action"])
+    scale = ActionScale(spec_of().action)
     out = scale.to_environment(torch.tensor([[-1.5, 9.0], [1.0, -1.0]]))
     assert out.tolist() == [[LOW[0], HIGH[1]], [HIGH[0], LOW[1]]]
 
@@ -89,8 +91,8 @@ def test_actions_are_clipped_at_the_bounds() -> None:
 @pytest.mark.parametrize("missing", [("low", "high"), ("low",), ("high",)])
 def test_actions_without_both_bounds_are_standardised(missing: tuple[str, ...]) -> None:
     log, spec = episode_log(), spec_of()
-    spec["action"] |= dict.fromkeys(missing)
-    scale = ActionScale(spec["action"])
+    spec = changed(spec, action=dict.fromkeys(missing))
+    scale = ActionScale(spec.action)
     action = log.column("action")
     policy = scale.to_policy(action)
     torch.testing.assert_close(policy.mean(0), torch.zeros(2), rtol=0, atol=1e-5)
@@ -107,9 +109,9 @@ def test_each_bound_that_is_given_is_held(is_open: str | None) -> None:
     """Dimension 0 has a lower bound only, dimension 1 an upper one; both are standardised."""
     ends = [None, None] if is_open is None else [-math.inf, math.inf]
     spec = spec_of()
-    spec["action"] |= {"low": [0.0, ends[0]], "high": [ends[1], 0.5]}
-    spec["action"] |= {"mean": [1.0, 2.0], "std": [2.0, 4.0]}
-    scale = ActionScale(spec["action"])
+    spec = changed(spec, action={"low": [0.0, ends[0]], "high": [ends[1], 0.5]})
+    spec = changed(spec, action={"mean": [1.0, 2.0], "std": [2.0, 4.0]})
+    scale = ActionScale(spec.action)
     assert scale.to_policy(torch.tensor([3.0, -2.0])).tolist() == [1.0, -1.0]
     out = scale.to_environment(torch.tensor([[-9.0, -9.0], [9.0, 9.0]]))
     assert out.tolist() == [[0.0, -34.0], [19.0, 0.5]]
@@ -125,21 +127,21 @@ def test_each_bound_that_is_given_is_held(is_open: str | None) -> None:
 def test_bounds_at_the_ends_of_float32_are_no_scale() -> None:
     most = torch.finfo(torch.float32).max
     spec = spec_of()
-    spec["action"] |= {"low": [-most] * 2, "high": [most] * 2}
-    scale = ActionScale(spec["action"])
+    spec = changed(spec, action={"low": [-most] * 2, "high": [most] * 2})
+    scale = ActionScale(spec.action)
     action = episode_log().column("action")
     torch.testing.assert_close(scale.to_environment(scale.to_policy(action)), action)
 
 
 def test_dimension_with_equal_bounds_stays_finite() -> None:
-    bounds = {"low": [0.0, 4.0], "high": [2.0, 4.0]}
-    scale = ActionScale({"kind": "continuous", "shape": [2], **bounds})
+    bounds = {"low": (0.0, 4.0), "high": (2.0, 4.0)}
+    scale = ActionScale(ActionSpec("continuous", (2,), **bounds))
     assert scale.to_policy(torch.tensor([2.0, 4.0])).tolist() == [1.0, 0.0]
     assert scale.to_environment(torch.tensor([-1.0, 0.7])).tolist() == [0.0, 4.0]
 
 
 def test_discrete_actions_pass_through() -> None:
-    scale = ActionScale(spec_of(discrete=True)["action"])
+    scale = ActionScale(spec_of(discrete=True).action)
     action = torch.tensor([0, 2, 1])
     assert scale.to_policy(action).equal(action) and scale.to_environment(action).equal(action)
 
@@ -287,7 +289,7 @@ def test_task_changes_the_answer(options: dict[str, bool]) -> None:
     assert (value(observations(), tasks()) != value(observations(), tasks() + 1)).all()
 
 
-def test_leading_dimensions_are_kept(spec: dict[str, Any]) -> None:
+def test_leading_dimensions_are_kept(spec: Spec) -> None:
     """[K, B, O] gives what [K * B, O] gives, for every network."""
     many, goal = observations(6).view(2, 3, 3), tasks(6).view(2, 3, 2)
     flat = (many.flatten(0, 1), goal.flatten(0, 1))

@@ -9,12 +9,14 @@ import pytest
 import torch
 from episode_logs import episode_log
 from small_fits import LEARNERS, data_for, equal, fit, learner_of, log_for, weights
+from specs import changed
 
 from hindsight_rl.agents.awr import AWR
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.agents.iql import IQL
 from hindsight_rl.agents.sac import SAC
 from hindsight_rl.agents.td3 import TD3
+from hindsight_rl.spec import Spec
 from hindsight_rl.training.checkpoints.file import HASH, CheckpointError
 from hindsight_rl.training.learner import Learner
 
@@ -40,10 +42,10 @@ def test_weights_and_statistics_are_those_of_the_checkpoint(name: str, tmp_path:
     learner.trainer = fit(learner_of(kind, data.spec, **QUIET), data, tmp_path, 1)
     learner.setup("fit")
     assert equal(weights(learner), saved["state_dict"])
-    offline = saved["hyper_parameters"]["spec"]
+    offline = Spec.from_dict(saved["hyper_parameters"]["spec"])
     for part in ("observation", "action", "task"):
-        assert learner.spec[part] == offline[part]
-    assert learner.spec["dataset"] == data.spec["dataset"] != offline["dataset"]
+        assert getattr(learner.spec, part) == getattr(offline, part)
+    assert learner.spec.dataset == data.spec.dataset != offline.dataset
     fit(learner, data, tmp_path, 8)
     assert not equal(weights(learner), saved["state_dict"])
 
@@ -132,14 +134,14 @@ def test_a_learner_that_cannot_be_made_again_is_told(tmp_path: Path) -> None:
 def test_bounds_that_are_open_on_one_side_are_compared(tmp_path: Path) -> None:
     data = data_for(BC)
 
-    def spec(low: list[float | None] | None) -> dict[str, Any]:
-        return data.spec | {"action": data.spec["action"] | {"low": low}}
+    def spec(low: list[float | None] | None) -> Spec:
+        return changed(data.spec, action={"low": low})
 
     learner = learner_of(BC, spec([None, -1.0]), **QUIET)
     fit(learner, data, tmp_path, 8).save_checkpoint(tmp_path / "first.ckpt")
     start = {"weights_from": str(tmp_path / "first.ckpt")}
     taken = learner_of(BC, spec([None, -1.0 - 1e-7]), **start)
-    assert taken.spec["action"]["low"] == [None, -1.0]
+    assert taken.spec.action.low == (None, -1.0)
     for low in ([None, -2.0], [-1.0, -1.0], [-1.0, None], [None], None):
         with pytest.raises(
             CheckpointError, match=r"its action has low \[None, -1.0\], and that of"
@@ -173,7 +175,7 @@ def test_a_run_folder_and_other_files_are_told(tmp_path: Path) -> None:
 def test_weights_for_other_data_are_refused(tmp_path: Path) -> None:
     start = str(checkpoint(IQL, tmp_path))
 
-    def refused(spec: dict[str, Any], told: str) -> None:
+    def refused(spec: Spec, told: str) -> None:
         with pytest.raises(CheckpointError, match=told):
             learner_of(IQL, spec, weights_from=start)
 
@@ -182,9 +184,9 @@ def test_weights_for_other_data_are_refused(tmp_path: Path) -> None:
     task = data_for(IQL, episode_log(task=True)).spec
     refused(task, r"its task has shape None, and that of these data \[2\]. Give data like those")
     spec = data_for(IQL).spec
-    wide = spec | {"observation": spec["observation"] | {"shape": [4]}}
+    wide = changed(spec, observation={"shape": [4]})
     refused(wide, r"its observation has shape \[3\], and that of these data \[4\]")
-    loud = spec | {"action": spec["action"] | {"high": [2.0, 3.5]}}
+    loud = changed(spec, action={"high": [2.0, 3.5]})
     refused(loud, r"has high \[2.0, 3.0\], and that of these data \[2.0, 3.5\]")
-    free = spec | {"action": spec["action"] | {"low": None}}
+    free = changed(spec, action={"low": None})
     refused(free, "has low .*, and that of these data None")

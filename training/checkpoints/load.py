@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from hindsight_rl.plugins import import_installed, import_rooms
+from hindsight_rl.spec import SpecError
 from hindsight_rl.training.checkpoints.arguments import constructor_arguments
 from hindsight_rl.training.checkpoints.file import (
     GIVE,
@@ -107,6 +108,8 @@ def load_learner(
         with _Sizes(weights):
             learner = classes[name](**arguments | alone | changed)
         learner.load_state_dict(weights)
+    except SpecError as error:
+        raise CheckpointError(path, str(error), GIVE) from error
     except ValueError:
         raise
     except Exception as error:

@@ -7,13 +7,14 @@ such as the head of a policy, must be as it was; how actions are explored may ch
 """
 
 import math
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from hindsight_rl.spec import WHOLE, Spec, SpecError, describe
 from hindsight_rl.training.checkpoints.arguments import constructor_arguments
 from hindsight_rl.training.checkpoints.file import (
     GIVE,
@@ -22,12 +23,6 @@ from hindsight_rl.training.checkpoints.file import (
     read_checkpoint,
 )
 
-# What of the data the networks are built for, and must be the same.
-_SAME = {
-    "observation": ("shape", "dtype"),
-    "action": ("kind", "shape", "n", "start", "low", "high"),
-    "task": ("shape",),
-}
 # What a network holds that says how actions are chosen, not what its weights mean.
 _FREE = {"training", "exploration", "temperature", "samples"}
 _OTHER_RUN = "Give the arguments of that run (its config.yaml), such as hidden, critics or head."
@@ -45,7 +40,7 @@ class WarmStart(NamedTuple):
     """
 
     path: Path
-    spec: dict[str, Any]
+    spec: Spec
     weights: dict[str, Tensor]
     arguments: dict[str, Any]
 
@@ -99,7 +94,7 @@ class WarmStart(NamedTuple):
                 raise CheckpointError(self.path, why, _OTHER_RUN)
 
 
-def warm_start(path: str | None, kind: type, spec: dict[str, Any], seeds: int) -> WarmStart | None:
+def warm_start(path: str | None, kind: type, spec: Spec, seeds: int) -> WarmStart | None:
     """Return what a learner starts from, ``None`` without a checkpoint.
 
     Args:
@@ -125,7 +120,9 @@ def warm_start(path: str | None, kind: type, spec: dict[str, Any], seeds: int) -
     payload = read_checkpoint(Path(path))
     try:
         learner, given = payload["hindsight"]["learner"], payload["hyper_parameters"]
-        there = given["spec"]
+        there = Spec.from_dict(given["spec"])
+    except SpecError as error:
+        raise CheckpointError(path, str(error), GIVE) from error
     except (KeyError, TypeError) as error:
         raise CheckpointError(path, NO_LEARNER, GIVE) from error
     name = f"{kind.__module__}.{kind.__qualname__}"
@@ -138,7 +135,7 @@ def warm_start(path: str | None, kind: type, spec: dict[str, Any], seeds: int) -
     _check_spec(there, spec, path)
     return WarmStart(
         Path(path),
-        spec | {part: there[part] for part in _SAME},
+        replace(spec, observation=there.observation, action=there.action, task=there.task),
         payload["state_dict"],
         constructor_arguments(given),
     )
@@ -157,15 +154,39 @@ def _settings(part: nn.Module) -> dict[str, Any]:
     }
 
 
-def _check_spec(there: Mapping[str, Any], here: Mapping[str, Any], path: str) -> None:
+def _built_for(spec: Spec) -> dict[str, dict[str, Any]]:
+    """Return what of the data the networks are built for, and must be the same, by part."""
+    action = describe(spec.action)
+    kept = ("kind", "shape", "n", "start", "low", "high")
+    parts = {
+        name if name == WHOLE else f"observation.{name}": {
+            "shape": list(entry.shape),
+            "dtype": entry.dtype,
+        }
+        for name, entry in spec.observation.items()
+    }
+    return parts | {
+        "action": {fact: action.get(fact) for fact in kept},
+        "task": {"shape": None if spec.task is None else list(spec.task.shape)},
+    }
+
+
+def _check_spec(there: Spec, here: Spec, path: str) -> None:
     """Refuse a checkpoint whose observations, actions or tasks are others."""
-    for part, facts in _SAME.items():
-        for fact in facts:
-            values = [(spec[part] or {}).get(fact) for spec in (there, here)]
-            if not _alike(*values):
+    given, new = _built_for(there), _built_for(here)
+    if list(given) != list(new):  # entries in another order are other inputs, too
+        named = [", ".join(spec.observation) for spec in (there, here)]
+        raise CheckpointError(
+            path,
+            f"it observes {named[0]}, and these data hold {named[1]}",
+            "Give data with the same entries in the same order.",
+        )
+    for part, facts in given.items():
+        for fact, value in facts.items():
+            if not _alike(value, new[part][fact]):
                 raise CheckpointError(
                     path,
-                    f"its {part} has {fact} {values[0]}, and that of these data {values[1]}",
+                    f"its {part} has {fact} {value}, and that of these data {new[part][fact]}",
                     "Give data like those of that run: the same environment, column map and "
                     "relabelers.",
                 )
