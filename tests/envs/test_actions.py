@@ -13,6 +13,7 @@ from hindsight_rl.envs.actions import ActionSpace, inside
 from hindsight_rl.envs.behaviors import Behavior, record
 from hindsight_rl.envs.interface import Interface, RolloutError
 from hindsight_rl.envs.rollout import rollout
+from hindsight_rl.spec import WHOLE, ActionSpec, Spec, Vector
 
 
 class Sent(gymnasium.Env[Any, Any]):
@@ -135,10 +136,9 @@ def test_choices_are_sent_in_the_numbers_of_the_environment(start: int) -> None:
             sent(space, wrong)
 
 
-def spec(n: int, start: int | None = None) -> dict[str, Any]:
+def spec(n: int, start: int | None = None) -> Spec:
     """Return what is checked of a policy."""
-    action = {"kind": "discrete", "shape": [], "n": n} | ({} if start is None else {"start": start})
-    return {"observation": {"shape": [1]}, "task": None, "action": action}
+    return Spec({WHOLE: Vector((1,))}, ActionSpec("discrete", (), n=n, start=start or 0))
 
 
 def test_a_policy_fits_whose_choices_are_some_of_the_environments() -> None:

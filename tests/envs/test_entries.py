@@ -1,6 +1,7 @@
 """Entries of a dictionary: their names, what an image is, which policies an environment takes."""
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from tiny_envs import Arms, Walk
 from hindsight_rl.entries import are_numbered, dimension_names, is_image, roles
 from hindsight_rl.envs.interface import Interface, RolloutError
 from hindsight_rl.envs.rollout import rollout
+from hindsight_rl.spec import WHOLE, ActionSpec, Spec, TaskSpec, Vector
 
 ARMS = ["observations/arm/q", *(f"observations/arm-left[{i}]" for i in range(3))]
 
@@ -27,11 +29,10 @@ class Aims(Arms):
         )
 
 
-def spec(observed: list[str] | None, **task: Any) -> dict[str, Any]:
-    action = {"kind": "continuous", "shape": [1]}
-    return {"observation": {"shape": [4], "names": observed}, "action": action} | {
-        "task": task or None
-    }
+def spec(observed: list[str] | None, task: TaskSpec | None = None) -> Spec:
+    names = None if observed is None else tuple(observed)
+    seen = Vector((4,), names=names)
+    return Spec({WHOLE: seen}, ActionSpec("continuous", (1,)), task)
 
 
 @pytest.mark.parametrize(
@@ -64,14 +65,15 @@ def test_inputs_without_names_cannot_be_checked(names: list[str] | None) -> None
 
 def test_names_of_a_goal_are_compared_too() -> None:
     seen = [name.replace("observations", "observation") for name in ARMS]
-    given = spec(seen, shape=[3], names=[f"desired_goal/{n}" for n in ("a[0]", "a[1]", "z")])
+    goal = TaskSpec((3,), names=("desired_goal/a[0]", "desired_goal/a[1]", "desired_goal/z"))
+    given = spec(seen, goal)
     with pytest.raises(RolloutError, match=r"its task shows \[desired_goal/z, desired_goal/a\[0\]"):
         Interface(Aims(), "Aims").check_fit(given)
 
 
 def test_a_box_has_no_names_to_compare() -> None:
-    given = spec(None) | {"observation": {"shape": [2], "names": ["place", "time"]}}
-    Interface(Walk(), "Walk").check_fit(given)
+    given = Vector((2,), names=("place", "time"))
+    Interface(Walk(), "Walk").check_fit(replace(spec(None), observation={WHOLE: given}))
 
 
 def test_roles() -> None:

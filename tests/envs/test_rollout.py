@@ -1,6 +1,7 @@
 """The evaluator: counting, seeding, independence of the number of environments, refusals."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -9,6 +10,7 @@ import pytest
 from gymnasium import spaces
 
 from hindsight_rl.envs.rollout import Rollout, RolloutError, episode_seed, rollout
+from hindsight_rl.spec import WHOLE, ActionSpec, Spec, TaskSpec, Vector
 
 Env = gymnasium.Env[Any, Any]
 
@@ -284,26 +286,30 @@ def test_a_task_for_a_goal_environment() -> None:
         rollout(ones, Goal, episodes=1, seed=0, task=[1.0])
 
 
-def spec(**changes: Any) -> dict[str, Any]:
+def spec(**changes: Any) -> Spec:
     """Return the part of a spec that is checked, of a policy that fits Counter."""
-    discrete = {"kind": "discrete", "shape": [], "n": 2}
-    return {"observation": {"shape": [2]}, "task": None, "action": discrete} | changes
+    fits = Spec({WHOLE: Vector((2,))}, ActionSpec("discrete", (), n=2))
+    return replace(fits, **changes)
 
 
 @pytest.mark.parametrize(
     ("env", "given", "told"),
     [
-        (Counter, {"observation": {"shape": [3]}}, r"observes \[2\], and the policy takes \[3\]"),
+        (
+            Counter,
+            {"observation": {WHOLE: Vector((3,))}},
+            r"observes \[2\], and the policy takes \[3\]",
+        ),
         (Goal, {}, r"gives a goal of shape \[3\], and the policy takes no task"),
         (
             Goal,
-            {"task": {"shape": [1]}},
+            {"task": TaskSpec((1,))},
             r"shape \[3\], and the policy takes a task of shape \[1\]",
         ),
-        (Counter, {"action": {"kind": "discrete", "n": 3, "shape": []}}, "one of 2 .* one of 3"),
+        (Counter, {"action": ActionSpec("discrete", (), n=3)}, "one of 2 .* one of 3"),
         (
             Counter,
-            {"action": {"kind": "continuous", "shape": [1]}},
+            {"action": ActionSpec("continuous", (1,))},
             r"takes one of 2 choices, and the policy gives real numbers \[1\]",
         ),
     ],
@@ -314,7 +320,7 @@ def test_a_policy_that_does_not_fit(env: Any, given: dict[str, Any], told: str) 
 
 
 def test_a_discrete_policy_for_real_actions() -> None:
-    given = spec(observation={"shape": [3]})
+    given = spec(observation={WHOLE: Vector((3,))})
     with pytest.raises(RolloutError, match=r"takes real numbers \[1\], .* gives one of 2 choices"):
         rollout(ones, "Pendulum-v1", episodes=1, seed=0, spec=given)
 
@@ -322,7 +328,7 @@ def test_a_discrete_policy_for_real_actions() -> None:
 @pytest.mark.parametrize("n", [1, 2])
 def test_a_policy_that_fits(n: int) -> None:
     # A log need not show every choice, so fewer fit too.
-    given = spec(action={"kind": "discrete", "shape": [], "n": n})
+    given = spec(action=ActionSpec("discrete", (), n=n))
     rollout(ones, Counter, episodes=1, seed=0, spec=given)
 
 
