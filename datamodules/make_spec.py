@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hindsight_rl.datamodules.sampler import ChunkSampler
 from hindsight_rl.float32 import inward
-from hindsight_rl.keys import Key, key_name
+from hindsight_rl.keys import ORIGIN, Key, key_name
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import ACTION, OBSERVATION, Log
 from hindsight_rl.logs.reading.column_map import ColumnMap
@@ -172,6 +172,12 @@ def check_keys(needed: tuple[Key, ...], held: set[Any]) -> None:
         if key in held:
             continue
         name = key_name(key)
+        if key == ORIGIN:  # a column of a log says nothing of where this run's rows come from
+            raise LogError(
+                f"the learner needs '{name}', which no batch has",
+                "Set data.mix, the share of each origin, of data that are collected "
+                "(IteratedDataModule).",
+            )
         makers = producers(key)
         path = makers[0] if len(makers) == 1 else "NAME"
         mend = (

@@ -233,7 +233,7 @@ def test_a_fit_draws_with_the_shares_from_both(tmp_path: Path) -> None:
     """No row of the log goes, however small the capacity for those that are collected."""
     log, seen = log_of(), Batches()
     data = online(log, mix={"log": 0.25, "collected": 0.75}, capacity=20, batch_size=32)
-    assert len(data.log) == len(log) and data.spec["dataset"]["rows"] == len(log)
+    assert len(data.log) == len(log) and data.spec.dataset.rows == len(log)
     learner = learner_of(IQL, data.spec)
     fit(learner, data, tmp_path, 200, callbacks=[seen])
     assert len(data.history) > 5 and data.history[0].update == 0
@@ -261,6 +261,26 @@ def test_without_shares_nothing_is_told_apart(tmp_path: Path) -> None:
     again = online(log_of())
     again.load_state_dict(state)
     assert len(again.log) == len(data.log)
+
+
+def test_a_learner_may_read_the_origin(tmp_path: Path) -> None:
+    """One that needs it is told what gives it."""
+    seen: list[Any] = []
+
+    class Telling(BC):
+        in_keys = (*BC.in_keys, ORIGIN)
+
+        def losses(self, batch: TensorDict) -> Any:
+            seen.append(batch[ORIGIN])
+            return super().losses(batch)
+
+    data = online(log_of(), mix=HALVES)
+    fit(learner_of(Telling, data.spec, **QUIET), data, tmp_path, 5)
+    assert {len(origin) for origin in seen} == {8} and seen[0].dtype == torch.int64
+    assert torch.cat(seen).unique().tolist() == [0, 1]
+    data = online(log_of())
+    with pytest.raises(LogError, match=r"needs 'origin', which no batch has. Set data.mix"):
+        fit(learner_of(Telling, data.spec, **QUIET), data, tmp_path, 5)
 
 
 def test_collected_rows_alone_have_an_origin() -> None:
