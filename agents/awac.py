@@ -69,6 +69,7 @@ class AWAC(Learner):
 
     in_keys = TRANSITION
     targets = {"target_critic": "critic"}
+    actor: Policy
 
     def __init__(
         self,

@@ -63,6 +63,7 @@ class AWR(Learner):
     """
 
     in_keys = ("observation", "action")
+    actor: Policy
 
     def __init__(
         self,

@@ -47,6 +47,7 @@ class BC(Learner):
 
     in_keys = ("observation", "action")
     optional_keys = ("task", "weight")
+    actor: Policy
 
     def __init__(
         self,

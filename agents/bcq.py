@@ -75,6 +75,7 @@ class BCQ(Learner):
     in_keys = TRANSITION
     targets = {"target_actor": "actor", "target_critic": "critic"}
     actions = ("continuous",)
+    actor: Perturbation
 
     def __init__(
         self,

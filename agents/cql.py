@@ -84,6 +84,7 @@ class CQL(Learner):
     actions = ("continuous",)
     targets = {"target_critic": "critic"}
     cloned: Tensor
+    actor: Policy
 
     def __init__(
         self,

@@ -80,6 +80,7 @@ class CRR(Learner):
 
     in_keys = TRANSITION
     targets = {"target_actor": "actor", "target_critic": "critic"}
+    actor: Policy
 
     def __init__(
         self,

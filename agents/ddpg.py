@@ -56,6 +56,7 @@ class DDPG(Learner):
     in_keys = TRANSITION
     targets = {"target_actor": "actor", "target_critic": "critic"}
     actions = ("continuous",)
+    actor: Policy
 
     def __init__(
         self,

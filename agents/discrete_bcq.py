@@ -69,6 +69,7 @@ class DiscreteBCQ(Learner):
     in_keys = TRANSITION
     actions = ("discrete",)
     targets = {"target_critic": "critic"}
+    actor: Greedy
 
     def __init__(
         self,
@@ -114,7 +115,8 @@ class DiscreteBCQ(Learner):
         logits = self.behavior(observation, task).logits
         allowed = allowed_actions(logits, threshold=self.threshold)
         # Not multiplied by the mask: an excluded 0 would beat values below 0.
-        return self.critic(observation, None, task).amin(0).masked_fill(~allowed, EXCLUDED)
+        value: Tensor = self.critic(observation, None, task).amin(0)
+        return value.masked_fill(~allowed, EXCLUDED)
 
     def behavior_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
         """Return the loss of the cloned policy, ``[]``, and how many actions it allows, ``[B]``."""

@@ -65,6 +65,7 @@ class DiscreteCQL(Learner):
     in_keys = TRANSITION
     actions = ("discrete",)
     targets = {"target_critic": "critic"}
+    actor: Greedy
 
     def __init__(
         self,
@@ -96,7 +97,7 @@ class DiscreteCQL(Learner):
         if critics < 1:
             raise ValueError(f"critics is {critics}, it must be at least 1")
         self.conservative_weight = conservative_weight
-        self.double, self.huber, self.temperature = double, huber, temperature
+        self.double_q, self.huber, self.temperature = double, huber, temperature
         self.discount, self.tau = discount, tau
         self.every = {"target_critic": target_every}
         self.critic = Critic(self.spec, hidden, members=critics, frequencies=frequencies)
@@ -105,14 +106,15 @@ class DiscreteCQL(Learner):
 
     def action_values(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
         """Return the value ``[..., n]`` of every action by the least of the critics."""
-        return self.critic(observation, None, task).amin(0)
+        value: Tensor = self.critic(observation, None, task).amin(0)
+        return value
 
     def critic_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor, Tensor]:
         """Return the loss of the critics, ``[]``, summed, their values and gaps ``[E, B]``."""
         task, following = batch.get("task", None), batch["next"]
         with torch.no_grad():
             ahead = self.target_critic(following["observation"], None, task).amin(0)
-            chooser = self.action_values(following["observation"], task) if self.double else ahead
+            chooser = self.action_values(following["observation"], task) if self.double_q else ahead
             next_value = value_of_best(ahead, chooser)
         target = bootstrap(batch, next_value, self.discount)
         value = self.critic(batch["observation"], None, task)

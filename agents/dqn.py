@@ -62,6 +62,7 @@ class DQN(Learner):
     in_keys = TRANSITION
     actions = ("discrete",)
     targets = {"target_critic": "critic"}
+    actor: Greedy
 
     def __init__(
         self,
@@ -89,7 +90,7 @@ class DQN(Learner):
             raise ValueError(f"discount {discount} must lie in [0, 1] and tau {tau} in (0, 1]")
         if critics < 1:
             raise ValueError(f"critics is {critics}, it must be at least 1")
-        self.double, self.huber, self.temperature = double, huber, temperature
+        self.double_q, self.huber, self.temperature = double, huber, temperature
         self.discount, self.tau = discount, tau
         self.every = {"target_critic": target_every}
         self.critic = Critic(self.spec, hidden, members=critics, frequencies=frequencies)
@@ -98,14 +99,15 @@ class DQN(Learner):
 
     def action_values(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
         """Return the value ``[..., n]`` of every action by the least of the critics."""
-        return self.critic(observation, None, task).amin(0)
+        value: Tensor = self.critic(observation, None, task).amin(0)
+        return value
 
     def critic_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
         """Return the loss of the critics, ``[]``, summed, and their values ``[E, B]``."""
         task, following = batch.get("task", None), batch["next"]
         with torch.no_grad():
             ahead = self.target_critic(following["observation"], None, task).amin(0)
-            chooser = self.action_values(following["observation"], task) if self.double else ahead
+            chooser = self.action_values(following["observation"], task) if self.double_q else ahead
             next_value = value_of_best(ahead, chooser)
         target = bootstrap(batch, next_value, self.discount)
         q = self.critic(batch["observation"], batch["action"], task)

@@ -60,6 +60,7 @@ class IQL(Learner):
 
     in_keys = TRANSITION
     targets = {"target_critic": "critic"}
+    actor: Policy
 
     def __init__(
         self,

@@ -63,6 +63,7 @@ class MARWIL(Learner):
     """
 
     square_mean: Tensor
+    actor: Policy
 
     def __init__(
         self,

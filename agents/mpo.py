@@ -110,6 +110,7 @@ class MPO(Learner):
 
     in_keys = TRANSITION
     targets = {"target_actor": "actor", "target_critic": "critic"}
+    actor: Policy
 
     def __init__(
         self,
@@ -200,8 +201,8 @@ class MPO(Learner):
             # Before they are clipped to the bounds, as densities are.
             action, _ = old.act_on(several(batch["noise", "now"], self.actor.width))
         moved, spread = DiagonalNormal(new.mean, old.log_std), DiagonalNormal(old.mean, new.log_std)
-        divergence = torch.cat([normal_kl(*old, *moved), normal_kl(*old, *spread)], -1)
-        return moved.log_prob(action) + spread.log_prob(action), divergence
+        kls = [normal_kl(old.mean, old.log_std, now.mean, now.log_std) for now in (moved, spread)]
+        return moved.log_prob(action) + spread.log_prob(action), torch.cat(kls, -1)
 
     def actor_loss(self, batch: TensorDict, improved: Improved) -> tuple[Tensor, Tensor]:
         """Return the loss of the policy, ``[]``, and its divergences ``[B, P]`` (M-step)."""

@@ -90,6 +90,7 @@ class QLearning(Learner):
     targets = {"target_critic": "critic"}
     actions = ("discrete",)
     one_hot = True
+    actor: Greedy
 
     def __init__(
         self,

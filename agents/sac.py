@@ -79,6 +79,7 @@ class SAC(Learner):
 
     in_keys = TRANSITION
     targets = {"target_critic": "critic"}
+    actor: Policy
 
     def __init__(
         self,

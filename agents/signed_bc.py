@@ -31,6 +31,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.keys import Key
 from hindsight_rl.maths.signed import importance_ratio, signed_nll, unlikelihood, within_clip
 from hindsight_rl.maths.weights import weight_metrics
 from hindsight_rl.nets.policy import Head, Policy
@@ -65,7 +66,8 @@ class SignedBC(Learner):
         ValueError: An argument is out of range, or does not go with the actions or with another.
     """
 
-    in_keys = ("observation", "action", "label")
+    in_keys: tuple[Key, ...] = ("observation", "action", "label")
+    actor: Policy
 
     def __init__(
         self,

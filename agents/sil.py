@@ -63,6 +63,7 @@ class SIL(Learner):
     """
 
     in_keys = ("observation", "action", "return_to_go")
+    actor: Policy
 
     def __init__(
         self,

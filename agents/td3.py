@@ -62,6 +62,7 @@ class TD3(Learner):
     in_keys = TRANSITION
     targets = {"target_actor": "actor", "target_critic": "critic"}
     actions = ("continuous",)
+    actor: Policy
 
     def __init__(
         self,

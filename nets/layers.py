@@ -48,7 +48,7 @@ def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
     return nn.Sequential(*layers, LastLayer(inputs, outputs))
 
 
-def frozen(network: nn.Module) -> Callable[..., Any]:
+def frozen(network: nn.Module) -> Callable[..., Tensor]:
     """Return a network as a function without trained parameters; its inputs get a gradient.
 
     A critic within an actor's loss is called so: its own parameters must not follow that loss.
@@ -61,7 +61,8 @@ def frozen(network: nn.Module) -> Callable[..., Any]:
     """
     detached = {name: value.detach() for name, value in network.named_parameters()}
 
-    def call(*inputs: Any, **named: Any) -> Any:
-        return functional_call(network, detached, inputs, named)
+    def call(*inputs: Any, **named: Any) -> Tensor:
+        answer: Tensor = functional_call(network, detached, inputs, named)
+        return answer
 
     return call

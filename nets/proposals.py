@@ -154,7 +154,7 @@ def beside(features: Tensor, value: Tensor) -> Tensor:
     return torch.cat([features, value], dim=-1)
 
 
-def outputs(net: nn.Sequential, features: Tensor) -> Tensor:
+def outputs(net: nn.Module, features: Tensor) -> Tensor:
     """Return what a perceptron answers, in float64 where its features are.
 
     Between proposals of nearly equal value rounding decides, and in float32 it differs from runtime
@@ -169,7 +169,7 @@ def outputs(net: nn.Sequential, features: Tensor) -> Tensor:
     """
     if features.dtype != torch.float64:
         return cast(Tensor, net(features))
-    for layer in net:
+    for layer in net.children():
         if isinstance(layer, nn.Linear):
             weight, bias = layer.weight.double(), layer.bias.double()
             features = functional.linear(features, weight, bias)
