@@ -255,7 +255,8 @@ class BCQ(Learner):
             ``[N, A]``.
         """
         if draws is None:
-            return self(observation, task)
+            best: Tensor = self(observation, task)
+            return best
         noise = normals(draws, self.behavior.latents.numel())
         latent = self.behavior.clip(several(noise, self.behavior.latent))
         return self.best(observation, latent, task)

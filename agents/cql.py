@@ -161,7 +161,8 @@ class CQL(Learner):
         """Return alpha', ``[]``, which the excess is multiplied by: 1 without a threshold."""
         if self.threshold is None:
             return torch.ones_like(self.temperature.log)
-        return self.multiplier().clamp(max=MAX_MULTIPLIER)
+        price: Tensor = self.multiplier().clamp(max=MAX_MULTIPLIER)
+        return price
 
     def critic_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor, Tensor]:
         """Return the loss of the critics, ``[]``, summed, their values and gaps ``[E, B]``."""

@@ -10,6 +10,7 @@ from typing import Any
 from hindsight_rl.cli.errors import command_parser, run
 from hindsight_rl.export.verify import verify_file
 from hindsight_rl.plugins import import_named
+from hindsight_rl.ports import LearnerView
 
 _EXAMPLES = """\
 examples:
@@ -76,7 +77,7 @@ def _export(given: argparse.Namespace) -> dict[str, Any]:
     return export_policy(learner, given.output, **chosen)
 
 
-def _check_names(learner: Any) -> None:
+def _check_names(learner: LearnerView) -> None:
     """Refuse a policy whose inputs are not, by name, what its environment shows.
 
     An environment that cannot be made here (no simulator) leaves that to 'test' and 'run'.

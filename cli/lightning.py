@@ -14,19 +14,19 @@ from typing import Any, get_type_hints
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from hindsight_rl.cli.errors import run
 from hindsight_rl.cli.messages import OF_A_TEST, first_cause, shorten
 from hindsight_rl.cli.progress import UpdateProgress
 from hindsight_rl.cli.report import format_summary
-from hindsight_rl.cli.runs import CHECKPOINTS, CONFIG, LAST, new_run
+from hindsight_rl.cli.runs import CHECKPOINTS, CONFIG, LAST, global_rank, new_run
 from hindsight_rl.cli.words import configured_imports, spell_out
 from hindsight_rl.diagnostics.divergence import DivergenceError
 from hindsight_rl.diagnostics.evaluation import Evaluation
@@ -74,23 +74,25 @@ class RunFolder(Callback):
         self._last = run / CHECKPOINTS / LAST
         self._trained = False
 
-    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the configuration."""
         if trainer.is_global_zero:
             remove_drafts(self._run)
             write_text(self._run / CONFIG, self._config)
         self._new, self._trained = False, True
 
-    def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
         """Remove the folder of a run that never started (loggers have made it by now)."""
         if self._new and trainer.is_global_zero:
             shutil.rmtree(self._run, ignore_errors=True)
 
-    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the last checkpoint, whatever the interval."""
         save(trainer, self._last)
 
-    def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make the checkpoint of a run killed between its last update and ``last.ckpt`` the last.
 
         Lightning trains nothing then, and calls neither of the two hooks above.
@@ -212,7 +214,7 @@ class HindsightCLI(LightningCLI):
             if not any(isinstance(callback, Watch) for callback in callbacks):
                 callbacks.append(Watch())
             callbacks += self._prepare_run()
-            if config.get("logger") in (None, True):
+            if config.get("logger") in (None, True) and self.run is not None:
                 kwargs["logger"] = [
                     CSVLogger(self.run, name="metrics", flush_logs_every_n_steps=1),
                     TensorBoardLogger(self.run, name="tensorboard", version=""),
@@ -231,7 +233,7 @@ class HindsightCLI(LightningCLI):
         self.run = Path(config["run"] or new_run(type(self.model).__name__.lower()))
         folder = self.run / CHECKPOINTS
         holds = any(folder.glob("*.ckpt"))
-        if holds and not config.get("ckpt_path") and rank_zero_only.rank == 0:
+        if holds and not config.get("ckpt_path") and global_rank() == 0:
             raise ValueError(
                 f"{self.run} already holds a run: add --resume to go on, or choose another --run"
             )
@@ -264,8 +266,10 @@ class HindsightCLI(LightningCLI):
     def predict(self, **arguments: Any) -> None:
         """Run ``predict`` and write ``predictions.npz`` beside the checkpoint."""
         path = Path(arguments["ckpt_path"])
-        parts = self.trainer.predict(**arguments)
-        joined = {name: torch.cat([p[name] for p in parts]).numpy() for name in parts[0]}
+        parts: list[Any] = self.trainer.predict(**arguments) or []
+        joined: dict[str, Any] = {
+            name: torch.cat([p[name] for p in parts]).numpy() for name in parts[0]
+        }
         target = path.parent / "predictions.npz"
         write_whole(target, lambda file: np.savez(file, **joined))
         whose = f" by seed 0 of {self.model.seeds}" if self.model.seeds > 1 else ""
@@ -338,14 +342,14 @@ def _main(argv: Sequence[str]) -> int:
         raise ValueError(shorten(str(error))) from error
     except (ValueError, TypeError, MisconfigurationException) as error:
         raise ValueError(first_cause(error)) from error
-    if rank_zero_only.rank == 0:
+    if global_rank() == 0:
         _say(cli, as_json)
     return 0
 
 
 def _stopped(arguments: Sequence[str], stop: Ended) -> int:
     """Say how to go on after a signal, and return the exit code."""
-    if rank_zero_only.rank != 0:
+    if global_rank() != 0:
         # Where the first rank has started this one, another code than 0 would have it killed.
         return stop.code if _launched_from_outside() else 0
     look = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -364,7 +368,7 @@ def _quiet() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     ours = logging.getLogger("hindsight_rl")
-    ours.setLevel(logging.INFO if rank_zero_only.rank == 0 else logging.WARNING)
+    ours.setLevel(logging.INFO if global_rank() == 0 else logging.WARNING)
     ours.handlers = [logging.StreamHandler(sys.stderr)]
     for text in (
         ".*does not have many workers.*",

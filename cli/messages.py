@@ -84,7 +84,7 @@ def _options() -> list[str]:
 
 def _words() -> set[str]:
     """Return the names of all classes, and of their arguments, that a configuration can hold."""
-    classes = [*learner_classes().values(), Learner, Evaluation, OfflineDataModule]
+    classes: list[type] = [*learner_classes().values(), Learner, Evaluation, OfflineDataModule]
     classes += [*Relabeler.__subclasses__(), *TaskFamily.__subclasses__()]
     return {name for kind in classes for name in (kind.__name__, *_names(kind))}
 

@@ -8,6 +8,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
+from hindsight_rl.attached import learner_of
+
 
 class UpdateProgress(ProgressBar):
     """A bar on a terminal; lines at every tenth of the run elsewhere."""
@@ -44,11 +46,11 @@ class UpdateProgress(ProgressBar):
             )
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Move the bar by the updates of the chunk."""
         if self._bar is not None:
-            self._bar.set_postfix_str(_terms(pl_module.latest), refresh=False)
+            self._bar.set_postfix_str(_terms(learner_of(trainer).latest), refresh=False)
             self._bar.update(trainer.global_step - self._bar.n)
         elif self._enabled and self._tenth(trainer) > self._shown_tenth:
             self._shown_tenth = self._tenth(trainer)
@@ -69,10 +71,10 @@ class UpdateProgress(ProgressBar):
     def _tenth(self, trainer: Trainer) -> int:
         return 10 * trainer.global_step // trainer.max_steps if trainer.max_steps > 0 else 0
 
-    def _line(self, trainer: Trainer, pl_module: Any) -> None:
+    def _line(self, trainer: Trainer, pl_module: LightningModule) -> None:
         first, began = self._start
         rate = (trainer.global_step - first) / max(time.monotonic() - began, 1e-9)
-        terms = _terms(pl_module.latest)
+        terms = _terms(learner_of(trainer).latest)
         print(
             f"{type(pl_module).__name__}: update {trainer.global_step:,} of {trainer.max_steps:,}, "
             f"{rate:,.0f} updates/s{terms and ', '}{terms}",

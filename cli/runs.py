@@ -8,7 +8,7 @@ runs/iql-001/{metrics, tensorboard}/
 import sys
 from pathlib import Path
 
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from hindsight_rl.training.checkpoints.file import (
     CheckpointError,
@@ -20,6 +20,11 @@ RUNS = Path("runs")
 CONFIG = "config.yaml"
 CHECKPOINTS = "checkpoints"
 LAST = "last.ckpt"
+
+
+def global_rank() -> int:
+    """Return the number of this process among those of a run, 0 for the first."""
+    return int(getattr(rank_zero_only, "rank", 0))  # Lightning keeps it on a function
 
 
 def new_run(name: str, root: Path = RUNS) -> Path:
@@ -91,7 +96,7 @@ def _newest(run: Path, broken: list[CheckpointError]) -> Path:
     known = {error.path for error in broken}
     broken = broken + [error for error in found.broken if error.path not in known]
     instead = "" if found.path is None else f"; {found.path} is taken instead"
-    for error in broken if rank_zero_only.rank == 0 else ():
+    for error in broken if global_rank() == 0 else ():
         sys.stderr.write(f"{error.path}: {error.why}{instead}\n")
     if found.path is None:
         raise ValueError(f"{run}: no readable checkpoint; give a folder that 'fit' wrote")

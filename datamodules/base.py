@@ -5,14 +5,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from lightning import LightningDataModule
+from lightning import LightningDataModule, Trainer
 from tensordict import TensorDict
 from torch.utils.data import DataLoader, Dataset
 
+from hindsight_rl.attached import learner_of
 from hindsight_rl.datamodules.sampler import ChunkSampler
 from hindsight_rl.datamodules.windows import Windows, check_rewritten
+from hindsight_rl.keys import Key
 from hindsight_rl.logs.log import ACTION, Log
 from hindsight_rl.maths.draws import counters, fork
+from hindsight_rl.ports import LearnerView
 from hindsight_rl.relabel.relabeler import Compose
 from hindsight_rl.spec import Spec
 from hindsight_rl.windows import HISTORY, VALID, Window
@@ -47,9 +50,9 @@ class LogDataModule(LightningDataModule):
 
     def _windows(self) -> Windows | None:
         """Return what gathers the windows that the learner reads; ``None`` without a learner."""
-        if self.trainer is None:
+        learner = self._learner
+        if learner is None:
             return None
-        learner = self.trainer.lightning_module
         window = getattr(learner, "window", Window())
         keys = (*getattr(learner, "in_keys", ()), *getattr(learner, "optional_keys", ()))
         check_rewritten(self.relabel.relabelers, keys)
@@ -61,12 +64,23 @@ class LogDataModule(LightningDataModule):
 
     def _use_learner(self) -> None:
         """Give the relabelers what they may ask of the learner, where there is one."""
-        if self.trainer is not None:
-            self.relabel.use(getattr(self.trainer.lightning_module, "soft_values", None))
+        if self._learner is not None:
+            self.relabel.use(getattr(self._learner, "soft_values", None))
 
-    def _check_weights(self, keys: set[Any]) -> None:
+    @property
+    def _learner(self) -> LearnerView | None:
+        """The learner of the trainer; ``None`` without one."""
+        return None if self.trainer is None else learner_of(self.trainer)
+
+    @property
+    def _running(self) -> Trainer:
+        """The trainer that uses this datamodule."""
+        if self.trainer is None:
+            raise RuntimeError("this datamodule is not attached to a trainer: call Trainer.fit")
+        return self.trainer
+
+    def _check_weights(self, learner: LearnerView, keys: set[Key]) -> None:
         """Refuse weights that are all 0, and say so where the learner does not read them."""
-        learner = self.trainer.lightning_module
         if "weight" not in keys:
             return
         if "weight" not in getattr(learner, "read_keys", ("weight",)):
@@ -114,7 +128,7 @@ class LogDataModule(LightningDataModule):
             return batch
         return self.relabel(from_zero(batch, int(self.log.info.get("action_start") or 0)))
 
-    def batch_keys(self) -> set[Any]:
+    def batch_keys(self) -> set[Key]:
         """Return the keys of a relabeled batch."""
         with torch.no_grad():  # relabelers that learn from batches learn nothing from this one
             batch = self.on_after_batch_transfer(self._sampler().chunk(0, 1, stream="probe"), 0)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.attached import learner_of
 from hindsight_rl.datamodules.base import LogDataModule
 from hindsight_rl.datamodules.make_spec import check_keys, make_spec
 from hindsight_rl.datamodules.mixture import Replays, check_mix, warn_of_undrawn
@@ -26,6 +27,7 @@ from hindsight_rl.datamodules.sources.log import ColumnMaps, LogSource
 from hindsight_rl.envs.interface import EnvSource
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
+from hindsight_rl.ports import LearnerView
 from hindsight_rl.relabel.relabeler import Compose, Relabeler
 
 
@@ -190,16 +192,18 @@ class IteratedDataModule(LogDataModule):
 
     def _collect(self) -> None:
         """Collect a round with the learner's policy as it is."""
-        learner: Any = self.trainer.lightning_module
+        trainer = self._running
+        learner = learner_of(trainer)
         policy, before = self._policy(learner), sum(each.episodes for each in self.history[-1:])
         found = self._collector.collect(policy, before, self.episodes_per_round, self._replays.log)
-        self._add(found, self.trainer.global_step)
+        self._add(found, trainer.global_step)
         self._use_learner()
-        if getattr(learner, "log_pass", None) is not None:
-            learner.log_pass.swept_at = -1  # rows have other numbers now: sweep before the update
+        log_pass = getattr(learner, "log_pass", None)
+        if log_pass is not None:
+            log_pass.swept_at = -1  # rows have other numbers now: sweep before the update
         self._report(learner)
 
-    def _policy(self, learner: Any) -> Policy:
+    def _policy(self, learner: LearnerView) -> Policy:
         def act(
             observation: NDArray[np.float32], task: NDArray[np.float32] | None, draws: Tensor
         ) -> NDArray[Any]:
@@ -208,13 +212,14 @@ class IteratedDataModule(LogDataModule):
                 goal = None if task is None else torch.as_tensor(task, device=learner.device)
                 drawn = draws.to(learner.device) if self.sample else None
                 found: NDArray[Any] = learner.act(there, goal, draws=drawn).cpu().numpy()
-                return found + learner.first_choice
+                shifted: NDArray[Any] = found + learner.first_choice
+                return shifted
 
         return act
 
-    def _report(self, learner: Any) -> None:
+    def _report(self, learner: LearnerView) -> None:
         """Log the newest round at the update before which it was collected."""
-        learner.report(self.history[-1].metrics(), self.trainer.global_step)
+        learner.report(self.history[-1].metrics(), self._running.global_step)
 
     # ------------------------------------------------------------------ what Lightning is handed
 
@@ -228,8 +233,8 @@ class IteratedDataModule(LogDataModule):
             LogError: The learner needs a key that no batch has.
             ValueError: The learner or the trainer does not go with rounds, or another fit was here.
         """
-        trainer: Any = self.trainer
-        learner = trainer.lightning_module
+        trainer = self._running
+        learner = learner_of(trainer)
         self._check_learner(learner)
         begun = self.history[-1].update if self.history else 0
         if not begun <= trainer.global_step <= self._due:
@@ -242,7 +247,7 @@ class IteratedDataModule(LogDataModule):
             self._bind()
         keys = self.batch_keys()
         check_keys(learner.in_keys, keys)
-        self._check_weights(keys)
+        self._check_weights(learner, keys)
         self._use_learner()
         self._marks = update_marks(trainer)
         self._stop = trainer.max_steps if trainer.max_steps > 0 else None
@@ -263,9 +268,9 @@ class IteratedDataModule(LogDataModule):
         Returns:
             TensorDict ``[K, B]``, not yet relabeled.
         """
-        if isinstance(batch, TensorDict) or not self.trainer.training:
+        if isinstance(batch, TensorDict) or not self._running.training:
             return batch
-        update = self.trainer.global_step
+        update = self._running.global_step
         if update >= self._due:
             self._collect()
         size = chunk_size(update, self.updates_per_step, self._marks, self._stop)
@@ -348,11 +353,11 @@ class IteratedDataModule(LogDataModule):
                 path=name,
             )
 
-    def _check_learner(self, learner: Any) -> None:
+    def _check_learner(self, learner: LearnerView) -> None:
         """Refuse what would need several replays, and episodes that judge what they trained."""
-        if self.trainer.world_size > 1:
+        if self._running.world_size > 1:
             raise ValueError(
-                f"{self.trainer.world_size} processes would each collect episodes of their own: "
+                f"{self._running.world_size} processes would each collect episodes of their own: "
                 "set trainer.devices to 1"
             )
         if getattr(learner, "seeds", 1) > 1:

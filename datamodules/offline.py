@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning import Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from tensordict import TensorDict
 from torch.utils.data import DataLoader
 
+from hindsight_rl.attached import callbacks_of, learner_of
 from hindsight_rl.datamodules.base import LogDataModule
 from hindsight_rl.datamodules.make_spec import check_keys, make_spec
 from hindsight_rl.datamodules.sampler import ChunkSampler
@@ -90,7 +92,8 @@ class OfflineDataModule(LogDataModule):
 
     def train_dataloader(self) -> ChunkSampler:
         """Return the sampler; it continues from the number of updates done."""
-        trainer = self.trainer
+        trainer = self._running
+        learner = learner_of(trainer)
         if len(self._held_out) and not isinstance(trainer.val_check_interval, int):
             warnings.warn(
                 f"episodes are held out (validation {self.validation}), but val_check_interval is "
@@ -99,8 +102,8 @@ class OfflineDataModule(LogDataModule):
                 stacklevel=2,
             )
         keys = self.batch_keys()
-        check_keys(trainer.lightning_module.in_keys, keys)
-        self._check_weights(keys)
+        check_keys(learner.in_keys, keys)
+        self._check_weights(learner, keys)
         self._use_learner()
         stop = trainer.max_steps if trainer.max_steps > 0 else None
         return self._sampler(
@@ -110,7 +113,7 @@ class OfflineDataModule(LogDataModule):
             stop=stop,
             rank=trainer.global_rank,
             world_size=trainer.world_size,
-            copies=getattr(trainer.lightning_module, "seeds", 1),
+            copies=getattr(learner, "seeds", 1),
             prefetch=_core_left(trainer) if self.prefetch is None else self.prefetch,
         )
 
@@ -157,7 +160,7 @@ class OfflineDataModule(LogDataModule):
                 "Resume with the original log, or start a new run.",
                 path=self.log.sources[0].name,
             )
-        elif getattr(self.trainer.lightning_module, "log_pass", None) is not None:
+        elif getattr(self._learner, "log_pass", None) is not None:
             raise LogError(
                 "the learner compares with columns swept over another log, the one it was trained "
                 "on",
@@ -196,7 +199,7 @@ def check_sources(source: Any, columns: Any, weights: list[float] | None) -> Non
             raise LogError(f"weight {weight} is not positive", "Give a finite number above 0.")
 
 
-def _core_left(trainer: Any) -> bool:
+def _core_left(trainer: Trainer) -> bool:
     """Return whether there are more cores than processes.
 
     Updates may use all of them: what is read in the background they need not wait for.
@@ -267,7 +270,7 @@ def _side(log: Log, wanted: torch.Tensor) -> torch.Tensor:
     return found
 
 
-def update_marks(trainer: Any) -> Sequence[int]:
+def update_marks(trainer: Trainer) -> Sequence[int]:
     """Return the intervals, in updates, that a chunk must not cross.
 
     Args:
@@ -277,7 +280,7 @@ def update_marks(trainer: Any) -> Sequence[int]:
     Returns:
         Intervals of at least 1.
     """
-    marks = [getattr(callback, "_every_n_train_steps", 0) for callback in trainer.callbacks]
+    marks = [getattr(callback, "_every_n_train_steps", 0) for callback in callbacks_of(trainer)]
     if isinstance(trainer.val_check_interval, int):
         marks.append(trainer.val_check_interval)
     marks += list(getattr(trainer.lightning_module, "marks", ()))

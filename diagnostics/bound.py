@@ -24,9 +24,10 @@ this is said once, and training goes on; a later look may find it.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -34,11 +35,13 @@ from lightning.pytorch.callbacks import Callback
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.attached import datamodule_of, learner_of
 from hindsight_rl.keys import key_name, key_of
 from hindsight_rl.maths.bound import RowBound, normalized, row_bound
 from hindsight_rl.maths.divergences import categorical_kl
 from hindsight_rl.maths.weights import weight_metrics
 from hindsight_rl.nets.policy import Policy
+from hindsight_rl.ports import DataView, LearnerView
 
 LOGGER = logging.getLogger("hindsight_rl")
 
@@ -47,7 +50,8 @@ class UndefinedBoundError(ValueError):
     """There is no bound for this learner, or none on these data; the text says why."""
 
 
-class Measured(NamedTuple):
+@dataclass(frozen=True)
+class Measured:
     """The bound over the rows of a log."""
 
     bound: RowBound
@@ -94,23 +98,23 @@ class Bound(Callback):
         """Start anew: a second fit may have other data."""
         self._seen, self._last, self._said = trainer.global_step, None, False
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Look at the log where the updates of this chunk reach or cross a multiple."""
         before, self._seen = self._seen, trainer.global_step
         crossed = self._seen // self.every > before // self.every
         if not crossed and self._seen != trainer.max_steps:
             return
-        datamodule = trainer.datamodule  # type: ignore[attr-defined]
+        learner = learner_of(trainer)
         try:
-            found = measure(pl_module, datamodule, rows=self.rows, reward=self.reward)
+            found = measure(learner, datamodule_of(trainer), rows=self.rows, reward=self.reward)
         except UndefinedBoundError as reason:
             if not self._said:
                 LOGGER.warning("no bound/... at update %d: %s", self._seen, reason)
             self._said = True
             return
-        self._report(pl_module, found)
+        self._report(learner, found)
 
-    def _report(self, learner: Any, found: Measured) -> None:
+    def _report(self, learner: LearnerView, found: Measured) -> None:
         named = {f"bound/{name}": float(value) for name, value in found.bound._asdict().items()}
         named["bound/effective_sample_size"] = found.effective_sample_size
         if self._last is not None and self._last.index.equal(found.index):
@@ -121,7 +125,7 @@ class Bound(Callback):
 
 @torch.no_grad()
 def measure(
-    learner: Any, datamodule: Any, *, rows: int = 4096, reward: str | None = None
+    learner: LearnerView, datamodule: DataView, *, rows: int = 4096, reward: str | None = None
 ) -> Measured:
     """Return the bound of a learner on the rows of a log that may be drawn.
 
@@ -139,7 +143,7 @@ def measure(
         UndefinedBoundError: There is none.
         ValueError: ``reward`` names no column.
     """
-    _check(learner)
+    actor = _policy_of(learner)
     log, training = datamodule.log, learner.training
     count = len(log) if log.rows is None else len(log.rows)
     at = torch.arange(min(count, rows)) * count // min(count, rows)
@@ -149,7 +153,7 @@ def measure(
     learner.eval()  # running statistics rest
     try:
         batch = datamodule.on_after_batch_transfer(chunk.to(learner.device), 0)
-        columns = _columns(learner, learner.complete(batch, 0)[0], reward)
+        columns = _columns(learner, actor, learner.complete(batch, 0)[0], reward)
     finally:
         learner.train(training)
     index, log_ratio, weight, gain = (column.cpu() for column in columns)
@@ -158,8 +162,8 @@ def measure(
     return Measured(row_bound(log_ratio, gain, weight), index, normalized(weight), float(size))
 
 
-def _check(learner: Any) -> None:
-    """Refuse a learner that has no bound."""
+def _policy_of(learner: LearnerView) -> Policy:
+    """Return the policy whose likelihood counts; refuse a learner that has no bound."""
     name, actor = type(learner).__name__, getattr(learner, "actor", None)
     if "label" in learner.in_keys:
         raise UndefinedBoundError(
@@ -168,11 +172,13 @@ def _check(learner: Any) -> None:
         )
     if not isinstance(actor, Policy) or (actor.head == "deterministic" and not actor.discrete):
         raise UndefinedBoundError(f"the policy of {name} has no likelihood")
+    return actor
 
 
-def _columns(learner: Any, batch: TensorDict, reward: str | None) -> tuple[Tensor, ...]:
+def _columns(
+    learner: LearnerView, actor: Policy, batch: TensorDict, reward: str | None
+) -> tuple[Tensor, ...]:
     """Return row numbers, log (pi / b), weights and rewards of a batch, each ``[B]``."""
-    actor = learner.actor
     log_ratio = actor.log_prob(batch["observation"], batch["action"], batch.get("task", None))
     behavior = batch.get("action_log_prob", None)
     if behavior is not None:
@@ -185,7 +191,7 @@ def _gain(batch: TensorDict, reward: str | None, weight: Tensor) -> Tensor:
     """Return the rewards ``[B]``."""
     if reward is None:
         return weight
-    found = batch.get(key_of(reward), None)
+    found: Tensor | None = batch.get(key_of(reward), None)
     if found is None or found.ndim != 1:
         named = sorted(key_name(key) for key, value in batch.items(True, True) if value.ndim == 1)
         raise ValueError(
@@ -195,10 +201,10 @@ def _gain(batch: TensorDict, reward: str | None, weight: Tensor) -> Tensor:
     return found.double()
 
 
-def _weight(learner: Any, batch: TensorDict) -> Tensor:
+def _weight(learner: LearnerView, batch: TensorDict) -> Tensor:
     """Return what multiplies log pi of each row, ``[B]``."""
     if "weight" in learner.read_keys:
-        own = batch.get("weight", None)
+        own: Tensor | None = batch.get("weight", None)
         return torch.ones_like(batch["next", "reward"]) if own is None else own
     with _kept(learner) as seen:
         metrics = learner.losses(learner.read(batch)).metrics
@@ -207,27 +213,28 @@ def _weight(learner: Any, batch: TensorDict) -> Tensor:
         raise UndefinedBoundError(
             f"{type(learner).__name__} fits its policy to values, not to weighted rows of the log"
         )
-    return seen[-1][1]
+    weight: Tensor = seen[-1][1]
+    return weight
 
 
 @contextmanager
-def _kept(learner: Any) -> Iterator[list[Any]]:
+def _kept(learner: LearnerView) -> Iterator[list[Any]]:
     """Keep what ``actor_loss`` returns."""
     seen: list[Any] = []
-    if not hasattr(learner, "actor_loss"):
+    plain: Callable[..., Any] | None = getattr(learner, "actor_loss", None)
+    if plain is None:
         yield seen
         return
-    plain = learner.actor_loss
 
     def kept(*inputs: Any, **named: Any) -> Any:
         seen.append(plain(*inputs, **named))
         return seen[-1]
 
-    learner.actor_loss = kept
+    vars(learner)["actor_loss"] = kept
     try:
         yield seen
     finally:
-        del learner.actor_loss
+        del vars(learner)["actor_loss"]
 
 
 def _check_rows(index: Tensor, weight: Tensor, gain: Tensor, reward: str | None) -> None:

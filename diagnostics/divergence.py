@@ -1,19 +1,47 @@
 """Numbers that are not finite: training stops, and says which, where from, and what is left."""
 
-from typing import Any
+from typing import Protocol
 
 import torch
+from lightning.pytorch import Trainer
 from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.keys import key_name
+from hindsight_rl.ports import LearnerView
+
+
+class _State(Protocol):
+    @property
+    def parameters(self) -> Tensor:
+        """Of all seeds, ``[S, P]``."""
+
+
+class _Seeds(Protocol):
+    @property
+    def state(self) -> _State:
+        """What updates move."""
+
+
+class Trained(LearnerView, Protocol):
+    """What is asked of a learner after the updates of a chunk."""
+
+    chunk: TensorDict | None
+
+    @property
+    def seed_states(self) -> _Seeds | None:
+        """The state of all seeds where it is packed."""
+
+    @property
+    def trainer(self) -> Trainer:
+        """Its trainer."""
 
 
 class DivergenceError(RuntimeError):
     """Training produced a number that is not finite."""
 
 
-def check_finite(learner: Any, terms: dict[str, Tensor], first: int) -> None:
+def check_finite(learner: Trained, terms: dict[str, Tensor], first: int) -> None:
     """Refuse loss terms and parameters that are not finite.
 
     Args:
@@ -42,14 +70,15 @@ def check_finite(learner: Any, terms: dict[str, Tensor], first: int) -> None:
                 raise DivergenceError(_message(learner, what, first + len(seen)))
 
 
-def _message(learner: Any, what: str, update: int) -> str:
+def _message(learner: Trained, what: str, update: int) -> str:
     saved = [
-        (callback._last_global_step_saved, callback._last_checkpoint_saved)
+        (getattr(callback, "_last_global_step_saved", 0), path)
         for callback in learner.trainer.checkpoint_callbacks
-        if getattr(callback, "_last_checkpoint_saved", "")
+        if (path := getattr(callback, "_last_checkpoint_saved", ""))
     ]
     good = max(saved)[1] if saved else learner.trainer.ckpt_path or "none was saved yet"
-    mend = broken_rows(learner._chunk) or (
+    broken = "" if learner.chunk is None else broken_rows(learner.chunk)
+    mend = broken or (
         "Lower the learning rate, set clip_norm, or look at the rewards: 'hindsight inspect'."
     )
     return f"{what} in update {update}: training stopped. Last good checkpoint: {good}. {mend}"

@@ -11,6 +11,7 @@ from torch import Tensor
 from hindsight_rl.arguments import check_choices
 from hindsight_rl.envs.rollout import Rollout, lowered, rollout
 from hindsight_rl.envs.statistics import summarize, summarize_seeds
+from hindsight_rl.ports import LearnerView
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Evaluation:
         return self.every if self.env else 0
 
 
-def held_out_values(learner: Any, batch: TensorDict) -> dict[str, Tensor]:
+def held_out_values(learner: LearnerView, batch: TensorDict) -> dict[str, Tensor]:
     """Return loss terms, metrics and the action error on held-out rows, means over the seeds.
 
     Args:
@@ -91,7 +92,7 @@ def _error(action: Tensor, logged: Tensor) -> Tensor:
     return (action != logged).float().mean()
 
 
-def episodes(learner: Any, count: int, seed: int, max_steps: int | None = None) -> Rollout:
+def episodes(learner: LearnerView, count: int, seed: int, max_steps: int | None = None) -> Rollout:
     """Return episodes of the learner in its environment.
 
     Args:
@@ -125,7 +126,7 @@ def episodes(learner: Any, count: int, seed: int, max_steps: int | None = None) 
     )
 
 
-def evaluate(learner: Any) -> dict[str, float]:
+def evaluate(learner: LearnerView) -> dict[str, float]:
     """Return the evaluation during ``fit`` under ``eval/``, means over the seeds."""
     asked = learner.evaluation
     reports = [
@@ -138,7 +139,7 @@ def evaluate(learner: Any) -> dict[str, float]:
     }
 
 
-def test_report(learner: Any) -> dict[str, Any]:
+def test_report(learner: LearnerView) -> dict[str, Any]:
     """Return the report of ``test``; of several seeds one over all, with each one's inside."""
     asked = learner.evaluation
     reports = [

@@ -24,7 +24,9 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
+from hindsight_rl.attached import datamodule_of, learner_of, log_interval
 from hindsight_rl.maths.returns import largest_return
+from hindsight_rl.ports import DataView, LearnerView
 
 # Rows the rewards of a log are judged by; larger logs are sampled at even distances.
 SAMPLE = 2**18
@@ -75,34 +77,35 @@ class Watch(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Ask for the gradient norms of each network, where the update is one compiled graph."""
-        pl_module.watch_gradients = True  # type: ignore[assignment]
+        learner_of(trainer).watch_gradients = True
 
-    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start anew: a second fit may have other data."""
         self._bound, self._seen, self._warned = None, trainer.global_step, set()
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Leave updates that are not one graph alone: their gradients are measured afterwards."""
-        pl_module.watch_gradients = False
+        learner_of(trainer).watch_gradients = False
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Look at the numbers of this chunk if the learner has just reported them."""
-        every, before, self._seen = trainer.log_every_n_steps, self._seen, trainer.global_step
+        every, before, self._seen = log_interval(trainer), self._seen, trainer.global_step
         crossed = every and self._seen // every > before // every
         ended = self._seen == trainer.max_steps
         if not trainer.is_global_zero or not (crossed or ended):
             return
-        found = self._q(trainer, pl_module) | self._weights(pl_module) | self._gradients(pl_module)
+        learner = learner_of(trainer)
+        found = self._q(trainer, learner) | self._weights(learner) | self._gradients(learner)
         named = {f"watch/{name}": value for name, value in found.items()}
-        pl_module.report(named, self._seen)
+        learner.report(named, self._seen)
 
-    def _q(self, trainer: Trainer, learner: Any) -> dict[str, float]:
+    def _q(self, trainer: Trainer, learner: LearnerView) -> dict[str, float]:
         q = learner.latest.get(f"train/{_Q}")
         if q is None:
             return {}
         if self._bound is None:
             self._bound = largest_possible_return(
-                trainer.datamodule, learner.discount, learner.device
+                datamodule_of(trainer), float(vars(learner)["discount"]), learner.device
             )
         bound = self._bound
         if q > max(self.q_ratio * bound, UNTRAINED):
@@ -115,7 +118,7 @@ class Watch(Callback):
             )
         return {_Q: q, "critic/largest_return": bound}
 
-    def _weights(self, learner: Any) -> dict[str, float]:
+    def _weights(self, learner: LearnerView) -> dict[str, float]:
         size, clipped = (learner.latest.get(f"train/{name}") for name in (_SIZE, _CLIPPED))
         if size is not None and size < self.effective_sample_size:
             self._warn(
@@ -134,7 +137,7 @@ class Watch(Callback):
         found = {_SIZE: size, _CLIPPED: clipped}
         return {name: value for name, value in found.items() if value is not None}
 
-    def _gradients(self, learner: Any) -> dict[str, float]:
+    def _gradients(self, learner: LearnerView) -> dict[str, float]:
         found: dict[str, float] = {}
         for network, module in learner.networks().items():
             norm = learner.latest.get(f"train/{network}/gradient_norm", _norm(module))
@@ -167,7 +170,7 @@ def _norm(network: nn.Module) -> float | None:
 
 @torch.no_grad()
 def largest_possible_return(
-    datamodule: Any, discount: float, device: torch.device | None = None
+    datamodule: DataView, discount: float, device: torch.device | None = None
 ) -> float:
     """Return the largest magnitude of a return that the relabeled rewards of a log allow.
 

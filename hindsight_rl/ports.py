@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
+from collections.abc import Iterable, Iterator, Mapping
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    NamedTuple,
+    Protocol,
+    Self,
+    TypeVar,
+    runtime_checkable,
+)
 
 from hindsight_rl.keys import Key
+from hindsight_rl.spec import Spec
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+    from tensordict import TensorDict
+    from torch import Tensor, nn
 
 Policy_contra = TypeVar("Policy_contra", contravariant=True)
 Log_contra = TypeVar("Log_contra", contravariant=True)
@@ -99,3 +113,154 @@ class Source(Protocol[Policy_contra, Log_contra]):
         Returns:
             The episodes.
         """
+
+
+class RelabelView(Protocol):
+    """What a learner may ask of the relabelers of its datamodule."""
+
+    metrics: dict[str, Tensor]
+
+    @property
+    def call_writes(self) -> tuple[Key, ...]:
+        """Keys that are rewritten in every batch."""
+
+
+class DataView(Protocol):
+    """What a learner and the diagnostics may ask of a datamodule."""
+
+    @property
+    def log(self) -> LogView:
+        """The log with the columns and drawable rows that the relabelers left."""
+
+    @property
+    def relabel(self) -> RelabelView:
+        """The bound relabelers."""
+
+    def in_order(
+        self, rows: Tensor | None = None, *, batch_size: int = 4096, stream: str = "sweep"
+    ) -> Iterator[TensorDict]:
+        """Yield rows ``[1, B]`` in the order of the log, not yet relabeled."""
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Return the relabeled batch."""
+
+
+class LossesView(Protocol):
+    """What the losses of a batch say."""
+
+    @property
+    def terms(self) -> dict[str, Tensor]:
+        """Scalars to minimise."""
+
+    @property
+    def metrics(self) -> dict[str, Tensor]:
+        """Scalars to look at."""
+
+
+class EvaluationView(Protocol):
+    """Which episodes judge a learner."""
+
+    @property
+    def env(self) -> str | None:
+        """Gymnasium id; ``None`` for no episodes."""
+
+    @property
+    def env_kwargs(self) -> dict[str, Any]:
+        """Passed to ``gymnasium.make``."""
+
+    @property
+    def task(self) -> list[float] | None:
+        """Task of the episodes where the environment does not give one."""
+
+    @property
+    def command(self) -> Literal["held", "lowered"]:
+        """What becomes of a task that is a command."""
+
+    @property
+    def max_steps(self) -> int | None:
+        """Steps after which an episode is cut."""
+
+    @property
+    def interval(self) -> int:
+        """Updates between evaluations, 0 where nothing is evaluated."""
+
+    @property
+    def episodes(self) -> int:
+        """Episodes of each."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of the episodes during ``fit``."""
+
+    @property
+    def test_episodes(self) -> int:
+        """Episodes of ``test``."""
+
+    @property
+    def test_seed(self) -> int:
+        """Seed of the test episodes."""
+
+
+class LearnerView(Protocol):
+    """What datamodules, diagnostics and export may ask of a learner."""
+
+    in_keys: tuple[Key, ...]
+    spec: Spec
+    seeds: int
+    clip_norm: float | None
+    watch_gradients: bool
+    latest: dict[str, float]
+    training: bool
+
+    @property
+    def evaluation(self) -> EvaluationView:
+        """Which episodes judge it."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its networks are."""
+
+    @property
+    def read_keys(self) -> tuple[Key, ...]:
+        """Keys the losses may read."""
+
+    @property
+    def first_choice(self) -> int:
+        """The environment's number of what a learner calls action 0."""
+
+    def __call__(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+        """Return the deterministic action."""
+
+    def act(
+        self, observation: Tensor, task: Tensor | None = None, *, draws: Tensor | None = None
+    ) -> Tensor:
+        """Return actions, the mode or a sample where draws are given."""
+
+    def act_numpy(
+        self, observation: NDArray[np.float32], task: NDArray[np.float32] | None = None
+    ) -> NDArray[Any]:
+        """Return deterministic actions for arrays."""
+
+    def losses(self, batch: TensorDict) -> LossesView:
+        """Return the losses of a batch."""
+
+    def complete(self, batch: TensorDict, seed: int | None = None) -> TensorDict:
+        """Return a batch with what the losses need beside the data."""
+
+    def read(self, batch: TensorDict) -> TensorDict:
+        """Return a batch with what the losses may read, and nothing else."""
+
+    def networks(self) -> dict[str, nn.Module]:
+        """Return what is trained, by name."""
+
+    def each_seed(self) -> Iterable[int]:
+        """Select every seed in turn."""
+
+    def report(self, metrics: Mapping[str, float], step: int) -> None:
+        """Give metrics to the loggers and to callbacks that watch one."""
+
+    def eval(self) -> Self:
+        """Switch to evaluation."""
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training, or back."""

@@ -6,6 +6,7 @@ import torch
 from tensordict import TensorDict
 
 from hindsight_rl.arguments import check_choices
+from hindsight_rl.keys import Key
 from hindsight_rl.maths.draws import uniform
 from hindsight_rl.maths.returns import last_rows, returns_to_go
 from hindsight_rl.ports import LogView
@@ -37,7 +38,7 @@ class ReturnTask(Relabeler):
         arXiv 1912.02877 (upside-down RL: discount 1, with horizon).
     """
 
-    out_keys = ("task",)
+    out_keys: tuple[Key, ...] = ("task",)
 
     def __init__(
         self,

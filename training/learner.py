@@ -10,12 +10,13 @@ from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self, TypeVar, cast
 
 import numpy as np
 import torch
 import torch.distributed
 from lightning.pytorch.cli import OptimizerCallable
+from numpy.typing import NDArray
 from tensordict import TensorDict
 from torch import Tensor, nn
 
@@ -27,6 +28,8 @@ from hindsight_rl.maths.losses import td_target
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.ports import Decision
 from hindsight_rl.spec import Spec, SpecLike
+from hindsight_rl.nets.distributions import Categorical
+from hindsight_rl.policies.actor import Actor
 from hindsight_rl.training.checkpoints.arguments import constructor_arguments
 from hindsight_rl.training.checkpoints.warm_start import warm_start
 from hindsight_rl.training.module import LearnerModule
@@ -46,6 +49,7 @@ TRANSITION: tuple[Key, ...] = (
     ("next", "terminated"),
 )
 NO_EVALUATION = Evaluation()
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def row_discount(batch: TensorDict, constant: float) -> Tensor:
@@ -113,12 +117,11 @@ class Learner(LearnerModule):
             number, counted from 1, is a multiple.
     """
 
-    in_keys: ClassVar[tuple[Key, ...]] = ()
-    optional_keys: ClassVar[tuple[Key, ...]] = ("task", "discount")
+    in_keys: tuple[Key, ...] = ()
+    optional_keys: tuple[Key, ...] = ("task", "discount")
     actions: ClassVar[tuple[str, ...]] = ("continuous", "discrete")
     one_hot: ClassVar[bool] = False
     targets: ClassVar[dict[str, str]] = {}
-    actor: Policy
     tau: float = 0.005
     every: Mapping[str, int] = MappingProxyType({})
 
@@ -199,7 +202,7 @@ class Learner(LearnerModule):
         Returns:
             ``[N, A]`` in environment units within the bounds, or ``[N]`` int64 from 0.
         """
-        return self.actor.mode(observation, task)
+        return cast(Actor, self.actor).mode(observation, task)
 
     def scores(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
         """Return what a discrete policy's argmax is taken of.
@@ -211,7 +214,7 @@ class Learner(LearnerModule):
         Returns:
             ``[N, n]``.
         """
-        return self.actor(observation, task).logits
+        return cast(Categorical, cast(Actor, self.actor)(observation, task)).logits
 
     def decide(
         self,
@@ -257,8 +260,10 @@ class Learner(LearnerModule):
             ``[N, A]``, or ``[N]`` int64.
         """
         if draws is None:
-            return self(observation, task)
-        return self.actor.scale.to_environment(self.actor(observation, task).sample(draws))
+            likeliest: Tensor = self(observation, task)
+            return likeliest
+        actor = cast(Actor, self.actor)
+        return actor.scale.to_environment(actor(observation, task).sample(draws))
 
     @property
     def first_choice(self) -> int:
@@ -266,7 +271,7 @@ class Learner(LearnerModule):
         return self.spec.action.start
 
     @staticmethod
-    def follow(network: nn.Module) -> nn.Module:
+    def follow(network: Network) -> Network:
         """Return a target network: a copy without gradients, moved after every update."""
         return copy.deepcopy(network).requires_grad_(False)
 
@@ -334,7 +339,9 @@ class Learner(LearnerModule):
         }
         return {**children, **bare}
 
-    def act_numpy(self, observation: np.ndarray, task: np.ndarray | None = None) -> np.ndarray:
+    def act_numpy(
+        self, observation: NDArray[np.float32], task: NDArray[np.float32] | None = None
+    ) -> NDArray[Any]:
         """Return deterministic actions for arrays: what a rollout calls.
 
         Args:
@@ -349,12 +356,12 @@ class Learner(LearnerModule):
             goal = None
             if task is not None:
                 goal = torch.as_tensor(task, dtype=torch.float32, device=self.device)
-            found: np.ndarray = self(there, goal).cpu().numpy()
+            found: NDArray[Any] = self(there, goal).cpu().numpy()
             return found + self.first_choice
 
     # ------------------------------------------------------------------ several seeds
 
-    def fresh(self, seed_index: int) -> "Learner":
+    def fresh(self, seed_index: int) -> Self:
         """Return a learner with the same arguments and the initial weights of one of the seeds.
 
         Args:

@@ -12,16 +12,19 @@ import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 from lightning import LightningModule
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.cli import OptimizerCallable
+from numpy.typing import NDArray
 from tensordict import TensorDict
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from hindsight_rl.attached import callbacks_of, datamodule_of, log_interval
 from hindsight_rl.diagnostics.divergence import check_finite
 from hindsight_rl.diagnostics.evaluation import (
     Evaluation,
@@ -30,12 +33,13 @@ from hindsight_rl.diagnostics.evaluation import (
     held_out_values,
     test_report,
 )
+from hindsight_rl.keys import Key
 from hindsight_rl.training.checkpoints.callbacks import prepare
 from hindsight_rl.training.checkpoints.warm_start import WarmStart
 from hindsight_rl.training.sweep import LogPass
 from hindsight_rl.training.terms import LossTerms
 from hindsight_rl.training.update.groups import check_names, parameter_groups
-from hindsight_rl.training.update.plan import Plan
+from hindsight_rl.training.update.plan import Compile, Plan, Precision
 from hindsight_rl.training.update.runner import Runner
 from hindsight_rl.training.update.state import SeedStates
 
@@ -56,7 +60,14 @@ class LearnerModule(LightningModule, ABC):
         runner: Makes the updates of a fit; ``None`` before one starts.
     """
 
+    in_keys: tuple[Key, ...]
+    spec: dict[str, Any]
+    tau: float
     every: Mapping[str, int]
+    clip_norm: float | None
+    compile_mode: Compile
+    threads: int | None
+    matmul_precision: Precision
     targets: ClassVar[dict[str, str]]
     evaluation: Evaluation
     build_optimizer: OptimizerCallable
@@ -74,6 +85,7 @@ class LearnerModule(LightningModule, ABC):
         self.runner: Runner | None = None
         self.latest: dict[str, float] = {}
         self.test_report: dict[str, Any] = {}
+        self.chunk: TensorDict | None = None
         self._saved: dict[str, Any] = {}
 
     # ------------------------------------------------------------------ what a learner gives
@@ -89,6 +101,27 @@ class LearnerModule(LightningModule, ABC):
     @abstractmethod
     def read(self, batch: TensorDict) -> TensorDict:
         """Return a batch with what the losses may read, and nothing else."""
+
+    @property
+    @abstractmethod
+    def read_keys(self) -> tuple[Key, ...]:
+        """Return the keys the losses may read."""
+
+    @abstractmethod
+    def act(
+        self, observation: Tensor, task: Tensor | None = None, *, draws: Tensor | None = None
+    ) -> Tensor:
+        """Return actions, the mode or a sample where draws are given."""
+
+    @abstractmethod
+    def act_numpy(
+        self, observation: NDArray[np.float32], task: NDArray[np.float32] | None = None
+    ) -> NDArray[Any]:
+        """Return deterministic actions for arrays."""
+
+    @abstractmethod
+    def fresh(self, seed_index: int) -> Self:
+        """Return a learner with the same arguments and the initial weights of a seed."""
 
     @property
     @abstractmethod
@@ -148,7 +181,7 @@ class LearnerModule(LightningModule, ABC):
                 f"precision is {self.trainer.precision}: use one of {', '.join(PRECISIONS)}. "
                 "Weights, targets and losses stay in float32: in half of it small steps are lost"
             )
-        timed = any(isinstance(callback, Timer) for callback in self.trainer.callbacks)
+        timed = any(isinstance(callback, Timer) for callback in callbacks_of(self.trainer))
         if self.trainer.max_steps < 0 and not timed:
             raise ValueError("batches never run out: set max_steps (updates) or max_time")
         if self.evaluation.env:
@@ -162,6 +195,8 @@ class LearnerModule(LightningModule, ABC):
         # Saving after the last update of a chunk is what is meant here.
         warnings.filterwarnings("ignore", message="Using ModelCheckpoint with manual optimization")
         optimizer = self.optimizers(use_pl_optimizer=False)
+        if isinstance(optimizer, list):
+            raise ValueError(f"a learner has one optimiser, and this one has {len(optimizer)}")
         self.runner = Runner(self, optimizer, self._saved.get("plan", {}))
 
     def on_train_start(self) -> None:
@@ -211,7 +246,7 @@ class LearnerModule(LightningModule, ABC):
 
     def on_train_batch_start(self, batch: TensorDict, batch_idx: int) -> None:
         """Keep the chunk at hand: where training diverges, its rows may say why."""
-        self._chunk = batch
+        self.chunk = batch
 
     def training_step(self, chunk: TensorDict, batch_idx: int) -> None:
         """Run the updates of one chunk.
@@ -235,7 +270,7 @@ class LearnerModule(LightningModule, ABC):
             self.report(evaluate(self), self.updates)
 
     def _sweep(self, log_pass: LogPass) -> None:
-        log_pass.sweep(self.trainer.datamodule, self.updates, self.device, self.each_seed())
+        log_pass.sweep(datamodule_of(self.trainer), self.updates, self.device, self.each_seed())
 
     def _count(self, updates: int) -> None:
         """Advance ``trainer.global_step``, which Lightning derives from this counter."""
@@ -265,7 +300,7 @@ class LearnerModule(LightningModule, ABC):
 
     def _report_chunk(self, found: LossTerms, updates: int) -> None:
         """Report the means of a chunk where the updates cross a logging interval or end."""
-        every = self.trainer.log_every_n_steps
+        every = log_interval(self.trainer)
         crossed = every and self.updates // every > (self.updates - updates) // every
         if not crossed and self.updates != self.trainer.max_steps:
             return

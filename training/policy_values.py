@@ -1,7 +1,7 @@
 """Values of a policy: what learners share whose critics value the actions that the policy takes."""
 
 import math
-from typing import Any
+from typing import Protocol
 
 import torch
 from tensordict import TensorDict
@@ -12,6 +12,18 @@ from hindsight_rl.maths.posterior import SoftValues
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.policies.action_values import Critics, choices
 from hindsight_rl.training.learner import bootstrap
+
+
+class ActorCritic(Protocol):
+    """What is asked of a learner whose critic values the actions of its policy."""
+
+    actor: Policy
+    temperature: float
+    discount: float
+
+    @property
+    def critic(self) -> Critics:
+        """``(observation, action, task) -> [E, ...]``."""
 
 
 def policy_value_loss(
@@ -42,7 +54,9 @@ def policy_value_loss(
     return (target - q).square().mean(-1).sum(), q.detach()
 
 
-def policy_soft_values(learner: Any, batch: TensorDict, task: Tensor, draws: Tensor) -> SoftValues:
+def policy_soft_values(
+    learner: ActorCritic, batch: TensorDict, task: Tensor, draws: Tensor
+) -> SoftValues:
     """Return what each row's transition is worth beyond its reward, under other tasks.
 
     Args:

@@ -8,6 +8,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.maths.returns import lambda_returns
+from hindsight_rl.ports import DataView, RelabelView
 
 ValueFunction = Callable[[Tensor, Tensor | None], Tensor]
 Scaling = Literal["standardised", "raw"]
@@ -61,7 +62,7 @@ class LogPass:
 
     @torch.no_grad()
     def sweep(
-        self, datamodule: Any, updates: int, device: torch.device, seeds: Iterable[int] = (0,)
+        self, datamodule: DataView, updates: int, device: torch.device, seeds: Iterable[int] = (0,)
     ) -> None:
         """Recompute the columns with the current value function.
 
@@ -78,7 +79,7 @@ class LogPass:
         self.columns = _stacked([self._sweep(datamodule, device) for _ in seeds])
         self.swept_at = updates
 
-    def _sweep(self, datamodule: Any, device: torch.device) -> dict[str, Tensor]:
+    def _sweep(self, datamodule: DataView, device: torch.device) -> dict[str, Tensor]:
         parts: list[Tensor] = []
         # Whatever the precision of training: advantages are small differences of large values.
         with torch.autocast(device.type, enabled=False):
@@ -151,7 +152,7 @@ class LogPass:
         self.columns, self.swept_at = dict(state["columns"]), int(state["swept_at"])
 
 
-def _check_tasks(relabel: Any) -> None:
+def _check_tasks(relabel: RelabelView) -> None:
     if {"task", ("next", "reward")} <= set(relabel.call_writes):
         raise ValueError(
             "the sweep of the log sums rewards along an episode, but the relabelers give each of "

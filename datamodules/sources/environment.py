@@ -223,7 +223,8 @@ class _Random:
             return space.start + (share[:, 0] * space.n).astype(np.int64)
         share, width = share.reshape(-1, *space.shape), space.high - space.low
         if space.whole:  # each of them as often: the last one has room of its own
-            return space.low + np.minimum(np.floor(share * (width + 1)), width)
+            whole: NDArray[Any] = space.low + np.minimum(np.floor(share * (width + 1)), width)
+            return whole
         found: NDArray[np.float32] = space.low + share * width
         return found
 

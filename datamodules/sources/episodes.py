@@ -128,7 +128,7 @@ class Recording:
         """Have the command change the tasks after a step."""
         if self._command is None:
             return
-        task = torch.from_numpy(np.stack([episode.task for episode in playing]))
+        task = torch.from_numpy(np.stack([each.task for each in playing if each.task is not None]))
         rewards = [self.kept[episode.number].rewards[-1] for episode in playing]
         changed = self._command.step(task, torch.tensor(rewards, dtype=torch.float32))
         for episode, following in zip(playing, changed, strict=True):

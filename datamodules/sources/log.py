@@ -144,8 +144,12 @@ def _check_names(log: Log, collector: Collector, name: str) -> None:
         )
     except RolloutError as error:
         raise LogError(str(error).rstrip("."), _OTHER_ENV, path=name) from error
-    rates = [info.get("control_rate_hz") for info in (log.info, collector.info)]
-    if None not in rates and not math.isclose(*rates, rel_tol=1e-6):
+    rates = [
+        float(info["control_rate_hz"])
+        for info in (log.info, collector.info)
+        if info.get("control_rate_hz") is not None
+    ]
+    if len(rates) == 2 and not math.isclose(*rates, rel_tol=1e-6):
         warnings.warn(
             f"{name}: the log has {rates[0]:g} rows per second, and {collector.name} "
             f"{rates[1]:g} frames: make sure that a step takes as long in both",

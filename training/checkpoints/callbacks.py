@@ -22,6 +22,7 @@ from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.trainer.states import TrainerFn
 
+from hindsight_rl.attached import learner_of, only_tries
 from hindsight_rl.files import remove_drafts
 from hindsight_rl.training.checkpoints.file import SUFFIX, CheckpointIO
 
@@ -50,9 +51,10 @@ def prepare(trainer: Trainer) -> None:
                 "evaluation: use hindsight_rl.training.checkpoints.callbacks.StopEarly"
             )
     if trainer.state.fn == TrainerFn.FITTING and trainer.is_global_zero:
-        for callback in trainer.checkpoint_callbacks:
-            if getattr(callback, "dirpath", None):
-                remove_drafts(Path(callback.dirpath))  # type: ignore[attr-defined]
+        for saver in trainer.checkpoint_callbacks:
+            folder: str | None = getattr(saver, "dirpath", None)
+            if folder:
+                remove_drafts(Path(folder))
 
 
 def save(trainer: Trainer, path: Path) -> None:
@@ -137,32 +139,32 @@ class Checkpoints(Checkpoint):
             if same and self.monitor and state.get("best_model_score") is not None:
                 self.best_score = float(state["best_model_score"])
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Note what is due, and save it unless a validation comes first."""
-        if trainer.fast_dev_run:
+        if only_tries(trainer):
             return
         if self.keep and trainer.global_step % self.every == 0:
             self._due.append(f"{_STEP}{trainer.global_step}{SUFFIX}")
-        if evaluated(trainer, pl_module):
+        if evaluated(trainer):
             self._note_best(trainer, EVALUATION)
         if not validation_follows(trainer):
             self._save_due(trainer)
 
-    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save what was due before the validation, and the best by it."""
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
             self._note_best(trainer, VALIDATION)
             self._save_due(trainer)
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Save what is still due, should a validation not have come."""
         self._save_due(trainer)
 
-    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save what is still due."""
         self._save_due(trainer)
 
-    def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remove what a process killed after its last checkpoint had no time to remove."""
         if trainer.is_global_zero:
             self._remove_old(trainer.global_step)
@@ -248,9 +250,9 @@ class StopEarly(EarlyStopping):
         if self.stopping_reason != EarlyStoppingReason.NOT_STOPPED:
             trainer.should_stop = True
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Look at the evaluation, if there was one."""
-        if self.monitor.startswith(EVALUATION) and evaluated(trainer, pl_module):
+        if self.monitor.startswith(EVALUATION) and evaluated(trainer):
             self._look(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -267,9 +269,9 @@ class StopEarly(EarlyStopping):
         return str(self.stopping_reason_message or "").removesuffix(" Signaling Trainer to stop.")
 
 
-def evaluated(trainer: Trainer, learner: Any) -> bool:
+def evaluated(trainer: Trainer) -> bool:
     """Return whether episodes were run after the last update."""
-    interval = learner.evaluation.interval
+    interval = learner_of(trainer).evaluation.interval
     return bool(interval) and trainer.global_step % interval == 0
 
 

@@ -49,28 +49,30 @@ class SaveOnSignal(Checkpoint):
         self._asked, self._begun, self._alone = 0, False, trainer.world_size == 1
         self._handling.enter_context(handled((*ENDING, *WARNING), self._note))
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Save and end, if that was asked for, unless a validation of this update comes first."""
         self._begun = True
         self._agree(trainer)
         if not validation_follows(trainer):
             self._end_if_asked(trainer)
 
-    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save and end, if that was asked for."""
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
             self._agree(trainer)
             self._end_if_asked(trainer)
 
-    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the signals alone: all updates are made, and what is left is to save them."""
         self._begun = True
 
-    def teardown(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the signals back."""
         self._handling.close()
 
-    def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
         """Give the signals back, and end the processes that this one has started."""
         self._handling.close()
         if isinstance(exception, Ended):

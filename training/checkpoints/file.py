@@ -11,7 +11,7 @@ import hashlib
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import IO, Any, BinaryIO, NamedTuple, cast
 
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
@@ -81,7 +81,7 @@ class CheckpointIO(TorchCheckpointIO):
             The content.
         """
         if "://" in str(path):
-            payload: dict[str, Any] = super().load_checkpoint(path, "cpu", weights_only=True)
+            payload: dict[str, Any] = super().load_checkpoint(path, weights_only=True)
             return _checked(path, payload)
         return read_checkpoint(Path(path))
 
@@ -284,7 +284,7 @@ def write_checkpoint(path: Path, payload: Mapping[str, Any]) -> None:
 
     def write(file: BinaryIO) -> None:
         kept = _File(file)
-        torch.save(payload, kept)
+        torch.save(payload, cast(IO[bytes], kept))  # it calls nothing else
         if kept.error is not None:
             raise kept.error
 

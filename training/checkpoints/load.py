@@ -27,11 +27,11 @@ def learner_classes() -> dict[str, type[Learner]]:
     import_rooms("agents")
     import_installed()
     found: dict[str, type[Learner]] = {}
-    waiting: list[type[Learner]] = [Learner]
+    waiting = [Learner.__subclasses__()]
     while waiting:
-        for child in waiting.pop().__subclasses__():
+        for child in waiting.pop():
             found[f"{child.__module__}.{child.__qualname__}"] = child
-            waiting.append(child)
+            waiting.append(child.__subclasses__())
     return found
 
 

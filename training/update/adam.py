@@ -58,9 +58,9 @@ def adam(
         parameters = parameters * (1 - rate * rule.weight_decay)
     elif rule.weight_decay:
         gradient = gradient + rule.weight_decay * parameters
-    one, two = rule.betas
-    first = torch.lerp(first, gradient, 1 - one)
-    second = second * two + (1 - two) * gradient * gradient
+    beta1, beta2 = rule.betas
+    first = torch.lerp(first, gradient, 1 - beta1)
+    second = second * beta2 + (1 - beta2) * gradient * gradient
     parameters = parameters - (rate / bias) * first / (second.sqrt() / root + rule.eps)
     after = parameters, first, second
     if rule.every == 1:

@@ -9,7 +9,7 @@ call: no Python and no guard per update. A learner's author sees none of it.
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import FunctionType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from tensordict import TensorDict
@@ -22,10 +22,16 @@ from hindsight_rl.training.update.schedule import Schedule
 from hindsight_rl.training.update.state import SeedStates
 from hindsight_rl.training.update.steps import clip_factor
 
+if TYPE_CHECKING:
+    from hindsight_rl.training.module import LearnerModule
+
+scan: Callable[..., Any] | None
 try:
-    from torch._higher_order_ops.scan import scan
+    from torch._higher_order_ops.scan import scan as _scan
 except ImportError:  # not public: a release may move it, see no_scan
     scan = None
+else:
+    scan = _scan
 
 Rows = tuple[Tensor, ...]
 """The tensors of a :class:`State`, or of one row of it."""
@@ -35,7 +41,7 @@ SMALL_MATRIX = 128 * 128
 
 
 # The calls of the graph's kernels in C++ too: in Python they cost a third of a small update.
-OPTIONS = {"cpp_wrapper": True}
+OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {"cpp_wrapper": True}
 
 
 class Track(NamedTuple):
@@ -89,7 +95,7 @@ class Engine:
 
     def __init__(
         self,
-        learner: nn.Module,
+        learner: "LearnerModule",
         optimizer: torch.optim.Optimizer,
         states: SeedStates,
         networks: Mapping[str, list[nn.Parameter]],
@@ -311,9 +317,11 @@ class Engine:
                 return tuple(moved[number] for number in kept), seen
 
             carried = tuple(state[number].clone() for number in kept)
+            assert scan is not None  # see no_scan
             rows, seen = scan(body, carried, (table, *batch))
             assign(tuple(state[number] for number in kept), rows)
-            return seen
+            values: Tensor = seen
+            return values
 
         if not self._compiled:
             return loop
@@ -335,7 +343,7 @@ def _fresh(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 class _Losses(nn.Module):
     """Calls a learner's losses with other tensors than its own."""
 
-    def __init__(self, learner: nn.Module) -> None:
+    def __init__(self, learner: "LearnerModule") -> None:
         super().__init__()
         self.learner = learner
 

@@ -5,6 +5,7 @@ one function. What both must agree on stands in :mod:`hindsight_rl.training.upda
 """
 
 from collections.abc import Callable, Mapping
+from functools import reduce
 from typing import Any, Protocol
 
 import torch
@@ -56,7 +57,7 @@ class Loop:
         optimizer: torch.optim.Optimizer,
         losses: Callable[[TensorDict], LossTerms],
         networks: Mapping[str, list[nn.Parameter]],
-        targets: Mapping[str, tuple[list[nn.Parameter], list[nn.Parameter]]],
+        targets: Mapping[str, tuple[list[Tensor], list[Tensor]]],
         *,
         backward: Callable[[Tensor], Any] = Tensor.backward,
         scaler: Any | None = None,
@@ -97,17 +98,16 @@ class Loop:
             for parameter in parameters:
                 parameter.grad = None
         found = self._losses(batch)
-        self._backward(
-            sum(term for name, term in found.terms.items() if self._ranks or self._due(name))
-        )
+        terms = [term for name, term in found.terms.items() if self._ranks or self._due(name)]
+        self._backward(reduce(torch.add, terms))
         for name in self._learner.every.keys() & self._networks.keys():
             if not self._due(name):  # Adam moves on zeros too
                 for parameter in self._networks[name]:
                     parameter.grad = None
         norms = self._step()
         self._follow()
-        terms = {name: term.detach() for name, term in found.terms.items()}
-        return LossTerms(terms, found.metrics | norms)
+        detached = {name: term.detach() for name, term in found.terms.items()}
+        return LossTerms(detached, found.metrics | norms)
 
     def _due(self, name: str) -> bool:
         return bool(due(self._number, self._learner.every.get(name, 1)))

@@ -13,12 +13,16 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from hindsight_rl.attached import datamodule_of
 from hindsight_rl.training.update.adam import refusal
 from hindsight_rl.training.update.engine import scan
+
+if TYPE_CHECKING:
+    from hindsight_rl.training.module import LearnerModule
 
 Compile = Literal["auto", "off", "losses", "update"]
 Precision = Literal["auto", "highest", "high", "medium"]
@@ -74,7 +78,9 @@ class Plan:
                 torch.set_num_threads(threads)
 
 
-def make_plan(learner: Any, optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> Plan:
+def make_plan(
+    learner: "LearnerModule", optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]
+) -> Plan:
     """Return how the updates of a run are computed: as asked, as before, or as it seems best.
 
     Args:
@@ -105,7 +111,7 @@ def make_plan(learner: Any, optimizer: torch.optim.Optimizer, saved: Mapping[str
         # Seeds are shared among threads: that always pays, and each has one thread inside.
         threads = threads or min(learner.seeds, torch.get_num_threads())
     precision = learner.matmul_precision
-    rows = getattr(learner.trainer.datamodule, "batch_size", 256) * learner.seeds
+    rows = getattr(datamodule_of(learner.trainer), "batch_size", 256) * learner.seeds
     products, precision, how = choose_products(
         rows // learner.trainer.world_size,
         max(max(parameter.shape, default=1) for parameter in learner.parameters()),
@@ -116,7 +122,7 @@ def make_plan(learner: Any, optimizer: torch.optim.Optimizer, saved: Mapping[str
     return Plan(chosen, threads or products, precision, why, how, shared)
 
 
-def _refusal(learner: Any, optimizer: torch.optim.Optimizer) -> str:
+def _refusal(learner: "LearnerModule", optimizer: torch.optim.Optimizer) -> str:
     """Return why updates of this run cannot be one function, "" if they can."""
     if learner.trainer.world_size > 1:
         return "there are several processes"

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tensordict import TensorDict
@@ -15,6 +15,9 @@ from hindsight_rl.training.update.loop import Loop
 from hindsight_rl.training.update.plan import Plan, make_plan
 from hindsight_rl.training.update.state import SeedStates
 from hindsight_rl.training.update.steps import set_rates
+
+if TYPE_CHECKING:
+    from hindsight_rl.training.module import LearnerModule
 
 LOGGER = logging.getLogger("hindsight_rl")
 
@@ -37,7 +40,7 @@ class Runner:
     """
 
     def __init__(
-        self, learner: Any, optimizer: torch.optim.Optimizer, saved: dict[str, Any]
+        self, learner: "LearnerModule", optimizer: torch.optim.Optimizer, saved: dict[str, Any]
     ) -> None:
         self.plan: Plan = make_plan(learner, optimizer, saved)
         LOGGER.info(

@@ -5,14 +5,18 @@ that is made per chunk, so that one compiled update serves all.
 """
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hindsight_rl.training.update.adam import Rule
 from hindsight_rl.training.update.state import SeedStates
 from hindsight_rl.training.update.steps import due, target_rate
+
+if TYPE_CHECKING:
+    from hindsight_rl.training.module import LearnerModule
 
 # Rate, 1 - beta1^t, sqrt(1 - beta2^t), and 1 where the group is due.
 _COLUMNS = 4
@@ -30,7 +34,7 @@ class Schedule:
 
     def __init__(
         self,
-        learner: nn.Module,
+        learner: "LearnerModule",
         optimizer: torch.optim.Optimizer,
         states: SeedStates,
         rules: Sequence[Rule],

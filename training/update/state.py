@@ -85,6 +85,7 @@ class SeedStates:
         buffers: Mapping[str, Tensor],
         count: int,
     ) -> None:
+        self._held: tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]
         self._held = dict(trained), dict(targets), dict(buffers)
         self.layouts = tuple(Layout(held) for held in self._held)
         self.count = count
