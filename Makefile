@@ -14,10 +14,8 @@ STAMP := $(VENV)/.installed
 DOCLINT := $(VENV)/pydoclint
 # The folders that are packages, and the files of the package itself.
 ROOMS := hindsight_rl maths nets tasks policies training agents relabel logs datamodules diagnostics reports export envs cli
-# The rooms that mypy holds to its strict rules.
-TYPED := maths export
-# mypy finds hindsight_rl.X in folder X through a folder of links: it does not follow the finder of
-# an editable install.
+# mypy holds every room to its strict rules. It finds hindsight_rl.X in folder X through a folder of
+# links: it does not follow the finder of an editable install.
 TYPES := build/mypy/hindsight_rl
 
 .PHONY: help quickstart test fuzz check lint types docstrings spelling wheel bench logs results docs hipi clean
@@ -77,7 +75,7 @@ types: $(STAMP)
 	@rm -rf $(TYPES) && mkdir -p $(TYPES)
 	@for room in $(filter-out hindsight_rl,$(ROOMS)) configs; do ln -s ../../../$$room $(TYPES)/$$room; done
 	@for file in hindsight_rl/*.py; do ln -s ../../../$$file $(TYPES)/; done
-	MYPYPATH=build/mypy $(BIN)/mypy $(TYPED:%=-p hindsight_rl.%) | sed 's#^$(TYPES)/##'
+	MYPYPATH=build/mypy $(BIN)/mypy -p hindsight_rl | sed 's#^$(TYPES)/##'
 
 docstrings: $(DOCLINT)
 	PYTHONPATH=$(DOCLINT) $(BIN)/python $(DOCLINT)/bin/pydoclint --quiet $(ROOMS)

@@ -201,7 +201,7 @@ class IteratedDataModule(LogDataModule):
         log_pass = getattr(learner, "log_pass", None)
         if log_pass is not None:
             log_pass.swept_at = -1  # rows have other numbers now: sweep before the update
-        self._report(learner)
+        learner.report(self.history[-1].metrics(), trainer.global_step)
 
     def _policy(self, learner: LearnerView) -> Policy:
         def act(
@@ -216,10 +216,6 @@ class IteratedDataModule(LogDataModule):
                 return shifted
 
         return act
-
-    def _report(self, learner: LearnerView) -> None:
-        """Log the newest round at the update before which it was collected."""
-        learner.report(self.history[-1].metrics(), self._running.global_step)
 
     # ------------------------------------------------------------------ what Lightning is handed
 
@@ -252,7 +248,7 @@ class IteratedDataModule(LogDataModule):
         self._marks = update_marks(trainer)
         self._stop = trainer.max_steps if trainer.max_steps > 0 else None
         if self.history and not self._resumed:
-            self._report(learner)
+            learner.report(self.history[-1].metrics(), trainer.global_step)
         return _Tickets()
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:

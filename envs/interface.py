@@ -142,9 +142,20 @@ class Interface:
         Raises:
             RolloutError: Names differ in content or order.
         """
+        parts = {"observation": spec.whole, "task": spec.task}
+        self.compare_names({key: part.names for key, part in parts.items() if part is not None})
+
+    def compare_names(self, given: Mapping[str, Sequence[str] | None]) -> None:
+        """Check names of inputs against what a ``Dict`` shows, in its order.
+
+        Args:
+            given: Names of the entries of ``observation`` and ``task``, where they are known.
+
+        Raises:
+            RolloutError: Names differ in content or order.
+        """
         for key, here in self.names.items():
-            part = spec.task if key == "task" else spec.whole
-            there = None if part is None else part.names
+            there = given.get(key)
             if not there or entries.are_numbered(there, key):
                 warnings.warn(
                     f"{self.name}: the policy's {key} has no names, so that the order of its "

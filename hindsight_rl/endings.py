@@ -8,6 +8,7 @@ a job in the background of a script) stays ignored.
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -81,3 +82,12 @@ def at_once() -> None:
     for number in (*ENDING, *WARNING):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
+
+
+def let_ranks_end() -> None:
+    """Let go of Python's lock for a moment, once, when the process of a rank ends.
+
+    Gloo's threads wait for it to free the tensors of the last broadcast. Where the interpreter has
+    begun to shut down by then, PyTorch aborts the process: a good run ends with exit code -6.
+    """
+    time.sleep(0.1)

@@ -15,7 +15,6 @@ from typing import (
 )
 
 from hindsight_rl.keys import Key
-from hindsight_rl.spec import Spec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tensordict import TensorDict
     from torch import Tensor, nn
+
+    from hindsight_rl.spec import Spec
 
 Policy_contra = TypeVar("Policy_contra", contravariant=True)
 Log_contra = TypeVar("Log_contra", contravariant=True)

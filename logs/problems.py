@@ -45,7 +45,7 @@ class Problems:
         path = self.path
         if row is not None and self.steps is not None and column not in self.whole:
             row = int(self.steps[row])
-        if column in self.guessed:
+        if column is not None and column in self.guessed:
             mend = f"{mend} {self.guessed[column]}"
         if row is not None and self.parts:
             start, path = self.parts[bisect_right([part[0] for part in self.parts], row) - 1]

@@ -25,11 +25,11 @@ from hindsight_rl.diagnostics.evaluation import Evaluation
 from hindsight_rl.keys import Key
 from hindsight_rl.maths.draws import fork, normals
 from hindsight_rl.maths.losses import td_target
+from hindsight_rl.nets.distributions import Categorical
 from hindsight_rl.nets.policy import Policy
+from hindsight_rl.policies.actor import Actor
 from hindsight_rl.ports import Decision
 from hindsight_rl.spec import Spec, SpecLike
-from hindsight_rl.nets.distributions import Categorical
-from hindsight_rl.policies.actor import Actor
 from hindsight_rl.training.checkpoints.arguments import constructor_arguments
 from hindsight_rl.training.checkpoints.warm_start import warm_start
 from hindsight_rl.training.module import LearnerModule

@@ -8,7 +8,6 @@ are given their step by hand, and what a checkpoint holds beside weights.
 
 import atexit
 import math
-import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -33,7 +32,9 @@ from hindsight_rl.diagnostics.evaluation import (
     held_out_values,
     test_report,
 )
+from hindsight_rl.endings import let_ranks_end
 from hindsight_rl.keys import Key
+from hindsight_rl.spec import Spec
 from hindsight_rl.training.checkpoints.callbacks import prepare
 from hindsight_rl.training.checkpoints.warm_start import WarmStart
 from hindsight_rl.training.sweep import LogPass
@@ -61,7 +62,7 @@ class LearnerModule(LightningModule, ABC):
     """
 
     in_keys: tuple[Key, ...]
-    spec: dict[str, Any]
+    spec: Spec
     tau: float
     every: Mapping[str, int]
     clip_norm: float | None
@@ -166,8 +167,8 @@ class LearnerModule(LightningModule, ABC):
             self.start.give_to(self)
             self.start = None
         if self.trainer.world_size > 1:
-            atexit.unregister(_let_ranks_end)
-            atexit.register(_let_ranks_end)
+            atexit.unregister(let_ranks_end)
+            atexit.register(let_ranks_end)
 
     def on_fit_start(self) -> None:
         """Plan the updates, once, and refuse what could not end well.
@@ -398,12 +399,3 @@ class LearnerModule(LightningModule, ABC):
         state = self._saved.get("log_pass")
         if self.log_pass is not None and state is not None:
             self.log_pass.load_state_dict(state)
-
-
-def _let_ranks_end() -> None:
-    """Let go of Python's lock for a moment, once, when the process of a rank ends.
-
-    Gloo's threads wait for it to free the tensors of the last broadcast. Where the interpreter has
-    begun to shut down by then, PyTorch aborts the process: a good run ends with exit code -6.
-    """
-    time.sleep(0.1)

@@ -139,9 +139,7 @@ def _check_shapes(log: Log, collector: Collector, name: str) -> None:
 def _check_names(log: Log, collector: Collector, name: str) -> None:
     """Refuse observations whose entries are others than the environment's, or in another order."""
     try:
-        collector.interface.check_names(
-            {key: {"names": names} for key, names in (log.info.get("names") or {}).items()}
-        )
+        collector.interface.compare_names(log.info.get("names") or {})
     except RolloutError as error:
         raise LogError(str(error).rstrip("."), _OTHER_ENV, path=name) from error
     rates = [

@@ -216,7 +216,8 @@ class ColumnMap:
         """
         if any(getattr(self, name) == LEFT_OUT for name in _OF_OLD):
             return self
-        return replace(self, **{n: LEFT_OUT for n in _GUESSED if getattr(self, n) is None})
+        empty: dict[str, Any] = {n: LEFT_OUT for n in _GUESSED if getattr(self, n) is None}
+        return replace(self, **empty)
 
     def given(self) -> dict[str, Any]:
         """Return the fields that differ from their defaults, as plain values."""

@@ -188,7 +188,7 @@ def _flag(table: Table, name: str | None, episodes: Episodes, findings: Problems
         return np.zeros(len(last), bool)
     values = table.values[name]
     checks.same_length(values, [len(last), episodes.count], name, findings)
-    flag = checks.as_flag(values, name, findings) != (name == table.columns.continues)
+    flag: Array = checks.as_flag(values, name, findings) != (name == table.columns.continues)
     if len(flag) == len(last):
         checks.flags_at_ends(flag, last, name, findings)
         return flag & last
