@@ -260,8 +260,7 @@ class Learner(LearnerModule):
             ``[N, A]``, or ``[N]`` int64.
         """
         if draws is None:
-            likeliest: Tensor = self(observation, task)
-            return likeliest
+            return cast(Tensor, self(observation, task))
         actor = cast(Actor, self.actor)
         return actor.scale.to_environment(actor(observation, task).sample(draws))
 

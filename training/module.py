@@ -46,6 +46,7 @@ from hindsight_rl.training.update.state import SeedStates
 
 # What a trainer may be given: all keep float32 for weights and for what follows the last layer.
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+Floats = NDArray[np.float32]
 
 
 class LearnerModule(LightningModule, ABC):
@@ -115,9 +116,7 @@ class LearnerModule(LightningModule, ABC):
         """Return actions, the mode or a sample where draws are given."""
 
     @abstractmethod
-    def act_numpy(
-        self, observation: NDArray[np.float32], task: NDArray[np.float32] | None = None
-    ) -> NDArray[Any]:
+    def act_numpy(self, observation: Floats, task: Floats | None = None) -> NDArray[Any]:
         """Return deterministic actions for arrays."""
 
     @abstractmethod
