@@ -137,8 +137,8 @@ def _executed_bounds(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the bounds of what is executed: those of the space, and of ``ClipAction`` beneath it.
 
-    ``ClipAction`` takes every number and hands on clipped ones; wrappers that leave actions alone
-    may lie over it.
+    ``ClipAction`` takes every number and passes on clipped ones; wrappers that leave actions alone
+    may stand above it.
     """
     low, high = inside(env.action_space.low, env.action_space.high)  # type: ignore[attr-defined]
     while isinstance(env, gymnasium.Wrapper):

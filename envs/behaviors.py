@@ -99,7 +99,7 @@ def schedule(
         whole episodes allow.
 
     Raises:
-        ValueError: A number is out of range, or no behaviour of the kind asked for is known.
+        ValueError: A number is out of range, or no behaviour of this kind is known.
     """
     if episodes < 1:
         raise ValueError(f"episodes is {episodes}, it must be at least 1")

@@ -20,7 +20,7 @@ class TaskGoals(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     ``rollout`` and the learners play a goal environment without this wrapper. It adds: float32
     throughout; ``compute_reward`` and ``compute_terminated`` with leading batch dimensions that
-    broadcast; ``info["is_success"]``; and, where asked for, an end at the goal. ::
+    broadcast; ``info["is_success"]``; and, if wanted, an end at the goal. ::
 
         env = gymnasium.make("gymnasium_robotics:FetchReach-v4")
         env = TaskGoals(env, ends=True)
@@ -76,8 +76,8 @@ class TaskGoals(gymnasium.Wrapper[Any, Any, Any, Any]):
         reward = single(reward, self)
         success = reward >= self.success_reward
         terminated = bool(terminated) or (success and self.ends)
-        told = {**info, "is_success": success}
-        return _observe(observation), reward, terminated, bool(truncated), told
+        with_success = {**info, "is_success": success}
+        return _observe(observation), reward, terminated, bool(truncated), with_success
 
     def compute_reward(
         self, achieved_goal: ArrayLike, desired_goal: ArrayLike, info: Any = None
@@ -87,7 +87,7 @@ class TaskGoals(gymnasium.Wrapper[Any, Any, Any, Any]):
         Args:
             achieved_goal: ``[..., Z]``.
             desired_goal: ``[..., Z]``; the leading dimensions of both broadcast.
-            info: Handed on to the environment.
+            info: Passed on to the environment.
 
         Returns:
             ``[...]`` float32.
@@ -103,7 +103,7 @@ class TaskGoals(gymnasium.Wrapper[Any, Any, Any, Any]):
         Args:
             achieved_goal: ``[..., Z]``.
             desired_goal: ``[..., Z]``; the leading dimensions of both broadcast.
-            info: Handed on to the environment.
+            info: Passed on to the environment.
 
         Returns:
             ``[...]`` bool.

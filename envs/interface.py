@@ -1,4 +1,4 @@
-"""Between an environment and a policy: what is observed, what is asked for, whether they fit.
+"""Between an environment and a policy: the observation, the task, whether they fit.
 
 How an observation reaches the policy:
 

@@ -19,7 +19,7 @@ from hindsight_rl.envs.rewards import single
 
 
 class Step(NamedTuple):
-    """What one step of one environment gave; ``success`` is ``None`` where it does not tell."""
+    """Result of one step of an environment; ``success`` is ``None`` where it is not reported."""
 
     observation: Any
     reward: float
@@ -78,13 +78,13 @@ class Singles:
         found = {}
         for i, action in actions.items():
             observation, reward, terminated, truncated, info = self._envs[i].step(action)
-            told = info.get("is_success", info.get("success"))
+            reported = info.get("is_success", info.get("success"))
             found[i] = Step(
                 observation,
                 single(reward, self._envs[i]),
                 bool(terminated),
                 bool(truncated),
-                None if told is None else bool(told),
+                None if reported is None else bool(reported),
             )
         return found
 

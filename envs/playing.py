@@ -61,15 +61,15 @@ class Playing:
     Attributes:
         number: Its number.
         seed: With which the environment is reset.
-        observation: ``[O]``, what the policy sees next; whoever watches keeps it up to date.
-        task: ``[Z]``, or ``None``; likewise.
+        observation: ``[O]``, what the policy sees next; the watcher keeps it up to date.
+        task: ``[Z]``, or ``None``; kept up to date in the same way.
         state: What the policy keeps, ``[...]`` by name.
         steps: Steps taken.
         total: Sum of rewards.
         terminated: Ended by the environment, not by a time limit.
         truncated: Cut.
-        success: Success at any step, ``None`` where the environment does not say.
-        final_success: Success at the last step, likewise.
+        success: Success at any step; ``None`` where the environment does not report it.
+        final_success: Success at the last step; ``None`` where the environment does not report it.
     """
 
     number: int
@@ -118,7 +118,7 @@ class Limit:
 
     Args:
         env: One of the environments, with its own limit.
-        given: Steps asked for; ``None``: the environment's own limit, and no more than
+        given: Steps; ``None``: the environment's own limit, and no more than
             ``longest`` steps where it has none.
         option: What a caller sets to cut elsewhere, for the warning.
         name: The environment, for the warning.
@@ -148,7 +148,7 @@ class Limit:
 
 
 class Asking:
-    """Asks a policy what to do in all episodes at once.
+    """Gets the actions of all episodes from a policy at once.
 
     Args:
         act: The policy.

@@ -36,8 +36,8 @@ class Rollout:
         lengths: ``[E]`` int64, in steps.
         terminated: ``[E]`` bool, ended by the environment rather than by a time limit.
         successes: ``[E]`` bool, success at any step (``info["is_success"]`` or
-            ``info["success"]``); ``None`` where the environment does not tell.
-        final_successes: ``[E]`` bool, success at the last step; ``None`` likewise.
+            ``info["success"]``); ``None`` where the environment does not report it.
+        final_successes: ``[E]`` bool, success at the last step; ``None`` where it is not reported.
         seeds: ``[E]`` int64, with which each episode was reset.
     """
 
@@ -74,7 +74,7 @@ def lowered(task: NDArray[np.float32], reward: NDArray[np.float32]) -> NDArray[n
     """Return what is left of a command after a step: a return, and the steps it may take.
 
     Args:
-        task: ``[..., Z]``; the first number is the return asked for, in reward units, the second
+        task: ``[..., Z]``; the first number is the commanded return, in reward units, the second
             (if there is one) the steps left, further ones stay.
         reward: ``[...]``, what the step earned.
 
@@ -108,8 +108,8 @@ def rollout(
 ) -> Rollout:
     """Return the outcome of whole episodes.
 
-    Environments are stepped in lockstep, so that the policy is asked for many at once; each episode
-    is reset with its own seed, so that a policy which treats rows alike gives the same result for
+    Environments are stepped in lockstep, so that the policy acts for many at once; each episode is
+    reset with its own seed, so that a policy which treats rows alike gives the same result for
     any ``num_envs``. Nothing is stepped after its episode has ended.
 
     Args:
@@ -119,7 +119,7 @@ def rollout(
             the environment.
         episodes: How many.
         seed: Seed of the whole; episode i is reset with ``episode_seed(seed, i)``.
-        task: ``[Z]``, handed to the policy with the first step of every episode. A goal environment
+        task: ``[Z]``, passed to the policy with the first step of every episode. A goal environment
             gives its own.
         next_task: Changes the task after every step by the reward received, as :func:`lowered`
             does; where there is none it is held.
@@ -163,7 +163,7 @@ def rollout(
 
 
 class _Judging:
-    """Shows the policy what it sees, changes its task, and hands on the first episode's frames."""
+    """Shows the policy what it sees, changes its task, and passes on the first episode's frames."""
 
     def __init__(
         self,
@@ -215,7 +215,7 @@ def _first_task(
 
 def _table(done: Sequence[Playing], name: str, seed: int) -> Rollout:
     """Return the table of finished episodes."""
-    told = any(episode.success is not None for episode in done)
+    reported = any(episode.success is not None for episode in done)
     success = np.array([bool(episode.success) for episode in done])
     final_success = np.array([bool(episode.final_success) for episode in done])
     return Rollout(
@@ -224,7 +224,7 @@ def _table(done: Sequence[Playing], name: str, seed: int) -> Rollout:
         returns=np.array([episode.total for episode in done], dtype=np.float64),
         lengths=np.array([episode.steps for episode in done], dtype=np.int64),
         terminated=np.array([episode.terminated for episode in done], dtype=np.bool_),
-        successes=success if told else None,
-        final_successes=final_success if told else None,
+        successes=success if reported else None,
+        final_successes=final_success if reported else None,
         seeds=np.array([episode.seed for episode in done], dtype=np.int64),
     )

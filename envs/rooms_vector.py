@@ -22,7 +22,7 @@ Step = tuple[Observation, NDArray[np.float64], NDArray[np.bool_], NDArray[np.boo
 
 
 class FourRoomsVectorEnv(VectorEnv[Observation, Floats, Array]):
-    """As many :class:`FourRooms` as asked for.
+    """Several :class:`FourRooms` at once.
 
     ``reset`` takes one seed per environment, or one for all (environment i gets ``seed + i``), and
     ``options`` as the single environment does, with ``reset_mask`` ``[n]`` bool for those to reset.
@@ -157,12 +157,12 @@ class FourRoomsVectorEnv(VectorEnv[Observation, Floats, Array]):
 
 
 class FourCornersVectorEnv(FourRoomsVectorEnv):
-    """As many :class:`FourCorners` as asked for."""
+    """Several :class:`FourCorners` at once."""
 
     kind = FourCorners
 
 
 class FourMarginsVectorEnv(FourRoomsVectorEnv):
-    """As many :class:`FourMargins` as asked for."""
+    """Several :class:`FourMargins` at once."""
 
     kind = FourMargins

@@ -41,7 +41,7 @@ def initial(chunk: Chunk, action: Action, rows: int) -> State:
 
 
 def due(chunk: Chunk, state: State) -> NDArray[np.bool_]:
-    """Return ``[n]``, the episodes for which the graph is asked now."""
+    """Return ``[n]``, the episodes for which the graph runs now."""
     if chunk.ensemble is not None:
         return np.ones(len(state[_COUNT]), dtype=np.bool_)
     found: NDArray[np.bool_] = state[_TAKEN] >= chunk.execute
@@ -57,7 +57,7 @@ def advance(
         chunk: How chunks are executed.
         state: As :func:`initial` gives it.
         asked: ``[n]``, what :func:`due` returned.
-        answers: ``[m, C, ...]``, the graph's answers for the m episodes asked for.
+        answers: ``[m, C, ...]``, the graph's answers for these m episodes.
 
     Returns:
         ``[n, ...]``, and the state.

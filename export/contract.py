@@ -23,7 +23,7 @@ A contract is a plain dictionary; lists hold one entry per dimension, ``None`` m
 ``noise`` (2)        ``None``, or ``shape [S]``, ``distribution`` "normal" or "uniform", ``zero``:
                      whether zeros are a deterministic policy; graph input ``noise [N, S]``
 ``chunk`` (2)        ``None``, or ``length`` C, ``execute``, ``ensemble``: output ``action [N, C,
-                     A]``, of which so many are executed before the graph is asked again
+                     A]``, of which so many are executed before the graph runs again
 ``robot`` (2)        ``None``, or ``joints`` (their order), ``command``, ``stiffness``, ``damping``,
                      ``default_pose``, ``rate_limit`` per joint
 ``control_rate_hz``  rate of the log the policy was fitted to

@@ -1,4 +1,4 @@
-"""What the exporter asks of a learner, and what it makes of it: tensors in, tensors out.
+"""What the exporter needs of a learner, and what it makes of it: tensors in, tensors out.
 
 A learner has ``spec`` and ``forward(observation, task=None) -> action``, and ``scores(observation,
 task)`` if its actions are discrete. That is all a policy without memory needs. One that keeps a

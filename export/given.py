@@ -61,7 +61,7 @@ class Given:
             self._check_choices(value)
 
     def batch(self, value: NDArray[Any], rows: int | None = None) -> NDArray[Any]:
-        """Return a checked batch ``[N, ...]``; one row is repeated if ``rows`` asks for more."""
+        """Return a checked batch ``[N, ...]``; one row is repeated to give ``rows``."""
         if rows is not None and value.shape == self.shape:
             value = np.broadcast_to(value, (rows, *self.shape))
         wrong_rows = value.ndim == 0 or len(value) != (len(value) if rows is None else rows)

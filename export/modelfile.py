@@ -154,7 +154,7 @@ def metadata(data: bytes) -> list[tuple[str, str]]:
 
 
 def opset(data: bytes) -> int:
-    """Return the version of the standard ONNX operator set that a model asks for.
+    """Return the version of the standard ONNX operator set that a model needs.
 
     Args:
         data: The file's bytes.

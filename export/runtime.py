@@ -47,7 +47,7 @@ class OnnxPolicy:
 
     Raises:
         ContractError: The file must not be run as it stands.
-        ValueError: ``threads`` is below 1; or ``deterministic`` is asked of a policy for which zero
+        ValueError: ``threads`` is below 1; or ``deterministic`` is set for a policy for which zero
             noise means nothing.
     """
 
@@ -86,16 +86,16 @@ class OnnxPolicy:
     def act(self, observation: Observation, task: ArrayLike | None = None) -> Any:
         """Return the action for one observation, or one action per row of a batch.
 
-        Real numbers of any width are accepted and cast to float32; integers and flags are refused
-        where numbers are meant, because raw counts or pixels are rarely what a policy was fitted
-        to. A policy with a state, noise or chunks follows its rows from call to call: call
+        Real numbers of any width are accepted and cast to float32; integers and flags raise an
+        error where numbers are meant, because raw counts or pixels are rarely what a policy was
+        fitted to. A policy with a state, noise or chunks follows its rows from call to call: call
         :meth:`reset` where episodes begin.
 
         Args:
             observation: ``[O]``, or a batch ``[N, O]``, in the units of the contract; a dictionary
                 of such arrays where the contract lists entries.
             task: ``[Z]``, or ``[N, Z]`` for a batch; needed if the contract has a task without a
-                default, refused if it has none.
+                default, an error if it has no task.
 
         Returns:
             Continuous: ``[A]`` float32 (``[N, A]``), in the units and bounds of the contract, an

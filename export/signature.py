@@ -88,9 +88,9 @@ class Chunk:
 
     Attributes:
         length: Actions the graph answers with; the first is for now.
-        execute: Actions executed before the graph is asked again.
+        execute: Actions executed before the graph runs again.
         ensemble: Decay m of the weights exp(-m i) by which all answers for a step are averaged, i
-            counting from the oldest; the graph is then asked at every step. ``None``: no average.
+            counting from the oldest; the graph then runs at every step. ``None``: no average.
     """
 
     length: int

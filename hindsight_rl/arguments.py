@@ -1,4 +1,4 @@
-"""Arguments that are one of a few words: a wrong one is refused at construction.
+"""Arguments that are one of a few words: a wrong one is an error at construction.
 
 The command compares words with type hints before it constructs anything; from Python a misspelt
 word would pass, and count as whichever one a body asks for last.
@@ -11,7 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 
 def check_choices(function: Callable[..., Any], given: Mapping[str, Any]) -> None:
-    """Refuse an argument that is none of the words of its ``Literal``.
+    """Check that arguments are among the words of their ``Literal``.
 
     Args:
         function: What takes the arguments, an ``__init__`` say; its type hints hold the words.
@@ -27,7 +27,7 @@ def check_choices(function: Callable[..., Any], given: Mapping[str, Any]) -> Non
         if not words or name not in given or given[name] in words:
             continue
         value = given[name]
-        # Text can only be a word; whether a number is in range is not asked here.
+        # Text can only be a word; whether a number is in range is not checked here.
         if others and not isinstance(value, str):
             continue
         near = difflib.get_close_matches(str(value), map(str, words), n=1)

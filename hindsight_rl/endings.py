@@ -21,10 +21,10 @@ WARNING: tuple[signal.Signals, ...] = (signal.SIGUSR1,) if hasattr(signal, "SIGU
 """Signals that warn of an end to come: a command that can save what it has done does so."""
 
 
-class Ended(BaseException):  # noqa: N818  # no error: whoever sent the signal asked for it
+class Ended(BaseException):  # noqa: N818  # no error: the sender of the signal wants it
     """A signal asked the process to end.
 
-    Not an ``Exception``, as ``KeyboardInterrupt`` is none: what handles mistakes must not keep it.
+    Like ``KeyboardInterrupt`` not an ``Exception``: what handles errors must not swallow it.
 
     Args:
         number: The signal.

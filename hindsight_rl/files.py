@@ -241,7 +241,7 @@ def _last_written(draft: Path) -> float:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Flush a folder, so that a rename outlives a power cut; Windows knows no such thing."""
+    """Flush a folder, so that a rename outlives a power cut; Windows cannot."""
     with suppress(PermissionError):
         handle = os.open(folder, os.O_RDONLY)
         try:

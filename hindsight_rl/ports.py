@@ -91,7 +91,7 @@ class Source(Protocol[Policy_contra, Log_contra]):
     """What gives episodes: an environment, a log, a model, an expert.
 
     An episode is a function of its number, the policy and what was there before, and of nothing
-    else: asked again, a source gives the same one. All sources of a datamodule give the same
+    else: called again, a source gives the same one. All sources of a datamodule give the same
     columns, and every episode is whole: ``terminated`` or ``truncated`` in its last row.
 
     Attributes:

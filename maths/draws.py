@@ -31,7 +31,7 @@ def philox(low: Tensor, high: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
     Args:
         low: int64, first counter word, in [0, 2**32).
         high: int64, second counter word, in [0, 2**32), broadcast against ``low``.
-        key: int64, in [0, 2**32), broadcast likewise.
+        key: int64, in [0, 2**32), broadcast in the same way.
 
     Returns:
         Two int64 tensors of the broadcast shape, values in [0, 2**32).

@@ -14,7 +14,7 @@ _HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 
 
 def same_shape(**tensors: Tensor) -> None:
-    """Refuse tensors, given by name, whose shapes differ.
+    """Check that tensors, given by name, have one shape.
 
     Args:
         **tensors: Of one shape.

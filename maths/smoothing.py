@@ -1,4 +1,4 @@
-"""Smoothing of targets: a critic asked beside an action rather than at it."""
+"""Smoothing of targets: a critic evaluated beside an action rather than at it."""
 
 import torch
 from torch import Tensor

@@ -202,7 +202,7 @@ def return_weight(value: Tensor) -> Tensor:
 
 
 def weight_metrics(weight: Tensor, *, max_weight: float = math.inf) -> dict[str, Tensor]:
-    """Return what tells whether a batch of weights can be learned from, three numbers without unit.
+    """Return three numbers that show whether a batch of weights can be learned from, without unit.
 
     Args:
         weight: ``[B]``, at least 0.

@@ -63,7 +63,7 @@ class Critic(nn.Module):
             ``[E, ...]``, or ``[E, ..., n]`` for all actions; reward units.
 
         Raises:
-            ValueError: All actions are asked for, and they are continuous.
+            ValueError: The values of all actions are requested, and actions are continuous.
         """
         features = self.inputs(observation, task)
         if not self.scale.discrete:

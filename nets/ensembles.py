@@ -28,6 +28,6 @@ def action_gradients(
         values = [member(torch.cat([features, chosen], dim=-1)) for member, chosen in members]
         return torch.stack(values).sum()
 
-    # Not autograd.grad: torch.func nests, in the gradient of the losses and over copies.
+    # Not autograd.grad: torch.func nests, in the gradient of the losses and over seeds.
     gradient: Tensor = torch.func.grad(total)(scaled.expand(len(critic.members), *scaled.shape))
     return gradient

@@ -18,7 +18,7 @@ class LastLayer(nn.Linear):
     def forward(self, features: Tensor) -> Tensor:
         """Return the outputs ``[..., D]`` of features ``[..., H]``."""
         device = features.device.type
-        # Asked first, so that exported graphs hold no trace of it.
+        # Checked first, so that exported graphs hold no trace of it.
         if not torch.is_autocast_enabled(device):
             return super().forward(features)
         with torch.autocast(device, enabled=False):

@@ -1,4 +1,4 @@
-"""Smoothed targets: critics asked beside the action of a policy."""
+"""Smoothed targets: critics evaluated beside the action of a policy."""
 
 from collections.abc import Callable
 

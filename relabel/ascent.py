@@ -38,7 +38,7 @@ class AscendTask(Relabeler):
 
     Raises:
         ValueError: An argument is out of range, or (``use``) the learner has no soft values, or
-            (``__call__``) rows have no task, or are shared by processes or copies of a learner.
+            (``__call__``) rows have no task, or are shared by processes or seeds.
 
     Reference:
         Not in Eysenbach et al. 2020, arXiv 2002.11089, which draws from given tasks; measured in
@@ -111,7 +111,7 @@ class AscendTask(Relabeler):
             TensorDict of the same shape.
 
         Raises:
-            ValueError: Rows have no task, or are shared by processes or copies of a learner.
+            ValueError: Rows have no task, or are shared by processes or seeds.
         """
         if "task" not in batch.keys():
             raise ValueError("AscendTask moves tasks, and rows have none: put InverseRL before it")
@@ -158,7 +158,7 @@ class AscendTask(Relabeler):
         """
         updates, size = rows.batch_size
         own = soft(rows.reshape(-1), task.reshape(-1, 1, task.shape[-1]))
-        # Which rows speak for all: drawn with replacement, the same ones at every step.
+        # Which rows stand for all: drawn with replacement, the same ones at every step.
         chosen = integers(fork(rows[DRAWS][:, : self.scored], "rows of log Z"), size)
         update = torch.arange(updates, device=task.device)
         few = rows[update.unsqueeze(-1), chosen]

@@ -254,7 +254,7 @@ def recompute(batch: TensorDict, task: Tensor, family: TaskFamily, fraction: flo
 
 
 def check_fraction(fraction: float) -> None:
-    """Refuse a share of rows that is none.
+    """Check that a share of rows lies in [0, 1].
 
     Args:
         fraction: Probability that a row is relabeled.

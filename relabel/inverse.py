@@ -85,7 +85,7 @@ class InverseRL(Relabeler):
     Raises:
         ValueError: An argument is out of range, or (``prepare``) there is no task to choose from,
             or (``use``) the learner has no soft values, or (``__call__``) there is no task to keep,
-            or transitions are judged by several copies of a learner.
+            or transitions are judged by several seeds of a learner.
 
     Reference:
         Eysenbach et al. 2020, arXiv 2002.11089, algorithm 1 with eq. 7 (trajectories) and eq. 8
@@ -206,8 +206,7 @@ class InverseRL(Relabeler):
             TensorDict of the same shape.
 
         Raises:
-            ValueError: The batch is that of several copies of a learner, and transitions are judged
-                by one.
+            ValueError: The batch is shared by several seeds, and transitions are judged by one.
         """
         if self.level == "trajectory":
             posterior = self.posterior.to(batch[DRAWS].device)[batch["episode"]]
@@ -216,7 +215,7 @@ class InverseRL(Relabeler):
         else:
             if len(batch.batch_size) != 2:
                 raise ValueError(
-                    f"{batch.batch_size[1]} copies of a learner share this batch, and InverseRL "
+                    f"{batch.batch_size[1]} seeds of a learner share this batch, and InverseRL "
                     "judges transitions by one: set model.seeds to 1 and start one run per seed"
                 )
             tasks, posterior, judged = self.judge(batch)

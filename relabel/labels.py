@@ -156,7 +156,7 @@ class ColumnLabel(Relabeler):
         threshold: 1 where the value is above it, else -1; ``None`` makes the value itself the
             label.
         over: ``"episode"`` takes the largest value of the row's episode (a flag that is set at the
-            end, or once, speaks for all steps), ``"row"`` the row's own.
+            end, or once, holds for all steps), ``"row"`` the row's own.
 
     Raises:
         ValueError: ``over`` is neither, or (``prepare``) the column is not there, is no number per
@@ -201,11 +201,11 @@ class ColumnLabel(Relabeler):
         least, most = float(value[rows].amin()), float(value[rows].amax())
         if self.threshold is not None:
             value = torch.where(value > self.threshold, 1.0, -1.0)
-        mend = "use EpisodeLabel or ReturnLabel"
+        fix = "use EpisodeLabel or ReturnLabel"
         if least < most:
             within = f"within the column's values, {least:g} to {most:g}"
-            mend = f"set a threshold (now {self.threshold}) {within}, or {mend}"
-        _check_signs(value[rows], f"ColumnLabel of '{key_name(self.column)}'", mend)
+            fix = f"set a threshold (now {self.threshold}) {within}, or {fix}"
+        _check_signs(value[rows], f"ColumnLabel of '{key_name(self.column)}'", fix)
         return self.bound(columns={"label": value.float()})
 
 
@@ -215,8 +215,8 @@ def _largest(value: Tensor, episode: Tensor) -> Tensor:
     return start.scatter_reduce(0, episode, value, "amax")[episode]
 
 
-def _check_signs(label: Tensor, who: str, mend: str) -> None:
-    """Refuse labels ``[M]`` that teach nothing, and say so where they have one sign only."""
+def _check_signs(label: Tensor, who: str, fix: str) -> None:
+    """Check that labels ``[M]`` are not all equal; warn where all have one sign."""
     least, most = float(label.min()), float(label.max())
     if least < 0 < most:
         return
@@ -224,7 +224,7 @@ def _check_signs(label: Tensor, who: str, mend: str) -> None:
         found, lost = "below 0", "nothing is avoided"
     else:
         found, lost = "above 0", "nothing is imitated"
-    told = f"{who}: no label is {found} ({least:g} to {most:g}): {lost}. To mend it, {mend}"
+    text = f"{who}: no label is {found} ({least:g} to {most:g}): {lost}. To fix it, {fix}"
     if most <= 0 and least == most:
-        raise ValueError(told)
-    warnings.warn(told, stacklevel=2)
+        raise ValueError(text)
+    warnings.warn(text, stacklevel=2)

@@ -57,7 +57,7 @@ class LearnedTask(Relabeler):
 
     Raises:
         ValueError: An argument is out of range, or (``use``) the learner has no soft values, or
-            (``__call__``) rows are shared by processes or copies of a learner.
+            (``__call__``) rows are shared by processes or seeds.
 
     Reference:
         Not in Eysenbach et al. 2020, arXiv 2002.11089; measured in docs/hipi.md.
@@ -190,7 +190,7 @@ class LearnedTask(Relabeler):
             TensorDict of the same shape.
 
         Raises:
-            ValueError: Rows are shared by processes or copies of a learner.
+            ValueError: Rows are shared by processes or seeds.
         """
         if ranks() > 1 or len(batch.batch_size) != 2:
             raise ValueError(

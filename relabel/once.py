@@ -12,7 +12,7 @@ class Once(Compose):
     """Relabelers in order that decide about a row once and for all.
 
     Their draws depend on this seed and the row of the log, and on nothing else: a row gets the same
-    task in every update, run and batch, for every copy of a learner, and in a relabeled log that is
+    task in every update, run and batch, for every seed, and in a relabeled log that is
     written to disk. (What is estimated from the rows of an update, as the log Z of transitions,
     still depends on those.) StackedRows outside get the batch's own draws.
 

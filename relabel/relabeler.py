@@ -159,8 +159,8 @@ class Compose(Relabeler):
     Order holds stage by stage. First every part is prepared, each on the log with the columns and
     rows that its predecessors left; then, in every batch, ``Compose([a, b])(batch) ==
     b(a(batch))``. A part whose ``prepare`` works on what an earlier part rewrites only in the batch
-    would come too early: such a chain is refused. So are n-step transitions beside new goals, in
-    either order: the sum of rewards would belong to one task and the rest of the row to another.
+    would come too early: such a chain raises an error. So do n-step transitions beside new goals,
+    in either order: the sum of rewards would belong to one task and the rest of the row to another.
 
     Each part draws from its own stream, so two equal relabelers in a row draw differently.
 
@@ -270,7 +270,7 @@ def _flat(relabeler: Relabeler) -> list[Relabeler]:
 
 
 def _check_pair(earlier: Relabeler, later: Relabeler) -> None:
-    """Refuse two parts whose stages would not act in the order they are written in."""
+    """Check that the stages of two parts act in the order in which the parts are written."""
     one, two = type(earlier).__name__, type(later).__name__
     new_goals = [_NEW_GOALS <= {*part.out_keys} for part in (earlier, later)]
     many_steps = ["discount" in part.out_keys for part in (earlier, later)]
@@ -308,7 +308,7 @@ def number_column(log: LogView, key: Key, absent: str) -> Tensor:
     Args:
         log: The log.
         key: Of the column.
-        absent: What to say after its name where there is none: what it is for, and the mend.
+        absent: Ends the error where there is none: what the column is for, and the fix.
 
     Returns:
         The column.

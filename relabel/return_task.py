@@ -1,4 +1,4 @@
-"""What was achieved becomes what was asked for: returns as tasks."""
+"""Returns as tasks: the command of a row is the return that its episode achieved."""
 
 from typing import Literal
 
@@ -18,9 +18,9 @@ class ReturnTask(Relabeler):
     """The task is the return from this step to the end of the episode, this step's reward included.
 
     With a horizon the steps left are its second number, the present one among them: T - t, which is
-    1 in the last step. So the task is the command that was fulfilled from here on, and a policy
-    cloned under it does what is asked. Reward and termination stay those of the log: they say what
-    was achieved, whatever is asked for, and nothing that is cloned looks at them.
+    1 in the last step. So the task is the command that the episode fulfilled from here on, and a
+    policy cloned under it learns to fulfil its command. Reward and termination stay those of the
+    log: they do not depend on the command, and cloning does not read them.
 
     Args:
         of: ``"return"``, which is also added as ``return_to_go``; or ``"advantage"``, the column of

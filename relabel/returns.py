@@ -57,8 +57,8 @@ class ReturnWeight(Relabeler):
     that may be drawn, and cut at ``max_weight``.
 
     Args:
-        rule: ``"linear"`` (EMRL; negative returns are refused, because shifting them would change
-            the answer) or ``"exponential"`` (RWR).
+        rule: ``"linear"`` (EMRL; negative returns raise an error, because shifting them would
+            change the answer) or ``"exponential"`` (RWR).
         score: ``"return_to_go"`` from this step on, or ``"episode"`` for the return of the whole
             episode.
         discount: In [0, 1].
@@ -246,7 +246,7 @@ class ScaleReward(Relabeler):
 
 
 def _check_returns(value: torch.Tensor, rows: torch.Tensor, log: LogView) -> None:
-    """Refuse returns ``[M]`` of rows ``[M]`` that are no weights, or weigh nothing."""
+    """Check that returns ``[M]`` of rows ``[M]`` can be weights, and that one is above 0."""
     negative = rows[value < 0].tolist()
     if negative:
         row = negative[0]

@@ -125,12 +125,12 @@ class RunningLogZ:
         return {} if self.log_z is None else {"log_z": self.log_z, "updates": self.updates}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on with what :meth:`state_dict` returned."""
+        """Continue from what :meth:`state_dict` returned."""
         self.log_z, self.updates = state.get("log_z"), state.get("updates", 0)
 
 
 def check_values(name: str, values: Values | None) -> Values:
-    """Refuse a learner that judges no transitions.
+    """Check that a learner has soft values, by which transitions are judged.
 
     Args:
         name: Of the relabeler.

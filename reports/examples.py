@@ -86,11 +86,13 @@ def draw_examples(log: Log, numbers: Numbers, labels: Sequence[str]) -> "Figure"
 def _title(log: Log, rows: TensorDict, episode: int) -> str:
     was = before(log, REWARD) or REWARD
     old, new = (float(rows[key].double().sum()) for key in (was, REWARD))
-    told = f"return {new:.4g}" if old == new else f"return {old:.4g} \N{RIGHTWARDS ARROW} {new:.4g}"
+    label = (
+        f"return {new:.4g}" if old == new else f"return {old:.4g} \N{RIGHTWARDS ARROW} {new:.4g}"
+    )
     task = rows.get("task", None)
     if task is not None and is_one_hot(task):
-        told += f", task {' '.join(str(int(n)) for n in task.argmax(-1).unique()[:3])}"
-    return f"episode {episode}: {told}"
+        label += f", task {' '.join(str(int(n)) for n in task.argmax(-1).unique()[:3])}"
+    return f"episode {episode}: {label}"
 
 
 def _on_map(axes: "Axes", log: Log, rows: TensorDict, numbers: Numbers) -> None:
@@ -187,5 +189,5 @@ def _lines(
     values = rows[key].reshape(len(rows), -1)[:, :_LINES].double().numpy()
     marker = "." if len(values) == 1 else ""
     for number, (line, dashes) in enumerate(zip(values.T, ("-", "--", ":"), strict=False)):
-        told = f"{name}: {labels[number]}" if values.shape[1] > 1 else name
-        axes.plot(line, dashes, color=color, linewidth=1.4, marker=marker, label=told)
+        label = f"{name}: {labels[number]}" if values.shape[1] > 1 else name
+        axes.plot(line, dashes, color=color, linewidth=1.4, marker=marker, label=label)

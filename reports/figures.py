@@ -305,8 +305,8 @@ def overlay(axes: "Axes", was: Tensor | None, after: Tensor) -> None:
     bins = np.linspace(few[0], few[-1], 51)
     for name, color, value in values:
         if value[0] == value.max() == value.min():  # a bar up to 100 % would flatten the rest
-            told = f"{name}: all {value[0]:g}"
-            axes.axvline(value[0], color=color, linewidth=2, linestyle="--", label=told)
+            label = f"{name}: all {value[0]:g}"
+            axes.axvline(value[0], color=color, linewidth=2, linestyle="--", label=label)
             continue
         share, _ = np.histogram(value, bins)
         shown = 100 * share / len(value)
@@ -336,7 +336,7 @@ def draw_posterior(posterior: Posterior) -> "Figure":
     """Return the posterior as a heat map, trajectories down, tasks across.
 
     Tasks are put beside those that share trajectories with them, and trajectories in the order of
-    their tasks, so that a posterior that tells tasks apart shows as a diagonal.
+    their tasks, so that a posterior that separates tasks shows as a diagonal.
 
     Args:
         posterior: Of one relabeler.

@@ -157,8 +157,8 @@ def _cards(log: Log, numbers: Numbers) -> str:
         kept = f"{drawn:,} of {numbers.rows:,}"
         cards.append(("rows that may be drawn", _percent(drawn, numbers.rows), kept))
     if numbers.effective_rows is not None:
-        told = f"of {drawn:,}: (sum of weights)\N{SUPERSCRIPT TWO} / sum of their squares"
-        cards.append(("effective rows", f"{numbers.effective_rows:,.0f}", told))
+        note = f"of {drawn:,}: (sum of weights)\N{SUPERSCRIPT TWO} / sum of their squares"
+        cards.append(("effective rows", f"{numbers.effective_rows:,.0f}", note))
     for posterior in numbers.posteriors:
         cards += _posterior_cards(posterior)
     shown = (
@@ -209,21 +209,21 @@ def _tasks(log: Log, numbers: Numbers) -> str:
     count = numbers.after.sample["task"].shape[1]
     one_hot = is_one_hot(numbers.after.sample["task"])
     labels = task_labels(log, count, "{}" if one_hot else "task[{}]")
-    told = "" if numbers.had_task else "<p>The log had no task before.</p>"
+    remark = "" if numbers.had_task else "<p>The log had no task before.</p>"
     if numbers.had_task and original("task") not in log:
-        told = "<p>The tasks were not rewritten.</p>"
+        remark = "<p>The tasks were not rewritten.</p>"
     caption = "Share of rows of each task."
     if count == 2 and numbers.places and not one_hot:
         caption = "Where the tasks lie; light grey: where the log has been."
     elif not one_hot:
         caption = "Distribution of each number of the task over the rows."
-    return _section("Tasks", told + _figure(draw_tasks(numbers, labels), "tasks", caption))
+    return _section("Tasks", remark + _figure(draw_tasks(numbers, labels), "tasks", caption))
 
 
 def _posterior(posterior: Posterior, place: int) -> str:
     caption = (
         "Probability of each task for each trajectory (square-root scale). Dark spots on a "
-        "diagonal: trajectories are told apart; an even wash: every task is as good as any other. "
+        "diagonal: the posterior separates trajectories; an even wash: all tasks are equally good. "
         "Above: the share each task gets (dotted: equal shares)."
     )
     figure = draw_posterior(posterior)
@@ -242,13 +242,13 @@ def _examples(log: Log, numbers: Numbers) -> str:
 
 
 def _rewards(log: Log, numbers: Numbers) -> str:
-    told = ""
+    remark = ""
     if original(REWARD) not in log:
-        told = "<p>The rewards were not rewritten.</p>"
+        remark = "<p>The rewards were not rewritten.</p>"
     elif float(numbers.before.sample["reward"].abs().max()) == 0:
-        told = "<p>Before, all rewards were 0.</p>"
+        remark = "<p>Before, all rewards were 0.</p>"
     caption = "Returns are sums of rewards over an episode, not discounted."
-    return _section("Rewards", told + _figure(draw_rewards(numbers), "rewards", caption))
+    return _section("Rewards", remark + _figure(draw_rewards(numbers), "rewards", caption))
 
 
 def _usefulness(numbers: Numbers) -> str:
@@ -270,11 +270,11 @@ def _usefulness(numbers: Numbers) -> str:
         for name, (old, new) in rows
     )
     head = '<tr><th></th><th class="n">before</th><th class="n">after</th></tr>'
-    told = (
+    remark = (
         f"<p>Useful here: a row {_text(numbers.usefulness())}, and an episode with such a row. "
         "After: of the rows that may be drawn.</p>"
     )
-    return _section("What became useful", f"{told}<table>{head}{lines}</table>")
+    return _section("What became useful", f"{remark}<table>{head}{lines}</table>")
 
 
 def _provenance(log: Log) -> str:
@@ -355,5 +355,5 @@ def _clean(text: object) -> str:
 
 
 def _text(text: object) -> str:
-    """Return text as it may stand in a page."""
+    """Return text escaped for a page."""
     return html.escape(_clean(text))

@@ -95,7 +95,7 @@ class Summary:
         action_counts: Rows of each discrete action, ``None`` for continuous ones.
         action_start: Number of the first discrete action, ``None`` for continuous ones.
         action_low: Lower action bounds, if known; ``None`` where a dimension has none.
-        action_high: Upper action bounds, likewise.
+        action_high: Upper action bounds, in the same form.
         clipped_actions: Number of action entries that were clipped, ``None`` without ``clip``.
         repeated_next_observation: Cut episodes whose last next observation is not stored.
         control_rate_hz: Rows per second, if known.

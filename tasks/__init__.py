@@ -1,1 +1,1 @@
-"""Tasks: families with their rewards and priors, and what a policy is asked for while it acts."""
+"""Tasks: families with their rewards and priors, and commands for a policy that acts."""

@@ -1,8 +1,8 @@
-"""Commands: which return a policy is asked for while it collects.
+"""Commands: the return that a policy is to reach while it collects.
 
-A policy that was cloned under the returns of a log does what it is told; to get better it must be
-told more than it has done. A command is drawn at the start of every episode from what the replay
-holds, a function of the replay and the draws alone, and lowered step by step by what was earned.
+A policy that was cloned under the returns of a log does what its command says. To improve, it needs
+commands above what it has reached. A command is drawn at the start of every episode, as a function
+of the replay and the draws alone. Every reward received lowers it.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ def episode_returns(log: LogView) -> tuple[Tensor, Tensor]:
 
 
 class RecentReturn:
-    """Asks for about the largest recent return: normal around it, with their spread.
+    """Commands about the largest recent return: normal around it, with the spread of recent ones.
 
     Args:
         episodes: How many of the newest episodes are recent, at least 1.
@@ -67,12 +67,12 @@ class RecentReturn:
 
 
 class BestReturn:
-    """Asks for a return somewhat above the best ones, in as many steps as those took.
+    """Commands a return somewhat above the best ones, in as many steps as those took.
 
     Args:
-        episodes: How many of the best episodes are looked at, at least 1.
-        initial: Return and steps asked of the first episodes, which are played at random.
-        horizon: Ask for the number of steps too.
+        episodes: How many of the best episodes count, at least 1.
+        initial: Return and steps of the first episodes, which are played at random.
+        horizon: Command the number of steps, too.
 
     Raises:
         ValueError: ``episodes`` is below 1.
@@ -117,7 +117,7 @@ class BestReturn:
 
 
 class BestAdvantage:
-    """Asks for about the largest advantage at every step: normal around it, with their spread.
+    """Commands about the largest advantage at every step: normal around it, with their spread.
 
     Args:
         advantage: How advantages are computed; the relabeler of the data step.
@@ -148,7 +148,7 @@ class BestAdvantage:
         return (found.max() + found.std(correction=0) * normal(draws)).unsqueeze(-1)
 
     def step(self, task: Tensor, reward: Tensor) -> Tensor:
-        """Return the tasks ``[n, 1]``, which stay: an advantage is asked of every step."""
+        """Return the tasks ``[n, 1]``, which stay: every step has the same command."""
         return task
 
 

@@ -28,9 +28,9 @@ class EnvGoals(TaskFamily):
     They must need nothing else: they get an empty ``info``. The prior is uniform over the states
     reached in the log.
 
-    The environment is made when the family meets its log, and never stepped. It answers in numpy on
-    the CPU: where ``GoalReaching`` says the same it is faster. A function that answers for one pair
-    only is asked pair by pair.
+    The environment is made when the family meets its log, and never stepped. It computes in numpy
+    on the CPU: where ``GoalReaching`` gives the same rewards, it is faster. A function that takes
+    one pair only is called pair by pair.
 
     Args:
         env: Gymnasium id; ``gymnasium_robotics:FetchReach-v4`` imports a module first.

@@ -125,9 +125,9 @@ def test_a_learner_without_soft_values_is_refused_before_the_first_update(tmp_pa
     InverseRL(level="trajectory").use(None)
 
 
-def test_several_copies_of_a_learner_are_refused() -> None:
+def test_several_seeds_of_a_learner_are_an_error() -> None:
     chunk, bound = chunk_for(inverse(tasks=CORNERS))
-    with pytest.raises(ValueError, match="3 copies of a learner .* set model.seeds to 1"):
+    with pytest.raises(ValueError, match="3 seeds of a learner .* set model.seeds to 1"):
         bound(chunk.unsqueeze(1).expand(4, 3, 64))
 
 

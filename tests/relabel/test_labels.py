@@ -138,12 +138,12 @@ def test_wrong_discounts_are_named(kind: type[Relabeler]) -> None:
     ("relabel", "reward", "told"),
     [
         (ReturnLabel(), [3.0, 3.0], r"ReturnLabel: no label is above 0 \(0 to 0\): nothing is im"),
-        (ReturnLabel(4.0), [3.0, 3.0], "nothing is imitated. To mend it, take baseline 'mean', or"),
+        (ReturnLabel(4.0), [3.0, 3.0], "nothing is imitated. To fix it, take baseline 'mean', or"),
         (
             ColumnLabel(),
             [-3.0, 0.5],
             r"ColumnLabel of 'next.reward': no label is above 0 \(-1 to -1\): nothing is imitated. "
-            r"To mend it, set a threshold \(now 0.5\) within the column's values, -3 to 0.5, or",
+            r"To fix it, set a threshold \(now 0.5\) within the column's values, -3 to 0.5, or",
         ),
         (
             ColumnLabel(threshold=None),
@@ -173,7 +173,7 @@ def test_labels_that_tell_no_rows_apart_and_imitate_none_are_refused(
         (
             ColumnLabel(),
             [1.0, 1.0],
-            r"no label is below 0 \(1 to 1\): .* To mend it, use EpisodeLabel",
+            r"no label is below 0 \(1 to 1\): .* To fix it, use EpisodeLabel",
         ),
         (
             ColumnLabel(threshold=None),
