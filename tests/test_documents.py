@@ -1,5 +1,6 @@
 """Every page can be reached, every relative link leads somewhere, the guides' examples run."""
 
+import pkgutil
 import re
 import subprocess
 import sys
@@ -48,6 +49,42 @@ def test_links_lead_somewhere(page: Path) -> None:
             faults.append(f"{where}: '{link}' leads nowhere")
         elif anchor and anchor not in anchors(target):
             faults.append(f"{where}: {target.name} has no heading for '#{anchor}'")
+    if faults:
+        pytest.fail("\n".join(faults), pytrace=False)
+
+
+def named(page: Path) -> list[tuple[int, str]]:
+    """Return the code of a page that names a file of the repository or a module, with its lines."""
+    folders = "|".join(path.name for path in ROOT.iterdir() if (path / "__init__.py").exists())
+    pattern = (
+        rf"`((?:{folders}|benchmarks|configs|tests|tools)/[\w./]+\w)`|(hindsight_rl\.[a-z_.]*[a-z_])"
+    )
+    return [
+        (number, path or module)
+        for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1)
+        for path, module in re.findall(pattern, line)
+    ]
+
+
+def exists(name: str) -> bool:
+    """Return whether a file, or a module or something in it, is there."""
+    if "/" in name:
+        return (ROOT / name).exists()
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_named_files_and_modules_exist(page: Path) -> None:
+    example = "configs/aboveaverage.yaml"  # of the guide on learners
+    faults = [
+        f"{page.relative_to(ROOT)}:{number}: there is no {name}"
+        for number, name in named(page)
+        if name != example and not exists(name)
+    ]
     if faults:
         pytest.fail("\n".join(faults), pytrace=False)
 
