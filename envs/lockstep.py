@@ -97,8 +97,8 @@ class Singles:
 class Many:
     """A vector environment whose ended episodes wait until they are reset.
 
-    All its environments are stepped every time. One that has nothing to play anew meanwhile plays
-    episodes that nobody looks at.
+    All its environments are stepped every time. One without an episode of its own plays
+    episodes that are discarded.
 
     Args:
         env: The vector environment; ``metadata["autoreset_mode"]`` is disabled.

@@ -56,7 +56,7 @@ class Actor(Protocol):
 
 @dataclass
 class Playing:
-    """One episode while it is played: what the policy meets next, and what was so far.
+    """One episode while it is played: what the policy sees next, and what happened so far.
 
     Attributes:
         number: Its number.
@@ -101,7 +101,7 @@ class Playing:
 
 
 class Watcher(Protocol):
-    """Looks at what is played, and says what the policy meets next."""
+    """Watches the episodes, and sets what the policy sees next."""
 
     def begin(self, episode: Playing, observation: Any) -> None:
         """Take the first observation of an episode, as the environment gives it."""

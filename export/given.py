@@ -15,7 +15,7 @@ _TAKEN = {
 
 
 class Given:
-    """One input of the graph: what the contract says of it, and the buffer of one row.
+    """One input of the graph: its entry of the contract, and the buffer of one row.
 
     Args:
         stated: What the contract says.

@@ -1,7 +1,7 @@
-"""Batch-constrained Q-learning: which actions the log supports, and what they are worth.
+"""Batch-constrained Q-learning: the actions that the log supports, and their values.
 
-Of discrete actions those are allowed that the log's policy takes nearly as often as its favourite;
-continuous ones are drawn from a model of the log.
+A discrete action is allowed if the log's policy takes it nearly as often as its likeliest one.
+Continuous actions are drawn from a model of the log.
 """
 
 import math

@@ -2,7 +2,7 @@
 
 For any distribution q of rows, log J >= F = E_q[log R + log (pi / b) - log (N q)], J the mean of
 R pi / b over N rows drawn by a policy b: the importance-sampling estimate of the expected reward of
-pi in the states of the log. The data step raises F by q, the policy step by pi.
+pi in the states of the log. The data step maximises F over q, the policy step over pi.
 """
 
 import math

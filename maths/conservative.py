@@ -1,7 +1,7 @@
-"""The conservative gap: how much larger values are at large than at the logged action.
+"""The conservative gap: how much larger the values of all actions are than that of the logged one.
 
-Pushing it down lowers the values of actions that no log holds, which bootstrapping would otherwise
-raise without bound.
+Minimising it lowers the values of actions that the log does not hold. Bootstrapping would otherwise
+increase them without bound.
 """
 
 import math

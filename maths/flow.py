@@ -1,4 +1,4 @@
-"""Flow matching: a straight line from noise to data, its velocity, and walking along it.
+"""Flow matching: a straight line from noise to data, its velocity, and integration along it.
 
 Time runs from 0 (noise) to 1 (data), everywhere in this package:
 

@@ -1,7 +1,7 @@
-"""Maximum a posteriori policy optimisation: which actions to imitate, and how far to go at once.
+"""Maximum a posteriori policy optimisation: which actions to imitate, and the size of a step.
 
-Of m actions per state, all of n discrete ones or some that the policy drew, better ones get a
-larger share (E-step); the policy is then fitted to these shares (M-step). Both steps stay within a
+Of m actions per state (all n discrete ones, or some drawn by the policy), better ones get a larger
+share (E-step); the policy is then fitted to these shares (M-step). Both steps stay within a
 Kullback-Leibler (KL) divergence, and a multiplier of each limit is learned.
 
 Reference: Abdolmaleki et al. 2018, arXiv 1806.06920 (E-step); arXiv 1812.02256 (M-step).

@@ -5,9 +5,9 @@ Q-value of a transition), the posterior over tasks is
 
     q(task | item) proportional to p(task) * exp(score(item, task) - log Z(task))
 
-where log Z(task), the log-partition function, is how good items are for the task at large. Without
-it every item goes to the task with the largest rewards; with it a task gets the items that are
-better for it than others are, and adding a constant to a task's reward changes nothing.
+where log Z(task), the log-partition function, measures how good all items are for the task.
+Without it every item goes to the task with the largest rewards. With it a task gets the items that
+are better for it than other items, and a constant added to a task's reward changes nothing.
 
 Reference: Eysenbach et al. 2020, arXiv 2002.11089, eq. 3 to 9 and algorithm 1.
 """

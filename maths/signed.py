@@ -1,9 +1,9 @@
 """Signed labels: imitating what is labelled above 0 and avoiding what is labelled below.
 
 -y log pi(a | s) with a reward as label y is the score-based policy gradient (REINFORCE): its
-gradient over actions of the policy itself is that of minus the expected reward. Over actions of
-another policy it is so after weighing by the ratio of the two. For y < 0 the loss falls without
-bound while the action's probability goes to 0; each function here is a remedy.
+gradient over actions of the policy itself is that of minus the expected reward. For actions
+of another policy the same holds after weighting by the ratio of the two. For y < 0 the loss falls
+without bound while the action's probability goes to 0; each function here is a remedy.
 """
 
 import math

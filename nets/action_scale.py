@@ -1,4 +1,4 @@
-"""Action units: those of the environment and those that networks answer in."""
+"""Action units: those of the environment and those of the networks' outputs."""
 
 import math
 from collections.abc import Sequence

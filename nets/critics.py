@@ -1,4 +1,4 @@
-"""Critics and values: observation, task and action in, rewards to come out."""
+"""Critics and values: observation, task and action in, expected return out."""
 
 import math
 from collections.abc import Sequence

@@ -82,7 +82,7 @@ class DiagonalNormal(NamedTuple):
 
 
 class Laplace(NamedTuple):
-    """Independent Laplace distributions: fits the median, so that rare jumps do not pull."""
+    """Independent Laplace distributions: they fit the median, so rare jumps count little."""
 
     mean: Tensor
     """``[..., A]``, mean, median and mode."""

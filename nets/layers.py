@@ -1,4 +1,4 @@
-"""Layers: multilayer perceptrons whose last layer stays in float32, and networks held still."""
+"""Layers: perceptrons whose last layer stays in float32, and networks with fixed parameters."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

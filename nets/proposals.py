@@ -1,4 +1,4 @@
-"""Proposals: actions like those that a log takes in a state, and small moves of them.
+"""Proposals: actions like those of the log in a state, and small perturbations of them.
 
 A conditional variational auto-encoder (CVAE) is a model of the log: its encoder turns an action
 into a normal distribution of latent numbers, its decoder turns latent numbers into an action.

@@ -1,1 +1,1 @@
-"""Policies: what acts on top of networks: choosing among actions, by a critic or as they are."""
+"""Policies: how networks act: choosing among actions, by a critic or by probability."""

@@ -1,4 +1,4 @@
-"""Actions of a policy: what a critic says of several of them, and choosing among them."""
+"""Actions of a policy: a critic's values of several of them, and the choice among them."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""CriticWeighted: a policy made better by a critic where it acts, without training."""
+"""CriticWeighted: a critic improves a policy when it acts, without training."""
 
 import torch
 from torch import Tensor, nn

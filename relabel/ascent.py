@@ -1,4 +1,4 @@
-"""Gradient ascent on tasks: each row's task moves to where the row is best, beside other rows."""
+"""Gradient ascent on tasks: each row's task moves to where the row is better than others."""
 
 import torch
 from tensordict import TensorDict

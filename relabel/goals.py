@@ -1,4 +1,4 @@
-"""Hindsight goals: what the episode reached later becomes the task it is judged by.
+"""Hindsight goals: the task is what the episode reached later.
 
 Three roles stay apart: a strategy *proposes* the row whose outcome becomes the goal
 (``companions``), ``fraction`` *selects* the rows that take it, the task family *recomputes* reward

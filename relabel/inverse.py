@@ -1,8 +1,8 @@
 """Relabeling as inverse RL: experience goes to the tasks it was good for.
 
 The task of a row is drawn from the posterior over tasks given how good its trajectory, or its
-transition, is for each. The log-partition function makes tasks comparable: experience is judged by
-how it does on a task beside other experience, not by how large the task's rewards are.
+transition, is for each. The log-partition function makes tasks comparable: experience is judged
+relative to other experience on the same task, not by the size of the task's rewards.
 """
 
 from collections.abc import Mapping, Sequence

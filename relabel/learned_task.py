@@ -1,4 +1,4 @@
-"""A learned task sampler: a small network that knows the posterior of most rows without scores."""
+"""A learned task sampler: a small network predicts the posterior of rows that are not scored."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ _STATISTICS = 4096  # rows that inputs are standardised by
 
 
 class LearnedTask(Relabeler):
-    """The task is drawn from q(task | s, a, s'), a network that learns the posterior as it goes.
+    """The task is drawn from q(task | s, a, s'), a network that learns the posterior in training.
 
     For a fixed set of tasks. Of every update a few rows are scored as by ``InverseRL`` with level
     "transition", with a running log Z; one step of Adam on the cross-entropy moves the network

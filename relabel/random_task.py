@@ -1,4 +1,4 @@
-"""Random tasks: what every other way to choose a task has to beat."""
+"""Random tasks: the baseline of every other way to choose a task."""
 
 from tensordict import TensorDict
 

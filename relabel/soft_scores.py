@@ -1,6 +1,6 @@
 """Scores of transitions under tasks, and the log-partition function that compares them.
 
-What relabelers share that judge transitions by a learner's critic.
+Shared by the relabelers that judge transitions by a learner's critic.
 """
 
 import math
@@ -83,8 +83,8 @@ class SoftScores:
 class RunningLogZ:
     """log Z of fixed tasks as an exponential moving average of Z over updates.
 
-    An update moves it once, the first time its number is seen: batches that are looked at again
-    leave it as it is, and so do those of validation (where gradients are off).
+    An update moves it once, the first time its number is seen: repeated batches leave it
+    as it is, and so do those of validation (where gradients are off).
 
     Args:
         rate: Weight of the newest update, in (0, 1].

@@ -50,7 +50,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Posterior:
-    """What inverse RL said of every trajectory.
+    """The posterior of inverse RL for every trajectory.
 
     Args:
         probability: ``[E, N]`` of each task, for the episodes that may be drawn.

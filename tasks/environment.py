@@ -24,9 +24,9 @@ class EnvGoals(TaskFamily):
     """A task is a goal of a Gymnasium environment, which judges where a step led.
 
     Reward and termination are what ``compute_reward`` and ``compute_terminated`` of the environment
-    say of ``next.achieved_goal`` and the goal, as in the goal environments of Gymnasium-Robotics.
-    They must need nothing else: they get an empty ``info``. The prior is uniform over the states
-    reached in the log.
+    return for ``next.achieved_goal`` and the goal, as in the goal environments of
+    Gymnasium-Robotics. They must need nothing else: they get an empty ``info``. The prior is
+    uniform over the states reached in the log.
 
     The environment is made when the family meets its log, and never stepped. It computes in numpy
     on the CPU: where ``GoalReaching`` gives the same rewards, it is faster. A function that takes

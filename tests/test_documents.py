@@ -56,9 +56,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 def named(page: Path) -> list[tuple[int, str]]:
     """Return the code of a page that names a file of the repository or a module, with its lines."""
     folders = "|".join(path.name for path in ROOT.iterdir() if (path / "__init__.py").exists())
-    pattern = (
-        rf"`((?:{folders}|benchmarks|configs|tests|tools)/[\w./]+\w)`|(hindsight_rl\.[a-z_.]*[a-z_])"
-    )
+    file = rf"`((?:{folders}|benchmarks|configs|tests|tools)/[\w./]+\w)`"
+    pattern = rf"{file}|(hindsight_rl\.[a-z_.]*[a-z_])"
     return [
         (number, path or module)
         for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1)

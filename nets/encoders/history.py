@@ -1,4 +1,4 @@
-"""What a network is given beside the present: the last P observations and actions."""
+"""Inputs with a history: the last P observations and actions beside the present ones."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""A gated recurrent unit (GRU): what was seen so far, in one vector that is carried along.
+"""A gated recurrent unit (GRU): one vector, carried from step to step, summarises the past.
 
     r = sigmoid(W_ir x + b_ir + W_hr h + b_hr),   z = sigmoid(W_iz x + b_iz + W_hz h + b_hz)
     n = tanh(W_in x + b_in + r (W_hn h + b_hn)),   h' = (1 - z) n + z h

@@ -1,4 +1,4 @@
-"""What a network is given: observation and task, standardised, side by side or gated.
+"""Inputs of a network: observation and task, standardised, side by side or gated.
 
 The statistics are those of the spec; they are buffers, so they travel with the checkpoint and the
 exported graph.
@@ -108,8 +108,8 @@ def _task_statistics(
 class GatedInputs(nn.Module):
     """Observation gated by the task: tanh(W s + b) * sigmoid(V z + c).
 
-    A first layer for commands: the task says how much of every feature goes on, and cannot be
-    drowned by a long observation.
+    A first layer for commands: the task sets how much of every feature passes, and a long
+    observation cannot outweigh it.
 
     Args:
         spec: The data's spec, with a task.
