@@ -102,6 +102,12 @@ def sizes(entries: Mapping[str, Any], name: str, place: str, *, empty: bool) -> 
 def words(entries: Mapping[str, Any], column: str, place: str, shape: Sequence[int]) -> None:
     """Check an optional list of one text per dimension.
 
+    Args:
+        entries: Where it lies.
+        column: Its name.
+        place: Of the entries, such as ``action``, for messages.
+        shape: Of what it names.
+
     Raises:
         ContractError: It is something else.
     """

@@ -60,7 +60,10 @@ class Exportable:
         return ordered | {name: value for name, value in self.given.items() if name == "noise"}
 
     def answers(self) -> dict[str, Tensor]:
-        """Return what the learner answers to its probe rows, ``[R, ...]`` by output.
+        """Return what the learner answers to its probe rows.
+
+        Returns:
+            ``[R, ...]`` by output.
 
         Raises:
             ExportError: An answer is not finite.
@@ -185,6 +188,12 @@ class _Flat(nn.Module):
 
 def spec_of(learner: Any) -> Spec:
     """Return the spec of a learner.
+
+    Args:
+        learner: The learner.
+
+    Returns:
+        Its spec.
 
     Raises:
         ExportError: It has none.
