@@ -18,12 +18,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from tensordict import TensorDict
+from torch import Tensor
 
+from hindsight_rl.keys import Key
 from hindsight_rl.maths.losses import weighted_nll
 from hindsight_rl.maths.weights import uniform_weight, weight_metrics
+from hindsight_rl.nets.distributions import tie_scores
+from hindsight_rl.nets.encoders.history import HistoryInputs
 from hindsight_rl.nets.policy import Head, Policy, Spread
+from hindsight_rl.ports import Decision
 from hindsight_rl.spec import SpecLike
 from hindsight_rl.training.learner import Learner, LossTerms
+from hindsight_rl.windows import Window
+
+PAST = (("history", "observation"), ("history", "action"), ("history", "valid"))
 
 
 class BC(Learner):
@@ -42,10 +50,13 @@ class BC(Learner):
             dimension; see :class:`hindsight_rl.nets.policy.Policy`.
         task_scale: Divides each number of the task, above 0, instead of the log's statistics.
         gate_task: Have the task gate the first layer instead of standing beside the observation.
+        history: P, past steps that the policy sees beside the present; 0 for none.
+        past_actions: Whether they hold actions too. Where actions follow each other closely, a
+            policy that sees the last one may learn to repeat it.
         **learner: Arguments of :class:`Learner`.
     """
 
-    in_keys = ("observation", "action")
+    in_keys: tuple[Key, ...] = ("observation", "action")
     optional_keys = ("task", "weight")
     actor: Policy
 
@@ -61,6 +72,8 @@ class BC(Learner):
         relative_to: Sequence[int] | None = None,
         task_scale: Sequence[float] | None = None,
         gate_task: bool = False,
+        history: int = 0,
+        past_actions: bool = True,
         **learner: Any,
     ) -> None:
         super().__init__(spec, **learner)
@@ -74,7 +87,12 @@ class BC(Learner):
             task_scale=task_scale,
             gate_task=gate_task,
             frequencies=frequencies,
+            history=history,
+            past_actions=past_actions,
         )
+        self.window = Window(history=history)
+        if history:
+            self.in_keys = (*type(self).in_keys, *PAST)
 
     def losses(self, batch: TensorDict) -> LossTerms:
         """Return the term ``actor``.
@@ -85,7 +103,8 @@ class BC(Learner):
         Returns:
             Terms and metrics.
         """
-        distribution = self.actor(batch["observation"], batch.get("task", None))
+        past = batch["history"] if self.window.history else None
+        distribution = self.actor(batch["observation"], batch.get("task", None), past)
         log_prob = distribution.log_prob(self.actor.scale.to_policy(batch["action"]))
         metrics = {"actor/entropy": distribution.entropy().detach().mean()}
         weight = batch.get("weight", None)
@@ -94,3 +113,36 @@ class BC(Learner):
         else:
             metrics |= {f"actor/{name}": value for name, value in weight_metrics(weight).items()}
         return LossTerms({"actor": weighted_nll(log_prob, weight).mean()}, metrics)
+
+    def forward(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+        """Return the deterministic action; with a history, that of an episode's first step."""
+        return self.decide(observation, task, self.initial_state(len(observation))).action
+
+    def initial_state(self, n: int) -> dict[str, Tensor]:
+        """Return the past of episodes that begin; empty without a history."""
+        inputs = self.actor.inputs
+        return inputs.initial(n) if isinstance(inputs, HistoryInputs) else {}
+
+    def decide(
+        self,
+        observation: Tensor,
+        task: Tensor | None,
+        state: dict[str, Tensor],
+        noise: Tensor | None = None,
+    ) -> Decision:
+        """Return the likeliest actions, and the past after them.
+
+        Args:
+            observation: ``[n, O]``.
+            task: ``[n, Z]`` where the spec has a task.
+            state: Of :meth:`initial_state` or the last decision.
+            noise: Not used.
+
+        Returns:
+            Actions ``[n, A]`` in environment units, or ``[n]`` int64, with what they are the argmax
+            of; and the state.
+        """
+        distribution = self.actor(observation, task, state or None)
+        action = self.actor.scale.to_environment(distribution.mode)
+        moved = HistoryInputs.follow(state, observation, action) if state else {}
+        return Decision(action, moved, tie_scores(distribution))

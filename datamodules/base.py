@@ -2,10 +2,10 @@
 
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 import torch
-from lightning import LightningDataModule, Trainer
+from lightning import LightningDataModule, LightningModule, Trainer
 from tensordict import TensorDict
 from torch.utils.data import DataLoader, Dataset
 
@@ -37,6 +37,7 @@ class LogDataModule(LightningDataModule):
     batch_size: int
     seed: int
     spec: Spec
+    _reader: LightningModule | None = None
 
     def _sampler(self, **options: Any) -> ChunkSampler:
         return ChunkSampler(
@@ -48,9 +49,21 @@ class LogDataModule(LightningDataModule):
             **options,
         )
 
+    def serve(self, learner: LightningModule) -> Self:
+        """Say which learner reads the batches, where no trainer does; return this datamodule.
+
+        Args:
+            learner: Its keys and its window decide which neighbours of a row are gathered.
+
+        Returns:
+            Itself.
+        """
+        self._reader = learner
+        return self
+
     def _windows(self) -> Windows | None:
         """Return what gathers the windows that the learner reads; ``None`` without a learner."""
-        learner = self._learner
+        learner = self._reader if self.trainer is None else self._learner
         if learner is None:
             return None
         window = getattr(learner, "window", Window())

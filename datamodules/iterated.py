@@ -6,12 +6,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from lightning.pytorch.trainer.states import TrainerFn
-from numpy.typing import NDArray
 from tensordict import TensorDict
-from torch import Tensor
 
 from hindsight_rl.attached import learner_of
 from hindsight_rl.datamodules.base import LogDataModule
@@ -21,7 +17,7 @@ from hindsight_rl.datamodules.offline import update_marks
 from hindsight_rl.datamodules.replay import Replay
 from hindsight_rl.datamodules.rounds import Round
 from hindsight_rl.datamodules.sampler import chunk_size
-from hindsight_rl.datamodules.sources.environment import Collector, Policy
+from hindsight_rl.datamodules.sources.environment import Collector
 from hindsight_rl.datamodules.sources.episodes import Collected, Command
 from hindsight_rl.datamodules.sources.log import ColumnMaps, LogSource
 from hindsight_rl.envs.interface import EnvSource
@@ -194,7 +190,8 @@ class IteratedDataModule(LogDataModule):
         """Collect a round with the learner's policy as it is."""
         trainer = self._running
         learner = learner_of(trainer)
-        policy, before = self._policy(learner), sum(each.episodes for each in self.history[-1:])
+        policy = learner.collecting(self.sample)
+        before = sum(each.episodes for each in self.history[-1:])
         found = self._collector.collect(policy, before, self.episodes_per_round, self._replays.log)
         self._add(found, trainer.global_step)
         self._use_learner()
@@ -202,20 +199,6 @@ class IteratedDataModule(LogDataModule):
         if log_pass is not None:
             log_pass.swept_at = -1  # rows have other numbers now: sweep before the update
         learner.report(self.history[-1].metrics(), trainer.global_step)
-
-    def _policy(self, learner: LearnerView) -> Policy:
-        def act(
-            observation: NDArray[np.float32], task: NDArray[np.float32] | None, draws: Tensor
-        ) -> NDArray[Any]:
-            with torch.inference_mode():
-                there = torch.as_tensor(observation, device=learner.device)
-                goal = None if task is None else torch.as_tensor(task, device=learner.device)
-                drawn = draws.to(learner.device) if self.sample else None
-                found: NDArray[Any] = learner.act(there, goal, draws=drawn).cpu().numpy()
-                shifted: NDArray[Any] = found + learner.first_choice
-                return shifted
-
-        return act
 
     # ------------------------------------------------------------------ what Lightning is handed
 

@@ -170,6 +170,10 @@ def _policy_of(learner: LearnerView) -> Policy:
             f"{name} reads signed labels, and what is to be avoided has no share in a distribution "
             "of the data"
         )
+    if learner.follows:
+        raise UndefinedBoundError(
+            f"the policy of {name} answers from more than the present: single rows have no likelihood"
+        )
     if not isinstance(actor, Policy) or (actor.head == "deterministic" and not actor.discrete):
         raise UndefinedBoundError(f"the policy of {name} has no likelihood")
     return actor

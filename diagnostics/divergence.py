@@ -26,7 +26,7 @@ class _Seeds(Protocol):
 class Trained(LearnerView, Protocol):
     """What is asked of a learner after the updates of a chunk."""
 
-    chunk: TensorDict | None
+    at_hand: TensorDict | None
 
     @property
     def seed_states(self) -> _Seeds | None:
@@ -77,7 +77,7 @@ def _message(learner: Trained, what: str, update: int) -> str:
         if (path := getattr(callback, "_last_checkpoint_saved", ""))
     ]
     good = max(saved)[1] if saved else learner.trainer.ckpt_path or "none was saved yet"
-    broken = "" if learner.chunk is None else broken_rows(learner.chunk)
+    broken = "" if learner.at_hand is None else broken_rows(learner.at_hand)
     mend = broken or (
         "Lower the learning rate, set clip_norm, or look at the rewards: 'hindsight inspect'."
     )

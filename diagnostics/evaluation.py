@@ -79,8 +79,10 @@ def held_out_values(learner: LearnerView, batch: TensorDict) -> dict[str, Tensor
     for seed in learner.each_seed():
         rows = learner.complete(batch, seed)[0]
         found = learner.losses(learner.read(rows))
-        action = learner(rows["observation"], rows.get("task", None))
-        error = {"action_error": _error(action, rows["action"])}
+        error = {}
+        if learner.acts:
+            action = learner(rows["observation"], rows.get("task", None))
+            error = {"action_error": _error(action, rows["action"])}
         seen.append({**found.terms, **found.metrics, **error})
     return {name: torch.stack([values[name] for values in seen]).mean() for name in seen[0]}
 
@@ -108,12 +110,14 @@ def episodes(learner: LearnerView, count: int, seed: int, max_steps: int | None 
         ValueError: The learner has no environment.
     """
     asked = learner.evaluation
+    if not learner.acts:
+        raise ValueError(f"{type(learner).__name__} fits no policy: there are no episodes to run")
     if asked.env is None:
         raise ValueError(
             "no environment to run episodes in: give --env ID (or Evaluation(env=...))"
         )
     return rollout(
-        learner.act_numpy,
+        learner.player(),
         asked.env,
         episodes=count,
         seed=seed,

@@ -8,13 +8,15 @@ per environment, which begins anew where an episode does.
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hindsight_rl.envs.interface import Env, Interface
 from hindsight_rl.envs.lockstep import Lockstep, Step
+from hindsight_rl.ports import Act as Act
+from hindsight_rl.ports import Actor as Actor
 
 LONGEST = 10_000
 """Steps after which an episode is cut where neither the environment nor the caller ends it."""
@@ -22,36 +24,6 @@ LONGEST = 10_000
 Array = NDArray[Any]
 State = dict[str, Array]
 """What a policy keeps from step to step, by name: ``[n, ...]`` for n environments."""
-Act = Callable[..., Any]
-"""``act(observation [n, O]) -> action [n, ...]``, or ``act(observation, task [n, Z])``."""
-
-
-@runtime_checkable
-class Actor(Protocol):
-    """A policy with a state, or with noise."""
-
-    def initial_state(self, n: int) -> State:
-        """Return the state with which n episodes begin, ``[n, ...]`` by name."""
-
-    def step(
-        self,
-        observation: NDArray[np.float32],
-        task: NDArray[np.float32] | None,
-        state: State,
-        noise: NDArray[np.int64],
-    ) -> tuple[Array, State]:
-        """Return actions and the following state.
-
-        Args:
-            observation: ``[n, O]``.
-            task: ``[n, Z]`` where there is one.
-            state: ``[n, ...]`` by name.
-            noise: ``[n, 3]``, the counters that random numbers are drawn from: seed, number of the
-                episode, step in it. An action that depends on nothing else is repeatable.
-
-        Returns:
-            Actions ``[n, ...]`` in the environment's units or numbers, and the next state.
-        """
 
 
 @dataclass

@@ -26,10 +26,12 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.agents.discrete_bcq import DiscreteBCQ as DiscreteBCQ
     from hindsight_rl.agents.discrete_cql import DiscreteCQL as DiscreteCQL
     from hindsight_rl.agents.dqn import DQN as DQN
+    from hindsight_rl.agents.flow_bc import FlowBC as FlowBC
     from hindsight_rl.agents.iql import IQL as IQL
     from hindsight_rl.agents.marwil import MARWIL as MARWIL
     from hindsight_rl.agents.mpo import MPO as MPO
     from hindsight_rl.agents.q_learning import QLearning as QLearning
+    from hindsight_rl.agents.recurrent_bc import RecurrentBC as RecurrentBC
     from hindsight_rl.agents.sac import SAC as SAC
     from hindsight_rl.agents.signed_bc import SignedBC as SignedBC
     from hindsight_rl.agents.sil import SIL as SIL
@@ -113,6 +115,7 @@ _HOME = {
     "EpisodeLabel": "relabel.labels",
     "Evaluation": "diagnostics.evaluation",
     "FinalGoal": "relabel.goals",
+    "FlowBC": "agents.flow_bc",
     "FutureGoal": "relabel.goals",
     "GoalReaching": "tasks.family",
     "IQL": "agents.iql",
@@ -134,6 +137,7 @@ _HOME = {
     "QLearning": "agents.q_learning",
     "RandomTask": "relabel.random_task",
     "RecentReturn": "tasks.commands",
+    "RecurrentBC": "agents.recurrent_bc",
     "Relabeler": "relabel.relabeler",
     "ReturnLabel": "relabel.labels",
     "ReturnTask": "relabel.return_task",

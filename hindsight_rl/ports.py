@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -24,9 +24,42 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from hindsight_rl.spec import Spec
+    from hindsight_rl.windows import Window
 
 Policy_contra = TypeVar("Policy_contra", contravariant=True)
 Log_contra = TypeVar("Log_contra", contravariant=True)
+
+
+Act = Callable[..., Any]
+"""``act(observation [n, O]) -> action [n, ...]``, or ``act(observation, task [n, Z])``."""
+
+
+@runtime_checkable
+class Actor(Protocol):
+    """A policy with a state, or with noise."""
+
+    def initial_state(self, n: int) -> dict[str, NDArray[Any]]:
+        """Return the state with which n episodes begin, ``[n, ...]`` by name."""
+
+    def step(
+        self,
+        observation: NDArray[np.float32],
+        task: NDArray[np.float32] | None,
+        state: dict[str, NDArray[Any]],
+        noise: NDArray[np.int64],
+    ) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+        """Return actions and the following state.
+
+        Args:
+            observation: ``[n, O]``.
+            task: ``[n, Z]`` where there is one.
+            state: ``[n, ...]`` by name.
+            noise: ``[n, 3]``, the counters that random numbers are drawn from: seed, number of the
+                episode, step in it. An action that depends on nothing else is repeatable.
+
+        Returns:
+            Actions ``[n, ...]`` in the environment's units or numbers, and the next state.
+        """
 
 
 class LogView(Protocol):
@@ -206,6 +239,8 @@ class LearnerView(Protocol):
     """What datamodules, diagnostics and export may ask of a learner."""
 
     in_keys: tuple[Key, ...]
+    acts: bool
+    window: Window
     spec: Spec
     seeds: int
     clip_norm: float | None
@@ -226,6 +261,10 @@ class LearnerView(Protocol):
         """Keys the losses may read."""
 
     @property
+    def follows(self) -> bool:
+        """Whether acting takes more than the present."""
+
+    @property
     def first_choice(self) -> int:
         """The environment's number of what a learner calls action 0."""
 
@@ -241,6 +280,12 @@ class LearnerView(Protocol):
         self, observation: NDArray[np.float32], task: NDArray[np.float32] | None = None
     ) -> NDArray[Any]:
         """Return deterministic actions for arrays."""
+
+    def player(self) -> Act | Actor:
+        """Return what the loop that plays episodes asks."""
+
+    def collecting(self, sample: bool) -> Actor | Callable[..., NDArray[Any]]:
+        """Return what the collector of episodes asks."""
 
     def losses(self, batch: TensorDict) -> LossesView:
         """Return the losses of a batch."""

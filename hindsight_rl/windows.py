@@ -20,6 +20,21 @@ class Window(NamedTuple):
     chunk: int = 1
 
 
+class Chunk(NamedTuple):
+    """How a policy that answers with several actions at once is executed.
+
+    Args:
+        length: C, actions of an answer; the first is for now.
+        execute: How many are executed before the policy is asked again, in [1, C].
+        ensemble: Decay m of the weights exp(-m i) by which all answers for a step are averaged, the
+            oldest being i = 0; the policy is then asked at every step. ``None``: no average.
+    """
+
+    length: int
+    execute: int
+    ensemble: float | None = None
+
+
 def window_names(keys: tuple[Key, ...], part: str) -> tuple[Key, ...]:
     """Return the columns that keys ask windows of.
 

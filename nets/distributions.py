@@ -208,3 +208,11 @@ class Categorical(NamedTuple):
 
 
 Distribution = Deterministic | DiagonalNormal | Laplace | TanhNormal | Mixture | Categorical
+
+
+def tie_scores(distribution: Distribution) -> Tensor | None:
+    """Return what the mode is the argmax of, ``[..., M]``; ``None`` where it is none.
+
+    Where two of them are equal, rounding decides which mode it is.
+    """
+    return distribution.logits if isinstance(distribution, Mixture | Categorical) else None

@@ -22,6 +22,7 @@ from hindsight_rl.nets.distributions import (
     TanhNormal,
 )
 from hindsight_rl.nets.encoders.history import HistoryInputs, Past
+from hindsight_rl.nets.encoders.recurrent import RecurrentInputs
 from hindsight_rl.nets.encoders.vector import GatedInputs, Inputs
 from hindsight_rl.nets.layers import mlp
 from hindsight_rl.spec import Spec
@@ -54,8 +55,10 @@ class Policy(nn.Module):
             beside the observation.
         frequencies: Of sines and cosines of the inputs, see :class:`Inputs`; not with gates.
         history: P, past steps that the policy sees, see :class:`HistoryInputs`; 0 for none; not
-            with gates or frequencies.
+            with gates.
         past_actions: Whether the past holds actions too.
+        units: H, width of what a GRU remembers, see :class:`RecurrentInputs`; 0 for none; not with
+            gates or a history.
     """
 
     _entries: Tensor
@@ -77,15 +80,20 @@ class Policy(nn.Module):
         frequencies: int = 0,
         history: int = 0,
         past_actions: bool = True,
+        units: int = 0,
     ) -> None:
         super().__init__()
         check_choices(Policy.__init__, locals())
         if gate_task and frequencies:
             raise ValueError("gate_task and frequencies do not go together: leave one of them out")
-        if history and (gate_task or frequencies):
-            raise ValueError("history goes with neither gate_task nor frequencies: leave one out")
-        self.inputs: Inputs | GatedInputs | HistoryInputs
-        if history:
+        if sum(map(bool, (gate_task, history, units))) > 1:
+            raise ValueError("gate_task, history and units do not go together: choose one of them")
+        self.inputs: Inputs | GatedInputs | HistoryInputs | RecurrentInputs
+        if units:
+            self.inputs = RecurrentInputs(
+                spec, units, task_scale=task_scale, frequencies=frequencies
+            )
+        elif history:
             self.inputs = HistoryInputs(spec, history, actions=past_actions, task_scale=task_scale)
         elif gate_task:
             first, *hidden = hidden
@@ -160,10 +168,23 @@ class Policy(nn.Module):
         Returns:
             The distribution, batch shape ``[...]``.
         """
-        if isinstance(self.inputs, HistoryInputs):
-            output = self.net(self.inputs(observation, task, past))
+        if isinstance(self.inputs, HistoryInputs | RecurrentInputs):
+            features = self.inputs(observation, task, past)
         else:
-            output = self.net(self.inputs(observation, task))
+            features = self.inputs(observation, task)
+        return self.distribution(features, observation)
+
+    def distribution(self, features: Tensor, observation: Tensor) -> Distribution:
+        """Return the distribution of actions in policy units, given the features of the inputs.
+
+        Args:
+            features: ``[..., D]``.
+            observation: ``[..., O]``, where the mean may start from.
+
+        Returns:
+            The distribution, batch shape ``[...]``.
+        """
+        output = self.net(features)
         if self.discrete:
             return Categorical(output)
         if self.head == "deterministic":

@@ -5,15 +5,13 @@ The ``conftest.py`` of each room that fits learners imports all of it.
 
 import logging
 from collections.abc import Iterator
-from typing import Any
 
 import gymnasium
-import numpy as np
 import pytest
 import torch
-from episode_logs import HIGH, LOW, episode_log
-from numpy.typing import NDArray
+from episode_logs import episode_log
 from small_fits import KINDS
+from tiny_envs import Line
 
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.spec import Spec
@@ -49,27 +47,6 @@ def quiet() -> None:
 def seeded() -> None:
     """Start every test from the same generator."""
     torch.manual_seed(0)  # of the networks' first weights
-
-
-class Line(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
-    """Four steps; the reward is minus the distance of the action's first number from -1.5."""
-
-    def __init__(self, offset: float = 0.0) -> None:
-        self.observation_space = gymnasium.spaces.Box(-9, 9, (3,), np.float32)
-        low, high = np.array(LOW, np.float32), np.array(HIGH, np.float32)
-        self.action_space = gymnasium.spaces.Box(low, high)
-        self.offset = offset
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
-        super().reset(seed=seed)
-        self.steps = 0
-        return self.np_random.uniform(-1, 1, 3).astype(np.float32), {}
-
-    def step(self, action: NDArray[np.float32]) -> Any:
-        self.steps += 1
-        reward = self.offset - abs(float(action[0]) + 1.5)
-        observation = self.np_random.uniform(-1, 1, 3).astype(np.float32)
-        return observation, reward, self.steps == 4, False, {"is_success": reward > 0}
 
 
 @pytest.fixture

@@ -86,10 +86,11 @@ def data_for(
     log = log_for(learner) if log is None else log
     options = {"batch_size": 16, "updates_per_step": 8} | options
     plain = OfflineDataModule(log, **options)
-    keys = learner(plain.spec, **arguments or {}).in_keys
-    missing = [key for key in keys if key not in plain.batch_keys()]
+    reader = learner(plain.spec, **arguments or {})
+    plain.serve(reader)
+    missing = [key for key in reader.in_keys if key not in plain.batch_keys()]
     relabel = [_relabeler(WRITERS[key]) for key in missing]
-    return OfflineDataModule(log, relabel, **options) if relabel else plain
+    return OfflineDataModule(log, relabel, **options).serve(reader) if relabel else plain
 
 
 def learner_of(learner: type[Learner], spec: Spec, **arguments: Any) -> Learner:

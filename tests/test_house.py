@@ -41,17 +41,13 @@ LAYERS: dict[str, set[str]] = {
     # A command that asks for an advantage needs the advantage; lowering one is the evaluator's.
     "tasks.commands": {"maths", "relabel.advantage", "envs.rollout"},
     "policies": {"nets", "maths"},
+    # The queue of a chunk is executed by the same code for a learner and for its file.
+    "policies.torch_actor": {"maths", "export.chunks", "export.signature"},
     "relabel": {"tasks", "nets", "maths"},
-    "training": {"nets", "policies", "maths", "diagnostics", "envs.rollout"},
+    "training": {"nets", "policies", "maths", "diagnostics", "envs.rollout", "envs.playing"},
     "training.checkpoints.load": {"agents", "training"},
-    "agents": {
-        "training.learner",
-        "training.policy_values",
-        "training.sweep",
-        "nets",
-        "policies",
-        "maths",
-    },
+    "agents": {"training.learner", "training.policy_values", "training.sweep"}
+    | {"nets", "policies", "maths"},
     "logs": {"configs", "maths"},
     "datamodules": {
         "maths",
@@ -97,6 +93,7 @@ class Import(NamedTuple):
 
     target: str
     place: str
+    typing: bool = False  # only read by type checkers
 
     @property
     def root(self) -> str:
@@ -136,12 +133,16 @@ def place(path: Path, node: ast.AST | None = None) -> str:
 def imports(path: Path) -> list[Import]:
     """Return what a file imports, wherever the statement stands."""
     found = []
+    blocks = [n for n in ast.walk(tree(path)) if isinstance(n, ast.If)]
+    blocks = [n for n in blocks if ast.unparse(n.test) == "TYPE_CHECKING"]
+    typing = {id(node) for block in blocks for node in ast.walk(block)}
     for node in ast.walk(tree(path)):
-        if isinstance(node, ast.Import):
-            found += [Import(name.name, place(path, node)) for name in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = "." * node.level + (node.module or "")
-            found += [Import(f"{base}.{name.name}", place(path, node)) for name in node.names]
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            base = ""
+            if isinstance(node, ast.ImportFrom):
+                base = "." * node.level + (node.module or "") + "."
+            where, only = place(path, node), id(node) in typing
+            found += [Import(f"{base}{name.name}", where, only) for name in node.names]
     return found
 
 
@@ -267,7 +268,7 @@ def test_robot_needs_the_base_requirements_only() -> None:
             f"({module} is needed there, see {where})"
             for module, where in robot_modules().items()
             for item in imports(modules()[module])
-            if item.root not in known
+            if item.root not in known and not item.typing
         ]
     )
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from episode_logs import HIGH, LOW
 from gymnasium import spaces
+from numpy.typing import NDArray
 
 HORIZON = 6
 
@@ -104,3 +106,24 @@ class Arms(Walk):
 gymnasium.register("Tiny/Walk-v0", Walk)
 gymnasium.register("Tiny/Arms-v0", Arms)
 gymnasium.register("Tiny/Reach-v0", Reach, max_episode_steps=HORIZON)
+
+
+class Line(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
+    """Four steps; the reward is minus the distance of the action's first number from -1.5."""
+
+    def __init__(self, offset: float = 0.0) -> None:
+        self.observation_space = gymnasium.spaces.Box(-9, 9, (3,), np.float32)
+        low, high = np.array(LOW, np.float32), np.array(HIGH, np.float32)
+        self.action_space = gymnasium.spaces.Box(low, high)
+        self.offset = offset
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.steps = 0
+        return self.np_random.uniform(-1, 1, 3).astype(np.float32), {}
+
+    def step(self, action: NDArray[np.float32]) -> Any:
+        self.steps += 1
+        reward = self.offset - abs(float(action[0]) + 1.5)
+        observation = self.np_random.uniform(-1, 1, 3).astype(np.float32)
+        return observation, reward, self.steps == 4, False, {"is_success": reward > 0}

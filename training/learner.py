@@ -10,13 +10,11 @@ from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from types import MappingProxyType
-from typing import Any, ClassVar, Self, TypeVar, cast
+from typing import Any, ClassVar, Self, TypeVar
 
-import numpy as np
 import torch
 import torch.distributed
 from lightning.pytorch.cli import OptimizerCallable
-from numpy.typing import NDArray
 from tensordict import TensorDict
 from torch import Tensor, nn
 
@@ -24,58 +22,24 @@ from hindsight_rl.arguments import check_choices
 from hindsight_rl.diagnostics.evaluation import Evaluation
 from hindsight_rl.keys import Key
 from hindsight_rl.maths.draws import fork, normals
-from hindsight_rl.maths.losses import td_target
-from hindsight_rl.nets.distributions import Categorical
-from hindsight_rl.nets.policy import Policy
-from hindsight_rl.policies.actor import Actor
-from hindsight_rl.ports import Decision
 from hindsight_rl.spec import Spec, SpecLike
+from hindsight_rl.training.acting import Acts
 from hindsight_rl.training.checkpoints.arguments import constructor_arguments
 from hindsight_rl.training.checkpoints.warm_start import warm_start
 from hindsight_rl.training.module import LearnerModule
-from hindsight_rl.training.terms import LossTerms
+from hindsight_rl.training.terms import TRANSITION, LossTerms, bootstrap, row_discount
+from hindsight_rl.training.update.groups import Phases
 from hindsight_rl.training.update.plan import Compile, Precision
 from hindsight_rl.training.update.state import SeedStates
-from hindsight_rl.windows import CHUNK, HISTORY, VALID, window_names
+from hindsight_rl.windows import CHUNK, HISTORY, VALID, Window, window_names
 
 __all__ = ["TRANSITION", "Learner", "LossTerms", "bootstrap", "row_discount"]
 
-# What a learner reads that learns from single transitions.
-TRANSITION: tuple[Key, ...] = (
-    "observation",
-    "action",
-    ("next", "observation"),
-    ("next", "reward"),
-    ("next", "terminated"),
-)
 NO_EVALUATION = Evaluation()
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def row_discount(batch: TensorDict, constant: float) -> Tensor:
-    """Return the bootstrap discount ``[B]`` of each row: its own where it has one."""
-    own = batch.get("discount", None)
-    return torch.full_like(batch["next", "reward"], constant) if own is None else own
-
-
-def bootstrap(batch: TensorDict, next_value: Tensor, constant: float) -> Tensor:
-    """Return what a critic regresses on, r + discount * (1 - terminated) * V(s').
-
-    Args:
-        batch: TensorDict ``[B]`` of transitions.
-        next_value: ``[B]``, value of each next observation, reward units.
-        constant: Discount of rows that bring none of their own, in [0, 1].
-
-    Returns:
-        ``[B]``, reward units, without gradient.
-    """
-    following = batch["next"]
-    return td_target(
-        following["reward"], following["terminated"], next_value, row_discount(batch, constant)
-    )
-
-
-class Learner(LearnerModule):
+class Learner(Acts, LearnerModule):
     """Base class of every learner.
 
     The unit of everything is one update: ``trainer.global_step``, ``max_steps``, checkpoint,
@@ -115,6 +79,11 @@ class Learner(LearnerModule):
         tau: Share of the way a target network moves per update.
         every: Networks and target networks, by attribute name, that move only at updates whose
             number, counted from 1, is a multiple.
+        optimizer_options: Options of the optimiser for single networks, by attribute name.
+        phases: Names of terms, which are those of their networks, that move together; phases follow
+            each other within one update, and each sees what the one before moved. ``()``: all
+            terms are summed and move at once.
+        window: Which steps around a row the losses read with it.
     """
 
     in_keys: tuple[Key, ...] = ()
@@ -124,6 +93,9 @@ class Learner(LearnerModule):
     targets: ClassVar[dict[str, str]] = {}
     tau: float = 0.005
     every: Mapping[str, int] = MappingProxyType({})
+    optimizer_options: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+    phases: Phases = ()
+    window: Window = Window()
 
     def __init__(
         self,
@@ -156,8 +128,7 @@ class Learner(LearnerModule):
         for name, horizon in (decay or {}).items():
             if horizon < 1:
                 raise ValueError(f"decay of '{name}' is {horizon} updates, it must be at least 1")
-        if not isinstance(evaluation, Evaluation):
-            raise ValueError(f"evaluation is {evaluation!r}: give Evaluation(env=..., every=...)")
+        self._check_evaluation(evaluation)
         self.start = warm_start(weights_from, type(self), spec, seeds)
         spec = spec if self.start is None else self.start.spec
         self.save_hyperparameters(ignore=["optimizer"], logger=False)
@@ -176,6 +147,12 @@ class Learner(LearnerModule):
         self.seed_states = None
         self._initial_seed = torch.initial_seed()
 
+    def _check_evaluation(self, evaluation: Evaluation) -> None:
+        if not isinstance(evaluation, Evaluation):
+            raise ValueError(f"evaluation is {evaluation!r}: give Evaluation(env=..., every=...)")
+        if evaluation.env and not self.acts:
+            raise ValueError(f"{type(self).__name__} fits no policy: leave the environment out")
+
     # ------------------------------------------------------------------ what a learner file says
 
     @abstractmethod
@@ -191,83 +168,6 @@ class Learner(LearnerModule):
         Returns:
             Scalar terms and metrics.
         """
-
-    def forward(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
-        """Return the deterministic action: the graph that is exported.
-
-        Args:
-            observation: ``[N, O]``.
-            task: ``[N, Z]`` where the spec has a task.
-
-        Returns:
-            ``[N, A]`` in environment units within the bounds, or ``[N]`` int64 from 0.
-        """
-        return cast(Actor, self.actor).mode(observation, task)
-
-    def scores(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
-        """Return what a discrete policy's argmax is taken of.
-
-        Args:
-            observation: ``[N, O]``.
-            task: ``[N, Z]`` where the spec has a task.
-
-        Returns:
-            ``[N, n]``.
-        """
-        return cast(Categorical, cast(Actor, self.actor)(observation, task)).logits
-
-    def decide(
-        self,
-        observation: Tensor,
-        task: Tensor | None,
-        state: dict[str, Tensor],
-        noise: Tensor | None = None,
-    ) -> Decision:
-        """Return what the exported graph answers.
-
-        Args:
-            observation: ``[N, O]``.
-            task: ``[N, Z]`` where the spec has a task.
-            state: What a policy with a state keeps, ``[N, ...]`` by name; empty here.
-            noise: ``[N, S]`` where a policy needs any.
-
-        Returns:
-            The action of :meth:`forward`, and what it is the argmax of, if of anything: where two
-            such scores are equal, rounding decides.
-        """
-        if self.spec.action.discrete:
-            scores = self.scores(observation, task)
-            return Decision(scores.argmax(dim=-1), {}, scores)
-        if isinstance(self.actor, Policy) and self.actor.head == "mixture":
-            mixture = self.actor(observation, task)
-            return Decision(self.actor.scale.to_environment(mixture.mode), {}, mixture.logits)
-        return Decision(self(observation, task), {})
-
-    def act(
-        self, observation: Tensor, task: Tensor | None = None, *, draws: Tensor | None = None
-    ) -> Tensor:
-        """Return actions in environment units: the mode, or a sample where draws are given.
-
-        Choices are numbered from 0, as learners do; :attr:`first_choice` makes them the
-        environment's.
-
-        Args:
-            observation: ``[N, O]``.
-            task: ``[N, Z]`` where the spec has a task.
-            draws: ``[N, 3]`` int64 counters.
-
-        Returns:
-            ``[N, A]``, or ``[N]`` int64.
-        """
-        if draws is None:
-            return cast(Tensor, self(observation, task))
-        actor = cast(Actor, self.actor)
-        return actor.scale.to_environment(actor(observation, task).sample(draws))
-
-    @property
-    def first_choice(self) -> int:
-        """Return the environment's number of what a learner calls action 0; 0 for real numbers."""
-        return self.spec.action.start
 
     @staticmethod
     def follow(network: Network) -> Network:
@@ -337,26 +237,6 @@ class Learner(LearnerModule):
             if name not in self.targets and next(child.parameters(), None) is not None
         }
         return {**children, **bare}
-
-    def act_numpy(
-        self, observation: NDArray[np.float32], task: NDArray[np.float32] | None = None
-    ) -> NDArray[Any]:
-        """Return deterministic actions for arrays: what a rollout calls.
-
-        Args:
-            observation: ``[n, O]`` float32.
-            task: ``[n, Z]`` float32 or ``None``.
-
-        Returns:
-            ``[n, A]`` float32, or ``[n]`` int64 in the environment's numbers.
-        """
-        with torch.inference_mode():
-            there = torch.as_tensor(observation, dtype=torch.float32, device=self.device)
-            goal = None
-            if task is not None:
-                goal = torch.as_tensor(task, dtype=torch.float32, device=self.device)
-            found: NDArray[Any] = self(there, goal).cpu().numpy()
-            return found + self.first_choice
 
     # ------------------------------------------------------------------ several seeds
 

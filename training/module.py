@@ -4,13 +4,15 @@ Lightning counts batches and epochs, here one update is the unit of everything: 
 ``max_steps``, intervals of logging, validation and checkpoints. What that takes stands here: K
 updates per ``training_step``, the counter behind ``global_step``, validation on time, loggers that
 are given their step by hand, and what a checkpoint holds beside weights.
+
+The file is longer than others because all that Lightning calls stands in one place.
 """
 
 import atexit
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -34,15 +36,22 @@ from hindsight_rl.diagnostics.evaluation import (
 )
 from hindsight_rl.endings import let_ranks_end
 from hindsight_rl.keys import Key
+from hindsight_rl.ports import Act, Actor
 from hindsight_rl.spec import Spec
 from hindsight_rl.training.checkpoints.callbacks import prepare
 from hindsight_rl.training.checkpoints.warm_start import WarmStart
 from hindsight_rl.training.sweep import LogPass
 from hindsight_rl.training.terms import LossTerms
-from hindsight_rl.training.update.groups import check_names, parameter_groups
+from hindsight_rl.training.update.groups import (
+    Phases,
+    check_names,
+    check_phases,
+    parameter_groups,
+)
 from hindsight_rl.training.update.plan import Compile, Plan, Precision
 from hindsight_rl.training.update.runner import Runner
 from hindsight_rl.training.update.state import SeedStates
+from hindsight_rl.windows import Window
 
 # What a trainer may be given: all keep float32 for weights and for what follows the last layer.
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
@@ -63,6 +72,8 @@ class LearnerModule(LightningModule, ABC):
     """
 
     in_keys: tuple[Key, ...]
+    acts: bool
+    window: Window
     spec: Spec
     tau: float
     every: Mapping[str, int]
@@ -71,6 +82,8 @@ class LearnerModule(LightningModule, ABC):
     threads: int | None
     matmul_precision: Precision
     targets: ClassVar[dict[str, str]]
+    optimizer_options: Mapping[str, Mapping[str, Any]]
+    phases: Phases
     evaluation: Evaluation
     build_optimizer: OptimizerCallable
     learning_rates: dict[str, float]
@@ -87,7 +100,7 @@ class LearnerModule(LightningModule, ABC):
         self.runner: Runner | None = None
         self.latest: dict[str, float] = {}
         self.test_report: dict[str, Any] = {}
-        self.chunk: TensorDict | None = None
+        self.at_hand: TensorDict | None = None
         self._saved: dict[str, Any] = {}
 
     # ------------------------------------------------------------------ what a learner gives
@@ -128,6 +141,19 @@ class LearnerModule(LightningModule, ABC):
     def first_choice(self) -> int:
         """Return the environment's number of what a learner calls action 0."""
 
+    @property
+    @abstractmethod
+    def follows(self) -> bool:
+        """Return whether acting takes more than the present."""
+
+    @abstractmethod
+    def player(self) -> Act | Actor:
+        """Return what the loop that plays episodes asks."""
+
+    @abstractmethod
+    def collecting(self, sample: bool) -> Actor | Callable[..., NDArray[Any]]:
+        """Return what the collector of episodes asks."""
+
     @abstractmethod
     def networks(self) -> dict[str, nn.Module]:
         """Return what is trained, by attribute name."""
@@ -149,12 +175,16 @@ class LearnerModule(LightningModule, ABC):
             The optimiser; networks with a rate, a decay or an interval of their own form a group.
 
         Raises:
-            ValueError: ``learning_rates`` or ``decay`` names a network that does not exist.
+            ValueError: ``learning_rates``, ``decay`` or ``optimizer_options`` names a network that
+                does not exist, or ``phases`` leave one out.
         """
         networks = self.networks()
         check_names({**self.learning_rates, **self.decay}, networks)
-        apart = {*self.decay, *self.every}
-        optimizer = self.build_optimizer(parameter_groups(networks, self.learning_rates, apart))
+        check_names(self.optimizer_options, networks)
+        check_phases(self.phases, networks)
+        apart = {*self.decay, *self.every, *(name for phase in self.phases for name in phase)}
+        groups = parameter_groups(networks, self.learning_rates, apart, self.optimizer_options)
+        optimizer = self.build_optimizer(groups)
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
         return optimizer
@@ -246,7 +276,7 @@ class LearnerModule(LightningModule, ABC):
 
     def on_train_batch_start(self, batch: TensorDict, batch_idx: int) -> None:
         """Keep the chunk at hand: where training diverges, its rows may say why."""
-        self.chunk = batch
+        self.at_hand = batch
 
     def training_step(self, chunk: TensorDict, batch_idx: int) -> None:
         """Run the updates of one chunk.
@@ -371,6 +401,10 @@ class LearnerModule(LightningModule, ABC):
             ``index``, ``episode``, ``action`` (the policy's), ``logged_action``: ``[B, ...]``, in
             the environment's units and numbers.
         """
+        if not self.acts:
+            raise ValueError(
+                f"{type(self).__name__} fits no policy: there are no actions to predict"
+            )
         batch = batch[0]
         action = self(batch["observation"], batch.get("task", None))
         return {

@@ -1,8 +1,22 @@
-"""What the losses of one batch say: the value that learners return and update loops pass on."""
+"""What the losses of one batch read and say: the values that learners and update loops share."""
 
 from typing import NamedTuple
 
+import torch
+from tensordict import TensorDict
 from torch import Tensor
+
+from hindsight_rl.keys import Key
+from hindsight_rl.maths.losses import td_target
+
+# What a learner reads that learns from single transitions.
+TRANSITION: tuple[Key, ...] = (
+    "observation",
+    "action",
+    ("next", "observation"),
+    ("next", "reward"),
+    ("next", "terminated"),
+)
 
 
 class LossTerms(NamedTuple):
@@ -13,3 +27,26 @@ class LossTerms(NamedTuple):
 
     terms: dict[str, Tensor]
     metrics: dict[str, Tensor]
+
+
+def row_discount(batch: TensorDict, constant: float) -> Tensor:
+    """Return the bootstrap discount ``[B]`` of each row: its own where it has one."""
+    own = batch.get("discount", None)
+    return torch.full_like(batch["next", "reward"], constant) if own is None else own
+
+
+def bootstrap(batch: TensorDict, next_value: Tensor, constant: float) -> Tensor:
+    """Return what a critic regresses on, r + discount * (1 - terminated) * V(s').
+
+    Args:
+        batch: TensorDict ``[B]`` of transitions.
+        next_value: ``[B]``, value of each next observation, reward units.
+        constant: Discount of rows that bring none of their own, in [0, 1].
+
+    Returns:
+        ``[B]``, reward units, without gradient.
+    """
+    following = batch["next"]
+    return td_target(
+        following["reward"], following["terminated"], next_value, row_discount(batch, constant)
+    )

@@ -26,6 +26,7 @@ class HistoryInputs(nn.Module):
         actions: Whether past actions are seen. A policy that sees them may only repeat them: the
             demonstrator's next action is most often close to the last one.
         task_scale: As in :class:`Inputs`.
+        frequencies: Likewise, of the present alone.
 
     Raises:
         ValueError: The observation is no vector, or ``history`` is below 1.
@@ -38,12 +39,13 @@ class HistoryInputs(nn.Module):
         *,
         actions: bool = True,
         task_scale: Sequence[float] | None = None,
+        frequencies: int = 0,
     ) -> None:
         super().__init__()
         if history < 1:
             raise ValueError(f"history is {history}, it must be at least 1")
         self.history, self.actions = history, actions
-        self.now = Inputs(spec, task_scale)
+        self.now = Inputs(spec, task_scale, frequencies=frequencies)
         self.scale = ActionScale(spec.action)
         self.observed = spec.vector.width
         self.acted = spec.action.width

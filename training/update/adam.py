@@ -24,6 +24,7 @@ class Rule(NamedTuple):
         weight_decay: Coefficient.
         decoupled: Whether it shrinks the parameters (AdamW) or adds to the gradient.
         every: It moves at updates whose number, counted from 1, is a multiple.
+        name: Of the group: that of its network, where it has one of its own.
     """
 
     span: Span
@@ -32,6 +33,7 @@ class Rule(NamedTuple):
     weight_decay: float
     decoupled: bool
     every: int = 1
+    name: str = ""
 
 
 def adam(
@@ -103,6 +105,7 @@ def rules_of(
             group["weight_decay"],
             decoupled,
             every.get(group.get("name", ""), 1),
+            group.get("name", ""),
         )
         for span, group in zip(states.spans(groups), optimizer.param_groups, strict=True)
     ]

@@ -16,11 +16,11 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from hindsight_rl.keys import Key
-from hindsight_rl.training.update.adam import adam, rules_of
+from hindsight_rl.training.update.adam import Rule, adam, rules_of
 from hindsight_rl.training.update.capture import assign, captured
 from hindsight_rl.training.update.schedule import Schedule
 from hindsight_rl.training.update.state import SeedStates
-from hindsight_rl.training.update.steps import clip_factor
+from hindsight_rl.training.update.steps import clip_factor, in_phase
 
 if TYPE_CHECKING:
     from hindsight_rl.training.module import LearnerModule
@@ -81,8 +81,8 @@ class Engine:
     """Runs the updates of a chunk on the state of all seeds.
 
     Args:
-        learner: The learner; of it only ``losses``, ``read_keys``, ``targets``, ``tau`` and
-            ``every`` are used.
+        learner: The learner; of it only ``losses``, ``read_keys``, ``targets``, ``tau``,
+            ``every`` and ``phases`` are used.
         optimizer: Adam or AdamW; its groups give the rates, its state is kept up to date.
         states: The state.
         networks: Parameters of each network by name, in the order of the state.
@@ -111,6 +111,7 @@ class Engine:
         self._networks = states.spans(networks)
         self._clip_norm, self._watch = clip_norm, watch or clip_norm is not None
         self._rules = rules_of(optimizer, states, learner.every)
+        self._phases: tuple[tuple[str, ...] | None, ...] = learner.phases or (None,)
         self._online = _online_names(states, learner.targets)
         self._schedule = Schedule(learner, optimizer, states, self._rules)
         largest = max(p.numel() for p in dict(learner.named_parameters()).values())
@@ -215,36 +216,51 @@ class Engine:
         rates, tau = self._schedule.split(table)
         parameters, first, second, targets, buffers = rows
         layout, target_layout, buffer_layout = self._states.layouts
+        terms: dict[str, Tensor] = {}
+        metrics: dict[str, Tensor] = {}
+        for phase in self._phases:
 
-        def total(trained: dict[str, Tensor], moving: dict[str, Tensor], columns: Rows) -> Any:
-            held = {**trained, **target_layout.split(targets), **moving}
-            found = self._losses.call(held, _batch(names, columns))
-            return sum(found.terms.values()), (found, moving)
+            def total(
+                trained: dict[str, Tensor],
+                moving: dict[str, Tensor],
+                columns: Rows,
+                phase: tuple[str, ...] | None = phase,
+                targets: Tensor = targets,
+            ) -> Any:
+                held = {**trained, **target_layout.split(targets), **moving}
+                found = self._losses.call(held, _batch(names, columns))
+                moved = {name: term for name, term in found.terms.items() if in_phase(name, phase)}
+                return sum(moved.values()), (moved, found.metrics, moving)
 
-        moving = {name: part.clone() for name, part in buffer_layout.split(buffers).items()}
-        gradients, (found, moved) = torch.func.grad(total, has_aux=True)(
-            layout.split(parameters), moving, batch
-        )
-        gradient, norms = self._clip(layout.join(gradients))
-        parts = [
-            adam(rule, row, parameters, gradient, first, second)
-            for rule, row in zip(self._rules, rates, strict=True)
-        ]
-        parameters, first, second = (torch.cat(part) for part in zip(*parts, strict=True))
+            moving = {name: part.clone() for name, part in buffer_layout.split(buffers).items()}
+            gradients, (moved, seen, moving) = torch.func.grad(total, has_aux=True)(
+                layout.split(parameters), moving, batch
+            )
+            gradient, norms = self._clip(layout.join(gradients), phase)
+            parts = [
+                adam(rule, row, parameters, gradient, first, second)
+                if in_phase(rule.name, phase)
+                else _left(rule, parameters, first, second)
+                for rule, row in zip(self._rules, rates, strict=True)
+            ]
+            parameters, first, second = (torch.cat(part) for part in zip(*parts, strict=True))
+            if moving:
+                buffers = buffer_layout.join(moving)
+            terms, metrics = terms | moved, seen | metrics | norms
         if self._online:
             online = layout.split(parameters)
             follow = torch.cat([online[name].reshape(-1) for name in self._online])
             targets = torch.lerp(targets, follow, tau)
-        if moved:
-            buffers = buffer_layout.join(moved)
         if not torch.compiler.is_compiling():  # tried once before, see _probe
-            self._names = [*found.terms, *found.metrics, *norms]
-            self._terms = len(found.terms)
-        values = [*found.terms.values(), *found.metrics.values(), *norms.values()]
-        seen = torch.stack([value.detach().float() for value in values])
-        return (parameters, first, second, targets, buffers), seen
+            self._names = [*terms, *metrics]
+            self._terms = len(terms)
+        values = [*terms.values(), *metrics.values()]
+        track = torch.stack([value.detach().float() for value in values])
+        return (parameters, first, second, targets, buffers), track
 
-    def _clip(self, gradient: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def _clip(
+        self, gradient: Tensor, phase: tuple[str, ...] | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the gradient with every network clipped by itself, and the norms before."""
         if not self._watch:
             return gradient, {}
@@ -252,7 +268,8 @@ class Engine:
         for span in self._networks:
             part = gradient[span.start : span.stop]
             norm = torch.linalg.vector_norm(part)
-            norms[f"{span.name}/gradient_norm"] = norm
+            if in_phase(span.name, phase):
+                norms[f"{span.name}/gradient_norm"] = norm
             if self._clip_norm is not None:
                 part = part * clip_factor(norm, self._clip_norm)
             parts.append(part)
@@ -328,6 +345,11 @@ class Engine:
         if self._capture:
             return captured(torch.compile(_fresh(loop), fullgraph=True))
         return torch.compile(_fresh(scanned), fullgraph=True, dynamic=False, options=OPTIONS)
+
+
+def _left(rule: Rule, *rows: Tensor) -> tuple[Tensor, ...]:
+    """Return one group's parameters and averages as they are."""
+    return tuple(row[rule.span.start : rule.span.stop] for row in rows)
 
 
 def _fresh(function: Callable[..., Tensor]) -> Callable[..., Tensor]:

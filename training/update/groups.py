@@ -5,9 +5,15 @@ from typing import Any
 
 from torch import nn
 
+Phases = tuple[tuple[str, ...], ...]
+"""Names of networks that move together, in the order in which they do; () for all at once."""
+
 
 def parameter_groups(
-    networks: Mapping[str, nn.Module], rates: Mapping[str, float], apart: Collection[str]
+    networks: Mapping[str, nn.Module],
+    rates: Mapping[str, float],
+    apart: Collection[str],
+    options: Mapping[str, Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
     """Return the groups an optimiser is built from.
 
@@ -18,18 +24,18 @@ def parameter_groups(
         networks: What is trained, by name.
         rates: Learning rates of single networks, by name.
         apart: Names of further networks that need a group of their own.
+        options: The optimiser's options for single networks, by name: ``betas``, ``weight_decay``.
 
     Returns:
-        Groups with ``params``, ``name`` and, where it is given, ``lr``; the shared one first.
+        Groups with ``params``, ``name`` and what is their own; the shared one first.
     """
     groups: list[dict[str, Any]] = []
     shared: dict[str, Any] = {"params": [], "name": "shared"}
     for name, network in networks.items():
         parameters = list(network.parameters())
-        if name in rates:
-            groups.append({"params": parameters, "name": name, "lr": rates[name]})
-        elif name in apart:
-            groups.append({"params": parameters, "name": name})
+        if name in rates or name in apart or name in options:
+            rate = {"lr": rates[name]} if name in rates else {}
+            groups.append({"params": parameters, "name": name} | dict(options.get(name, {})) | rate)
         else:
             shared["params"] += parameters
     return [shared, *groups] if shared["params"] else groups
@@ -48,3 +54,20 @@ def check_names(names: Collection[str], networks: Mapping[str, nn.Module]) -> No
     for name in names:
         if name not in networks:
             raise ValueError(f"'{name}' is no network of this learner: it has {list(networks)}")
+
+
+def check_phases(phases: Phases, networks: Mapping[str, nn.Module]) -> None:
+    """Refuse phases that leave a network out, or have it move twice in one update.
+
+    Args:
+        phases: Names of the networks of each phase.
+        networks: What is trained, by name.
+
+    Raises:
+        ValueError: A network is in no phase or in two, or a name is no network's.
+    """
+    named = [name for phase in phases for name in phase]
+    if phases and sorted(named) != sorted(networks):
+        raise ValueError(
+            f"phases is {phases}: each of the networks {sorted(networks)} must stand in it once"
+        )

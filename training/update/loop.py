@@ -13,7 +13,14 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from hindsight_rl.training.terms import LossTerms
-from hindsight_rl.training.update.steps import clip_factor, due, set_rates, target_rate
+from hindsight_rl.training.update.groups import Phases
+from hindsight_rl.training.update.steps import (
+    clip_factor,
+    due,
+    in_phase,
+    set_rates,
+    target_rate,
+)
 
 
 class Updated(Protocol):
@@ -21,6 +28,7 @@ class Updated(Protocol):
 
     Attributes:
         every: Networks and targets that move only at multiples of an interval, by name.
+        phases: Networks that move together, one phase after the other; () for all at once.
         tau: Share of the way a target moves.
         decay: Updates after which a network's rate is 0, by name.
         clip_norm: Largest gradient norm of each network, ``None`` for no limit.
@@ -28,6 +36,7 @@ class Updated(Protocol):
     """
 
     every: Mapping[str, int]
+    phases: Phases
     tau: float
     decay: dict[str, int]
     clip_norm: float | None
@@ -94,20 +103,38 @@ class Loop:
         Returns:
             Detached terms and metrics of the batch before the update.
         """
+        terms: dict[str, Tensor] = {}
+        metrics: dict[str, Tensor] = {}
+        for phase in self._learner.phases or (None,):
+            found, norms = self._phase(batch, phase)
+            moved = {name: term for name, term in found.terms.items() if in_phase(name, phase)}
+            terms |= {name: term.detach() for name, term in moved.items()}
+            metrics = found.metrics | metrics | norms
+        self._follow()
+        return LossTerms(terms, metrics)
+
+    def _phase(
+        self, batch: TensorDict, phase: tuple[str, ...] | None
+    ) -> tuple[LossTerms, dict[str, Tensor]]:
+        """Move the networks of a phase, or all; return what its losses said, and norms."""
         for parameters in self._networks.values():
             for parameter in parameters:
                 parameter.grad = None
         found = self._losses(batch)
-        terms = [term for name, term in found.terms.items() if self._ranks or self._due(name)]
-        self._backward(reduce(torch.add, terms))
-        for name in self._learner.every.keys() & self._networks.keys():
-            if not self._due(name):  # Adam moves on zeros too
-                for parameter in self._networks[name]:
+        summed = [
+            term
+            for name, term in found.terms.items()
+            if in_phase(name, phase) and (self._ranks or self._due(name))
+        ]
+        if not summed:
+            return found, {}
+        self._backward(reduce(torch.add, summed))
+        for name, parameters in self._networks.items():
+            # A term may lead through a network of another phase. And Adam moves on zeros too.
+            if not in_phase(name, phase) or not self._due(name):
+                for parameter in parameters:
                     parameter.grad = None
-        norms = self._step()
-        self._follow()
-        detached = {name: term.detach() for name, term in found.terms.items()}
-        return LossTerms(detached, found.metrics | norms)
+        return found, self._step()
 
     def _due(self, name: str) -> bool:
         return bool(due(self._number, self._learner.every.get(name, 1)))
@@ -131,6 +158,8 @@ class Loop:
         norms = {}
         for name, parameters in self._networks.items():
             gradients = [p.grad for p in parameters if p.grad is not None]
+            if self._learner.phases and not gradients:
+                continue
             norm = nn.utils.get_total_norm(gradients)
             if limit is not None and gradients:
                 torch._foreach_mul_(gradients, clip_factor(norm, limit))

@@ -47,6 +47,11 @@ def target_rate(number: Number, interval: int, tau: float) -> Any:
     return tau * due(number, interval)
 
 
+def in_phase(name: str, phase: tuple[str, ...] | None) -> bool:
+    """Return whether a network moves in a phase; ``None`` is the phase of all."""
+    return phase is None or name in phase
+
+
 def clip_factor(norm: Tensor, limit: float) -> Tensor:
     """Return what a gradient is multiplied by, ``[]``, so that its norm is at most the limit.
 

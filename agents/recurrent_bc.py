@@ -1,0 +1,154 @@
+"""Recurrent behaviour cloning: imitate logged actions, given all that was seen before them.
+
+    h_t = GRU(h_{t-1}, [s_t, z]),   L(theta) = -E_log[ w log pi_theta(a_t | h_t, s_t) ]
+
+over segments of L steps. A log of what sensors see rarely shows the whole state: velocities, what
+lies behind a corner, which phase of a task it is. The vector h carries what was seen so far.
+
+Reference: Mandlekar et al. 2021, "What matters in learning from offline human demonstrations for
+robot manipulation", arXiv 2108.03298 (BC-RNN).
+
+Deviations:
+- A segment may begin anywhere in an episode, and its first h is 0: the steps of a burn-in update h
+  and are not imitated (Kapturowski et al. 2019, R2D2), unless the episode begins with them. The
+  authors reset h every L steps while acting instead; here it is reset where an episode begins.
+- The loss is divided by the number of steps imitated, not by the length of the segments.
+
+Update order: one network, one step.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from hindsight_rl.nets.distributions import tie_scores
+from hindsight_rl.nets.encoders.recurrent import RecurrentInputs
+from hindsight_rl.nets.policy import Head, Policy, Spread
+from hindsight_rl.ports import Decision
+from hindsight_rl.spec import SpecLike
+from hindsight_rl.training.learner import Learner, LossTerms
+from hindsight_rl.windows import Window
+
+
+class RecurrentBC(Learner):
+    """Weighted negative log-likelihood of logged actions, by a policy that remembers.
+
+    Args:
+        spec: What the data look like.
+        units: Width of what is remembered, H.
+        hidden: Width of each hidden layer behind it.
+        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`.
+        head: Distribution of continuous actions.
+        spread: Spread of a Gaussian head: one for all states, or a network output.
+        segment: L, steps of a segment, at least 2.
+        burn_in: Steps at the start of a segment that are not imitated, in [0, L), unless the
+            episode begins there.
+        **learner: Arguments of :class:`Learner`.
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
+
+    in_keys = (
+        "step",
+        ("chunk", "observation"),
+        ("chunk", "action"),
+        ("chunk", "valid"),
+    )
+    optional_keys = ("task", "weight")
+
+    def __init__(
+        self,
+        spec: SpecLike | None = None,
+        *,
+        units: int = 128,
+        hidden: Sequence[int] = (128,),
+        frequencies: int = 0,
+        head: Head = "gaussian",
+        spread: Spread = "shared",
+        segment: int = 16,
+        burn_in: int = 4,
+        **learner: Any,
+    ) -> None:
+        super().__init__(spec, **learner)
+        if segment < 2 or not 0 <= burn_in < segment:
+            raise ValueError(
+                f"segment {segment} must be at least 2, and burn_in {burn_in} in [0, {segment})"
+            )
+        self.burn_in = burn_in
+        self.window = Window(chunk=segment)
+        self.actor = Policy(
+            self.spec, hidden, head=head, spread=spread, units=units, frequencies=frequencies
+        )
+
+    @property
+    def memory(self) -> RecurrentInputs:
+        """What remembers."""
+        inputs = self.actor.inputs
+        if not isinstance(inputs, RecurrentInputs):
+            raise TypeError("the policy of RecurrentBC has recurrent inputs")
+        return inputs
+
+    def losses(self, batch: TensorDict) -> LossTerms:
+        """Return the term ``actor``.
+
+        Args:
+            batch: TensorDict ``[B]`` with segments; ``weight`` and ``task`` are those of the row
+                that a segment begins with, and hold for all of it.
+
+        Returns:
+            Terms and metrics.
+        """
+        segment = batch["chunk"]
+        observation, action, task = segment["observation"], segment["action"], batch.get("task")
+        if task is not None:
+            task = task.unsqueeze(-2).expand(*observation.shape[:-1], task.shape[-1])
+        distribution = self.actor.distribution(self.memory.segment(observation, task), observation)
+        log_prob = distribution.log_prob(self.actor.scale.to_policy(action))
+        counted = (segment["valid"] & self._warm(batch["step"])).to(log_prob.dtype)
+        rows = -(counted * log_prob).sum(-1)
+        weight = batch.get("weight")
+        mean_steps = self.batch_mean(counted.sum(-1)).clamp_min(1e-6)
+        loss = (rows if weight is None else weight * rows).mean() / mean_steps
+        entropy = (counted * distribution.entropy().detach()).sum() / counted.sum().clamp_min(1.0)
+        return LossTerms({"actor": loss}, {"actor/entropy": entropy})
+
+    def _warm(self, step: Tensor) -> Tensor:
+        """Return ``[B, L]``, which steps of segments that begin at ``step`` are imitated."""
+        place = torch.arange(self.window.chunk, device=step.device)
+        return (place >= self.burn_in) | (step.unsqueeze(-1) == 0)
+
+    def forward(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+        """Return the deterministic action of an episode's first step."""
+        return self.decide(observation, task, self.initial_state(len(observation))).action
+
+    def initial_state(self, n: int) -> dict[str, Tensor]:
+        """Return what is remembered where episodes begin, ``[n, H]`` zeros."""
+        return self.memory.initial(n)
+
+    def decide(
+        self,
+        observation: Tensor,
+        task: Tensor | None,
+        state: dict[str, Tensor],
+        noise: Tensor | None = None,
+    ) -> Decision:
+        """Return the likeliest actions, and what is remembered after them.
+
+        Args:
+            observation: ``[n, O]``.
+            task: ``[n, Z]`` where the spec has a task.
+            state: Of :meth:`initial_state` or the last decision.
+            noise: Not used.
+
+        Returns:
+            Actions ``[n, A]`` in environment units, or ``[n]`` int64, with what they are the argmax
+            of; and the state.
+        """
+        features = self.memory(observation, task, state)
+        distribution = self.actor.distribution(features, observation)
+        action = self.actor.scale.to_environment(distribution.mode)
+        return Decision(action, {"hidden": features}, tie_scores(distribution))

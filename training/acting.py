@@ -1,0 +1,181 @@
+"""Acts: the side of a learner that acts, in training, in evaluation and in the exported file."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hindsight_rl.nets.distributions import tie_scores
+from hindsight_rl.nets.policy import Policy
+from hindsight_rl.policies.torch_actor import TorchActor
+from hindsight_rl.ports import Act, Actor, Decision
+from hindsight_rl.spec import Spec
+from hindsight_rl.windows import Chunk
+
+
+class Acts:
+    """What a learner does with an observation; every part may be replaced.
+
+    Derive from :class:`hindsight_rl.training.learner.Learner`, not from this class.
+
+    Attributes:
+        actor: The policy's network.
+        acts: Whether there is a policy; a model, a reward or a classifier has none, and is neither
+            played nor exported.
+        chunk: How answers of several actions are executed; ``None`` where an answer is one action.
+    """
+
+    acts: bool = True
+    actor: Any
+    chunk: Chunk | None = None
+    spec: Spec
+    device: torch.device
+
+    def forward(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+        """Return the deterministic action: the graph that is exported.
+
+        Args:
+            observation: ``[N, O]``.
+            task: ``[N, Z]`` where the spec has a task.
+
+        Returns:
+            ``[N, A]`` in environment units within the bounds, or ``[N]`` int64 from 0.
+        """
+        mode: Tensor = self.actor.mode(observation, task)
+        return mode
+
+    def scores(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+        """Return what a discrete policy's argmax is taken of.
+
+        Args:
+            observation: ``[N, O]``.
+            task: ``[N, Z]`` where the spec has a task.
+
+        Returns:
+            ``[N, n]``.
+        """
+        scores: Tensor = self._distribution(observation, task).logits
+        return scores
+
+    def _distribution(self, observation: Tensor, task: Tensor | None) -> Any:
+        """Return the distribution of actions, at an episode's first step where steps differ."""
+        past = self.initial_state(len(observation))
+        return self.actor(observation, task, past) if past else self.actor(observation, task)
+
+    def decide(
+        self,
+        observation: Tensor,
+        task: Tensor | None,
+        state: dict[str, Tensor],
+        noise: Tensor | None = None,
+    ) -> Decision:
+        """Return what the exported graph answers.
+
+        Args:
+            observation: ``[N, O]``.
+            task: ``[N, Z]`` where the spec has a task.
+            state: What a policy with a state keeps, ``[N, ...]`` by name; empty here.
+            noise: ``[N, S]`` where a policy needs any.
+
+        Returns:
+            The action of :meth:`forward`, and what it is the argmax of, if of anything: where two
+            such scores are equal, rounding decides.
+        """
+        if self.spec.action.discrete:
+            scores = self.scores(observation, task)
+            return Decision(scores.argmax(dim=-1), {}, scores)
+        action = self.forward(observation, task)
+        if isinstance(self.actor, Policy) and type(self).forward is Acts.forward:
+            return Decision(action, {}, tie_scores(self.actor(observation, task)))
+        return Decision(action, {})
+
+    def act(
+        self, observation: Tensor, task: Tensor | None = None, *, draws: Tensor | None = None
+    ) -> Tensor:
+        """Return actions in environment units: the mode, or a sample where draws are given.
+
+        Choices are numbered from 0, as learners do; :attr:`first_choice` makes them the
+        environment's.
+
+        Args:
+            observation: ``[N, O]``.
+            task: ``[N, Z]`` where the spec has a task.
+            draws: ``[N, 3]`` int64 counters.
+
+        Returns:
+            ``[N, A]``, or ``[N]`` int64.
+        """
+        if draws is None:
+            return self.forward(observation, task)
+        sample = self._distribution(observation, task).sample(draws)
+        action: Tensor = self.actor.scale.to_environment(sample)
+        return action
+
+    @property
+    def acting_noise(self) -> int:
+        """Return how many normal numbers :meth:`decide` needs for a row; 0 for none."""
+        return 0
+
+    def initial_state(self, n: int) -> dict[str, Tensor]:
+        """Return what is kept from step to step where n episodes begin, ``[n, ...]`` by name."""
+        return {}
+
+    @property
+    def follows(self) -> bool:
+        """Return whether acting takes more than the present: a state, noise, or a queue."""
+        return bool(self.chunk or self.acting_noise or self.initial_state(1))
+
+    def player(self) -> Act | Actor:
+        """Return what the loop that plays episodes asks: this learner, acting as its file will."""
+        return TorchActor(self) if self.follows else self.act_numpy
+
+    def collecting(self, sample: bool) -> Actor | Callable[..., NDArray[Any]]:
+        """Return what the collector of episodes asks.
+
+        Args:
+            sample: Take samples, not the likeliest actions; what follows its rows has noise of its
+                own, or none.
+
+        Returns:
+            An actor, or ``act(observation [n, O], task [n, Z] or None, draws [n, 3])``.
+        """
+        if self.follows:
+            return TorchActor(self)
+
+        def act(
+            observation: NDArray[np.float32], task: NDArray[np.float32] | None, draws: Tensor
+        ) -> NDArray[Any]:
+            with torch.inference_mode():
+                there = torch.as_tensor(observation, device=self.device)
+                goal = None if task is None else torch.as_tensor(task, device=self.device)
+                drawn = draws.to(self.device) if sample else None
+                found: NDArray[Any] = self.act(there, goal, draws=drawn).cpu().numpy()
+                return found + self.first_choice
+
+        return act
+
+    @property
+    def first_choice(self) -> int:
+        """Return the environment's number of what a learner calls action 0; 0 for real numbers."""
+        return self.spec.action.start
+
+    def act_numpy(self, observation: np.ndarray, task: np.ndarray | None = None) -> np.ndarray:
+        """Return deterministic actions for arrays: what a rollout calls.
+
+        Args:
+            observation: ``[n, O]`` float32.
+            task: ``[n, Z]`` float32 or ``None``.
+
+        Returns:
+            ``[n, A]`` float32, or ``[n]`` int64 in the environment's numbers.
+        """
+        with torch.inference_mode():
+            there = torch.as_tensor(observation, dtype=torch.float32, device=self.device)
+            goal = None
+            if task is not None:
+                goal = torch.as_tensor(task, dtype=torch.float32, device=self.device)
+            found: np.ndarray = self.forward(there, goal).cpu().numpy()
+            return found + self.first_choice
