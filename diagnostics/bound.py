@@ -172,7 +172,7 @@ def _policy_of(learner: LearnerView) -> Policy:
         )
     if learner.follows:
         raise UndefinedBoundError(
-            f"the policy of {name} answers from more than the present: single rows have no likelihood"
+            f"the policy of {name} answers from more than the present: rows have no likelihood"
         )
     if not isinstance(actor, Policy) or (actor.head == "deterministic" and not actor.discrete):
         raise UndefinedBoundError(f"the policy of {name} has no likelihood")
