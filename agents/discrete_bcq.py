@@ -16,7 +16,7 @@ Deviations:
 - Critic and pi_b share no layer; in the authors' code neither do they for vector observations, but
   for images they share the convolutions.
 - No random action is mixed in (the authors' code: 0.1 % on Atari, none elsewhere).
-- It judges no transitions for ``InverseRL(level="transition")``: those count -log pi(a | s), which
+- It judges no transitions for ``TransitionInverseRL``: those count -log pi(a | s), which
   has no bound for an action outside A(s).
 
 Update order: critic and pi_b together, then, where it is due, the target critic.

@@ -7,7 +7,7 @@
 
 Q' are the target critics. For discrete actions expectations over a are sums, and exact. With a task
 it learns from relabeled experience: beside ``FutureGoal`` it is HER, beside
-``InverseRL(level="transition")`` it is HIPI-RL. Many critics are its ensembles: with a ``subset``
+``TransitionInverseRL`` it is HIPI-RL. Many critics are its ensembles: with a ``subset``
 it is REDQ, whose policy climbs the mean of all, with ``diversity`` EDAC, whose L_Q becomes
 
     L_Q + diversity / 2 E[ sum_{i != j} cos(grad_a Q_i(s, a), grad_a Q_j(s, a)) / (N - 1) ]

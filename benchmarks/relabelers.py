@@ -20,7 +20,8 @@ from hindsight_rl.agents.sac import SAC
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.relabel.filters import TopFraction
 from hindsight_rl.relabel.goals import FinalGoal, FutureGoal
-from hindsight_rl.relabel.inverse import InverseRL
+from hindsight_rl.relabel.inverse_trajectory import InverseRL
+from hindsight_rl.relabel.inverse_transition import TransitionInverseRL
 from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.relabel.return_task import ReturnTask
 from hindsight_rl.relabel.returns import NStep, ReturnToGo, ScaleReward
@@ -47,7 +48,7 @@ def costs(size: Size, repeats: int) -> dict[str, float]:
         "FinalGoal": [FinalGoal()],
         "FutureGoal": [FutureGoal()],
         "ReturnTask": [ReturnTask()],
-        "InverseRL, trajectory": [InverseRL(GoalReaching(kind="dense"), candidates=32)],
+        "InverseRL": [InverseRL(GoalReaching(kind="dense"), candidates=32)],
         "ReturnToGo": [ReturnToGo()],
         "NStep": [NStep(3)],
         "ScaleReward": [ScaleReward(return_range=1000.0)],
@@ -79,7 +80,7 @@ def _chunks(module: OfflineDataModule) -> Callable[[int], Any]:
 def transitions(size: Size, candidates: int, repeats: int) -> tuple[float, float, float]:
     """Return bare forward passes and relabeling, microseconds per update, and their ratio."""
     updates = 32 if size is S else 4
-    relabeler = InverseRL(GoalReaching(), "transition", candidates=candidates)
+    relabeler = TransitionInverseRL(GoalReaching(), candidates=candidates)
     log = as_log(make_log(size), goals=True)
     data = OfflineDataModule(log, [relabeler], batch_size=size.batch_size, prefetch=False)
     sac = SAC(data.spec, hidden=size.hidden)
@@ -127,7 +128,7 @@ def tables(repeats: int, updates: dict[str, float] | None = None) -> str:
         for candidates in CANDIDATES:
             bare, relabel, ratio = transitions(size, candidates, repeats)
             lines.append(
-                f"InverseRL, transition, {candidates} candidates at {size.name}: {relabel:,.0f} us "
+                f"TransitionInverseRL, {candidates} candidates at {size.name}: {relabel:,.0f} us "
                 f"an update, bare forward passes {bare:,.0f}, ratio {ratio:.2f}"
             )
     return "\n".join(lines) + "\n"

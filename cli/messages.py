@@ -6,6 +6,7 @@ import re
 
 from lightning.pytorch import Trainer
 
+from hindsight_rl.cli.former import INVERSE_HINT
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.diagnostics.evaluation import Evaluation
 from hindsight_rl.relabel.relabeler import Relabeler
@@ -69,6 +70,8 @@ def _mend(message: str) -> str:
         known = {name.rpartition(".")[2]: f"--{name}" for name in _options()}
         near = difflib.get_close_matches(option[1].rpartition(".")[2], known, n=1)
         return f" Did you mean '{known[near[0]]}'?" if near else ""
+    if "Option 'level' is not accepted" in message:  # once an argument of InverseRL
+        return f" {INVERSE_HINT}."
     wrong = re.search(r"(?:Option '|import path string: )(\w+)", message)
     near = difflib.get_close_matches(wrong[1], _words() - {wrong[1]}, n=1) if wrong else []
     return f" Did you mean '{near[0]}'?" if near else ""

@@ -124,6 +124,7 @@ def read_settings(config: str) -> Settings:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    from hindsight_rl.cli.former import current_classes
     from hindsight_rl.cli.words import packaged_config
     from hindsight_rl.logs.reading.column_values import yaml_values
 
@@ -145,7 +146,7 @@ def read_settings(config: str) -> Settings:
             f"{path}: '{unknown[0]}' is no setting of a data step: give {', '.join(_FIELDS)}, or a "
             "whole configuration of 'fit' with a data block"
         )
-    relabel, seed = values.get("relabel"), values.get("seed") or 0
+    relabel, seed = current_classes(values.get("relabel")), values.get("seed") or 0
     if not relabel or not isinstance(relabel, list):
         raise ValueError(f"{path}: has no list of relabelers: {mend}")
     if not isinstance(seed, int) or isinstance(seed, bool):

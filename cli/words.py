@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from hindsight_rl.cli.former import current_classes
 from hindsight_rl.cli.runs import (
     CHECKPOINTS,
     CONFIG,
@@ -144,12 +145,11 @@ def former_config(found: Any) -> str:
     Returns:
         YAML; nothing where the file is of today's layout, and can be read as it is.
     """
-    arguments = _init_args(found, "model")
-    current = translated(arguments)
-    if current == arguments:
-        return ""
-    model = found["model"] | {"init_args": current}
-    return yaml.safe_dump(found | {"model": model}, sort_keys=False)
+    current = current_classes(found)
+    arguments = translated(_init_args(current, "model"))
+    if arguments != _init_args(current, "model"):
+        current = current | {"model": current["model"] | {"init_args": arguments}}
+    return "" if current == found else yaml.safe_dump(current, sort_keys=False)
 
 
 def _shared_env(config: Path, found: Any, env: str | None) -> list[str]:

@@ -113,7 +113,7 @@ class OfflineDataModule(LogDataModule):
             stop=stop,
             rank=trainer.global_rank,
             world_size=trainer.world_size,
-            copies=getattr(learner, "seeds", 1),
+            seeds=getattr(learner, "seeds", 1),
             prefetch=_core_left(trainer) if self.prefetch is None else self.prefetch,
         )
 

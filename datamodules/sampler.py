@@ -53,7 +53,8 @@ class ChunkSampler:
         stop: Updates at which training ends.
         rank: This process.
         world_size: Number of processes; each draws its slice of the rows.
-        copies: Number of copies of the learner, S; copy s is served what ``seed + s`` draws.
+        seeds: Number of seeds trained at once, S; each is served what a run of its own would draw,
+            with ``seed``, ``seed + 1`` and so on.
         prefetch: Draw and read the next chunk in a thread of its own while this one is used. The
             batches are the same.
         windows: Gathers what the learner reads around each row.
@@ -75,15 +76,15 @@ class ChunkSampler:
         stop: int | None = None,
         rank: int = 0,
         world_size: int = 1,
-        copies: int = 1,
+        seeds: int = 1,
         prefetch: bool = False,
         windows: Windows | None = None,
     ) -> None:
         if batch_size % world_size:
             raise ValueError(f"batch_size {batch_size} cannot be shared by {world_size} processes")
-        self._log, self._relabel, self._seed = log, relabel, seed
+        self._log, self._relabel = log, relabel
         self._updates_per_step, self._position = updates_per_step, position
-        self._marks, self._stop, self._copies = tuple(marks), stop, copies
+        self._marks, self._stop, self._seeds = tuple(marks), stop, range(seed, seed + seeds)
         self._prefetch, self._windows = prefetch, windows
         reads = relabel.companion_reads
         filmed = {*log.images, *map(next_key, log.images)}
@@ -121,13 +122,13 @@ class ChunkSampler:
             stream: Name of the stream of draws.
 
         Returns:
-            TensorDict ``[size, B]``, or ``[size, S, B]`` for several copies, with the log's keys,
+            TensorDict ``[size, B]``, or ``[size, S, B]`` for several seeds, with the log's keys,
             ``index``, ``draws`` and companions.
         """
-        seeds = range(self._seed, self._seed + self._copies)
-        grid = CounterGrid(seeds, torch.arange(position, position + size), self._rows).fork(stream)
+        updates = torch.arange(position, position + size)
+        grid = CounterGrid(self._seeds, updates, self._rows).fork(stream)
         index, draws = self._draw_index(grid.fork("index")), grid.counters()
-        if self._copies == 1:
+        if len(self._seeds) == 1:
             index, draws = index.squeeze(1), draws.squeeze(1)
         return self.gather(index, draws)
 

@@ -58,7 +58,10 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.relabel.goals import EpisodeGoal as EpisodeGoal
     from hindsight_rl.relabel.goals import FinalGoal as FinalGoal
     from hindsight_rl.relabel.goals import FutureGoal as FutureGoal
-    from hindsight_rl.relabel.inverse import InverseRL as InverseRL
+    from hindsight_rl.relabel.inverse_trajectory import InverseRL as InverseRL
+    from hindsight_rl.relabel.inverse_transition import (
+        TransitionInverseRL as TransitionInverseRL,
+    )
     from hindsight_rl.relabel.labels import ColumnLabel as ColumnLabel
     from hindsight_rl.relabel.labels import EpisodeLabel as EpisodeLabel
     from hindsight_rl.relabel.labels import ReturnLabel as ReturnLabel
@@ -119,7 +122,7 @@ _HOME = {
     "FutureGoal": "relabel.goals",
     "GoalReaching": "tasks.family",
     "IQL": "agents.iql",
-    "InverseRL": "relabel.inverse",
+    "InverseRL": "relabel.inverse_trajectory",
     "IteratedDataModule": "datamodules.iterated",
     "LearnedTask": "relabel.learned_task",
     "Learner": "training.learner",
@@ -153,6 +156,7 @@ _HOME = {
     "TD3BC": "agents.td3_bc",
     "TaskFamily": "tasks.family",
     "TopFraction": "relabel.filters",
+    "TransitionInverseRL": "relabel.inverse_transition",
     "Watch": "diagnostics.watch",
     "export_policy": "export.onnx",
     "load_learner": "training.checkpoints.load",

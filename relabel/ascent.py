@@ -19,7 +19,7 @@ from hindsight_rl.tasks.linear import LinearTasks
 class AscendTask(Relabeler):
     """The task a row has now moves along the gradient of score(row, task) - log Z(task).
 
-    For continuous tasks, after a relabeler that draws them: ``Compose([InverseRL(...),
+    For continuous tasks, after a relabeler that draws them: ``Compose([TransitionInverseRL(...),
     AscendTask(...)])``. log Z is estimated from a few rows of the update, for the task of every row
     and at every step. Each step has the same length; weights of linear tasks stay in their box,
     margins in their range. The end of an ascent is not a draw from the posterior: it has less
@@ -34,7 +34,7 @@ class AscendTask(Relabeler):
         rate: Length of each step in the unit of tasks, above 0.
         scored: Rows of the update that log Z is estimated from, at least 2.
         fraction: Probability that a row's task moves, in [0, 1].
-        entropy_scale: As in :class:`InverseRL`.
+        entropy_scale: As in :class:`TransitionInverseRL`.
 
     Raises:
         ValueError: An argument is out of range, or (``use``) the learner has no soft values, or
@@ -67,7 +67,7 @@ class AscendTask(Relabeler):
         if isinstance(family, DiscreteTasks):
             raise ValueError(
                 "AscendTask moves tasks by small steps, and discrete tasks have none between them: "
-                "use InverseRL alone"
+                "use TransitionInverseRL alone"
             )
         self.family, self.steps, self.rate, self.scored = (
             family or GoalReaching(kind="dense"),
@@ -114,7 +114,9 @@ class AscendTask(Relabeler):
             ValueError: Rows have no task, or are shared by processes or seeds.
         """
         if "task" not in batch.keys():
-            raise ValueError("AscendTask moves tasks, and rows have none: put InverseRL before it")
+            raise ValueError(
+                "AscendTask moves tasks, and rows have none: put TransitionInverseRL before it"
+            )
         if ranks() > 1 or len(batch.batch_size) != 2:
             raise ValueError(
                 "AscendTask takes the rows of one process and one learner: set trainer.devices and "

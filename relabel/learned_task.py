@@ -35,8 +35,8 @@ _STATISTICS = 4096  # rows that inputs are standardised by
 class LearnedTask(Relabeler):
     """The task is drawn from q(task | s, a, s'), a network that learns the posterior in training.
 
-    For a fixed set of tasks. Of every update a few rows are scored as by ``InverseRL`` with level
-    "transition", with a running log Z; one step of Adam on the cross-entropy moves the network
+    For a fixed set of tasks. Of every update a few rows are scored as by ``TransitionInverseRL``
+    with a running log Z; one step of Adam on the cross-entropy moves the network
     towards their posterior; all rows draw from the network. It saves the forward passes of the
     other rows, and lags behind the critic.
 
@@ -52,7 +52,7 @@ class LearnedTask(Relabeler):
         rate: Weight of the newest update in log Z, in (0, 1].
         temperature: Divides the scores; above 0.
         fraction: Probability that a row is relabeled, in [0, 1]; the rest keep their task.
-        entropy_scale: As in :class:`InverseRL`.
+        entropy_scale: As in :class:`TransitionInverseRL`.
         seed: Seed of the initial weights.
 
     Raises:
@@ -195,7 +195,7 @@ class LearnedTask(Relabeler):
         if ranks() > 1 or len(batch.batch_size) != 2:
             raise ValueError(
                 "LearnedTask learns from the rows of one process and one learner: set "
-                "trainer.devices and model.seeds to 1, or use InverseRL"
+                "trainer.devices and model.seeds to 1, or use TransitionInverseRL"
             )
         numbers = batch[DRAWS][:, 0, 1].tolist()
         learns = torch.is_grad_enabled()

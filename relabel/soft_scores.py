@@ -147,7 +147,7 @@ def check_values(name: str, values: Values | None) -> Values:
     if values is None:
         raise ValueError(
             f"{name} judges transitions by a critic, and this learner has none: use SAC or IQL, or "
-            "InverseRL with level 'trajectory'"
+            "InverseRL, which judges whole trajectories"
         )
     return values
 

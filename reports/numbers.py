@@ -15,7 +15,7 @@ from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.packed import EPISODE, REWARD, TERMINATED
 from hindsight_rl.maths.posterior import posterior_metrics
-from hindsight_rl.relabel.inverse import InverseRL
+from hindsight_rl.relabel.inverse_trajectory import InverseRL
 from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.relabel.return_task import ReturnTask
 from hindsight_rl.relabel.returns import ReturnToGo

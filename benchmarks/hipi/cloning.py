@@ -207,7 +207,7 @@ def clone(name: str, labels: str, seed: int, bias: float = 0.0) -> dict[str, Any
     """
     from hindsight_rl.agents.bc import BC
     from hindsight_rl.datamodules.offline import OfflineDataModule
-    from hindsight_rl.relabel.inverse import InverseRL
+    from hindsight_rl.relabel.inverse_trajectory import InverseRL
 
     common.quiet(seed)
     domain = DOMAINS[name]

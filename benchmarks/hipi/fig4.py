@@ -21,7 +21,7 @@ from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.envs.crossing import CELLS, GOALS, STARTS, TRAJECTORIES
 from hindsight_rl.logs.log import Log
 from hindsight_rl.relabel.goals import FinalGoal
-from hindsight_rl.relabel.inverse import InverseRL
+from hindsight_rl.relabel.inverse_transition import TransitionInverseRL
 from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.tasks.family import GoalReaching
 
@@ -35,9 +35,7 @@ def data_steps() -> dict[str, Relabeler]:
     family = GoalReaching(radius=0.5)
     return {
         "final state": FinalGoal(family),
-        "inverse RL": InverseRL(
-            family, level="transition", tasks=CELLS_OF_GOALS, entropy_scale=0.0
-        ),
+        "inverse RL": TransitionInverseRL(family, tasks=CELLS_OF_GOALS, entropy_scale=0.0),
     }
 
 

@@ -88,13 +88,12 @@ def family_of(domain: Domain) -> Any:
 def relabelers(domain: Domain, data_step: str, settings: dict[str, Any]) -> list[Any]:
     """Return the data step of a run."""
     from hindsight_rl.relabel.goals import FinalGoal, FutureGoal
-    from hindsight_rl.relabel.inverse import InverseRL
+    from hindsight_rl.relabel.inverse_transition import TransitionInverseRL
     from hindsight_rl.relabel.random_task import RandomTask
 
     family, fraction = family_of(domain), settings["fraction"]
     inverse = functools.partial(
-        InverseRL,
-        level="transition",
+        TransitionInverseRL,
         candidates=settings["candidates"],
         entropy_scale=settings["entropy_scale"],
     )

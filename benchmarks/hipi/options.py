@@ -32,7 +32,7 @@ from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.draws import counters, uniform
 from hindsight_rl.maths.posterior import log_partition, sample_tasks, task_posterior
 from hindsight_rl.relabel.ascent import AscendTask
-from hindsight_rl.relabel.inverse import InverseRL
+from hindsight_rl.relabel.inverse_transition import TransitionInverseRL
 from hindsight_rl.relabel.learned_task import LearnedTask
 from hindsight_rl.relabel.random_task import RandomTask
 from hindsight_rl.relabel.relabeler import Relabeler
@@ -100,7 +100,7 @@ def fitted(
 
 def posterior_table(updates: int) -> list[dict[str, Any]]:
     """Return what few candidates, and few rows for log Z, leave of the posterior."""
-    relabel = [RandomTask(GOALS), InverseRL(GOALS, "transition", candidates=16, **HALF)]
+    relabel = [RandomTask(GOALS), TransitionInverseRL(GOALS, candidates=16, **HALF)]
     sac, data, _ = fitted(rooms_log(), relabel, updates, 100, **ROOMS)
     size, batches = 256, 8
     data.batch_size = size
@@ -164,20 +164,20 @@ def corners_success(sac: SAC, episodes: int = 400) -> float:
 def corners_table(updates: int, seeds: int) -> list[dict[str, Any]]:
     """Return success on four corners after equal updates, by how log Z and tasks are found."""
     family, tasks = DiscreteTasks(GOALS, CORNERS.tolist()), np.eye(4).tolist()
-    plain: dict[str, Any] = {"level": "transition", "tasks": tasks} | HALF
+    plain: dict[str, Any] = {"tasks": tasks} | HALF
     arms: dict[str, Callable[[], list[Relabeler]]] = {
         "random tasks": lambda: [RandomTask(family)],
         "log Z of the update": lambda: [
             RandomTask(family),
-            InverseRL(family, **plain),
+            TransitionInverseRL(family, **plain),
         ],
         "without log Z": lambda: [
             RandomTask(family),
-            InverseRL(family, **plain, partition=False),
+            TransitionInverseRL(family, **plain, partition=False),
         ],
         "running log Z, rate 0.05": lambda: [
             RandomTask(family),
-            InverseRL(family, **plain, partition="running"),
+            TransitionInverseRL(family, **plain, partition="running"),
         ],
         "learned sampler, 32 of 128 rows": lambda: [
             RandomTask(family),
@@ -192,17 +192,23 @@ def mass_table(updates: int, seeds: int) -> list[dict[str, Any]]:
     """Return the return on linear tasks of a point mass, with ascent and with whitening."""
     log = mass_log()
     family, whitened = LinearTasks(LOW, HIGH), LinearTasks(LOW, HIGH, whiten=True)
-    few: dict[str, Any] = {"level": "transition", "candidates": 8} | HALF
+    few: dict[str, Any] = {"candidates": 8} | HALF
     arms: dict[str, Callable[[], list[Relabeler]]] = {
         "random tasks": lambda: [RandomTask(family)],
-        "inverse RL, 8 candidates": lambda: [RandomTask(family), InverseRL(family, **few)],
+        "inverse RL, 8 candidates": lambda: [
+            RandomTask(family),
+            TransitionInverseRL(family, **few),
+        ],
         "inverse RL + ascent, 2 steps of 0.2": lambda: [
             RandomTask(family),
-            InverseRL(family, **few),
+            TransitionInverseRL(family, **few),
             AscendTask(family, steps=2, rate=0.2, scored=8, **HALF),
         ],
         "random tasks, whitened": lambda: [RandomTask(whitened)],
-        "inverse RL, whitened": lambda: [RandomTask(whitened), InverseRL(whitened, **few)],
+        "inverse RL, whitened": lambda: [
+            RandomTask(whitened),
+            TransitionInverseRL(whitened, **few),
+        ],
     }
     matrix = whitened.prepare(log).whitening
     assert matrix is not None

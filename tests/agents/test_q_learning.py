@@ -17,7 +17,7 @@ from hindsight_rl.export.runtime import OnnxPolicy
 from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.draws import counters
 from hindsight_rl.maths.posterior import task_posterior
-from hindsight_rl.relabel.inverse import InverseRL
+from hindsight_rl.relabel.inverse_transition import TransitionInverseRL
 from hindsight_rl.tasks.family import GoalReaching
 
 # Two ways cross at X. Action 0 stays, and is what a policy does where it knows nothing.
@@ -111,9 +111,8 @@ def test_inverse_rl_by_the_table_itself(tmp_path: Path) -> None:
     log = crossing([(0, 0), (1, 1)])
     log = log.with_columns({("next", "achieved_goal"): log.column(("next", "observation"))})
     goals = [state("B")[0].tolist(), state("D")[0].tolist()]
-    relabel = InverseRL(
+    relabel = TransitionInverseRL(
         GoalReaching(radius=0.5),
-        level="transition",
         tasks=goals,
         entropy_scale=0.0,
     )

@@ -182,6 +182,8 @@ def of(name: str, **arguments: object) -> str:
         (of("FutureGoal", fraction=2), "config.yaml: fraction is 2.0, it must lie in [0, 1]"),
         (of("FutureGoal", fraction="x"), "Expected a <class 'float'>. Got value: x"),
         (of("FutureGoal", family="GoalReching"), "Did you mean 'GoalReaching'?"),
+        (of("InverseRL", level="steps"), "is not accepted. InverseRL judges trajectories, Transi"),
+        (of("TransitionInverseRL"), "a log is relabeled without a learner"),
         (of("InverseRL", level="transition"), "a log is relabeled without a learner"),
         (f"{of('NStep', n=3)[:-1]}, FinalGoal]", "NStep and FinalGoal together have no meaning"),
     ],

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +24,8 @@ from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
 from hindsight_rl.relabel.filters import TopFraction
 from hindsight_rl.relabel.goals import FinalGoal, FutureGoal
-from hindsight_rl.relabel.inverse import InverseRL
+from hindsight_rl.relabel.inverse_trajectory import InverseRL
+from hindsight_rl.relabel.inverse_transition import TransitionInverseRL
 from hindsight_rl.relabel.once import Once
 from hindsight_rl.relabel.random_task import RandomTask
 from hindsight_rl.relabel.relabeler import Relabeler
@@ -241,9 +242,8 @@ def test_overwriting_must_be_asked_for_and_takes_logs_only(tmp_path: Path) -> No
 
 
 def test_a_critic_is_refused(tmp_path: Path) -> None:
-    level: Literal["transition"] = "transition"
     with pytest.raises(LogError, match=r"without a learner.*hindsight fit.*whole trajectories"):
-        write_relabeled(source(), [InverseRL(dense(), level=level)], tmp_path / "new")
+        write_relabeled(source(), [TransitionInverseRL(dense())], tmp_path / "new")
     assert not list(tmp_path.iterdir())
 
 

@@ -119,9 +119,9 @@ def test_companions_come_with_every_key() -> None:
     assert same(companions["1/goal"], bind(log, ReturnToGo())[0].gather(chunk["episode_end"]))
 
 
-def test_several_copies_are_served_what_single_runs_draw() -> None:
+def test_several_seeds_are_served_what_single_runs_draw() -> None:
     log, relabel = episode_log(goals=True), FutureGoal()
-    three = sampler_of(log, relabel, copies=3).chunk(5, 2)
+    three = sampler_of(log, relabel, seeds=3).chunk(5, 2)
     assert three.batch_size == (2, 3, 8)
     for number in range(3):
         assert same(three[:, number], sampler_of(log, relabel, seed=3 + number).chunk(5, 2))

@@ -99,7 +99,7 @@ def test_windows_are_the_same_with_several_seeds_and_chunk_sizes() -> None:
     log = episode_log()
     windows = windows_of(log)
     alone = ChunkSampler(log, Compose(), batch_size=8, seed=5, windows=windows).chunk(2, 3)
-    both = ChunkSampler(log, Compose(), batch_size=8, seed=4, copies=2, windows=windows)
+    both = ChunkSampler(log, Compose(), batch_size=8, seed=4, seeds=2, windows=windows)
     for key in (("history", "observation"), ("chunk", "action"), ("chunk", "valid")):
         assert torch.equal(both.chunk(2, 3)[:, 1][key], alone[key])
 

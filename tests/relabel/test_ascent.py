@@ -15,7 +15,7 @@ from hindsight_rl.agents.bc import BC
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.maths.posterior import SoftValues, log_partition
 from hindsight_rl.relabel.ascent import AscendTask
-from hindsight_rl.relabel.inverse import InverseRL
+from hindsight_rl.relabel.inverse_transition import TransitionInverseRL
 from hindsight_rl.relabel.relabeler import DRAWS, Compose
 from hindsight_rl.relabel.soft_scores import SoftScores
 from hindsight_rl.tasks.family import DiscreteTasks, GoalReaching
@@ -113,7 +113,7 @@ def test_log_z_is_that_of_all_rows_in_expectation() -> None:
 
 
 def test_follows_inverse_rl_and_keeps_a_share_of_rows() -> None:
-    parts = [InverseRL(DENSE, "transition", candidates=4), AscendTask(DENSE, fraction=0.5)]
+    parts = [TransitionInverseRL(DENSE, candidates=4), AscendTask(DENSE, fraction=0.5)]
     chunk, chain = chunk_for(Compose(parts), near)
     drawn = chain.relabelers[0](chunk)["task"]
     # Compose gives each part its stream: the first one alone draws otherwise.
@@ -142,7 +142,7 @@ def test_arguments_out_of_range_are_refused(arguments: dict[str, Any], message: 
 
 def test_what_it_cannot_do_is_refused() -> None:
     chunk, bound = chunk_for(AscendTask(DENSE))
-    with pytest.raises(ValueError, match="rows have none: put InverseRL before it"):
+    with pytest.raises(ValueError, match="rows have none: put TransitionInverseRL before it"):
         bound(chunk.exclude("task"))
     with pytest.raises(ValueError, match="rows of one process and one learner"):
         bound(chunk.unsqueeze(1).expand(4, 2, 64))

@@ -22,5 +22,5 @@ def test_a_wrong_word_is_refused_with_the_choices(kind: type[Any], name: str) ->
 
 def test_the_walk_finds_what_relabelers_take() -> None:
     found = {(kind.__name__, name) for kind, name in CASES}
-    assert {("ReturnLabel", "baseline"), ("InverseRL", "partition")} <= found
+    assert {("ReturnLabel", "baseline"), ("TransitionInverseRL", "partition")} <= found
     assert {("GoalReaching", "kind"), ("ReturnTasks", "kind")} <= found

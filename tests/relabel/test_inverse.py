@@ -9,8 +9,8 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.maths.posterior import task_posterior
-from hindsight_rl.relabel import inverse
-from hindsight_rl.relabel.inverse import InverseRL
+from hindsight_rl.relabel import inverse_trajectory
+from hindsight_rl.relabel.inverse_trajectory import InverseRL
 from hindsight_rl.tasks.family import GoalReaching, TaskFamily
 
 NEXT_ACHIEVED = ("next", "achieved_goal")
@@ -50,7 +50,7 @@ def test_posterior_is_that_of_summed_rewards(
     together: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Scores, prior, log Z and temperature, whatever is computed together."""
-    monkeypatch.setattr(inverse, "_TOGETHER", together)
+    monkeypatch.setattr(inverse_trajectory, "_TOGETHER", together)
     log, tasks = episode_log(LENGTHS, goals=True), torch.tensor(WEIGHTS)
     scores = sums(log) @ tasks.T
     for options in ({}, {"partition": False}, {"temperature": 5.0}):
@@ -120,6 +120,7 @@ def test_fraction_keeps_the_other_rows() -> None:
         ({"candidates": 0}, "at least one task to choose"),
         ({"tasks": []}, "at least one task to choose"),
         ({"temperature": 0.0}, "temperature is 0.0, it must be above 0"),
+        ({"partition": "running"}, "it must be true or false; .* use TransitionInverseRL"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments: dict[str, Any], message: str) -> None:

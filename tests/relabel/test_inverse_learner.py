@@ -16,7 +16,8 @@ from hindsight_rl.agents.bc import BC
 from hindsight_rl.agents.iql import IQL
 from hindsight_rl.agents.sac import SAC
 from hindsight_rl.datamodules.offline import OfflineDataModule
-from hindsight_rl.relabel.inverse import InverseRL
+from hindsight_rl.relabel.inverse_trajectory import InverseRL
+from hindsight_rl.relabel.inverse_transition import TransitionInverseRL
 from hindsight_rl.relabel.learned_task import LearnedTask
 from hindsight_rl.relabel.relabeler import Compose, Relabeler
 from hindsight_rl.tasks.family import GoalReaching
@@ -33,8 +34,8 @@ def differences(one: Any, two: Any, place: str = "") -> list[str]:
     return [] if alike else [place]
 
 
-def inverse(**options: Any) -> InverseRL:
-    return InverseRL(GoalReaching(0.5, kind="dense"), "transition", **options)
+def inverse(**options: Any) -> TransitionInverseRL:
+    return TransitionInverseRL(GoalReaching(0.5, kind="dense"), **options)
 
 
 # --- ranks ----------------------------------------------------------------------------------------
@@ -116,13 +117,16 @@ def test_what_is_learned_from_batches_resumes_bit_by_bit(relabeler: Any, tmp_pat
 def test_a_learner_without_soft_values_is_refused_before_the_first_update(tmp_path: Path) -> None:
     data = OfflineDataModule(episode_log(goals=True), [inverse()], batch_size=16)
     learner = learner_of(BC, data.spec)
-    message = "InverseRL judges transitions by a critic, and this learner has none: use SAC or IQL"
+    message = (
+        "TransitionInverseRL judges transitions by a critic, and this learner has none: "
+        "use SAC or IQL, or InverseRL, which judges whole trajectories"
+    )
     with pytest.raises(ValueError, match=message):
         fit(learner, data, tmp_path, 4)
     assert learner.trainer.global_step == 0
     with pytest.raises(ValueError, match=message):
         inverse().use(None)
-    InverseRL(level="trajectory").use(None)
+    InverseRL().use(None)
 
 
 def test_several_seeds_of_a_learner_are_an_error() -> None:

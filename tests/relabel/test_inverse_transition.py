@@ -13,7 +13,8 @@ from torch import Tensor
 from hindsight_rl.maths.draws import fork, uniform
 from hindsight_rl.maths.posterior import SoftValues, task_posterior
 from hindsight_rl.relabel import soft_scores
-from hindsight_rl.relabel.inverse import InverseRL
+from hindsight_rl.relabel.inverse_trajectory import InverseRL
+from hindsight_rl.relabel.inverse_transition import TransitionInverseRL
 from hindsight_rl.relabel.random_task import RandomTask
 from hindsight_rl.relabel.relabeler import DRAWS, Compose
 from hindsight_rl.tasks.family import GoalReaching, TaskFamily
@@ -21,8 +22,8 @@ from hindsight_rl.tasks.family import GoalReaching, TaskFamily
 REWARD = ("next", "reward")
 
 
-def inverse(family: TaskFamily | None = None, **options: Any) -> InverseRL:
-    return InverseRL(family or GoalReaching(0.5, kind="dense"), "transition", **options)
+def inverse(family: TaskFamily | None = None, **options: Any) -> TransitionInverseRL:
+    return TransitionInverseRL(family or GoalReaching(0.5, kind="dense"), **options)
 
 
 class Table(TaskFamily):
@@ -127,7 +128,7 @@ def test_log_z_is_that_of_the_rows_of_each_update() -> None:
     assert float((joined - each).abs().max()) > 0.05
 
 
-def scores_of(bound: InverseRL, chunk: TensorDict, scale: float = 1.0) -> Tensor:
+def scores_of(bound: TransitionInverseRL, chunk: TensorDict, scale: float = 1.0) -> Tensor:
     """Return the scores ``[K, B, N]`` under the corners that :func:`near` gives."""
     task = torch.tensor(CORNERS).expand(*chunk.batch_size, 4, 2)
     rows = chunk.select("action", "next").unsqueeze(-1).expand(task.shape[:-1])
@@ -213,11 +214,11 @@ def test_candidates_are_few_and_come_from_where_they_should(propose: Any) -> Non
 
 def test_reached_states_are_tasks_with_a_margin_of_the_prior() -> None:
     family = GoalReaching((0.1, 0.7))
-    for level in ("transition", "trajectory"):
-        relabeler = InverseRL(family, level, candidates=40, propose="reached")
+    for kind in (TransitionInverseRL, InverseRL):
+        relabeler = kind(family, candidates=40, propose="reached")
         bound = relabeler.prepare(episode_log(goals=True))
         tasks = bound.choices
-        if level == "transition":
+        if kind is TransitionInverseRL:
             values = lambda b, t, d: near(b, t[..., :2], d)  # noqa: E731
             chunk, bound = chunk_for(relabeler, values, updates=1)
             tasks = bound.judge(chunk).tasks[0]
@@ -297,7 +298,9 @@ def test_running_log_z_of_other_tasks_is_refused() -> None:
     chunk, bound = chunk_for(inverse(tasks=CORNERS, partition="running"))
     bound(chunk)
     _, other = chunk_for(inverse(tasks=CORNERS[:3], partition="running"))
-    with pytest.raises(ValueError, match="a running log Z of 4 tasks, this InverseRL has 3"):
+    with pytest.raises(
+        ValueError, match="a running log Z of 4 tasks, this TransitionInverseRL has 3"
+    ):
         other.load_state_dict(bound.state_dict())
 
 

@@ -12,7 +12,7 @@ from soft_logs import CORNERS, chunk_for, near
 
 from hindsight_rl.agents.sac import SAC
 from hindsight_rl.datamodules.offline import OfflineDataModule
-from hindsight_rl.relabel.inverse import InverseRL
+from hindsight_rl.relabel.inverse_transition import TransitionInverseRL
 from hindsight_rl.relabel.learned_task import LearnedTask
 from hindsight_rl.tasks.family import GoalReaching
 
@@ -24,9 +24,9 @@ def learned(**options: Any) -> LearnedTask:
 
 
 def test_learns_the_posterior_of_rows_it_never_scored() -> None:
-    """From a start that knows nothing to a tenth of the divergence; rows fall as by InverseRL."""
+    """From no knowledge to a tenth of the divergence; rows fall as by TransitionInverseRL."""
     chunk, bound = chunk_for(learned(learning_rate=0.01, temperature=4.0), updates=400)
-    _, exact = chunk_for(InverseRL(DENSE, "transition", tasks=CORNERS, temperature=4.0))
+    _, exact = chunk_for(TransitionInverseRL(DENSE, tasks=CORNERS, temperature=4.0))
     bound(chunk[:1])
     start = float(bound.metrics["sampler_divergence"])
     bound(chunk[1:])

@@ -12,7 +12,7 @@ from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.draws import counters, fork
 from hindsight_rl.relabel.filters import TopFraction
 from hindsight_rl.relabel.goals import FinalGoal, FutureGoal
-from hindsight_rl.relabel.inverse import InverseRL
+from hindsight_rl.relabel.inverse_trajectory import InverseRL
 from hindsight_rl.relabel.once import Once
 from hindsight_rl.relabel.random_task import RandomTask
 from hindsight_rl.relabel.relabeler import COMPANION, DRAWS, Compose, Relabeler
@@ -54,9 +54,9 @@ def test_a_row_has_one_label_in_any_update_seed_batch_and_chunk(name: str) -> No
         other = labels(relabeled(log, once, **options))
         assert all(first[row] == label for row, label in other.items())
     ready, bound = bind(log, Compose([once]))
-    sampler = ChunkSampler(ready, bound, batch_size=16, copies=3, seed=2)
-    copies = labels(bound(sampler.chunk(5, 4)))
-    assert all(first[row] == label for row, label in copies.items())
+    sampler = ChunkSampler(ready, bound, batch_size=16, seeds=3, seed=2)
+    several = labels(bound(sampler.chunk(5, 4)))
+    assert all(first[row] == label for row, label in several.items())
     every = torch.arange(len(log))[None]
     ordered = labels(bound(sampler.gather(every, torch.zeros(1, len(log), 3, dtype=torch.int64))))
     assert ordered == first

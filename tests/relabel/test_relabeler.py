@@ -17,7 +17,8 @@ from hindsight_rl.maths.returns import last_rows
 from hindsight_rl.relabel.ascent import AscendTask
 from hindsight_rl.relabel.filters import TopFraction
 from hindsight_rl.relabel.goals import EpisodeGoal, FinalGoal, FutureGoal
-from hindsight_rl.relabel.inverse import InverseRL
+from hindsight_rl.relabel.inverse_trajectory import InverseRL
+from hindsight_rl.relabel.inverse_transition import TransitionInverseRL
 from hindsight_rl.relabel.learned_task import LearnedTask
 from hindsight_rl.relabel.random_task import RandomTask
 from hindsight_rl.relabel.relabeler import COMPANION, DRAWS, Compose, Relabeler
@@ -35,8 +36,8 @@ EVERY: dict[str, Callable[[], Relabeler]] = {
     "EpisodeGoal": lambda: EpisodeGoal(fraction=0.5),
     "RandomTask": lambda: RandomTask(fraction=0.5),
     "InverseRL": lambda: InverseRL(candidates=5, fraction=0.5),
-    "InverseRL of transitions": lambda: InverseRL(
-        level="transition", candidates=5, propose="reached", fraction=0.5
+    "TransitionInverseRL": lambda: TransitionInverseRL(
+        candidates=5, propose="reached", fraction=0.5
     ),
     "LearnedTask": lambda: LearnedTask([[0.0, 1.0], [1.0, 0.0]], fraction=0.5),
     "AscendTask": lambda: AscendTask(GoalReaching(kind="dense")),

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from tensordict import TensorDict
 
 from hindsight_rl.maths.draws import counters
-from hindsight_rl.relabel.inverse import InverseRL
+from hindsight_rl.relabel.inverse_trajectory import InverseRL
 from hindsight_rl.tasks.environment import EnvGoals
 from hindsight_rl.tasks.family import GoalReaching
 

@@ -10,7 +10,7 @@ from tensordict import TensorDict
 from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.draws import counters
 from hindsight_rl.relabel.goals import EpisodeGoal, FinalGoal, FutureGoal
-from hindsight_rl.relabel.inverse import InverseRL
+from hindsight_rl.relabel.inverse_trajectory import InverseRL
 from hindsight_rl.relabel.random_task import RandomTask
 from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.tasks.family import DiscreteTasks, GoalReaching, TaskFamily

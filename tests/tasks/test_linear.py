@@ -11,7 +11,7 @@ from torch import Tensor
 from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.draws import counters
 from hindsight_rl.maths.posterior import log_partition
-from hindsight_rl.relabel.inverse import InverseRL
+from hindsight_rl.relabel.inverse_trajectory import InverseRL
 from hindsight_rl.tasks.linear import LinearTasks
 
 NEXT_ACHIEVED = ("next", "achieved_goal")

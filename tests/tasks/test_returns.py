@@ -9,7 +9,7 @@ from episode_logs import episode_log, relabeled
 from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.draws import counters
 from hindsight_rl.maths.posterior import task_posterior
-from hindsight_rl.relabel.inverse import InverseRL
+from hindsight_rl.relabel.inverse_trajectory import InverseRL
 from hindsight_rl.relabel.random_task import RandomTask
 from hindsight_rl.tasks.returns import ReturnTasks
 

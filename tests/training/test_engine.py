@@ -360,7 +360,7 @@ def test_copies_are_shared_among_threads_without_a_trace(traced: list[bool]) -> 
         networks = {name: list(n.parameters()) for name, n in learner.networks().items()}
         engine = Engine(learner, optimizer, copies, networks, clip_norm=1.0, threads=threads)
         for first in (0, 8, 16):
-            chunk = data.relabel(data._sampler(copies=4).chunk(first, 8))
+            chunk = data.relabel(data._sampler(seeds=4).chunk(first, 8))
             seen = engine.run(chunk, None, first)
         assert seen.values.shape[:2] == (8, 4)
         assert (engine._pool is not None) == (threads == 2)

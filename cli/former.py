@@ -1,0 +1,57 @@
+"""Classes that configurations name in an older spelling, in that of today.
+
+Until 2026-11 one class judged trajectories or transitions, by an argument: ``InverseRL`` with
+``level``. Run folders and the rules that relabeled logs hold name it, with every argument.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+INVERSE_HINT = (
+    "InverseRL judges trajectories, TransitionInverseRL transitions: name one of the two in place "
+    "of 'level'"
+)
+
+_MODULE = "hindsight_rl.relabel.inverse"
+_SHORT, _FULL = "InverseRL", f"{_MODULE}.InverseRL"
+_TRAJECTORY = f"{_MODULE}_trajectory.InverseRL"
+# Level: the class of today, and the arguments that did nothing at this level.
+_LEVELS = {
+    "trajectory": (_TRAJECTORY, {"entropy_scale", "rate"}),
+    "transition": (f"{_MODULE}_transition.TransitionInverseRL", {"seed"}),
+}
+
+
+def current_classes(found: Any) -> Any:
+    """Return what a configuration holds, with classes in the spelling of today.
+
+    Args:
+        found: All of it, or a part; nested as YAML is.
+
+    Returns:
+        The same structure; equal to what was given where nothing is of an older spelling. A level
+        that never was one is left to the parser, which refuses it.
+    """
+    if isinstance(found, str):
+        return _TRAJECTORY if found == _FULL else found
+    if isinstance(found, list):
+        return [current_classes(part) for part in found]
+    if not isinstance(found, dict):
+        return found
+    if found.get("class_path") in (_SHORT, _FULL):
+        found = _inverse(found)
+    return {name: current_classes(value) for name, value in found.items()}
+
+
+def _inverse(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return the entry of an ``InverseRL`` as that of the class that its level means today."""
+    given = entry.get("init_args")
+    arguments: Mapping[str, Any] = given if isinstance(given, dict) else {}
+    if "level" not in arguments and entry["class_path"] == _SHORT:
+        return entry
+    level = arguments.get("level", "trajectory")
+    if not isinstance(level, str) or level not in _LEVELS:
+        return entry
+    path, unused = _LEVELS[level]
+    kept = {name: value for name, value in arguments.items() if name not in {"level", *unused}}
+    return entry | {"class_path": path} | ({"init_args": kept} if given is not None else {})

@@ -1,0 +1,77 @@
+"""Choosing tasks from a posterior: what inverse RL of trajectories and of transitions share."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from tensordict import TensorDict
+from torch import Tensor
+
+from hindsight_rl.maths.draws import uniform
+from hindsight_rl.maths.posterior import sample_tasks
+from hindsight_rl.relabel.goals import check_fraction, recompute
+from hindsight_rl.relabel.relabeler import DRAWS
+from hindsight_rl.tasks.family import TaskFamily
+
+Proposal = Literal["prior", "log", "reached"]
+"""Where candidates come from: the family, tasks of the log, or what steps fulfilled."""
+
+
+def check_arguments(
+    candidates: int,
+    tasks: Sequence[Sequence[float]] | None,
+    temperature: float,
+    fraction: float,
+) -> None:
+    """Refuse arguments that are out of range.
+
+    Args:
+        candidates: Number of tasks to choose from.
+        tasks: A fixed set instead.
+        temperature: Divides the scores.
+        fraction: Probability that a row is relabeled.
+
+    Raises:
+        ValueError: One of them is.
+    """
+    check_fraction(fraction)
+    if candidates < 1 or (tasks is not None and not len(tasks)):
+        raise ValueError("there must be at least one task to choose: candidates or tasks")
+    if not temperature > 0:
+        raise ValueError(f"temperature is {temperature}, it must be above 0")
+
+
+def drawn(posterior: Tensor, batch: TensorDict) -> Tensor:
+    """Return the number of the task that each row draws.
+
+    Args:
+        posterior: ``[..., B, N]``, over the tasks.
+        batch: Rows ``[..., B]`` with ``draws``.
+
+    Returns:
+        ``[..., B]`` int64.
+    """
+    return sample_tasks(posterior, uniform(batch[DRAWS]))
+
+
+def assigned(
+    batch: TensorDict, task: Tensor, family: TaskFamily, fraction: float
+) -> tuple[TensorDict, dict[str, Tensor]]:
+    """Return the batch under new tasks, and how many rows have another one than before.
+
+    Args:
+        batch: Transitions ``[..., B]`` with ``draws``.
+        task: ``[..., B, Z]``, the proposed tasks.
+        family: Judges reward and termination.
+        fraction: Probability that a row takes the new task, in [0, 1].
+
+    Returns:
+        A shallow copy; and ``changed``, the share of rows, where they had tasks of this shape.
+
+    Raises:
+        ValueError: Rows have no task to keep.
+    """
+    result = recompute(batch, task, family, fraction)
+    held = batch.get("task", None)
+    if held is None or held.shape != result["task"].shape:
+        return result, {}
+    return result, {"changed": (held != result["task"]).any(-1).float().mean()}

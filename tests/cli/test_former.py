@@ -1,0 +1,95 @@
+"""Configurations that name ``InverseRL`` with a level, as runs before 2026-11 hold it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from hindsight_rl.cli.former import current_classes
+from hindsight_rl.cli.relabel import build, read_settings
+from hindsight_rl.cli.words import packaged_config, spell_out
+from hindsight_rl.relabel.inverse_trajectory import InverseRL
+from hindsight_rl.relabel.inverse_transition import TransitionInverseRL
+from hindsight_rl.relabel.once import Once
+
+TRAJECTORY = "hindsight_rl.relabel.inverse_trajectory.InverseRL"
+TRANSITION = "hindsight_rl.relabel.inverse_transition.TransitionInverseRL"
+# As `fit` wrote it into the config.yaml of a run: every argument, the class by its module.
+EVERY: dict[str, Any] = {
+    "family": {
+        "class_path": "hindsight_rl.tasks.family.GoalReaching",
+        "init_args": {"radius": 0.5, "kind": "dense"},
+    },
+    "level": "trajectory",
+    "candidates": 7,
+    "propose": "reached",
+    "tasks": None,
+    "partition": False,
+    "temperature": 2.0,
+    "fraction": 0.5,
+    "entropy_scale": 1.0,
+    "seed": 4,
+    "rate": 0.05,
+}
+
+
+def entry(level: str, path: str = "hindsight_rl.relabel.inverse.InverseRL") -> dict[str, Any]:
+    return {"class_path": path, "init_args": EVERY | {"level": level}}
+
+
+@pytest.mark.parametrize("path", ["InverseRL", "hindsight_rl.relabel.inverse.InverseRL"])
+def test_each_level_is_a_class_and_keeps_every_argument_that_acted(path: str) -> None:
+    relabel = current_classes([entry("trajectory", path), entry("transition", path)])
+    (one, two), _ = build(relabel, "config.yaml")
+    assert type(one) is InverseRL and type(two) is TransitionInverseRL
+    for part in (one, two):
+        assert part.family.radius == 0.5 and part.family.kind == "dense"
+        assert part.candidates == 7 and part.propose == "reached" and part.tasks is None
+        assert part.partition is False and part.temperature == 2.0 and part.fraction == 0.5
+    assert one.seed == 4
+    assert two.entropy_scale == 1.0 and two.rate == 0.05
+
+
+def test_classes_within_others_and_without_arguments() -> None:
+    inner = {"class_path": "Once", "init_args": {"relabelers": [entry("trajectory")], "seed": 1}}
+    bare = {"class_path": "hindsight_rl.relabel.inverse.InverseRL"}
+    named = "hindsight_rl.relabel.inverse.InverseRL"
+    (once, one, two), _ = build(current_classes([inner, bare, named]), "config.yaml")
+    assert isinstance(once, Once) and type(once.relabelers[0]) is InverseRL
+    assert type(one) is type(two) is InverseRL
+
+
+def test_what_is_of_today_is_left_as_it_is() -> None:
+    today = [
+        {"class_path": "InverseRL", "init_args": {"candidates": 3}},
+        {"class_path": "InverseRL", "init_args": {"rate": 0.1}},  # no argument: to be refused
+        {"class_path": "InverseRL", "init_args": {"level": "steps"}},  # never was one
+        {"class_path": "TransitionInverseRL", "init_args": {"rate": 0.1}},
+        {"class_path": "InverseRL"},
+        {"class_path": ["InverseRL"], "init_args": None},
+        "InverseRL",
+        3,
+    ]
+    assert current_classes(today) == today
+
+
+def test_the_configuration_of_a_run_is_read_by_fit_and_relabel(tmp_path: Path) -> None:
+    own = tmp_path / "config.yaml"
+    data = {"class_path": "OfflineDataModule", "init_args": {"relabel": [entry("transition")]}}
+    model = {"class_path": "SAC", "init_args": {"hidden": [8], "eval_every": 5}}
+    own.write_text(yaml.safe_dump({"model": model, "data": data, "trainer": {"max_steps": 3}}))
+    found = yaml.safe_load(spell_out(["fit", "--config", str(own)])[0][2])
+    assert found["model"]["init_args"] == {"hidden": [8], "evaluation": {"every": 5}}
+    (part,) = found["data"]["init_args"]["relabel"]
+    kept = {name: EVERY[name] for name in EVERY if name not in ("level", "seed")}
+    assert part == {"class_path": TRANSITION, "init_args": kept}
+    assert found["trainer"] == {"max_steps": 3}
+    assert read_settings(str(own)).relabel == [part]
+
+
+@pytest.mark.parametrize("name", ["hipi_bc", "hipi_rl", "four_rooms"])
+def test_packaged_configurations_are_of_today(name: str) -> None:
+    path = packaged_config(name)
+    assert spell_out(["fit", "--config", name])[0][2] == path
+    assert "level:" not in Path(path).read_text()
