@@ -252,7 +252,8 @@ def _tasks_of(batch: TensorDict) -> Tensor:
             "the log has no 'task' to choose from: use propose 'prior', or give tasks, or put "
             "RandomTask before TransitionInverseRL"
         )
-    return batch["task"]
+    tasks: Tensor = batch["task"]
+    return tasks
 
 
 def _each(draws: Tensor, count: int) -> Tensor:
