@@ -12,13 +12,13 @@ INVERSE_HINT = (
     "of 'level'"
 )
 
-_MODULE = "hindsight_rl.relabel.inverse"
-_SHORT, _FULL = "InverseRL", f"{_MODULE}.InverseRL"
-_TRAJECTORY = f"{_MODULE}_trajectory.InverseRL"
+_TRAJECTORY, _TRANSITION = "hindsight_rl.InverseRL", "hindsight_rl.TransitionInverseRL"
+_MOVED = "hindsight_rl.relabel.inverse.InverseRL"  # a module that is no more
+_NAMES = ("InverseRL", _TRAJECTORY, _MOVED)
 # Level: the class of today, and the arguments that did nothing at this level.
 _LEVELS = {
     "trajectory": (_TRAJECTORY, {"entropy_scale", "rate"}),
-    "transition": (f"{_MODULE}_transition.TransitionInverseRL", {"seed"}),
+    "transition": (_TRANSITION, {"seed"}),
 }
 
 
@@ -33,12 +33,12 @@ def current_classes(found: Any) -> Any:
         that never was one is left to the parser, which refuses it.
     """
     if isinstance(found, str):
-        return _TRAJECTORY if found == _FULL else found
+        return _TRAJECTORY if found == _MOVED else found
     if isinstance(found, list):
         return [current_classes(part) for part in found]
     if not isinstance(found, dict):
         return found
-    if found.get("class_path") in (_SHORT, _FULL):
+    if found.get("class_path") in _NAMES:
         found = _inverse(found)
     return {name: current_classes(value) for name, value in found.items()}
 
@@ -47,7 +47,7 @@ def _inverse(entry: dict[str, Any]) -> dict[str, Any]:
     """Return the entry of an ``InverseRL`` as that of the class that its level means today."""
     given = entry.get("init_args")
     arguments: Mapping[str, Any] = given if isinstance(given, dict) else {}
-    if "level" not in arguments and entry["class_path"] == _SHORT:
+    if "level" not in arguments and entry["class_path"] != _MOVED:
         return entry
     level = arguments.get("level", "trajectory")
     if not isinstance(level, str) or level not in _LEVELS:

@@ -13,8 +13,7 @@ from hindsight_rl.relabel.inverse_trajectory import InverseRL
 from hindsight_rl.relabel.inverse_transition import TransitionInverseRL
 from hindsight_rl.relabel.once import Once
 
-TRAJECTORY = "hindsight_rl.relabel.inverse_trajectory.InverseRL"
-TRANSITION = "hindsight_rl.relabel.inverse_transition.TransitionInverseRL"
+MOVED = "hindsight_rl.relabel.inverse.InverseRL"
 # As `fit` wrote it into the config.yaml of a run: every argument, the class by its module.
 EVERY: dict[str, Any] = {
     "family": {
@@ -34,11 +33,11 @@ EVERY: dict[str, Any] = {
 }
 
 
-def entry(level: str, path: str = "hindsight_rl.relabel.inverse.InverseRL") -> dict[str, Any]:
+def entry(level: str, path: str = MOVED) -> dict[str, Any]:
     return {"class_path": path, "init_args": EVERY | {"level": level}}
 
 
-@pytest.mark.parametrize("path", ["InverseRL", "hindsight_rl.relabel.inverse.InverseRL"])
+@pytest.mark.parametrize("path", ["InverseRL", "hindsight_rl.InverseRL", MOVED])
 def test_each_level_is_a_class_and_keeps_every_argument_that_acted(path: str) -> None:
     relabel = current_classes([entry("trajectory", path), entry("transition", path)])
     (one, two), _ = build(relabel, "config.yaml")
@@ -53,9 +52,9 @@ def test_each_level_is_a_class_and_keeps_every_argument_that_acted(path: str) ->
 
 def test_classes_within_others_and_without_arguments() -> None:
     inner = {"class_path": "Once", "init_args": {"relabelers": [entry("trajectory")], "seed": 1}}
-    bare = {"class_path": "hindsight_rl.relabel.inverse.InverseRL"}
-    named = "hindsight_rl.relabel.inverse.InverseRL"
-    (once, one, two), _ = build(current_classes([inner, bare, named]), "config.yaml")
+    (once, one, two), _ = build(
+        current_classes([inner, {"class_path": MOVED}, MOVED]), "config.yaml"
+    )
     assert isinstance(once, Once) and type(once.relabelers[0]) is InverseRL
     assert type(one) is type(two) is InverseRL
 
@@ -67,6 +66,7 @@ def test_what_is_of_today_is_left_as_it_is() -> None:
         {"class_path": "InverseRL", "init_args": {"level": "steps"}},  # never was one
         {"class_path": "TransitionInverseRL", "init_args": {"rate": 0.1}},
         {"class_path": "InverseRL"},
+        {"class_path": "hindsight_rl.InverseRL", "init_args": {"seed": 2}},
         {"class_path": ["InverseRL"], "init_args": None},
         "InverseRL",
         3,
@@ -83,7 +83,7 @@ def test_the_configuration_of_a_run_is_read_by_fit_and_relabel(tmp_path: Path) -
     assert found["model"]["init_args"] == {"hidden": [8], "evaluation": {"every": 5}}
     (part,) = found["data"]["init_args"]["relabel"]
     kept = {name: EVERY[name] for name in EVERY if name not in ("level", "seed")}
-    assert part == {"class_path": TRANSITION, "init_args": kept}
+    assert part == {"class_path": "hindsight_rl.TransitionInverseRL", "init_args": kept}
     assert found["trainer"] == {"max_steps": 3}
     assert read_settings(str(own)).relabel == [part]
 
