@@ -1,8 +1,8 @@
 """Relabeling as inverse RL, trajectory by trajectory: each goes to the tasks it was good for.
 
 The task of a row is drawn from the posterior over tasks given how good its trajectory is for each.
-The log-partition function makes tasks comparable: a trajectory is judged by how it does on a task
-beside other trajectories, not by how large the task's rewards are.
+The log-partition function makes tasks comparable: a trajectory is judged relative to others on the
+same task, not by the size of the task's rewards.
 """
 
 from collections.abc import Sequence

@@ -2,7 +2,7 @@
 
 The task of a row is drawn from the posterior over tasks given how good its transition is for each,
 by a learner's soft values. The log-partition function makes tasks comparable: a transition is
-judged by how it does on a task beside others, not by how large the task's rewards are.
+judged relative to others on the same task, not by the size of the task's rewards.
 """
 
 from collections.abc import Mapping, Sequence

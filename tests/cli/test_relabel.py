@@ -90,7 +90,7 @@ def test_provenance_holds_every_argument(place: Path) -> None:
     assert relabel().code == 0
     (done,) = Log.load("new").info[PROVENANCE]
     (part,) = done["rule"]
-    assert part["class_path"] == "hindsight_rl.relabel.goals.FutureGoal"
+    assert part["class_path"] == "hindsight_rl.FutureGoal"
     assert part["init_args"]["family"]["init_args"]["radius"] == 0.5
     assert part["init_args"]["fraction"] == 1.0  # a default
     assert done["source_hash"] == read_log("log.npz", "map.yaml").hash()
