@@ -116,7 +116,7 @@ class BC(Learner):
 
     def forward(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
         """Return the deterministic action; with a history, that of an episode's first step."""
-        return self.decide(observation, task, self.initial_state(len(observation))).action
+        return self.decide(observation, task, self.initial_state(observation.shape[0])).action
 
     def initial_state(self, n: int) -> dict[str, Tensor]:
         """Return the past of episodes that begin; empty without a history."""

@@ -118,7 +118,7 @@ class FlowBC(Learner):
 
         A point of reference for the error on held-out rows; to act, noise is needed.
         """
-        noise = observation.new_zeros(len(observation), self.acting_noise)
+        noise = observation.new_zeros(observation.shape[0], self.acting_noise)
         return self.decide(observation, task, {}, noise).action[:, 0]
 
     def act(

@@ -123,7 +123,7 @@ class RecurrentBC(Learner):
 
     def forward(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
         """Return the deterministic action of an episode's first step."""
-        return self.decide(observation, task, self.initial_state(len(observation))).action
+        return self.decide(observation, task, self.initial_state(observation.shape[0])).action
 
     def initial_state(self, n: int) -> dict[str, Tensor]:
         """Return what is remembered where episodes begin, ``[n, H]`` zeros."""

@@ -2,13 +2,13 @@
 
 import sys
 import time
-from typing import Any
+from typing import Any, cast
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
-from hindsight_rl.attached import learner_of
+from hindsight_rl.ports import LearnerView
 
 
 class UpdateProgress(ProgressBar):
@@ -50,7 +50,7 @@ class UpdateProgress(ProgressBar):
     ) -> None:
         """Move the bar by the updates of the chunk."""
         if self._bar is not None:
-            self._bar.set_postfix_str(_terms(learner_of(trainer).latest), refresh=False)
+            self._bar.set_postfix_str(_terms(pl_module), refresh=False)
             self._bar.update(trainer.global_step - self._bar.n)
         elif self._enabled and self._tenth(trainer) > self._shown_tenth:
             self._shown_tenth = self._tenth(trainer)
@@ -74,7 +74,7 @@ class UpdateProgress(ProgressBar):
     def _line(self, trainer: Trainer, pl_module: LightningModule) -> None:
         first, began = self._start
         rate = (trainer.global_step - first) / max(time.monotonic() - began, 1e-9)
-        terms = _terms(learner_of(trainer).latest)
+        terms = _terms(pl_module)
         print(
             f"{type(pl_module).__name__}: update {trainer.global_step:,} of {trainer.max_steps:,}, "
             f"{rate:,.0f} updates/s{terms and ', '}{terms}",
@@ -83,7 +83,8 @@ class UpdateProgress(ProgressBar):
         )
 
 
-def _terms(latest: dict[str, float]) -> str:
+def _terms(learner: LightningModule) -> str:
     """Return the loss terms and the last evaluation in one line."""
+    latest = cast(LearnerView, learner).latest
     shown = {k: v for k, v in latest.items() if k.count("/") == 1}
     return ", ".join(f"{k.removeprefix('train/')} {v:.4g}" for k, v in shown.items())

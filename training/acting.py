@@ -62,7 +62,7 @@ class Acts:
 
     def _distribution(self, observation: Tensor, task: Tensor | None) -> Any:
         """Return the distribution of actions, at an episode's first step where steps differ."""
-        past = self.initial_state(len(observation))
+        past = self.initial_state(observation.shape[0])
         return self.actor(observation, task, past) if past else self.actor(observation, task)
 
     def decide(

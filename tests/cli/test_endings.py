@@ -47,7 +47,8 @@ def test_a_run_that_is_stopped_before_it_began_leaves_nothing(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "hindsight_rl.training.learner.make_plan", lambda *_: signal.raise_signal(signal.SIGTERM)
+        "hindsight_rl.training.update.runner.make_plan",
+        lambda *_: signal.raise_signal(signal.SIGTERM),
     )
     stopped = fit("--run", "run")
     assert stopped.code == 143 and stopped.err.splitlines()[-1] == "stopped by SIGTERM"

@@ -31,7 +31,7 @@ def test_fit_from_a_packaged_configuration_to_a_run_folder(place: Path) -> None:
     }
     assert checkpoints(run) == {"last.ckpt": 60, "step=25.ckpt": 25, "step=50.ckpt": 50}
     kept = settings(run)
-    assert kept["model"]["class_path"] == "hindsight_rl.agents.iql.IQL"
+    assert kept["model"]["class_path"] == "hindsight_rl.IQL"
     assert kept["model"]["init_args"]["expectile"] == 0.7
     assert kept["model"]["init_args"]["hidden"] == [8]
     assert kept["data"]["init_args"]["source"] == "log.npz"
@@ -106,8 +106,8 @@ def test_short_names_without_a_configuration(place: Path) -> None:
     rest = fit_words("--run", "a", updates=10)
     assert hindsight("fit", *words, *rest[3:]).code == 0
     kept = settings(place / "a")
-    assert kept["model"]["class_path"] == "hindsight_rl.agents.bc.BC"
-    assert kept["data"]["class_path"] == "hindsight_rl.datamodules.offline.OfflineDataModule"
+    assert kept["model"]["class_path"] == "hindsight_rl.BC"
+    assert kept["data"]["class_path"] == "hindsight_rl.OfflineDataModule"
 
 
 @pytest.mark.parametrize(
