@@ -27,13 +27,28 @@ from hindsight_rl.training.acting import Acts
 from hindsight_rl.training.checkpoints.arguments import constructor_arguments
 from hindsight_rl.training.checkpoints.warm_start import warm_start
 from hindsight_rl.training.module import LearnerModule
-from hindsight_rl.training.terms import TRANSITION, LossTerms, bootstrap, row_discount
+from hindsight_rl.training.terms import (
+    TRANSITION,
+    LossTerms,
+    bootstrap,
+    named,
+    row_discount,
+)
+from hindsight_rl.training.transition import Transition
 from hindsight_rl.training.update.groups import Phases
 from hindsight_rl.training.update.plan import Compile, Precision
 from hindsight_rl.training.update.state import SeedStates
 from hindsight_rl.windows import CHUNK, HISTORY, VALID, Window, window_names
 
-__all__ = ["TRANSITION", "Learner", "LossTerms", "bootstrap", "row_discount"]
+__all__ = [
+    "TRANSITION",
+    "Learner",
+    "LossTerms",
+    "Transition",
+    "bootstrap",
+    "named",
+    "row_discount",
+]
 
 NO_EVALUATION = Evaluation()
 Network = TypeVar("Network", bound=nn.Module)

@@ -1,5 +1,6 @@
 """What the losses of one batch read and say: the values that learners and update loops share."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -50,3 +51,8 @@ def bootstrap(batch: TensorDict, next_value: Tensor, constant: float) -> Tensor:
     return td_target(
         following["reward"], following["terminated"], next_value, row_discount(batch, constant)
     )
+
+
+def named(part: str, metrics: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return metrics of one part of a learner under that part's name: ``actor/weight``."""
+    return {f"{part}/{name}": value for name, value in metrics.items()}
