@@ -34,6 +34,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.arguments import above, check_bootstrap, check_ranges
 from hindsight_rl.maths.losses import weighted_nll
 from hindsight_rl.maths.posterior import SoftValues
 from hindsight_rl.maths.weights import exponential_weight, softmax_weight, weight_metrics
@@ -41,7 +42,7 @@ from hindsight_rl.nets.critics import Critic
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.policies.action_values import choices
 from hindsight_rl.spec import SpecLike
-from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms
+from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, Transition, named
 from hindsight_rl.training.policy_values import policy_soft_values, policy_value_loss
 
 
@@ -51,8 +52,7 @@ class AWAC(Learner):
     Args:
         spec: What the data look like.
         hidden: Width of each hidden layer.
-        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`: for few numbers with
-            edges, such as positions among walls.
+        frequencies: Of sines and cosines of inputs, for positions among walls say: :class:`Inputs`.
         head: Distribution of continuous actions.
         weights: ``"clip"`` caps the exponentials, ``"softmax"`` divides them by their mean over the
             batch.
@@ -62,9 +62,6 @@ class AWAC(Learner):
         tau: Share of the way a target critic moves per update, in (0, 1].
         critics: Number of critics whose minimum is taken.
         **learner: Arguments of :class:`Learner`.
-
-    Raises:
-        ValueError: An argument is out of range.
     """
 
     in_keys = TRANSITION
@@ -87,14 +84,8 @@ class AWAC(Learner):
         **learner: Any,
     ) -> None:
         super().__init__(spec, **learner)
-        if not temperature > 0 or not max_weight > 0:
-            raise ValueError(
-                f"temperature {temperature} and max_weight {max_weight} must be above 0"
-            )
-        if not 0 <= discount <= 1 or not 0 < tau <= 1:
-            raise ValueError(f"discount {discount} must lie in [0, 1] and tau {tau} in (0, 1]")
-        if critics < 1:
-            raise ValueError(f"critics is {critics}, it must be at least 1")
+        check_ranges(above(0, temperature=temperature, max_weight=max_weight))
+        check_bootstrap(discount=discount, tau=tau, critics=critics)
         self.weights, self.temperature = weights, temperature
         self.max_weight = max_weight if weights == "clip" else math.inf
         self.discount, self.tau = discount, tau
@@ -115,17 +106,15 @@ class AWAC(Learner):
 
     def advantage(self, batch: TensorDict, q: Tensor) -> Tensor:
         """Return by how much values ``[E, B]`` exceed those of the policy's actions, ``[B]``."""
-        task, observation = batch.get("task", None), batch["observation"]
-        noise = None if self.actor.discrete else batch["noise", "now"]
+        now = Transition(batch)
+        noise = now.noise_of(self.actor, "now")
         with torch.no_grad():
-            now = choices(self.actor, self.critic, observation, task, noise)
-        return q.amin(0) - now.expected()
+            own = choices(self.actor, self.critic, now.observation, now.task, noise)
+        return q.amin(0) - own.expected()
 
     def actor_loss(self, batch: TensorDict, advantage: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss of the policy, ``[]``, and its weights ``[B]``."""
-        log_prob = self.actor.log_prob(
-            batch["observation"], batch["action"], batch.get("task", None)
-        )
+        log_prob = Transition(batch).log_prob(self.actor)
         if self.weights == "softmax":
             weight = softmax_weight(advantage, temperature=self.temperature, mean=self.batch_mean)
         else:
@@ -135,19 +124,11 @@ class AWAC(Learner):
         return weighted_nll(log_prob, weight).mean(), weight
 
     def losses(self, batch: TensorDict) -> LossTerms:
-        """Return the terms ``critic`` and ``actor``.
-
-        Args:
-            batch: TensorDict ``[B]``; ``task`` and ``discount`` are used where they are there.
-
-        Returns:
-            Terms and metrics.
-        """
+        """Return the terms ``critic`` and ``actor``, see :meth:`Learner.losses`."""
         critic, q = self.critic_loss(batch)
         advantage = self.advantage(batch, q)
         actor, weight = self.actor_loss(batch, advantage)
-        found = weight_metrics(weight, max_weight=self.max_weight)
-        metrics = {f"actor/{name}": value for name, value in found.items()}
+        metrics = named("actor", weight_metrics(weight, max_weight=self.max_weight))
         metrics |= {"actor/advantage": advantage.mean(), "critic/q_max": q.abs().amax()}
         return LossTerms({"critic": critic, "actor": actor}, metrics)
 

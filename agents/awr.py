@@ -29,12 +29,13 @@ from typing import Any
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.arguments import above, check_ranges
 from hindsight_rl.maths.losses import weighted_nll
 from hindsight_rl.maths.weights import exponential_weight, weight_metrics
 from hindsight_rl.nets.critics import ValueNet
 from hindsight_rl.nets.policy import Head, Policy
 from hindsight_rl.spec import SpecLike
-from hindsight_rl.training.learner import Learner, LossTerms
+from hindsight_rl.training.learner import Learner, LossTerms, Transition, named
 from hindsight_rl.training.sweep import LogPass, Scaling
 
 
@@ -44,8 +45,7 @@ class AWR(Learner):
     Args:
         spec: What the data look like.
         hidden: Width of each hidden layer.
-        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`: for few numbers with
-            edges, such as positions among walls.
+        frequencies: Of sines and cosines of inputs, for positions among walls say: :class:`Inputs`.
         head: Distribution of continuous actions.
         scaling: ``"standardised"`` gives the advantages of the log mean 0 and standard deviation 1,
             ``"raw"`` leaves them in reward units.
@@ -57,9 +57,6 @@ class AWR(Learner):
             1 / (1 - discount), as in the authors' code.
         sweep_every: Updates between sweeps of the log.
         **learner: Arguments of :class:`Learner`.
-
-    Raises:
-        ValueError: An argument is out of range.
     """
 
     in_keys = ("observation", "action")
@@ -82,14 +79,10 @@ class AWR(Learner):
         **learner: Any,
     ) -> None:
         super().__init__(spec, **learner)
-        if not temperature > 0 or not max_weight > 0:
-            raise ValueError(
-                f"temperature {temperature} and max_weight {max_weight} must be above 0"
-            )
+        check_ranges(above(0, temperature=temperature, max_weight=max_weight))
         if not 0 <= discount < 1 and value_scale is None:
             raise ValueError(f"discount is {discount}: below 1, or give value_scale")
-        if value_scale is not None and not value_scale > 0:
-            raise ValueError(f"value_scale is {value_scale}, it must be above 0 or null")
+        check_ranges(above(0, value_scale=value_scale), note=" or null")
         self.temperature, self.max_weight = temperature, max_weight
         self.actor = Policy(self.spec, hidden, head=head, frequencies=frequencies)
         self.value = ValueNet(
@@ -108,15 +101,14 @@ class AWR(Learner):
 
     def value_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
         """Return the loss of V, ``[]``, in units of its scale, and by how much G exceeds V."""
-        value = self.value(batch["observation"], batch.get("task", None))
+        now = Transition(batch)
+        value = self.value(now.observation, now.task)
         advantage = batch["lambda_return"] - value
         return 0.5 * (advantage / self.value.scale).square().mean(), advantage.detach()
 
     def actor_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
         """Return the loss of the policy, ``[]``, and its weights ``[B]``."""
-        log_prob = self.actor.log_prob(
-            batch["observation"], batch["action"], batch.get("task", None)
-        )
+        log_prob = Transition(batch).log_prob(self.actor)
         weight = exponential_weight(
             batch["advantage"], temperature=self.temperature, max_weight=self.max_weight
         )
@@ -134,7 +126,6 @@ class AWR(Learner):
         """
         value, advantage = self.value_loss(batch)
         actor, weight = self.actor_loss(batch)
-        found = weight_metrics(weight, max_weight=self.max_weight)
-        metrics = {f"actor/{name}": value for name, value in found.items()}
+        metrics = named("actor", weight_metrics(weight, max_weight=self.max_weight))
         metrics["value/advantage"] = advantage.mean()
         return LossTerms({"value": value, "actor": actor}, metrics)

@@ -28,7 +28,7 @@ from hindsight_rl.nets.encoders.history import HistoryInputs
 from hindsight_rl.nets.policy import Head, Policy, Spread
 from hindsight_rl.ports import Decision
 from hindsight_rl.spec import SpecLike
-from hindsight_rl.training.learner import Learner, LossTerms
+from hindsight_rl.training.learner import Learner, LossTerms, Transition, named
 from hindsight_rl.windows import Window
 
 PAST = (("history", "observation"), ("history", "action"), ("history", "valid"))
@@ -40,8 +40,7 @@ class BC(Learner):
     Args:
         spec: What the data look like.
         hidden: Width of each hidden layer.
-        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`: for few numbers with
-            edges, such as positions among walls.
+        frequencies: Of sines and cosines of inputs, for positions among walls say: :class:`Inputs`.
         head: Distribution of continuous actions; ``"deterministic"`` gives the mean squared error,
             ``"laplace"`` the mean absolute error with a learned spread.
         spread: Spread of a Gaussian head: one for all states, or a network output.
@@ -95,23 +94,16 @@ class BC(Learner):
             self.in_keys = (*type(self).in_keys, *PAST)
 
     def losses(self, batch: TensorDict) -> LossTerms:
-        """Return the term ``actor``.
-
-        Args:
-            batch: TensorDict ``[B]``; ``weight`` and ``task`` are used where they are there.
-
-        Returns:
-            Terms and metrics.
-        """
-        past = batch["history"] if self.window.history else None
-        distribution = self.actor(batch["observation"], batch.get("task", None), past)
-        log_prob = distribution.log_prob(self.actor.scale.to_policy(batch["action"]))
+        """Return the term ``actor``, see :meth:`Learner.losses`."""
+        now, past = Transition(batch), batch["history"] if self.window.history else None
+        distribution = self.actor(now.observation, now.task, past)
+        log_prob = distribution.log_prob(self.actor.scale.to_policy(now.action))
         metrics = {"actor/entropy": distribution.entropy().detach().mean()}
-        weight = batch.get("weight", None)
+        weight = now.weight
         if weight is None:
             weight = uniform_weight(log_prob)
         else:
-            metrics |= {f"actor/{name}": value for name, value in weight_metrics(weight).items()}
+            metrics |= named("actor", weight_metrics(weight))
         return LossTerms({"actor": weighted_nll(log_prob, weight).mean()}, metrics)
 
     def forward(self, observation: Tensor, task: Tensor | None = None) -> Tensor:

@@ -33,16 +33,18 @@ from lightning.pytorch.cli import OptimizerCallable
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.arguments import at_least, check_bootstrap, check_ranges, within
 from hindsight_rl.maths.batch_constrained import soft_clipped_minimum
 from hindsight_rl.maths.divergences import standard_normal_kl
 from hindsight_rl.maths.draws import normals
 from hindsight_rl.nets.critics import Critic
 from hindsight_rl.nets.layers import frozen
-from hindsight_rl.nets.proposals import CVAE, Perturbation, beside, outputs
-from hindsight_rl.policies.action_values import best_of, several
+from hindsight_rl.nets.proposals import CVAE, Perturbation
+from hindsight_rl.policies.action_values import several
+from hindsight_rl.policies.proposals import best_proposed, proposed
 from hindsight_rl.ports import Decision
 from hindsight_rl.spec import SpecLike
-from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, bootstrap
+from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, Transition
 
 
 class BCQ(Learner):
@@ -51,8 +53,7 @@ class BCQ(Learner):
     Args:
         spec: What the data look like.
         hidden: Width of each hidden layer of critics and perturbation.
-        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`: for few numbers with
-            edges, such as positions among walls.
+        frequencies: Of sines and cosines of inputs, for positions among walls say: :class:`Inputs`.
         behavior_hidden: Width of each hidden layer of the model of the log.
         latent: Latent numbers of the model, at least 1; ``None`` for two per action dimension.
         kl_weight: Weight of the divergence per latent number, at least 0, against the squared error
@@ -99,21 +100,10 @@ class BCQ(Learner):
         super().__init__(spec, optimizer=optimizer, **learner)
         width = self.spec.action.width
         latent = 2 * width if latent is None else latent
-        if latent < 1 or target_samples < 1 or samples < 1:
-            raise ValueError(
-                f"latent {latent}, target_samples {target_samples} and samples {samples} must be "
-                "at least 1"
-            )
-        if kl_weight < 0 or max_perturbation < 0:
-            raise ValueError(
-                f"kl_weight {kl_weight} and max_perturbation {max_perturbation} must be at least 0"
-            )
-        if not 0 <= min_weight <= 1:
-            raise ValueError(f"min_weight is {min_weight}, it must lie in [0, 1]")
-        if not 0 <= discount <= 1 or not 0 < tau <= 1:
-            raise ValueError(f"discount {discount} must lie in [0, 1] and tau {tau} in (0, 1]")
-        if critics < 1:
-            raise ValueError(f"critics is {critics}, it must be at least 1")
+        check_ranges(at_least(1, latent=latent, target_samples=target_samples, samples=samples))
+        check_ranges(at_least(0, kl_weight=kl_weight, max_perturbation=max_perturbation))
+        check_ranges(within("[0, 1]", min_weight=min_weight))
+        check_bootstrap(discount=discount, tau=tau, critics=critics)
         self.kl_weight, self.min_weight = kl_weight, min_weight
         self.target_samples, self.discount, self.tau = target_samples, discount, tau
         self.behavior = CVAE(
@@ -137,31 +127,13 @@ class BCQ(Learner):
         latent = self.behavior.latent
         return {"behavior": latent, "now": latent, "next": self.target_samples * latent}
 
-    def proposed(
-        self, actor: Perturbation, observation: Tensor, latent: Tensor, task: Tensor | None
-    ) -> Tensor:
-        """Return actions of the model, moved; differentiable in the perturbation alone.
-
-        Args:
-            actor: The perturbation, or its target.
-            observation: ``[B, O]``.
-            latent: ``[..., B, L]``, clipped.
-            task: ``[B, Z]`` where the spec has a task.
-
-        Returns:
-            ``[..., B, A]`` in environment units.
-        """
-        with torch.no_grad():
-            decoded = self.behavior(observation, latent, task)
-        return actor.scale.to_environment(actor(observation, decoded, task))
-
     def behavior_loss(self, batch: TensorDict) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of the model of the log, ``[]``, and its two parts."""
-        observation, task = batch["observation"], batch.get("task", None)
-        action = self.actor.scale.to_policy(batch["action"])
-        code = self.behavior.encode(observation, action, task)
+        now = Transition(batch)
+        action = self.actor.scale.to_policy(now.action)
+        code = self.behavior.encode(now.observation, action, now.task)
         latent, _ = code.act_on(batch["noise", "behavior"])
-        error = (action - self.behavior(observation, latent, task)).square().mean()
+        error = (action - self.behavior(now.observation, latent, now.task)).square().mean()
         # Per latent number, as the error is per dimension: the authors' mean.
         divergence = standard_normal_kl(code.mean, code.log_std).mean() / self.behavior.latent
         metrics = {"behavior/error": error.detach(), "behavior/kl": divergence.detach()}
@@ -169,33 +141,25 @@ class BCQ(Learner):
 
     def critic_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
         """Return the loss of the critics, ``[]``, summed, and their values ``[E, B]``."""
-        task, following = batch.get("task", None), batch["next"]
+        now = Transition(batch, self.discount)
+        model, actor, noise = self.behavior, self.target_actor, batch["noise", "next"]
         with torch.no_grad():
-            noise = several(batch["noise", "next"], self.behavior.latent)
-            latent = self.behavior.clip(noise)
-            action = self.proposed(self.target_actor, following["observation"], latent, task)
-            value = self.target_critic(following["observation"], action, task)
+            latent = model.clip(several(noise, model.latent))
+            action = proposed(model, actor, now.next_observation, latent, now.task)
+            value = self.target_critic(now.next_observation, action, now.task)
             next_value = soft_clipped_minimum(value, min_weight=self.min_weight).amax(0)
-        target = bootstrap(batch, next_value, self.discount)
-        q = self.critic(batch["observation"], batch["action"], task)
-        return (target - q).square().mean(-1).sum(), q.detach()
+        target = now.target(next_value)
+        return now.regress(self.critic, target)
 
     def actor_loss(self, batch: TensorDict) -> Tensor:
         """Return the loss of the perturbation, ``[]``."""
-        observation, task = batch["observation"], batch.get("task", None)
+        now = Transition(batch)
         latent = self.behavior.clip(batch["noise", "now"])
-        action = self.proposed(self.actor, observation, latent, task)
-        return -frozen(self.critic)(observation, action, task, members=1).mean()
+        action = proposed(self.behavior, self.actor, now.observation, latent, now.task)
+        return -frozen(self.critic)(now.observation, action, now.task, members=1).mean()
 
     def losses(self, batch: TensorDict) -> LossTerms:
-        """Return the terms ``behavior``, ``critic`` and ``actor``.
-
-        Args:
-            batch: TensorDict ``[B]``; ``task`` and ``discount`` are used where they are there.
-
-        Returns:
-            Terms and metrics.
-        """
+        """Return the terms ``behavior``, ``critic`` and ``actor``, see :meth:`Learner.losses`."""
         behavior, metrics = self.behavior_loss(batch)
         critic, q = self.critic_loss(batch)
         actor = self.actor_loss(batch)
@@ -204,29 +168,11 @@ class BCQ(Learner):
 
     def best(self, observation: Tensor, latent: Tensor, task: Tensor | None) -> Tensor:
         """Return the best ``[N, A]`` of the actions that latent vectors ``[m, N, L]`` make."""
-        return self._judged(observation, latent, task)[0]
-
-    def _judged(
-        self, observation: Tensor, latent: Tensor, task: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Return the best action ``[N, A]``, and the values ``[N, m]`` of all."""
-        decoded = self.behavior(observation, latent.double(), task)
-        action = self.actor(observation, decoded, task)
-        features = beside(self.critic.inputs(observation, task), action)
-        value = outputs(self.critic.members[0], features)[..., 0]
-        chosen = self.actor.scale.to_environment(best_of(action, value).float())
-        return chosen, value.movedim(0, -1).float()
+        networks = (self.behavior, self.actor, self.critic)
+        return best_proposed(*networks, observation, latent, task)[0]
 
     def forward(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
-        """Return the best of the actions proposed by the latent vectors that are kept.
-
-        Args:
-            observation: ``[N, O]``.
-            task: ``[N, Z]`` where the spec has a task.
-
-        Returns:
-            ``[N, A]`` in environment units within the bounds.
-        """
+        """Return the best of the actions that the kept latent vectors propose, ``[N, A]``."""
         return self.decide(observation, task, {}).action
 
     def decide(
@@ -238,25 +184,16 @@ class BCQ(Learner):
     ) -> Decision:
         """Return the best of the actions proposed, and the values of all, see :meth:`forward`."""
         latent = self.behavior.latents.unsqueeze(1).expand(-1, observation.shape[0], -1)
-        action, value = self._judged(observation, latent, task)
+        networks = (self.behavior, self.actor, self.critic)
+        action, value = best_proposed(*networks, observation, latent, task)
         return Decision(action, {}, value)
 
     def act(
         self, observation: Tensor, task: Tensor | None = None, *, draws: Tensor | None = None
     ) -> Tensor:
-        """Return actions in environment units, the best of fresh proposals where draws are given.
-
-        Args:
-            observation: ``[N, O]``.
-            task: ``[N, Z]`` where the spec has a task.
-            draws: ``[N, 3]`` int64 counters.
-
-        Returns:
-            ``[N, A]``.
-        """
+        """Return the best of fresh proposals where draws are given, see :meth:`Learner.act`."""
         if draws is None:
-            best: Tensor = self(observation, task)
-            return best
+            return super().act(observation, task)
         noise = normals(draws, self.behavior.latents.numel())
         latent = self.behavior.clip(several(noise, self.behavior.latent))
         return self.best(observation, latent, task)

@@ -37,18 +37,18 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.maths.conservative import sampled_gap, uniform_actions
-from hindsight_rl.maths.draws import normals
+from hindsight_rl.arguments import above, at_least, check_bootstrap, check_ranges
+from hindsight_rl.maths.conservative import sampled_gap
 from hindsight_rl.maths.losses import multiplier_loss, temperature_loss
 from hindsight_rl.maths.posterior import SoftValues
 from hindsight_rl.nets.critics import Critic, Temperature
 from hindsight_rl.nets.layers import frozen
 from hindsight_rl.nets.policy import Policy
-from hindsight_rl.policies.action_values import several
+from hindsight_rl.policies.gap_actions import gap_actions
 from hindsight_rl.spec import SpecLike
-from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, bootstrap
+from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, Transition
+from hindsight_rl.training.policy_values import soft_actor_values
 
-RATES = {"actor": 1e-4, "temperature": 1e-4}
 MAX_MULTIPLIER = 1e6
 
 
@@ -58,12 +58,10 @@ class CQL(Learner):
     Args:
         spec: What the data look like.
         hidden: Width of each hidden layer.
-        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`: for few numbers with
-            edges, such as positions among walls.
+        frequencies: Of sines and cosines of inputs, for positions among walls say: :class:`Inputs`.
         conservative_weight: At least 0, multiplies the gap; 0 is soft actor-critic.
         samples: Number of actions of each of the three kinds that estimate the gap.
-        threshold: Weighted gap, at least 0, that a learned multiplier holds; ``None`` for no
-            multiplier.
+        threshold: Weighted gap, at least 0, that a learned multiplier holds; ``None`` for none.
         deterministic_backup: Leave the entropy out of the critics' targets.
         cloning_updates: Updates, at the start, in which log-likelihood of the logged action stands
             in the place of value in the policy's loss.
@@ -73,8 +71,8 @@ class CQL(Learner):
         target_entropy: Entropy that the temperature holds, nats in policy units; ``None`` for minus
             the number of action dimensions.
         initial_temperature: alpha at the start, above 0.
-        learning_rates: Rates of single networks by name, where they differ from the optimiser's.
-        **learner: Arguments of :class:`Learner`.
+        **learner: Arguments of :class:`Learner`; ``learning_rates`` of ``actor`` and
+            ``temperature`` are 1e-4 where they are not given.
 
     Raises:
         ValueError: An argument is out of range, or actions have no bounds.
@@ -82,6 +80,7 @@ class CQL(Learner):
 
     in_keys = TRANSITION
     actions = ("continuous",)
+    rates = {"actor": 1e-4, "temperature": 1e-4}
     targets = {"target_critic": "critic"}
     cloned: Tensor
     actor: Policy
@@ -102,23 +101,14 @@ class CQL(Learner):
         critics: int = 2,
         target_entropy: float | None = None,
         initial_temperature: float = 1.0,
-        learning_rates: dict[str, float] | None = RATES,
         **learner: Any,
     ) -> None:
-        super().__init__(spec, learning_rates=learning_rates, **learner)
-        if conservative_weight < 0 or samples < 1 or cloning_updates < 0:
-            raise ValueError(
-                f"conservative_weight {conservative_weight} and cloning_updates {cloning_updates} "
-                f"must be at least 0 and samples {samples} at least 1"
-            )
-        if threshold is not None and threshold < 0:
-            raise ValueError(f"threshold is {threshold}, it must be at least 0, or null for none")
-        if not 0 <= discount <= 1 or not 0 < tau <= 1:
-            raise ValueError(f"discount {discount} must lie in [0, 1] and tau {tau} in (0, 1]")
-        if critics < 1:
-            raise ValueError(f"critics is {critics}, it must be at least 1")
-        if not initial_temperature > 0:
-            raise ValueError(f"initial_temperature is {initial_temperature}, it must be above 0")
+        super().__init__(spec, **learner)
+        weights = {"conservative_weight": conservative_weight, "cloning_updates": cloning_updates}
+        check_ranges(at_least(0, **weights), at_least(1, samples=samples))
+        check_ranges(at_least(0, threshold=threshold), note=", or null for none")
+        check_bootstrap(discount=discount, tau=tau, critics=critics)
+        check_ranges(above(0, initial_temperature=initial_temperature))
         self.conservative_weight, self.threshold = conservative_weight, threshold
         self.samples, self.deterministic_backup = samples, deterministic_backup
         self.cloning_updates, self.discount, self.tau = cloning_updates, discount, tau
@@ -142,15 +132,10 @@ class CQL(Learner):
 
     def gap(self, batch: TensorDict, q: Tensor) -> Tensor:
         """Return by how much values at large exceed those of logged actions, both ``[E, B]``."""
-        task, noise, width = batch.get("task", None), batch["noise"], self.actor.width
-        with torch.no_grad():
-            uniform, density = uniform_actions(several(noise["uniform"], width))
-            drawn = [(self.actor.scale.to_environment(uniform), density)]
-            for name, observed in (("of_next", batch["next"]), ("of_now", batch)):
-                numbers = several(noise[name], width)
-                drawn.append(self.actor.draw(observed["observation"], numbers, task))
-            action, log_density = (torch.cat(part) for part in zip(*drawn, strict=True))
-        value = self.critic(batch["observation"], action, task)
+        now = Transition(batch)
+        states = {"of_next": now.next_observation, "of_now": now.observation}
+        action, log_density = gap_actions(self.actor, states, now.task, batch["noise"])
+        value = self.critic(now.observation, action, now.task)
         return sampled_gap(value.movedim(1, -1), log_density.movedim(0, -1), q)
 
     def excess(self, gap: Tensor) -> Tensor:
@@ -166,14 +151,15 @@ class CQL(Learner):
 
     def critic_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor, Tensor]:
         """Return the loss of the critics, ``[]``, summed, their values and gaps ``[E, B]``."""
-        task, following = batch.get("task", None), batch["next", "observation"]
+        now = Transition(batch, self.discount)
         with torch.no_grad():
-            action, log_prob = self.actor.draw(following, batch["noise", "next"], task)
-            next_value = self.target_critic(following, action, task).amin(0)
+            following, noise = now.next_observation, batch["noise", "next"]
+            action, log_prob = self.actor.draw(following, noise, now.task)
+            next_value = self.target_critic(following, action, now.task).amin(0)
             if not self.deterministic_backup:
                 next_value = next_value - self.temperature() * log_prob
-        target = bootstrap(batch, next_value, self.discount)
-        q = self.critic(batch["observation"], batch["action"], task)
+        target = now.target(next_value)
+        q = now.values(self.critic)
         gap = self.gap(batch, q)
         conservative = (self.price().detach() * self.excess(gap)).sum()
         loss = 0.5 * (target - q).square().mean(-1).sum() + conservative
@@ -181,25 +167,18 @@ class CQL(Learner):
 
     def actor_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
         """Return the loss of the policy, ``[]``, and log-probabilities ``[B]`` of its actions."""
-        task, observation = batch.get("task", None), batch["observation"]
-        action, log_prob = self.actor.draw(observation, batch["noise", "now"], task)
-        value = frozen(self.critic)(observation, action, task).amin(0)
+        now = Transition(batch)
+        action, log_prob = self.actor.draw(now.observation, batch["noise", "now"], now.task)
+        value = frozen(self.critic)(now.observation, action, now.task).amin(0)
         if self.cloning_updates:
-            logged = self.actor.log_prob(observation, batch["action"], task)
+            logged = now.log_prob(self.actor)
             value = torch.where(self.cloned < self.cloning_updates, logged, value)
             if self.training:
                 self.cloned.copy_(self.cloned + 1.0)
         return (self.temperature().detach() * log_prob - value).mean(), log_prob.detach()
 
     def losses(self, batch: TensorDict) -> LossTerms:
-        """Return the terms ``critic``, ``actor``, ``temperature`` and, with one, ``multiplier``.
-
-        Args:
-            batch: TensorDict ``[B]``; ``task`` and ``discount`` are used where they are there.
-
-        Returns:
-            Terms and metrics.
-        """
+        """Return the terms ``critic``, ``actor``, ``temperature`` and, with one, ``multiplier``."""
         critic, q, gap = self.critic_loss(batch)
         actor, log_prob = self.actor_loss(batch)
         temperature = temperature_loss(self.temperature.log, log_prob, self.target_entropy)
@@ -217,19 +196,5 @@ class CQL(Learner):
         return LossTerms(terms, metrics)
 
     def soft_values(self, batch: TensorDict, task: Tensor, draws: Tensor) -> SoftValues:
-        """Return what each row's transition is worth beyond its reward, under other tasks.
-
-        Args:
-            batch: Transitions ``[...]``.
-            task: ``[..., Z]``.
-            draws: ``[..., 3]`` int64 counters, for the next action.
-
-        Returns:
-            Log-probability of the logged action and value of the next state by the first online
-            critic; the temperature.
-        """
-        following = batch["next", "observation"]
-        log_prob = self.actor.log_prob(batch["observation"], batch["action"], task)
-        action, _ = self.actor.draw(following, normals(draws, self.actor.width), task)
-        next_value = self.critic(following, action, task, members=1).amin(0)
-        return SoftValues(log_prob, next_value, self.temperature(), self.discount)
+        """Return :func:`soft_actor_values` of this learner."""
+        return soft_actor_values(self, batch, task, draws)

@@ -30,23 +30,35 @@ action.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.arguments import above, at_least, check_bootstrap, check_ranges
 from hindsight_rl.maths.losses import weighted_nll
 from hindsight_rl.maths.posterior import SoftValues
 from hindsight_rl.maths.weights import binary_weight, exponential_weight, weight_metrics
 from hindsight_rl.nets.critics import Critic
 from hindsight_rl.nets.policy import Policy
-from hindsight_rl.policies.action_values import choices
-from hindsight_rl.policies.critic_weighted import CriticWeighted
+from hindsight_rl.policies.action_values import Choices, choices
+from hindsight_rl.policies.critic_weighted import Cloned, CriticWeighted
 from hindsight_rl.spec import SpecLike
-from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms
+from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, Transition, named
 from hindsight_rl.training.policy_values import policy_soft_values, policy_value_loss
+
+
+def largest(own: Choices) -> Tensor:
+    """Return the largest value of a policy's actions by the least of the critics, ``[B]``."""
+    return own.value.amin(0).amax(0)
+
+
+# What an advantage is counted from, and what acts.
+BASELINES: dict[str, Callable[[Choices], Tensor]] = {"mean": Choices.expected, "max": largest}
+CLONED = Cloned()
 
 
 class CRR(Learner):
@@ -55,8 +67,7 @@ class CRR(Learner):
     Args:
         spec: What the data look like.
         hidden: Width of each hidden layer.
-        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`: for few numbers with
-            edges, such as positions among walls.
+        frequencies: Of sines and cosines of inputs, for positions among walls say: :class:`Inputs`.
         head: Distribution of continuous actions.
         rule: ``"binary"`` clones what has a positive advantage, ``"exponential"`` weighs by its
             exponential.
@@ -103,19 +114,13 @@ class CRR(Learner):
         **learner: Any,
     ) -> None:
         super().__init__(spec, **learner)
-        if not temperature > 0 or not max_weight > 0:
-            raise ValueError(
-                f"temperature {temperature} and max_weight {max_weight} must be above 0"
-            )
-        if not 0 <= discount <= 1 or not 0 < tau <= 1:
-            raise ValueError(f"discount {discount} must lie in [0, 1] and tau {tau} in (0, 1]")
-        if samples < 1 or target_every < 1 or critics < 1:
-            raise ValueError(
-                f"samples {samples}, target_every {target_every} and critics {critics} must be at "
-                "least 1"
-            )
-        self.rule, self.baseline, self.samples = rule, baseline, samples
+        check_ranges(above(0, temperature=temperature, max_weight=max_weight))
+        check_bootstrap(discount=discount, tau=tau)
+        check_ranges(at_least(1, samples=samples, target_every=target_every, critics=critics))
+        self.samples, self.baseline = samples, BASELINES[baseline]
         self.temperature, self.acting = temperature, acting
+        degrees = partial(exponential_weight, temperature=temperature, max_weight=max_weight)
+        self.weigh = degrees if rule == "exponential" else binary_weight
         self.max_weight = max_weight if rule == "exponential" else math.inf
         self.discount, self.tau = discount, tau
         self.every = {"target_actor": target_every, "target_critic": target_every}
@@ -146,40 +151,24 @@ class CRR(Learner):
 
     def advantage(self, batch: TensorDict, q: Tensor) -> Tensor:
         """Return by how much values ``[E, B]`` exceed those of the policy's actions, ``[B]``."""
-        task, observation = batch.get("task", None), batch["observation"]
-        noise = None if self.actor.discrete else batch["noise", "now"]
+        now = Transition(batch)
         with torch.no_grad():
-            now = choices(self.actor, self.critic, observation, task, noise)
-        baseline = now.expected() if self.baseline == "mean" else now.value.amin(0).amax(0)
-        return q.amin(0) - baseline
+            own = choices(
+                self.actor, self.critic, now.observation, now.task, now.noise_of(self.actor, "now")
+            )
+        return q.amin(0) - self.baseline(own)
 
     def actor_loss(self, batch: TensorDict, advantage: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss of the policy, ``[]``, and its weights ``[B]`` (eq. 2)."""
-        log_prob = self.actor.log_prob(
-            batch["observation"], batch["action"], batch.get("task", None)
-        )
-        if self.rule == "binary":
-            weight = binary_weight(advantage)
-        else:
-            weight = exponential_weight(
-                advantage, temperature=self.temperature, max_weight=self.max_weight
-            )
-        return weighted_nll(log_prob, weight).mean(), weight
+        weight = self.weigh(advantage)
+        return weighted_nll(Transition(batch).log_prob(self.actor), weight).mean(), weight
 
     def losses(self, batch: TensorDict) -> LossTerms:
-        """Return the terms ``critic`` and ``actor``.
-
-        Args:
-            batch: TensorDict ``[B]``; ``task`` and ``discount`` are used where they are there.
-
-        Returns:
-            Terms and metrics.
-        """
+        """Return the terms ``critic`` and ``actor``, see :meth:`Learner.losses`."""
         critic, q = self.critic_loss(batch)
         advantage = self.advantage(batch, q)
         actor, weight = self.actor_loss(batch, advantage)
-        found = weight_metrics(weight, max_weight=self.max_weight)
-        metrics = {f"actor/{name}": value for name, value in found.items()}
+        metrics = named("actor", weight_metrics(weight, max_weight=self.max_weight))
         metrics |= {"actor/advantage": advantage.mean(), "critic/q_max": q.abs().amax()}
         return LossTerms({"critic": critic, "actor": actor}, metrics)
 
@@ -187,22 +176,23 @@ class CRR(Learner):
         """Return :func:`policy_soft_values` of this learner."""
         return policy_soft_values(self, batch, task, draws)
 
+    @property
+    def acts(self) -> Cloned | CriticWeighted:
+        """Return what makes actions of policy and critics."""
+        return CLONED if self.acting == "policy" else self.weighted
+
     def forward(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
         """Return the deterministic action, see :meth:`Learner.forward`."""
-        if self.acting == "policy":
-            return super().forward(observation, task)
-        return self.weighted.mode(self.actor, self.critic, observation, task)
+        return self.acts.mode(self.actor, self.critic, observation, task)
 
     def scores(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
         """Return what the argmax over discrete actions is taken of, ``[N, n]``."""
-        if self.acting == "policy":
-            return super().scores(observation, task)
-        return self.weighted.logits(self.actor, self.critic, observation, task)
+        return self.acts.logits(self.actor, self.critic, observation, task)
 
     def act(
         self, observation: Tensor, task: Tensor | None = None, *, draws: Tensor | None = None
     ) -> Tensor:
         """Return actions in environment units, see :meth:`Learner.act`."""
-        if draws is None or self.acting == "policy":
-            return super().act(observation, task, draws=draws)
-        return self.weighted.sample(self.actor, self.critic, observation, task, draws)
+        if draws is None:
+            return super().act(observation, task)
+        return self.acts.sample(self.actor, self.critic, observation, task, draws)

@@ -29,11 +29,12 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.arguments import check_bootstrap
 from hindsight_rl.nets.critics import Critic
 from hindsight_rl.nets.layers import frozen
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.spec import SpecLike
-from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, bootstrap
+from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, Transition
 
 
 class DDPG(Learner):
@@ -42,8 +43,7 @@ class DDPG(Learner):
     Args:
         spec: What the data look like.
         hidden: Width of each hidden layer.
-        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`: for few numbers with
-            edges, such as positions among walls.
+        frequencies: Of sines and cosines of inputs, for positions among walls say: :class:`Inputs`.
         exploration: Standard deviation of the noise on drawn actions, policy units, at least 0.
         discount: In [0, 1].
         tau: Share of the way the target networks move per update, in (0, 1].
@@ -70,8 +70,7 @@ class DDPG(Learner):
         **learner: Any,
     ) -> None:
         super().__init__(spec, **learner)
-        if not 0 <= discount <= 1 or not 0 < tau <= 1:
-            raise ValueError(f"discount {discount} must lie in [0, 1] and tau {tau} in (0, 1]")
+        check_bootstrap(discount=discount, tau=tau)
         self.discount, self.tau = discount, tau
         self.actor = Policy(
             self.spec,
@@ -86,29 +85,21 @@ class DDPG(Learner):
 
     def critic_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
         """Return the loss of the critic, ``[]``, and its values ``[1, B]`` (eq. 4)."""
-        task, following = batch.get("task", None), batch["next"]
+        now = Transition(batch, self.discount)
         with torch.no_grad():
-            action = self.target_actor.mode(following["observation"], task)
-            next_value = self.target_critic(following["observation"], action, task).squeeze(0)
-        target = bootstrap(batch, next_value, self.discount)
-        q = self.critic(batch["observation"], batch["action"], task)
-        return (target - q).square().mean(-1).sum(), q.detach()
+            action = self.target_actor.mode(now.next_observation, now.task)
+            next_value = self.target_critic(now.next_observation, action, now.task).squeeze(0)
+        target = now.target(next_value)
+        return now.regress(self.critic, target)
 
     def actor_loss(self, batch: TensorDict) -> Tensor:
         """Return the loss of the policy, ``[]`` (eq. 6)."""
-        task = batch.get("task", None)
-        action = self.actor.mode(batch["observation"], task)
-        return -frozen(self.critic)(batch["observation"], action, task).mean()
+        now = Transition(batch)
+        action = self.actor.mode(now.observation, now.task)
+        return -frozen(self.critic)(now.observation, action, now.task).mean()
 
     def losses(self, batch: TensorDict) -> LossTerms:
-        """Return the terms ``critic`` and ``actor``.
-
-        Args:
-            batch: TensorDict ``[B]``; ``task`` and ``discount`` are used where they are there.
-
-        Returns:
-            Terms and metrics.
-        """
+        """Return the terms ``critic`` and ``actor``, see :meth:`Learner.losses`."""
         critic, q = self.critic_loss(batch)
         actor = self.actor_loss(batch)
         metrics = {"critic/q_max": q.abs().amax()}

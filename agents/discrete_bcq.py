@@ -29,13 +29,14 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.arguments import above, at_least, check_bootstrap, check_ranges, within
 from hindsight_rl.maths.batch_constrained import allowed_actions
 from hindsight_rl.maths.losses import huber_loss
 from hindsight_rl.nets.critics import Critic
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.policies.action_values import Greedy, value_of_best
 from hindsight_rl.spec import SpecLike
-from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, bootstrap
+from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, Transition
 
 # What an excluded action is worth: below all values, and finite, as an exported score must be.
 EXCLUDED = -1e30
@@ -47,8 +48,7 @@ class DiscreteBCQ(Learner):
     Args:
         spec: What the data look like.
         hidden: Width of each hidden layer.
-        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`: for few numbers with
-            edges, such as positions among walls.
+        frequencies: Of sines and cosines of inputs, for positions among walls say: :class:`Inputs`.
         threshold: In [0, 1), share of the likeliest action's probability that an allowed action
             exceeds; 0 allows all.
         logit_weight: Of the mean squared logit of the cloned policy, at least 0.
@@ -61,9 +61,6 @@ class DiscreteBCQ(Learner):
         tau: Share of the way the target critic moves, in (0, 1]; 1 copies.
         critics: Number of critics whose minimum is taken.
         **learner: Arguments of :class:`Learner`.
-
-    Raises:
-        ValueError: An argument is out of range.
     """
 
     in_keys = TRANSITION
@@ -88,20 +85,12 @@ class DiscreteBCQ(Learner):
         **learner: Any,
     ) -> None:
         super().__init__(spec, **learner)
-        if not 0 <= threshold < 1:
-            raise ValueError(f"threshold is {threshold}, it must lie in [0, 1)")
-        if logit_weight < 0:
-            raise ValueError(f"logit_weight is {logit_weight}, it must be at least 0")
-        if huber is not None and not huber > 0:
-            raise ValueError(f"huber is {huber}, it must be above 0, or null for squared errors")
-        if target_every < 1:
-            raise ValueError(f"target_every is {target_every}, it must be at least 1")
-        if not temperature > 0:
-            raise ValueError(f"temperature is {temperature}, it must be above 0")
-        if not 0 <= discount <= 1 or not 0 < tau <= 1:
-            raise ValueError(f"discount {discount} must lie in [0, 1] and tau {tau} in (0, 1]")
-        if critics < 1:
-            raise ValueError(f"critics is {critics}, it must be at least 1")
+        check_ranges(within("[0, 1)", threshold=threshold))
+        check_ranges(at_least(0, logit_weight=logit_weight))
+        check_ranges(above(0, huber=huber), note=", or null for squared errors")
+        check_ranges(at_least(1, target_every=target_every))
+        check_ranges(above(0, temperature=temperature))
+        check_bootstrap(discount=discount, tau=tau, critics=critics)
         self.threshold, self.logit_weight, self.huber = threshold, logit_weight, huber
         self.temperature, self.discount, self.tau = temperature, discount, tau
         self.every = {"target_critic": target_every}
@@ -120,30 +109,24 @@ class DiscreteBCQ(Learner):
 
     def behavior_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
         """Return the loss of the cloned policy, ``[]``, and how many actions it allows, ``[B]``."""
-        cloned = self.behavior(batch["observation"], batch.get("task", None))
+        now = Transition(batch)
+        cloned = self.behavior(now.observation, now.task)
         allowed = allowed_actions(cloned.logits.detach(), threshold=self.threshold)
         regularizer = self.logit_weight * cloned.logits.square().mean()
-        return regularizer - cloned.log_prob(batch["action"]).mean(), allowed.sum(-1)
+        return regularizer - cloned.log_prob(now.action).mean(), allowed.sum(-1)
 
     def critic_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
         """Return the loss of the critics, ``[]``, summed, and their values ``[E, B]``."""
-        task, following = batch.get("task", None), batch["next"]
+        now = Transition(batch, self.discount)
         with torch.no_grad():
-            ahead = self.target_critic(following["observation"], None, task).amin(0)
-            next_value = value_of_best(ahead, self.action_values(following["observation"], task))
-        target = bootstrap(batch, next_value, self.discount)
-        q = self.critic(batch["observation"], batch["action"], task)
+            ahead = self.target_critic(now.next_observation, None, now.task).amin(0)
+            next_value = value_of_best(ahead, self.action_values(now.next_observation, now.task))
+        target = now.target(next_value)
+        q = now.values(self.critic)
         return huber_loss(target - q, limit=self.huber).mean(-1).sum(), q.detach()
 
     def losses(self, batch: TensorDict) -> LossTerms:
-        """Return the terms ``behavior`` and ``critic``.
-
-        Args:
-            batch: TensorDict ``[B]``; ``task`` and ``discount`` are used where they are there.
-
-        Returns:
-            Terms and metrics.
-        """
+        """Return the terms ``behavior`` and ``critic``, see :meth:`Learner.losses`."""
         behavior, allowed = self.behavior_loss(batch)
         critic, q = self.critic_loss(batch)
         metrics = {"behavior/allowed": allowed.to(q.dtype).mean(), "critic/q_max": q.abs().amax()}

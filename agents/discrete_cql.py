@@ -29,13 +29,14 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.arguments import above, at_least, check_bootstrap, check_ranges
 from hindsight_rl.maths.conservative import conservative_gap
 from hindsight_rl.maths.losses import huber_loss
 from hindsight_rl.maths.posterior import SoftValues
 from hindsight_rl.nets.critics import Critic, value_of
 from hindsight_rl.policies.action_values import Greedy, value_of_best
 from hindsight_rl.spec import SpecLike
-from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, bootstrap
+from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, Transition
 
 
 class DiscreteCQL(Learner):
@@ -44,8 +45,7 @@ class DiscreteCQL(Learner):
     Args:
         spec: What the data look like.
         hidden: Width of each hidden layer.
-        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`: for few numbers with
-            edges, such as positions among walls.
+        frequencies: Of sines and cosines of inputs, for positions among walls say: :class:`Inputs`.
         conservative_weight: At least 0, multiplies the gap; 0 is deep Q-learning.
         double: Let the critic choose the next action and the target critic only value it.
         huber: Error, reward units, above 0, beyond which the loss grows linearly; ``None`` for half
@@ -57,9 +57,6 @@ class DiscreteCQL(Learner):
         tau: Share of the way the target critic moves, in (0, 1]; 1 copies.
         critics: Number of critics whose minimum is taken.
         **learner: Arguments of :class:`Learner`.
-
-    Raises:
-        ValueError: An argument is out of range.
     """
 
     in_keys = TRANSITION
@@ -84,18 +81,11 @@ class DiscreteCQL(Learner):
         **learner: Any,
     ) -> None:
         super().__init__(spec, **learner)
-        if conservative_weight < 0:
-            raise ValueError(f"conservative_weight is {conservative_weight}, it must be at least 0")
-        if huber is not None and not huber > 0:
-            raise ValueError(f"huber is {huber}, it must be above 0, or null for squared errors")
-        if target_every < 1:
-            raise ValueError(f"target_every is {target_every}, it must be at least 1")
-        if not temperature > 0:
-            raise ValueError(f"temperature is {temperature}, it must be above 0")
-        if not 0 <= discount <= 1 or not 0 < tau <= 1:
-            raise ValueError(f"discount {discount} must lie in [0, 1] and tau {tau} in (0, 1]")
-        if critics < 1:
-            raise ValueError(f"critics is {critics}, it must be at least 1")
+        check_ranges(at_least(0, conservative_weight=conservative_weight))
+        check_ranges(above(0, huber=huber), note=", or null for squared errors")
+        check_ranges(at_least(1, target_every=target_every))
+        check_ranges(above(0, temperature=temperature))
+        check_bootstrap(discount=discount, tau=tau, critics=critics)
         self.conservative_weight = conservative_weight
         self.double_q, self.huber, self.temperature = double, huber, temperature
         self.discount, self.tau = discount, tau
@@ -111,27 +101,20 @@ class DiscreteCQL(Learner):
 
     def critic_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor, Tensor]:
         """Return the loss of the critics, ``[]``, summed, their values and gaps ``[E, B]``."""
-        task, following = batch.get("task", None), batch["next"]
+        now = Transition(batch, self.discount)
         with torch.no_grad():
-            ahead = self.target_critic(following["observation"], None, task).amin(0)
-            chooser = self.action_values(following["observation"], task) if self.double_q else ahead
+            ahead = self.target_critic(now.next_observation, None, now.task).amin(0)
+            chooser = self.action_values(now.next_observation, now.task) if self.double_q else ahead
             next_value = value_of_best(ahead, chooser)
-        target = bootstrap(batch, next_value, self.discount)
-        value = self.critic(batch["observation"], None, task)
-        q = value_of(value, batch["action"])
+        target = now.target(next_value)
+        value = self.critic(now.observation, None, now.task)
+        q = value_of(value, now.action)
         gap = conservative_gap(value, q)
         loss = huber_loss(target - q, limit=self.huber) + self.conservative_weight * gap
         return loss.mean(-1).sum(), q.detach(), gap.detach()
 
     def losses(self, batch: TensorDict) -> LossTerms:
-        """Return the term ``critic``.
-
-        Args:
-            batch: TensorDict ``[B]``; ``task`` and ``discount`` are used where they are there.
-
-        Returns:
-            Terms and metrics.
-        """
+        """Return the term ``critic``, see :meth:`Learner.losses`."""
         critic, q, gap = self.critic_loss(batch)
         return LossTerms(
             {"critic": critic}, {"critic/q_max": q.abs().amax(), "critic/gap": gap.mean()}

@@ -28,12 +28,13 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.arguments import above, at_least, check_bootstrap, check_ranges
 from hindsight_rl.maths.losses import huber_loss
 from hindsight_rl.maths.posterior import SoftValues
 from hindsight_rl.nets.critics import Critic
 from hindsight_rl.policies.action_values import Greedy, value_of_best
 from hindsight_rl.spec import SpecLike
-from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, bootstrap
+from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, Transition
 
 
 class DQN(Learner):
@@ -42,8 +43,7 @@ class DQN(Learner):
     Args:
         spec: What the data look like.
         hidden: Width of each hidden layer.
-        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`: for few numbers with
-            edges, such as positions among walls.
+        frequencies: Of sines and cosines of inputs, for positions among walls say: :class:`Inputs`.
         double: Let the critic choose the next action and the target critic only value it.
         huber: Error, reward units, above 0, beyond which the loss grows linearly; ``None`` for half
             the squared error throughout.
@@ -54,9 +54,6 @@ class DQN(Learner):
         tau: Share of the way the target critic moves, in (0, 1]; 1 copies.
         critics: Number of critics whose minimum is taken.
         **learner: Arguments of :class:`Learner`.
-
-    Raises:
-        ValueError: An argument is out of range.
     """
 
     in_keys = TRANSITION
@@ -80,16 +77,10 @@ class DQN(Learner):
         **learner: Any,
     ) -> None:
         super().__init__(spec, **learner)
-        if huber is not None and not huber > 0:
-            raise ValueError(f"huber is {huber}, it must be above 0, or null for squared errors")
-        if target_every < 1:
-            raise ValueError(f"target_every is {target_every}, it must be at least 1")
-        if not temperature > 0:
-            raise ValueError(f"temperature is {temperature}, it must be above 0")
-        if not 0 <= discount <= 1 or not 0 < tau <= 1:
-            raise ValueError(f"discount {discount} must lie in [0, 1] and tau {tau} in (0, 1]")
-        if critics < 1:
-            raise ValueError(f"critics is {critics}, it must be at least 1")
+        check_ranges(above(0, huber=huber), note=", or null for squared errors")
+        check_ranges(at_least(1, target_every=target_every))
+        check_ranges(above(0, temperature=temperature))
+        check_bootstrap(discount=discount, tau=tau, critics=critics)
         self.double_q, self.huber, self.temperature = double, huber, temperature
         self.discount, self.tau = discount, tau
         self.every = {"target_critic": target_every}
@@ -104,24 +95,17 @@ class DQN(Learner):
 
     def critic_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
         """Return the loss of the critics, ``[]``, summed, and their values ``[E, B]``."""
-        task, following = batch.get("task", None), batch["next"]
+        now = Transition(batch, self.discount)
         with torch.no_grad():
-            ahead = self.target_critic(following["observation"], None, task).amin(0)
-            chooser = self.action_values(following["observation"], task) if self.double_q else ahead
+            ahead = self.target_critic(now.next_observation, None, now.task).amin(0)
+            chooser = self.action_values(now.next_observation, now.task) if self.double_q else ahead
             next_value = value_of_best(ahead, chooser)
-        target = bootstrap(batch, next_value, self.discount)
-        q = self.critic(batch["observation"], batch["action"], task)
+        target = now.target(next_value)
+        q = now.values(self.critic)
         return huber_loss(target - q, limit=self.huber).mean(-1).sum(), q.detach()
 
     def losses(self, batch: TensorDict) -> LossTerms:
-        """Return the term ``critic``.
-
-        Args:
-            batch: TensorDict ``[B]``; ``task`` and ``discount`` are used where they are there.
-
-        Returns:
-            Terms and metrics.
-        """
+        """Return the term ``critic``, see :meth:`Learner.losses`."""
         critic, q = self.critic_loss(batch)
         return LossTerms({"critic": critic}, {"critic/q_max": q.abs().amax()})
 

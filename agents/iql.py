@@ -40,7 +40,7 @@ class IQL(Learner):
     Args:
         spec: What the data look like.
         hidden: Width of each hidden layer.
-        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`; 0 for none.
+        frequencies: Of sines and cosines of inputs, for positions among walls say: :class:`Inputs`.
         head: Distribution of continuous actions.
         expectile: In (0, 1); larger leans to the best logged actions.
         inverse_temperature: beta, at least 0, multiplies the advantage; 0 is behaviour cloning.

@@ -27,12 +27,13 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.arguments import above, at_least, check_ranges, within
 from hindsight_rl.maths.losses import weighted_nll
 from hindsight_rl.maths.weights import marwil_weight, weight_metrics
 from hindsight_rl.nets.critics import ValueNet
 from hindsight_rl.nets.policy import Head, Policy
 from hindsight_rl.spec import SpecLike
-from hindsight_rl.training.learner import Learner, LossTerms
+from hindsight_rl.training.learner import Learner, LossTerms, Transition, named
 from hindsight_rl.training.sweep import LogPass
 
 
@@ -42,8 +43,7 @@ class MARWIL(Learner):
     Args:
         spec: What the data look like.
         hidden: Width of each hidden layer.
-        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`: for few numbers with
-            edges, such as positions among walls.
+        frequencies: Of sines and cosines of inputs, for positions among walls say: :class:`Inputs`.
         head: Distribution of continuous actions.
         beta: At least 0, multiplies the advantage.
         value_weight: Factor of the value loss, at least 0.
@@ -57,9 +57,6 @@ class MARWIL(Learner):
         lambda_: In [0, 1]; for ``"td_lambda"``.
         sweep_every: Updates between sweeps of the log; for ``"td_lambda"``.
         **learner: Arguments of :class:`Learner`.
-
-    Raises:
-        ValueError: An argument is out of range.
     """
 
     square_mean: Tensor
@@ -85,13 +82,10 @@ class MARWIL(Learner):
         **learner: Any,
     ) -> None:
         super().__init__(spec, **learner)
-        if beta < 0 or value_weight < 0 or not norm_start > 0 or not 0 <= norm_rate <= 1:
-            raise ValueError(
-                f"beta {beta} and value_weight {value_weight} must be at least 0, norm_start "
-                f"{norm_start} above 0 and norm_rate {norm_rate} in [0, 1]"
-            )
-        if not max_weight > 0:
-            raise ValueError(f"max_weight is {max_weight}, it must be above 0")
+        weights = at_least(0, beta=beta, value_weight=value_weight)
+        running = above(0, norm_start=norm_start), within("[0, 1]", norm_rate=norm_rate)
+        check_ranges(weights, *running)
+        check_ranges(above(0, max_weight=max_weight))
         self.beta, self.value_weight, self.max_weight = beta, value_weight, max_weight
         self.norm, self.norm_rate = norm, norm_rate
         self.actor = Policy(self.spec, hidden, head=head, frequencies=frequencies)
@@ -108,7 +102,8 @@ class MARWIL(Learner):
 
     def value_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
         """Return the loss of V, ``[]``, and the advantage ``[B]`` of the logged actions."""
-        value = self.value(batch["observation"], batch.get("task", None))
+        now = Transition(batch)
+        value = self.value(now.observation, now.task)
         advantage = batch[self.target_key] - value
         return self.value_weight * 0.5 * advantage.square().mean(), advantage.detach()
 
@@ -126,9 +121,7 @@ class MARWIL(Learner):
 
     def actor_loss(self, batch: TensorDict, advantage: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss of the policy, ``[]``, and its weights ``[B]``."""
-        log_prob = self.actor.log_prob(
-            batch["observation"], batch["action"], batch.get("task", None)
-        )
+        log_prob = Transition(batch).log_prob(self.actor)
         weight = marwil_weight(
             advantage, self.mean_square(advantage), beta=self.beta, max_weight=self.max_weight
         )
@@ -146,7 +139,6 @@ class MARWIL(Learner):
         """
         value, advantage = self.value_loss(batch)
         actor, weight = self.actor_loss(batch, advantage)
-        found = weight_metrics(weight, max_weight=self.max_weight)
-        metrics = {f"actor/{name}": value for name, value in found.items()}
+        metrics = named("actor", weight_metrics(weight, max_weight=self.max_weight))
         metrics["value/advantage"] = advantage.mean()
         return LossTerms({"value": value, "actor": actor}, metrics)

@@ -31,44 +31,20 @@ from typing import Any, NamedTuple
 
 import torch
 from tensordict import TensorDict
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
+from hindsight_rl.arguments import above, at_least, check_bootstrap, check_ranges
 from hindsight_rl.maths.divergences import categorical_kl, normal_kl
 from hindsight_rl.maths.losses import multiplier_loss, weighted_nll
 from hindsight_rl.maths.mpo import improved_share, temperature_dual
 from hindsight_rl.nets.critics import Critic
 from hindsight_rl.nets.distributions import DiagonalNormal
+from hindsight_rl.nets.multiplier import Multiplier
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.policies.action_values import choices, several
 from hindsight_rl.spec import SpecLike
-from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms
+from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, Transition
 from hindsight_rl.training.policy_values import policy_value_loss
-
-
-class Multiplier(nn.Module):
-    """Learned factors above 0, one per limit: soft-plus of free parameters.
-
-    Args:
-        initial: ``[...]``, their values at the start, above 0.
-        limit: ``[...]``, what they hold, nats.
-        floor: Smallest value, above 0.
-    """
-
-    start: Tensor
-    limit: Tensor
-
-    def __init__(self, initial: Tensor, limit: Tensor, *, floor: float = 1e-8) -> None:
-        super().__init__()
-        # What moves counts from the start: beside 1000, steps of 1e-2 would be rounded.
-        self.register_buffer("start", initial + torch.log(-torch.expm1(-initial)))
-        self.moved = nn.Parameter(torch.zeros_like(self.start))
-        self.register_buffer("limit", limit, persistent=False)
-        self.floor = floor
-
-    def forward(self) -> Tensor:
-        """Return the factors ``[...]``."""
-        return functional.softplus(self.start + self.moved) + self.floor
 
 
 class Improved(NamedTuple):
@@ -88,8 +64,7 @@ class MPO(Learner):
     Args:
         spec: What the data look like.
         hidden: Width of each hidden layer.
-        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`: for few numbers with
-            edges, such as positions among walls.
+        frequencies: Of sines and cosines of inputs, for positions among walls say: :class:`Inputs`.
         samples: Actions drawn per state where they are continuous, at least 2.
         limit: KL divergence of the improved from the target policy, above 0, nats.
         mean_limit: KL divergence that a new mean may have, above 0, nats per action dimension; for
@@ -102,13 +77,11 @@ class MPO(Learner):
         target_every: Updates between moves of the targets, at least 1.
         critics: Number of critics whose minimum is taken.
         **learner: Arguments of :class:`Learner`; ``learning_rates`` of ``temperature`` and
-            ``penalty`` are 1e-2 where it does not give them.
-
-    Raises:
-        ValueError: An argument is out of range.
+            ``penalty`` are 1e-2 where they are not given.
     """
 
     in_keys = TRANSITION
+    rates = {"temperature": 1e-2, "penalty": 1e-2}
     targets = {"target_actor": "actor", "target_critic": "critic"}
     actor: Policy
 
@@ -130,27 +103,13 @@ class MPO(Learner):
         critics: int = 1,
         **learner: Any,
     ) -> None:
-        duals = {"temperature": 1e-2, "penalty": 1e-2}
-        learner["learning_rates"] = duals | (learner.get("learning_rates") or {})
         super().__init__(spec, **learner)
-        if samples < 2:
-            raise ValueError(f"samples is {samples}, it must be at least 2: one cannot be better")
-        if not min(limit, mean_limit, spread_limit) > 0:
-            raise ValueError(
-                f"limit {limit}, mean_limit {mean_limit} and spread_limit {spread_limit} must be "
-                "above 0"
-            )
-        if not min(initial_temperature, *initial_penalty) > 0:
-            raise ValueError(
-                f"initial_temperature {initial_temperature} and initial_penalty "
-                f"{list(initial_penalty)} must be above 0"
-            )
-        if not 0 <= discount <= 1 or not 0 < tau <= 1:
-            raise ValueError(f"discount {discount} must lie in [0, 1] and tau {tau} in (0, 1]")
-        if target_every < 1 or critics < 1:
-            raise ValueError(
-                f"target_every {target_every} and critics {critics} must be at least 1"
-            )
+        check_ranges(at_least(2, samples=samples), note=": one cannot be better")
+        check_ranges(above(0, limit=limit, mean_limit=mean_limit, spread_limit=spread_limit))
+        eta, alpha = initial_temperature, initial_penalty
+        check_ranges(above(0, initial_temperature=eta, initial_penalty=alpha))
+        check_bootstrap(discount=discount, tau=tau)
+        check_ranges(at_least(1, target_every=target_every, critics=critics))
         self.samples, self.discount, self.tau = samples, discount, tau
         self.every = {"target_actor": target_every, "target_critic": target_every}
         self.actor = Policy(
@@ -181,23 +140,23 @@ class MPO(Learner):
 
     def improve(self, batch: TensorDict) -> Improved:
         """Return the E-step: the target policy's actions, better ones with a larger share."""
-        task, observation = batch.get("task", None), batch["observation"]
-        noise = None if self.actor.discrete else batch["noise", "now"]
+        now = Transition(batch)
+        noise = now.noise_of(self.actor, "now")
         with torch.no_grad():
-            now = choices(self.target_actor, self.target_critic, observation, task, noise)
-        value, eta = now.value.amin(0), self.temperature()
-        dual = temperature_dual(value, now.share, eta, limit=self.temperature.limit)
-        return Improved(improved_share(value, now.share, eta), now.share, dual)
+            own = choices(self.target_actor, self.target_critic, now.observation, now.task, noise)
+        value, eta = own.value.amin(0), self.temperature()
+        dual = temperature_dual(value, own.share, eta, limit=self.temperature.limit)
+        return Improved(improved_share(value, own.share, eta), own.share, dual)
 
     def compare(self, batch: TensorDict, share: Tensor) -> tuple[Tensor, Tensor]:
         """Return how likely the actions are now, ``[m, B]``, and the divergences ``[B, P]``."""
-        task, observation = batch.get("task", None), batch["observation"]
-        new = self.actor(observation, task)
+        now = Transition(batch)
+        new = self.actor(now.observation, now.task)
         if self.actor.discrete:
             log_prob = torch.log_softmax(new.logits, -1).movedim(-1, 0)
             return log_prob, categorical_kl(share, log_prob).unsqueeze(-1)
         with torch.no_grad():
-            old = self.target_actor(observation, task)
+            old = self.target_actor(now.observation, now.task)
             # Before they are clipped to the bounds, as densities are.
             action, _ = old.act_on(several(batch["noise", "now"], self.actor.width))
         moved, spread = DiagonalNormal(new.mean, old.log_std), DiagonalNormal(old.mean, new.log_std)
@@ -211,14 +170,7 @@ class MPO(Learner):
         return (weighted_nll(log_prob, improved.weight).sum(0) + penalty).mean(), divergence
 
     def losses(self, batch: TensorDict) -> LossTerms:
-        """Return the terms ``critic``, ``actor``, ``temperature`` and ``penalty``.
-
-        Args:
-            batch: TensorDict ``[B]``; ``task`` and ``discount`` are used where they are there.
-
-        Returns:
-            Terms and metrics.
-        """
+        """Return the terms ``critic``, ``actor``, ``temperature`` and ``penalty``."""
         critic, q = self.critic_loss(batch)
         improved = self.improve(batch)
         actor, divergence = self.actor_loss(batch, improved)

@@ -25,11 +25,12 @@ from lightning.pytorch.cli import OptimizerCallable
 from tensordict import TensorDict
 from torch import Tensor, nn
 
+from hindsight_rl.arguments import above, check_bootstrap, check_ranges
 from hindsight_rl.maths.posterior import SoftValues
 from hindsight_rl.nets.critics import value_of
 from hindsight_rl.policies.action_values import Greedy
 from hindsight_rl.spec import WHOLE, Spec, SpecLike, TaskSpec
-from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, bootstrap
+from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, Transition
 
 
 class Table(nn.Module):
@@ -105,10 +106,8 @@ class QLearning(Learner):
         **learner: Any,
     ) -> None:
         super().__init__(spec, optimizer=optimizer, **learner)
-        if not 0 <= discount <= 1 or not 0 < tau <= 1:
-            raise ValueError(f"discount {discount} must lie in [0, 1] and tau {tau} in (0, 1]")
-        if not temperature > 0:
-            raise ValueError(f"temperature is {temperature}, it must be above 0")
+        check_bootstrap(discount=discount, tau=tau)
+        check_ranges(above(0, temperature=temperature))
         _check_one_hot(self.spec)
         self.discount, self.tau, self.temperature = discount, tau, temperature
         self.critic = Table(
@@ -122,23 +121,16 @@ class QLearning(Learner):
 
     def critic_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
         """Return the loss of the table, ``[]``, and the error of each row's entry ``[B]``."""
-        task, following = batch.get("task", None), batch["next"]
+        now = Transition(batch, self.discount)
         with torch.no_grad():
-            next_value = self.target_critic(following["observation"], task).amax(-1)
-        target = bootstrap(batch, next_value, self.discount)
-        values = self.critic(batch["observation"], task)
-        error = target - value_of(values, batch["action"])
+            next_value = self.target_critic(now.next_observation, now.task).amax(-1)
+        target = now.target(next_value)
+        values = self.critic(now.observation, now.task)
+        error = target - value_of(values, now.action)
         return 0.5 * error.square().mean(), error.detach()
 
     def losses(self, batch: TensorDict) -> LossTerms:
-        """Return the term ``critic``.
-
-        Args:
-            batch: TensorDict ``[B]``; ``task`` and ``discount`` are used where they are there.
-
-        Returns:
-            Terms and metrics.
-        """
+        """Return the term ``critic``, see :meth:`Learner.losses`."""
         loss, error = self.critic_loss(batch)
         return LossTerms({"critic": loss}, {"critic/error_max": error.abs().amax()})
 

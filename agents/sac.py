@@ -29,24 +29,28 @@ target critics. The online critics lead the actor, the target critics the critic
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.maths.draws import normals
-from hindsight_rl.maths.ensembles import gradient_alignment, subset_minimum
+from hindsight_rl.arguments import above, at_least, check_bootstrap, check_ranges
 from hindsight_rl.maths.losses import temperature_loss
 from hindsight_rl.maths.posterior import SoftValues
 from hindsight_rl.nets.critics import Critic, Temperature
-from hindsight_rl.nets.ensembles import action_gradients
 from hindsight_rl.nets.layers import frozen
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.policies.action_values import choices
+from hindsight_rl.policies.critic_ensembles import (
+    check_ensemble,
+    climbed_value,
+    slope_likeness,
+    target_value,
+)
 from hindsight_rl.spec import SpecLike
-from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, bootstrap
+from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, Transition
+from hindsight_rl.training.policy_values import soft_actor_values
 
 
 class SAC(Learner):
@@ -55,8 +59,7 @@ class SAC(Learner):
     Args:
         spec: What the data look like.
         hidden: Width of each hidden layer.
-        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`: for few numbers with
-            edges, such as positions among walls.
+        frequencies: Of sines and cosines of inputs, for positions among walls say: :class:`Inputs`.
         discount: In [0, 1].
         tau: Share of the way a target critic moves per update, in (0, 1].
         critics: Number of critics whose minimum is taken.
@@ -99,15 +102,12 @@ class SAC(Learner):
         **learner: Any,
     ) -> None:
         super().__init__(spec, **learner)
-        if not 0 <= discount <= 1 or not 0 < tau <= 1:
-            raise ValueError(f"discount {discount} must lie in [0, 1] and tau {tau} in (0, 1]")
-        if critics < 1:
-            raise ValueError(f"critics is {critics}, it must be at least 1")
-        if not initial_temperature > 0:
-            raise ValueError(f"initial_temperature is {initial_temperature}, it must be above 0")
+        check_bootstrap(discount=discount, tau=tau, critics=critics)
+        check_ranges(above(0, initial_temperature=initial_temperature))
         if value_range is not None and not value_range[0] < value_range[1]:
             raise ValueError(f"value_range is {list(value_range)}: the smallest value comes first")
-        _check_ensemble(critics, subset, diversity, delay)
+        check_ensemble(critics, subset=subset, diversity=diversity)
+        check_ranges(at_least(1, delay=delay), unit="updates")
         self.discount, self.tau, self.value_range = discount, tau, value_range
         self.subset, self.diversity = subset, diversity
         if delay > 1:
@@ -139,46 +139,36 @@ class SAC(Learner):
 
     def critic_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
         """Return the loss of the critics, ``[]``, summed, and their values ``[E, B]`` (eq. 5)."""
-        task, following = batch.get("task", None), batch["next"]
-        noise = None if self.actor.discrete else batch["noise", "next"]
+        now = Transition(batch, self.discount)
+        critic, noise = self.target_critic, now.noise_of(self.actor, "next")
         with torch.no_grad():
-            ahead = choices(self.actor, self.target_critic, following["observation"], task, noise)
-            if self.subset is None:
-                value = ahead.value.amin(0)
-            else:
-                value = subset_minimum(ahead.value, batch["noise", "lots"], subset=self.subset)
+            ahead = choices(self.actor, critic, now.next_observation, now.task, noise)
+            lots = None if self.subset is None else now.noise("lots")
+            value = target_value(ahead.value, lots, subset=self.subset)
             next_value = ahead.mean(value) - self.temperature() * ahead.mean(ahead.log_prob)
-        target = bootstrap(batch, next_value, self.discount)
+        target = now.target(next_value)
         if self.value_range is not None:
             target = target.clamp(*self.value_range)
-        q = self.critic(batch["observation"], batch["action"], task)
+        q = now.values(self.critic)
         return 0.5 * (target - q).square().mean(-1).sum(), q.detach()
 
     def diversity_loss(self, batch: TensorDict) -> Tensor:
         """Return how alike the critics' slopes are, ``[]`` (EDAC, algorithm 1)."""
-        task = batch.get("task", None)
-        slope = action_gradients(self.critic, batch["observation"], batch["action"], task)
-        return gradient_alignment(slope).mean()
+        now = Transition(batch)
+        return slope_likeness(self.critic, now.observation, now.action, now.task).mean()
 
     def actor_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
         """Return the loss of the policy, ``[]``, and minus its entropy ``[B]`` (eq. 7)."""
-        task = batch.get("task", None)
-        noise = None if self.actor.discrete else batch["noise", "now"]
-        now = choices(self.actor, frozen(self.critic), batch["observation"], task, noise)
-        value = now.value.amin(0) if self.subset is None else now.value.mean(0)
-        log_prob = now.mean(now.log_prob)
-        loss = self.temperature().detach() * log_prob - now.mean(value)
+        now, critic = Transition(batch), frozen(self.critic)
+        own = choices(
+            self.actor, critic, now.observation, now.task, now.noise_of(self.actor, "now")
+        )
+        value, log_prob = climbed_value(own.value, self.subset), own.mean(own.log_prob)
+        loss = self.temperature().detach() * log_prob - own.mean(value)
         return loss.mean(), log_prob.detach()
 
     def losses(self, batch: TensorDict) -> LossTerms:
-        """Return the terms ``critic``, ``actor`` and ``temperature``.
-
-        Args:
-            batch: TensorDict ``[B]``; ``task`` and ``discount`` are used where they are there.
-
-        Returns:
-            Terms and metrics.
-        """
+        """Return the terms ``critic``, ``actor`` and ``temperature``."""
         critic, q = self.critic_loss(batch)
         actor, log_prob = self.actor_loss(batch)
         temperature = temperature_loss(self.temperature.log, log_prob, self.target_entropy)
@@ -196,31 +186,5 @@ class SAC(Learner):
         return LossTerms(terms, metrics)
 
     def soft_values(self, batch: TensorDict, task: Tensor, draws: Tensor) -> SoftValues:
-        """Return what each row's transition is worth beyond its reward, under other tasks.
-
-        Args:
-            batch: Transitions ``[...]``.
-            task: ``[..., Z]``.
-            draws: ``[..., 3]`` int64 counters, for the next action.
-
-        Returns:
-            Log-probability of the logged action and value of the next state by the first online
-            critic, as in the authors' code of HIPI; the temperature.
-        """
-        log_prob = self.actor.log_prob(batch["observation"], batch["action"], task)
-        noise = None if self.actor.discrete else normals(draws, self.actor.width)
-        first = partial(self.critic, members=1)
-        ahead = choices(self.actor, first, batch["next", "observation"], task, noise)
-        return SoftValues(log_prob, ahead.expected(), self.temperature(), self.discount)
-
-
-def _check_ensemble(critics: int, subset: int | None, diversity: float, delay: int) -> None:
-    """Refuse options of an ensemble that it cannot have."""
-    if subset is not None and not 1 <= subset <= critics:
-        raise ValueError(f"subset is {subset}, it must lie in [1, {critics}], the critics, or null")
-    if diversity < 0 or (diversity and critics < 2):
-        raise ValueError(
-            f"diversity is {diversity}: it must be at least 0, and above 0 needs 2 critics or more"
-        )
-    if delay < 1:
-        raise ValueError(f"delay is {delay} updates, it must be at least 1")
+        """Return :func:`soft_actor_values` of this learner."""
+        return soft_actor_values(self, batch, task, draws)

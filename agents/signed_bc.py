@@ -31,12 +31,13 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.arguments import above, at_least, check_ranges, within
 from hindsight_rl.keys import Key
 from hindsight_rl.maths.signed import importance_ratio, signed_nll, unlikelihood, within_clip
 from hindsight_rl.maths.weights import weight_metrics
 from hindsight_rl.nets.policy import Head, Policy
 from hindsight_rl.spec import SpecLike
-from hindsight_rl.training.learner import Learner, LossTerms
+from hindsight_rl.training.learner import Learner, LossTerms, Transition, named
 
 
 class SignedBC(Learner):
@@ -45,8 +46,7 @@ class SignedBC(Learner):
     Args:
         spec: What the data look like.
         hidden: Width of each hidden layer.
-        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`: for few numbers with
-            edges, such as positions among walls.
+        frequencies: Of sines and cosines of inputs, for positions among walls say: :class:`Inputs`.
         head: Distribution of continuous actions.
         floor: Log-probability below which an action labelled negative is left alone, nats per
             action dimension; minus infinity for none.
@@ -87,13 +87,8 @@ class SignedBC(Learner):
         **learner: Any,
     ) -> None:
         super().__init__(spec, **learner)
-        if not negative_scale >= 0 or not entropy_weight >= 0:
-            raise ValueError(
-                f"negative_scale {negative_scale} and entropy_weight {entropy_weight} must be at "
-                "least 0"
-            )
-        if not 0 < clip < 1 or not max_ratio > 0:
-            raise ValueError(f"clip {clip} must lie in (0, 1) and max_ratio {max_ratio} above 0")
+        check_ranges(at_least(0, negative_scale=negative_scale, entropy_weight=entropy_weight))
+        check_ranges(within("(0, 1)", clip=clip), above(0, max_ratio=max_ratio))
         self.negative_scale, self.entropy_weight = negative_scale, entropy_weight
         self.avoid, self.ratio, self.clip, self.max_ratio = avoid, ratio, clip, max_ratio
         self.actor = Policy(self.spec, hidden, head=head, frequencies=frequencies)
@@ -119,9 +114,7 @@ class SignedBC(Learner):
     def behavior_log_prob(self, batch: TensorDict) -> Tensor:
         """Return the log-probability of the logged actions under pi_b, ``[B]``, as the actor's."""
         if self.behavior is not None:
-            return self.behavior.log_prob(
-                batch["observation"], batch["action"], batch.get("task", None)
-            )
+            return Transition(batch).log_prob(self.behavior)
         return self.actor.scale.to_policy_density(batch["action_log_prob"])
 
     def weigh(self, log_prob: Tensor, behavior_log_prob: Tensor, label: Tensor) -> Tensor:
@@ -133,8 +126,9 @@ class SignedBC(Learner):
         self, batch: TensorDict, behavior_log_prob: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of the policy, ``[]``, and its metrics."""
-        distribution = self.actor(batch["observation"], batch.get("task", None))
-        action, label = self.actor.scale.to_policy(batch["action"]), batch["label"]
+        now, label = Transition(batch), batch["label"]
+        distribution = self.actor(now.observation, now.task)
+        action = self.actor.scale.to_policy(now.action)
         log_prob, entropy = distribution.log_prob(action), distribution.entropy()
         metrics = _by_label(log_prob.detach(), label, self.floor)
         metrics["entropy"] = entropy.detach().mean()
@@ -166,7 +160,7 @@ class SignedBC(Learner):
         terms = {"actor": actor}
         if self.behavior is not None:
             terms["behavior"] = -behavior_log_prob.mean()
-        return LossTerms(terms, {f"actor/{name}": value for name, value in found.items()})
+        return LossTerms(terms, named("actor", found))
 
 
 def _by_label(log_prob: Tensor, label: Tensor, floor: float) -> dict[str, Tensor]:

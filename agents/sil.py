@@ -33,12 +33,13 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.arguments import above, at_least, check_ranges, within
 from hindsight_rl.maths.losses import lower_bound_loss, weighted_nll
 from hindsight_rl.maths.weights import positive_weight, weight_metrics
 from hindsight_rl.nets.critics import ValueNet
 from hindsight_rl.nets.policy import Head, Policy
 from hindsight_rl.spec import SpecLike
-from hindsight_rl.training.learner import Learner, LossTerms
+from hindsight_rl.training.learner import Learner, LossTerms, Transition, named
 
 
 class SIL(Learner):
@@ -47,8 +48,7 @@ class SIL(Learner):
     Args:
         spec: What the data look like.
         hidden: Width of each hidden layer.
-        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`: for few numbers with
-            edges, such as positions among walls.
+        frequencies: Of sines and cosines of inputs, for positions among walls say: :class:`Inputs`.
         head: Distribution of continuous actions.
         value_weight: Of the loss that lifts V where the return is above it, at least 0.
         regression_weight: Of the loss that fits V to all returns, at least 0.
@@ -57,9 +57,6 @@ class SIL(Learner):
         min_positive: In (0, 1]: the losses of the imitated rows are divided by their share of the
             batch, and by no less than this; 1 is the plain mean over all rows.
         **learner: Arguments of :class:`Learner`.
-
-    Raises:
-        ValueError: An argument is out of range.
     """
 
     in_keys = ("observation", "action", "return_to_go")
@@ -80,18 +77,12 @@ class SIL(Learner):
         **learner: Any,
     ) -> None:
         super().__init__(spec, **learner)
-        if not min(value_weight, regression_weight, entropy_weight) >= 0:
-            raise ValueError(
-                f"value_weight {value_weight}, regression_weight {regression_weight} and "
-                f"entropy_weight {entropy_weight} must be at least 0"
-            )
+        weights = {"value_weight": value_weight, "regression_weight": regression_weight}
+        check_ranges(at_least(0, **weights, entropy_weight=entropy_weight))
         if not value_weight + regression_weight > 0:
             raise ValueError("value_weight and regression_weight are both 0: nothing would learn V")
-        if not max_advantage > 0 or not 0 < min_positive <= 1:
-            raise ValueError(
-                f"max_advantage {max_advantage} must be above 0 and min_positive {min_positive} "
-                "in (0, 1]"
-            )
+        cap = above(0, max_advantage=max_advantage)
+        check_ranges(cap, within("(0, 1]", min_positive=min_positive))
         self.value_weight, self.regression_weight = value_weight, regression_weight
         self.entropy_weight = entropy_weight
         self.max_advantage, self.min_positive = max_advantage, min_positive
@@ -107,7 +98,8 @@ class SIL(Learner):
 
     def value_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
         """Return the loss of V, ``[]``, and the advantage ``[B]`` of the logged actions (eq. 3)."""
-        value = self.value(batch["observation"], batch.get("task", None))
+        now = Transition(batch)
+        value = self.value(now.observation, now.task)
         advantage = batch["return_to_go"] - value
         lifted = lower_bound_loss(advantage, max_advantage=self.max_advantage).mean()
         lifted = self.value_weight * lifted / self.share(advantage)
@@ -116,8 +108,9 @@ class SIL(Learner):
 
     def actor_loss(self, batch: TensorDict, advantage: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss of the policy, ``[]``, and its weights ``[B]`` (eq. 2)."""
-        distribution = self.actor(batch["observation"], batch.get("task", None))
-        log_prob = distribution.log_prob(self.actor.scale.to_policy(batch["action"]))
+        now = Transition(batch)
+        distribution = self.actor(now.observation, now.task)
+        log_prob = distribution.log_prob(self.actor.scale.to_policy(now.action))
         weight = positive_weight(advantage, max_weight=self.max_advantage)
         bonus = torch.where(advantage > 0, self.entropy_weight * distribution.entropy(), 0.0)
         return (weighted_nll(log_prob, weight) - bonus).mean() / self.share(advantage), weight
@@ -133,8 +126,7 @@ class SIL(Learner):
         """
         value, advantage = self.value_loss(batch)
         actor, weight = self.actor_loss(batch, advantage)
-        found = weight_metrics(weight, max_weight=self.max_advantage)
-        metrics = {f"actor/{name}": value for name, value in found.items()}
+        metrics = named("actor", weight_metrics(weight, max_weight=self.max_advantage))
         metrics["actor/positive"] = (advantage > 0).to(advantage.dtype).mean()
         metrics["value/advantage"] = advantage.mean()
         return LossTerms({"value": value, "actor": actor}, metrics)

@@ -27,12 +27,13 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.arguments import at_least, check_bootstrap, check_ranges
 from hindsight_rl.nets.critics import Critic
 from hindsight_rl.nets.layers import frozen
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.policies.smoothing import smoothed_value
 from hindsight_rl.spec import SpecLike
-from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, bootstrap
+from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, Transition
 
 
 class TD3BC(Learner):
@@ -41,8 +42,7 @@ class TD3BC(Learner):
     Args:
         spec: What the data look like.
         hidden: Width of each hidden layer.
-        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`: for few numbers with
-            edges, such as positions among walls.
+        frequencies: Of sines and cosines of inputs, for positions among walls say: :class:`Inputs`.
         value_weight: alpha, at least 0, multiplies the value, in units of its mean magnitude; 0 is
             behaviour cloning.
         exploration: Standard deviation of the noise on drawn actions, policy units, at least 0.
@@ -81,19 +81,11 @@ class TD3BC(Learner):
         **learner: Any,
     ) -> None:
         super().__init__(spec, **learner)
-        if not value_weight >= 0:
-            raise ValueError(f"value_weight is {value_weight}, it must be at least 0")
-        if not target_noise >= 0 or not target_noise_limit >= 0:
-            raise ValueError(
-                f"target_noise {target_noise} and target_noise_limit {target_noise_limit} must be "
-                "at least 0"
-            )
-        if delay < 1:
-            raise ValueError(f"delay is {delay} updates, it must be at least 1")
-        if not 0 <= discount <= 1 or not 0 < tau <= 1:
-            raise ValueError(f"discount {discount} must lie in [0, 1] and tau {tau} in (0, 1]")
-        if critics < 1:
-            raise ValueError(f"critics is {critics}, it must be at least 1")
+        check_ranges(at_least(0, value_weight=value_weight))
+        smoothing = at_least(0, target_noise=target_noise, target_noise_limit=target_noise_limit)
+        check_ranges(smoothing)
+        check_ranges(at_least(1, delay=delay), unit="updates")
+        check_bootstrap(discount=discount, tau=tau, critics=critics)
         self.value_weight = value_weight
         self.target_noise, self.target_noise_limit = target_noise, target_noise_limit
         self.discount, self.tau = discount, tau
@@ -116,40 +108,32 @@ class TD3BC(Learner):
 
     def critic_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
         """Return the loss of the critics, ``[]``, summed, and their values ``[E, B]``."""
-        task, following = batch.get("task", None), batch["next"]
+        now = Transition(batch, self.discount)
         with torch.no_grad():
             next_value = smoothed_value(
                 self.target_actor,
                 self.target_critic,
-                following["observation"],
-                task,
+                now.next_observation,
+                now.task,
                 batch["noise", "next"],
                 std=self.target_noise,
                 limit=self.target_noise_limit,
             )
-        target = bootstrap(batch, next_value, self.discount)
-        q = self.critic(batch["observation"], batch["action"], task)
-        return (target - q).square().mean(-1).sum(), q.detach()
+        target = now.target(next_value)
+        return now.regress(self.critic, target)
 
     def actor_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
         """Return the loss of the policy, ``[]``, and lambda ``[]``."""
-        task = batch.get("task", None)
-        chosen, scale = self.actor(batch["observation"], task), self.actor.scale
+        now = Transition(batch)
+        chosen, scale = self.actor(now.observation, now.task), self.actor.scale
         action = scale.to_environment(chosen.mode)
-        q = frozen(self.critic)(batch["observation"], action, task, members=1).squeeze(0)
+        q = frozen(self.critic)(now.observation, action, now.task, members=1).squeeze(0)
         weight = self.value_weight / self.batch_mean(q.abs())
-        log_prob = chosen.log_prob(scale.to_policy(batch["action"]))
+        log_prob = chosen.log_prob(scale.to_policy(now.action))
         return -(log_prob + weight * q).mean(), weight
 
     def losses(self, batch: TensorDict) -> LossTerms:
-        """Return the terms ``critic`` and ``actor``.
-
-        Args:
-            batch: TensorDict ``[B]``; ``task`` and ``discount`` are used where they are there.
-
-        Returns:
-            Terms and metrics.
-        """
+        """Return the terms ``critic`` and ``actor``, see :meth:`Learner.losses`."""
         critic, q = self.critic_loss(batch)
         actor, weight = self.actor_loss(batch)
         metrics = {"actor/lambda": weight, "critic/q_max": q.abs().amax()}

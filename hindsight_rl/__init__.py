@@ -87,6 +87,7 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.training.checkpoints.load import load_learner as load_learner
     from hindsight_rl.training.learner import Learner as Learner
     from hindsight_rl.training.learner import LossTerms as LossTerms
+    from hindsight_rl.training.learner import Transition as Transition
 
 # A wheel has the rooms inside this folder, a checkout beside it.
 if not Path(__file__).with_name("maths").is_dir():
@@ -156,6 +157,7 @@ _HOME = {
     "TD3BC": "agents.td3_bc",
     "TaskFamily": "tasks.family",
     "TopFraction": "relabel.filters",
+    "Transition": "training.learner",
     "TransitionInverseRL": "relabel.inverse_transition",
     "Watch": "diagnostics.watch",
     "export_policy": "export.onnx",

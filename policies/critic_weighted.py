@@ -107,3 +107,31 @@ class CriticWeighted(nn.Module):
         action, _ = policy.draw(observation, several(noise, policy.width), task)
         value = critic(observation, action, task).amin(0)
         return draw_of(action, value, draws, temperature=self.temperature)
+
+
+class Cloned:
+    """Acts by the policy itself; critics are not asked."""
+
+    def logits(
+        self, policy: Policy, critic: Critics, observation: Tensor, task: Tensor | None
+    ) -> Tensor:
+        """Return the log-probabilities of discrete actions up to a constant, ``[N, n]``."""
+        found: Tensor = policy(observation, task).logits
+        return found
+
+    def mode(
+        self, policy: Policy, critic: Critics, observation: Tensor, task: Tensor | None
+    ) -> Tensor:
+        """Return the likeliest action, ``[N, A]`` in environment units, or ``[N]`` int64."""
+        return policy.mode(observation, task)
+
+    def sample(
+        self,
+        policy: Policy,
+        critic: Critics,
+        observation: Tensor,
+        task: Tensor | None,
+        draws: Tensor,
+    ) -> Tensor:
+        """Return one action per state, ``[N, A]`` in environment units, or ``[N]`` int64."""
+        return policy.scale.to_environment(policy(observation, task).sample(draws))

@@ -66,7 +66,7 @@ class Learner(Acts, LearnerModule):
         spec: What the data look like; linked from the datamodule by the command.
         optimizer: Builds the one optimiser from a list of parameter groups.
         learning_rates: Rates of single networks by name (``actor``, ``critic``, ``value``), where
-            they differ from the optimiser's.
+            they differ from the optimiser's; they stand beside a learner's own ``rates``.
         decay: Updates after which a network's rate has fallen to 0 on a cosine, by name.
         clip_norm: Largest gradient norm of each network, clipped separately; ``None`` for no limit.
         compile: ``"losses"`` compiles the loss function; ``"update"`` all updates of a chunk into
@@ -90,6 +90,8 @@ class Learner(Acts, LearnerModule):
             kept from them, in every compile mode.
         actions: Kinds of actions it can choose.
         one_hot: Whether observations must be one-hot vectors, as a table needs them.
+        rates: Rates that the paper gives single networks, by attribute name: those of
+            ``learning_rates`` where it does not name them.
         targets: Which target network follows which network, by attribute name.
         tau: Share of the way a target network moves per update.
         every: Networks and target networks, by attribute name, that move only at updates whose
@@ -105,6 +107,7 @@ class Learner(Acts, LearnerModule):
     optional_keys: tuple[Key, ...] = ("task", "discount")
     actions: ClassVar[tuple[str, ...]] = ("continuous", "discrete")
     one_hot: ClassVar[bool] = False
+    rates: ClassVar[Mapping[str, float]] = MappingProxyType({})
     targets: ClassVar[dict[str, str]] = {}
     tau: float = 0.005
     every: Mapping[str, int] = MappingProxyType({})
@@ -152,10 +155,12 @@ class Learner(Acts, LearnerModule):
                 check_choices(kind.__init__, self.hparams)
         # A checkpoint holds the weights itself: whoever reads it needs no other one. It holds plain
         # values only, or it could not be read without unpickling.
+        rates = {**self.rates, **(learning_rates or {})}
         self.hparams.update(spec=spec.to_dict(), weights_from=None, evaluation=asdict(evaluation))
+        self.hparams.update(learning_rates=rates or None)
         self.spec, self.evaluation = spec, evaluation
         self.build_optimizer = optimizer
-        self.learning_rates, self.decay = learning_rates or {}, decay or {}
+        self.learning_rates, self.decay = rates, decay or {}
         self.clip_norm, self.compile_mode = clip_norm, compile
         self.threads, self.matmul_precision, self.seeds = threads, matmul_precision, seeds
         self.log_pass = None

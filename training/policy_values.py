@@ -1,6 +1,7 @@
 """Values of a policy: what learners share whose critics value the actions that the policy takes."""
 
 import math
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -9,9 +10,10 @@ from torch import Tensor
 
 from hindsight_rl.maths.draws import normals
 from hindsight_rl.maths.posterior import SoftValues
+from hindsight_rl.nets.critics import Temperature
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.policies.action_values import Critics, choices
-from hindsight_rl.training.learner import bootstrap
+from hindsight_rl.training.transition import Transition
 
 
 class ActorCritic(Protocol):
@@ -43,15 +45,12 @@ def policy_value_loss(
         The loss ``[]``, mean over the batch and sum over critics, and the critics' values of the
         logged actions ``[E, B]``, without gradient.
     """
-    task, following = batch.get("task", None), batch["next"]
-    noise = None if policy.discrete else batch["noise", "next"]
+    now = Transition(batch, discount)
     with torch.no_grad():
-        next_value = choices(
-            policy, target_critic, following["observation"], task, noise
-        ).expected()
-    target = bootstrap(batch, next_value, discount)
-    q = critic(batch["observation"], batch["action"], task)
-    return (target - q).square().mean(-1).sum(), q.detach()
+        ahead = choices(
+            policy, target_critic, now.next_observation, now.task, now.noise_of(policy, "next")
+        )
+    return now.regress(critic, now.target(ahead.expected()))
 
 
 def policy_soft_values(
@@ -70,10 +69,47 @@ def policy_soft_values(
         Log-probability of the logged action, value of the next state, temperature (0 for behaviour
         cloning), and the discount.
     """
-    policy, temperature = learner.actor, learner.temperature
-    log_prob = policy.log_prob(batch["observation"], batch["action"], task)
+    policy, temperature, now = learner.actor, learner.temperature, Transition(batch)
     finite = temperature if temperature < math.inf else 0.0
     noise = None if policy.discrete else normals(draws, policy.width)
-    ahead = choices(policy, learner.critic, batch["next", "observation"], task, noise)
+    ahead = choices(policy, learner.critic, now.next_observation, task, noise)
     level = torch.full((), finite, device=task.device)
-    return SoftValues(log_prob, ahead.expected(), level, learner.discount)
+    return SoftValues(now.log_prob(policy, task), ahead.expected(), level, learner.discount)
+
+
+class SoftActorCritic(Protocol):
+    """What is asked of a learner whose policy keeps an entropy."""
+
+    actor: Policy
+    discount: float
+
+    @property
+    def critic(self) -> Critics:
+        """``(observation, action, task, members) -> [E, ...]``."""
+
+    @property
+    def temperature(self) -> Temperature:
+        """Weight of the entropy."""
+
+
+def soft_actor_values(
+    learner: SoftActorCritic, batch: TensorDict, task: Tensor, draws: Tensor
+) -> SoftValues:
+    """Return what each row's transition is worth beyond its reward, under other tasks.
+
+    Args:
+        learner: Has ``actor``, which takes the next action, ``critic`` and ``temperature``.
+        batch: Transitions ``[...]``.
+        task: ``[..., Z]``.
+        draws: ``[..., 3]`` int64 counters, for the next action.
+
+    Returns:
+        Log-probability of the logged action and value of the next state by the first online critic,
+        as in the authors' code of HIPI; the temperature.
+    """
+    policy, now = learner.actor, Transition(batch)
+    noise = None if policy.discrete else normals(draws, policy.width)
+    first = partial(learner.critic, members=1)
+    ahead = choices(policy, first, now.next_observation, task, noise)
+    log_prob = now.log_prob(policy, task)
+    return SoftValues(log_prob, ahead.expected(), learner.temperature(), learner.discount)

@@ -65,10 +65,14 @@ class Transition:
         found: Tensor | None = self.batch.get("weight", None)
         return found
 
-    def noise(self, name: str) -> Tensor | None:
-        """Return the learner's noise of this name, ``[B, width]``, ``None`` where it has none."""
-        found: Tensor | None = self.batch.get(("noise", name), None)
+    def noise(self, name: str) -> Tensor:
+        """Return the learner's noise of this name, ``[B, width]``."""
+        found: Tensor = self.batch["noise", name]
         return found
+
+    def noise_of(self, policy: Policy, name: str) -> Tensor | None:
+        """Return the noise that makes a policy's actions; ``None`` for discrete ones, all count."""
+        return None if policy.discrete else self.noise(name)
 
     def values(self, critic: Callable[..., Tensor]) -> Tensor:
         """Return what critics ``(observation, action, task)`` say of a in s, ``[E, B]``."""

@@ -257,6 +257,16 @@ def test_more_weight_lowers_the_values_of_other_actions(tmp_path: Path) -> None:
     assert gaps[1] < gaps[0] - 0.3
 
 
+def test_rates_of_the_policy_and_the_temperature() -> None:
+    """1e-4 each unless they are given; the critic's rate stands beside them."""
+    for given, actor in (({"critic": 1e-2}, 1e-4), ({"actor": 1e-3}, 1e-3)):
+        learner, _ = case(learning_rates=given)
+        expected = {"actor": 1e-4, "temperature": 1e-4} | given
+        assert learner.learning_rates == learner.hparams["learning_rates"] == expected
+        groups = {g["name"]: g["lr"] for g in learner.configure_optimizers().param_groups}
+        assert groups["actor"] == actor and groups["temperature"] == 1e-4
+
+
 # --- soft values, errors --------------------------------------------------------------------------
 
 

@@ -42,7 +42,21 @@ def test_names_are_the_columns_themselves() -> None:
 
 def test_what_rows_lack_is_none() -> None:
     now = Transition(batch())
-    assert now.task is None and now.weight is None and now.noise("now") is None
+    assert now.task is None and now.weight is None
+
+
+def test_discrete_policies_need_no_noise_and_others_miss_it() -> None:
+    """All discrete actions count; where actions are drawn, absent noise is named."""
+
+    class Policy:
+        def __init__(self, discrete: bool) -> None:
+            self.discrete = discrete
+
+    assert Transition(batch()).noise_of(Policy(True), "now") is None
+    with pytest.raises(KeyError, match="noise"):
+        Transition(batch()).noise_of(Policy(False), "now")
+    rows = batch(noise={"now": torch.ones(2, 1)})
+    assert Transition(rows).noise_of(Policy(False), "now") is rows["noise", "now"]
 
 
 def test_nothing_is_read_before_it_is_asked_for() -> None:
