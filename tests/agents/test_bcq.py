@@ -268,7 +268,7 @@ def test_proposals_are_compared_in_float64(monkeypatch: pytest.MonkeyPatch) -> N
         asked.append((action.dtype, value.dtype))
         return best_of(action, value)
 
-    monkeypatch.setattr("hindsight_rl.agents.bcq.best_of", compared)
+    monkeypatch.setattr("hindsight_rl.policies.proposals.best_of", compared)
     learner, batch = case()
     assert learner(batch["observation"]).dtype == torch.float32
     assert asked == [(torch.float64, torch.float64)]
