@@ -177,17 +177,17 @@ class CRR(Learner):
         return policy_soft_values(self, batch, task, draws)
 
     @property
-    def acts(self) -> Cloned | CriticWeighted:
+    def chooser(self) -> Cloned | CriticWeighted:
         """Return what makes actions of policy and critics."""
         return CLONED if self.acting == "policy" else self.weighted
 
     def forward(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
         """Return the deterministic action, see :meth:`Learner.forward`."""
-        return self.acts.mode(self.actor, self.critic, observation, task)
+        return self.chooser.mode(self.actor, self.critic, observation, task)
 
     def scores(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
         """Return what the argmax over discrete actions is taken of, ``[N, n]``."""
-        return self.acts.logits(self.actor, self.critic, observation, task)
+        return self.chooser.logits(self.actor, self.critic, observation, task)
 
     def act(
         self, observation: Tensor, task: Tensor | None = None, *, draws: Tensor | None = None
@@ -195,4 +195,4 @@ class CRR(Learner):
         """Return actions in environment units, see :meth:`Learner.act`."""
         if draws is None:
             return super().act(observation, task)
-        return self.acts.sample(self.actor, self.critic, observation, task, draws)
+        return self.chooser.sample(self.actor, self.critic, observation, task, draws)
