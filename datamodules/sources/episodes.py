@@ -22,6 +22,7 @@ from hindsight_rl.logs.packed import (
     TRUNCATED,
 )
 from hindsight_rl.maths.draws import fork_key
+from hindsight_rl.ports import LogView
 
 TASK: Key = "task"
 ACHIEVED: Key = "achieved_goal"
@@ -75,7 +76,8 @@ class Command(Protocol):
 
     initial: Sequence[float]
 
-    def start(self, log: Log, draws: Tensor) -> Tensor:
+    # Of the type that commands declare: the command line compares signatures word by word.
+    def start(self, log: LogView, draws: Tensor) -> Tensor:
         """Return the tasks of new episodes.
 
         Args:
