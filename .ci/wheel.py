@@ -14,7 +14,12 @@ from pathlib import Path
 from zipfile import ZipFile
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKED = re.compile(r"hindsight_rl/.*(\.py|\.yaml|/py\.typed)|hindsight_rl-[^/]+\.dist-info/.*")
+PACKED = re.compile(
+    r"hindsight_rl/(.*/)?([^/]+(\.py|\.yaml|\.schema\.json)|py\.typed)"
+    r"|hindsight_rl-[^/]+\.dist-info/.*"
+)
+    r"hindsight_rl/(.*/)?([^/]+(\.py|\.yaml|\.schema\.json)|py\.typed)|hindsight_rl-[^/]+\.dist-info/.*"
+)
 
 
 def run(*words: str | Path, code: int = 0) -> str:
@@ -39,10 +44,10 @@ def content_faults(wheel: Path) -> list[str]:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
     rooms = settings["tool"]["setuptools"]["package-dir"].values()
     wanted = {
-        f"hindsight_rl/{path.relative_to(ROOT).as_posix()}"
+        f"hindsight_rl/{path.relative_to(ROOT).as_posix().removeprefix('hindsight_rl/')}"
         for room in rooms
         for path in (ROOT / room).rglob("*")
-        if path.suffix in (".py", ".yaml") or path.name == "py.typed"
+        if path.suffix in (".py", ".yaml", ".json") or path.name == "py.typed"
     }
     stray = sorted(name for name in held if not PACKED.fullmatch(name))
     lost = sorted(wanted - held)
