@@ -18,8 +18,6 @@ PACKED = re.compile(
     r"hindsight_rl/(.*/)?([^/]+(\.py|\.yaml|\.schema\.json)|py\.typed)"
     r"|hindsight_rl-[^/]+\.dist-info/.*"
 )
-    r"hindsight_rl/(.*/)?([^/]+(\.py|\.yaml|\.schema\.json)|py\.typed)|hindsight_rl-[^/]+\.dist-info/.*"
-)
 
 
 def run(*words: str | Path, code: int = 0) -> str:
