@@ -91,7 +91,7 @@ def _check_names(learner: LearnerView) -> None:
         return
     try:
         env = make(name, asked.env_kwargs, draw=False)
-        interface = Interface(env, name)
+        interface = Interface(env, name, Spec.of(learner.spec))
         env.close()
     except RolloutError as error:
         sys.stderr.write(f"names of inputs were not compared with the environment's: {error}\n")

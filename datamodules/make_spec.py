@@ -1,6 +1,7 @@
 """Makes the spec of a log: what a learner, an exporter and a robot must know of the data."""
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -19,6 +20,7 @@ from hindsight_rl.spec import (
     WHOLE,
     ActionSpec,
     Dataset,
+    Discrete,
     Entry,
     Image,
     Probe,
@@ -30,6 +32,7 @@ from hindsight_rl.spec_parts import Ends, Numbers, Words
 
 PROBE_ROWS = 256
 _TASK_ROWS = 4096
+_PROBE_BYTES, _FEWEST_ROWS = 1 << 20, 16  # of images, and of rows however large they are
 
 
 def moments(parts: Callable[[], Iterable[Tensor]]) -> tuple[list[float], list[float]]:
@@ -82,18 +85,21 @@ def make_spec(log: Log, sampler: ChunkSampler, relabel: Relabeler, seed_rows: in
     chunk = sampler.chunk(0, -(-_TASK_ROWS // seed_rows), stream="probe")
     sample = relabel(chunk).reshape(-1)
     task = sample["task"] if "task" in sample.keys() else None
-    observed = {}
-    if OBSERVATION not in log.images:
-        observed[WHOLE] = sample[OBSERVATION][:PROBE_ROWS].numpy()
+    observation = {_label(key): _entry(log, key) for key in log.observed}
+    count, observed = _probe_rows(observation), {}
+    # A network of a whole image is a learner's own, and is not exported: rows of it would only
+    # make checkpoints large.
+    if not isinstance(observation.get(WHOLE), Image):
+        observed = {_label(key): sample[key][:count].numpy() for key in log.observed}
     return Spec(
-        observation={WHOLE: _observation(log)},
+        observation=observation,
         action=_action(log),
         task=None if task is None else _task(log, task),
         control_rate_hz=log.info.get("control_rate_hz"),
         dataset=Dataset(
             log.hash(), tuple(source.name for source in log.sources), len(log), log.episodes
         ),
-        probe=Probe(observed, None if task is None else task[:PROBE_ROWS].numpy()),
+        probe=Probe(observed, None if task is None else task[:count].numpy()),
     )
 
 
@@ -104,13 +110,35 @@ def _called(log: Log, part: str) -> tuple[Words | None, Words | None]:
     return names, units
 
 
-def _observation(log: Log) -> Entry:
+def _label(key: Key) -> str:
+    """Return the name of an entry of the observation."""
+    return WHOLE if key == OBSERVATION else key[1]
+
+
+def _probe_rows(observation: Mapping[str, Entry]) -> int:
+    """Return how many probe rows there are: those of large images fit a checkpoint and a file."""
+    images = [entry for entry in observation.values() if isinstance(entry, Image)]
+    size = sum(math.prod(image.shape) for image in images) if WHOLE not in observation else 0
+    return min(PROBE_ROWS, max(_FEWEST_ROWS, _PROBE_BYTES // max(1, size)))
+
+
+def _entry(log: Log, key: Key) -> Entry:
     """Return shape and statistics; of images the shape alone: a network scales them as it likes."""
-    shape, called = tuple(log.shape(OBSERVATION)), _called(log, "observation")
-    if OBSERVATION in log.images:
+    shape, called = tuple(log.shape(key)), _called(log, key_name(key))
+    if key in log.images:
         stack = (log.frame_stack,) if log.frame_stack > 1 else ()
         return Image((*stack, *shape), *called)
-    return Vector(shape, *_statistics(lambda: log.drawn(OBSERVATION)), *called)
+    if key != OBSERVATION and not log.column(key, slice(1)).is_floating_point():
+        numbers = [log.column(key, rows) for rows in log.spans()]
+        least = min(int(part.min()) for part in numbers)
+        if least < 0:
+            raise LogError(
+                f"whole numbers down to {least} are no choices counted from 0",
+                "Give real numbers, or count the choices from 0.",
+                column=key_name(key),
+            )
+        return Discrete(max(int(part.max()) for part in numbers) + 1, shape, *called)
+    return Vector(shape, *_statistics(lambda: log.drawn(key)), *called)
 
 
 def _task(log: Log, task: Tensor) -> TaskSpec:
@@ -168,6 +196,8 @@ def check_keys(needed: tuple[Key, ...], held: set[Any]) -> None:
     Raises:
         LogError: A key is missing; the message names what would produce it.
     """
+    # A learner that reads the observation reads all of its entries.
+    held = held | {key[:-1] if len(key) > 2 else key[0] for key in held if isinstance(key, tuple)}
     for key in needed:
         if key in held:
             continue

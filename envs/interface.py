@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from hindsight_rl import entries
 from hindsight_rl.envs.actions import ActionSpace
+from hindsight_rl.envs.entry_spaces import EntriesPart, RolloutError
 from hindsight_rl.spec import ActionSpec, Spec, TaskSpec
 
 Env = gymnasium.Env[Any, Any]
@@ -27,14 +28,14 @@ EnvSource = str | Callable[[], Env]
 """A Gymnasium id (``module:Id-v0`` imports a module first), or a function that makes one."""
 
 
-class RolloutError(ValueError):
-    """An environment that cannot be made, or that does not fit the policy."""
+Observed = NDArray[Any] | dict[str, NDArray[Any]]
+"""``[O]`` float32, or ``[...]`` by entry, each in its own type."""
 
 
 class Seen(NamedTuple):
-    """What a policy sees of one observation: ``[O]`` and, in a goal environment, ``[Z]``."""
+    """What a policy sees of one observation, and, in a goal environment, its task ``[Z]``."""
 
-    observation: NDArray[np.float32]
+    observation: Observed
     task: NDArray[np.float32] | None
 
 
@@ -44,17 +45,24 @@ class Interface:
     Args:
         env: The environment.
         name: Its name, for messages.
+        entries_of: The spec of a policy. Where its observation has entries, those are shown by
+            name; else all that is observed is joined.
 
     Raises:
-        RolloutError: A space is of a kind no policy can serve.
+        RolloutError: A space is of a kind no policy can serve, or its entries are not the policy's.
     """
 
-    def __init__(self, env: Env, name: str) -> None:
+    def __init__(self, env: Env, name: str, entries_of: Spec | None = None) -> None:
         leaves = dict(_leaves(env.observation_space))
         found = entries.roles(list(leaves))
         if not found.observation:
             raise RolloutError(f"{name}: observes {env.observation_space}, which holds goals alone")
-        self._observation = _Part(leaves, found.observation, name)
+        self._observation: _Part | EntriesPart
+        if entries_of is not None and entries_of.whole is None:
+            seen = {path: leaves[path] for path in found.observation}
+            self._observation = EntriesPart(seen, entries_of.observation, name)
+        else:
+            self._observation = _Part(leaves, found.observation, name)
         self._task = _Part(leaves, found.task, name) if found.task else None
         shown = found.achieved and all(isinstance(leaves[p], spaces.Box) for p in found.achieved)
         self._achieved = _Part(leaves, found.achieved, name) if shown else None
@@ -124,7 +132,7 @@ class Interface:
         """
         here, whole = list(self.observation_shape), spec.whole
         there = f"the entries {list(spec.observation)}" if whole is None else list(whole.shape)
-        if here != there:
+        if here != there and not isinstance(self._observation, EntriesPart):  # checked already
             raise RolloutError(
                 f"{self.name}: observes {here}, and the policy takes {there}. It was fitted to "
                 "another environment, or to observations changed by a wrapper."

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hindsight_rl.envs.interface import Env, Interface
+from hindsight_rl.envs.entry_spaces import stacked
+from hindsight_rl.envs.interface import Env, Interface, Observed
 from hindsight_rl.envs.lockstep import Lockstep, Step
 from hindsight_rl.ports import Act as Act
 from hindsight_rl.ports import Actor as Actor
@@ -33,7 +34,7 @@ class Playing:
     Attributes:
         number: Its number.
         seed: With which the environment is reset.
-        observation: ``[O]``, what the policy sees next; the watcher keeps it up to date.
+        observation: ``[O]``, or by entry, what the policy sees next; the watcher keeps it up to date.
         task: ``[Z]``, or ``None``; kept up to date in the same way.
         state: What the policy keeps, ``[...]`` by name.
         steps: Steps taken.
@@ -46,7 +47,7 @@ class Playing:
 
     number: int
     seed: int
-    observation: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    observation: Observed = field(default_factory=lambda: np.zeros(0, np.float32))
     task: NDArray[np.float32] | None = None
     state: State = field(default_factory=dict)
     steps: int = 0
@@ -147,7 +148,7 @@ class Asking:
         begun = [episode for episode in playing if not episode.steps]
         if begun:
             _deal(self._actor.initial_state(len(begun)), begun)
-        observation = np.stack([episode.observation for episode in playing])
+        observation = stacked([episode.observation for episode in playing])
         tasks = [episode.task for episode in playing if episode.task is not None]
         names = playing[0].state
         state = {name: np.stack([each.state[name] for each in playing]) for name in names}
@@ -172,7 +173,7 @@ class _Stateless:
 
     def step(
         self,
-        observation: NDArray[np.float32],
+        observation: Observed,
         task: NDArray[np.float32] | None,
         state: State,
         noise: NDArray[np.int64],

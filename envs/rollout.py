@@ -146,9 +146,10 @@ def rollout(
     name = env_id if isinstance(env_id, str) else getattr(env_id, "__name__", "environment")
     first = make(env_id, env_kwargs, draw=record is not None)
     with contextlib.closing(Singles(env_id, env_kwargs or {}, first)) as envs:
-        interface = Interface(first, name)
-        if spec is not None:
-            interface.check_fit(Spec.of(spec))
+        known = None if spec is None else Spec.of(spec)
+        interface = Interface(first, name, known)
+        if known is not None:
+            interface.check_fit(known)
         begin = _first_task(task, next_task, interface)
         done = play(
             envs,

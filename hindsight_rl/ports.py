@@ -43,7 +43,7 @@ class Actor(Protocol):
 
     def step(
         self,
-        observation: NDArray[np.float32],
+        observation: NDArray[Any] | dict[str, NDArray[Any]],
         task: NDArray[np.float32] | None,
         state: dict[str, NDArray[Any]],
         noise: NDArray[np.int64],
@@ -51,7 +51,7 @@ class Actor(Protocol):
         """Return actions and the following state.
 
         Args:
-            observation: ``[n, O]``.
+            observation: ``[n, O]``, or ``[n, ...]`` by entry.
             task: ``[n, Z]`` where there is one.
             state: ``[n, ...]`` by name.
             noise: ``[n, 3]``, the counters that random numbers are drawn from: seed, number of the

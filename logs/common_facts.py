@@ -30,7 +30,7 @@ from hindsight_rl.entries import are_numbered
 from hindsight_rl.logs.errors import LogError
 
 _COUNTS = ("repeated_next_observation", "clipped_actions", "parted_episodes")
-_STRICT = ("rate_limit", "task_family")
+_STRICT = ("rate_limit", "task_family", "entries")
 GUESSED = "action_start_guessed"
 """Fact of a log whose first choice is only the smallest that it shows."""
 _CHOICES = ("discrete_actions", "action_start", GUESSED)

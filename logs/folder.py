@@ -21,7 +21,6 @@ from hindsight_rl.logs.packed import (
     DTYPES,
     EPISODE,
     EPISODE_END,
-    NEXT_OBSERVATION,
     OBSERVATION,
     REWARD,
     STEP,
@@ -29,6 +28,7 @@ from hindsight_rl.logs.packed import (
     TRUNCATED,
     Column,
     PackedColumns,
+    observed,
     rows_together,
 )
 from hindsight_rl.logs.rows import StackedRows
@@ -43,9 +43,7 @@ ROWS = "rows.bin"
 _MOST = 2**62  # of anything that is counted: what is larger fits no file
 _NUMBER, _COUNT, _FLAG = ("float32", "int64"), ("int64",), ("bool", "int64")
 _NEEDED: dict[Key, tuple[str, ...]] = {
-    OBSERVATION: _NUMBER,
     ACTION: _NUMBER,
-    NEXT_OBSERVATION: _NUMBER,
     REWARD: _NUMBER,
     TERMINATED: _FLAG,
     TRUNCATED: _FLAG,
@@ -279,6 +277,20 @@ def _filmed(header: Header) -> list[Key]:
     return [*header.images, *map(next_key, whole)]
 
 
+def _observed(header: Header, folder: Path) -> list[Key]:
+    """Return the keys of what is observed, now and next."""
+    seen = observed([*header.columns, *header.images])
+    stated = header.info.get("entries")
+    given = [] if seen == [OBSERVATION] else [key[1] for key in seen]
+    # Columns and images lie apart, so the header says in which order the entries come.
+    if not isinstance(stated, (list, type(None))) or sorted(map(str, stated or ())) != sorted(
+        given
+    ):
+        problem = f"{HEADER} is damaged (its entries are {given}, and it says {stated})"
+        raise LogError(problem, "Write the log again.", path=folder)
+    return [*seen, *map(next_key, seen)]
+
+
 def check_columns(header: Header, folder: Path) -> None:
     """Refuse a header whose columns or sources are not those of a log.
 
@@ -294,9 +306,10 @@ def check_columns(header: Header, folder: Path) -> None:
         if key in header.columns or filmed.count(key) > 1:
             problem = f"{HEADER} is damaged (images are called as another column is)"
             raise LogError(problem, mend, path=folder, column=key_name(key))
-    for key, kinds in _NEEDED.items():
+    looked_at = dict.fromkeys(_observed(header, folder), _NUMBER)
+    for key, kinds in (looked_at | _NEEDED).items():
         column = header.columns.get(key)
-        if key in (OBSERVATION, NEXT_OBSERVATION) and key in filmed:
+        if key in looked_at and key in filmed:
             continue
         if column is None or column.dtype not in kinds:
             found = "missing" if column is None else column.dtype

@@ -9,6 +9,7 @@ from torch import Tensor
 from hindsight_rl.keys import Key, key_name
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.packed import ACTION, REWARD, TERMINATED, TRUNCATED
+from hindsight_rl.logs.packed import next_key as next_key
 from hindsight_rl.logs.rows import StackedRows
 
 # Numbers and flags, whatever their dtype.
@@ -71,11 +72,6 @@ class Frames:
             return [self.take(now, episode)]
         later = row - torch.minimum(back, step + 1)
         return [self.take(now, episode), self.take(later, episode, after=True)]
-
-
-def next_key(key: Key) -> Key:
-    """Return the key of the same thing one step later."""
-    return ("next", key) if isinstance(key, str) else ("next", *key)
 
 
 def joined(images: Sequence[Mapping[Key, Frames]], *, mapped: bool) -> dict[Key, Frames]:

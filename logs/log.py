@@ -50,6 +50,7 @@ from hindsight_rl.logs.packed import (
     content_hash,
     episode_columns,
     nested,
+    observed,
 )
 from hindsight_rl.logs.precision import MEND_COLLAPSE, collapse
 from hindsight_rl.logs.rows import SPAN, StackedRows
@@ -110,8 +111,9 @@ class Log:
         """Return a log of columns that are already checked.
 
         Args:
-            columns: ``[N, ...]`` arrays by key. Needed: observation, action, next observation,
-                reward, terminated, truncated and ``episode`` (int, rows of one episode adjacent).
+            columns: ``[N, ...]`` arrays by key. Needed: observation (or its entries, keys
+                ``("observation", NAME)``, in their order), action, next observation, reward,
+                terminated, truncated and ``episode`` (int, rows of one episode adjacent).
                 ``step`` and ``episode_end`` are computed here. Images (uint8) may have one frame
                 more per episode, what its last step led to: then they give the next frame too.
             info: Plain facts, see the class.
@@ -131,6 +133,8 @@ class Log:
         check_lengths(packed, len(episode), "'episode'")
         _check_precision(packed)
         facts = dict(info or {})
+        if observed(columns) != [OBSERVATION]:  # packed columns and images lie apart
+            facts["entries"] = [key[1] for key in observed(columns)]
         source = Source(0, len(episode), 1.0, str(facts.get("source", "memory")))
         return cls((PackedColumns.pack(packed),), facts, (source,), images)
 
@@ -233,6 +237,12 @@ class Log:
     def shape(self, key: Key) -> tuple[int, ...]:
         """Return the shape of one row of a column."""
         return tuple(self.column(key, slice(1)).shape[1:])
+
+    @property
+    def observed(self) -> list[Key]:
+        """Keys of what is observed: ``observation``, or its entries in their order."""
+        entries = self.info.get("entries")
+        return [OBSERVATION] if not entries else [("observation", name) for name in entries]
 
     @property
     def episodes(self) -> int:

@@ -8,7 +8,7 @@ whose bits are stored in the float32 matrix (only copied there, never computed w
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -185,6 +185,39 @@ def episode_columns(episode: Tensor) -> dict[Key, Tensor]:
     return {EPISODE: number, STEP: row - (stop - length)[number], EPISODE_END: stop[number] - 1}
 
 
+def next_key(key: Key) -> Key:
+    """Return the key of the same thing one step later."""
+    return ("next", key) if isinstance(key, str) else ("next", *key)
+
+
+def observed(keys: Iterable[Key]) -> list[Key]:
+    """Return the keys of what is observed: ``observation``, or its entries in their order.
+
+    Args:
+        keys: Keys of a log.
+
+    Returns:
+        ``["observation"]``, or keys ``("observation", NAME)``.
+
+    Raises:
+        LogError: There are both, or entries are nested, or a name holds a dot.
+    """
+    whole, found = False, []
+    for key in keys:
+        if key == OBSERVATION:
+            whole = True
+        elif isinstance(key, tuple) and key[0] == OBSERVATION:
+            found.append(key)
+    for key in found:
+        if whole or len(key) != 2 or "." in key[1]:
+            raise LogError(
+                "an observation is one column, or entries by their name",
+                "Give keys ('observation', NAME) alone, without dots; 'arm/q' for one of an arm.",
+                column=key_name(key),
+            )
+    return list(found) or [OBSERVATION]
+
+
 def check_needed(columns: Mapping[Key, Tensor]) -> None:
     """Refuse columns that make no log.
 
@@ -194,10 +227,13 @@ def check_needed(columns: Mapping[Key, Tensor]) -> None:
     Raises:
         LogError: One is missing, or there are no rows.
     """
-    needed = [OBSERVATION, ACTION, NEXT_OBSERVATION, REWARD, TERMINATED, TRUNCATED, EPISODE]
-    seen = columns.get(OBSERVATION)
-    if seen is not None and seen.dtype == torch.uint8 and len(seen) > len(columns.get(EPISODE, ())):
-        needed.remove(NEXT_OBSERVATION)  # the frames of whole episodes hold it
+    needed = [*observed(columns), ACTION, REWARD, TERMINATED, TRUNCATED, EPISODE]
+    for key in observed(columns):
+        seen = columns.get(key)
+        rows = len(columns.get(EPISODE, ()))
+        # The frames of whole episodes hold the next ones too.
+        if seen is None or seen.dtype != torch.uint8 or len(seen) <= rows:
+            needed.append(next_key(key))
     for key in needed:
         if key not in columns:
             raise LogError("a log needs this column", "Add it.", column=key_name(key))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from hindsight_rl.nets.action_scale import ActionScale
-from hindsight_rl.nets.encoders.vector import Inputs
+from hindsight_rl.nets.encoders.entries import Observation, make_inputs
 from hindsight_rl.nets.layers import mlp
 from hindsight_rl.spec import Spec
 
@@ -34,7 +34,7 @@ class Critic(nn.Module):
         frequencies: int = 0,
     ) -> None:
         super().__init__()
-        self.inputs = Inputs(spec, frequencies=frequencies)
+        self.inputs = make_inputs(spec, frequencies=frequencies)
         self.scale = ActionScale(spec.action)
         width = 0 if self.scale.discrete else spec.action.width
         outputs = spec.action.n if self.scale.discrete else 1
@@ -44,7 +44,7 @@ class Critic(nn.Module):
 
     def forward(
         self,
-        observation: Tensor,
+        observation: Observation,
         action: Tensor | None,
         task: Tensor | None = None,
         *,
@@ -113,11 +113,11 @@ class ValueNet(nn.Module):
         frequencies: int = 0,
     ) -> None:
         super().__init__()
-        self.inputs = Inputs(spec, frequencies=frequencies)
+        self.inputs = make_inputs(spec, frequencies=frequencies)
         self.net = mlp(self.inputs.width, hidden, 1)
         self.scale = scale
 
-    def forward(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+    def forward(self, observation: Observation, task: Tensor | None = None) -> Tensor:
         """Return values ``[...]``, reward units."""
         value: Tensor = self.net(self.inputs(observation, task)).squeeze(-1)
         return self.scale * value

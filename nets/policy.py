@@ -21,6 +21,7 @@ from hindsight_rl.nets.distributions import (
     Mixture,
     TanhNormal,
 )
+from hindsight_rl.nets.encoders.entries import EntryInputs, Observation, make_inputs
 from hindsight_rl.nets.encoders.history import HistoryInputs, Past
 from hindsight_rl.nets.encoders.recurrent import RecurrentInputs
 from hindsight_rl.nets.encoders.vector import GatedInputs, Inputs
@@ -88,7 +89,7 @@ class Policy(nn.Module):
             raise ValueError("gate_task and frequencies do not go together: leave one of them out")
         if sum(map(bool, (gate_task, history, units))) > 1:
             raise ValueError("gate_task, history and units do not go together: choose one of them")
-        self.inputs: Inputs | GatedInputs | HistoryInputs | RecurrentInputs
+        self.inputs: Inputs | EntryInputs | GatedInputs | HistoryInputs | RecurrentInputs
         if units:
             self.inputs = RecurrentInputs(
                 spec, units, task_scale=task_scale, frequencies=frequencies
@@ -99,7 +100,7 @@ class Policy(nn.Module):
             first, *hidden = hidden
             self.inputs = GatedInputs(spec, first, task_scale)
         else:
-            self.inputs = Inputs(spec, task_scale, frequencies=frequencies)
+            self.inputs = make_inputs(spec, task_scale, frequencies=frequencies)
         self.scale = ActionScale(spec.action)
         self.discrete = self.scale.discrete
         self.head, self.spread, self.components = head, spread, components
@@ -156,12 +157,12 @@ class Policy(nn.Module):
         return self.width * (2 if self.spread == "per_state" else 1)
 
     def forward(
-        self, observation: Tensor, task: Tensor | None = None, past: Past | None = None
+        self, observation: Observation, task: Tensor | None = None, past: Past | None = None
     ) -> Distribution:
         """Return the distribution of actions in policy units.
 
         Args:
-            observation: ``[..., O]``.
+            observation: ``[..., O]``, or ``[..., *shape]`` by entry.
             task: ``[..., Z]`` where the spec has a task.
             past: The last P steps, for a policy with a history.
 
@@ -169,12 +170,14 @@ class Policy(nn.Module):
             The distribution, batch shape ``[...]``.
         """
         if isinstance(self.inputs, HistoryInputs | RecurrentInputs):
+            if not isinstance(observation, Tensor):
+                raise ValueError("history and units are of one flat vector, not of entries")
             features = self.inputs(observation, task, past)
         else:
             features = self.inputs(observation, task)
         return self.distribution(features, observation)
 
-    def distribution(self, features: Tensor, observation: Tensor) -> Distribution:
+    def distribution(self, features: Tensor, observation: Observation) -> Distribution:
         """Return the distribution of actions in policy units, given the features of the inputs.
 
         Args:
@@ -201,8 +204,8 @@ class Policy(nn.Module):
         family = Laplace if self.head == "laplace" else DiagonalNormal
         return family(self._place(mean, observation), log_std)
 
-    def _place(self, mean: Tensor, observation: Tensor) -> Tensor:
-        if self.relative_to is not None:
+    def _place(self, mean: Tensor, observation: Observation) -> Tensor:
+        if self.relative_to is not None and isinstance(observation, Tensor):
             return self.scale.to_policy(observation.index_select(-1, self._entries)) + mean
         return torch.tanh(mean) if self.squash_mean else mean
 
@@ -214,7 +217,9 @@ class Policy(nn.Module):
         mean = mean.reshape(shape)
         return Mixture(logits, torch.tanh(mean) if self.squash_mean else mean, log_std)
 
-    def log_prob(self, observation: Tensor, action: Tensor, task: Tensor | None = None) -> Tensor:
+    def log_prob(
+        self, observation: Observation, action: Tensor, task: Tensor | None = None
+    ) -> Tensor:
         """Return the log-probability of logged actions.
 
         Args:
@@ -229,7 +234,7 @@ class Policy(nn.Module):
         return log_prob
 
     def draw(
-        self, observation: Tensor, noise: Tensor, task: Tensor | None = None
+        self, observation: Observation, noise: Tensor, task: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return the actions that normal noise makes, differentiable, and their log-probabilities.
 
@@ -246,7 +251,7 @@ class Policy(nn.Module):
         return self.scale.to_environment(action), log_prob
 
     def mode(
-        self, observation: Tensor, task: Tensor | None = None, past: Past | None = None
+        self, observation: Observation, task: Tensor | None = None, past: Past | None = None
     ) -> Tensor:
         """Return the likeliest action ``[..., A]`` in environment units (or int64 ``[...]``)."""
         return self.scale.to_environment(self(observation, task, past).mode)

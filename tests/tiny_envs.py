@@ -127,3 +127,48 @@ class Line(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         reward = self.offset - abs(float(action[0]) + 1.5)
         observation = self.np_random.uniform(-1, 1, 3).astype(np.float32)
         return observation, reward, self.steps == 4, False, {"is_success": reward > 0}
+
+
+class Look(gymnasium.Env[Any, Any]):
+    """A bright square that only the camera sees is to be met by a hand that only the state knows.
+
+    The state is the hand's place and the time; the reward is minus the distance.
+    """
+
+    SIDE = 16
+
+    def __init__(self) -> None:
+        camera = spaces.Box(0, 255, (self.SIDE, self.SIDE, 3), np.uint8)
+        state = spaces.Box(-2.0, 2.0, (2,), np.float32)
+        self.observation_space = spaces.Dict([("state", state), ("camera", camera)])
+        self.action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Return the first observation."""
+        super().reset(seed=seed)
+        self.column = int(self.np_random.integers(2, self.SIDE - 2))
+        self.hand, self.time = float(self.np_random.uniform(-1, 1)), 0
+        return self._observe(), {}
+
+    @property
+    def goal(self) -> float:
+        """Where the square is, in [-1, 1]."""
+        return 2.0 * self.column / (self.SIDE - 1) - 1.0
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Move the hand by half the action."""
+        self.hand = float(np.clip(self.hand + 0.5 * float(action[0]), -1, 1))
+        self.time += 1
+        distance = abs(self.hand - self.goal)
+        done = self.time == HORIZON
+        return self._observe(), -distance, False, done, {"is_success": distance < 0.15}
+
+    def _observe(self) -> Any:
+        camera = np.full((self.SIDE, self.SIDE, 3), 20, np.uint8)
+        camera[6:10, self.column - 2 : self.column + 2] = (240, 200, 40)
+        return {"state": np.array([self.hand, self.time], np.float32), "camera": camera}
+
+
+gymnasium.register("Tiny/Look-v0", Look)

@@ -1,6 +1,6 @@
 """Acts: the side of a learner that acts, in training, in evaluation and in the exported file."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hindsight_rl.nets.distributions import tie_scores
+from hindsight_rl.nets.encoders.entries import Observation, rows_of
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.policies.torch_actor import TorchActor
 from hindsight_rl.ports import Act, Actor, Decision
@@ -34,11 +35,11 @@ class Acts:
     spec: Spec
     device: torch.device
 
-    def forward(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+    def forward(self, observation: Observation, task: Tensor | None = None) -> Tensor:
         """Return the deterministic action: the graph that is exported.
 
         Args:
-            observation: ``[N, O]``.
+            observation: ``[N, O]``, or ``[N, ...]`` by entry.
             task: ``[N, Z]`` where the spec has a task.
 
         Returns:
@@ -47,11 +48,11 @@ class Acts:
         mode: Tensor = self.actor.mode(observation, task)
         return mode
 
-    def scores(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+    def scores(self, observation: Observation, task: Tensor | None = None) -> Tensor:
         """Return what a discrete policy's argmax is taken of.
 
         Args:
-            observation: ``[N, O]``.
+            observation: ``[N, O]``, or ``[N, ...]`` by entry.
             task: ``[N, Z]`` where the spec has a task.
 
         Returns:
@@ -60,14 +61,14 @@ class Acts:
         scores: Tensor = self._distribution(observation, task).logits
         return scores
 
-    def _distribution(self, observation: Tensor, task: Tensor | None) -> Any:
+    def _distribution(self, observation: Observation, task: Tensor | None) -> Any:
         """Return the distribution of actions, at an episode's first step where steps differ."""
-        past = self.initial_state(observation.shape[0])
+        past = self.initial_state(rows_of(observation))
         return self.actor(observation, task, past) if past else self.actor(observation, task)
 
     def decide(
         self,
-        observation: Tensor,
+        observation: Observation,
         task: Tensor | None,
         state: dict[str, Tensor],
         noise: Tensor | None = None,
@@ -75,7 +76,7 @@ class Acts:
         """Return what the exported graph answers.
 
         Args:
-            observation: ``[N, O]``.
+            observation: ``[N, O]``, or ``[N, ...]`` by entry.
             task: ``[N, Z]`` where the spec has a task.
             state: What a policy with a state keeps, ``[N, ...]`` by name; empty here.
             noise: ``[N, S]`` where a policy needs any.
@@ -93,7 +94,7 @@ class Acts:
         return Decision(action, {})
 
     def act(
-        self, observation: Tensor, task: Tensor | None = None, *, draws: Tensor | None = None
+        self, observation: Observation, task: Tensor | None = None, *, draws: Tensor | None = None
     ) -> Tensor:
         """Return actions in environment units: the mode, or a sample where draws are given.
 
@@ -101,7 +102,7 @@ class Acts:
         environment's.
 
         Args:
-            observation: ``[N, O]``.
+            observation: ``[N, O]``, or ``[N, ...]`` by entry.
             task: ``[N, Z]`` where the spec has a task.
             draws: ``[N, 3]`` int64 counters.
 
@@ -162,20 +163,28 @@ class Acts:
         """Return the environment's number of what a learner calls action 0; 0 for real numbers."""
         return self.spec.action.start
 
-    def act_numpy(self, observation: np.ndarray, task: np.ndarray | None = None) -> np.ndarray:
+    def act_numpy(
+        self,
+        observation: NDArray[np.float32] | Mapping[str, NDArray[Any]],
+        task: NDArray[np.float32] | None = None,
+    ) -> NDArray[Any]:
         """Return deterministic actions for arrays: what a rollout calls.
 
         Args:
-            observation: ``[n, O]`` float32.
+            observation: ``[n, O]`` float32, or ``[n, ...]`` by entry.
             task: ``[n, Z]`` float32 or ``None``.
 
         Returns:
             ``[n, A]`` float32, or ``[n]`` int64 in the environment's numbers.
         """
         with torch.inference_mode():
-            there = torch.as_tensor(observation, dtype=torch.float32, device=self.device)
+            there: Observation
+            if isinstance(observation, Mapping):  # each entry in its own type
+                there = {n: torch.as_tensor(v, device=self.device) for n, v in observation.items()}
+            else:
+                there = torch.as_tensor(observation, dtype=torch.float32, device=self.device)
             goal = None
             if task is not None:
                 goal = torch.as_tensor(task, dtype=torch.float32, device=self.device)
-            found: np.ndarray = self.forward(there, goal).cpu().numpy()
+            found: NDArray[Any] = self.forward(there, goal).cpu().numpy()
             return found + self.first_choice

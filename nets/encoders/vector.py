@@ -67,7 +67,7 @@ class Inputs(nn.Module):
             raise ValueError(f"frequencies is {frequencies}, it must be at least 0")
         self.observation = Standardize(*spec.vector.statistics)
         task = spec.task
-        self.task = Standardize(*_task_statistics(task, task_scale)) if task else None
+        self.task = Standardize(*task_statistics(task, task_scale)) if task else None
         self.task_scale = None if task_scale is None else list(task_scale)
         width = spec.vector.width + (task.width if task else 0)
         self.factors = [math.pi * 2.0 ** (k - 1) for k in range(frequencies)]
@@ -93,10 +93,21 @@ class Inputs(nn.Module):
         return torch.cat([features, task], dim=-1)
 
 
-def _task_statistics(
+def task_statistics(
     task: TaskSpec, scale: Sequence[float] | None
 ) -> tuple[Sequence[float], Sequence[float]]:
-    """Return mean and standard deviation of a task, the log's unless a scale is given."""
+    """Return mean and standard deviation of a task, the log's unless a scale is given.
+
+    Args:
+        task: The task of the spec.
+        scale: Divides each number, above 0.
+
+    Returns:
+        Z numbers each.
+
+    Raises:
+        ValueError: The scale has another length, or a number that is not positive.
+    """
     if scale is None:
         return task.statistics
     width = task.width

@@ -1,0 +1,90 @@
+"""Entries of a ``Dict`` observation as a policy takes them: by name, each in its own type."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from hindsight_rl.spec import Discrete, Entry, Image
+
+
+class RolloutError(ValueError):
+    """An environment that cannot be made, or that does not fit the policy."""
+
+
+class EntriesPart:
+    """What is shown of an observation, by entry.
+
+    Args:
+        leaves: Spaces by the keys that lead to them.
+        taken: The policy's entries by name: ``arm/q`` is the entry ``q`` of ``arm``.
+        name: Of the environment, for messages.
+
+    Raises:
+        RolloutError: Names, types or shapes differ.
+    """
+
+    names: tuple[str, ...] = ()
+    shape: tuple[int, ...] = ()
+
+    def __init__(
+        self,
+        leaves: Mapping[tuple[str, ...], spaces.Space[Any]],
+        taken: Mapping[str, Entry],
+        name: str,
+    ) -> None:
+        found = {"/".join(path): path for path in leaves}
+        if sorted(found) != sorted(taken):
+            raise RolloutError(
+                f"{name}: shows the entries {list(found)}, and the policy takes {list(taken)}"
+            )
+        self._paths = {label: found[label] for label in taken}
+        self._dtypes = {label: entry.dtype for label, entry in taken.items()}
+        for label, entry in taken.items():
+            here, there = _kind(leaves[found[label]]), _told(entry)
+            if here != there:
+                raise RolloutError(
+                    f"{name}: its entry '{label}' is {here}, and the policy takes {there}"
+                )
+
+    def of(self, observation: Any) -> dict[str, NDArray[Any]]:
+        """Return the entries of an observation, copies, in the order of the policy's."""
+        found = {}
+        for label, path in self._paths.items():
+            value = observation
+            for key in path:
+                value = value[key]
+            found[label] = np.array(value, dtype=self._dtypes[label])
+        return found
+
+
+def _kind(space: spaces.Space[Any]) -> str:
+    """Return what a space holds, as :func:`_told` says it."""
+    if isinstance(space, spaces.Discrete):
+        return f"one of {int(space.n)} choices" + (f" from {space.start}" if space.start else "")
+    if not isinstance(space, spaces.Box):
+        return str(space)
+    if space.dtype == np.uint8:
+        return f"an image {list(space.shape)}"
+    return f"real numbers {list(space.shape)}"
+
+
+def _told(entry: Entry) -> str:
+    """Return what an entry of a policy holds."""
+    if isinstance(entry, Discrete):
+        return f"one of {entry.n} choices"
+    if isinstance(entry, Image):
+        return f"an image {list(entry.shape)}"
+    return f"real numbers {list(entry.shape)}"
+
+
+def stacked(observations: "list[NDArray[Any] | dict[str, NDArray[Any]]]") -> Any:
+    """Return observations ``[...]`` of n environments as ``[n, ...]``, by entry where they are."""
+    first = observations[0]
+    if isinstance(first, dict):
+        by_entry: Any = observations
+        return {label: np.stack([each[label] for each in by_entry]) for label in first}
+    arrays: Any = observations
+    return np.stack(arrays)
