@@ -38,6 +38,7 @@ from hindsight_rl.maths.batch_constrained import soft_clipped_minimum
 from hindsight_rl.maths.divergences import standard_normal_kl
 from hindsight_rl.maths.draws import normals
 from hindsight_rl.nets.critics import Critic
+from hindsight_rl.nets.encoders.entries import Observation, rows_of
 from hindsight_rl.nets.layers import frozen
 from hindsight_rl.nets.proposals import CVAE, Perturbation
 from hindsight_rl.policies.action_values import several
@@ -166,18 +167,18 @@ class BCQ(Learner):
         metrics |= {"critic/q_max": q.abs().amax()}
         return LossTerms({"behavior": behavior, "critic": critic, "actor": actor}, metrics)
 
-    def best(self, observation: Tensor, latent: Tensor, task: Tensor | None) -> Tensor:
+    def best(self, observation: Observation, latent: Tensor, task: Tensor | None) -> Tensor:
         """Return the best ``[N, A]`` of the actions that latent vectors ``[m, N, L]`` make."""
         networks = (self.behavior, self.actor, self.critic)
         return best_proposed(*networks, observation, latent, task)[0]
 
-    def forward(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+    def forward(self, observation: Observation, task: Tensor | None = None) -> Tensor:
         """Return the best of the actions that the kept latent vectors propose, ``[N, A]``."""
         return self.decide(observation, task, {}).action
 
     def decide(
         self,
-        observation: Tensor,
+        observation: Observation,
         task: Tensor | None,
         state: dict[str, Tensor],
         noise: Tensor | None = None,
@@ -189,7 +190,7 @@ class BCQ(Learner):
         return Decision(action, {}, value)
 
     def act(
-        self, observation: Tensor, task: Tensor | None = None, *, draws: Tensor | None = None
+        self, observation: Observation, task: Tensor | None = None, *, draws: Tensor | None = None
     ) -> Tensor:
         """Return the best of fresh proposals where draws are given, see :meth:`Learner.act`."""
         if draws is None:

@@ -43,6 +43,7 @@ from hindsight_rl.maths.losses import weighted_nll
 from hindsight_rl.maths.posterior import SoftValues
 from hindsight_rl.maths.weights import binary_weight, exponential_weight, weight_metrics
 from hindsight_rl.nets.critics import Critic
+from hindsight_rl.nets.encoders.entries import Observation
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.policies.action_values import Choices, choices
 from hindsight_rl.policies.critic_weighted import Cloned, CriticWeighted
@@ -181,16 +182,16 @@ class CRR(Learner):
         """Return what makes actions of policy and critics."""
         return CLONED if self.acting == "policy" else self.weighted
 
-    def forward(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+    def forward(self, observation: Observation, task: Tensor | None = None) -> Tensor:
         """Return the deterministic action, see :meth:`Learner.forward`."""
         return self.chooser.mode(self.actor, self.critic, observation, task)
 
-    def scores(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+    def scores(self, observation: Observation, task: Tensor | None = None) -> Tensor:
         """Return what the argmax over discrete actions is taken of, ``[N, n]``."""
         return self.chooser.logits(self.actor, self.critic, observation, task)
 
     def act(
-        self, observation: Tensor, task: Tensor | None = None, *, draws: Tensor | None = None
+        self, observation: Observation, task: Tensor | None = None, *, draws: Tensor | None = None
     ) -> Tensor:
         """Return actions in environment units, see :meth:`Learner.act`."""
         if draws is None:

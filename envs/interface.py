@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from hindsight_rl import entries
 from hindsight_rl.envs.actions import ActionSpace
-from hindsight_rl.envs.entry_spaces import EntriesPart, RolloutError
+from hindsight_rl.envs.entry_spaces import EntriesPart
+from hindsight_rl.envs.entry_spaces import RolloutError as RolloutError
 from hindsight_rl.spec import ActionSpec, Spec, TaskSpec
 
 Env = gymnasium.Env[Any, Any]

@@ -18,7 +18,7 @@ from torch.nn import functional
 from hindsight_rl.maths.draws import counters, normals
 from hindsight_rl.nets.action_scale import ActionScale
 from hindsight_rl.nets.distributions import DiagonalNormal
-from hindsight_rl.nets.encoders.vector import Inputs
+from hindsight_rl.nets.encoders.entries import Observation, make_inputs
 from hindsight_rl.nets.layers import mlp
 from hindsight_rl.spec import Spec
 
@@ -52,7 +52,7 @@ class CVAE(nn.Module):
     ) -> None:
         super().__init__()
         width = spec.action.width
-        self.inputs = Inputs(spec, frequencies=frequencies)
+        self.inputs = make_inputs(spec, frequencies=frequencies)
         self.encoder = mlp(self.inputs.width + width, hidden, 2 * latent)
         self.decoder = mlp(self.inputs.width + latent, hidden, width)
         self.latent, self.samples = latent, samples
@@ -60,7 +60,9 @@ class CVAE(nn.Module):
         rows = counters(0, torch.zeros(1, dtype=torch.int64), torch.arange(samples))
         self.register_buffer("latents", self.clip(normals(rows[0], latent)))
 
-    def forward(self, observation: Tensor, latent: Tensor, task: Tensor | None = None) -> Tensor:
+    def forward(
+        self, observation: Observation, latent: Tensor, task: Tensor | None = None
+    ) -> Tensor:
         """Return the actions that latent numbers stand for.
 
         Args:
@@ -79,7 +81,7 @@ class CVAE(nn.Module):
         return noise.clamp(-self.latent_range, self.latent_range)
 
     def encode(
-        self, observation: Tensor, action: Tensor, task: Tensor | None = None
+        self, observation: Observation, action: Tensor, task: Tensor | None = None
     ) -> DiagonalNormal:
         """Return where actions lie in the latent space.
 
@@ -116,12 +118,14 @@ class Perturbation(nn.Module):
     ) -> None:
         super().__init__()
         width = spec.action.width
-        self.inputs = Inputs(spec, frequencies=frequencies)
+        self.inputs = make_inputs(spec, frequencies=frequencies)
         self.scale = ActionScale(spec.action)
         self.net = mlp(self.inputs.width + width, hidden, width)
         self.limit = limit
 
-    def forward(self, observation: Tensor, action: Tensor, task: Tensor | None = None) -> Tensor:
+    def forward(
+        self, observation: Observation, action: Tensor, task: Tensor | None = None
+    ) -> Tensor:
         """Return the moved actions.
 
         Args:

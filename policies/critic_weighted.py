@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from hindsight_rl.maths.draws import counters, fork, normals
 from hindsight_rl.nets.distributions import Categorical
+from hindsight_rl.nets.encoders.entries import Observation
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.policies.action_values import Critics, draw_of, several
 
@@ -43,7 +44,7 @@ class CriticWeighted(nn.Module):
         self.temperature = temperature
 
     def logits(
-        self, policy: Policy, critic: Critics, observation: Tensor, task: Tensor | None
+        self, policy: Policy, critic: Critics, observation: Observation, task: Tensor | None
     ) -> Tensor:
         """Return the log-probabilities of discrete actions, up to a constant.
 
@@ -60,7 +61,7 @@ class CriticWeighted(nn.Module):
         return torch.log_softmax(policy(observation, task).logits, -1) + value / self.temperature
 
     def mode(
-        self, policy: Policy, critic: Critics, observation: Tensor, task: Tensor | None
+        self, policy: Policy, critic: Critics, observation: Observation, task: Tensor | None
     ) -> Tensor:
         """Return the likeliest of discrete actions, the mean of continuous ones.
 
@@ -85,7 +86,7 @@ class CriticWeighted(nn.Module):
         self,
         policy: Policy,
         critic: Critics,
-        observation: Tensor,
+        observation: Observation,
         task: Tensor | None,
         draws: Tensor,
     ) -> Tensor:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from lightning import Trainer
+from small_fits import LEARNERS, fit, learner_of
 from tiny_envs import HORIZON, Look
 
 from hindsight_rl.agents.bc import BC
@@ -214,3 +215,34 @@ def test_learners_of_flat_vectors_name_the_entries(saved: Path) -> None:
         BC(data_of(str(saved)).spec, frequencies=2)
     with pytest.raises(ValueError, match="observation has the entries state, camera: these"):
         BC(data_of(str(saved)).spec, relative_to=[0])
+
+
+@pytest.mark.parametrize("name", ["IQL", "SAC", "CRR"])
+def test_learners_of_these_networks_take_entries(name: str, saved: Path, tmp_path: Path) -> None:
+    """One update chunk, and a file that equals the policy."""
+    data = data_of(str(saved))
+    learner = learner_of(LEARNERS[name], data.spec, compile="off", threads=1)
+    fit(learner, data, tmp_path, 2)
+    report = export_policy(learner.eval(), tmp_path / "policy.onnx")
+    assert report["parity"]["max_difference"] <= 1e-5
+
+
+def test_proposals_take_entries(saved: Path, tmp_path: Path) -> None:
+    data = data_of(str(saved))
+    learner = learner_of(LEARNERS["BCQ"], data.spec, compile="off", threads=1)
+    fit(learner, data, tmp_path, 2)
+    seen = {name: rows[:5] for name, rows in data.spec.probe.observation.items()}
+    action = learner.act_numpy(seen)
+    assert action.shape == (5, 1) and (np.abs(action) <= 1).all()
+
+
+@pytest.mark.parametrize("compiled", ["losses", "update"])
+def test_compiled_updates_equal_eager_ones(compiled: str, saved: Path, tmp_path: Path) -> None:
+    made = []
+    for mode in ("off", compiled):
+        data = data_of(str(saved))
+        learner = learner_of(BC, data.spec, hidden=(8,), compile=mode, threads=1)
+        fit(learner, data, tmp_path / mode, 3)
+        made.append(learner)
+    for one, two in zip(made[0].parameters(), made[1].parameters(), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4)

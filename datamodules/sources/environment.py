@@ -6,7 +6,7 @@ seed of its own, and every draw of the policy is counted by episode and step.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from hindsight_rl.datamodules.sources.episodes import (
     collected,
 )
 from hindsight_rl.envs.actions import ActionSpace
-from hindsight_rl.envs.interface import Env, EnvSource, Interface, RolloutError, make
+from hindsight_rl.envs.interface import Env, EnvSource, Interface, Observed, RolloutError, make
 from hindsight_rl.envs.lockstep import Lockstep, open_envs
 from hindsight_rl.envs.playing import Actor, Asking, Limit, Playing, State, play
 from hindsight_rl.envs.rollout import episode_seed
@@ -174,7 +174,7 @@ class _Deciding:
 
     def step(
         self,
-        observation: NDArray[np.float32],
+        observation: Observed,
         task: NDArray[np.float32] | None,
         state: State,
         noise: NDArray[np.int64],
@@ -187,10 +187,10 @@ class _Deciding:
         if isinstance(self._policy, Actor):
             actions, state = self._policy.step(observation, task, state, own.numpy())
         else:
-            actions = self._policy(observation, task, own)
+            actions = self._policy(cast(NDArray[np.float32], observation), task, own)
         if self._explore:
             actions = np.asarray(actions)
-            self._interface.check_answers(actions, len(observation))
+            self._interface.check_answers(actions, len(noise))
             at_random = (uniform(fork(draws, "explore")) < self._explore).numpy()
             at_random = at_random.reshape(-1, *[1] * (actions.ndim - 1))
             actions = np.where(at_random, self._random(draws), actions)

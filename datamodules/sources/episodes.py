@@ -1,7 +1,7 @@
 """What is kept of episodes while they are played, and the columns they become."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
@@ -147,7 +147,8 @@ class Recording:
         """Keep what is observed."""
         seen, kept = self._interface.see(observation), self.kept[episode.number]
         episode.observation = seen.observation
-        kept.observations.append(seen.observation)
+        # Numbers in a row: an interface without entries shows nothing else.
+        kept.observations.append(cast(NDArray[np.float32], seen.observation))
         if seen.task is not None:
             self._ask(episode, seen.task)
         if self._interface.achieves:

@@ -202,8 +202,11 @@ class Engine:
 
     def _select(self, chunk: TensorDict) -> tuple[list[Key], list[Tensor]]:
         """Return the keys the losses may read, and their tensors ``[K, S, B, ...]``."""
-        present = set(chunk.keys(include_nested=True, leaves_only=True))
-        names = [key for key in self._reads if key in present]
+        chosen = chunk.select(*self._reads, strict=False)
+        present = list(chosen.keys(include_nested=True, leaves_only=True))
+        # In the order of what is read: an observation of entries is several tensors.
+        names = [leaf for key in self._reads for leaf in present if _below(leaf, key)]
+        names = list(dict.fromkeys(names))
         tensors = [chunk.get(key) for key in names]
         if self._states.count == 1:
             tensors = [tensor.unsqueeze(1) for tensor in tensors]
@@ -377,6 +380,12 @@ class _Losses(nn.Module):
         """Return the losses with the tensors of ``held``, by the learner's names for them."""
         named = {f"learner.{name}": tensor for name, tensor in held.items()}
         return torch.func.functional_call(self, named, (batch,))
+
+
+def _below(leaf: Key, key: Key) -> bool:
+    """Return whether a tensor is that of a key, or of one of its entries."""
+    path, wanted = (part if isinstance(part, tuple) else (part,) for part in (leaf, key))
+    return path[: len(wanted)] == wanted
 
 
 def _batch(names: Sequence[Key], columns: Rows) -> TensorDict:
