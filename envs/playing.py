@@ -34,8 +34,8 @@ class Playing:
     Attributes:
         number: Its number.
         seed: With which the environment is reset.
-        observation: ``[O]``, or by entry, what the policy sees next; the watcher keeps it up to date.
-        task: ``[Z]``, or ``None``; kept up to date in the same way.
+        observation: ``[O]``, or by entry, what the policy sees next; the watcher updates it.
+        task: ``[Z]``, or ``None``; updated in the same way.
         state: What the policy keeps, ``[...]`` by name.
         steps: Steps taken.
         total: Sum of rewards.
