@@ -15,7 +15,7 @@ Update order: one network, one step.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from tensordict import TensorDict
 from torch import Tensor
@@ -24,6 +24,7 @@ from hindsight_rl.keys import Key
 from hindsight_rl.maths.losses import weighted_nll
 from hindsight_rl.maths.weights import uniform_weight, weight_metrics
 from hindsight_rl.nets.distributions import tie_scores
+from hindsight_rl.nets.encoders.entries import Observation, rows_of
 from hindsight_rl.nets.encoders.history import HistoryInputs
 from hindsight_rl.nets.policy import Head, Policy, Spread
 from hindsight_rl.ports import Decision
@@ -106,9 +107,9 @@ class BC(Learner):
             metrics |= named("actor", weight_metrics(weight))
         return LossTerms({"actor": weighted_nll(log_prob, weight).mean()}, metrics)
 
-    def forward(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+    def forward(self, observation: Observation, task: Tensor | None = None) -> Tensor:
         """Return the deterministic action; with a history, that of an episode's first step."""
-        return self.decide(observation, task, self.initial_state(observation.shape[0])).action
+        return self.decide(observation, task, self.initial_state(rows_of(observation))).action
 
     def initial_state(self, n: int) -> dict[str, Tensor]:
         """Return the past of episodes that begin; empty without a history."""
@@ -117,7 +118,7 @@ class BC(Learner):
 
     def decide(
         self,
-        observation: Tensor,
+        observation: Observation,
         task: Tensor | None,
         state: dict[str, Tensor],
         noise: Tensor | None = None,
@@ -136,5 +137,5 @@ class BC(Learner):
         """
         distribution = self.actor(observation, task, state or None)
         action = self.actor.scale.to_environment(distribution.mode)
-        moved = HistoryInputs.follow(state, observation, action) if state else {}
+        moved = HistoryInputs.follow(state, cast(Tensor, observation), action) if state else {}
         return Decision(action, moved, tie_scores(distribution))

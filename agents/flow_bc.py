@@ -26,6 +26,7 @@ from torch import Tensor
 
 from hindsight_rl.maths.draws import normals
 from hindsight_rl.maths.flow import euler_flow, flow_error, interpolate
+from hindsight_rl.nets.encoders.entries import Observation, rows_of
 from hindsight_rl.nets.generative import VelocityNet
 from hindsight_rl.ports import Decision
 from hindsight_rl.spec import SpecLike
@@ -113,16 +114,16 @@ class FlowBC(Learner):
         loss = (rows if weight is None else weight * rows).mean() / self.batch_mean(valid.sum(-1))
         return LossTerms({"actor": loss}, {"actor/valid": valid.mean()})
 
-    def forward(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+    def forward(self, observation: Observation, task: Tensor | None = None) -> Tensor:
         """Return the first action of the chunk that zero noise leads to, ``[N, A]``.
 
         A point of reference for the error on held-out rows; to act, noise is needed.
         """
-        noise = observation.new_zeros(observation.shape[0], self.acting_noise)
+        noise = torch.zeros(rows_of(observation), self.acting_noise, device=self.device)
         return self.decide(observation, task, {}, noise).action[:, 0]
 
     def act(
-        self, observation: Tensor, task: Tensor | None = None, *, draws: Tensor | None = None
+        self, observation: Observation, task: Tensor | None = None, *, draws: Tensor | None = None
     ) -> Tensor:
         """Return the first actions of chunks, from zero noise or from that of the draws.
 
@@ -141,7 +142,7 @@ class FlowBC(Learner):
 
     def decide(
         self,
-        observation: Tensor,
+        observation: Observation,
         task: Tensor | None,
         state: dict[str, Tensor],
         noise: Tensor | None = None,

@@ -25,6 +25,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.nets.distributions import tie_scores
+from hindsight_rl.nets.encoders.entries import Observation, rows_of
 from hindsight_rl.nets.encoders.recurrent import RecurrentInputs
 from hindsight_rl.nets.policy import Head, Policy, Spread
 from hindsight_rl.ports import Decision
@@ -121,9 +122,9 @@ class RecurrentBC(Learner):
         place = torch.arange(self.window.chunk, device=step.device)
         return (place >= self.burn_in) | (step.unsqueeze(-1) == 0)
 
-    def forward(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+    def forward(self, observation: Observation, task: Tensor | None = None) -> Tensor:
         """Return the deterministic action of an episode's first step."""
-        return self.decide(observation, task, self.initial_state(observation.shape[0])).action
+        return self.decide(observation, task, self.initial_state(rows_of(observation))).action
 
     def initial_state(self, n: int) -> dict[str, Tensor]:
         """Return what is remembered where episodes begin, ``[n, H]`` zeros."""
@@ -131,7 +132,7 @@ class RecurrentBC(Learner):
 
     def decide(
         self,
-        observation: Tensor,
+        observation: Observation,
         task: Tensor | None,
         state: dict[str, Tensor],
         noise: Tensor | None = None,

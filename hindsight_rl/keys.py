@@ -18,3 +18,9 @@ def key_of(name: str) -> Key:
     """Return the key of a printed name, the inverse of :func:`key_name`."""
     parts = tuple(name.split("."))
     return parts[0] if len(parts) == 1 else parts
+
+
+def is_below(key: Key, outer: Key) -> bool:
+    """Return whether a key is another one, or one of its entries."""
+    path, wanted = (part if isinstance(part, tuple) else (part,) for part in (key, outer))
+    return path[: len(wanted)] == wanted

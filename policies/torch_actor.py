@@ -4,7 +4,7 @@ The loop (``hindsight_rl.envs.playing``) is the one that plays exported files. N
 the same counters, chunks are executed by the same queue: a learner and its file play alike.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +21,8 @@ from hindsight_rl.spec import Spec
 from hindsight_rl.windows import Chunk
 
 Array = NDArray[Any]
+Observed = Array | dict[str, Array]
+Observation = Tensor | Mapping[str, Tensor]
 
 
 class Acting(Protocol):
@@ -43,7 +45,7 @@ class Acting(Protocol):
 
     def decide(
         self,
-        observation: Tensor,
+        observation: Observation,
         task: Tensor | None,
         state: dict[str, Tensor],
         noise: Tensor | None = None,
@@ -74,12 +76,12 @@ class TorchActor:
         return found | chunks.initial(self._queue, self._action, n)
 
     def step(
-        self, observation: Array, task: Array | None, state: dict[str, Array], noise: Array
+        self, observation: Observed, task: Array | None, state: dict[str, Array], noise: Array
     ) -> tuple[Array, dict[str, Array]]:
         """Return actions and the following state.
 
         Args:
-            observation: ``[n, O]``.
+            observation: ``[n, O]``, or ``[n, ...]`` by entry.
             task: ``[n, Z]`` where there is one.
             state: ``[n, ...]`` by name.
             noise: ``[n, 3]`` int64 counters.
@@ -95,7 +97,8 @@ class TorchActor:
         if asked.any():
             some = {name: value[asked] for name, value in carried.items()}
             goal = None if task is None else task[asked]
-            answer, moved = self._ask(observation[asked], goal, some, noise[asked])
+            seen = _each(observation, lambda value: value[asked])
+            answer, moved = self._ask(seen, goal, some, noise[asked])
             for name, value in moved.items():
                 carried[name] = carried[name].copy()
                 carried[name][asked] = value
@@ -103,7 +106,7 @@ class TorchActor:
         return action, carried | queue
 
     def _ask(
-        self, observation: Array, task: Array | None, state: Mapping[str, Array], counters: Array
+        self, observation: Observed, task: Array | None, state: Mapping[str, Array], counters: Array
     ) -> tuple[Array, dict[str, Array]]:
         learner = self._learner
 
@@ -118,7 +121,14 @@ class TorchActor:
                 noise = drawn.to(learner.device)
             held = {n.removeprefix("state."): there(v) for n, v in state.items()}
             goal = None if task is None else there(task)
-            found = learner.decide(there(observation), goal, held, noise)
+            found = learner.decide(_each(observation, there), goal, held, noise)
             answer: Array = found.action.cpu().numpy()
             kept = {f"state.{name}": value.cpu().numpy() for name, value in found.state.items()}
             return answer + learner.first_choice if self._action.discrete else answer, kept
+
+
+def _each(observation: Observed, change: Callable[[Array], Any]) -> Any:
+    """Return an observation, whole or by entry, with a function applied to each array."""
+    if isinstance(observation, dict):
+        return {name: change(value) for name, value in observation.items()}
+    return change(observation)

@@ -15,7 +15,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor, nn
 
-from hindsight_rl.keys import Key
+from hindsight_rl.keys import Key, is_below
 from hindsight_rl.training.update.adam import Rule, adam, rules_of
 from hindsight_rl.training.update.capture import assign, captured
 from hindsight_rl.training.update.schedule import Schedule
@@ -205,8 +205,7 @@ class Engine:
         chosen = chunk.select(*self._reads, strict=False)
         present = list(chosen.keys(include_nested=True, leaves_only=True))
         # In the order of what is read: an observation of entries is several tensors.
-        names = [leaf for key in self._reads for leaf in present if _below(leaf, key)]
-        names = list(dict.fromkeys(names))
+        names = [leaf for key in self._reads for leaf in present if is_below(leaf, key)]
         tensors = [chunk.get(key) for key in names]
         if self._states.count == 1:
             tensors = [tensor.unsqueeze(1) for tensor in tensors]
@@ -380,12 +379,6 @@ class _Losses(nn.Module):
         """Return the losses with the tensors of ``held``, by the learner's names for them."""
         named = {f"learner.{name}": tensor for name, tensor in held.items()}
         return torch.func.functional_call(self, named, (batch,))
-
-
-def _below(leaf: Key, key: Key) -> bool:
-    """Return whether a tensor is that of a key, or of one of its entries."""
-    path, wanted = (part if isinstance(part, tuple) else (part,) for part in (leaf, key))
-    return path[: len(wanted)] == wanted
 
 
 def _batch(names: Sequence[Key], columns: Rows) -> TensorDict:
