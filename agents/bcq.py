@@ -38,7 +38,7 @@ from hindsight_rl.maths.batch_constrained import soft_clipped_minimum
 from hindsight_rl.maths.divergences import standard_normal_kl
 from hindsight_rl.maths.draws import normals
 from hindsight_rl.nets.critics import Critic
-from hindsight_rl.nets.encoders.entries import Observation, rows_of
+from hindsight_rl.nets.encoders.entries import Observation
 from hindsight_rl.nets.layers import frozen
 from hindsight_rl.nets.proposals import CVAE, Perturbation
 from hindsight_rl.policies.action_values import several
@@ -184,7 +184,7 @@ class BCQ(Learner):
         noise: Tensor | None = None,
     ) -> Decision:
         """Return the best of the actions proposed, and the values of all, see :meth:`forward`."""
-        latent = self.behavior.latents.unsqueeze(1).expand(-1, observation.shape[0], -1)
+        latent = self.behavior.latents.unsqueeze(1).expand(-1, rows_of(observation), -1)
         networks = (self.behavior, self.actor, self.critic)
         action, value = best_proposed(*networks, observation, latent, task)
         return Decision(action, {}, value)

@@ -114,14 +114,14 @@ class Cloned:
     """Acts by the policy itself; critics are not asked."""
 
     def logits(
-        self, policy: Policy, critic: Critics, observation: Tensor, task: Tensor | None
+        self, policy: Policy, critic: Critics, observation: Observation, task: Tensor | None
     ) -> Tensor:
         """Return the log-probabilities of discrete actions up to a constant, ``[N, n]``."""
         found: Tensor = policy(observation, task).logits
         return found
 
     def mode(
-        self, policy: Policy, critic: Critics, observation: Tensor, task: Tensor | None
+        self, policy: Policy, critic: Critics, observation: Observation, task: Tensor | None
     ) -> Tensor:
         """Return the likeliest action, ``[N, A]`` in environment units, or ``[N]`` int64."""
         return policy.mode(observation, task)
@@ -130,7 +130,7 @@ class Cloned:
         self,
         policy: Policy,
         critic: Critics,
-        observation: Tensor,
+        observation: Observation,
         task: Tensor | None,
         draws: Tensor,
     ) -> Tensor:

@@ -4,12 +4,13 @@ import torch
 from torch import Tensor
 
 from hindsight_rl.nets.critics import Critic
+from hindsight_rl.nets.encoders.entries import Observation
 from hindsight_rl.nets.proposals import CVAE, Perturbation, beside, outputs
 from hindsight_rl.policies.action_values import best_of
 
 
 def proposed(
-    model: CVAE, actor: Perturbation, observation: Tensor, latent: Tensor, task: Tensor | None
+    model: CVAE, actor: Perturbation, observation: Observation, latent: Tensor, task: Tensor | None
 ) -> Tensor:
     """Return actions of the model, moved; differentiable in the perturbation alone.
 
@@ -32,7 +33,7 @@ def best_proposed(
     model: CVAE,
     actor: Perturbation,
     critic: Critic,
-    observation: Tensor,
+    observation: Observation,
     latent: Tensor,
     task: Tensor | None,
 ) -> tuple[Tensor, Tensor]:

@@ -201,10 +201,9 @@ class Engine:
         return torch.cat(found, dim=1)
 
     def _select(self, chunk: TensorDict) -> tuple[list[Key], list[Tensor]]:
-        """Return the keys the losses may read, and their tensors ``[K, S, B, ...]``."""
+        """Return the tensors ``[K, S, B, ...]`` the losses may read, entry by entry, and keys."""
         chosen = chunk.select(*self._reads, strict=False)
         present = list(chosen.keys(include_nested=True, leaves_only=True))
-        # In the order of what is read: an observation of entries is several tensors.
         names = [leaf for key in self._reads for leaf in present if is_below(leaf, key)]
         tensors = [chunk.get(key) for key in names]
         if self._states.count == 1:
