@@ -38,7 +38,7 @@ from hindsight_rl.maths.batch_constrained import soft_clipped_minimum
 from hindsight_rl.maths.divergences import standard_normal_kl
 from hindsight_rl.maths.draws import normals
 from hindsight_rl.nets.critics import Critic
-from hindsight_rl.nets.encoders.entries import Observation
+from hindsight_rl.nets.encoders.entries import Observation, rows_of
 from hindsight_rl.nets.layers import frozen
 from hindsight_rl.nets.proposals import CVAE, Perturbation
 from hindsight_rl.policies.action_values import several
