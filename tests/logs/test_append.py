@@ -129,8 +129,8 @@ def test_the_split_of_a_mapped_log_is_that_of_the_log(
     log = episode_log().with_rows(None if chosen is None else torch.tensor(chosen))
     log.save(tmp_path / "log")
     expected = split_by_episode(log, 0.4, 3)
-    for module in ("log", "block", "offline", "parts"):
-        monkeypatch.setattr(f"hindsight_rl.datamodules.{module}.SPAN", 5)
+    for module in ("logs.log", "logs.packed", "datamodules.offline", "logs.rows"):
+        monkeypatch.setattr(f"hindsight_rl.{module}.SPAN", 5)
     mapped = Log.load(tmp_path / "log")
     for one, two in zip(split_by_episode(mapped, 0.4, 3), expected, strict=True):
         assert one is not None and two is not None and one.equal(two)
