@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 from hindsight_rl.attached import learner_of
 from hindsight_rl.datamodules.sampler import ChunkSampler
 from hindsight_rl.datamodules.windows import Windows, check_rewritten
-from hindsight_rl.keys import Key
-from hindsight_rl.logs.log import ACTION, Log
+from hindsight_rl.keys import ACTION, Key
+from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.draws import counters, fork
 from hindsight_rl.ports import LearnerView
 from hindsight_rl.relabel.relabeler import Compose

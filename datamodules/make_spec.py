@@ -10,9 +10,9 @@ from torch import Tensor
 
 from hindsight_rl.datamodules.sampler import ChunkSampler
 from hindsight_rl.float32 import inward
-from hindsight_rl.keys import ORIGIN, Key, key_name
+from hindsight_rl.keys import ACTION, OBSERVATION, ORIGIN, Key, key_name
 from hindsight_rl.logs.errors import LogError
-from hindsight_rl.logs.log import ACTION, OBSERVATION, Log
+from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.reading.column_map import ColumnMap
 from hindsight_rl.logs.rows import SPAN
 from hindsight_rl.relabel.relabeler import Relabeler, producers

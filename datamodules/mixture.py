@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from hindsight_rl.datamodules.replay import Replay
-from hindsight_rl.keys import ORIGIN, ORIGINS
+from hindsight_rl.keys import EPISODE, EPISODE_END, ORIGIN, ORIGINS
 from hindsight_rl.logs.folder import Source
 from hindsight_rl.logs.log import Log
-from hindsight_rl.logs.packed import EPISODE, EPISODE_END, PackedColumns
+from hindsight_rl.logs.packed import PackedColumns
 from hindsight_rl.logs.rows import StackedRows
 from hindsight_rl.ports import Episodes
 

@@ -20,8 +20,9 @@ from hindsight_rl.attached import callbacks_of, learner_of
 from hindsight_rl.datamodules.base import LogDataModule
 from hindsight_rl.datamodules.make_spec import check_keys, make_spec
 from hindsight_rl.datamodules.sampler import ChunkSampler
+from hindsight_rl.keys import EPISODE
 from hindsight_rl.logs.errors import LogError
-from hindsight_rl.logs.log import EPISODE, Log
+from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.reading import read_logs
 from hindsight_rl.logs.reading.column_map import ColumnMap
 from hindsight_rl.logs.rows import SPAN, in_file

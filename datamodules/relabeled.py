@@ -18,6 +18,7 @@ from torch import Tensor
 
 from hindsight_rl.datamodules.sampler import ChunkSampler
 from hindsight_rl.files import whole_folder, write_text
+from hindsight_rl.keys import DRAWS
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.folder import (
     HEADER,
@@ -33,7 +34,7 @@ from hindsight_rl.logs.log import Key, Log, key_name
 from hindsight_rl.logs.packed import Column, PackedColumns, content_hash
 from hindsight_rl.maths.draws import counters
 from hindsight_rl.relabel.once import Once
-from hindsight_rl.relabel.relabeler import DRAWS, Compose, Relabeler
+from hindsight_rl.relabel.relabeler import Compose, Relabeler
 
 PROVENANCE = "relabeled"
 """Name, among the facts of a log, of the list that says how it was relabeled."""

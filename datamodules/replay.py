@@ -15,18 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hindsight_rl.keys import Key, key_name
+from hindsight_rl.keys import EPISODE, EPISODE_END, STEP, Key, key_name
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.folder import MATRIX, Source, write_rows
 from hindsight_rl.logs.log import Log
-from hindsight_rl.logs.packed import (
-    EPISODE,
-    EPISODE_END,
-    STEP,
-    Column,
-    PackedColumns,
-    episode_columns,
-)
+from hindsight_rl.logs.packed import Column, PackedColumns, episode_columns
 
 _PLACES: dict[Key, Column] = {
     EPISODE: Column(0, (), "int64"),

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from hindsight_rl.datamodules.counter_grid import CounterGrid
 from hindsight_rl.datamodules.windows import Windows
+from hindsight_rl.keys import COMPANION, DRAWS
 from hindsight_rl.logs.frames import next_key
 from hindsight_rl.logs.log import Log
-from hindsight_rl.relabel.relabeler import COMPANION, DRAWS, Relabeler
+from hindsight_rl.relabel.relabeler import Relabeler
 
 
 def chunk_size(position: int, updates_per_step: int, marks: Sequence[int], stop: int | None) -> int:

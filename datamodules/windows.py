@@ -7,10 +7,10 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.keys import Key, key_name
+from hindsight_rl.keys import ACTION, EPISODE_END, OBSERVATION, STEP, Key, key_name
 from hindsight_rl.logs.errors import LogError
-from hindsight_rl.logs.log import EPISODE_END, OBSERVATION, STEP, Log
-from hindsight_rl.logs.packed import ACTION, nested
+from hindsight_rl.logs.log import Log
+from hindsight_rl.logs.packed import nested
 from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.windows import CHUNK, HISTORY, VALID, Window, window_names
 

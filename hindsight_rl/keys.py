@@ -2,6 +2,30 @@
 
 Key = str | tuple[str, ...]
 
+# One row of a batch or a log, by key; shapes are those of a row.
+OBSERVATION: Key = "observation"
+"""``[O]`` float32, an image uint8, or entries below it; never a goal."""
+ACTION: Key = "action"
+"""``[A]`` float32 in environment units, or ``[]`` int64 from 0."""
+TASK: Key = "task"
+"""``[Z]`` float32: whatever conditions the policy."""
+NEXT_OBSERVATION: Key = ("next", "observation")
+"""As the observation."""
+REWARD: Key = ("next", "reward")
+"""``[]`` float32."""
+TERMINATED: Key = ("next", "terminated")
+"""``[]`` bool: the task ended here; nothing is bootstrapped."""
+TRUNCATED: Key = ("next", "truncated")
+"""``[]`` bool: the episode was cut here."""
+ACHIEVED: Key = "achieved_goal"
+"""``[G]`` float32: where the row is, as a goal."""
+NEXT_ACHIEVED: Key = ("next", "achieved_goal")
+"""Where the step led."""
+EPISODE, STEP, EPISODE_END = "episode", "step", "episode_end"
+"""``[]`` int64: number of the episode, time in it, row number of its last step."""
+DRAWS, COMPANION = "draws", "companion"
+"""Counters ``[3]`` int64 of a batch's row, and the further rows a relabeler asked for."""
+
 ORIGIN: Key = "origin"
 """Where a row comes from: ``[]`` int64, its place in :data:`ORIGINS`; see ``data.mix``."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hindsight_rl.files import write_text
+from hindsight_rl.keys import EPISODE, EPISODE_END
 from hindsight_rl.logs.common_facts import Told, joint_facts
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.folder import (
@@ -20,7 +21,7 @@ from hindsight_rl.logs.folder import (
     write_rows,
 )
 from hindsight_rl.logs.log import Log, check_alike
-from hindsight_rl.logs.packed import EPISODE, EPISODE_END, PackedColumns, content_hash
+from hindsight_rl.logs.packed import PackedColumns, content_hash
 from hindsight_rl.logs.rows import StackedRows
 from hindsight_rl.logs.saved_checks import check_values
 

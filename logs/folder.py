@@ -11,14 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hindsight_rl.keys import Key, key_name, key_of
-from hindsight_rl.logs.errors import LogError
-from hindsight_rl.logs.facts import check_info
-from hindsight_rl.logs.frames import next_key
-from hindsight_rl.logs.limits import read_json, regular_file
-from hindsight_rl.logs.packed import (
+from hindsight_rl.keys import (
     ACTION,
-    DTYPES,
     EPISODE,
     EPISODE_END,
     OBSERVATION,
@@ -26,11 +20,15 @@ from hindsight_rl.logs.packed import (
     STEP,
     TERMINATED,
     TRUNCATED,
-    Column,
-    PackedColumns,
-    observed,
-    rows_together,
+    Key,
+    key_name,
+    key_of,
 )
+from hindsight_rl.logs.errors import LogError
+from hindsight_rl.logs.facts import check_info
+from hindsight_rl.logs.frames import next_key
+from hindsight_rl.logs.limits import read_json, regular_file
+from hindsight_rl.logs.packed import DTYPES, Column, PackedColumns, observed, rows_together
 from hindsight_rl.logs.rows import StackedRows
 
 FORMAT = "hindsight-log"

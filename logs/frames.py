@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hindsight_rl.keys import Key, key_name
+from hindsight_rl.keys import ACTION, REWARD, TERMINATED, TRUNCATED, Key, key_name
 from hindsight_rl.logs.errors import LogError
-from hindsight_rl.logs.packed import ACTION, REWARD, TERMINATED, TRUNCATED
 from hindsight_rl.logs.packed import next_key as next_key
 from hindsight_rl.logs.rows import StackedRows
 

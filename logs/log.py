@@ -17,7 +17,19 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.files import whole_folder, write_text
-from hindsight_rl.keys import Key, key_name
+from hindsight_rl.keys import (
+    ACTION,
+    EPISODE,
+    EPISODE_END,
+    NEXT_OBSERVATION,
+    OBSERVATION,
+    REWARD,
+    STEP,
+    TERMINATED,
+    TRUNCATED,
+    Key,
+    key_name,
+)
 from hindsight_rl.logs.common_facts import Told, joint_facts
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.folder import (
@@ -35,15 +47,6 @@ from hindsight_rl.logs.folder import (
 )
 from hindsight_rl.logs.frames import Frames, joined, next_key, split_images
 from hindsight_rl.logs.packed import (
-    ACTION,
-    EPISODE,
-    EPISODE_END,
-    NEXT_OBSERVATION,
-    OBSERVATION,
-    REWARD,
-    STEP,
-    TERMINATED,
-    TRUNCATED,
     PackedColumns,
     check_lengths,
     check_needed,

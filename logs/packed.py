@@ -17,17 +17,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hindsight_rl.keys import Key, key_name
+from hindsight_rl.keys import (
+    ACTION,
+    EPISODE,
+    EPISODE_END,
+    OBSERVATION,
+    REWARD,
+    STEP,
+    TERMINATED,
+    TRUNCATED,
+    Key,
+    key_name,
+)
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.rows import SPAN, StackedRows, in_file
-
-OBSERVATION: Key = "observation"
-ACTION: Key = "action"
-NEXT_OBSERVATION: Key = ("next", "observation")
-REWARD: Key = ("next", "reward")
-TERMINATED: Key = ("next", "terminated")
-TRUNCATED: Key = ("next", "truncated")
-EPISODE, STEP, EPISODE_END = "episode", "step", "episode_end"
 
 DTYPES = {"float32": torch.float32, "int64": torch.int64, "bool": torch.bool}
 

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hindsight_rl.keys import key_name
+from hindsight_rl.keys import ACTION, EPISODE, EPISODE_END, STEP, key_name
 from hindsight_rl.logs.action_bounds import open_ends
 from hindsight_rl.logs.checks import ROUNDING
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.folder import HEADER, ROWS
-from hindsight_rl.logs.packed import ACTION, EPISODE, EPISODE_END, STEP, PackedColumns
+from hindsight_rl.logs.packed import PackedColumns
 
 _SWEEP = 1 << 20  # words looked at together: they stay in the cache
 

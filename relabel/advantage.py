@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
+from hindsight_rl.keys import REWARD
 from hindsight_rl.maths.returns import last_rows, returns_to_go
 from hindsight_rl.ports import LogView
 from hindsight_rl.relabel.relabeler import Relabeler
 
-REWARD = ("next", "reward")
 _TIME = 0.01  # steps of an episode are counted in hundreds
 
 

@@ -5,12 +5,12 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.arguments import check_choices
-from hindsight_rl.keys import Key
+from hindsight_rl.keys import DRAWS, Key
 from hindsight_rl.maths.draws import fork, integers
 from hindsight_rl.maths.posterior import log_partition
 from hindsight_rl.ports import LogView
 from hindsight_rl.relabel.goals import check_fraction, recompute
-from hindsight_rl.relabel.relabeler import DRAWS, Relabeler, Values
+from hindsight_rl.relabel.relabeler import Relabeler, Values
 from hindsight_rl.relabel.soft_scores import EntropyScale, SoftScores, check_values, ranks
 from hindsight_rl.tasks.family import DiscreteTasks, GoalReaching, TaskFamily
 from hindsight_rl.tasks.linear import LinearTasks

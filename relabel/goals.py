@@ -12,11 +12,11 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.arguments import check_choices
-from hindsight_rl.keys import Key
+from hindsight_rl.keys import COMPANION, DRAWS, NEXT_ACHIEVED, Key
 from hindsight_rl.maths.draws import integers, uniform
 from hindsight_rl.ports import LogView
-from hindsight_rl.relabel.relabeler import COMPANION, DRAWS, Relabeler
-from hindsight_rl.tasks.family import NEXT_ACHIEVED, GoalReaching, TaskFamily
+from hindsight_rl.relabel.relabeler import Relabeler
+from hindsight_rl.tasks.family import GoalReaching, TaskFamily
 
 _OUT_KEYS: tuple[Key, ...] = ("task", ("next", "reward"), ("next", "terminated"))
 

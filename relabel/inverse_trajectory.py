@@ -12,13 +12,13 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.arguments import check_choices
-from hindsight_rl.keys import Key
+from hindsight_rl.keys import DRAWS, NEXT_ACHIEVED, Key
 from hindsight_rl.maths.draws import counters, fork, integers
 from hindsight_rl.maths.posterior import posterior_metrics, task_posterior
 from hindsight_rl.ports import LogView
-from hindsight_rl.relabel.relabeler import DRAWS, Relabeler
+from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.relabel.task_choice import Proposal, assigned, check_arguments, drawn
-from hindsight_rl.tasks.family import NEXT_ACHIEVED, GoalReaching, TaskFamily
+from hindsight_rl.tasks.family import GoalReaching, TaskFamily
 
 _TOGETHER = 1 << 22  # rewards, rows by tasks, that are computed together
 

@@ -13,11 +13,11 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.arguments import check_choices
-from hindsight_rl.keys import Key
+from hindsight_rl.keys import DRAWS, NEXT_ACHIEVED, Key
 from hindsight_rl.maths.draws import fork, integers, uniform
 from hindsight_rl.maths.posterior import log_partition, posterior_metrics, task_posterior
 from hindsight_rl.ports import LogView
-from hindsight_rl.relabel.relabeler import DRAWS, Relabeler, Values
+from hindsight_rl.relabel.relabeler import Relabeler, Values
 from hindsight_rl.relabel.soft_scores import (
     EntropyScale,
     RunningLogZ,
@@ -27,7 +27,7 @@ from hindsight_rl.relabel.soft_scores import (
     over_ranks,
 )
 from hindsight_rl.relabel.task_choice import Proposal, assigned, check_arguments, drawn
-from hindsight_rl.tasks.family import NEXT_ACHIEVED, GoalReaching, TaskFamily
+from hindsight_rl.tasks.family import GoalReaching, TaskFamily
 
 
 class Judged(NamedTuple):

@@ -8,12 +8,10 @@ import torch
 from torch import Tensor
 
 from hindsight_rl.arguments import check_choices
-from hindsight_rl.keys import key_name, key_of
+from hindsight_rl.keys import REWARD, key_name, key_of
 from hindsight_rl.maths.returns import last_rows, returns_to_go
 from hindsight_rl.ports import LogView
 from hindsight_rl.relabel.relabeler import Relabeler, number_column
-
-REWARD = ("next", "reward")
 
 
 def _returns(log: LogView, discount: float) -> Tensor:

@@ -9,7 +9,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.arguments import check_choices
-from hindsight_rl.keys import Key
+from hindsight_rl.keys import DRAWS, Key
 from hindsight_rl.maths.draws import counters, fork, uniform
 from hindsight_rl.maths.posterior import (
     log_partition,
@@ -19,7 +19,7 @@ from hindsight_rl.maths.posterior import (
 )
 from hindsight_rl.ports import LogView
 from hindsight_rl.relabel.goals import check_fraction, recompute
-from hindsight_rl.relabel.relabeler import DRAWS, Relabeler, Values
+from hindsight_rl.relabel.relabeler import Relabeler, Values
 from hindsight_rl.relabel.soft_scores import (
     EntropyScale,
     RunningLogZ,

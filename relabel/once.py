@@ -4,8 +4,9 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.keys import DRAWS
 from hindsight_rl.maths.draws import counters
-from hindsight_rl.relabel.relabeler import DRAWS, Compose, Relabeler
+from hindsight_rl.relabel.relabeler import Compose, Relabeler
 
 
 class Once(Compose):

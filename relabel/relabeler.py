@@ -20,7 +20,7 @@ from typing import Any, Self
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.keys import Key, key_name
+from hindsight_rl.keys import COMPANION, DRAWS, Key, key_name
 from hindsight_rl.maths.draws import fork
 from hindsight_rl.maths.posterior import SoftValues
 from hindsight_rl.plugins import import_rooms
@@ -30,8 +30,6 @@ Values = Callable[[TensorDict, Tensor, Tensor], SoftValues]
 """``soft_values(batch [...], task [..., Z], draws [..., 3])`` of a learner; where actions are real
 numbers, rows ``[R, 1]`` may meet tasks ``[R, N, Z]``, as in broadcasting."""
 
-DRAWS = "draws"
-COMPANION = "companion"
 
 _NEW_GOALS = {"task", ("next", "reward")}
 

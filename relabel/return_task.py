@@ -6,12 +6,12 @@ import torch
 from tensordict import TensorDict
 
 from hindsight_rl.arguments import check_choices
-from hindsight_rl.keys import Key
+from hindsight_rl.keys import DRAWS, Key
 from hindsight_rl.maths.draws import uniform
 from hindsight_rl.maths.returns import last_rows, returns_to_go
 from hindsight_rl.ports import LogView
 from hindsight_rl.relabel.goals import check_fraction, kept_task
-from hindsight_rl.relabel.relabeler import DRAWS, Relabeler
+from hindsight_rl.relabel.relabeler import Relabeler
 
 
 class ReturnTask(Relabeler):

@@ -7,13 +7,11 @@ import torch
 from tensordict import TensorDict
 
 from hindsight_rl.arguments import check_choices
-from hindsight_rl.keys import Key
+from hindsight_rl.keys import COMPANION, REWARD, Key
 from hindsight_rl.maths.returns import last_rows, n_step_returns, returns_to_go
 from hindsight_rl.maths.weights import exponential_weight, return_weight
 from hindsight_rl.ports import LogView
-from hindsight_rl.relabel.relabeler import COMPANION, Relabeler
-
-REWARD = ("next", "reward")
+from hindsight_rl.relabel.relabeler import Relabeler
 
 
 def _check_discount(discount: float) -> None:

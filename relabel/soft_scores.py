@@ -13,9 +13,10 @@ import torch.distributed
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.keys import DRAWS
 from hindsight_rl.maths.draws import fork
 from hindsight_rl.maths.posterior import transition_scores
-from hindsight_rl.relabel.relabeler import DRAWS, Values
+from hindsight_rl.relabel.relabeler import Values
 from hindsight_rl.tasks.family import TaskFamily
 
 EntropyScale = float | Literal["learner"]

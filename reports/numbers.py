@@ -10,10 +10,9 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.datamodules.relabeled import PROVENANCE, original
-from hindsight_rl.keys import Key, key_name
+from hindsight_rl.keys import EPISODE, REWARD, TERMINATED, Key, key_name
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
-from hindsight_rl.logs.packed import EPISODE, REWARD, TERMINATED
 from hindsight_rl.maths.posterior import posterior_metrics
 from hindsight_rl.relabel.inverse_trajectory import InverseRL
 from hindsight_rl.relabel.relabeler import Relabeler

@@ -14,7 +14,8 @@ import yaml
 
 from hindsight_rl.datamodules.relabeled import PROVENANCE, original
 from hindsight_rl.files import write_text
-from hindsight_rl.logs.log import REWARD, TERMINATED, Log
+from hindsight_rl.keys import REWARD, TERMINATED
+from hindsight_rl.logs.log import Log
 from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.reports.examples import draw_examples
 from hindsight_rl.reports.figures import (

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hindsight_rl.files import write_whole
+from hindsight_rl.keys import ACTION, OBSERVATION, TERMINATED
 from hindsight_rl.logs.checks import Array
 from hindsight_rl.logs.errors import LogError
-from hindsight_rl.logs.log import ACTION, OBSERVATION, TERMINATED
 from hindsight_rl.logs.reading.assembly import Assembly
 from hindsight_rl.reports.summary import Summary, episode_totals
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.keys import NEXT_ACHIEVED
 from hindsight_rl.ports import LogView
-from hindsight_rl.tasks.family import NEXT_ACHIEVED, RowPrior, TaskFamily
+from hindsight_rl.tasks.family import RowPrior, TaskFamily
 
 Judge = Callable[[NDArray[Any], NDArray[Any], dict[str, Any]], Any]
 

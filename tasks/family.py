@@ -11,12 +11,9 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.arguments import check_choices
-from hindsight_rl.keys import Key
+from hindsight_rl.keys import NEXT_ACHIEVED, Key
 from hindsight_rl.maths.draws import fork, integers, uniform
 from hindsight_rl.ports import LogView
-
-ACHIEVED = "achieved_goal"
-NEXT_ACHIEVED = ("next", "achieved_goal")
 
 
 class TaskFamily(ABC):

@@ -7,7 +7,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.logs.log import (
+from hindsight_rl.keys import (
     ACTION,
     EPISODE,
     NEXT_OBSERVATION,
@@ -15,9 +15,8 @@ from hindsight_rl.logs.log import (
     REWARD,
     TERMINATED,
     TRUNCATED,
-    Key,
-    Log,
 )
+from hindsight_rl.logs.log import Key, Log
 
 Columns = dict[Key, Tensor]
 

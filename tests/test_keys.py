@@ -91,8 +91,9 @@ def test_keys_of_learner_are_met(name: str) -> None:
     log = goal_log() if fits else log_for(kind, goals=True)
     data = OfflineDataModule(log, batch_size=32)
     learner = kind(data.spec)
+    data.serve(learner)
     missing = {key for key in learner.in_keys if key not in data.batch_keys()}
     assert missing <= WRITERS.keys(), f"{name} reads {missing}: nothing writes it"
     relabel = [RELABELERS[WRITERS[key]]() for key in missing]
-    served = OfflineDataModule(log, relabel, batch_size=32).batch_keys()
+    served = OfflineDataModule(log, relabel, batch_size=32).serve(learner).batch_keys()
     assert set(learner.in_keys) <= served

@@ -59,8 +59,9 @@ def key_definitions(found: dict[Path, ast.Module]) -> int:
 
 def strict_rooms(root: Path) -> str:
     """Return the rooms that mypy holds to its strict rules."""
-    match = re.search(r"^TYPED := (.*)$", (root / "Makefile").read_text(), re.MULTILINE)
-    return match.group(1) if match else ""
+    makefile = (root / "Makefile").read_text()
+    match = re.search(r"^TYPED := (.*)$", makefile, re.MULTILINE)
+    return match.group(1) if match else "all" if "mypy -p hindsight_rl" in makefile else "none"
 
 
 def main() -> None:

@@ -13,31 +13,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hindsight_rl.datamodules.sources.episodes import (
-    ACHIEVED,
-    NEXT_ACHIEVED,
-    TASK,
-    Collected,
-    Command,
-    Recording,
-    collected,
-)
+from hindsight_rl.datamodules.sources.episodes import Collected, Command, Recording, collected
 from hindsight_rl.envs.actions import ActionSpace
 from hindsight_rl.envs.interface import Env, EnvSource, Interface, Observed, RolloutError, make
 from hindsight_rl.envs.lockstep import Lockstep, open_envs
 from hindsight_rl.envs.playing import Actor, Asking, Limit, Playing, State, play
 from hindsight_rl.envs.rollout import episode_seed
-from hindsight_rl.keys import Key
-from hindsight_rl.logs.action_bounds import stated
-from hindsight_rl.logs.log import Log
-from hindsight_rl.logs.packed import (
+from hindsight_rl.keys import (
+    ACHIEVED,
     ACTION,
+    NEXT_ACHIEVED,
     NEXT_OBSERVATION,
     OBSERVATION,
     REWARD,
+    TASK,
     TERMINATED,
     TRUNCATED,
+    Key,
 )
+from hindsight_rl.logs.action_bounds import stated
+from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.draws import fork, fork_key, seed_key, uniform
 
 Policy = Callable[[NDArray[np.float32], NDArray[np.float32] | None, Tensor], NDArray[Any]] | Actor

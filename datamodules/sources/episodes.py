@@ -11,22 +11,22 @@ from torch import Tensor
 from hindsight_rl.envs.interface import Interface, RolloutError
 from hindsight_rl.envs.lockstep import Step
 from hindsight_rl.envs.playing import Playing
-from hindsight_rl.keys import Key, key_name
-from hindsight_rl.logs.log import Log
-from hindsight_rl.logs.packed import (
+from hindsight_rl.keys import (
+    ACHIEVED,
     ACTION,
+    NEXT_ACHIEVED,
     NEXT_OBSERVATION,
     OBSERVATION,
     REWARD,
+    TASK,
     TERMINATED,
     TRUNCATED,
+    Key,
+    key_name,
 )
+from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.draws import fork_key
 from hindsight_rl.ports import LogView
-
-TASK: Key = "task"
-ACHIEVED: Key = "achieved_goal"
-NEXT_ACHIEVED: Key = ("next", "achieved_goal")
 
 
 class Collected(NamedTuple):

@@ -9,15 +9,14 @@ import torch
 
 from hindsight_rl.datamodules.offline import check_sources
 from hindsight_rl.datamodules.sources.environment import Collector
-from hindsight_rl.datamodules.sources.episodes import TASK, Collected
+from hindsight_rl.datamodules.sources.episodes import Collected
 from hindsight_rl.entries import are_numbered
 from hindsight_rl.envs.interface import RolloutError
-from hindsight_rl.keys import Key
+from hindsight_rl.keys import ACTION, OBSERVATION, REWARD, STEP, TASK, Key
 from hindsight_rl.logs.action_bounds import open_ends
 from hindsight_rl.logs.checks import ROUNDING
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
-from hindsight_rl.logs.packed import ACTION, OBSERVATION, REWARD, STEP
 from hindsight_rl.logs.reading import read_logs
 from hindsight_rl.logs.reading.column_map import ColumnMap
 

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hindsight_rl.keys import STEP, TERMINATED
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.limits import regular_file
-from hindsight_rl.logs.log import STEP, TERMINATED, Log
+from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.problems import Problems, nearest
 from hindsight_rl.logs.reading.assembly import Assembly, assemble
 from hindsight_rl.logs.reading.column_map import ColumnMap

@@ -10,22 +10,25 @@ from typing import Any
 
 import numpy as np
 
-from hindsight_rl.logs import checks
-from hindsight_rl.logs.agreement import Agreement
-from hindsight_rl.logs.checks import Array
-from hindsight_rl.logs.limits import check_room
-from hindsight_rl.logs.log import (
+from hindsight_rl.keys import (
+    ACHIEVED,
     ACTION,
     EPISODE,
     EPISODE_END,
+    NEXT_ACHIEVED,
     NEXT_OBSERVATION,
     OBSERVATION,
     REWARD,
     STEP,
+    TASK,
     TERMINATED,
     TRUNCATED,
-    Key,
 )
+from hindsight_rl.logs import checks
+from hindsight_rl.logs.agreement import Agreement
+from hindsight_rl.logs.checks import Array
+from hindsight_rl.logs.limits import check_room
+from hindsight_rl.logs.log import Key
 from hindsight_rl.logs.problems import Problems
 from hindsight_rl.logs.reading.actions import Actions, scaled
 from hindsight_rl.logs.reading.column_map import SHIFTED
@@ -35,12 +38,9 @@ from hindsight_rl.logs.reading.extras import ACTION_LOG_PROB, SUCCESS, extras
 from hindsight_rl.logs.reading.last_rows import observed_last
 from hindsight_rl.logs.reading.table import Table
 
-TASK: Key = "task"
-ACHIEVED_GOAL: Key = "achieved_goal"
-NEXT_ACHIEVED_GOAL: Key = ("next", "achieved_goal")
 # What an image or a further column cannot be called.
 _KEYS = (
-    *(OBSERVATION, ACTION, TASK, ACHIEVED_GOAL, EPISODE, STEP, EPISODE_END),
+    *(OBSERVATION, ACTION, TASK, ACHIEVED, EPISODE, STEP, EPISODE_END),
     *(SUCCESS, ACTION_LOG_PROB, "next", "index", "draws", "companion", "noise"),
 )
 
@@ -85,11 +85,9 @@ def assemble(table: Table, findings: Problems) -> Assembly:
     columns: dict[Key, Array] = {EPISODE: episodes.number}
     columns |= maker.steps(OBSERVATION, "observation", NEXT_OBSERVATION, "next_observation")
     if given.achieved_goal:
-        columns |= maker.steps(
-            ACHIEVED_GOAL, "achieved_goal", NEXT_ACHIEVED_GOAL, "next_achieved_goal"
-        )
+        columns |= maker.steps(ACHIEVED, "achieved_goal", NEXT_ACHIEVED, "next_achieved_goal")
     elif given.next_achieved_goal:
-        columns[NEXT_ACHIEVED_GOAL] = maker.later("next_achieved_goal")
+        columns[NEXT_ACHIEVED] = maker.later("next_achieved_goal")
     if given.task:
         columns[TASK] = maker.task()
     columns |= maker.images() | {ACTION: actions.values, REWARD: maker.reward()}

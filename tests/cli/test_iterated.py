@@ -33,7 +33,7 @@ checkpoint_every: 25
 COMMAND = """
 import torch
 
-from hindsight_rl.logs.log import Log
+from hindsight_rl.logs.log import (Log)
 
 
 class Return:

@@ -10,9 +10,9 @@ from small_logs import everything, same
 from small_replays import INFO, columns
 
 from hindsight_rl.datamodules.replay import Replay
+from hindsight_rl.keys import EPISODE
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
-from hindsight_rl.logs.packed import EPISODE
 
 ROUNDS = [[3, 1], [2, 5], [4], [1, 1, 2], [5, 2], [3, 3], [1], [5, 4, 2]]
 

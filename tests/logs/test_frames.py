@@ -13,9 +13,10 @@ from small_logs import everything, five, pictures, same, small
 from tensordict import TensorDict
 
 from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.keys import TERMINATED, TRUNCATED
 from hindsight_rl.logs.append import append
 from hindsight_rl.logs.errors import LogError
-from hindsight_rl.logs.log import TERMINATED, TRUNCATED, Log
+from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.rows import StackedRows
 from hindsight_rl.relabel.goals import FinalGoal
 from hindsight_rl.training.learner import Learner, LossTerms

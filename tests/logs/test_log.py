@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 from small_logs import Columns, everything, five, pictures, same, small
 from strategies import log_columns, signed_words
 
-from hindsight_rl.keys import key_of
-from hindsight_rl.logs.errors import LogError
-from hindsight_rl.logs.log import (
+from hindsight_rl.keys import (
     ACTION,
     EPISODE,
     EPISODE_END,
@@ -22,12 +20,10 @@ from hindsight_rl.logs.log import (
     STEP,
     TERMINATED,
     TRUNCATED,
-    Key,
-    Log,
-    Source,
-    episode_columns,
-    key_name,
+    key_of,
 )
+from hindsight_rl.logs.errors import LogError
+from hindsight_rl.logs.log import Key, Log, Source, episode_columns, key_name
 
 NEEDED = [OBSERVATION, ACTION, NEXT_OBSERVATION, REWARD, TERMINATED, TRUNCATED, EPISODE]
 ADDED: Columns = {"return_to_go": torch.arange(5.0), "rank": torch.tensor([4, 3, 2, 1, 0])}

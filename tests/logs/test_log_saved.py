@@ -15,10 +15,9 @@ from small_logs import Columns, everything, five, same, small
 from strategies import log_columns
 
 from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.keys import REWARD, key_name
 from hindsight_rl.logs.errors import LogError
-from hindsight_rl.logs.log import REWARD, Log, key_name
-
-# --- saved logs -----------------------------------------------------------------------------------
+from hindsight_rl.logs.log import Log
 
 
 @pytest.mark.parametrize("memory_map", [True, False])

@@ -8,6 +8,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.datamodules.sampler import ChunkSampler
+from hindsight_rl.keys import COMPANION, DRAWS
 from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.draws import counters, fork
 from hindsight_rl.relabel.filters import TopFraction
@@ -15,7 +16,7 @@ from hindsight_rl.relabel.goals import FinalGoal, FutureGoal
 from hindsight_rl.relabel.inverse_trajectory import InverseRL
 from hindsight_rl.relabel.once import Once
 from hindsight_rl.relabel.random_task import RandomTask
-from hindsight_rl.relabel.relabeler import COMPANION, DRAWS, Compose, Relabeler
+from hindsight_rl.relabel.relabeler import Compose, Relabeler
 from hindsight_rl.relabel.returns import NStep, ReturnToGo
 from hindsight_rl.tasks.family import GoalReaching
 

@@ -12,6 +12,7 @@ from small_logs import same
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.keys import COMPANION, DRAWS
 from hindsight_rl.maths.draws import fork
 from hindsight_rl.maths.returns import last_rows
 from hindsight_rl.relabel.ascent import AscendTask
@@ -21,7 +22,7 @@ from hindsight_rl.relabel.inverse_trajectory import InverseRL
 from hindsight_rl.relabel.inverse_transition import TransitionInverseRL
 from hindsight_rl.relabel.learned_task import LearnedTask
 from hindsight_rl.relabel.random_task import RandomTask
-from hindsight_rl.relabel.relabeler import COMPANION, DRAWS, Compose, Relabeler
+from hindsight_rl.relabel.relabeler import Compose, Relabeler
 from hindsight_rl.relabel.return_task import ReturnTask
 from hindsight_rl.relabel.returns import NStep, ReturnToGo, ReturnWeight, ScaleReward
 from hindsight_rl.tasks.family import GoalReaching
