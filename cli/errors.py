@@ -124,8 +124,8 @@ def run(body: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None)
     except BrokenPipeError:
         raise  # the reader of the output went away: no mistake, and the entry knows what to do
     except (ValueError, OSError) as error:
-        mend = _FULL if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) else ""
-        sys.stderr.write(f"error: {' '.join(str(error).split())}{mend}\n")
+        fix = _FULL if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) else ""
+        sys.stderr.write(f"error: {' '.join(str(error).split())}{fix}\n")
     return 2
 
 

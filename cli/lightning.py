@@ -278,9 +278,9 @@ class HindsightCLI(LightningCLI):
 
 def _check_trainer(options: Any) -> None:
     """Refuse what Lightning would ignore, misread or explain in terms of its own."""
-    for name, (plain, mend) in _REPLACED.items():
+    for name, (plain, fix) in _REPLACED.items():
         if options.get(name) not in plain:
-            raise ValueError(f"trainer.{name} does not apply to updates: {mend}")
+            raise ValueError(f"trainer.{name} does not apply to updates: {fix}")
     if options["max_steps"] == 0:
         raise ValueError("trainer.max_steps is 0: give the number of updates")
     every = options.get("val_check_interval")

@@ -139,8 +139,8 @@ def _unknown(name: str) -> str:
     from difflib import get_close_matches  # Only a slip of the finger pays for this import.
 
     near = get_close_matches(name, COMMANDS, n=1)
-    mend = f"Did you mean 'hindsight {near[0]}'?" if near else f"Commands: {', '.join(COMMANDS)}."
-    return f"hindsight: no command '{name}'. {mend}\n"
+    fix = f"Did you mean 'hindsight {near[0]}'?" if near else f"Commands: {', '.join(COMMANDS)}."
+    return f"hindsight: no command '{name}'. {fix}\n"
 
 
 def _version() -> str:

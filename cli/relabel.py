@@ -136,9 +136,9 @@ def read_settings(config: str) -> Settings:
         raise ValueError(f"{path}: not a readable YAML file of settings ({error})") from error
     except OmegaConfBaseException as error:
         raise ValueError(f"{path}: {error}") from error
-    mend = "add 'relabel: [{class_path: FutureGoal}]', or the like"
+    fix = "add 'relabel: [{class_path: FutureGoal}]', or the like"
     if not isinstance(values, Mapping):
-        raise ValueError(f"{path}: holds no settings: {mend}")
+        raise ValueError(f"{path}: holds no settings: {fix}")
     if "data" in whole:
         values = {**values, **(values.get("init_args") or {})}
     elif unknown := sorted(values.keys() - set(_FIELDS)):
@@ -148,7 +148,7 @@ def read_settings(config: str) -> Settings:
         )
     relabel, seed = current_classes(values.get("relabel")), values.get("seed") or 0
     if not relabel or not isinstance(relabel, list):
-        raise ValueError(f"{path}: has no list of relabelers: {mend}")
+        raise ValueError(f"{path}: has no list of relabelers: {fix}")
     if not isinstance(seed, int) or isinstance(seed, bool):
         raise ValueError(f"{path}: seed is {seed!r}: give a whole number")
     return Settings(relabel, values.get("columns"), seed)

@@ -210,10 +210,10 @@ def check_keys(needed: tuple[Key, ...], held: set[Any]) -> None:
             )
         makers = producers(key)
         path = makers[0] if len(makers) == 1 else "NAME"
-        mend = (
+        fix = (
             f"Add {' or '.join(makers)} to the relabelers: data.init_args.relabel: "
             f"[{{class_path: {path}}}]."
             if makers
             else f"Map a column of the log to '{name}'{_line(name)}."
         )
-        raise LogError(f"the learner needs '{name}', which no batch has", mend)
+        raise LogError(f"the learner needs '{name}', which no batch has", fix)

@@ -198,10 +198,10 @@ def _check_same(key: Key, value: Tensor, log: Log, rows: slice) -> None:
     if torch.equal(value, log.column(key, rows)):
         return
     problem = "a relabeler rewrites this column and does not name it in out_keys"
-    mend = "Name it there: then the original can be kept."
+    fix = "Name it there: then the original can be kept."
     if value.dtype == torch.uint8:
-        problem, mend = "a relabeler rewrites images, which a log keeps once", "Leave it out."
-    raise LogError(problem, mend, column=key_name(key))
+        problem, fix = "a relabeler rewrites images, which a log keeps once", "Leave it out."
+    raise LogError(problem, fix, column=key_name(key))
 
 
 def _check_finite(values: Mapping[Key, Tensor], start: int) -> None:

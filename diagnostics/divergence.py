@@ -78,10 +78,10 @@ def _message(learner: Trained, what: str, update: int) -> str:
     ]
     good = max(saved)[1] if saved else learner.trainer.ckpt_path or "none was saved yet"
     broken = "" if learner.at_hand is None else broken_rows(learner.at_hand)
-    mend = broken or (
+    fix = broken or (
         "Lower the learning rate, set clip_norm, or look at the rewards: 'hindsight inspect'."
     )
-    return f"{what} in update {update}: training stopped. Last good checkpoint: {good}. {mend}"
+    return f"{what} in update {update}: training stopped. Last good checkpoint: {good}. {fix}"
 
 
 def broken_rows(chunk: TensorDict) -> str:

@@ -1,4 +1,4 @@
-"""Watch: warns before training goes wrong, while there is time to mend it.
+"""Watch: warns before training goes wrong, while there is time to fix it.
 
 It reads what the learner reports anyway, at logging intervals, and adds nothing to an update.
 
@@ -37,7 +37,7 @@ _Q, _SIZE, _CLIPPED = "critic/q_max", "actor/effective_sample_size", "actor/clip
 
 
 class Watch(Callback):
-    """Logs ``watch/...`` and warns once of each thing that is going wrong, with the mend.
+    """Logs ``watch/...`` and warns once of each thing that is going wrong, with the fix.
 
     Needs a learner (:class:`hindsight_rl.training.learner.Learner`); watches what that one reports.
     With several ranks it sees the first one's share of the batch.

@@ -1,4 +1,4 @@
-"""Checks of what a log holds. Each names file, column, row and mend; none mends by itself."""
+"""Checks of what a log holds. Each names file, column, row and fix; none fixes by itself."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The one error of this room: bad input, said so that its owner can mend it."""
+"""The one error of this room: bad input, said so that its owner can fix it."""
 
 from pathlib import Path
 
@@ -6,12 +6,12 @@ from pathlib import Path
 class LogError(ValueError):
     """A log that cannot be read as it stands.
 
-    The message names the file, the column and the row where they are known, and ends with the mend.
+    The message names the file, the column and the row where they are known, and ends with the fix.
     The command prints it without a traceback and exits with code 2.
 
     Args:
         problem: What is wrong, one clause.
-        mend: What to do about it, one sentence.
+        fix: What to do about it, one sentence.
         path: File or folder at fault.
         column: Column at fault, as the file names it.
         row: First row at fault, counted from 0.
@@ -20,7 +20,7 @@ class LogError(ValueError):
     def __init__(
         self,
         problem: str,
-        mend: str,
+        fix: str,
         *,
         path: str | Path | None = None,
         column: str | None = None,
@@ -30,8 +30,8 @@ class LogError(ValueError):
         places += [f"column '{column}'"] if column is not None else []
         places += [f"row {row}"] if row is not None else []
         where = ", ".join(places)
-        super().__init__(f"{where}: {problem}. {mend}" if where else f"{problem}. {mend}")
-        self.problem, self.mend = problem, mend
+        super().__init__(f"{where}: {problem}. {fix}" if where else f"{problem}. {fix}")
+        self.problem, self.fix = problem, fix
         self.path, self.column, self.row = path, column, row
 
 

@@ -299,11 +299,11 @@ def check_columns(header: Header, folder: Path) -> None:
     Raises:
         LogError: A needed column is missing or of another kind, or sources leave rows out.
     """
-    mend, filmed = "Write the log again.", _filmed(header)
+    fix, filmed = "Write the log again.", _filmed(header)
     for key in filmed:
         if key in header.columns or filmed.count(key) > 1:
             problem = f"{HEADER} is damaged (images are called as another column is)"
-            raise LogError(problem, mend, path=folder, column=key_name(key))
+            raise LogError(problem, fix, path=folder, column=key_name(key))
     looked_at = dict.fromkeys(_observed(header, folder), _NUMBER)
     for key, kinds in (looked_at | _NEEDED).items():
         column = header.columns.get(key)
@@ -312,18 +312,18 @@ def check_columns(header: Header, folder: Path) -> None:
         if column is None or column.dtype not in kinds:
             found = "missing" if column is None else column.dtype
             problem = f"{HEADER} is damaged (column is {found}, a log needs {' or '.join(kinds)})"
-            raise LogError(problem, mend, path=folder, column=key_name(key))
+            raise LogError(problem, fix, path=folder, column=key_name(key))
         if key in _SCALARS and column.shape != ():
             problem = f"{HEADER} is damaged (one number per row is needed, not {column.shape})"
-            raise LogError(problem, mend, path=folder, column=key_name(key))
+            raise LogError(problem, fix, path=folder, column=key_name(key))
     start = 0
     for source in header.sources:
         if source.start != start or source.stop < start or not 0 < source.weight < math.inf:
-            raise LogError(f"{HEADER} is damaged (source {source})", mend, path=folder)
+            raise LogError(f"{HEADER} is damaged (source {source})", fix, path=folder)
         start = source.stop
     if start != header.rows:
         problem = f"{HEADER} is damaged (sources end at row {start} of {header.rows})"
-        raise LogError(problem, mend, path=folder)
+        raise LogError(problem, fix, path=folder)
 
 
 def check_frames(

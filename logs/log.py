@@ -232,10 +232,10 @@ class Log:
             if key in (image, next_key(image)) and frames.whole:
                 number = torch.arange(*rows.indices(len(self)))
                 return frames.take(number, self.column(EPISODE, rows), after=key != image)
-        mend = "It holds: " + ", ".join(sorted(key_name(k) for k in self.keys())) + "."
+        fix = "It holds: " + ", ".join(sorted(key_name(k) for k in self.keys())) + "."
         if "achieved_goal" in key:
-            mend += " Name what each row reached in the column map: 'achieved_goal: COLUMN'."
-        raise LogError(f"the log has no '{key_name(key)}'", mend, path=self.sources[0].name)
+            fix += " Name what each row reached in the column map: 'achieved_goal: COLUMN'."
+        raise LogError(f"the log has no '{key_name(key)}'", fix, path=self.sources[0].name)
 
     def shape(self, key: Key) -> tuple[int, ...]:
         """Return the shape of one row of a column."""
@@ -543,7 +543,7 @@ def check_alike(first: Log, other: Log, name: str) -> None:
         if key not in first or key not in other or not _same_kind(first, other, key):
             raise LogError(
                 "this source does not have the shape and dtype of the first one",
-                "Mixed sources need the same columns, shapes and dtypes: mend its column map.",
+                "Mixed sources need the same columns, shapes and dtypes: fix its column map.",
                 path=name,
                 column=key_name(key),
             )

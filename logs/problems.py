@@ -39,34 +39,34 @@ class Problems:
     found: list[LogError] = field(default_factory=list)
 
     def error(
-        self, problem: str, mend: str, column: str | None = None, row: int | None = None
+        self, problem: str, fix: str, column: str | None = None, row: int | None = None
     ) -> LogError:
         """Return the error, its row counted within the file it lies in."""
         path = self.path
         if row is not None and self.steps is not None and column not in self.whole:
             row = int(self.steps[row])
         if column is not None and column in self.guessed:
-            mend = f"{mend} {self.guessed[column]}"
+            fix = f"{fix} {self.guessed[column]}"
         if row is not None and self.parts:
             start, path = self.parts[bisect_right([part[0] for part in self.parts], row) - 1]
             row -= start
-        return LogError(problem, mend, path=path, column=column, row=row)
+        return LogError(problem, fix, path=path, column=column, row=row)
 
     def report(
-        self, problem: str, mend: str, column: str | None = None, row: int | None = None
+        self, problem: str, fix: str, column: str | None = None, row: int | None = None
     ) -> None:
         """Raise a problem, or keep it where problems are collected.
 
         Args:
             problem: What is wrong.
-            mend: What to do about it.
+            fix: What to do about it.
             column: Column at fault.
             row: First row at fault, counted over all files.
 
         Raises:
             LogError: The problem, unless problems are collected.
         """
-        error = self.error(problem, mend, column, row)
+        error = self.error(problem, fix, column, row)
         if not self.collect:
             raise error
         self.found.append(error)
@@ -89,8 +89,8 @@ def listed(names: Sequence[str]) -> str:
 
 def missing_column(column: str, held: Sequence[str], path: Path | str) -> LogError:
     """Return the error for a column that a source does not hold."""
-    mend = f"{nearest(column, held)}It holds: {listed(held)}."
-    return LogError("no such column", mend, path=path, column=column)
+    fix = f"{nearest(column, held)}It holds: {listed(held)}."
+    return LogError("no such column", fix, path=path, column=column)
 
 
 def _short(name: str) -> str:

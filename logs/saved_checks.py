@@ -63,8 +63,8 @@ def _check_finite(part: PackedColumns, start: int, folder: Path) -> None:
             problem = (
                 f"{value[row][~torch.isfinite(value[row])][0].item()} is no number to learn from"
             )
-            mend = "Mend the source and write the log again."
-            raise LogError(problem, mend, path=folder, column=key_name(key), row=start + row)
+            fix = "Fix the source and write the log again."
+            raise LogError(problem, fix, path=folder, column=key_name(key), row=start + row)
 
 
 def _bounds(
@@ -97,10 +97,8 @@ def _check_bounds(
         if bool(outside.any()):
             where = outside.nonzero()[0].tolist()
             problem = f"{action[tuple(where)].item():g} lies beyond the '{side}' bound of the log"
-            mend = "Correct the bounds or the actions at the source and write the log again."
-            raise LogError(
-                problem, mend, path=folder, column=key_name(ACTION), row=start + where[0]
-            )
+            fix = "Correct the bounds or the actions at the source and write the log again."
+            raise LogError(problem, fix, path=folder, column=key_name(ACTION), row=start + where[0])
 
 
 def _check_episodes(part: PackedColumns, start: int, count: int, folder: Path) -> None:

@@ -72,7 +72,7 @@ LAYERS: dict[str, set[str]] = {
 ROBOT = ("envs", "export.runtime", "export.contract", "cli.main", "cli.run", "cli.errors")
 ROBOT_PACKAGES = {"numpy", "gymnasium", "onnxruntime"}
 
-# Called nowhere in the rooms: resolved name (a regular expression) and the mend.
+# Called nowhere in the rooms: resolved name (a regular expression) and the fix.
 _SEED = "take a seed and make a generator, or draw from maths.draws"
 NEVER_CALLED = {
     r"eval|exec": "parse the text instead",
@@ -323,10 +323,10 @@ def test_nothing_unpickles() -> None:
 def test_nothing_forbidden_is_called() -> None:
     fail_with(
         [
-            f"{place(path, call)}: calls {name}: {mend}"
+            f"{place(path, call)}: calls {name}: {fix}"
             for path in modules().values()
             for name, call in resolved_calls(path)
-            for pattern, mend in NEVER_CALLED.items()
+            for pattern, fix in NEVER_CALLED.items()
             if re.fullmatch(pattern, name)
         ]
     )

@@ -209,7 +209,7 @@ def _check_finite(
         episode = done[int(np.searchsorted(stops, row, side="right"))]
         raise RolloutError(
             f"{episode.name}: '{key_name(key)}' is not finite in the episode with seed "
-            f"{episode.playing.seed}. Mend the environment, or wrap it in one that clips"
+            f"{episode.playing.seed}. Fix the environment, or wrap it in one that clips"
         )
 
 

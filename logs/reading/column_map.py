@@ -263,10 +263,10 @@ def _mapping(text: str | None, path: Path | None) -> Mapping[str, Any]:
     # A date that does not exist is a ValueError, an impossible key a TypeError.
     except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())[:300]
-        mend = "Write it as '{observation: obs, action: acts}'."
+        fix = "Write it as '{observation: obs, action: acts}'."
         if path:
-            mend = f"{nearest(path.stem, known)}Give a YAML file or one of: {', '.join(known)}."
-        raise LogError(f"the column map cannot be read ({reason})", mend, path=path) from error
+            fix = f"{nearest(path.stem, known)}Give a YAML file or one of: {', '.join(known)}."
+        raise LogError(f"the column map cannot be read ({reason})", fix, path=path) from error
     if not isinstance(values, Mapping):
         raise LogError(
             "the column map is no mapping", "Write lines such as `observation: obs`.", path=path
@@ -304,8 +304,8 @@ def _check(values: Mapping[str, Any], path: Path | None) -> None:
                 _QUOTES if _holds_bool(values[name]) and hint is not bool else "Correct the value.",
                 path=path,
             )
-    for problem, mend in (*_contradictions(values), *impossible_numbers(values)):
-        raise LogError(problem, mend, path=path)
+    for problem, fix in (*_contradictions(values), *impossible_numbers(values)):
+        raise LogError(problem, fix, path=path)
 
 
 def _contradictions(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

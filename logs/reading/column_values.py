@@ -149,7 +149,7 @@ def inline(columns: str | Path) -> bool:
 
 
 def impossible_numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield problem and mend of each number that no log can have.
+    """Yield problem and fix of each number that no log can have.
 
     Args:
         values: Fields of a column map, each of its type.

@@ -51,9 +51,9 @@ def said_of(error: LogError, given: ColumnMap) -> LogError:
         return error
     for field, candidates in COMMON_NAMES.items():
         hit = any(matching(candidate, [error.column]) for candidate in candidates)
-        told = f"`{field}: " in error.mend  # as an error about a known layout does
+        told = f"`{field}: " in error.fix  # as an error about a known layout does
         if hit and not told and getattr(given, field) == LEFT_OUT:
-            more = f"{error.mend} {_sentence(error.column, field)}"
+            more = f"{error.fix} {_sentence(error.column, field)}"
             return LogError(
                 error.problem, more, path=error.path, column=error.column, row=error.row
             )

@@ -198,7 +198,7 @@ def _guess(candidates: Sequence[str], held: Sequence[str]) -> str | list[str] | 
 
 
 def _nothing_for(field: str, held: Sequence[str], path: Path | str) -> LogError:
-    mend = f"Name it in the column map: `{field}: COLUMN`. The source holds: {listed(held)}."
+    fix = f"Name it in the column map: `{field}: COLUMN`. The source holds: {listed(held)}."
     if field == "reward":
-        mend += " A log without rewards is read with `reward: 0.0`."
-    return LogError(f"no column looks like the {field}", mend, path=path)
+        fix += " A log without rewards is read with `reward: 0.0`."
+    return LogError(f"no column looks like the {field}", fix, path=path)

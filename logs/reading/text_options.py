@@ -21,7 +21,7 @@ def contradictions(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         values: Fields of a column map, each of its type.
 
     Yields:
-        Problem and mend.
+        Problem and fix.
     """
     for name in ("delimiter", "decimal_point"):
         if len(values[name].encode()) > 1:

@@ -1,4 +1,4 @@
-"""DQN: its loss against torchrl's on the same weights, targets by hand, rhythm, reductions."""
+"""DQN: its loss against torchrl's on the same weights, targets by hand, interval, reductions."""
 
 from pathlib import Path
 from typing import Any
@@ -144,7 +144,7 @@ def test_n_steps_come_from_the_data() -> None:
     assert loss.item() == pytest.approx(0.5 * (1.0 + 0.5 + 0.25 + 0.125 * 8.0) ** 2)
 
 
-# --- the target critic's rhythm -------------------------------------------------------------------
+# --- the target critic's interval -------------------------------------------------------------
 
 
 def test_target_is_copied_every_so_many_updates(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_unit_of_the_reward_does_not_matter() -> None:
     torch.testing.assert_close(other, weight / 10)
 
 
-# --- rhythm ---------------------------------------------------------------------------------------
+# --- interval -----------------------------------------------------------------
 
 
 def test_the_rhythm_is_that_of_td3() -> None:

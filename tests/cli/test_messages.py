@@ -1,4 +1,4 @@
-"""Mistakes in the words of ``fit`` and its like: one line says what and how to mend it."""
+"""Mistakes in the words of ``fit`` and its like: one line says what and how to fix it."""
 
 import re
 from pathlib import Path

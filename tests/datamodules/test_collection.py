@@ -306,7 +306,7 @@ def test_choices_that_start_elsewhere(start: int) -> None:
 
 
 def test_numbers_that_are_none() -> None:
-    message = f"'observation' is not finite in the episode with seed {episode_seed(0, 0)}. Mend"
+    message = f"'observation' is not finite in the episode with seed {episode_seed(0, 0)}. Fix"
     with pytest.raises(RolloutError, match=message):
         Collector(lambda: Walk(broken=HORIZON - 1)).collect(None, 0, 4, None)
 

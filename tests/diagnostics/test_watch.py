@@ -1,4 +1,4 @@
-"""Watch warns once of each thing that goes wrong, with the mend; divergence names term and row."""
+"""Watch warns once of each thing that goes wrong, with the fix; divergence names term and row."""
 
 import math
 import re

@@ -11,11 +11,11 @@ LOG = Problems("log.npz")
 
 
 def test_a_problem_is_raised_or_collected() -> None:
-    with pytest.raises(LogError, match=r"^log.npz, column 'c', row 3: wrong. Mend it.$"):
-        LOG.report("wrong", "Mend it.", "c", 3)
+    with pytest.raises(LogError, match=r"^log.npz, column 'c', row 3: wrong. Fix it.$"):
+        LOG.report("wrong", "Fix it.", "c", 3)
     collecting = Problems("log.npz", collect=True)
-    collecting.report("wrong", "Mend it.", "c", 3)
-    collecting.report("also", "Mend it.")
+    collecting.report("wrong", "Fix it.", "c", 3)
+    collecting.report("also", "Fix it.")
     assert [error.row for error in collecting.found] == [3, None]
 
 

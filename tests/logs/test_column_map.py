@@ -1,4 +1,4 @@
-"""Column maps: read from everywhere, refused with the mend."""
+"""Column maps: read from everywhere, refused with the fix."""
 
 from pathlib import Path
 

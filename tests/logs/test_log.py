@@ -344,11 +344,11 @@ def test_logs_that_differ_are_not_joined(other: Columns, column: str) -> None:
 
 
 def test_an_error_says_where_what_and_the_mend() -> None:
-    error = LogError("it is bad", "Mend it.", path="a.npz", column="obs", row=3)
-    assert str(error) == "a.npz, column 'obs', row 3: it is bad. Mend it."
+    error = LogError("it is bad", "Fix it.", path="a.npz", column="obs", row=3)
+    assert str(error) == "a.npz, column 'obs', row 3: it is bad. Fix it."
     assert (error.path, error.column, error.row) == ("a.npz", "obs", 3)
-    assert str(LogError("it is bad", "Mend it.")) == "it is bad. Mend it."
-    assert str(LogError("it is bad", "Mend it.", row=0)) == "row 0: it is bad. Mend it."
+    assert str(LogError("it is bad", "Fix it.")) == "it is bad. Fix it."
+    assert str(LogError("it is bad", "Fix it.", row=0)) == "row 0: it is bad. Fix it."
     assert isinstance(error, ValueError)
 
 

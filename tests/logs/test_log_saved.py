@@ -240,7 +240,7 @@ def overwrite(folder: Path, key: Any, row: int, value: float) -> None:
 @pytest.mark.parametrize("key", ["observation", "action", ("next", "observation"), REWARD])
 def test_numbers_that_are_none_are_refused(saved: Path, key: Any, value: float) -> None:
     overwrite(saved, key, 3, value)
-    with pytest.raises(LogError, match="is no number to learn from. Mend the source") as caught:
+    with pytest.raises(LogError, match="is no number to learn from. Fix the source") as caught:
         Log.load(saved)
     assert (caught.value.column, caught.value.row) == (key_name(key), 3)
 

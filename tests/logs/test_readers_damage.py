@@ -1,4 +1,4 @@
-"""Damaged columns: each is refused with file, column, row and mend; none is half-read."""
+"""Damaged columns: each is refused with file, column, row and fix; none is half-read."""
 
 from collections.abc import Callable
 from itertools import combinations
@@ -192,7 +192,7 @@ def test_several_kinds_of_damage_are_never_half_read(tmp_path: Path) -> None:
     tried = 0
     for first, second in combinations(DAMAGE, 2):
         if {first, second} == {"action out of bounds", "clip without bounds"}:
-            continue  # the one mends the other
+            continue  # the one fixes the other
         columns = DAMAGE[first][1] | DAMAGE[second][1]
         try:
             values = DAMAGE[second][0](DAMAGE[first][0](foreign.columns()))

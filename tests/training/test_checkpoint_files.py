@@ -111,9 +111,9 @@ def test_cut_file_names_the_newest_good_one_beside_it(share: float, tmp_path: Pa
         written(tmp_path / f"step={updates}.ckpt", updates)
     cut = written(tmp_path / "last.ckpt", 12)
     cut.write_bytes(cut.read_bytes()[: int(share * cut.stat().st_size)])
-    mend = r"The newest good one beside it: .*step=10\.ckpt$"
+    fix = r"The newest good one beside it: .*step=10\.ckpt$"
     with pytest.raises(
-        CheckpointError, match=rf"last\.ckpt: not a readable .* or a file of another kind.*{mend}"
+        CheckpointError, match=rf"last\.ckpt: not a readable .* or a file of another kind.*{fix}"
     ):
         read_checkpoint(cut)
 

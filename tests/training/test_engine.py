@@ -260,7 +260,7 @@ def test_a_broken_compiler_costs_nothing_but_time(
     told = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert told == [
         "updates of IQL go on uncompiled, the compiler failed: RuntimeError: g++: not found. "
-        "Mend that for more speed, or set compile 'losses' or 'off'"
+        "Fix that for more speed, or set compile 'losses' or 'off'"
     ]
     monkeypatch.undo()
     plain = trained(IQL, tmp_path, seeds=seeds, **ARGUMENTS)

@@ -26,7 +26,7 @@ CASES |= {
     if "td_lambda" in str(inspect.signature(kind).parameters.get("target", ""))
 }
 # One of each kind of state there is to lose: the columns of a sweep, targets that move at every
-# update, a rhythm, a count in a buffer. The resume of every learner is tested without the kill.
+# update, a interval, a count in a buffer. The resume of every learner is tested without the kill.
 KILLED = ["AWR", "IQL", "TD3", "CQL"]
 cases = pytest.mark.parametrize(("name", "arguments"), CASES.values(), ids=CASES.keys())
 

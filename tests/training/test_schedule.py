@@ -1,4 +1,4 @@
-"""Networks and targets with a rhythm of their own: one by one, as one function, over a resume."""
+"""Networks and targets with a interval of their own: one by one, as one function, over a resume."""
 
 from pathlib import Path
 from typing import Any

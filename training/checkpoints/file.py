@@ -21,7 +21,7 @@ from hindsight_rl.files import WriteError, write_whole
 
 HASH = "content_hash"
 SUFFIX = ".ckpt"
-# What is wrong with a file that torch reads and no learner is in, and the mend of every wrong file.
+# What is wrong with a file that torch reads and no learner is in, and the fix of every wrong file.
 NO_LEARNER = "not a Hindsight checkpoint: it holds no learner"
 GIVE = "Give a .ckpt that 'hindsight fit' wrote."
 GOES_ON = "Checkpoints written before are whole: 'hindsight fit --resume' goes on from the newest."
@@ -40,11 +40,11 @@ class CheckpointError(ValueError):
     Args:
         path: The file.
         why: What is wrong with it.
-        mend: What to do, a sentence.
+        fix: What to do, a sentence.
     """
 
-    def __init__(self, path: str | Path, why: str, mend: str = "") -> None:
-        super().__init__(f"{path}: {why}. {mend}" if mend else f"{path}: {why}")
+    def __init__(self, path: str | Path, why: str, fix: str = "") -> None:
+        super().__init__(f"{path}: {why}. {fix}" if fix else f"{path}: {why}")
         self.path, self.why = Path(path), why
 
 
@@ -153,15 +153,15 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if path.is_dir():
         run = path / "checkpoints"
         found = newest_good(run if run.is_dir() else path).path
-        mend = f"Give the checkpoint in it: {found}" if found else f"None in it is good. {GIVE}"
-        raise CheckpointError(path, f"a {'run ' if run.is_dir() else ''}folder, not a file", mend)
+        fix = f"Give the checkpoint in it: {found}" if found else f"None in it is good. {GIVE}"
+        raise CheckpointError(path, f"a {'run ' if run.is_dir() else ''}folder, not a file", fix)
     try:
         return _read(path)
     except CheckpointError as error:
         found = newest_good(path.parent).path
         beside = f"The newest good one beside it: {found}" if found else "None beside it is good"
-        mend = beside if found else f"{beside}. {GIVE}"
-        raise CheckpointError(path, error.why, mend) from error.__cause__
+        fix = beside if found else f"{beside}. {GIVE}"
+        raise CheckpointError(path, error.why, fix) from error.__cause__
 
 
 class Found(NamedTuple):

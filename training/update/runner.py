@@ -158,7 +158,7 @@ class Runner:
                 f"the updates of {name} cannot be compiled: {error}. Use compile 'losses' or 'off'"
             ) from error.__cause__
         LOGGER.warning(
-            "updates of %s go on uncompiled, the compiler failed: %s. Mend that for more speed, or "
+            "updates of %s go on uncompiled, the compiler failed: %s. Fix that for more speed, or "
             "set compile 'losses' or 'off'",
             name,
             error,
