@@ -20,8 +20,8 @@ class Copycat(BC):
     """Cloning under a name of its own."""
 '''
 DATA_STEP = '''
-from hindsight_rl.relabel.relabeler import (Relabeler)
-from hindsight_rl.tasks.family import (GoalReaching)
+from hindsight_rl.relabel.relabeler import Relabeler
+from hindsight_rl.tasks.family import GoalReaching
 
 
 class Halves(Relabeler):

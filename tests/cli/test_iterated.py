@@ -33,7 +33,7 @@ checkpoint_every: 25
 COMMAND = """
 import torch
 
-from hindsight_rl.logs.log import (Log)
+from hindsight_rl.ports import LogView
 
 
 class Return:
@@ -42,7 +42,7 @@ class Return:
     def __init__(self, initial: list[float] = [1.0]) -> None:
         self.initial = initial
 
-    def start(self, log: Log, draws: torch.Tensor) -> torch.Tensor:
+    def start(self, log: LogView, draws: torch.Tensor) -> torch.Tensor:
         return torch.full((len(draws), 1), 2.0)
 
     def step(self, task: torch.Tensor, reward: torch.Tensor) -> torch.Tensor:
