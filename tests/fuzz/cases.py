@@ -152,7 +152,7 @@ def _contract(folder: Path) -> None:
     path.unlink()
 
 
-def _read_policy(folder: Path) -> None:
+def _read_contract(folder: Path) -> None:
     # The text of a contract is part of a policy file: read as that is, and then decoded.
     data = read_model(folder / "contract.json")
     parse(data.decode(errors="replace"))
@@ -187,5 +187,5 @@ CASES: dict[str, Case] = {
     "map": Case(_map, _read_map),
     "run": Case(_run, _read_run),
     "policy": Case(_policy, _read_policy),
-    "contract": Case(_contract, _read_policy),
+    "contract": Case(_contract, _read_contract),
 }
