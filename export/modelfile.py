@@ -6,6 +6,8 @@ onnxruntime are read here with the standard library, so that a robot can check a
 """
 
 import hashlib
+import os
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -50,9 +52,14 @@ def read_model(path: str | Path, *, max_bytes: int = MAX_BYTES) -> bytes:
         The whole file.
 
     Raises:
-        ContractError: There is no such file, it cannot be read, or it is larger than ``max_bytes``.
+        ContractError: There is no such file, it is no regular one, it cannot be read, or it is
+            larger than ``max_bytes``.
     """
     try:
+        mode = os.stat(path).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            # A pipe would be waited for, and a device may never end.
+            raise ContractError(f"{path}: a pipe or a device. Give the ONNX file itself.")
         with open(path, "rb") as file:
             data = file.read(max_bytes + 1)
     except FileNotFoundError as error:

@@ -293,7 +293,8 @@ _QUOTES = "Correct the value; YAML reads yes, no, on and off as true and false: 
 
 
 def _holds_bool(value: Any) -> bool:
-    return isinstance(value, bool) or (isinstance(value, list) and any(map(_holds_bool, value)))
+    values = value if isinstance(value, list) else [value]
+    return any(isinstance(entry, bool) for entry in values)
 
 
 def _check(values: Mapping[str, Any], path: Path | None) -> None:

@@ -1,6 +1,7 @@
 """The file as bytes, read without the onnx package and compared with what that package says."""
 
 import hashlib
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -281,3 +282,9 @@ def test_what_is_run_is_what_was_hashed(continuous: Path) -> None:
     model = onnx.load_from_string(graph)
     assert not model.metadata_props and len(model.graph.node) > 3
     assert f"sha256:{hashlib.sha256(graph).hexdigest()}" == contract["model_hash"]
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "policy.onnx")
+    with pytest.raises(ContractError, match="a pipe or a device"):
+        read_model(tmp_path / "policy.onnx")

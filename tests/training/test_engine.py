@@ -217,6 +217,8 @@ class InNumpy(BC):
 class Mistaken(BC):
     """Reads what no batch has."""
 
+    in_keys = (*BC.in_keys, ("next", "reward"))
+
     def losses(self, batch: TensorDict) -> LossTerms:
         """Return nothing."""
         return LossTerms({"actor": batch["next", "regret"].mean()}, {})
@@ -314,7 +316,7 @@ def test_what_cannot_be_one_function_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=rf"compile 'update' cannot be used here: .*{problem}"):
         trained(kind, tmp_path, compile="update", optimizer=optimizer)
-    with pytest.raises(ValueError, match=rf"seeds is 2: several copies .*{problem}"):
+    with pytest.raises(ValueError, match=rf"seeds is 2: several seeds .*{problem}"):
         trained(kind, tmp_path, seeds=2, optimizer=optimizer)
     trained(kind, tmp_path, updates=5, compile="auto", optimizer=optimizer)
 
