@@ -89,7 +89,7 @@ def load_learner(
     payload = read_checkpoint(Path(path))
     try:
         name, copies = payload["hindsight"]["learner"], payload["hindsight"].get("copies")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(path, NO_LEARNER, GIVE) from error
     classes = learner_classes()
     if not isinstance(name, str) or name not in classes:
@@ -99,7 +99,7 @@ def load_learner(
         )
     try:
         given, weights = dict(payload["hyper_parameters"]), dict(payload["state_dict"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError) as error:
         raise CheckpointError(path, NO_LEARNER, GIVE) from error
     alone = {} if seed_index is None else {"seeds": 1}
     try:
