@@ -13,7 +13,7 @@ class Residual(nn.Module):
     """Two convolutions beside a shortcut; halves the sides.
 
     Args:
-        channels: Channels in and out, multiples of 8.
+        *channels: Channels in and out, multiples of 8.
     """
 
     def __init__(self, *channels: int) -> None:
