@@ -1,0 +1,104 @@
+"""How a learner's networks are built, as one argument of every learner: layers, inputs, head.
+
+    IQL(spec, network=Network(hidden=(512, 512)), head=Head("mixture", components=8))
+
+On the command line ``--model.network.hidden '[512,512]'``, ``--model.head mixture`` or
+``--model.head.components 8``.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, Self
+
+from hindsight_rl.arguments import check_choices
+
+HeadKind = Literal["deterministic", "gaussian", "laplace", "tanh_gaussian", "mixture"]
+Spread = Literal["shared", "per_state"]
+
+
+@dataclass(frozen=True)
+class Network:
+    """What the networks of a learner are given, and their layers.
+
+    Args:
+        hidden: Width of each hidden layer.
+        frequencies: Of sines and cosines of inputs, for positions among walls say: see
+            :class:`hindsight_rl.nets.encoders.vector.Inputs`.
+        task_scale: Divides each number of the task, above 0, instead of the log's statistics: the
+            unit of returns and steps that grow while experience is collected.
+        gate_task: Have the task gate the first layer instead of standing beside the observation.
+
+    Raises:
+        ValueError: An argument is out of range, or two do not go together.
+    """
+
+    hidden: tuple[int, ...] = (256, 256)
+    frequencies: int = 0
+    task_scale: tuple[float, ...] | None = None
+    gate_task: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the arguments; lists become tuples."""
+        object.__setattr__(self, "hidden", tuple(self.hidden))
+        if any(width < 1 for width in self.hidden):
+            raise ValueError(
+                f"network.hidden is {list(self.hidden)}: every layer needs at least 1 unit"
+            )
+        if self.frequencies < 0:
+            raise ValueError(f"network.frequencies is {self.frequencies}, it must be at least 0")
+        if self.task_scale is not None:
+            object.__setattr__(self, "task_scale", tuple(self.task_scale))
+        if self.gate_task and self.frequencies:
+            raise ValueError(
+                "network.gate_task and network.frequencies do not go together: leave one out"
+            )
+        if self.gate_task and not self.hidden:
+            raise ValueError("network.gate_task gates the first layer: network.hidden is empty")
+
+
+@dataclass(frozen=True)
+class Head:
+    """The family of distributions of continuous actions; discrete ones are always categorical.
+
+    Args:
+        kind: ``"deterministic"`` gives the mean squared error, ``"laplace"`` the mean absolute
+            error with a learned spread.
+        spread: ``"shared"``: one learned spread for all states; ``"per_state"``: a network output.
+        squash_mean: Pass the mean through tanh, for bounded actions only; the density is not
+            squashed.
+        relative_to: Observation entries, one per action dimension and in the action's unit, that
+            the mean starts from: the network answers with the difference. For robots whose actions
+            are position targets of joints that are observed. Not with squashed or mixed heads.
+        log_std_range: Smallest and largest log of the spread, policy units.
+        exploration: Standard deviation of samples of a deterministic head, policy units, at least
+            0, for bounded actions only; ``None`` for the point itself.
+        components: Number of components of a mixture, at least 1.
+
+    Raises:
+        ValueError: An argument is out of range or none of its choices.
+    """
+
+    kind: HeadKind = "gaussian"
+    spread: Spread = "shared"
+    squash_mean: bool = True
+    relative_to: tuple[int, ...] | None = None
+    log_std_range: tuple[float, float] = (-5.0, 2.0)
+    exploration: float | None = None
+    components: int = 5
+
+    def __post_init__(self) -> None:
+        """Check the arguments; lists become tuples."""
+        check_choices(Head, vars(self))
+        if self.relative_to is not None:
+            object.__setattr__(self, "relative_to", tuple(self.relative_to))
+        low, high = self.log_std_range
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise ValueError(f"head.log_std_range is {[low, high]}: give two numbers, rising")
+        object.__setattr__(self, "log_std_range", (low, high))
+        if self.components < 1:
+            raise ValueError(f"head.components is {self.components}, it must be at least 1")
+
+    @classmethod
+    def of(cls, head: "HeadKind | Self") -> "Head":
+        """Return the head that a kind names, or the head itself."""
+        return cls(head) if isinstance(head, str) else head
