@@ -18,7 +18,7 @@ from torch import Tensor
 
 from hindsight_rl.datamodules.sampler import ChunkSampler
 from hindsight_rl.files import whole_folder, write_text
-from hindsight_rl.keys import DRAWS
+from hindsight_rl.keys import DRAWS, Key, key_name
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.folder import (
     HEADER,
@@ -30,7 +30,7 @@ from hindsight_rl.logs.folder import (
     write_rows,
 )
 from hindsight_rl.logs.frames import next_key
-from hindsight_rl.logs.log import Key, Log, key_name
+from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.packed import Column, PackedColumns, content_hash
 from hindsight_rl.maths.draws import counters
 from hindsight_rl.relabel.once import Once

@@ -20,7 +20,8 @@ from hindsight_rl.logs.folder import (
     read_file,
     write_rows,
 )
-from hindsight_rl.logs.log import Log, check_alike
+from hindsight_rl.logs.joining import check_alike
+from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.packed import PackedColumns, content_hash
 from hindsight_rl.logs.rows import StackedRows
 from hindsight_rl.logs.saved_checks import check_values

@@ -1,6 +1,9 @@
 """The one error of this room: bad input, said so that its owner can fix it."""
 
+from collections.abc import Iterable
 from pathlib import Path
+
+from hindsight_rl.keys import Key, key_name
 
 
 class LogError(ValueError):
@@ -43,3 +46,20 @@ def unreadable(path: Path | str, what: str, error: BaseException) -> LogError:
         "The file is cut, damaged or of another format: write or fetch it again.",
         path=path,
     )
+
+
+def missing_key(key: Key, held: Iterable[Key], name: str) -> LogError:
+    """Return the error for a key that a log does not have.
+
+    Args:
+        key: Of a column.
+        held: Keys of the log.
+        name: Of the log.
+
+    Returns:
+        The error, which lists them.
+    """
+    fix = "It holds: " + ", ".join(sorted(key_name(k) for k in held)) + "."
+    if "achieved_goal" in key:
+        fix += " Name what each row reached in the column map: 'achieved_goal: COLUMN'."
+    return LogError(f"the log has no '{key_name(key)}'", fix, path=name)

@@ -73,6 +73,11 @@ class Frames:
         return [self.take(now, episode), self.take(later, episode, after=True)]
 
 
+def pixels_of(images: Mapping[Key, Frames]) -> dict[Key, Tensor | StackedRows]:
+    """Return the frames of images by key, ``[N or N + E, ...]`` uint8."""
+    return {key: frames.pixels for key, frames in images.items()}
+
+
 def joined(images: Sequence[Mapping[Key, Frames]], *, mapped: bool) -> dict[Key, Frames]:
     """Return the images of several logs with the same columns, one log after another.
 
@@ -131,3 +136,29 @@ def split_images(
                 column=name,
             )
     return packed, {key: images[key] for key in columns if key in images}
+
+
+def check_stackable(images: Mapping[Key, Frames], depth: int, name: str) -> None:
+    """Check that so many frames of every image can be gathered for a row.
+
+    Args:
+        images: Those of a log.
+        depth: Frames in a stack.
+        name: Of the log.
+
+    Raises:
+        LogError: There is nothing to stack, or what follows the last frame is not known.
+    """
+    if depth < 1 or not images:
+        problem = "the log has no images" if depth > 1 else "it must be at least 1"
+        raise LogError(
+            f"frame_stack is {depth}: {problem}", "Leave it out, or map image columns.", path=name
+        )
+    for key in images:
+        if next_key(key) in images:
+            raise LogError(
+                f"frame_stack is {depth}, and the next frames are a column of their own",
+                "Give the frames of whole episodes, one more than steps: the next ones follow.",
+                path=name,
+                column=key_name(key),
+            )

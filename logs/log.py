@@ -1,11 +1,10 @@
 """One log: every transition a row of one packed matrix, in memory or memory-mapped.
 
 How rows are packed: :mod:`hindsight_rl.logs.packed`. Image columns, which stay uint8, lie
-beside the matrix. This file is longer than others because a log in memory, one in a file and one in
-several files are one class to all who use it.
+beside the matrix. Joining several logs: :mod:`hindsight_rl.logs.joining`. Saving and loading:
+:mod:`hindsight_rl.logs.saving`.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,36 +15,11 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.files import whole_folder, write_text
-from hindsight_rl.keys import (
-    ACTION,
-    EPISODE,
-    EPISODE_END,
-    NEXT_OBSERVATION,
-    OBSERVATION,
-    REWARD,
-    STEP,
-    TERMINATED,
-    TRUNCATED,
-    Key,
-    key_name,
-)
-from hindsight_rl.logs.common_facts import Told, joint_facts
-from hindsight_rl.logs.errors import LogError
-from hindsight_rl.logs.folder import (
-    HEADER,
-    MATRIX,
-    ROWS,
-    Source,
-    check_columns,
-    check_frames,
-    frames_file,
-    make_header,
-    read_file,
-    read_header,
-    write_rows,
-)
-from hindsight_rl.logs.frames import Frames, joined, next_key, split_images
+from hindsight_rl.keys import EPISODE, EPISODE_END, OBSERVATION, STEP, Key
+from hindsight_rl.logs import joining, saving
+from hindsight_rl.logs.errors import missing_key
+from hindsight_rl.logs.folder import Source
+from hindsight_rl.logs.frames import Frames, check_stackable, next_key, pixels_of, split_images
 from hindsight_rl.logs.packed import (
     PackedColumns,
     check_lengths,
@@ -54,27 +28,10 @@ from hindsight_rl.logs.packed import (
     episode_columns,
     nested,
     observed,
+    with_block,
 )
-from hindsight_rl.logs.precision import MEND_COLLAPSE, collapse
-from hindsight_rl.logs.rows import SPAN, StackedRows
-from hindsight_rl.logs.saved_checks import check_values
-
-__all__ = [
-    "ACTION",
-    "EPISODE",
-    "EPISODE_END",
-    "NEXT_OBSERVATION",
-    "OBSERVATION",
-    "REWARD",
-    "STEP",
-    "TERMINATED",
-    "TRUNCATED",
-    "Key",
-    "Log",
-    "Source",
-    "episode_columns",
-    "key_name",
-]
+from hindsight_rl.logs.precision import check_precision
+from hindsight_rl.logs.rows import SPAN
 
 
 @dataclass(frozen=True)
@@ -134,7 +91,7 @@ class Log:
         tensors |= episode_columns(episode)
         packed, images = split_images(tensors, len(episode), int(tensors[EPISODE][-1]) + 1)
         check_lengths(packed, len(episode), "'episode'")
-        _check_precision(packed)
+        check_precision(packed)
         facts = dict(info or {})
         if observed(columns) != [OBSERVATION]:  # packed columns and images lie apart
             facts["entries"] = [key[1] for key in observed(columns)]
@@ -157,43 +114,7 @@ class Log:
         Raises:
             LogError: Keys, shapes, dtypes or facts differ, or a weight is not positive.
         """
-        first = logs[0]
-        sources: list[Source] = []
-        shifts: list[dict[Key, int]] = []
-        start = episodes = 0
-        for log, weight in zip(logs, weights, strict=True):
-            name = log.sources[0].name
-            check_alike(first, log, name)
-            if not weight > 0:
-                raise LogError(
-                    f"weight {weight} is not positive", "Give a number above 0.", path=name
-                )
-            shifts.append({EPISODE: episodes, EPISODE_END: start})
-            sources.append(Source(start, start + len(log), float(weight), name))
-            start, episodes = start + len(log), episodes + log.episodes
-        info = joint_facts([Told(log.sources[0].name, log.info) for log in logs])
-        info |= {"source": [source.name for source in sources]}
-        drawable = None
-        if any(log.rows is not None for log in logs):
-            rows = [log.drawable() + s.start for log, s in zip(logs, sources, strict=True)]
-            drawable = torch.cat(rows)
-        if _lie_alike(logs):
-            columns = first.blocks[0].columns
-            words = [{columns[key].start: by for key, by in shift.items()} for shift in shifts]
-            block = PackedColumns(
-                StackedRows([log.blocks[0].matrix for log in logs], words), columns
-            )
-            images = joined([log.images for log in logs], mapped=True)
-            return cls((block,), info, tuple(sources), images, drawable, members=tuple(logs))
-        info.pop("memory_mapped", None)
-        packed: dict[Key, Tensor] = {}
-        for key in first.packed_keys():
-            values = [log.column(key) for log in logs]
-            if key in (EPISODE, EPISODE_END):
-                values = [v + shift[key] for v, shift in zip(values, shifts, strict=True)]
-            packed[key] = torch.cat(values)
-        images = joined([log.images for log in logs], mapped=False)
-        return cls((PackedColumns.pack(packed),), info, tuple(sources), images, drawable)
+        return joining.joined_logs(logs, weights)
 
     def __len__(self) -> int:
         return len(self.blocks[0].matrix)
@@ -232,10 +153,7 @@ class Log:
             if key in (image, next_key(image)) and frames.whole:
                 number = torch.arange(*rows.indices(len(self)))
                 return frames.take(number, self.column(EPISODE, rows), after=key != image)
-        fix = "It holds: " + ", ".join(sorted(key_name(k) for k in self.keys())) + "."
-        if "achieved_goal" in key:
-            fix += " Name what each row reached in the column map: 'achieved_goal: COLUMN'."
-        raise LogError(f"the log has no '{key_name(key)}'", fix, path=self.sources[0].name)
+        raise missing_key(key, self.keys(), self.sources[0].name)
 
     def shape(self, key: Key) -> tuple[int, ...]:
         """Return the shape of one row of a column."""
@@ -292,14 +210,8 @@ class Log:
         if not columns:
             return self
         check_lengths(columns, len(self), "the log")
-        added = [
-            PackedColumns(b.matrix, {k: c for k, c in b.columns.items() if k not in columns})
-            for b in self.blocks[1:]
-        ]
-        kept = [block for block in added if block.columns]
         images = {key: image for key, image in self.images.items() if key not in columns}
-        on_disk = bool(self.info.get("memory_mapped"))
-        blocks = (self.blocks[0], *kept, PackedColumns.pack(columns, on_disk=on_disk))
+        blocks = with_block(self.blocks, columns, on_disk=bool(self.info.get("memory_mapped")))
         # Without images that were read, the hash of what was read cannot be found any more.
         digest = self.hash() if len(images) < len(self.images) else self.digest
         return replace(self, blocks=blocks, images=images, digest=digest)
@@ -322,33 +234,14 @@ class Log:
         """
         if depth == 1:
             return self
-        if depth < 1 or not self.images:
-            problem = "the log has no images" if depth > 1 else "it must be at least 1"
-            raise LogError(
-                f"frame_stack is {depth}: {problem}",
-                "Leave it out, or map image columns.",
-                path=self.sources[0].name,
-            )
-        for key in self.images:
-            if next_key(key) in self.images:
-                raise LogError(
-                    f"frame_stack is {depth}, and the next frames are a column of their own",
-                    "Give the frames of whole episodes, one more than steps: the next ones follow.",
-                    path=self.sources[0].name,
-                    column=key_name(key),
-                )
+        check_stackable(self.images, depth, self.sources[0].name)
         return replace(self, frame_stack=depth)
 
     def packed(self) -> "Log":
         """Return this log with all columns in one block (one copy; not for memory-mapped logs)."""
         if len(self.blocks) == 1 or self.info.get("memory_mapped"):
             return self
-        return replace(self, blocks=(self._one_block(),), digest=self.hash())
-
-    def _one_block(self) -> PackedColumns:
-        if len(self.blocks) == 1:
-            return self.blocks[0]
-        return PackedColumns.pack({key: self.column(key) for key in self.packed_keys()})
+        return replace(self, blocks=(saving.one_block(self),), digest=self.hash())
 
     def gather(self, index: Tensor, *, images: bool = True) -> TensorDict:
         """Return rows as a TensorDict of the index's shape; one gather per block.
@@ -412,22 +305,8 @@ class Log:
             return self.digest
         for member in self.members:
             member.hash()
-        found = content_hash(self.blocks[0], self._pixels())
-        if self.promise is None:
-            return found
-        written, identity = self.promise
-        files = [MATRIX, *(frames_file(number) for number in range(len(self.images)))]
-        if found != written:
-            raise LogError(
-                f"{' or '.join(files)} was changed: its hash is {found}, the header promises "
-                f"{written}",
-                "Write the log again from its source, or copy it again.",
-                path=self.folder,
-            )
-        return identity
-
-    def _pixels(self) -> dict[Key, Tensor | StackedRows]:
-        return {key: frames.pixels for key, frames in self.images.items()}
+        found = content_hash(self.blocks[0], pixels_of(self.images))
+        return saving.promised_hash(self, found)
 
     def save(self, path: str | Path) -> None:
         """Write the log as a folder: a JSON header, one matrix, images, drawable rows if chosen.
@@ -440,24 +319,7 @@ class Log:
         Raises:
             LogError: The folder exists.
         """
-        if (target := Path(path)).exists():
-            raise LogError("already exists", "Choose another name or remove it.", path=target)
-        whole, pixels = self._one_block(), self._pixels()
-        header = make_header(
-            whole,
-            self.rows,
-            [content_hash(whole, pixels), self.hash()],
-            [[s.start, s.stop, s.weight, s.name] for s in self.sources],
-            self.info,
-            pixels,
-        )
-        with whole_folder(target) as draft:
-            write_rows(draft / MATRIX, whole.matrix)
-            for number, frames in enumerate(pixels.values()):
-                write_rows(draft / frames_file(number), frames)
-            if self.rows is not None:
-                self.rows.numpy().tofile(draft / ROWS)
-            write_text(draft / HEADER, json.dumps(header, indent=1))
+        saving.save(self, path)
 
     @classmethod
     def load(cls, path: str | Path, *, memory_map: bool = True) -> "Log":
@@ -478,72 +340,16 @@ class Log:
             LogError: Not a saved log, an unknown version, a damaged header, a cut or changed
                 matrix, or values no log may hold; see ``check_values``.
         """
-        folder = Path(path)
-        header = read_header(folder)
-        check_columns(header, folder)
-        shape = header.rows, sum(column.width for column in header.columns.values())
-        words = read_file(folder / MATRIX, np.float32, shape, memory_map, longer=True)
-        block = PackedColumns(words, header.columns)
-        images = {
-            key: Frames(
-                read_file(folder / frames_file(number), np.uint8, shape, memory_map, longer=True),
-                shape[0] > header.rows,
-            )
-            for number, (key, shape) in enumerate(header.images.items())
-        }
-        rows: Tensor | None = None
-        if header.drawable is not None:
-            rows = read_file(folder / ROWS, np.int64, [header.drawable], memory_map)
-        check_values(block, rows, header.info, folder)
-        info = header.info | ({"memory_mapped": True} if memory_map else {})
-        log = cls((block,), info, header.sources, images, rows, None, header.hash, str(folder))
-        check_frames(header.images, header.rows, log.episodes, folder)
+        held = saving.stored(Path(path), memory_map)
+        log = cls(
+            held.blocks,
+            held.info,
+            held.sources,
+            held.images,
+            held.rows,
+            promise=held.promise,
+            folder=held.folder,
+        )
         if not memory_map:
             log.hash()
         return log
-
-
-def _lie_alike(logs: Sequence[Log]) -> bool:
-    """Return whether all logs are memory-mapped with the same columns at the same places."""
-    columns = list(logs[0].blocks[0].columns.items())
-    return all(
-        bool(log.info.get("memory_mapped"))
-        and len(log.blocks) == 1
-        and list(log.blocks[0].columns.items()) == columns
-        for log in logs
-    )
-
-
-def _same_kind(first: Log, other: Log, key: Key) -> bool:
-    same_dtype = first.column(key, slice(1)).dtype == other.column(key, slice(1)).dtype
-    whole = [key in log.images and log.images[key].whole for log in (first, other)]
-    return same_dtype and first.shape(key) == other.shape(key) and whole[0] == whole[1]
-
-
-def _check_precision(columns: Mapping[Key, Tensor]) -> None:
-    """Refuse real numbers that would become equal in float32."""
-    for key, value in columns.items():
-        lost = collapse(value.numpy()) if value.dtype == torch.float64 else None
-        if lost is not None:
-            raise LogError(f"entry {lost.dimension}: {lost}", MEND_COLLAPSE, column=key_name(key))
-
-
-def check_alike(first: Log, other: Log, name: str) -> None:
-    """Refuse a log whose columns differ from those of another.
-
-    Args:
-        first: The log it must go with.
-        other: The log.
-        name: Its name, for messages.
-
-    Raises:
-        LogError: Keys, shapes or dtypes differ.
-    """
-    for key in dict.fromkeys([*first.keys(), *other.keys()]):
-        if key not in first or key not in other or not _same_kind(first, other, key):
-            raise LogError(
-                "this source does not have the shape and dtype of the first one",
-                "Mixed sources need the same columns, shapes and dtypes: fix its column map.",
-                path=name,
-                column=key_name(key),
-            )

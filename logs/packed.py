@@ -8,7 +8,7 @@ whose bits are stored in the float32 matrix (only copied there, never computed w
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -121,6 +121,27 @@ class PackedColumns:
         if column.dtype != "float32":
             cut = cut.view(torch.int32).to(DTYPES[column.dtype])
         return cut.reshape((*words.shape[:-1], *column.shape))
+
+
+def with_block(
+    blocks: Sequence[PackedColumns], columns: Mapping[Key, Tensor], *, on_disk: bool
+) -> tuple[PackedColumns, ...]:
+    """Return blocks with one more; of the others the first alone keeps what is replaced.
+
+    Args:
+        blocks: Those of a log.
+        columns: ``[N, ...]`` by key.
+        on_disk: Keep the new matrix in a temporary file.
+
+    Returns:
+        The first block, what is left of the others, and the new one.
+    """
+    left = [
+        PackedColumns(b.matrix, {k: c for k, c in b.columns.items() if k not in columns})
+        for b in blocks[1:]
+    ]
+    kept = [block for block in left if block.columns]
+    return (blocks[0], *kept, PackedColumns.pack(columns, on_disk=on_disk))
 
 
 def _dtype_name(key: Key, value: Tensor) -> str:

@@ -4,10 +4,16 @@ Logs, networks and exported policies hold float32, which has 24 bits: at 1.7e9 i
 128. A column far from 0 that changes by less arrives as a few values, or as one.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+
+from hindsight_rl.keys import Key, key_name
+from hindsight_rl.logs.errors import LogError
 
 _FAR = 100.0  # as many times further from 0 than it is wide: else float32 is fine enough
 _SMALL = 16.0  # real numbers below are angles, metres, quaternions, whose last digits are noise
@@ -84,3 +90,18 @@ def _lost(column: NDArray[np.float64], size: float) -> tuple[float, float] | Non
         windows = column[: len(column) // _WINDOW * _WINDOW].reshape(-1, _WINDOW)
         lost = float(np.quantile(np.ptp(windows, axis=1), 0.9)) < step
     return (change, step) if lost else None
+
+
+def check_precision(columns: Mapping[Key, Tensor]) -> None:
+    """Check that float32 can tell the real numbers of columns apart.
+
+    Args:
+        columns: ``[N, ...]`` by key; those of float64 are looked at.
+
+    Raises:
+        LogError: Numbers would become equal.
+    """
+    for key, value in columns.items():
+        lost = collapse(value.numpy()) if value.dtype == torch.float64 else None
+        if lost is not None:
+            raise LogError(f"entry {lost.dimension}: {lost}", MEND_COLLAPSE, column=key_name(key))

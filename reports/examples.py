@@ -8,9 +8,9 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.keys import EPISODE, REWARD
+from hindsight_rl.keys import EPISODE, REWARD, Key
 from hindsight_rl.logs.checks import Array
-from hindsight_rl.logs.log import Key, Log
+from hindsight_rl.logs.log import Log
 from hindsight_rl.reports.figures import (
     AFTER,
     BEFORE,

@@ -18,11 +18,11 @@ from hindsight_rl.keys import (
     STEP,
     TERMINATED,
     TRUNCATED,
+    key_name,
 )
 from hindsight_rl.logs.agreement import Agreement
 from hindsight_rl.logs.checks import MOST_CHOICES, Array
 from hindsight_rl.logs.errors import LogError
-from hindsight_rl.logs.log import key_name
 from hindsight_rl.logs.precision import WHOLE
 from hindsight_rl.logs.reading.assembly import Assembly
 

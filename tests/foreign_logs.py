@@ -16,7 +16,8 @@ import pyarrow.parquet
 from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
 
-from hindsight_rl.logs.log import Log, key_name
+from hindsight_rl.keys import key_name
+from hindsight_rl.logs.log import Log
 
 LENGTHS = (4, 1, 3)
 ROWS = sum(LENGTHS)

@@ -15,8 +15,9 @@ from hindsight_rl.keys import (
     REWARD,
     TERMINATED,
     TRUNCATED,
+    Key,
 )
-from hindsight_rl.logs.log import Key, Log
+from hindsight_rl.logs.log import Log
 
 Columns = dict[Key, Tensor]
 

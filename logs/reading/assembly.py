@@ -23,12 +23,12 @@ from hindsight_rl.keys import (
     TASK,
     TERMINATED,
     TRUNCATED,
+    Key,
 )
 from hindsight_rl.logs import checks
 from hindsight_rl.logs.agreement import Agreement
 from hindsight_rl.logs.checks import Array
 from hindsight_rl.logs.limits import check_room
-from hindsight_rl.logs.log import Key
 from hindsight_rl.logs.problems import Problems
 from hindsight_rl.logs.reading.actions import Actions, scaled
 from hindsight_rl.logs.reading.column_map import SHIFTED

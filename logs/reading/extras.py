@@ -4,9 +4,9 @@ from collections.abc import Collection
 
 import numpy as np
 
+from hindsight_rl.keys import Key
 from hindsight_rl.logs import checks
 from hindsight_rl.logs.checks import Array
-from hindsight_rl.logs.log import Key
 from hindsight_rl.logs.problems import Problems
 from hindsight_rl.logs.reading.actions import Actions
 from hindsight_rl.logs.reading.episodes import Episodes

@@ -20,10 +20,14 @@ from hindsight_rl.keys import (
     STEP,
     TERMINATED,
     TRUNCATED,
+    Key,
+    key_name,
     key_of,
 )
 from hindsight_rl.logs.errors import LogError
-from hindsight_rl.logs.log import Key, Log, Source, episode_columns, key_name
+from hindsight_rl.logs.folder import Source
+from hindsight_rl.logs.log import Log
+from hindsight_rl.logs.packed import episode_columns
 
 NEEDED = [OBSERVATION, ACTION, NEXT_OBSERVATION, REWARD, TERMINATED, TRUNCATED, EPISODE]
 ADDED: Columns = {"return_to_go": torch.arange(5.0), "rank": torch.tensor([4, 3, 2, 1, 0])}

@@ -8,8 +8,16 @@ import torch
 from small_logs import Columns, five, pictures, small
 from torch import Tensor
 
-from hindsight_rl.keys import ACTION, EPISODE, NEXT_OBSERVATION, OBSERVATION, REWARD, TERMINATED
-from hindsight_rl.logs.log import Key, Log
+from hindsight_rl.keys import (
+    ACTION,
+    EPISODE,
+    NEXT_OBSERVATION,
+    OBSERVATION,
+    REWARD,
+    TERMINATED,
+    Key,
+)
+from hindsight_rl.logs.log import Log
 
 ADDED: Columns = {"return_to_go": torch.arange(5.0), "rank": torch.tensor([4, 3, 2, 1, 0])}
 

@@ -98,7 +98,7 @@ def test_a_save_that_fails_leaves_nothing(
         log = replace(log, rows=torch.arange(3))
         monkeypatch.setattr(torch.Tensor, "numpy", full)
     elif where == "header":
-        monkeypatch.setattr("hindsight_rl.logs.log.write_text", full)
+        monkeypatch.setattr("hindsight_rl.logs.saving.write_text", full)
     else:
         monkeypatch.setattr("os.replace", full)
     with pytest.raises(OSError, match="No space left"):
