@@ -31,6 +31,26 @@ def interpolate(data: Tensor, noise: Tensor, time: Tensor) -> Tensor:
     return (1.0 - time) * noise + time * data
 
 
+def early_times(uniform: Tensor, *, concentration: float = 1.5, latest: float = 0.999) -> Tensor:
+    """Return times that lean to the noise: 1 - t / latest follows Beta(concentration, 1).
+
+    Near the data a velocity is nearly known; near the noise the answer is decided.
+
+    Args:
+        uniform: ``[...]``, uniform numbers in (0, 1).
+        concentration: Above 0; 1 gives uniform times.
+        latest: Largest time, in (0, 1].
+
+    Returns:
+        ``[...]``, in [0, latest]; the mean is latest / (concentration + 1).
+
+    Reference:
+        Black et al. 2024, "pi0", arXiv 2410.24164, appendix B.
+    """
+    # The distribution function of Beta(c, 1) is u^c.
+    return latest * (1.0 - uniform ** (1.0 / concentration))
+
+
 def flow_error(velocity: Tensor, data: Tensor, noise: Tensor) -> Tensor:
     """Return the squared error of a velocity, one number per entry: (v - (a - eps))^2.
 

@@ -91,6 +91,32 @@ def softmax_weight(
     return weight * (part / mean(part)).to(weight.dtype)
 
 
+def expectile_weight(advantage: Tensor, *, expectile: float) -> Tensor:
+    """Return expectile where the advantage is positive, else 1 - expectile: implicit policies.
+
+    A value fitted by expectile regression is the mean of Q under the logged policy times these
+    weights, normalised: the policy that IQL's value stands for.
+
+    Args:
+        advantage: ``[...]``, Q - V, reward units.
+        expectile: In (0, 1).
+
+    Returns:
+        ``[...]``, in (0, 1).
+
+    Raises:
+        ValueError: ``expectile`` is outside (0, 1).
+
+    Reference:
+        Hansen-Estruch et al. 2023, arXiv 2304.10573, theorem 4.2: |f'(u)| / |u| for f the
+        expectile's loss, without the common factor 2.
+    """
+    if not 0 < expectile < 1:
+        raise ValueError(f"expectile is {expectile}, it must lie in (0, 1)")
+    positive = (advantage.detach() > 0).to(advantage.dtype)
+    return (1.0 - expectile) + (2.0 * expectile - 1.0) * positive
+
+
 def binary_weight(advantage: Tensor) -> Tensor:
     """Return 1 where the advantage is positive, else 0.
 

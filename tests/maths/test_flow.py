@@ -4,7 +4,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from hindsight_rl.maths.flow import euler_flow, flow_error, heun_flow, interpolate, valid_mean
+from hindsight_rl.maths.flow import (
+    early_times,
+    euler_flow,
+    flow_error,
+    heun_flow,
+    interpolate,
+    valid_mean,
+)
 
 MEAN, STD = 0.3, 0.2
 
@@ -24,13 +31,23 @@ def two_points(x: Tensor, t: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(
     ("steps", "spread"),
-    [(1, 0), (2, 0.038462), (4, 0.095864), (8, 0.143768), (10, 0.154175), (100, 0.194979)],
+    [
+        (1, 0),
+        (2, 0.038462),
+        (4, 0.095864),
+        (8, 0.143768),
+        (10, 0.154175),
+        (20, 0.176003),
+        (100, 0.194979),
+    ],
 )
 def test_euler_of_a_gaussian_is_affine(steps: int, spread: float) -> None:
-    noise = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+    noise = torch.tensor([[0.0], [1.0]], dtype=torch.float64, requires_grad=True)
     start, one = euler_flow(gaussian, noise, steps)
     assert start.item() == pytest.approx(MEAN, abs=1e-12)
     assert (one - start).item() == pytest.approx(spread, abs=2e-6)
+    (slope,) = torch.autograd.grad(one, noise)
+    assert slope.flatten().tolist() == pytest.approx([0, spread], abs=2e-6)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +79,17 @@ def test_without_noise_the_two_points_are_averaged_at_any_number_of_steps() -> N
     zero = torch.zeros(1, 1, dtype=torch.float64)
     for steps in (1, 4, 32):
         assert euler_flow(two_points, zero, steps).item() == 0
+
+
+def test_early_times_lean_to_the_noise() -> None:
+    """1 - t / .999 ~ Beta(1.5, 1): quantiles u^(2/3), mean .6, so that the mean time is .3996."""
+    uniform = (torch.arange(100_000, dtype=torch.float64) + 0.5) / 100_000
+    found = early_times(uniform)
+    assert found.mean().item() == pytest.approx(0.999 * 0.4, abs=1e-5)
+    quarter = early_times(torch.tensor(0.125, dtype=torch.float64)).item()
+    assert quarter == pytest.approx(0.999 * 0.75)
+    assert (found >= 0).all() and (found <= 0.999).all()
+    torch.testing.assert_close(early_times(uniform, concentration=1.0, latest=1.0), 1 - uniform)
 
 
 def test_line_and_error() -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from hindsight_rl.maths.losses import expectile_loss, weighted_nll
 from hindsight_rl.maths.weights import (
     binary_weight,
+    expectile_weight,
     exponential_weight,
     marwil_weight,
     positive_weight,
@@ -34,6 +35,7 @@ ROW_BY_ROW: dict[str, Weight] = {
     "uniform": uniform_weight,
     "exponential": lambda a: exponential_weight(a, temperature=0.7, max_weight=3.0),
     "binary": binary_weight,
+    "expectile": lambda a: expectile_weight(a, expectile=0.8),
     "positive": lambda a: positive_weight(a, max_weight=2.0),
     "marwil": lambda a: marwil_weight(a, torch.tensor(4.0, dtype=a.dtype), beta=0.5),
     "return": lambda a: return_weight(a.abs()),
@@ -137,6 +139,9 @@ def test_marwil_losses_of_t4() -> None:
         ),
         pytest.param(binary_weight, [1, 0, 1, 0], id="CRR, binary"),
         pytest.param(positive_weight, [1, 0, 2, 0], id="SIL"),
+        pytest.param(
+            lambda a: expectile_weight(a, expectile=0.7), [0.7, 0.3, 0.7, 0.3], id="implicit of IQL"
+        ),
         pytest.param(
             lambda a: positive_weight(a, max_weight=1.5), [1, 0, 1.5, 0], id="SIL, capped"
         ),
