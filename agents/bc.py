@@ -92,6 +92,7 @@ class BC(Learner):
         )
         self.window = Window(history=history)
         if history:
+            self.action_state = "action"
             self.in_keys = (*type(self).in_keys, *PAST)
 
     def losses(self, batch: TensorDict) -> LossTerms:

@@ -18,6 +18,7 @@ from hindsight_rl.envs.interface import Env, Interface, Observed
 from hindsight_rl.envs.lockstep import Lockstep, Step
 from hindsight_rl.ports import Act as Act
 from hindsight_rl.ports import Actor as Actor
+from hindsight_rl.ports import Remembering
 
 LONGEST = 10_000
 """Steps after which an episode is cut where neither the environment nor the caller ends it."""
@@ -126,7 +127,7 @@ class Asking:
     Args:
         act: The policy.
         interface: How it meets the environment.
-        key: First of the three counters of its noise: the seed of the whole.
+        key: First of the three counters of its noise: the key of the seed of the whole.
     """
 
     def __init__(self, act: Act | Actor, interface: Interface, key: int) -> None:
@@ -155,10 +156,13 @@ class Asking:
         noise = np.array([[self._key, each.number, each.steps] for each in playing], np.int64)
         task = np.stack(tasks) if tasks else None
         answers, state = self._actor.step(observation, task, state, noise)
-        _deal(state, playing)
         answers = np.asarray(answers)
         self._interface.check_answers(answers, len(playing))
-        return self._interface.actions.executed(answers)
+        executed = self._interface.actions.executed(answers)
+        if isinstance(self._actor, Remembering):
+            state = self._actor.with_executed(state, executed)
+        _deal(state, playing)
+        return executed
 
 
 class _Stateless:
@@ -183,7 +187,7 @@ class _Stateless:
 
 
 def _deal(state: Mapping[str, Array], episodes: Sequence[Playing]) -> None:
-    """Hand each episode its row of the state."""
+    """Give each episode its row of the state."""
     for i, episode in enumerate(episodes):
         episode.state = {name: values[i] for name, values in state.items()}
 

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from hindsight_rl.envs.interface import Env, EnvSource, Interface, RolloutError, frame, make
 from hindsight_rl.envs.lockstep import Singles, Step
 from hindsight_rl.envs.playing import Act, Actor, Asking, Limit, Playing, play
+from hindsight_rl.export.draws import seed_key
 from hindsight_rl.spec import Spec, SpecLike
 
 Record = Callable[[NDArray[np.uint8], float], None]
@@ -118,7 +119,8 @@ def rollout(
         env_id: Gymnasium id (``module:Id-v0`` imports a module first), or a function that makes
             the environment.
         episodes: How many.
-        seed: Seed of the whole; episode i is reset with ``episode_seed(seed, i)``.
+        seed: Seed of the whole; episode i is reset with ``episode_seed(seed, i)``, and its noise is
+            what ``OnnxPolicy(path, seed=seed)`` draws in it.
         task: ``[Z]``, passed to the policy with the first step of every episode. A goal environment
             gives its own.
         next_task: Changes the task after every step by the reward received, as :func:`lowered`
@@ -156,7 +158,7 @@ def rollout(
             [Playing(i, episode_seed(seed, i)) for i in range(episodes)],
             count,
             Limit(first, max_steps, limit_option, name),
-            choose=Asking(act, interface, seed),
+            choose=Asking(act, interface, seed_key(seed)),
             send=interface.actions.sent,
             watcher=_Judging(first, interface, begin, next_task, record),
         )

@@ -48,6 +48,30 @@ def due(chunk: Chunk, state: State) -> NDArray[np.bool_]:
     return found
 
 
+def asked_before(chunk: Chunk, state: State) -> NDArray[np.bool_]:
+    """Return ``[n]``, the episodes for which the graph ran in the step that led to a state."""
+    if chunk.ensemble is not None:
+        return np.ones(len(state[_COUNT]), dtype=np.bool_)
+    found: NDArray[np.bool_] = state[_TAKEN] == 1
+    return found
+
+
+def with_last(past: Array, action: Array, moved: NDArray[np.bool_]) -> Array:
+    """Return past actions, the last of which is what was executed.
+
+    Args:
+        past: ``[n, P, ...]``, the newest in the last place.
+        action: ``[n, ...]``.
+        moved: ``[n]``, the episodes whose past the step has moved on.
+
+    Returns:
+        ``[n, P, ...]``, an array of its own.
+    """
+    found = past.copy()
+    found[moved, -1] = action[moved]
+    return found
+
+
 def advance(
     chunk: Chunk, state: State, asked: NDArray[np.bool_], answers: Array
 ) -> tuple[Array, State]:

@@ -19,7 +19,9 @@ A contract is a plain dictionary; lists hold one entry per dimension, ``None`` m
 ``scores`` (2)       ``None``, or ``shape [M]``: the action is an argmax over ``scores [N, M]``
                      (choices, components of a mixture, candidates), and may change at a tie
 ``state`` (2)        list of ``name``, ``shape``, ``dtype``, ``initial`` (left out: zeros): graph
-                     inputs ``state.NAME [N, ...]`` and outputs ``next_state.NAME``
+                     inputs ``state.NAME [N, ...]`` and outputs ``next_state.NAME``; ``actions``
+                     (left out: false): it holds past actions, the newest in the last place, where
+                     the caller puts what was executed if that is not the answer
 ``noise`` (2)        ``None``, or ``shape [S]``, ``distribution`` "normal" or "uniform", ``zero``:
                      whether zeros are a deterministic policy; graph input ``noise [N, S]``
 ``chunk`` (2)        ``None``, or ``length`` C, ``execute``, ``ensemble``: output ``action [N, C,

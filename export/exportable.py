@@ -4,7 +4,8 @@ A learner has ``spec`` and ``forward(observation, task=None) -> action``, and ``
 task)`` if its actions are discrete. That is all a policy without memory needs. One that keeps a
 state, takes noise or answers with chunks has, each only where it applies,
 
-- ``initial_state(n) -> dict``: tensors ``[n, ...]`` by name, float32 or int64;
+- ``initial_state(n) -> dict``: tensors ``[n, ...]`` by name, float32 or int64; ``action_state``:
+  name of the one that holds past actions ``[n, P, ...]``, in which what is executed is noted;
 - ``acting_noise``: how many standard normal numbers S a step needs; ``zero_noise``: whether zeros
   in their place are a policy that was meant (the mean of a CVAE), False if left out;
 - ``chunk``: ``length``, ``execute`` and ``ensemble``;
@@ -134,7 +135,10 @@ def exportable_of(learner: Any) -> Exportable:
         "observation": plain["observation"],
         "task": plain["task"],
         "scores": {"shape": list(tried[1].shape[1:])} if scored else None,
-        "state": [_stated(name, value) for name, value in state.items()],
+        "state": [
+            _stated(name, value, actions=name == getattr(learner, "action_state", None))
+            for name, value in state.items()
+        ],
         "noise": {
             "shape": [width],
             "distribution": "normal",
@@ -244,13 +248,14 @@ def _noise(first: Tensor, width: int) -> Tensor:
     return torch.from_numpy(normals(counters(0, episode.numpy(), step.numpy()), width))
 
 
-def _stated(name: str, value: Tensor) -> dict[str, Any]:
+def _stated(name: str, value: Tensor, *, actions: bool) -> dict[str, Any]:
     """Return what a contract says of a part of the state."""
     dtype = str(value.dtype).removeprefix("torch.")
     zero = not bool(value.any())
-    return {
+    stated = {
         "name": name,
         "shape": list(value.shape),
         "dtype": dtype,
         "initial": None if zero else value.tolist(),
     }
+    return stated | ({"actions": True} if actions else {})

@@ -49,7 +49,7 @@ def signature_of(contract: Mapping[str, Any]) -> Signature:
         task=task,
         action=action,
         scores=_scores(contract, action, second),
-        state=_state(contract) if second else (),
+        state=_state(contract, action) if second else (),
         noise=_noise(contract) if second else None,
         chunk=_chunk(contract, action) if second else None,
     )
@@ -151,7 +151,7 @@ def _scores(contract: Mapping[str, Any], action: Action, second: bool) -> int | 
     return shape[0]
 
 
-def _state(contract: Mapping[str, Any]) -> tuple[State, ...]:
+def _state(contract: Mapping[str, Any], action: Action) -> tuple[State, ...]:
     """Return what is kept from step to step."""
     found: list[State] = []
     for number, described in enumerate(optional(contract, "state", list) or []):
@@ -167,7 +167,10 @@ def _state(contract: Mapping[str, Any]) -> tuple[State, ...]:
             fail(f"{place}.dtype", f"is {dtype!r}, and must be 'float32' or 'int64'")
         initial = floats(described, "initial", place, shape)
         value = np.zeros(shape, dtype) if initial is None else initial.astype(dtype)
-        found.append(State(name, shape, cast(Dtype, dtype), value))
+        actions = bool(optional(described, "actions", bool, place))
+        if actions and (dtype != action.dtype or not shape or shape[1:] != action.shape):
+            fail(f"{place}.actions", "is true: shape must be [P, ...] of actions, dtype theirs")
+        found.append(State(name, shape, cast(Dtype, dtype), value, actions))
     return tuple(found)
 
 

@@ -185,6 +185,52 @@ class OnnxPolicy:
             raise ValueError("step takes a batch [n, ...]: put one row into a batch of 1")
         return self._advance(feed, dict(state), np.asarray(noise))
 
+    def with_executed(self, state: Mapping[str, Array], action: Array) -> dict[str, Array]:
+        """Return the state after a step in which these actions were executed; nothing is kept.
+
+        Args:
+            state: ``[n, ...]`` by name, from :meth:`step`.
+            action: ``[n, A]`` or ``[n]``, in the units and numbers of the contract.
+
+        Returns:
+            The state; the same where it holds no actions.
+        """
+        found, chunk = dict(state), self.signature.chunk
+        for kept in self.signature.state:
+            if kept.actions:
+                moved = np.ones(len(action), np.bool_)
+                if chunk is not None:
+                    moved = chunks.asked_before(chunk, found)
+                name, done = f"state.{kept.name}", action - self.signature.action.start
+                found[name] = chunks.with_last(found[name], done, moved)
+        return found
+
+    def executed(self, action: ArrayLike) -> None:
+        """Say what was executed for the last answer of :meth:`act`, where it was something else.
+
+        A policy that sees its own past actions was fitted to those that were executed. Call it
+        after :meth:`act` where the loop limits, clips or replaces actions; without a call the
+        answer itself counts as executed. For other policies it does nothing.
+
+        Args:
+            action: ``[A]``, or ``[N, A]`` for a batch; choices ``[]`` or ``[N]``; in the units and
+                numbers of the contract.
+
+        Raises:
+            ValueError: Nothing was answered in this episode, or the shape is that of other actions.
+        """
+        if self._slots is None or not self._slots.steps.any():
+            if self._follows:
+                raise ValueError("executed follows act, and act was not called in this episode")
+            return
+        done = np.asarray(action, dtype=self.signature.action.dtype)
+        shape = (len(self._slots.steps), *self.signature.action.shape)
+        if done.shape != shape and (1, *done.shape) != shape:
+            raise ValueError(
+                f"executed has shape {list(done.shape)}, and act answered {list(shape)}"
+            )
+        self._slots.state = self.with_executed(self._slots.state, done.reshape(shape))
+
     def rate_limited(
         self, action: ArrayLike, last: ArrayLike | None, *, seconds: float | None = None
     ) -> Any:

@@ -54,12 +54,14 @@ class State:
         shape: Of one row.
         dtype: float32 or int64.
         initial: Its value where an episode begins.
+        actions: Whether it holds actions ``[P, ...]``, the last one executed in the last place.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: Dtype
     initial: NDArray[Any]
+    actions: bool = False
 
 
 @dataclass(frozen=True)

@@ -54,11 +54,33 @@ class Actor(Protocol):
             observation: ``[n, O]``, or ``[n, ...]`` by entry.
             task: ``[n, Z]`` where there is one.
             state: ``[n, ...]`` by name.
-            noise: ``[n, 3]``, the counters that random numbers are drawn from: seed, number of the
-                episode, step in it. An action that depends on nothing else is repeatable.
+            noise: ``[n, 3]``, the counters that random numbers are drawn from: key of the seed,
+                number of the episode, step in it. An action that depends on nothing else is
+                repeatable.
 
         Returns:
             Actions ``[n, ...]`` in the environment's units or numbers, and the next state.
+        """
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """An actor whose state holds the actions that were executed."""
+
+    def with_executed(
+        self, state: dict[str, NDArray[Any]], action: NDArray[Any]
+    ) -> dict[str, NDArray[Any]]:
+        """Return the state after a step in which these actions were executed.
+
+        They differ from those of :meth:`Actor.step` where exploration replaced one, or where it was
+        clipped, rounded or limited.
+
+        Args:
+            state: ``[n, ...]`` by name, as :meth:`Actor.step` returned it.
+            action: ``[n, ...]``, in the environment's units or numbers.
+
+        Returns:
+            The state.
         """
 
 

@@ -29,6 +29,7 @@ class Acting(Protocol):
     """What acts: the part of a learner that an actor needs."""
 
     chunk: Chunk | None
+    action_state: str | None
     spec: Spec
     device: torch.device
 
@@ -104,6 +105,24 @@ class TorchActor:
                 carried[name][asked] = value
         action, queue = chunks.advance(self._queue, state, asked, answer)
         return action, carried | queue
+
+    def with_executed(self, state: dict[str, Array], action: Array) -> dict[str, Array]:
+        """Return the state after a step in which these actions were executed.
+
+        Args:
+            state: ``[n, ...]`` by name, from :meth:`step`.
+            action: ``[n, ...]``, in the environment's units or numbers.
+
+        Returns:
+            The state; the same where it holds no actions.
+        """
+        if self._learner.action_state is None:
+            return state
+        name, done = f"state.{self._learner.action_state}", action - self._learner.first_choice
+        moved = np.ones(len(action), np.bool_)
+        if self._queue is not None:
+            moved = chunks.asked_before(self._queue, state)
+        return state | {name: chunks.with_last(state[name], done, moved)}
 
     def _ask(
         self, observation: Observed, task: Array | None, state: Mapping[str, Array], counters: Array

@@ -49,20 +49,13 @@ LAYERS: dict[str, set[str]] = {
     "agents": {"training.learner", "training.policy_values", "training.sweep"}
     | {"nets", "policies", "maths"},
     "logs": {"configs", "maths"},
-    "datamodules": {
-        "maths",
-        "logs",
-        "relabel",
-        "tasks",
-        "envs.actions",
-        "envs.interface",
-        "envs.lockstep",
-        "envs.playing",
-        "envs.rollout",
-    },
+    "datamodules": {"maths", "logs", "relabel", "tasks"}
+    | {f"envs.{name}" for name in ("actions", "interface", "lockstep", "playing", "rollout")},
     "diagnostics": {"nets", "maths", "envs.rollout", "envs.statistics"},
     "reports": {"logs", "relabel", "tasks", "maths", "datamodules.relabeled"},
     "envs": set(),
+    # Seeds become keys of noise by one function, whether a learner or its file is played.
+    "envs.rollout": {"export.draws"},
     "export": set(),
     "export.onnx": {"training", "nets", "maths", "envs"},
     "cli": set(ROOMS),

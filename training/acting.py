@@ -27,11 +27,15 @@ class Acts:
         acts: Whether there is a policy; a model, a reward or a classifier has none, and is neither
             played nor exported.
         chunk: How answers of several actions are executed; ``None`` where an answer is one action.
+        action_state: Name of the part of the state that holds past actions ``[n, P, ...]``, the
+            newest in the last place: where something else was executed than the answer, it is put
+            there. ``None`` for none.
     """
 
     acts: bool = True
     actor: Any
     chunk: Chunk | None = None
+    action_state: str | None = None
     spec: Spec
     device: torch.device
 

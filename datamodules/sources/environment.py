@@ -34,6 +34,7 @@ from hindsight_rl.keys import (
 from hindsight_rl.logs.action_bounds import stated
 from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.draws import fork, fork_key, seed_key, uniform
+from hindsight_rl.ports import Remembering
 
 Policy = Callable[[NDArray[np.float32], NDArray[np.float32] | None, Tensor], NDArray[Any]] | Actor
 """``policy(observation [n, O], task [n, Z] or None, draws [n, 3]) -> action [n, ...]``, in the
@@ -190,6 +191,12 @@ class _Deciding:
             at_random = at_random.reshape(-1, *[1] * (actions.ndim - 1))
             actions = np.where(at_random, self._random(draws), actions)
         return actions, state
+
+    def with_executed(self, state: State, action: NDArray[Any]) -> State:
+        """Return the policy's state after a step: what it did is what was executed."""
+        if isinstance(self._policy, Remembering):
+            return self._policy.with_executed(state, action)
+        return state
 
 
 class _Random:

@@ -11,6 +11,7 @@ from hindsight_rl.datamodules.sources.environment import Collector
 from hindsight_rl.envs import playing
 from hindsight_rl.envs.playing import Actor
 from hindsight_rl.envs.rollout import rollout
+from hindsight_rl.export.draws import seed_key
 
 WALK = "tiny_envs:Tiny/Walk-v0"
 
@@ -48,7 +49,7 @@ def test_state_belongs_to_the_episode_whatever_its_neighbours_do(num_envs: int) 
     np.testing.assert_array_equal(found.returns, whole.returns)
     np.testing.assert_array_equal(found.lengths, whole.lengths)
     assert sum(actor.begun) == 7 and 1 < len(set(whole.lengths.tolist()))
-    wanted = [[3, i, t] for i, length in enumerate(found.lengths) for t in range(length)]
+    wanted = [[seed_key(3), i, t] for i, length in enumerate(found.lengths) for t in range(length)]
     assert sorted(actor.noise) == wanted
 
 

@@ -361,6 +361,6 @@ def test_an_episode_is_its_own_whatever_plays_beside_it(kind: str, tmp_path: Pat
         return
     # (key, episode, step): episode 2 draws its own numbers.
     steps = np.arange(alone.lengths[2])
-    keys = np.stack([np.full_like(steps, 4), np.full_like(steps, 2), steps], axis=-1)
+    keys = np.stack([np.full_like(steps, draws.seed_key(4)), np.full_like(steps, 2), steps], -1)
     expected = steps.sum() + draws.normals(keys, 2)[:, 0].sum()
     assert alone.returns[2] == pytest.approx(expected, rel=1e-6)
