@@ -107,6 +107,12 @@ def parquet(path: Path, values: Columns) -> Path:
     return path
 
 
+def parquet_values(path: Path) -> Columns:
+    """Return the columns of a file that :func:`parquet` wrote."""
+    table = pa.parquet.read_table(path)
+    return {name: np.array(table[name].to_pylist()) for name in table.column_names}
+
+
 def minari(
     path: Path,
     data_format: str = "hdf5",

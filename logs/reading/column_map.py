@@ -104,6 +104,10 @@ class ColumnMap:
         extra: Further column or columns of one number per row or per episode, for relabelers that
             go by a column, and learners that read one. A batch has each under the last part of
             its name.
+        resize: Height and width of the frames that are kept of videos, at most the recorded ones.
+            Left out: as they were recorded. Other proportions squeeze the picture.
+        frame_cache: Folder of the frames that were decoded of videos; left out, ``SOURCE.frames``
+            beside the source.
         names: Names of the dimensions, by key (``observation``, ``action``, ``task``).
         units: Units of the dimensions, by key.
         control_rate_hz: Rows per second of the robot.
@@ -151,6 +155,8 @@ class ColumnMap:
     success: str | None = None
     action_log_prob: str | None = None
     extra: str | list[str] | None = None
+    resize: list[int] | None = None
+    frame_cache: str | None = None
     names: dict[str, list[str]] | None = None
     units: dict[str, list[str]] | None = None
     control_rate_hz: float | None = None
@@ -331,6 +337,8 @@ def _contradictions(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name in ("time_limit", "episode_length", "action_count", "control_rate_hz"):
         if values[name] is not None and not values[name] > 0:
             yield f"{name}: {values[name]} is not above 0", "Give a positive number."
+    if values["resize"] is not None and (len(values["resize"]) != 2 or min(values["resize"]) < 1):
+        yield f"resize: {values['resize']} is no height and width", "Give two, as in [96, 96]."
     yield from text_options.contradictions(values)
     for name in ("names", "units"):
         wrong = sorted(set(values[name] or {}) - {"observation", "action", "task"}, key=str)

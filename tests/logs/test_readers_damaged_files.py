@@ -143,8 +143,8 @@ def test_damaged_lerobot(version: str, tmp_path: Path) -> None:
     last.write_bytes(content[:-10])
     with pytest.raises(LogError, match=rf"{last.name}: cannot be read as parquet"):
         read_log(folder)
-    with pytest.raises(LogError, match="'observation.images.top': a camera column"):
-        read_log(folder, {"observation": "observation.images.top"})
+    with pytest.raises(LogError, match="images.top': a camera among the columns of 'task'. Name"):
+        read_log(folder, {"task": "observation.images.top"})
     info.write_text("{")
     with pytest.raises(LogError, match="info.json: cannot be read as JSON"):
         read_log(folder)

@@ -2,7 +2,7 @@
 
 Version 2 keeps one file per episode, version 3 many episodes per file. Both are read by listing the
 files and comparing rows with what the metadata promises, so that a missing file is noticed.
-Low-dimensional columns only; videos are neither needed nor read.
+Videos are decoded where the column map names their cameras (:mod:`lerobot_video`), else not needed.
 """
 
 import reprlib
@@ -19,8 +19,9 @@ from hindsight_rl.logs.limits import files_below, parse_json, read_json, read_te
 from hindsight_rl.logs.problems import missing_column
 from hindsight_rl.logs.reading.column_map import LEFT_OUT, ColumnMap
 from hindsight_rl.logs.reading.formats.arrow import check_sizes, parquet_columns, read_parquet
+from hindsight_rl.logs.reading.formats.lerobot_video import cameras, read_cameras
 from hindsight_rl.logs.reading.formats.parquet import table_of
-from hindsight_rl.logs.reading.resolve import Names, resolve
+from hindsight_rl.logs.reading.resolve import Names, resolve, wanted
 from hindsight_rl.logs.reading.table import Table, natural
 
 # `next.done` only says that the recording of an episode stopped, so it is not guessed.
@@ -31,6 +32,8 @@ NAMES: Names = {
     "episode": ("episode_index",),
     "step": ("frame_index",),
 }
+# Fields that may name cameras, and how.
+_FILMED = (("image", str), ("image", list), ("observation", str))
 _ROW = 400  # bytes of a row of the metadata as Python keeps it
 MOST_FPS = 1e6
 """Rows per second at most: more is a damaged number."""
@@ -54,18 +57,20 @@ def read(path: Path, columns: ColumnMap) -> Table:
     if not files:
         raise LogError("data/ holds no .parquet file", "Fetch the dataset again.", path=path)
     held = parquet_columns(files[0])
-    _refuse_cameras(columns, info["features"], path)
+    filmed = [name for name in cameras(info["features"]) if name not in held]
+    _check_cameras(columns, info["features"], path)
     if columns.reward == LEFT_OUT and not set(held) & set(NAMES["reward"]):
         columns = replace(columns, reward=0.0)
-    table = table_of(files, resolve(columns, held, path, NAMES), path)
+    resolved = resolve(columns, [*held, *filmed], path, NAMES)
+    watched = [name for name in wanted(resolved) if name in filmed]
+    table = table_of(files, resolved, path, apart=watched)
     _check_counts(path, info, table)
     names = {name: _names(info["features"].get(name, {}).get("names")) for name in held}
-    facts = {
-        "names": names,
-        "control_rate_hz": _rate(info.get("fps"), path),
-        "task_names": _task_names(path),
-    }
-    return replace(table, facts=facts, held=tuple(held))
+    rate = _rate(info.get("fps"), path)
+    facts = {"names": names, "control_rate_hz": rate, "task_names": _task_names(path)}
+    if watched:
+        table.values.update(read_cameras(path, watched, info | {"fps": rate}, resolved, files))
+    return replace(table, facts=facts, held=(*held, *filmed))
 
 
 def _info(path: Path) -> dict[str, Any]:
@@ -112,15 +117,26 @@ def _rate(fps: Any, path: Path) -> float | None:
     return float(fps)
 
 
-def _refuse_cameras(columns: ColumnMap, features: Mapping[str, Any], path: Path) -> None:
-    given = [value for value in columns.given().values() if isinstance(value, (str, list))]
-    for name in (
-        entry for value in given for entry in ([value] if isinstance(value, str) else value)
-    ):
-        if features.get(name, {}).get("dtype") in ("video", "image"):
-            raise LogError(
-                "a camera column", "Only low-dimensional columns are read.", path=path, column=name
-            )
+def _check_cameras(columns: ColumnMap, features: Mapping[str, Any], path: Path) -> None:
+    """Refuse cameras where numbers are meant: frames would be flattened, or copied into memory."""
+    for field, value in columns.given().items():
+        names = value if isinstance(value, list) else [value]
+        for name in (name for name in names if isinstance(name, str)):
+            kind = features.get(name, {}).get("dtype")
+            if kind == "image":
+                raise LogError(
+                    "a camera whose frames are single pictures, which are not read",
+                    "Convert the dataset to videos with LeRobot's scripts.",
+                    path=path,
+                    column=name,
+                )
+            if kind == "video" and (field, type(value)) not in _FILMED:
+                raise LogError(
+                    f"a camera among the columns of '{field}'",
+                    f"Name it beside them: `image: {name}`.",
+                    path=path,
+                    column=name,
+                )
 
 
 def _check_counts(path: Path, info: Mapping[str, Any], table: Table) -> None:

@@ -1,5 +1,6 @@
 """Parquet (RLlib and others): one file or a folder of shards, one transition per row."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,7 +50,11 @@ def read(path: Path, columns: ColumnMap) -> Table:
 
 
 def table_of(
-    files: list[Path], resolved: ColumnMap, path: Path, partitions: hive.Partitions | None = None
+    files: list[Path],
+    resolved: ColumnMap,
+    path: Path,
+    partitions: hive.Partitions | None = None,
+    apart: Collection[str] = (),
 ) -> Table:
     """Return the joined columns of several parquet files.
 
@@ -58,6 +63,7 @@ def table_of(
         resolved: Column map whose columns the first file holds.
         path: The whole source, for messages.
         partitions: Columns that the folders of the files are named by.
+        apart: Columns that lie elsewhere, and are left out here.
 
     Returns:
         The table; ``parts`` says which rows come from which file.
@@ -67,7 +73,8 @@ def table_of(
     """
     said = partitions or {}
     inside = parquet_columns(files[0]) if said else []
-    names = [name for name in wanted(resolved) if name not in said or name in inside]
+    named = [name for name in wanted(resolved) if name not in apart]
+    names = [name for name in named if name not in said or name in inside]
     for file in files:
         regular_file(file)
     check_sizes(files, names, path)
@@ -80,7 +87,7 @@ def table_of(
         values[name] = np.concatenate(arrays)
     lengths = [len(shard) for shard in shards]
     parts = parts_of(files, lengths) if path.is_dir() else ()
-    for name in (key for key in said if key in wanted(resolved)):
+    for name in (key for key in said if key in named):
         column = hive.spread(said[name], lengths)
         if name in values:
             hive.check_same(name, values[name], column, parts, path)
