@@ -16,6 +16,7 @@ examples:
   hindsight inspect cartpole.parquet --columns rllib_cartpole
   hindsight inspect log.csv --columns my_robot.yaml --plot log.png
   hindsight inspect log.npz --columns '{observation: obs, action_scale: 1e-3}'
+  hindsight inspect robot --columns '{image: observation.images.front}' --frames frames.png
 
 Exit code 1 tells that the log has problems and would be refused."""
 
@@ -41,6 +42,9 @@ def _main(argv: Sequence[str]) -> int:
         help="column map: a YAML file, the name of a packaged one, or '{observation: obs}'",
     )
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the log into this file")
+    parser.add_argument(
+        "--frames", type=Path, metavar="PNG", help="draw frames of some episodes into this file"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parse(parser, argv)
     # torch, behind these, would make `--help` slow.
@@ -53,6 +57,10 @@ def _main(argv: Sequence[str]) -> int:
         from hindsight_rl.reports.plots import plot
 
         plot(assembly, summary, given.plot)
+    if given.frames is not None:
+        from hindsight_rl.reports.contact import contact_sheet
+
+        contact_sheet(assembly, given.frames)
     shown = json.dumps(summary.as_dict(), indent=1) if given.json else format_log(summary)
     sys.stdout.write(f"{shown}\n")
     return 1 if problems else 0

@@ -52,7 +52,7 @@ class Camera(NamedTuple):
     interval: float
 
     @property
-    def count(self) -> int:
+    def total(self) -> int:
         """Number of frames, N + E."""
         return sum(len(clip.times) + 1 for clip in self.clips)
 
@@ -79,7 +79,7 @@ def stored_frames(camera: Camera, folder: Path) -> NDArray[np.uint8]:
     height, width = camera.wanted
     name = f"{_plain(camera.name)}-{height}x{width}-{_digest(camera)}.frames"
     file = folder / name
-    size = camera.count * camera.frame_bytes
+    size = camera.total * camera.frame_bytes
     if not file.exists():
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ def stored_frames(camera: Camera, folder: Path) -> NDArray[np.uint8]:
             path=file,
         )
     # Copy-on-write: torch wants a writable buffer, nothing here writes to it.
-    return np.memmap(file, np.uint8, mode="c", shape=(camera.count, height, width, COLOURS))
+    return np.memmap(file, np.uint8, mode="c", shape=(camera.total, height, width, COLOURS))
 
 
 def _decode(camera: Camera, file: Path, size: int) -> None:

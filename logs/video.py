@@ -66,7 +66,7 @@ def frames(
             for frame in _nearest(container, clip, recorded, interval):
                 height, width = wanted
                 scaled = frame.reformat(width, height, "rgb24", interpolation="AREA")
-                yield scaled.to_ndarray()
+                yield np.asarray(scaled.to_ndarray(), np.uint8)
                 number += 1
     except (av.error.FFmpegError, _BrokenError) as error:
         why = getattr(error, "strerror", None) or str(error)

@@ -107,7 +107,9 @@ def survey(source: str | Path, columns: Columns | None = None) -> tuple[Assembly
     """
     content, findings = _read(source, ColumnMap.load(columns), collect=True)
     if isinstance(content, Log):
-        arrays = {key: content.column(key).numpy() for key in content.keys()}
+        # Frames as they lie: those of whole episodes are more than memory may hold twice.
+        arrays = {key: content.column(key).numpy() for key in content.packed_keys()}
+        arrays |= {key: frames.pixels[:].numpy() for key, frames in content.images.items()}
         content = Assembly(arrays, {"source": str(source), "format": "log"} | content.info)
         return content, findings.found
     return replace(content, guessed=findings.guesses), findings.found

@@ -8,6 +8,7 @@ from pathlib import Path
 import foreign_logs as foreign
 import numpy as np
 import pytest
+from PIL import Image
 
 from hindsight_rl.cli.inspect import main
 
@@ -129,3 +130,30 @@ def test_a_real_log(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert "transitions   4,137" in shown and "1 terminated, 20 truncated" in shown
     assert ["return", "197.0", "13.4", "137.0"] in [line.split()[:4] for line in shown.splitlines()]
+
+
+def test_frames_of_some_episodes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Three episodes of two cameras: nine frames each, in the order of the rows."""
+    side, whole = np.arange(8, dtype=np.uint8), np.arange(11, dtype=np.uint8)
+    frames = np.broadcast_to(20 * side[:, None, None, None], (8, 8, 8, 3))
+    more = np.broadcast_to(20 * whole[:, None, None], (11, 8, 8))
+    path = foreign.npz(tmp_path / "log.npz", foreign.columns() | {"front": frames, "top": more})
+    sheet = tmp_path / "sheet.png"
+    assert main([str(path), "--columns", "{image: [front, top]}", "--frames", str(sheet)]) == 0
+    with Image.open(sheet) as picture:
+        assert picture.size == (6 * 166 + 6, 16 + 3 * (160 + 22) + 6)
+        seen = [
+            [picture.getpixel((6 + 166 * place + 80, 32 + 182 * line + 80)) for place in range(6)]
+            for line in range(3)
+        ]
+    rows = [[0, 1, 3], [4, 4, 4], [5, 6, 7]]
+    wanted = [
+        [(20 * row,) * 3 for row in line] + [(20 * (row + episode),) * 3 for row in line]
+        for episode, line in enumerate(rows)
+    ]
+    assert seen == wanted
+    capsys.readouterr()
+    assert main([str(path), "--frames", str(sheet)]) == 2
+    assert "no images that could be shown. Name its cameras" in capsys.readouterr().err
+    assert main([str(path), "--columns", "{image: top}", "--frames", str(tmp_path / "a.txt")]) == 2
+    assert "a picture cannot be a '.txt' file" in capsys.readouterr().err

@@ -69,7 +69,8 @@ def read_cameras(
 
 def _size(feature: Mapping[str, Any], name: str, path: Path) -> Size:
     """Return height and width, whichever order the metadata have them in."""
-    shape, names = feature.get("shape"), feature.get("names")
+    shape: Any = feature.get("shape")
+    names = feature.get("names")
     counts = isinstance(shape, list) and len(shape) == 3
     if not counts or not all(type(side) is int and 0 < side <= _LARGEST for side in shape):
         raise LogError(
