@@ -32,6 +32,7 @@ from hindsight_rl.spec_parts import Ends, Numbers, Words
 
 PROBE_ROWS = 256
 _TASK_ROWS = 4096
+_QUANTILE_ROWS = 1 << 20
 _PROBE_BYTES, _FEWEST_ROWS = 1 << 20, 16  # of images, and of rows however large they are
 
 
@@ -159,17 +160,40 @@ def _action(log: Log) -> ActionSpec:
             count = max(int(log.column(ACTION, rows).max()) for rows in log.spans()) + 1 - start
         return ActionSpec("discrete", (), n=count, start=start, names=names, units=units)
     bounds = log.info.get("action") or {}
+    low, high = (_inside(bounds.get(side), side) for side in ("low", "high"))
     mean, std = _statistics(lambda: log.drawn(ACTION))
     return ActionSpec(
         "continuous",
         tuple(log.shape(ACTION)),
-        low=_inside(bounds.get("low"), "low"),
-        high=_inside(bounds.get("high"), "high"),
+        low=low,
+        high=high,
         mean=mean,
         std=std,
         names=names,
         units=units,
+        quantiles=None if _closed(low, high) else _quantiles(log),
     )
+
+
+def _closed(low: Ends | None, high: Ends | None) -> bool:
+    """Return whether every action has both bounds, of a width that float32 holds."""
+    if low is None or high is None or None in (*low, *high):
+        return False
+    least, most = (torch.tensor(side, dtype=torch.float32) for side in (low, high))
+    return bool(torch.isfinite(most - least).all())
+
+
+def _quantiles(log: Log) -> tuple[Numbers, ...]:
+    """Return the quantiles of each action, of evenly spaced rows where there are very many."""
+    apart = max(1, len(log.drawable()) // _QUANTILE_ROWS)
+    start, parts = 0, []
+    for part in log.drawn(ACTION):
+        parts.append(part[(-start) % apart :: apart])
+        start += len(part)
+    ordered = torch.cat(parts).double().sort(dim=0).values
+    place = torch.linspace(0, len(ordered) - 1, 101).round().long()
+    found: tuple[Numbers, ...] = _frozen(ordered[place].T.tolist())
+    return found
 
 
 def _inside(ends: list[float | None] | None, side: str) -> Ends | None:

@@ -104,6 +104,7 @@ def _contract(learner: Any, policy: Exportable, opset: int, tolerance: float) ->
     action = {
         name: _ends(value) if name in ("low", "high") else value
         for name, value in spec["action"].items()
+        if name != "quantiles"
     }
     return {
         "version": VERSION,

@@ -115,6 +115,8 @@ class ActionSpec:
         rate_limit: How fast each number may change, units per second.
         names: One per number or choice, or one for the column of choices.
         units: One per number.
+        quantiles: Of the log, of real numbers that are not all bounded: of each of them those of
+            the shares 0, .01, ..., 1.
     """
 
     kind: Kind
@@ -128,6 +130,7 @@ class ActionSpec:
     rate_limit: Ends | None = None
     names: Words | None = None
     units: Words | None = None
+    quantiles: tuple[Numbers, ...] | None = None
 
     @property
     def discrete(self) -> bool:
@@ -230,7 +233,7 @@ def describe(part: Entry | ActionSpec | Dataset) -> dict[str, Any]:
     if isinstance(part, ActionSpec):
         odd = ["low", "high", "mean", "std"] if part.discrete else ["n", "start"]
         # Left out where they say nothing, as files before did.
-        odd += [name for name in ("start", "rate_limit") if not facts[name]]
+        odd += [name for name in ("start", "rate_limit", "quantiles") if not facts[name]]
         facts = {name: value for name, value in facts.items() if name not in odd}
     return facts
 

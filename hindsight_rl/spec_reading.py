@@ -79,8 +79,23 @@ def action_of(facts: Mapping[str, Any]) -> ActionSpec:
         _numbers(facts.get(side), f"action.{side}", open_ends=True) for side in ("low", "high")
     )
     mean, std = (_numbers(facts.get(name), f"action.{name}") for name in ("mean", "std"))
+    quantiles = _numbers(facts.get("quantiles"), "action.quantiles")
+    if (
+        quantiles is not None
+        and [isinstance(row, tuple) and len(row) > 1 for row in quantiles] != [True] * shape[0]
+    ):
+        raise SpecError(f"spec: action.quantiles must be {shape[0]} lists of 2 or more numbers")
     return ActionSpec(
-        "continuous", shape, low, high, mean, std, rate_limit=rate_limit, names=names, units=units
+        "continuous",
+        shape,
+        low,
+        high,
+        mean,
+        std,
+        rate_limit=rate_limit,
+        names=names,
+        units=units,
+        quantiles=quantiles,
     )
 
 
