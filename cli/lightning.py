@@ -5,10 +5,10 @@ import json
 import logging
 import os
 import shlex
-import shutil
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -17,7 +17,7 @@ import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -26,15 +26,17 @@ from hindsight_rl.cli.errors import run
 from hindsight_rl.cli.messages import OF_A_TEST, first_cause, shorten
 from hindsight_rl.cli.progress import UpdateProgress
 from hindsight_rl.cli.report import format_summary
+from hindsight_rl.cli.run_folder import RunFolder
+from hindsight_rl.cli.run_lock import locked
 from hindsight_rl.cli.runs import CHECKPOINTS, CONFIG, LAST, global_rank, new_run
 from hindsight_rl.cli.words import configured_imports, spell_out
 from hindsight_rl.diagnostics.divergence import DivergenceError
 from hindsight_rl.diagnostics.evaluation import Evaluation
 from hindsight_rl.diagnostics.watch import Watch
 from hindsight_rl.endings import Ended
-from hindsight_rl.files import remove_drafts, write_text, write_whole
+from hindsight_rl.files import write_whole
 from hindsight_rl.plugins import OPTION, import_named, import_rooms, take_imports
-from hindsight_rl.training.checkpoints.callbacks import Checkpoints, save
+from hindsight_rl.training.checkpoints.callbacks import Checkpoints
 from hindsight_rl.training.checkpoints.endings import SaveOnSignal
 from hindsight_rl.training.checkpoints.load import learner_classes, load_learner
 from hindsight_rl.training.learner import Learner
@@ -58,56 +60,15 @@ _TRAINER = {
 }
 
 
-class RunFolder(Callback):
-    """Writes ``config.yaml`` when training starts and ``last.ckpt`` when it ends.
-
-    A new run that is refused before its first update leaves nothing behind.
+class HindsightCLI(LightningCLI):
+    """LightningCLI whose runs live in folders and whose ``test`` needs a checkpoint only.
 
     Args:
-        run: Folder of the run.
-        config: Text of the configuration.
+        held: Is given the lock of the run folder, to end it.
     """
 
-    def __init__(self, run: Path, config: str) -> None:
-        self._run, self._config = run, config
-        self._new = not run.exists()
-        self._last = run / CHECKPOINTS / LAST
-        self._trained = False
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the configuration."""
-        if trainer.is_global_zero:
-            remove_drafts(self._run)
-            write_text(self._run / CONFIG, self._config)
-        self._new, self._trained = False, True
-
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
-        """Remove the folder of a run that never started (loggers have made it by now)."""
-        if self._new and trainer.is_global_zero:
-            shutil.rmtree(self._run, ignore_errors=True)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the last checkpoint, whatever the interval."""
-        save(trainer, self._last)
-
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Make the checkpoint of a run killed between its last update and ``last.ckpt`` the last.
-
-        Lightning trains nothing then, and calls neither of the two hooks above.
-        """
-        start = Path(trainer.ckpt_path or "")
-        beside = start.parent == self._last.parent and start != self._last
-        if not self._trained and beside and trainer.is_global_zero:
-            write_whole(self._last, lambda file: file.write(start.read_bytes()))
-
-
-class HindsightCLI(LightningCLI):
-    """LightningCLI whose runs live in folders and whose ``test`` needs a checkpoint only."""
-
-    def __init__(self) -> None:
-        self._preparing = ""
+    def __init__(self, held: ExitStack) -> None:
+        self._preparing, self._held = "", held
         self.run: Path | None = None
         super().__init__(
             Learner,
@@ -237,8 +198,10 @@ class HindsightCLI(LightningCLI):
             raise ValueError(
                 f"{self.run} already holds a run: add --resume to go on, or choose another --run"
             )
+        # Further processes of this run share the lock of the first.
+        new = self._held.enter_context(locked(self.run)) if global_rank() == 0 else False
         if not config["run"]:
-            # Further processes of this run are started with the words of this one.
+            # They are started with the words of this one.
             sys.argv += ["--run", str(self.run)]
         config["run"] = str(self.run)
         saved = config.clone()
@@ -247,7 +210,7 @@ class HindsightCLI(LightningCLI):
         every, keep = config["checkpoint_every"], config["keep"]
         if every < 1:
             raise ValueError(f"checkpoint_every is {every} updates, it must be at least 1")
-        callbacks: list[Callback] = [RunFolder(self.run, text)]
+        callbacks: list[Callback] = [RunFolder(self.run, text, new=new)]
         best = "eval/return" if self.model.evaluation.interval else None
         callbacks.append(Checkpoints(folder, every=every, keep=keep, monitor=best))
         callbacks.append(SaveOnSignal(folder / LAST))
@@ -331,8 +294,14 @@ def _main(argv: Sequence[str]) -> int:
     _quiet()
     # Lightning reads the words of the process, and starts further processes with them.
     sys.argv[1:] = arguments
+    with ExitStack() as held:
+        return _run(arguments, as_json, held)
+
+
+def _run(arguments: Sequence[str], as_json: bool, held: ExitStack) -> int:
+    """Run a command, spelled out, and return its exit code."""
     try:
-        cli = HindsightCLI()
+        cli = HindsightCLI(held)
     except DivergenceError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

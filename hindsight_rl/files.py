@@ -207,12 +207,12 @@ def _is_left_over(draft: Path, process: int, host: str) -> bool:
     """Return whether nobody is going to finish a draft."""
     if draft.absolute() in _being_written:
         return False
-    if host == socket.gethostname() and not _is_alive(process):
+    if host == socket.gethostname() and not is_alive(process):
         return True
     return _last_written(draft) < time.time() - _LEFT_OVER_S
 
 
-def _is_alive(process: int) -> bool:
+def is_alive(process: int) -> bool:
     """Return whether another process of this machine has a number; ``True`` if it cannot be known.
 
     This process itself lists what it writes: a draft of its number that is not listed is one of a
