@@ -17,6 +17,7 @@ from lightning.pytorch import Trainer
 
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.agents.sac import SAC
+from hindsight_rl.datamodules.collection import Collection
 from hindsight_rl.datamodules.iterated import IteratedDataModule
 from hindsight_rl.datamodules.replay import Replay
 from hindsight_rl.relabel.goals import FutureGoal
@@ -43,7 +44,9 @@ def train(
     Returns:
         ``collected_per_s``, ``updates_per_s`` (all else), ``share`` of the time that collects.
     """
-    data = IteratedDataModule(env, relabel, batch_size=batch_size, initial_episodes=2)
+    data = IteratedDataModule(
+        env, relabel, batch_size=batch_size, collection=Collection(initial_episodes=2)
+    )
     torch.manual_seed(0)
     model = learner(data.spec, hidden=(hidden, hidden), compile="off", threads=1)
     spent, play = [0.0], data._collector.collect

@@ -28,6 +28,7 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 from results import BUILD, ROOT, STUDENT, replace_part, source_hash
 
+from hindsight_rl.datamodules.collection import Collection
 from hindsight_rl.datamodules.iterated import IteratedDataModule
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.diagnostics.evaluation import Evaluation
@@ -86,9 +87,7 @@ def tune(name: str, seed: int, log: Path, fresh: bool) -> dict[str, Any]:
             ENV,
             source=str(log),
             columns=COLUMNS,
-            initial_episodes=0,
-            episodes_per_round=1,
-            num_envs=1,
+            collection=Collection(initial_episodes=0, episodes_per_round=1, num_envs=1),
             seed=seed,
         )
         start = None if fresh else str(checkpoint)

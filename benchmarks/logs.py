@@ -37,6 +37,7 @@ from minari.dataset.minari_storage import MinariStorage
 
 from hindsight_rl.agents.sac import SAC
 from hindsight_rl.cli.main import main as hindsight
+from hindsight_rl.datamodules.collection import Collection
 from hindsight_rl.datamodules.iterated import IteratedDataModule
 from hindsight_rl.datamodules.sources.environment import Collector
 from hindsight_rl.diagnostics.evaluation import Evaluation
@@ -101,9 +102,7 @@ def train(env: str, folder: Path, updates: int) -> None:
     seed_everything(0, verbose=False)
     data = IteratedDataModule(
         env,
-        initial_episodes=10,
-        episodes_per_round=1,
-        num_envs=1,
+        collection=Collection(initial_episodes=10, episodes_per_round=1, num_envs=1),
         memory_map=str(folder / "replay"),
         seed=0,
     )

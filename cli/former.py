@@ -1,11 +1,16 @@
 """Classes that configurations name in an older spelling, in that of today.
 
-Until 2026-11 one class judged trajectories or transitions, by an argument: ``InverseRL`` with
-``level``. Run folders and the rules that relabeled logs hold name it, with every argument.
+Until 2026-11 what a datamodule collects stood flat among its arguments (``episodes_per_round``),
+and one class judged trajectories or transitions, by an argument: ``InverseRL`` with ``level``. Run
+folders and the rules that relabeled logs hold name them, with every argument.
 """
 
+import re
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
+
+from hindsight_rl.datamodules.collection import Collection
 
 INVERSE_HINT = (
     "InverseRL judges trajectories, TransitionInverseRL transitions: name one of the two in place "
@@ -20,6 +25,28 @@ _LEVELS = {
     "trajectory": (_TRAJECTORY, {"entropy_scale", "rate"}),
     "transition": (_TRANSITION, {"seed"}),
 }
+
+
+_ITERATED = "IteratedDataModule"
+_COLLECTION = [field.name for field in fields(Collection)]
+_FLAT = re.compile(rf"^--data\.(init_args\.)?({'|'.join(_COLLECTION)})(?=[=.]|$)")
+
+
+def current_word(word: str) -> str:
+    """Return a word about the data in the spelling of today.
+
+    Args:
+        word: Of a command whose datamodule is an ``IteratedDataModule``.
+
+    Returns:
+        The same word; what is collected is named as a part of ``collection``.
+    """
+    return _FLAT.sub(lambda found: f"--data.{found[1] or ''}collection.{found[2]}", word)
+
+
+def is_iterated(class_path: object) -> bool:
+    """Return whether the name of a class is that of the datamodule that collects."""
+    return isinstance(class_path, str) and class_path.rpartition(".")[2] == _ITERATED
 
 
 def current_classes(found: Any) -> Any:
@@ -40,7 +67,19 @@ def current_classes(found: Any) -> Any:
         return found
     if found.get("class_path") in _NAMES:
         found = _inverse(found)
+    if is_iterated(found.get("class_path")):
+        found = _iterated(found)
     return {name: current_classes(value) for name, value in found.items()}
+
+
+def _iterated(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return the entry of a datamodule that collects, with its collection as an argument."""
+    given = entry.get("init_args")
+    if not isinstance(given, dict) or not set(given) & set(_COLLECTION):
+        return entry
+    kept = {name: value for name, value in given.items() if name not in _COLLECTION}
+    moved = {name: value for name, value in given.items() if name in _COLLECTION}
+    return entry | {"init_args": kept | {"collection": moved | dict(kept.get("collection") or {})}}
 
 
 def _inverse(entry: dict[str, Any]) -> dict[str, Any]:

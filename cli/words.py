@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from hindsight_rl.cli.former import current_classes
+from hindsight_rl.cli.former import current_classes, current_word, is_iterated
 from hindsight_rl.cli.runs import (
     CHECKPOINTS,
     CONFIG,
@@ -61,7 +61,26 @@ def spell_out(arguments: list[str]) -> tuple[list[str], bool]:
         # because it lies beside a checkpoint. A test needs none.
         if command != "test" and not known.config:
             rest = ["--config", str(known.run / CONFIG), *rest]
-    return [command, *_packaged_configs(rest)], found.json
+    rest = _packaged_configs(rest)
+    if is_iterated(_datamodule(rest)):
+        rest = [current_word(word) for word in rest]
+    return [command, *rest], found.json
+
+
+def _datamodule(words: list[str]) -> Any:
+    """Return the name of the datamodule's class in the words of a command, the last one given."""
+    found: Any = None
+    for before, word in zip(["", *words], words, strict=False):
+        name, equals, value = word.partition("=")
+        if before in ("--data", "--data.class_path"):
+            found = word
+        elif equals and name in ("--data", "--data.class_path"):
+            found = value
+        elif before in ("-c", "--config"):
+            config = _content(word)
+            data = config.get("data") if isinstance(config, dict) else None
+            found = data.get("class_path", found) if isinstance(data, dict) else found
+    return found
 
 
 def _current(word: str) -> str:
@@ -99,15 +118,24 @@ def configured_imports(arguments: list[str]) -> list[str]:
     for before, word in zip(arguments, arguments[1:], strict=False):
         if before not in ("-c", "--config"):
             continue
-        try:
-            found = yaml.safe_load(Path(word).read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError):
-            continue  # what is wrong with the file is said where it is parsed
+        found = _content(word)
         named = (found.get("import") if isinstance(found, dict) else None) or []
         if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
             raise ValueError(f"{word}: import is {named!r}, it must be a list of modules")
         modules += named
     return modules
+
+
+def _content(config: str) -> Any:
+    """Return what a configuration holds, given as a file or as its text; ``None`` for neither."""
+    try:
+        text = Path(config).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        text = config
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return None  # what is wrong with the file is said where it is parsed
 
 
 def _packaged_configs(arguments: list[str]) -> list[str]:
@@ -119,21 +147,13 @@ def _packaged_configs(arguments: list[str]) -> list[str]:
     for word in arguments:
         if before in ("-c", "--config"):
             path = Path(packaged_config(word))
-            found = _read(path)
+            found = _content(str(path))
             result.append(former_config(found) or str(path))
             result += _shared_env(path, found, env)
         else:
             result.append(word)
         before = word
     return result
-
-
-def _read(config: Path) -> Any:
-    """Return what a configuration holds; ``None`` where it cannot be read."""
-    try:
-        return yaml.safe_load(config.read_text())
-    except (OSError, ValueError, yaml.YAMLError):
-        return None  # what is wrong with the file is said where it is parsed
 
 
 def former_config(found: Any) -> str:

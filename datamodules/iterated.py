@@ -11,20 +11,27 @@ from tensordict import TensorDict
 
 from hindsight_rl.attached import learner_of
 from hindsight_rl.datamodules.base import LogDataModule
+from hindsight_rl.datamodules.collection import Collection
 from hindsight_rl.datamodules.make_spec import check_keys, make_spec
-from hindsight_rl.datamodules.mixture import Replays, check_mix, warn_of_undrawn
+from hindsight_rl.datamodules.mixture import Replays, warn_of_undrawn
 from hindsight_rl.datamodules.offline import update_marks
 from hindsight_rl.datamodules.replay import Replay
+from hindsight_rl.datamodules.round_checks import (
+    check_arguments,
+    check_learner,
+    check_resumed,
+    check_task,
+)
 from hindsight_rl.datamodules.rounds import Round
 from hindsight_rl.datamodules.sampler import chunk_size
 from hindsight_rl.datamodules.sources.environment import Collector
-from hindsight_rl.datamodules.sources.episodes import Collected, Command
+from hindsight_rl.datamodules.sources.episodes import Collected
 from hindsight_rl.datamodules.sources.log import ColumnMaps, LogSource
 from hindsight_rl.envs.interface import EnvSource
-from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
-from hindsight_rl.ports import LearnerView
 from hindsight_rl.relabel.relabeler import Compose, Relabeler
+
+_COLLECTION = Collection()
 
 
 class IteratedDataModule(LogDataModule):
@@ -44,10 +51,7 @@ class IteratedDataModule(LogDataModule):
         columns: Column map of the source: short name, YAML file or the map itself; a list has one
             for each source.
         env_kwargs: Passed to ``gymnasium.make``.
-        initial_episodes: Episodes of the first round, at least 1, or 0 where there is a source: the
-            policy then collects from the first round on.
-        episodes_per_round: Episodes of every further round, at least 1.
-        updates_per_env_step: Updates after a round for each step it took, above 0.
+        collection: What is collected, and how; see :class:`Collection`.
         mix: Share of the rows of a batch that come from ``log`` (the source) and ``collected``, in
             (0, 1], summing to 1: each has a replay of its own, rows have an ``origin``, and no row
             of the source ever goes. ``None``: one replay, every row drawn as often.
@@ -58,11 +62,6 @@ class IteratedDataModule(LogDataModule):
         batch_size: B, rows per update.
         updates_per_step: K, updates per ``training_step`` at most.
         seed: Seed of episodes and of every draw, not negative.
-        explore: Share of uniformly random actions in the further rounds, in [0, 1].
-        sample: Draw the policy's actions; False takes their mode.
-        num_envs: Environments in lockstep.
-        max_episode_steps: Steps after which an episode is cut; see :class:`Collector`.
-        command: Gives tasks where the environment does not, and changes them after each step.
 
     Raises:
         ValueError: An argument is out of range, or ``mix`` does not go with the origins there are.
@@ -81,54 +80,30 @@ class IteratedDataModule(LogDataModule):
         source: str | Path | list[str] | Log | None = None,
         columns: ColumnMaps = None,
         env_kwargs: dict[str, Any] | None = None,
-        initial_episodes: int = 20,
-        episodes_per_round: int = 8,
-        updates_per_env_step: float = 1.0,
+        collection: Collection = _COLLECTION,
         mix: dict[str, float] | None = None,
         capacity: int = 1_000_000,
         memory_map: str | None = None,
         batch_size: int = 256,
         updates_per_step: int = 64,
         seed: int = 0,
-        explore: float = 0.0,
-        sample: bool = True,
-        num_envs: int = 8,
-        max_episode_steps: int | None = None,
-        command: Command | None = None,
     ) -> None:
         super().__init__()
-        for name, value, least in (
-            ("batch_size", batch_size, 1),
-            ("updates_per_step", updates_per_step, 1),
-            ("initial_episodes", initial_episodes, 1 if source is None else 0),
-            ("episodes_per_round", episodes_per_round, 1),
-        ):
-            if value < least:
-                unless = (
-                    ", or 0 with a source (give --data.source LOG)"
-                    if name == "initial_episodes" and least
-                    else ""
-                )
-                raise ValueError(f"{name} is {value}, it must be at least {least}{unless}")
-        if columns is not None and source is None:
-            raise ValueError("columns are those of a source, and none is given: set source too")
-        if not updates_per_env_step > 0:
-            raise ValueError(f"updates_per_env_step is {updates_per_env_step}, it must be above 0")
+        for name, value in (("batch_size", batch_size), ("updates_per_step", updates_per_step)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}, it must be at least 1")
+        check_arguments(collection, source, columns, mix)
         self.batch_size, self.updates_per_step, self.seed = batch_size, updates_per_step, seed
-        self.episodes_per_round = episodes_per_round
-        self.updates_per_env_step = updates_per_env_step
-        self.memory_map, self.sample, self.mix = memory_map, sample, mix
-        if mix is not None:
-            check_mix(mix, ["collected"] if source is None else ["log", "collected"])
+        self.collection, self.memory_map, self.mix = collection, memory_map, mix
         self._unbound = Compose(relabel)
         self._collector = Collector(
             env,
             env_kwargs,
             seed=seed,
-            num_envs=num_envs,
-            max_episode_steps=max_episode_steps,
-            explore=explore,
-            command=command,
+            num_envs=collection.num_envs,
+            max_episode_steps=collection.max_episode_steps,
+            explore=collection.explore,
+            command=collection.command,
         )
         log = None if source is None else LogSource(source, columns, self._collector)
         self.log_hash = None if log is None else log.hash
@@ -137,13 +112,14 @@ class IteratedDataModule(LogDataModule):
         self._resumed = False
         if log is not None:
             self._replays.append("log", log.collect(None, 0, log.episodes))
-        if initial_episodes:
-            self._add(self._collector.collect(None, 0, initial_episodes, None), update=0)
+        if collection.initial_episodes:
+            first = self._collector.collect(None, 0, collection.initial_episodes, None)
+            self._add(first, update=0)
         else:
             self._bind()
         self._first = [asdict(each) for each in self.history]
         self.spec = make_spec(self.log, self._sampler(), self.relabel, batch_size)
-        self._check_task()
+        check_task(self.spec, self._collector)
 
     def _replays_of(self, capacity: int, log: LogSource | None) -> Replays:
         """Return the empty replays."""
@@ -162,7 +138,8 @@ class IteratedDataModule(LogDataModule):
         """Take over a round: replay, relabelers, history."""
         self._replays.append("collected", found)
         before = self.history[-1] if self.history else None
-        self.history.append(Round.after(before, found, update, self.updates_per_env_step))
+        ratio = self.collection.updates_per_env_step
+        self.history.append(Round.after(before, found, update, ratio))
         self._bind()
 
     def _bind(self, learned: dict[str, Any] | None = None) -> None:
@@ -190,17 +167,18 @@ class IteratedDataModule(LogDataModule):
         """Collect a round with the learner's policy as it is."""
         trainer = self._running
         learner = learner_of(trainer)
-        policy = learner.collecting(self.sample)
+        policy = learner.collecting(self.collection.sample)
         before = sum(each.episodes for each in self.history[-1:])
-        found = self._collector.collect(policy, before, self.episodes_per_round, self._replays.log)
+        found = self._collector.collect(
+            policy, before, self.collection.episodes_per_round, self._replays.log
+        )
         self._add(found, trainer.global_step)
         self._use_learner()
-        log_pass = getattr(learner, "log_pass", None)
-        if log_pass is not None:
-            log_pass.swept_at = -1  # rows have other numbers now: sweep before the update
+        if learner.log_pass is not None:
+            learner.log_pass.expire()  # rows have other numbers now
         learner.report(self.history[-1].metrics(), trainer.global_step)
 
-    # ------------------------------------------------------------------ what Lightning is handed
+    # ------------------------------------------------------------------ batches
 
     def train_dataloader(self) -> "_Tickets":
         """Return placeholders without end: a batch is made when its training step begins.
@@ -214,7 +192,7 @@ class IteratedDataModule(LogDataModule):
         """
         trainer = self._running
         learner = learner_of(trainer)
-        self._check_learner(learner)
+        check_learner(learner, self.seed, self._running.world_size)
         begun = self.history[-1].update if self.history else 0
         if not begun <= trainer.global_step <= self._due:
             raise ValueError(
@@ -285,75 +263,12 @@ class IteratedDataModule(LogDataModule):
         Raises:
             LogError: The checkpoint belongs to other data.
         """
-        if state_dict.get("log_hash") != self.log_hash:
-            raise LogError(
-                f"the run was started with {_told(state_dict.get('log_hash'))}, and this is "
-                f"{_told(self.log_hash)}",
-                "Resume with the same source and columns, or start a new run.",
-                path=self._collector.name,
-            )
-        first = state_dict["history"][: len(self._first)]
-        if state_dict["seed"] != self.seed or first != self._first:
-            raise LogError(
-                "the first episodes are not those of the checkpoint",
-                f"Resume with the same environment and data options (seed {state_dict['seed']}).",
-                path=self._collector.name,
-            )
-        if (mix := state_dict.get("mix")) != self.mix:
-            raise LogError(
-                f"the run was started with mix {mix}, and this is mix {self.mix}",
-                "Resume with the same shares, or start a new run.",
-                path=self._collector.name,
-            )
+        check_resumed(state_dict, self.state_dict(), self._first, self._collector.name)
         fitting = self.trainer is None or self.trainer.state.fn == TrainerFn.FITTING
         self._replays.load_state_dict(state_dict["replay"], self.memory_map, cut=fitting)
         self.history = [Round(**each) for each in state_dict["history"]]
         self._resumed = True
         self._bind(state_dict["relabel"])
-
-    # ------------------------------------------------------------------ refusals
-
-    def _check_task(self) -> None:
-        """Refuse tasks that nobody gives the policy while it collects, or of another kind."""
-        given, name = self._collector.task_shape, self._collector.name
-        taken = None if self.spec.task is None else self.spec.task.shape
-        if given is None and taken is not None:
-            raise LogError(
-                "the relabelers give every row a task, but nothing tells the policy which one to "
-                "pursue while it collects",
-                "Give command, or an environment whose observation has a desired_goal.",
-                path=name,
-            )
-        if given != taken:
-            raise LogError(
-                f"the relabelers write tasks of shape {taken}, and the policy is given {given} "
-                "while it collects",
-                "Let both be of the same kind: another relabeler, or another environment.",
-                path=name,
-            )
-
-    def _check_learner(self, learner: LearnerView) -> None:
-        """Refuse what would need several replays, and episodes that judge what they trained."""
-        if self._running.world_size > 1:
-            raise ValueError(
-                f"{self._running.world_size} processes would each collect episodes of their own: "
-                "set trainer.devices to 1"
-            )
-        if getattr(learner, "seeds", 1) > 1:
-            raise ValueError(
-                f"model.seeds is {learner.seeds}, but each copy would need experience of its own: "
-                "set it to 1 and start one run per seed"
-            )
-        asked = getattr(learner, "evaluation", None)
-        if asked is not None and self.seed in (asked.seed, asked.test_seed):
-            raise ValueError(
-                f"data.seed is {self.seed}, which is the seed of evaluation episodes too: they "
-                "would be those that are trained on. Choose another one"
-            )
-
-
-def _told(log_hash: str | None) -> str:
-    return "no log" if log_hash is None else f"a log with hash {log_hash}"
 
 
 class _Tickets:

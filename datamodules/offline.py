@@ -161,7 +161,7 @@ class OfflineDataModule(LogDataModule):
                 "Resume with the original log, or start a new run.",
                 path=self.log.sources[0].name,
             )
-        elif getattr(self._learner, "log_pass", None) is not None:
+        elif self._learner is not None and self._learner.log_pass is not None:
             raise LogError(
                 "the learner compares with columns swept over another log, the one it was trained "
                 "on",

@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.agents.sil import SIL as SIL
     from hindsight_rl.agents.td3 import TD3 as TD3
     from hindsight_rl.agents.td3_bc import TD3BC as TD3BC
+    from hindsight_rl.datamodules.collection import Collection as Collection
     from hindsight_rl.datamodules.iterated import IteratedDataModule as IteratedDataModule
     from hindsight_rl.datamodules.offline import OfflineDataModule as OfflineDataModule
     from hindsight_rl.diagnostics.bound import Bound as Bound
@@ -107,6 +108,7 @@ _HOME = {
     "CRR": "agents.crr",
     "ColumnLabel": "relabel.labels",
     "ColumnMap": "logs.reading.column_map",
+    "Collection": "datamodules.collection",
     "ColumnWeight": "relabel.column_weight",
     "Compose": "relabel.relabeler",
     "DDPG": "agents.ddpg",

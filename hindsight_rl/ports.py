@@ -257,6 +257,13 @@ class EvaluationView(Protocol):
         """Seed of the test episodes."""
 
 
+class LogColumns(Protocol):
+    """Columns over the whole log that a learner computes now and then."""
+
+    def expire(self) -> None:
+        """Have them computed anew before the next update."""
+
+
 class LearnerView(Protocol):
     """What datamodules, diagnostics and export may ask of a learner."""
 
@@ -273,6 +280,10 @@ class LearnerView(Protocol):
     @property
     def evaluation(self) -> EvaluationView:
         """Which episodes judge it."""
+
+    @property
+    def log_pass(self) -> LogColumns | None:
+        """Columns over the whole log, ``None`` for none."""
 
     @property
     def device(self) -> torch.device:

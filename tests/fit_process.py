@@ -18,9 +18,9 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from small_fits import LEARNERS, data_for, learner_of, trainer_in
+from small_replays import iterated
 
 from hindsight_rl.datamodules.base import LogDataModule
-from hindsight_rl.datamodules.iterated import IteratedDataModule
 from hindsight_rl.logs.log import Log
 from hindsight_rl.relabel.goals import FutureGoal
 
@@ -70,7 +70,7 @@ def fit_job(job: Job, ckpt_path: Path | None = None) -> Path:
     if job.log:
         data: LogDataModule = data_for(kind, Log.load(job.log), job.arguments, **job.data)
     else:
-        data = IteratedDataModule(relabel=[FutureGoal()], **job.data)
+        data = iterated(relabel=[FutureGoal()], **job.data)
     learner = learner_of(kind, data.spec, **job.arguments)
     saved = ModelCheckpoint(
         folder / "checkpoints", "{step}", every_n_train_steps=job.save_every, save_top_k=-1

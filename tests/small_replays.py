@@ -3,17 +3,26 @@
 Imported as ``small_replays`` (``tests`` is on pytest's path).
 """
 
+from dataclasses import fields
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from hindsight_rl.datamodules.collection import Collection
 from hindsight_rl.datamodules.iterated import IteratedDataModule
 from hindsight_rl.datamodules.sources.environment import Collector
 from hindsight_rl.logs.log import Log
 
 REACH, WALK = "tiny_envs:Tiny/Reach-v0", "tiny_envs:Tiny/Walk-v0"
 INFO = {"source": "somewhere", "discrete_actions": 9}
+
+
+def iterated(env: Any, relabel: Any = None, **options: Any) -> IteratedDataModule:
+    """Return a datamodule; what belongs to its collection stands beside the other arguments."""
+    names = {field.name for field in fields(Collection)} & set(options)
+    collection = Collection(**{name: options.pop(name) for name in names})
+    return IteratedDataModule(env, relabel, collection=collection, **options)
 
 
 def columns(first: int, rows: int) -> dict[Any, Tensor]:
@@ -41,6 +50,6 @@ def log_of(env: Any = WALK, episodes: int = 8, **info: Any) -> Log:
 def online(log: Log | None, env: Any = WALK, relabel: Any = None, **options: Any) -> Any:
     """Return a small datamodule that begins with a log."""
     plain = {"initial_episodes": 0, "episodes_per_round": 3, "batch_size": 8, "num_envs": 2}
-    return IteratedDataModule(
+    return iterated(
         env, relabel, source=log, **plain | {"updates_per_step": 5, "seed": 3} | options
     )

@@ -60,6 +60,10 @@ class LogPass:
         """Return whether a sweep is due before update number ``updates``."""
         return self.swept_at < 0 or (updates % self.every == 0 and self.swept_at != updates)
 
+    def expire(self) -> None:
+        """Have the next update sweep: the rows have other numbers now."""
+        self.swept_at = -1
+
     @torch.no_grad()
     def sweep(
         self, datamodule: DataView, updates: int, device: torch.device, seeds: Iterable[int] = (0,)

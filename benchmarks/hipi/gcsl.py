@@ -41,6 +41,7 @@ def run(seed: int, settings: dict[str, Any]) -> dict[str, Any]:
     import torch
 
     from hindsight_rl.agents.bc import BC
+    from hindsight_rl.datamodules.collection import Collection
     from hindsight_rl.datamodules.iterated import IteratedDataModule
     from hindsight_rl.diagnostics.evaluation import Evaluation
     from hindsight_rl.relabel.goals import FutureGoal
@@ -51,11 +52,13 @@ def run(seed: int, settings: dict[str, Any]) -> dict[str, Any]:
     data = IteratedDataModule(
         ENV,
         [FutureGoal(GoalReaching(1.0), offset=settings["offset"])],
-        initial_episodes=135,
-        episodes_per_round=8,
-        explore=settings["explore"],
-        updates_per_env_step=settings["updates_per_env_step"],
         seed=seed,
+        collection=Collection(
+            initial_episodes=135,
+            episodes_per_round=8,
+            explore=settings["explore"],
+            updates_per_env_step=settings["updates_per_env_step"],
+        ),
     )
     learner = BC(
         data.spec,

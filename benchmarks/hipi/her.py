@@ -30,6 +30,7 @@ def run(seed: int, settings: dict[str, Any]) -> dict[str, Any]:
     import torch
 
     from hindsight_rl.agents.sac import SAC
+    from hindsight_rl.datamodules.collection import Collection
     from hindsight_rl.datamodules.iterated import IteratedDataModule
     from hindsight_rl.diagnostics.evaluation import Evaluation
     from hindsight_rl.relabel.goals import FutureGoal
@@ -39,10 +40,12 @@ def run(seed: int, settings: dict[str, Any]) -> dict[str, Any]:
     data = IteratedDataModule(
         ENV,
         [FutureGoal(EnvGoals(ENV), fraction=settings["fraction"])],
-        initial_episodes=20,
-        episodes_per_round=4,
         batch_size=settings["batch_size"],
         seed=seed,
+        collection=Collection(
+            initial_episodes=20,
+            episodes_per_round=4,
+        ),
     )
     learner = SAC(
         data.spec,

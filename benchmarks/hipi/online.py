@@ -122,6 +122,7 @@ def run(name: str, data_step: str, seed: int, settings: dict[str, Any]) -> dict[
     import torch
 
     from hindsight_rl.agents.sac import SAC
+    from hindsight_rl.datamodules.collection import Collection
     from hindsight_rl.datamodules.iterated import IteratedDataModule
     from hindsight_rl.diagnostics.evaluation import Evaluation
 
@@ -132,10 +133,12 @@ def run(name: str, data_step: str, seed: int, settings: dict[str, Any]) -> dict[
         env,
         relabelers(domain, data_step, settings),
         env_kwargs=domain.env_kwargs,
-        initial_episodes=20,
-        episodes_per_round=8,
         batch_size=settings["batch_size"],
         seed=seed,
+        collection=Collection(
+            initial_episodes=20,
+            episodes_per_round=8,
+        ),
     )
     learner = SAC(
         data.spec,

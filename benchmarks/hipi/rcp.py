@@ -18,10 +18,13 @@ import torch
 from lightning.pytorch import Callback
 
 from hindsight_rl.agents.bc import BC
+from hindsight_rl.datamodules.collection import Collection
 from hindsight_rl.datamodules.iterated import IteratedDataModule
+from hindsight_rl.datamodules.sources.episodes import Command
 from hindsight_rl.diagnostics.evaluation import Evaluation
 from hindsight_rl.relabel.advantage import LinearAdvantage
 from hindsight_rl.relabel.column_weight import ColumnWeight
+from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.relabel.return_task import ReturnTask
 from hindsight_rl.tasks.commands import BestAdvantage, BestReturn, RecentReturn
 
@@ -50,14 +53,14 @@ METHODS = {
 }
 
 
-def data_step(name: str) -> dict[str, Any]:
+def data_step(name: str) -> tuple[list[Relabeler], Command]:
     """Return the relabelers and the command of a method."""
     if name == "RCP-R":
-        return {"relabel": [ReturnTask(), ColumnWeight()], "command": RecentReturn()}
+        return [ReturnTask(), ColumnWeight()], RecentReturn()
     if name == "UDRL":
-        return {"relabel": [ReturnTask(horizon=True)], "command": BestReturn()}
+        return [ReturnTask(horizon=True)], BestReturn()
     steps = [LinearAdvantage(), ReturnTask(of="advantage"), ColumnWeight("advantage")]
-    return {"relabel": steps, "command": BestAdvantage()}
+    return steps, BestAdvantage()
 
 
 class Greedy(Callback):
@@ -78,14 +81,18 @@ def learn(name: str, seed: int) -> dict[str, Any]:
     """Return the learning curve and the test of one run."""
     common.quiet(seed)
     chosen = METHODS[name]
+    relabel, command = data_step(name)
     data = IteratedDataModule(
         ENV,
-        **data_step(name),
-        episodes_per_round=chosen.episodes_per_round,
-        updates_per_env_step=chosen.updates_per_env_step,
+        relabel,
         capacity=chosen.capacity,
         batch_size=chosen.batch_size,
         seed=seed,
+        collection=Collection(
+            episodes_per_round=chosen.episodes_per_round,
+            updates_per_env_step=chosen.updates_per_env_step,
+            command=command,
+        ),
     )
     learner = BC(
         data.spec,

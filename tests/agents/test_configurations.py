@@ -35,7 +35,9 @@ def parsed(name: str, source: Path, **trainer: Any) -> Any:
     env = config.pop("env", None)
     if env and ":" in env:  # of a package that is an extra
         pytest.importorskip(env.partition(":")[0])
-    few = {"env": env, "initial_episodes": 2, "episodes_per_round": 1}
+    few: dict[str, Any] = {"env": env}
+    collection = config["data"]["init_args"].get("collection", {})
+    few["collection"] = collection | {"initial_episodes": 2, "episodes_per_round": 1}
     changed = {OfflineDataModule: {"source": str(source)}, IteratedDataModule: few}
     named = {kind.__name__: values for kind, values in changed.items()}
     config["data"]["init_args"] |= named[config["data"]["class_path"]]

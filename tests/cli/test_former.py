@@ -1,5 +1,6 @@
 """Configurations that name ``InverseRL`` with a level, as runs before 2026-11 hold it."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,13 @@ import yaml
 
 from hindsight_rl.cli.former import current_classes
 from hindsight_rl.cli.relabel import build, read_settings
-from hindsight_rl.cli.words import packaged_config, spell_out
+from hindsight_rl.cli.words import configured_imports, packaged_config, spell_out
+from hindsight_rl.datamodules.collection import Collection
 from hindsight_rl.relabel.inverse_trajectory import InverseRL
 from hindsight_rl.relabel.inverse_transition import TransitionInverseRL
 from hindsight_rl.relabel.once import Once
 
+COLLECTION = {field.name for field in fields(Collection)}
 MOVED = "hindsight_rl.relabel.inverse.InverseRL"
 # As `fit` wrote it into the config.yaml of a run: every argument, the class by its module.
 EVERY: dict[str, Any] = {
@@ -93,3 +96,72 @@ def test_packaged_configurations_are_of_today(name: str) -> None:
     path = packaged_config(name)
     assert spell_out(["fit", "--config", name])[0][2] == path
     assert "level:" not in Path(path).read_text()
+
+
+# --- what is collected --------------------------------------------------------------------------
+
+# As `fit` wrote it into the config.yaml of a run: every argument.
+FLAT: dict[str, Any] = {
+    "env": "CartPole-v1",
+    "relabel": None,
+    "initial_episodes": 3,
+    "episodes_per_round": 4,
+    "updates_per_env_step": 0.5,
+    "capacity": 900,
+    "explore": 0.25,
+    "sample": False,
+    "num_envs": 2,
+    "max_episode_steps": None,
+    "command": {"class_path": "hindsight_rl.tasks.commands.BestReturn"},
+}
+MOVED_FIELDS = {name: value for name, value in FLAT.items() if name in COLLECTION}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "IteratedDataModule",
+        "hindsight_rl.IteratedDataModule",
+        "hindsight_rl.datamodules.iterated.IteratedDataModule",
+    ],
+)
+def test_flat_arguments_of_a_collection_are_its_fields(path: str) -> None:
+    assert set(MOVED_FIELDS) == COLLECTION
+    former = {"data": {"class_path": path, "init_args": FLAT}}
+    rest = {"env": "CartPole-v1", "relabel": None, "capacity": 900}
+    today = {"data": {"class_path": path, "init_args": rest | {"collection": MOVED_FIELDS}}}
+    assert current_classes(former) == today == current_classes(today)
+    both = {"class_path": path, "init_args": {"explore": 0.5, "collection": {"explore": 0.1}}}
+    assert current_classes(both)["init_args"] == {"collection": {"explore": 0.1}}
+    # Another class may have arguments of the same names.
+    other = {"data": {"class_path": "my.DataModule", "init_args": FLAT}}
+    assert current_classes(other) == other
+
+
+@pytest.mark.parametrize("part", ["", "init_args."])
+@pytest.mark.parametrize("named", ["file", "packaged", "word", "word="])
+def test_former_words_of_a_collection(part: str, named: str, tmp_path: Path) -> None:
+    own = tmp_path / "config.yaml"
+    own.write_text(yaml.safe_dump({"data": {"class_path": "IteratedDataModule"}}))
+    data: dict[str, list[str]] = {
+        "file": ["--config", str(own)],
+        "packaged": ["--config", packaged_config("rcp")],
+        "word": ["--data", "IteratedDataModule"],
+        "word=": ["--data.class_path=hindsight_rl.IteratedDataModule"],
+    }
+    start, today = f"--data.{part}", f"--data.{part}collection."
+    former = [f"{start}explore", "0.5", f"{start}num_envs=3", f"{start}command.initial", "[1.0]"]
+    wanted = [f"{today}explore", "0.5", f"{today}num_envs=3", f"{today}command.initial", "[1.0]"]
+    assert spell_out(["fit", *data[named], *former])[0] == ["fit", *data[named], *wanted]
+    assert spell_out(["fit", *data[named], *wanted])[0] == ["fit", *data[named], *wanted]
+    other = ["fit", *data[named], "--data", "my.DataModule", *former]
+    assert spell_out(other)[0] == other
+
+
+def test_imports_of_a_configuration_of_a_former_layout_are_read(tmp_path: Path) -> None:
+    own = tmp_path / "config.yaml"
+    data = {"class_path": "IteratedDataModule", "init_args": FLAT}
+    own.write_text(yaml.safe_dump({"data": data, "import": ["my_learners"]}))
+    words = spell_out(["fit", "--config", str(own)])[0]
+    assert yaml.safe_load(words[2])["data"]["init_args"]["collection"] == MOVED_FIELDS
+    assert configured_imports(words) == ["my_learners"]

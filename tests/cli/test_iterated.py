@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from command_fits import Ended, cart_log, hindsight, refused
 from fit_process import differences
 
@@ -23,8 +24,7 @@ data:
   init_args:
     env: {REACH}
     relabel: [{{class_path: FutureGoal}}]
-    initial_episodes: 4
-    episodes_per_round: 3
+    collection: {{initial_episodes: 4, episodes_per_round: 3}}
     batch_size: 8
     updates_per_step: 8
 trainer: {{max_steps: 60, accelerator: cpu}}
@@ -32,6 +32,7 @@ checkpoint_every: 25
 """
 COMMAND = """
 import torch
+import yaml
 
 from hindsight_rl.ports import LogView
 
@@ -103,17 +104,36 @@ def test_a_command_is_a_class_of_ones_own(place: Path, monkeypatch: pytest.Monke
     monkeypatch.syspath_prepend(place)
     words = ("--env", "tiny_envs:Tiny/Walk-v0", "--data.env", "tiny_envs:Tiny/Walk-v0")
     more = ("--data.relabel", "[]", "--model.evaluation.task", "[1.0]")
-    done = fit("--run", "a", *words, *more, "--data.command", "my_command.Return")
+    done = fit("--run", "a", *words, *more, "--data.collection.command", "my_command.Return")
     assert done.code == 0, done.err
     told = refused(fit("--run", "b", "--data.command", "my_command.Return"))
     assert f"{REACH}: gives tasks of its own, so leave out command" in told
+
+
+def test_a_run_of_a_former_layout_goes_on(place: Path) -> None:
+    own = place / "former.yaml"
+    flat = "initial_episodes: 4\n    episodes_per_round: 3\n    command: null\n    num_envs: 2"
+    today = "collection: {initial_episodes: 4, episodes_per_round: 3}"
+    own.write_text((place / "reach.yaml").read_text().replace(today, flat))
+    assert flat in own.read_text()
+    words = ("fit", "--config", own, "--run", "a", "--data.explore", 0.5)
+    assert hindsight(*words, "--trainer.max_steps", 30).code == 0
+    saved = yaml.safe_load((place / "a" / "config.yaml").read_text())["data"]["init_args"]
+    named = ("initial_episodes", "episodes_per_round", "num_envs", "explore")
+    assert [saved["collection"][name] for name in named] == [4, 3, 2, 0.5]
+    # As a release wrote it that had them flat.
+    run = yaml.safe_load((place / "a" / "config.yaml").read_text())
+    run["data"]["init_args"] |= run["data"]["init_args"].pop("collection")
+    (place / "a" / "config.yaml").write_text(yaml.safe_dump(run))
+    done = hindsight("fit", "--run", "a", "--resume", "--trainer.max_steps", 60)
+    assert done.code == 0, done.err
 
 
 def test_mistakes_are_one_line(place: Path) -> None:
     assert "Nowhere-v1: no such environment" in refused(fit("--data.env", "Nowhere-v1"))
     assert "does not fit a capacity of 3 rows" in refused(fit("--data.capacity", 3))
     told = refused(fit("--model.seeds", 2))
-    assert "model.seeds is 2, but each copy would need experience of its own" in told
+    assert "model.seeds is 2, but each seed would need experience of its own" in told
 
 
 def test_a_log_for_another_environment_is_refused_where_episodes_are_collected(place: Path) -> None:
@@ -154,7 +174,9 @@ def test_a_log_with_a_share_of_every_batch(place: Path) -> None:
     small = ("--config", "iql_online", "--model.hidden", "[8]", "--trainer.accelerator", "cpu")
     small += ("--data.batch_size", 8, "--model.compile", "off", "--model.eval_every", 0, "--json")
     mix = ("--data.mix", '{"log": 0.5, "collected": 0.5}')
-    told = refused(hindsight("fit", *small, *mix, "--data.initial_episodes", 1, "--run", "a"))
+    told = refused(
+        hindsight("fit", *small, *mix, "--data.collection.initial_episodes", 1, "--run", "a")
+    )
     assert "mix names 'log', and rows come from 'collected' here: give --data.source LOG" in told
     log = ("--data.source", "swing-v0")
     wrong = ("--data.mix", '{"log": 0.5, "collected": 0.4}')

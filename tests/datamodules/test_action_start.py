@@ -16,12 +16,12 @@ from gymnasium import spaces
 from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
 from small_fits import data_for, fit, learner_of
+from small_replays import iterated
 from tensordict import TensorDict
 from tiny_envs import Walk
 
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.datamodules.base import from_zero
-from hindsight_rl.datamodules.iterated import IteratedDataModule
 from hindsight_rl.envs.rollout import rollout
 from hindsight_rl.export.contract import ContractError, dump, parse
 from hindsight_rl.export.onnx import export_policy
@@ -242,7 +242,7 @@ def test_contracts_without_a_start_begin_at_0(tmp_path: Path) -> None:
 
 
 def test_collecting_with_the_policy_keeps_the_environments_numbers(tmp_path: Path) -> None:
-    data = IteratedDataModule(
+    data = iterated(
         lambda: Numbered(-1), initial_episodes=4, episodes_per_round=4, batch_size=16, seed=5
     )
     assert data.spec.action.n == 3 and data.spec.action.start == -1

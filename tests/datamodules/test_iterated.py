@@ -8,6 +8,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from small_fits import Kept, equal, fit, learner_of, trainer_in, weights
+from small_replays import iterated
 from tiny_envs import HORIZON, Walk
 
 from hindsight_rl.agents.awr import AWR
@@ -26,7 +27,7 @@ REACH, WALK = "tiny_envs:Tiny/Reach-v0", "tiny_envs:Tiny/Walk-v0"
 def data_of(env: Any = WALK, relabel: Any = None, **options: Any) -> IteratedDataModule:
     """Return a small datamodule."""
     plain = {"initial_episodes": 4, "episodes_per_round": 3, "batch_size": 8, "num_envs": 2}
-    return IteratedDataModule(env, relabel, **plain | {"updates_per_step": 5} | options)
+    return iterated(env, relabel, **plain | {"updates_per_step": 5} | options)
 
 
 class Watcher(Callback):
@@ -312,7 +313,7 @@ def test_argument_out_of_range_is_refused(options: dict[str, Any], message: str)
 @pytest.mark.parametrize(
     ("arguments", "data", "message"),
     [
-        ({"seeds": 2}, {}, "model.seeds is 2, but each copy would need experience of its own"),
+        ({"seeds": 2}, {}, "model.seeds is 2, but each seed would need experience of its own"),
         ({}, {"seed": 1_000_000}, "data.seed is 1000000, which is the seed of evaluation"),
         ({}, {"seed": 2_000_000}, "data.seed is 2000000, which is the seed of evaluation"),
     ],
@@ -357,7 +358,9 @@ def test_tasks_without_anybody_to_give_them_are_refused() -> None:
         def __call__(self, batch: Any) -> Any:
             return batch.copy().set("task", torch.zeros(*batch.shape, 3))
 
-    with pytest.raises(LogError, match=r"nothing tells the policy which one .* Give command, or"):
+    with pytest.raises(
+        LogError, match=r"nothing gives the policy one .* Give collection.command, or"
+    ):
         data_of(WALK, [Tasks()])
     with pytest.raises(LogError, match=r"write tasks of shape \(3,\), and the policy .* \(2,\)"):
         data_of(REACH, [Tasks()])

@@ -10,6 +10,7 @@ import pytest
 import torch
 from fit_process import Job, differences, fit_job, run_jobs
 from small_fits import fit, learner_of, trainer_in
+from small_replays import iterated
 
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.cli.runs import newest_checkpoint
@@ -98,7 +99,7 @@ def test_killed_collecting_resumes_from_its_newest_checkpoint(
 
 def data_of(**options: Any) -> IteratedDataModule:
     """Return a small datamodule."""
-    return IteratedDataModule(**DATA | options)
+    return iterated(**DATA | options)
 
 
 def test_a_checkpoint_of_other_data_is_refused(tmp_path: Path) -> None:

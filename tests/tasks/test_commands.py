@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 from episode_logs import episode_log
+from small_replays import iterated
 from torch import Tensor
 
-from hindsight_rl.datamodules.iterated import IteratedDataModule
 from hindsight_rl.maths.draws import counters
 from hindsight_rl.relabel.advantage import LinearAdvantage
 from hindsight_rl.relabel.return_task import ReturnTask
@@ -93,7 +93,7 @@ def test_no_episodes_are_refused(kind: Any) -> None:
 
 def test_a_command_goes_through_the_episodes_that_are_collected() -> None:
     """CartPole pays 1 a step: what is asked falls by 1 each, from a start that is drawn once."""
-    data = IteratedDataModule(
+    data = iterated(
         "CartPole-v1",
         [ReturnTask(horizon=True, fraction=0.0)],  # tasks stay those that were commanded
         initial_episodes=3,

@@ -1,0 +1,54 @@
+"""What is collected in rounds, and how."""
+
+from dataclasses import dataclass
+
+from hindsight_rl.datamodules.sources.episodes import Command
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Episodes that a policy plays while it is trained.
+
+    Args:
+        initial_episodes: Episodes of the first round, at least 1, or 0 where there is a source: the
+            policy then collects from the first round on.
+        episodes_per_round: Episodes of every further round, at least 1.
+        updates_per_env_step: Updates after a round for each step it took, above 0.
+        explore: Share of uniformly random actions in the further rounds, in [0, 1].
+        sample: Draw the policy's actions; False takes their mode.
+        num_envs: Environments in lockstep, at least 1.
+        max_episode_steps: Steps after which an episode is cut (truncated), at least 1; ``None``:
+            the environment's own limit, and 10,000 steps, with a warning, where it has none.
+        command: Gives tasks where the environment does not, and changes them after each step.
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
+
+    initial_episodes: int = 20
+    episodes_per_round: int = 8
+    updates_per_env_step: float = 1.0
+    explore: float = 0.0
+    sample: bool = True
+    num_envs: int = 8
+    max_episode_steps: int | None = None
+    command: Command | None = None
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        for name, least in (
+            ("initial_episodes", 0),
+            ("episodes_per_round", 1),
+            ("num_envs", 1),
+            ("max_episode_steps", 1),
+        ):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"collection.{name} is {value}, it must be at least {least}")
+        if not self.updates_per_env_step > 0:
+            raise ValueError(
+                f"collection.updates_per_env_step is {self.updates_per_env_step}, it must be "
+                "above 0"
+            )
+        if not 0 <= self.explore <= 1:
+            raise ValueError(f"collection.explore is {self.explore}, it must lie in [0, 1]")
