@@ -2,9 +2,9 @@
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hindsight_rl.cli.errors import command_parser, parse, run
 
@@ -97,7 +97,10 @@ def _facts(summary: "Summary") -> list[list[str]]:
         *(
             [name, f"images, {' x '.join(map(str, shape))}"]
             for name, shape in summary.images.items()
+            if name.removeprefix("observation.") not in summary.entries
         ),
+        *([f"entry {name}", _entry(about)] for name, about in summary.entries.items()),
+        *([f"{key} less", _less(numbers)] for key, numbers in summary.offsets.items()),
     ]
     if summary.clipped_actions is not None:
         entries = summary.transitions * len(summary.action_low or summary.action_high or [0])
@@ -112,6 +115,19 @@ def _facts(summary: "Summary") -> list[list[str]]:
         found = (f"{field}: {_listed(names)}" for field, names in summary.guessed.items())
         rows.append(["guessed", ", ".join(found)])
     return rows
+
+
+def _entry(about: Mapping[str, Any]) -> str:
+    """Return what an entry of the observation is."""
+    shape = " x ".join(map(str, about["shape"]))
+    if about["kind"] == "discrete":
+        return f"one of {about['n']}" + (f", {shape}" if shape else "")
+    return f"images, {shape}" if about["kind"] == "image" else f"{shape} real numbers"
+
+
+def _less(numbers: Sequence[Any]) -> str:
+    """Return what was subtracted from the logged numbers."""
+    return ", ".join(f"{number:.10g}" if number != 0 else "0" for number in numbers)
 
 
 def _listed(names: list[str]) -> str:

@@ -85,15 +85,16 @@ def act_time(policy: OnnxPolicy, task: Sequence[float] | None = None) -> dict[st
         ``act_us_median`` and ``act_us_p99``.
     """
     probe = probe_of(policy.contract, policy.signature)
-    if task is not None and "task" in probe.inputs:
-        probe.inputs["task"][:] = task
-    observed = [probe.inputs[given.name] for given in policy.signature.observation]
+    raw = {given.name: given.raw(probe.inputs[given.name]) for given in policy.signature.given}
+    if task is not None and "task" in raw:
+        raw["task"][:] = task
+    observed = [raw[given.name] for given in policy.signature.observation]
     calls: list[tuple[Any, ...]] = list(zip(*observed, strict=True))
     if policy.signature.entries:
         labels = [given.label for given in policy.signature.observation]
         calls = [(dict(zip(labels, row, strict=True)),) for row in calls]
-    if "task" in probe.inputs:
-        calls = [(*row, given) for row, given in zip(calls, probe.inputs["task"], strict=True)]
+    if "task" in raw:
+        calls = [(*row, given) for row, given in zip(calls, raw["task"], strict=True)]
     policy.reset()
     clock, act = time.perf_counter_ns, policy.act
     ticks = np.empty(_TIMED_CALLS)

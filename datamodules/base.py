@@ -16,7 +16,7 @@ from hindsight_rl.keys import ACTION, Key
 from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.draws import counters, fork
 from hindsight_rl.ports import LearnerView
-from hindsight_rl.relabel.relabeler import Compose
+from hindsight_rl.relabel.chain import Compose
 from hindsight_rl.spec import Spec
 from hindsight_rl.windows import HISTORY, VALID, Window
 

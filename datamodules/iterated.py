@@ -29,7 +29,8 @@ from hindsight_rl.datamodules.sources.episodes import Collected
 from hindsight_rl.datamodules.sources.log import ColumnMaps, LogSource
 from hindsight_rl.envs.interface import EnvSource
 from hindsight_rl.logs.log import Log
-from hindsight_rl.relabel.relabeler import Compose, Relabeler
+from hindsight_rl.relabel.chain import Compose
+from hindsight_rl.relabel.relabeler import Relabeler
 
 _COLLECTION = Collection()
 

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from hindsight_rl.datamodules.sampler import ChunkSampler
 from hindsight_rl.float32 import inward
-from hindsight_rl.keys import ACTION, OBSERVATION, ORIGIN, Key, key_name
+from hindsight_rl.keys import ACTION, NEXT_ACHIEVED, OBSERVATION, ORIGIN, TASK, Key, key_name
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.reading.column_map import ColumnMap
 from hindsight_rl.logs.rows import SPAN
+from hindsight_rl.relabel.chain import parts_of
 from hindsight_rl.relabel.relabeler import Relabeler, producers
 from hindsight_rl.spec import (
     WHOLE,
@@ -95,7 +96,7 @@ def make_spec(log: Log, sampler: ChunkSampler, relabel: Relabeler, seed_rows: in
     return Spec(
         observation=observation,
         action=_action(log),
-        task=None if task is None else _task(log, task),
+        task=None if task is None else _task(log, task, relabel),
         control_rate_hz=log.info.get("control_rate_hz"),
         dataset=Dataset(
             log.hash(), tuple(source.name for source in log.sources), len(log), log.episodes
@@ -138,15 +139,27 @@ def _entry(log: Log, key: Key) -> Entry:
                 "Give real numbers, or count the choices from 0.",
                 column=key_name(key),
             )
-        return Discrete(max(int(part.max()) for part in numbers) + 1, shape, *called)
-    return Vector(shape, *_statistics(lambda: log.drawn(key)), *called)
+        stated = (log.info.get("observation_choices") or {}).get(key[1], 0)
+        return Discrete(max(stated, *(int(part.max()) + 1 for part in numbers)), shape, *called)
+    return Vector(shape, *_statistics(lambda: log.drawn(key)), *called, _offset(log, key))
 
 
-def _task(log: Log, task: Tensor) -> TaskSpec:
+def _offset(log: Log, key: Key) -> Numbers | None:
+    """Return what was subtracted from the numbers of a key, ``None`` for nothing."""
+    given = (log.info.get("offset") or {}).get(key_name(key))
+    return None if given is None else _frozen(given)
+
+
+def _task(log: Log, task: Tensor, relabel: Relabeler) -> TaskSpec:
+    # Tasks that a relabeler makes of something else are not in the units of the log's.
+    made = [part for part in parts_of(relabel) if TASK in part.out_keys]
+    reads = ({*part.in_keys, *part.prepare_reads} for part in made)
+    logged = all({TASK, NEXT_ACHIEVED} & keys for keys in reads)
     return TaskSpec(
         tuple(task.shape[1:]),
         *_statistics(lambda: task.split(SPAN)),
         *_called(log, "task"),
+        _offset(log, TASK) if logged else None,
         family=log.info.get("task_family", "task"),
     )
 

@@ -27,7 +27,8 @@ from hindsight_rl.logs.reading import read_logs
 from hindsight_rl.logs.reading.column_map import ColumnMap
 from hindsight_rl.logs.rows import SPAN, in_file
 from hindsight_rl.maths.draws import counters, fork, uniform
-from hindsight_rl.relabel.relabeler import Compose, Relabeler
+from hindsight_rl.relabel.chain import Compose
+from hindsight_rl.relabel.relabeler import Relabeler
 
 
 class OfflineDataModule(LogDataModule):

@@ -33,8 +33,9 @@ from hindsight_rl.logs.frames import next_key
 from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.packed import Column, PackedColumns, content_hash
 from hindsight_rl.maths.draws import counters
+from hindsight_rl.relabel.chain import Compose
 from hindsight_rl.relabel.once import Once
-from hindsight_rl.relabel.relabeler import Compose, Relabeler
+from hindsight_rl.relabel.relabeler import Relabeler
 
 PROVENANCE = "relabeled"
 """Name, among the facts of a log, of the list that says how it was relabeled."""

@@ -125,7 +125,7 @@ def episodes(learner: LearnerView, count: int, seed: int, max_steps: int | None 
         max_steps=asked.max_steps if max_steps is None else max_steps,
         limit_option="evaluation.max_steps (of 'hindsight test': --max_steps)",
         spec=learner.spec,
-        task=None if asked.task is None else np.asarray(asked.task, np.float32),
+        task=asked.task,
         next_task=lowered if asked.command == "lowered" else None,
     )
 

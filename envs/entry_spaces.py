@@ -1,12 +1,13 @@
 """Entries of a ``Dict`` observation as a policy takes them: by name, each in its own type."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from hindsight_rl.offsets import check_wide, has_offset
 from hindsight_rl.spec import Discrete, Entry, Image
 
 
@@ -41,7 +42,10 @@ class EntriesPart:
                 f"{name}: shows the entries {list(found)}, and the policy takes {list(taken)}"
             )
         self._paths = {label: found[label] for label in taken}
-        self._dtypes = {label: entry.dtype for label, entry in taken.items()}
+        self._dtypes = {
+            label: shown_in(entry, [leaves[found[label]]], f"{name}, entry '{label}'")
+            for label, entry in taken.items()
+        }
         for label, entry in taken.items():
             here, there = _kind(leaves[found[label]]), _told(entry)
             if here != there:
@@ -58,6 +62,30 @@ class EntriesPart:
                 value = value[key]
             found[label] = np.array(value, dtype=self._dtypes[label])
         return found
+
+
+def shown_in(taken: Entry | None, leaves: Iterable[spaces.Space[Any]], name: str) -> np.dtype[Any]:
+    """Return the type in which a policy is shown numbers.
+
+    Args:
+        taken: The policy's entry, ``None`` where it is not known.
+        leaves: Spaces of what is shown.
+        name: Of the environment and the entry, for messages.
+
+    Returns:
+        That of the entry; float64 where an offset is subtracted from it.
+
+    Raises:
+        RolloutError: An offset is subtracted, and the environment shows float32 already.
+    """
+    if not has_offset(taken):
+        return np.dtype(np.float32 if taken is None else taken.dtype)
+    for leaf in leaves:
+        try:
+            check_wide(np.dtype(leaf.dtype), "what it shows")
+        except ValueError as error:
+            raise RolloutError(f"{name}: {error}") from error
+    return np.dtype(np.float64)
 
 
 def _kind(space: spaces.Space[Any]) -> str:

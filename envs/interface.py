@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from hindsight_rl import entries
 from hindsight_rl.envs.actions import ActionSpace
-from hindsight_rl.envs.entry_spaces import EntriesPart
+from hindsight_rl.envs.entry_spaces import EntriesPart, shown_in
 from hindsight_rl.envs.entry_spaces import RolloutError as RolloutError
-from hindsight_rl.spec import ActionSpec, Spec, TaskSpec
+from hindsight_rl.spec import ActionSpec, Entry, Spec, TaskSpec
 
 Env = gymnasium.Env[Any, Any]
 EnvSource = str | Callable[[], Env]
@@ -47,7 +47,8 @@ class Interface:
         env: The environment.
         name: Its name, for messages.
         entries_of: The spec of a policy. Where its observation has entries, those are shown by
-            name; else all that is observed is joined.
+            name; else all that is observed is joined. What it subtracts an offset from is shown in
+            float64.
 
     Raises:
         RolloutError: A space is of a kind no policy can serve, or its entries are not the policy's.
@@ -63,8 +64,10 @@ class Interface:
             seen = {path: leaves[path] for path in found.observation}
             self._observation = EntriesPart(seen, entries_of.observation, name)
         else:
-            self._observation = _Part(leaves, found.observation, name)
-        self._task = _Part(leaves, found.task, name) if found.task else None
+            whole = None if entries_of is None else entries_of.whole
+            self._observation = _Part(leaves, found.observation, name, whole)
+        asked = None if entries_of is None else entries_of.task
+        self._task = _Part(leaves, found.task, name, asked) if found.task else None
         shown = found.achieved and all(isinstance(leaves[p], spaces.Box) for p in found.achieved)
         self._achieved = _Part(leaves, found.achieved, name) if shown else None
         self.name = name
@@ -272,8 +275,10 @@ class _Part:
         leaves: Mapping[entries.Entry, spaces.Space[Any]],
         paths: Sequence[entries.Entry],
         name: str,
+        taken: Entry | None = None,
     ) -> None:
         self._paths, self._whole = tuple(paths), entries.is_whole(paths)
+        self._dtype = shown_in(taken, (leaves[path] for path in paths), name)
         shapes = [_shape(leaves[path], name) for path in paths]
         self.names: tuple[str, ...] = ()
         if self._whole:
@@ -284,16 +289,18 @@ class _Part:
             if entries.is_image(shape, str(leaves[path].dtype)):
                 raise RolloutError(
                     f"{name}: its entry '{'/'.join(path)}' looks like an image "
-                    f"({leaves[path].dtype} {list(shape)}), and is not flattened unasked. Wrap the "
-                    "environment: gymnasium.wrappers.FilterObservation leaves it out, "
-                    "FlattenObservation flattens it."
+                    f"({leaves[path].dtype} {list(shape)}), and is not flattened unasked. A policy "
+                    "is shown it by name if it is fitted to a log whose column map says "
+                    f"`observation: {entries.map_of(paths)}`. Or wrap the environment: "
+                    "gymnasium.wrappers.FilterObservation leaves it out, FlattenObservation "
+                    "flattens it."
                 )
         named = zip(paths, sizes, strict=True)
         self.names = tuple(n for path, size in named for n in entries.dimension_names(path, size))
         self.shape = (sum(sizes),)
 
-    def of(self, observation: Any) -> NDArray[np.float32]:
-        """Return the numbers of an observation, a copy."""
+    def of(self, observation: Any) -> NDArray[Any]:
+        """Return the numbers of an observation, a copy; float64 where an offset is subtracted."""
         values = []
         for path in self._paths:
             value = observation
@@ -301,8 +308,8 @@ class _Part:
                 value = value[key]
             values.append(value)
         if self._whole:
-            return np.array(values[0], dtype=np.float32)
-        return np.concatenate([np.asarray(value, dtype=np.float32).ravel() for value in values])
+            return np.array(values[0], dtype=self._dtype)
+        return np.concatenate([np.asarray(value, dtype=self._dtype).ravel() for value in values])
 
 
 def _leaves(

@@ -17,6 +17,7 @@ from hindsight_rl.envs.interface import Env, EnvSource, Interface, RolloutError,
 from hindsight_rl.envs.lockstep import Singles, Step
 from hindsight_rl.envs.playing import Act, Actor, Asking, Limit, Playing, play
 from hindsight_rl.export.draws import seed_key
+from hindsight_rl.offsets import has_offset
 from hindsight_rl.spec import Spec, SpecLike
 
 Record = Callable[[NDArray[np.uint8], float], None]
@@ -152,7 +153,7 @@ def rollout(
         interface = Interface(first, name, known)
         if known is not None:
             interface.check_fit(known)
-        begin = _first_task(task, next_task, interface)
+        begin = _first_task(task, next_task, interface, known)
         done = play(
             envs,
             [Playing(i, episode_seed(seed, i)) for i in range(episodes)],
@@ -204,8 +205,8 @@ class _Judging:
 
 
 def _first_task(
-    task: ArrayLike | None, next_task: NextTask | None, interface: Interface
-) -> NDArray[np.float32] | None:
+    task: ArrayLike | None, next_task: NextTask | None, interface: Interface, spec: Spec | None
+) -> NDArray[Any] | None:
     """Return a task given from outside as ``[Z]``."""
     if task is None:
         if next_task is not None:
@@ -213,7 +214,8 @@ def _first_task(
         return None
     if interface.task_shape is not None:
         raise RolloutError(f"{interface.name}: gives a goal at every step, so leave out the task")
-    return np.atleast_1d(np.asarray(task, dtype=np.float32))
+    wide = spec is not None and has_offset(spec.task)
+    return np.atleast_1d(np.asarray(task, dtype=np.float64 if wide else np.float32))
 
 
 def _table(done: Sequence[Playing], name: str, seed: int) -> Rollout:

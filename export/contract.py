@@ -6,7 +6,8 @@ A contract is a plain dictionary; lists hold one entry per dimension, ``None`` m
 ===================  ===============================================================================
 ``version``          2 (1: a file of release 0.1, without the entries marked 2)
 ``observation``      ``kind`` "vector": ``shape [O]``, ``dtype`` "float32", ``names``, ``units``,
-                     ``mean``, ``std``, ``offset`` (subtracted before the numbers become float32);
+                     ``mean``, ``std``, ``offset`` (subtracted, in float64, before the numbers
+                     become float32; ``mean`` and the probe rows are without it);
                      "image": uint8 ``[H, W, C]``; "discrete": int64, ``n``. Graph input
                      ``observation``. 2: or ``entries``, several of them by name; graph inputs
                      ``observation.NAME``

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hindsight_rl.export.signature import Input
+from hindsight_rl.offsets import check_wide
 
 _TAKEN = {
     "vector": "float32",
@@ -35,7 +36,7 @@ class Given:
         self._wide = np.empty(self.shape, dtype=np.float64)
 
     @property
-    def default(self) -> NDArray[np.float32]:
+    def default(self) -> NDArray[Any]:
         """The value used when none is given.
 
         Raises:
@@ -51,6 +52,7 @@ class Given:
         """Copy one row into the buffer, checked."""
         if not self._fits(value) or value.shape != self.shape:
             raise self.mismatch(value)
+        self._check_digits(value)
         if self._stated.offset is None:
             self._row[...] = value
         else:
@@ -69,6 +71,7 @@ class Given:
             raise self.mismatch(value, rows)
         if value.ndim != len(self.shape) + 1 or len(value) == 0:
             raise self.mismatch(value, rows)
+        self._check_digits(value)
         if self._stated.offset is not None:
             value = value.astype(np.float64) - self._stated.offset
         array = np.ascontiguousarray(value, dtype=self._stated.dtype)
@@ -83,6 +86,11 @@ class Given:
         if self._stated.kind == "image":
             return value.dtype == np.uint8
         return value.dtype.kind in ("f" if self._stated.kind == "vector" else "iu")
+
+    def _check_digits(self, value: NDArray[Any]) -> None:
+        """Check that numbers from which an offset is subtracted still have their digits."""
+        if self._stated.offset is not None:
+            check_wide(value.dtype, self.name)
 
     def _check_choices(self, value: NDArray[Any]) -> None:
         """Check that whole numbers are choices."""

@@ -87,6 +87,7 @@ def _input(described: Mapping[str, Any], place: str, label: str | None = None) -
     if n is not None and n < 1:
         fail(f"{place}.n", f"is {n}, and must be positive")
     names, default = described.get("names"), found.get("default")
+    relative = found.get("offset") is not None
     return Input(
         name=place,
         label=label or place,
@@ -96,7 +97,8 @@ def _input(described: Mapping[str, Any], place: str, label: str | None = None) -
         names=None if names is None else tuple(names),
         offset=found.get("offset"),
         n=n,
-        default=None if default is None else default.astype(np.float32),
+        # A caller's own numbers: an offset is subtracted from them in float64.
+        default=default if default is None or relative else default.astype(np.float32),
     )
 
 

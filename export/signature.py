@@ -42,7 +42,18 @@ class Input:
     names: tuple[str, ...] | None = None
     offset: NDArray[np.float64] | None = None
     n: int | None = None
-    default: NDArray[np.float32] | None = None
+    default: NDArray[Any] | None = None
+
+    def raw(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Return rows of the graph's input as a caller gives them.
+
+        Args:
+            rows: ``[N, ...]``.
+
+        Returns:
+            The same; float64 and with its offset where there is one.
+        """
+        return rows if self.offset is None else rows.astype(np.float64) + self.offset
 
 
 @dataclass(frozen=True)

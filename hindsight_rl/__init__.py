@@ -54,6 +54,7 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.logs.reading.column_map import ColumnMap as ColumnMap
     from hindsight_rl.relabel.advantage import LinearAdvantage as LinearAdvantage
     from hindsight_rl.relabel.ascent import AscendTask as AscendTask
+    from hindsight_rl.relabel.chain import Compose as Compose
     from hindsight_rl.relabel.column_weight import ColumnWeight as ColumnWeight
     from hindsight_rl.relabel.filters import TopFraction as TopFraction
     from hindsight_rl.relabel.goals import EpisodeGoal as EpisodeGoal
@@ -69,7 +70,6 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.relabel.learned_task import LearnedTask as LearnedTask
     from hindsight_rl.relabel.once import Once as Once
     from hindsight_rl.relabel.random_task import RandomTask as RandomTask
-    from hindsight_rl.relabel.relabeler import Compose as Compose
     from hindsight_rl.relabel.relabeler import Relabeler as Relabeler
     from hindsight_rl.relabel.return_task import ReturnTask as ReturnTask
     from hindsight_rl.relabel.returns import NStep as NStep
@@ -110,7 +110,7 @@ _HOME = {
     "ColumnMap": "logs.reading.column_map",
     "Collection": "datamodules.collection",
     "ColumnWeight": "relabel.column_weight",
-    "Compose": "relabel.relabeler",
+    "Compose": "relabel.chain",
     "DDPG": "agents.ddpg",
     "DQN": "agents.dqn",
     "DiscreteBCQ": "agents.discrete_bcq",

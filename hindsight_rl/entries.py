@@ -67,6 +67,18 @@ def entry_name(path: Entry) -> str:
     return "/".join((PREFIX, *path))
 
 
+def map_of(paths: Sequence[Entry]) -> str:
+    """Return the column map of a Minari log that keeps entries apart, by name.
+
+    Args:
+        paths: The entries, in the order of the space.
+
+    Returns:
+        ``{arm/q: observations/arm/q, top: observations/top}``.
+    """
+    return "{" + ", ".join(f"{'/'.join(path)}: {entry_name(path)}" for path in paths) + "}"
+
+
 def dimension_names(path: Entry, size: int) -> list[str]:
     """Return the names of the numbers of an entry: its own, or with ``[i]`` where it has several.
 

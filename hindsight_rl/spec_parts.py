@@ -33,6 +33,8 @@ class Vector:
         std: Spread of the log, above 0.
         names: One per dimension.
         units: One per dimension.
+        offset: Subtracted, in float64, from what the environment shows, before it becomes float32;
+            ``None``: nothing. Logs, networks and ``mean`` know the numbers without it.
     """
 
     shape: Shape
@@ -40,6 +42,7 @@ class Vector:
     std: Numbers | None = None
     names: Words | None = None
     units: Words | None = None
+    offset: Numbers | None = None
     kind: ClassVar[str] = "vector"
     dtype: ClassVar[str] = "float32"
 
@@ -228,6 +231,8 @@ def describe(part: Entry | ActionSpec | Dataset) -> dict[str, Any]:
     if isinstance(part, Dataset):
         return facts
     facts["dtype"] = part.dtype
+    if isinstance(part, Vector) and part.offset is None:  # left out, as files before did
+        del facts["offset"]
     if isinstance(part, Image):
         facts |= {"mean": None, "std": None}
     if isinstance(part, ActionSpec):

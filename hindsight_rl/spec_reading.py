@@ -51,8 +51,10 @@ def _entry(facts: Mapping[str, Any], place: str) -> Entry:
         )
     shape, (names, units) = _shape(facts, place), _names(facts, place)
     if kind == "vector":
-        mean, std = (_numbers(facts.get(name), f"{place}.{name}") for name in ("mean", "std"))
-        return Vector(shape, mean, std, names=names, units=units)
+        mean, std, offset = (
+            _numbers(facts.get(name), f"{place}.{name}") for name in ("mean", "std", "offset")
+        )
+        return Vector(shape, mean, std, names, units, offset)
     if kind == "image":
         return Image(shape, names=names, units=units)
     return Discrete(
@@ -101,12 +103,12 @@ def action_of(facts: Mapping[str, Any]) -> ActionSpec:
 
 def task_of(facts: Mapping[str, Any]) -> TaskSpec:
     """Return the task."""
-    mean, std, default = (
-        _numbers(facts.get(name), f"task.{name}") for name in ("mean", "std", "default")
+    mean, std, offset, default = (
+        _numbers(facts.get(name), f"task.{name}") for name in ("mean", "std", "offset", "default")
     )
     family = of_kind(facts.get("family", "task"), str, "task.family")
     shape, (names, units) = _shape(facts, "task"), _names(facts, "task")
-    return TaskSpec(shape, mean, std, family=family, default=default, names=names, units=units)
+    return TaskSpec(shape, mean, std, names, units, offset, family=family, default=default)
 
 
 def dataset_of(facts: Mapping[str, Any]) -> Dataset:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hindsight_rl.logs.precision import MEND_COLLAPSE, collapse
+from hindsight_rl.logs.precision import collapse, subtract
 from hindsight_rl.logs.problems import Problems
 
 Array = np.ndarray[Any, Any]
@@ -81,13 +81,14 @@ def _is_number(text: Any) -> bool:
     return True
 
 
-def as_float32(values: Array, column: str, findings: Problems) -> Array:
+def as_float32(values: Array, column: str, findings: Problems, key: str | None = None) -> Array:
     """Return a column as float32 after looking for what it cannot hold.
 
     Args:
         values: ``[N, ...]`` numbers.
         column: Its name in the source.
         findings: Where it came from.
+        key: What the column map calls it where an offset may be given.
 
     Returns:
         ``[N, ...]`` float32.
@@ -99,7 +100,7 @@ def as_float32(values: Array, column: str, findings: Problems) -> Array:
     lost = collapse(values)
     if lost is not None:
         entry = f"entry {lost.dimension}: " if values.size > len(values) else ""
-        findings.report(f"{entry}{lost}", MEND_COLLAPSE, column)
+        findings.report(f"{entry}{lost}", subtract(key), column)
     return single
 
 
@@ -333,42 +334,3 @@ def within_bounds(
             column,
             row,
         )
-
-
-def choices(
-    action: Array, count: int | None, column: str, findings: Problems, start: int = 0
-) -> Array:
-    """Return discrete actions as int64, in the numbers of the log.
-
-    Args:
-        action: ``[N]`` whole numbers of any dtype.
-        count: Number of actions, or ``None`` if unknown.
-        column: Its name in the source.
-        findings: Where it came from.
-        start: Number of the first action.
-
-    Returns:
-        ``[N]`` int64.
-
-    Raises:
-        LogError: A fractional action, or one below ``start`` or beyond ``count``.
-    """
-    # What an integer makes of NaN depends on the machine.
-    whole = np.where(np.isfinite(action), action, start - 1).astype(np.int64)
-    known = f"{count or MOST_CHOICES} actions" + (f" from {start}" if start else "")
-    wrong = {
-        "is no whole number": whole != action,
-        f"is below {start}, the first action" if start else "is negative": whole < start,
-        f"is none of the {known}": whole >= start + (count or MOST_CHOICES),
-    }
-    for problem, mask in wrong.items():
-        row = first(mask)
-        if row is not None:
-            findings.report(
-                f"action {action[row]} {problem}",
-                "Number them from 0, or give action_start, the number of the first one; for "
-                "continuous actions set `discrete_actions: false`.",
-                column,
-                row,
-            )
-    return whole

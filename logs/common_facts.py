@@ -10,7 +10,8 @@ counts (``repeated_next_observation``,    the sum
 ``action_start``                          equal, or an error; where it was guessed, the others', or
                                           the least
 ``action`` bounds, ``rate_limit``,        equal, or an error; known for some sources only: an error,
-``task_family``                           because the rows of the others may mean something else
+``task_family``, ``entries``,             because the rows of the others may mean something else
+``observation_choices``, ``offset``
 ``names``, ``units``,                     equal, or an error; known for some sources only: taken,
 ``control_rate_hz``                       with a warning
 ``environment``                           equal, or left out with a warning
@@ -30,7 +31,7 @@ from hindsight_rl.entries import are_numbered
 from hindsight_rl.logs.errors import LogError
 
 _COUNTS = ("repeated_next_observation", "clipped_actions", "parted_episodes")
-_STRICT = ("rate_limit", "task_family", "entries")
+_STRICT = ("rate_limit", "task_family", "entries", "observation_choices", "offset")
 GUESSED = "action_start_guessed"
 """Fact of a log whose first choice is only the smallest that it shows."""
 _CHOICES = ("discrete_actions", "action_start", GUESSED)

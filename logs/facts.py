@@ -51,6 +51,17 @@ def _are_texts_by_key(value: Any) -> bool:
     return all(_are_texts(entry) for entry in lists)
 
 
+def _are_numbers(value: Any) -> bool:
+    """Return whether a value is a list of numbers, or of such lists."""
+    return isinstance(value, list) and all(_is_number(v) or _are_numbers(v) for v in value)
+
+
+def _are_by_key(value: Any, good: Callable[[Any], bool]) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(key, str) and good(entry) for key, entry in value.items()
+    )
+
+
 _KINDS: dict[str, Callable[[Any], bool]] = {
     "action_start": _is_whole,
     "action": lambda value: isinstance(value, Mapping),
@@ -59,6 +70,8 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "discrete_actions": _is_count,
     "environment": lambda value: isinstance(value, str),
     "names": _are_texts_by_key,
+    "observation_choices": lambda value: _are_by_key(value, _is_count),
+    "offset": lambda value: _are_by_key(value, _are_numbers),
     "parted_episodes": _is_count,
     "repeated_next_observation": _is_count,
     "task_family": lambda value: isinstance(value, str),

@@ -23,10 +23,25 @@ _WINDOW = 64  # rows looked at together
 
 WHOLE = float(2**24)
 """From here on float32 has no odd numbers, to say nothing of fractions."""
-MEND_COLLAPSE = (
-    "Subtract a constant, such as its first value, in the log and wherever the policy runs; or "
-    "leave the column out: list the others in the column map."
-)
+
+
+def subtract(key: str | None) -> str:
+    """Return what to do about a column that float32 cannot hold.
+
+    Args:
+        key: What the column map calls it where an offset may be given, ``None`` elsewhere.
+
+    Returns:
+        Sentences.
+    """
+    how = "Subtract a constant, such as its first value, in the log"
+    if key is not None:
+        how = (
+            "Subtract a constant, such as its first value: set `offset` in the column map, as in "
+            f"`offset: {{{key}: [1.7e9, 0]}}`, one number or one per dimension, which policies "
+            "subtract too"
+        )
+    return f"{how}. Or leave the column out: list the others in the column map."
 
 
 class Collapse(NamedTuple):
@@ -104,4 +119,11 @@ def check_precision(columns: Mapping[Key, Tensor]) -> None:
     for key, value in columns.items():
         lost = collapse(value.numpy()) if value.dtype == torch.float64 else None
         if lost is not None:
-            raise LogError(f"entry {lost.dimension}: {lost}", MEND_COLLAPSE, column=key_name(key))
+            name = key_name(key)
+            raise LogError(
+                f"entry {lost.dimension}: {lost}",
+                "Subtract a constant from it and state it in info, one number per dimension: "
+                f"{{'offset': {{'{name.removeprefix('next.')}': [...]}}}}. Policies subtract it "
+                "too. Or leave the column out.",
+                column=name,
+            )

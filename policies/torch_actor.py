@@ -16,6 +16,7 @@ from hindsight_rl.export import chunks
 from hindsight_rl.export.signature import Action, Dtype
 from hindsight_rl.export.signature import Chunk as Queue
 from hindsight_rl.maths.draws import normals
+from hindsight_rl.offsets import relative_inputs
 from hindsight_rl.ports import Decision
 from hindsight_rl.spec import Spec
 from hindsight_rl.windows import Chunk
@@ -82,7 +83,7 @@ class TorchActor:
         """Return actions and the following state.
 
         Args:
-            observation: ``[n, O]``, or ``[n, ...]`` by entry.
+            observation: ``[n, O]``, or ``[n, ...]`` by entry; float64 where the spec has an offset.
             task: ``[n, Z]`` where there is one.
             state: ``[n, ...]`` by name.
             noise: ``[n, 3]`` int64 counters.
@@ -128,6 +129,7 @@ class TorchActor:
         self, observation: Observed, task: Array | None, state: Mapping[str, Array], counters: Array
     ) -> tuple[Array, dict[str, Array]]:
         learner = self._learner
+        observation, task = relative_inputs(learner.spec, observation, task)
 
         def there(value: Array) -> Tensor:
             tensor = torch.as_tensor(value, device=learner.device)

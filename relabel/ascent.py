@@ -9,7 +9,7 @@ from hindsight_rl.keys import DRAWS, Key
 from hindsight_rl.maths.draws import fork, integers
 from hindsight_rl.maths.posterior import log_partition
 from hindsight_rl.ports import LogView
-from hindsight_rl.relabel.goals import check_fraction, recompute
+from hindsight_rl.relabel.new_tasks import check_fraction, recompute
 from hindsight_rl.relabel.relabeler import Relabeler, Values
 from hindsight_rl.relabel.soft_scores import EntropyScale, SoftScores, check_values, ranks
 from hindsight_rl.tasks.family import DiscreteTasks, GoalReaching, TaskFamily

@@ -18,7 +18,7 @@ from hindsight_rl.maths.posterior import (
     task_posterior,
 )
 from hindsight_rl.ports import LogView
-from hindsight_rl.relabel.goals import check_fraction, recompute
+from hindsight_rl.relabel.new_tasks import check_fraction, recompute
 from hindsight_rl.relabel.relabeler import Relabeler, Values
 from hindsight_rl.relabel.soft_scores import (
     EntropyScale,

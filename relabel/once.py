@@ -6,7 +6,8 @@ from torch import Tensor
 
 from hindsight_rl.keys import DRAWS
 from hindsight_rl.maths.draws import counters
-from hindsight_rl.relabel.relabeler import Compose, Relabeler
+from hindsight_rl.relabel.chain import Compose
+from hindsight_rl.relabel.relabeler import Relabeler
 
 
 class Once(Compose):

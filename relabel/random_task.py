@@ -5,7 +5,7 @@ from tensordict import TensorDict
 from hindsight_rl.keys import DRAWS, Key
 from hindsight_rl.maths.draws import fork
 from hindsight_rl.ports import LogView
-from hindsight_rl.relabel.goals import check_fraction, recompute
+from hindsight_rl.relabel.new_tasks import check_fraction, recompute
 from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.tasks.family import GoalReaching, TaskFamily
 

@@ -10,7 +10,7 @@ from hindsight_rl.keys import DRAWS, Key
 from hindsight_rl.maths.draws import uniform
 from hindsight_rl.maths.returns import last_rows, returns_to_go
 from hindsight_rl.ports import LogView
-from hindsight_rl.relabel.goals import check_fraction, kept_task
+from hindsight_rl.relabel.new_tasks import check_fraction, kept_task
 from hindsight_rl.relabel.relabeler import Relabeler
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from hindsight_rl.keys import DRAWS
 from hindsight_rl.maths.draws import uniform
 from hindsight_rl.maths.posterior import sample_tasks
-from hindsight_rl.relabel.goals import check_fraction, recompute
+from hindsight_rl.relabel.new_tasks import check_fraction, recompute
 from hindsight_rl.tasks.family import TaskFamily
 
 Proposal = Literal["prior", "log", "reached"]

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hindsight_rl.files import write_whole
-from hindsight_rl.keys import ACTION, OBSERVATION, TERMINATED
+from hindsight_rl.keys import ACTION, TERMINATED, Key, key_name
 from hindsight_rl.logs.checks import Array
 from hindsight_rl.logs.errors import LogError
+from hindsight_rl.logs.packed import observed
 from hindsight_rl.logs.reading.assembly import Assembly
 from hindsight_rl.reports.summary import Summary, episode_totals
 
@@ -39,7 +40,8 @@ def plot(assembly: Assembly, summary: Summary, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    rows = max(_width(assembly, OBSERVATION), _width(assembly, ACTION))
+    seen = _vectors(assembly)
+    rows = max([_width(assembly, key) for key in (*seen, ACTION)])
     figure = Figure(figsize=(11, 4.2 + max(2.6, 0.19 * min(rows, _MOST))), layout="constrained")
     canvas = FigureCanvasAgg(figure)
     if path.suffix[1:].lower() not in canvas.get_supported_filetypes():
@@ -65,7 +67,13 @@ def _save(figure: "Figure", path: Path) -> None:
     write_whole(path, lambda file: figure.savefig(file, format=kind, dpi=130))
 
 
-def _width(assembly: Assembly, key: Any) -> int:
+def _vectors(assembly: Assembly) -> list[Key]:
+    """Return the keys of what is observed in rows of numbers: neither images nor choices."""
+    columns = assembly.columns
+    return [key for key in observed(columns) if columns[key].ndim == 2]
+
+
+def _width(assembly: Assembly, key: Key) -> int:
     values = assembly.columns[key]
     return values.shape[1] if values.ndim == 2 else 1
 
@@ -103,11 +111,15 @@ def _histogram(axes: "Axes", values: Array, ended: Array, label: str) -> None:
 
 def _ranges(axes: "Axes", assembly: Assembly) -> None:
     """Draw minimum to maximum (line), 5 to 95 % (bar) and median (dot) of each dimension."""
-    if assembly.columns[OBSERVATION].ndim > 2:
-        axes.text(0.5, 0.5, "observations are images", ha="center", transform=axes.transAxes)
+    seen = [_sampled(assembly, key) for key in _vectors(assembly)]
+    if not seen:
+        axes.text(
+            0.5, 0.5, "no observation is a row of numbers", ha="center", transform=axes.transAxes
+        )
         axes.set_axis_off()
         return
-    values, names = _sampled(assembly, OBSERVATION)
+    values = np.concatenate([part for part, _ in seen], axis=1)
+    names = [name for _, called in seen for name in called]
     low, five, half, most, high = np.nanquantile(values, [0, 0.05, 0.5, 0.95, 1], axis=0)
     where = np.arange(len(names))
     axes.axvline(0, color=_GREY, linewidth=0.5)
@@ -189,11 +201,13 @@ def _limits(values: Array, summary: Summary) -> tuple[Array, Array]:
     return low - 0.5 * flat, high + 0.5 * flat
 
 
-def _sampled(assembly: Assembly, key: Any) -> tuple[Array, list[str]]:
+def _sampled(assembly: Assembly, key: Key) -> tuple[Array, list[str]]:
     """Return evenly spaced rows of the first dimensions and their names; infinite ones are NaN."""
     values = assembly.columns[key]
     values = values[:: max(1, len(values) // _SAMPLE), :_MOST].astype(np.float64)
-    names = (assembly.info.get("names") or {}).get(key) or [str(i) for i in range(values.shape[1])]
+    names = (assembly.info.get("names") or {}).get(key_name(key)) or [
+        str(i) for i in range(values.shape[1])
+    ]
     values = np.where(np.isfinite(values), values, np.nan)
     empty = np.asarray(np.isnan(values).all(axis=0))
     values[:, empty] = 0

@@ -12,21 +12,19 @@ from hindsight_rl.keys import (
     ACTION,
     EPISODE,
     EPISODE_END,
-    NEXT_OBSERVATION,
-    OBSERVATION,
     REWARD,
     STEP,
     TERMINATED,
     TRUNCATED,
     key_name,
 )
-from hindsight_rl.logs.agreement import Agreement
 from hindsight_rl.logs.checks import MOST_CHOICES, Array
 from hindsight_rl.logs.errors import LogError
-from hindsight_rl.logs.precision import WHOLE
+from hindsight_rl.logs.packed import next_key, observed
 from hindsight_rl.logs.reading.assembly import Assembly
+from hindsight_rl.reports.remarks import remarks_on
 
-_NOT_LISTED = {OBSERVATION, ACTION, NEXT_OBSERVATION, REWARD, TERMINATED, TRUNCATED}
+_NOT_LISTED = {ACTION, REWARD, TERMINATED, TRUNCATED}
 _NOT_LISTED |= {EPISODE, STEP, EPISODE_END, ("next", "achieved_goal")}
 
 
@@ -101,6 +99,9 @@ class Summary:
         control_rate_hz: Rows per second, if known.
         guessed: Columns that were found by their names, by field of the column map.
         images: Shape of the frames of each image column.
+        entries: Kind (image, vector or discrete) and shape of each entry of the observation, and
+            of how many choices it is one; empty where it is one flat column.
+        offsets: What was subtracted from the numbers of a key, per dimension.
         columns: Every dimension.
         remarks: What looks odd, one sentence each.
         problems: What keeps the log from being read, one sentence each.
@@ -123,6 +124,8 @@ class Summary:
     control_rate_hz: float | None
     guessed: dict[str, list[str]]
     images: dict[str, list[int]]
+    entries: dict[str, dict[str, Any]]
+    offsets: dict[str, list[Any]]
     columns: tuple[ColumnSummary, ...]
     remarks: tuple[str, ...]
     problems: tuple[str, ...]
@@ -173,15 +176,37 @@ def summarize(assembly: Assembly, problems: Sequence[LogError] = ()) -> Summary:
         repeated_next_observation=int(info.get("repeated_next_observation", 0)),
         control_rate_hz=info.get("control_rate_hz"),
         guessed=dict(assembly.guessed),
-        images={key_name(k): list(v.shape[1:]) for k, v in columns.items() if _is_image(v)},
+        images={
+            key_name(key): list(values.shape[1:])
+            for key, values in columns.items()
+            if _is_image(values) and "next" not in key
+        },
+        entries=_entries(assembly),
+        offsets=dict(info.get("offset") or {}),
         columns=tuple(dimensions),
-        remarks=tuple(_remarks(assembly, lengths, ended)),
+        remarks=tuple(remarks_on(assembly, lengths, ended)),
         problems=tuple(str(problem) for problem in problems),
     )
 
 
 def _is_image(values: Array) -> bool:
     return bool(values.dtype == np.uint8) and values.ndim > 2
+
+
+def _entries(assembly: Assembly) -> dict[str, dict[str, Any]]:
+    choices = assembly.info.get("observation_choices") or {}
+    found: dict[str, dict[str, Any]] = {}
+    for key in observed(assembly.columns):
+        if isinstance(key, str):  # one flat column
+            continue
+        values, name = assembly.columns[key], key[1]
+        kind = "image" if values.dtype == np.uint8 else "vector"
+        about: dict[str, Any] = {"kind": kind, "shape": list(values.shape[1:])}
+        if values.dtype.kind == "i":
+            count = choices.get(name) or int(values.max()) + 1
+            about |= {"kind": "discrete", "n": count}
+        found[name] = about
+    return found
 
 
 def _counts(action: Array, info: dict[str, Any]) -> list[int]:
@@ -192,12 +217,10 @@ def _counts(action: Array, info: dict[str, Any]) -> list[int]:
 
 
 def _dimensions(assembly: Assembly) -> list[ColumnSummary]:
-    listed = [
-        OBSERVATION,
-        ACTION,
-        REWARD,
-        *(key for key in assembly.columns if key not in _NOT_LISTED),
-    ]
+    seen_keys = observed(assembly.columns)
+    hidden = {*_NOT_LISTED, *seen_keys, *map(next_key, seen_keys)}
+    rest = (key for key in assembly.columns if key not in hidden)
+    listed = [*seen_keys, ACTION, REWARD, *rest]
     names, units = assembly.info.get("names") or {}, assembly.info.get("units") or {}
     bounds = assembly.info.get("action") or {}
     seen: dict[bytes, str] = {}
@@ -244,91 +267,6 @@ def _at_ends(values: Array, bounds: dict[str, Any], dimension: int) -> tuple[flo
     highest = finite.max() if highest is None else highest
     margin = 1e-6 * max(float(highest - lowest), 1e-12)
     return float((values <= lowest + margin).mean()), float((values >= highest - margin).mean())
-
-
-def _open_sides(bounds: dict[str, Any]) -> str:
-    """Return what to say of action bounds that are not given, nothing where all are."""
-    low, high = bounds.get("low"), bounds.get("high")
-    if not low and not high:
-        return "No action bounds are given: an exported policy cannot clip to them."
-    if low and high and None not in low and None not in high:
-        return ""
-    return "Some actions are bounded on one side or not at all: policies are clipped to what is."
-
-
-def _remarks(assembly: Assembly, lengths: Array, ended: Array) -> list[str]:
-    columns, info = assembly.columns, assembly.info
-    reward = columns[REWARD]
-    remarks = []
-    if len(reward) and (reward == reward[0]).all():
-        remarks.append(f"Every reward is {reward[0]:g}: returns only count steps.")
-        if reward[0] == 0:
-            remarks[-1] = "Every reward is 0: returns say nothing about quality."
-    longest = int(lengths[ended].max()) if ended.any() else 0
-    same = int((lengths[ended] == longest).sum())
-    if same > 1 and 2 * same >= ended.sum() and longest == lengths.max():
-        remarks.append(
-            f"{same} of {int(ended.sum())} terminated episodes stop after exactly {longest} steps: "
-            "a time limit is no terminal state, see done_means."
-        )
-    copies = _copied_episodes(columns[OBSERVATION], columns[ACTION], lengths)
-    if copies:
-        remarks.append(f"{copies} episodes are exact copies of earlier ones.")
-    if columns[ACTION].ndim == 2 and (open_sides := _open_sides(info.get("action") or {})):
-        remarks.append(open_sides)
-    if info.get("repeated_next_observation"):
-        remarks.append(
-            f"{info['repeated_next_observation']} cut episodes have no next observation for their "
-            "last step: it repeats the last observation."
-        )
-    remarks += _coarse(assembly)
-    if info.get("parted_episodes"):
-        remarks.append(
-            f"{info['parted_episodes']} episodes begin only because a file does: no step column "
-            "shows that the one of the file before goes on."
-        )
-    jumps = _broken_chains(columns)
-    if jumps:
-        remarks.append(
-            f"{100 * jumps:.3g} % of next observations differ from the observation of the "
-            "following step."
-        )
-    return remarks
-
-
-def _coarse(assembly: Assembly) -> list[str]:
-    """Return a remark for each observed dimension of which float32 holds no fractions."""
-    values = assembly.columns[OBSERVATION]
-    if values.ndim != 2 or values.dtype.kind != "f" or not len(values):
-        return []
-    names = (assembly.info.get("names") or {}).get("observation") or []
-    sizes = np.abs(values).max(axis=0)
-    return [
-        f"{names[i] if i < len(names) else f'observation[{i}]'} is near {sizes[i]:.4g} and has "
-        f"{len(np.unique(values[:, i])):,} different values: float32 counts in steps of "
-        f"{np.spacing(np.float32(sizes[i])):g} there. Subtract a constant from it."
-        for i in np.flatnonzero(np.isfinite(sizes) & (sizes >= WHOLE))
-    ]
-
-
-def _copied_episodes(observation: Array, action: Array, lengths: Array) -> int:
-    digests = set()
-    stops = np.cumsum(lengths)
-    more = len(observation) > len(action)  # images of whole episodes, one more than steps
-    for number, (start, stop) in enumerate(zip(stops - lengths, stops, strict=True)):
-        seen = observation[start + more * number : stop + more * number]
-        digests.add(hashlib.sha256(seen.tobytes() + action[start:stop].tobytes()).digest())
-    return len(lengths) - len(digests)
-
-
-def _broken_chains(columns: dict[Any, Array]) -> float:
-    now, number = columns[OBSERVATION], columns[EPISODE]
-    inside = np.flatnonzero(number[1:] == number[:-1])
-    if not len(inside) or now.ndim != 2:
-        return 0.0
-    after = columns[NEXT_OBSERVATION]
-    same = Agreement(now, after)(now[inside + 1], after[inside])
-    return float((~same).any(axis=1).mean())
 
 
 def _plain(value: Any) -> Any:

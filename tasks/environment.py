@@ -44,6 +44,7 @@ class EnvGoals(TaskFamily):
         self.env, self.env_kwargs = env, dict(env_kwargs or {})
         self._prior = RowPrior()
         self._made: gymnasium.Env[Any, Any] | None = None
+        self._offset: NDArray[np.float64] | float = 0.0
 
     def prepare(self, log: LogView) -> Self:
         """Return a copy whose prior is the states reached in the log.
@@ -68,6 +69,7 @@ class EnvGoals(TaskFamily):
             )
         other = copy.copy(self)
         other._prior = RowPrior(reached[log.drawable()])
+        other._offset = np.asarray((log.info.get("offset") or {}).get("task", 0.0))
         few = reached[:2]
         batch = TensorDict({"next": {"achieved_goal": few}}, batch_size=[len(few)])
         other.reward(batch, few)
@@ -132,6 +134,10 @@ class EnvGoals(TaskFamily):
         reached = batch[NEXT_ACHIEVED]
         pair = torch.broadcast_tensors(reached.unsqueeze(-2) if pairwise else reached, task)
         achieved, desired = (goal.reshape(-1, task.shape[-1]).cpu().numpy() for goal in pair)
+        if np.any(self._offset):  # the environment knows goals as it shows them
+            achieved, desired = (
+                goal.astype(np.float64) + self._offset for goal in (achieved, desired)
+            )
         try:
             judge = self._environment().get_wrapper_attr(name)
         except AttributeError:

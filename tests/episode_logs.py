@@ -12,7 +12,8 @@ from torch import Tensor
 
 from hindsight_rl.datamodules.sampler import ChunkSampler
 from hindsight_rl.logs.log import Log
-from hindsight_rl.relabel.relabeler import Compose, Relabeler
+from hindsight_rl.relabel.chain import Compose
+from hindsight_rl.relabel.relabeler import Relabeler
 
 LENGTHS = (9, 12, 7, 1, 10, 8)
 LOW, HIGH = [-2.0, -1.0], [2.0, 3.0]

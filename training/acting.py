@@ -11,6 +11,7 @@ from torch import Tensor
 from hindsight_rl.nets.distributions import tie_scores
 from hindsight_rl.nets.encoders.entries import Observation, rows_of
 from hindsight_rl.nets.policy import Policy
+from hindsight_rl.offsets import relative_inputs
 from hindsight_rl.policies.torch_actor import TorchActor
 from hindsight_rl.ports import Act, Actor, Decision
 from hindsight_rl.spec import Spec
@@ -153,9 +154,10 @@ class Acts:
         def act(
             observation: NDArray[np.float32], task: NDArray[np.float32] | None, draws: Tensor
         ) -> NDArray[Any]:
+            seen, asked = relative_inputs(self.spec, observation, task)
             with torch.inference_mode():
-                there = torch.as_tensor(observation, device=self.device)
-                goal = None if task is None else torch.as_tensor(task, device=self.device)
+                there = torch.as_tensor(seen, device=self.device)
+                goal = None if asked is None else torch.as_tensor(asked, device=self.device)
                 drawn = draws.to(self.device) if sample else None
                 found: NDArray[Any] = self.act(there, goal, draws=drawn).cpu().numpy()
                 return found + self.first_choice
@@ -175,12 +177,14 @@ class Acts:
         """Return deterministic actions for arrays: what a rollout calls.
 
         Args:
-            observation: ``[n, O]`` float32, or ``[n, ...]`` by entry.
-            task: ``[n, Z]`` float32 or ``None``.
+            observation: ``[n, O]`` float32, or ``[n, ...]`` by entry; float64 where the spec has an
+                offset, which is subtracted here.
+            task: ``[n, Z]`` float32 or ``None``; likewise.
 
         Returns:
             ``[n, A]`` float32, or ``[n]`` int64 in the environment's numbers.
         """
+        observation, task = relative_inputs(self.spec, observation, task)
         with torch.inference_mode():
             there: Observation
             if isinstance(observation, Mapping):  # each entry in its own type

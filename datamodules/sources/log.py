@@ -121,7 +121,18 @@ class LogSource:
 
 
 def _check_shapes(log: Log, collector: Collector, name: str) -> None:
-    """Refuse observations and tasks of another shape than the environment's."""
+    """Check that observations and tasks are in the form in which episodes are collected.
+
+    Raises:
+        LogError: They have entries, an offset, or another shape than the environment's.
+    """
+    if log.observed != [OBSERVATION] or log.info.get("offset"):
+        what = "an offset is subtracted" if log.info.get("offset") else "it has entries"
+        raise LogError(
+            f"in the log's observation {what}, and episodes are collected as one row of numbers",
+            "Fit to the log alone (OfflineDataModule), or name flat columns without an offset.",
+            path=name,
+        )
     shapes: dict[Key, Any] = {OBSERVATION: collector.interface.observation_shape}
     if collector.task_shape is not None:
         shapes[TASK] = collector.task_shape

@@ -10,6 +10,7 @@ from hindsight_rl.float32 import inward
 from hindsight_rl.logs import checks
 from hindsight_rl.logs.action_bounds import stated
 from hindsight_rl.logs.checks import Array
+from hindsight_rl.logs.choice_checks import choices
 from hindsight_rl.logs.common_facts import GUESSED
 from hindsight_rl.logs.problems import Problems
 from hindsight_rl.logs.reading.table import Table
@@ -77,7 +78,7 @@ def _discrete(table: Table, values: Array, name: str, findings: Problems) -> Act
     guess = start is None and not count
     if start is None:
         start = _guessed_start(scalars, name, findings) if guess else 0
-    whole = checks.choices(scalars, count, name, findings, start)
+    whole = choices(scalars, count, name, findings, start)
     facts = {"discrete_actions": count or int(whole.max()) + 1 - start}
     facts |= {"action_start": start} if start else {}
     return Actions(whole, facts | ({GUESSED: True} if start and guess else {}))

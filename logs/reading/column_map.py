@@ -6,41 +6,30 @@ given is taken literally and must exist in the log; a field left out is filled f
 """
 
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-from hindsight_rl import configs
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.problems import nearest
-from hindsight_rl.logs.reading import text_options
-from hindsight_rl.logs.reading.column_values import (
-    converted,
-    fits,
-    impossible_numbers,
-    inline,
-    readable,
-    yaml_values,
-)
+from hindsight_rl.logs.reading.column_values import DELIMITERS as DELIMITERS
+from hindsight_rl.logs.reading.column_values import LEFT_OUT as LEFT_OUT
+from hindsight_rl.logs.reading.column_values import SHIFTED as SHIFTED
+from hindsight_rl.logs.reading.column_values import converted, inline
+from hindsight_rl.logs.reading.map_checks import check_fields
+from hindsight_rl.logs.reading.map_files import mapping_of, packaged
+from hindsight_rl.logs.reading.map_files import short_names as short_names
 
 Format = Literal["npz", "csv", "hdf5", "minari", "parquet", "lerobot", "log"]
 DoneMeans = Literal["terminated", "truncated", "time_limit"]
 LastRow = Literal["step", "observation"]
 
-SHIFTED = "shifted"
-"""Value of ``next_observation`` that asks for the following row instead of a stored column."""
-
-MOST_LETTERS = 1 << 20
-"""Letters of a column map at most."""
-
-LEFT_OUT = ""
-"""Value of a field that was left out and may be guessed; ``None`` says that there is no column."""
-
-DELIMITERS = (
-    *("episode", "episode_end", "episode_start", "split_indices"),
-    *("episode_length", "episode_jump"),
-)
+Named = str | list[str]
+"""A column, a pattern, or several that are joined."""
+Entries = dict[str, Named]
+"""Columns of an observation's entries by their names, in their order."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +41,16 @@ class ColumnMap:
 
     Args:
         format: Format of the source; guessed from the path when left out.
-        observation: Observation column or columns, without any goal.
+        observation: Observation column or columns, without any goal; or a mapping of entries, each
+            with its column or columns, that a policy is shown by name:
+            ``{camera: images/front, arm: [q, dq]}``. An entry of uint8 ``[N, H, W, C]`` stays an
+            image, all others become real numbers ``[N, D]``.
         action: Action column or columns.
         reward: Reward column, or the number to use for every row of a log without rewards.
         next_observation: Stored next observation. Left out: a usual name, if the log has one and
             the observation has a usual name too; else the following row. ``shifted``: the
-            following row, whatever is stored.
+            following row, whatever is stored. Of entries: a mapping likewise; one left out of it is
+            that of the following row.
         terminated: Flag, true where the task ended (no future reward). One per row or per episode.
         continues: The opposite of ``terminated``, false where the task ended (``masks``); never
             guessed.
@@ -95,6 +88,9 @@ class ColumnMap:
         achieved_goal: Column or columns with the goal reached at this row.
         next_achieved_goal: The same one step later; left out, that of the following row. May be
             given alone: relabelers need no other.
+        observation_choices: Entries of the observation that are numbers of a choice, counted from
+            0, and of how many: ``{gear: 5}``; ``null``: up to the largest in the log, or as a
+            Minari space says.
         image: Column or columns of camera frames (uint8), kept beside the observation. A batch has
             each under the last part of its name.
         success: Flag of what is good: one per row, or one per episode, which then holds for all of
@@ -108,8 +104,12 @@ class ColumnMap:
             Left out: as they were recorded. Other proportions squeeze the picture.
         frame_cache: Folder of the frames that were decoded of videos; left out, ``SOURCE.frames``
             beside the source.
-        names: Names of the dimensions, by key (``observation``, ``action``, ``task``).
+        names: Names of the dimensions, by key (``observation``, ``action``, ``task``; of an entry
+            ``observation.NAME``).
         units: Units of the dimensions, by key.
+        offset: Constants that are subtracted from numbers before they become float32, by key: one
+            number, or one per dimension. For clock times, encoder counts, map coordinates. Policies
+            subtract them from what they are given. That of ``task`` holds for what was achieved.
         control_rate_hz: Rows per second of the robot.
         delimiter: Of text files: the character between cells. Left out: comma, semicolon or tab,
             whichever is most frequent in the header.
@@ -121,10 +121,10 @@ class ColumnMap:
     """
 
     format: Format | None = None
-    observation: str | list[str] | None = LEFT_OUT
-    action: str | list[str] | None = LEFT_OUT
+    observation: Named | Entries | None = LEFT_OUT
+    action: Named | None = LEFT_OUT
     reward: float | str | None = LEFT_OUT
-    next_observation: str | list[str] | None = LEFT_OUT
+    next_observation: Named | Entries | None = LEFT_OUT
     terminated: str | None = LEFT_OUT
     continues: str | None = LEFT_OUT
     truncated: str | None = LEFT_OUT
@@ -132,7 +132,7 @@ class ColumnMap:
     done_means: DoneMeans | None = None
     time_limit: int | None = None
     episode: str | None = LEFT_OUT
-    episode_end: str | list[str] | None = LEFT_OUT
+    episode_end: Named | None = LEFT_OUT
     episode_start: str | None = LEFT_OUT
     split_indices: str | None = LEFT_OUT
     episode_length: int | None = None
@@ -147,18 +147,20 @@ class ColumnMap:
     discrete_actions: bool | None = None
     action_count: int | None = None
     action_start: int | None = None
-    task: str | list[str] | None = LEFT_OUT
+    task: Named | None = LEFT_OUT
     one_hot_task: bool = False
-    achieved_goal: str | list[str] | None = LEFT_OUT
-    next_achieved_goal: str | list[str] | None = LEFT_OUT
-    image: str | list[str] | None = None
+    achieved_goal: Named | None = LEFT_OUT
+    next_achieved_goal: Named | None = LEFT_OUT
+    observation_choices: dict[str, int | None] | None = None
+    image: Named | None = None
     success: str | None = None
     action_log_prob: str | None = None
-    extra: str | list[str] | None = None
+    extra: Named | None = None
     resize: list[int] | None = None
     frame_cache: str | None = None
     names: dict[str, list[str]] | None = None
     units: dict[str, list[str]] | None = None
+    offset: dict[str, float | list[float]] | None = None
     control_rate_hz: float | None = None
     # Text, not None: the parser of the command would take '#' and '~' for YAML's nothing.
     delimiter: str = ""
@@ -171,7 +173,7 @@ class ColumnMap:
     def __post_init__(self) -> None:
         for name, value in _converted(vars(self)).items():
             object.__setattr__(self, name, value)
-        _check(vars(self), None)
+        check_fields(vars(self), _hints(), None)
 
     @classmethod
     def load(cls, columns: "ColumnMap | str | Path | Mapping[str, Any] | None") -> "ColumnMap":
@@ -193,11 +195,11 @@ class ColumnMap:
         if isinstance(columns, Mapping):
             return cls._from_mapping(columns, None)
         if inline(columns):
-            return cls._from_mapping(_mapping(str(columns), None), None)
+            return cls._from_mapping(mapping_of(str(columns), None), None)
         path = Path(columns)
         if path.suffix not in (".yaml", ".yml"):
-            path = _packaged(str(columns))
-        return cls._from_mapping(_mapping(None, path), path)
+            path = packaged(str(columns))
+        return cls._from_mapping(mapping_of(None, path), path)
 
     @classmethod
     def _from_mapping(cls, values: Mapping[str, Any], path: Path | None) -> "ColumnMap":
@@ -211,7 +213,7 @@ class ColumnMap:
                 )
         # Checked here too, where the file is known.
         values = _converted(values)
-        _check(_DEFAULTS | values, path)
+        check_fields(_DEFAULTS | values, _hints(), path)
         return cls(**values)._with_guesses()
 
     def _with_guesses(self) -> "ColumnMap":
@@ -237,110 +239,11 @@ _GUESSED = [n for n, value in _DEFAULTS.items() if value == LEFT_OUT and n not i
 _OF_OLD = [name for name in _GUESSED if name not in _NEW]
 
 
-def short_names() -> list[str]:
-    """Return the names of the packaged column maps."""
-    return sorted(path.stem for folder in _log_folders() for path in folder.glob("*.yaml"))
-
-
-def _log_folders() -> list[Path]:
-    # An editable install adds a marker to the path that is no folder.
-    folders = [Path(entry) / "logs" for entry in configs.__path__]
-    return [folder for folder in folders if folder.is_dir()]
-
-
-def _packaged(name: str) -> Path:
-    for folder in _log_folders():
-        if (folder / f"{name}.yaml").is_file():
-            return folder / f"{name}.yaml"
-    known = short_names()
-    raise LogError(
-        f"there is no packaged column map {name!r}",
-        f"{nearest(name, known)}Give the path of a .yaml file or one of: {', '.join(known)}.",
-    )
-
-
-def _mapping(text: str | None, path: Path | None) -> Mapping[str, Any]:
-    """Return the fields that a text, or else a YAML file, holds."""
-    import yaml  # part of the train install only; a map given in Python does without
-
-    known = short_names()
-    try:
-        values = yaml_values(_text(path) if path else str(text)[: MOST_LETTERS + 1])
-    # A date that does not exist is a ValueError, an impossible key a TypeError.
-    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())[:300]
-        fix = "Write it as '{observation: obs, action: acts}'."
-        if path:
-            fix = f"{nearest(path.stem, known)}Give a YAML file or one of: {', '.join(known)}."
-        raise LogError(f"the column map cannot be read ({reason})", fix, path=path) from error
-    if not isinstance(values, Mapping):
-        raise LogError(
-            "the column map is no mapping", "Write lines such as `observation: obs`.", path=path
-        )
-    return values
-
-
-def _text(path: Path) -> str:
-    if path.exists() and not path.is_file():
-        raise ValueError("no regular file")
-    with path.open(encoding="utf-8") as file:
-        text = file.read(MOST_LETTERS + 1)
-    if len(text) > MOST_LETTERS:
-        raise ValueError(f"more than {MOST_LETTERS:,} letters")
-    return text
+@cache
+def _hints() -> dict[str, Any]:
+    """Return the type of each field."""
+    return get_type_hints(ColumnMap)
 
 
 def _converted(values: Mapping[str, Any]) -> dict[str, Any]:
-    hints = get_type_hints(ColumnMap)
-    return {name: converted(value, hints[name]) for name, value in values.items()}
-
-
-_QUOTES = "Correct the value; YAML reads yes, no, on and off as true and false: put text in quotes."
-
-
-def _holds_bool(value: Any) -> bool:
-    values = value if isinstance(value, list) else [value]
-    return any(isinstance(entry, bool) for entry in values)
-
-
-def _check(values: Mapping[str, Any], path: Path | None) -> None:
-    for name, hint in get_type_hints(ColumnMap).items():
-        if not fits(values[name], hint):
-            raise LogError(
-                f"{name}: {reprlib.repr(values[name])} is not {readable(hint)}",
-                _QUOTES if _holds_bool(values[name]) and hint is not bool else "Correct the value.",
-                path=path,
-            )
-    for problem, fix in (*_contradictions(values), *impossible_numbers(values)):
-        raise LogError(problem, fix, path=path)
-
-
-def _contradictions(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    given = [name for name in DELIMITERS if values[name] not in (None, False, LEFT_OUT)]
-    if len(given) > 1:
-        yield f"{' and '.join(given)} both say where episodes begin", "Keep one of them."
-    if values["done"] and (values["terminated"] or (values["truncated"] and values["done_means"])):
-        yield (
-            "done is given beside terminated or truncated",
-            "Keep done with done_means, done with truncated, or the other two.",
-        )
-    if values["continues"] and (values["terminated"] or values["done"]):
-        yield (
-            "continues is given beside terminated or done",
-            "Keep one of them: they say the same.",
-        )
-    if (values["done_means"] == "time_limit") != (values["time_limit"] is not None):
-        yield (
-            "`done_means: time_limit` and `time_limit: STEPS` go together",
-            "Give both or neither.",
-        )
-    for name in ("time_limit", "episode_length", "action_count", "control_rate_hz"):
-        if values[name] is not None and not values[name] > 0:
-            yield f"{name}: {values[name]} is not above 0", "Give a positive number."
-    if values["resize"] is not None and (len(values["resize"]) != 2 or min(values["resize"]) < 1):
-        yield f"resize: {values['resize']} is no height and width", "Give two, as in [96, 96]."
-    yield from text_options.contradictions(values)
-    for name in ("names", "units"):
-        wrong = sorted(set(values[name] or {}) - {"observation", "action", "task"}, key=str)
-        if wrong:
-            yield f"{name} has no key {wrong[0]!r}", "Its keys are observation, action and task."
+    return {name: converted(value, _hints()[name]) for name, value in values.items()}

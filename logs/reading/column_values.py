@@ -24,6 +24,18 @@ _FLOAT = re.compile(
     re.VERBOSE,
 )
 
+SHIFTED = "shifted"
+"""Value of ``next_observation`` that asks for the following row instead of a stored column."""
+
+LEFT_OUT = ""
+"""Value of a field that was left out and may be guessed; ``None`` says that there is no column."""
+
+DELIMITERS = (
+    *("episode", "episode_end", "episode_start", "split_indices"),
+    *("episode_length", "episode_jump"),
+)
+"""Fields that say where episodes begin."""
+
 TOO_LARGE = 2.0**53
 """Counts and rates lie below it."""
 
@@ -87,6 +99,8 @@ def converted(value: Any, hint: Any) -> Any:
     if origin in (Union, UnionType):
         made = (converted(value, part) for part in inner)
         return next((new for new, part in zip(made, inner, strict=True) if fits(new, part)), value)
+    if origin is dict and isinstance(value, Mapping):
+        return {name: converted(entry, inner[1]) for name, entry in value.items()}
     if origin is list and isinstance(value, (list, tuple)):
         return [converted(entry, inner[0]) for entry in value]
     if hint not in (float, int) or isinstance(value, bool):
@@ -120,7 +134,8 @@ def fits(value: Any, hint: Any) -> bool:
     if origin is list:
         return isinstance(value, list) and bool(value) and all(fits(v, inner[0]) for v in value)
     if origin is dict:
-        return isinstance(value, dict) and all(fits(v, inner[1]) for v in value.values())
+        filled = isinstance(value, dict) and (bool(value) or get_origin(inner[1]) is list)
+        return filled and all(fits(v, inner[1]) for v in value.values())
     if isinstance(value, bool) or hint is bool:
         return isinstance(value, bool) and hint is bool
     return isinstance(value, (int, float) if hint is float else hint)
@@ -137,10 +152,27 @@ def readable(hint: Any) -> str:
         parts = get_args(inner[0]) or (inner[0],)
         return f"a list of {parts[0].__name__}"
     if origin is dict:
-        return "a mapping of lists of str"
+        listed = get_origin(inner[1]) is list
+        return "a mapping of " + ("lists of str" if listed else readable(inner[1]))
     return {"str": "text", "float": "a number", "int": "a whole number", "bool": "true or false"}[
         hint.__name__
     ]
+
+
+def columns_in(value: Any) -> list[str]:
+    """Return the columns that the value of a field names, in their order.
+
+    Args:
+        value: One column, several, or those of entries; anything else names none.
+
+    Returns:
+        Names or patterns.
+    """
+    if isinstance(value, str):
+        return [] if value in (LEFT_OUT, SHIFTED) else [value]
+    if isinstance(value, dict):
+        return [name for part in value.values() for name in columns_in(part)]
+    return list(value) if isinstance(value, list) else []
 
 
 def inline(columns: str | Path) -> bool:

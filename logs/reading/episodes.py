@@ -1,7 +1,6 @@
 """Where episodes begin, and how each one ended."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -9,7 +8,9 @@ from hindsight_rl.logs import checks
 from hindsight_rl.logs.agreement import Agreement
 from hindsight_rl.logs.checks import Array
 from hindsight_rl.logs.problems import Problems, listed
-from hindsight_rl.logs.reading.column_map import ColumnMap
+from hindsight_rl.logs.reading.column_map import ColumnMap, Named
+from hindsight_rl.logs.reading.column_values import columns_in
+from hindsight_rl.logs.reading.entries import observed_columns
 from hindsight_rl.logs.reading.shards import check_returns, parting
 from hindsight_rl.logs.reading.table import Table
 
@@ -254,21 +255,22 @@ def _by_length(table: Table, length: int, rows: int, findings: Problems) -> Epis
 
 
 def _by_jump(table: Table, rows: int, findings: Problems) -> Episodes:
-    columns: Any = table.columns
-    if columns.next_observation in (None, "shifted"):
+    stored = [part for part in observed_columns(table.columns) if part.after is not None]
+    if not stored:
         raise findings.error(
             "episode_jump needs a stored next observation",
             "Name it with next_observation, or delimit episodes in another way.",
         )
-    now = stored_rows(table, columns.observation)
-    after = stored_rows(table, columns.next_observation)
-    checks.same_length(now, [rows], str(columns.observation), findings)
-    checks.same_length(after, [rows], str(columns.next_observation), findings)
-    same = Agreement(now, after)(now[1:], after[:-1])
-    return Episodes.starting_at(np.flatnonzero(~same.all(axis=1)) + 1, rows)
+    same = np.ones(rows - 1, bool)
+    for part in stored:
+        now, after = stored_rows(table, part.named), stored_rows(table, part.after)
+        checks.same_length(now, [rows], str(part.named), findings)
+        checks.same_length(after, [rows], str(part.after), findings)
+        same &= Agreement(now, after)(now[1:], after[:-1]).all(axis=1)
+    return Episodes.starting_at(np.flatnonzero(~same) + 1, rows)
 
 
-def stored_rows(table: Table, names: str | list[str]) -> Array:
+def stored_rows(table: Table, names: Named | None) -> Array:
     """Return one column or several ``[N, D]`` as the source wrote them, joined."""
-    parts = [table.values[name] for name in ([names] if isinstance(names, str) else names)]
+    parts = [table.values[name] for name in columns_in(names)]
     return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.reading.column_map import LEFT_OUT, ColumnMap
+from hindsight_rl.logs.reading.column_values import columns_in
 from hindsight_rl.logs.reading.resolve import COMMON_NAMES, NEEDED, matching
 
 
@@ -45,9 +46,8 @@ def said_of(error: LogError, given: ColumnMap) -> LogError:
     Returns:
         The same error, or one that says more.
     """
-    named = [v for v in vars(given).values() if isinstance(v, str)]
-    named += [n for v in vars(given).values() if isinstance(v, list) for n in v]
-    if error.column is None or any(matching(str(n), [error.column]) for n in named):
+    named = [name for field in COMMON_NAMES for name in columns_in(getattr(given, field))]
+    if error.column is None or any(matching(name, [error.column]) for name in named):
         return error
     for field, candidates in COMMON_NAMES.items():
         hit = any(matching(candidate, [error.column]) for candidate in candidates)

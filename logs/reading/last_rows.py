@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from hindsight_rl.logs.problems import Problems
+from hindsight_rl.logs.reading.column_values import columns_in
 from hindsight_rl.logs.reading.episodes import Episodes, delimit
 from hindsight_rl.logs.reading.table import Table
 
@@ -55,5 +56,5 @@ def observed_last(table: Table, findings: Problems) -> tuple[Table, Episodes]:
 
 
 def _names(table: Table, fields: tuple[str, ...]) -> set[str]:
-    given = [getattr(table.columns, field) or [] for field in fields]
-    return {name for value in given for name in ([value] if isinstance(value, str) else value)}
+    given = (getattr(table.columns, field) for field in fields)
+    return {name for value in given for name in columns_in(value)}

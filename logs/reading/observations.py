@@ -24,10 +24,29 @@ def entries_of(space: str) -> list[Entry]:
     Returns:
         Paths to the entries.
     """
-    return list(_walk(json.loads(space), ()))
+    return [entry for entry, _ in _walk(json.loads(space), ())]
 
 
-def _walk(space: Mapping[str, Any], at: Entry) -> Iterator[Entry]:
+def choices_of(space: str) -> dict[str, int]:
+    """Return how many choices each entry has that is one of some, counted from 0.
+
+    Args:
+        space: The space as Minari's metadata hold it, JSON.
+
+    Returns:
+        Counts by the name of the column. One that counts from elsewhere is left out.
+    """
+    leaves = ((entry, leaf) for entry, leaf in _walk(json.loads(space), ()))
+    return {
+        entry_name(entry): leaf["n"]
+        for entry, leaf in leaves
+        if leaf.get("type") == "Discrete"
+        and type(leaf.get("n")) is int
+        and leaf.get("start", 0) == 0
+    }
+
+
+def _walk(space: Mapping[str, Any], at: Entry) -> Iterator[tuple[Entry, Mapping[str, Any]]]:
     inner = space.get("subspaces")
     if isinstance(inner, Mapping):
         for key, part in inner.items():
@@ -36,7 +55,7 @@ def _walk(space: Mapping[str, Any], at: Entry) -> Iterator[Entry]:
         for number, part in enumerate(inner):
             yield from _walk(part, (*at, str(number)))
     else:
-        yield at
+        yield at, space
 
 
 def in_roles(
@@ -73,9 +92,15 @@ def in_roles(
     for field in ("observation", "achieved_goal"):
         given = getattr(columns, field)
         if given and getattr(columns, f"next_{field}") == LEFT_OUT:
-            joined = isinstance(given, list)
-            following[f"next_{field}"] = [f"next_{n}" for n in given] if joined else f"next_{given}"
+            following[f"next_{field}"] = _following(given)
     return replace(columns, **following)
+
+
+def _following(named: Any) -> Any:
+    """Return the columns of one step later, in the same form."""
+    if isinstance(named, dict):
+        return {entry: _following(part) for entry, part in named.items()}
+    return [f"next_{name}" for name in named] if isinstance(named, list) else f"next_{named}"
 
 
 def _guessed(

@@ -10,6 +10,7 @@ from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.limits import LONGEST_NAME, MOST_STARS
 from hindsight_rl.logs.problems import listed, missing_column
 from hindsight_rl.logs.reading.column_map import DELIMITERS, LEFT_OUT, SHIFTED, ColumnMap
+from hindsight_rl.logs.reading.column_values import columns_in
 from hindsight_rl.logs.reading.groups import refuse_groups
 from hindsight_rl.logs.reading.known_layouts import known_layout
 
@@ -83,7 +84,12 @@ def resolve(
     found: dict[str, Any] = {}
     for field in COMMON_NAMES:
         value = getattr(columns, field)
-        if isinstance(value, (str, list)) and value not in (LEFT_OUT, SHIFTED):
+        if isinstance(value, dict):
+            found[field] = {
+                entry: named if named == SHIFTED else expand(named, held, path)
+                for entry, named in value.items()
+            }
+        elif isinstance(value, (str, list)) and value not in (LEFT_OUT, SHIFTED):
             found[field] = expand(value, held, path)
             if field not in _SEVERAL:
                 found[field] = _only(found[field], field, str(value), path)
@@ -101,14 +107,8 @@ def resolve(
 
 def wanted(columns: ColumnMap) -> list[str]:
     """Return the names of the columns that a resolved map reads, each once."""
-    names: list[str] = []
-    for field in COMMON_NAMES:
-        value = getattr(columns, field)
-        if isinstance(value, str) and value not in (LEFT_OUT, SHIFTED):
-            names.append(value)
-        elif isinstance(value, list):
-            names += value
-    return list(dict.fromkeys(names))
+    fields = (getattr(columns, field) for field in COMMON_NAMES)
+    return list(dict.fromkeys(name for value in fields for name in columns_in(value)))
 
 
 def _named(columns: ColumnMap, held: Sequence[str]) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from math import prod
 
-from hindsight_rl.entries import is_image
+from hindsight_rl.entries import PREFIX, is_image
 from hindsight_rl.logs.problems import Problems
 from hindsight_rl.logs.reading.column_map import LEFT_OUT, ColumnMap
 from hindsight_rl.logs.reading.table import Table
@@ -44,6 +44,8 @@ def _refuse(
     others = [name for name in named if name not in images]
     frames = [name for name in images if table.values[name].dtype.kind == "u"]
     ways = []
+    if field == "observation" and len(frames) == len(images):
+        ways.append(f"`observation: {_entries(named)}` to keep each as an entry")
     if others:
         ways.append(f"`{field}: {_yaml(others)}` to leave it out")
     if others and frames:
@@ -57,6 +59,12 @@ def _refuse(
         f"Write in the column map {', or '.join(ways)}.",
         images[0],
     )
+
+
+def _entries(named: Sequence[str]) -> str:
+    """Return the map of one entry for each column, called as in the environment."""
+    pairs = (f"{name.removeprefix(f'{PREFIX}/').replace('.', '_')}: {name}" for name in named)
+    return f"{{{', '.join(pairs)}}}"
 
 
 def _yaml(names: Sequence[str]) -> str:

@@ -27,9 +27,9 @@ from hindsight_rl.keys import ORIGIN, ORIGINS
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
 from hindsight_rl.ports import Source
+from hindsight_rl.relabel.chain import Compose
 from hindsight_rl.relabel.filters import TopFraction
 from hindsight_rl.relabel.goals import FutureGoal
-from hindsight_rl.relabel.relabeler import Compose
 
 QUIET = {"compile": "off"}
 HALVES = {"log": 0.5, "collected": 0.5}

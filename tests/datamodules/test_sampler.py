@@ -15,8 +15,9 @@ from tensordict import TensorDict
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.datamodules.sampler import ChunkSampler, chunk_size
 from hindsight_rl.logs.log import Log
+from hindsight_rl.relabel.chain import Compose
 from hindsight_rl.relabel.goals import FinalGoal, FutureGoal
-from hindsight_rl.relabel.relabeler import Compose, Relabeler
+from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.relabel.returns import NStep, ReturnToGo
 
 UPDATES = 130

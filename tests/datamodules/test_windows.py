@@ -13,8 +13,9 @@ from hindsight_rl.datamodules.windows import Windows, check_rewritten, rows_befo
 from hindsight_rl.keys import Key
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
+from hindsight_rl.relabel.chain import Compose
 from hindsight_rl.relabel.goals import FutureGoal
-from hindsight_rl.relabel.relabeler import Compose, Relabeler
+from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.relabel.returns import ScaleReward
 from hindsight_rl.windows import Window, window_names
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from hindsight_rl.logs import checks
+from hindsight_rl.logs.choice_checks import choices
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.problems import Problems, listed, missing_column, nearest
 
@@ -127,7 +128,7 @@ def test_bounds() -> None:
 
 
 def test_choices() -> None:
-    assert checks.choices(np.array([0.0, 2.0]), None, "a", LOG).dtype == np.int64
+    assert choices(np.array([0.0, 2.0]), None, "a", LOG).dtype == np.int64
     for bad, told in (
         (0.5, "action 0.5 is no whole number"),
         (-1, "is negative"),
@@ -135,6 +136,6 @@ def test_choices() -> None:
         (np.nan, "is no whole number"),
     ):
         with pytest.raises(LogError, match=f"row 1: .*{told}"):
-            checks.choices(np.array([0, bad]), 3, "a", LOG)
+            choices(np.array([0, bad]), 3, "a", LOG)
     with pytest.raises(LogError, match="action 65536 is none of the 65536 actions"):
-        checks.choices(np.array([0, 65536]), None, "a", LOG)
+        choices(np.array([0, 65536]), None, "a", LOG)

@@ -16,8 +16,8 @@ from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.keys import DRAWS
 from hindsight_rl.maths.posterior import SoftValues, log_partition
 from hindsight_rl.relabel.ascent import AscendTask
+from hindsight_rl.relabel.chain import Compose
 from hindsight_rl.relabel.inverse_transition import TransitionInverseRL
-from hindsight_rl.relabel.relabeler import Compose
 from hindsight_rl.relabel.soft_scores import SoftScores
 from hindsight_rl.tasks.family import DiscreteTasks, GoalReaching
 from hindsight_rl.tasks.linear import LinearTasks

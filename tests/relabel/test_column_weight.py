@@ -6,8 +6,8 @@ import pytest
 import torch
 from episode_logs import bind, episode_log
 
+from hindsight_rl.relabel.chain import Compose
 from hindsight_rl.relabel.column_weight import ColumnWeight
-from hindsight_rl.relabel.relabeler import Compose
 from hindsight_rl.relabel.return_task import ReturnTask
 
 

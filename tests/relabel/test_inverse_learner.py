@@ -16,10 +16,11 @@ from hindsight_rl.agents.bc import BC
 from hindsight_rl.agents.iql import IQL
 from hindsight_rl.agents.sac import SAC
 from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.relabel.chain import Compose
 from hindsight_rl.relabel.inverse_trajectory import InverseRL
 from hindsight_rl.relabel.inverse_transition import TransitionInverseRL
 from hindsight_rl.relabel.learned_task import LearnedTask
-from hindsight_rl.relabel.relabeler import Compose, Relabeler
+from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.tasks.family import GoalReaching
 
 

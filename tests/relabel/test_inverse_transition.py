@@ -14,10 +14,10 @@ from hindsight_rl.keys import DRAWS
 from hindsight_rl.maths.draws import fork, uniform
 from hindsight_rl.maths.posterior import SoftValues, task_posterior
 from hindsight_rl.relabel import soft_scores
+from hindsight_rl.relabel.chain import Compose
 from hindsight_rl.relabel.inverse_trajectory import InverseRL
 from hindsight_rl.relabel.inverse_transition import TransitionInverseRL
 from hindsight_rl.relabel.random_task import RandomTask
-from hindsight_rl.relabel.relabeler import Compose
 from hindsight_rl.tasks.family import GoalReaching, TaskFamily
 
 REWARD = ("next", "reward")

@@ -11,12 +11,13 @@ from hindsight_rl.datamodules.sampler import ChunkSampler
 from hindsight_rl.keys import COMPANION, DRAWS
 from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.draws import counters, fork
+from hindsight_rl.relabel.chain import Compose
 from hindsight_rl.relabel.filters import TopFraction
 from hindsight_rl.relabel.goals import FinalGoal, FutureGoal
 from hindsight_rl.relabel.inverse_trajectory import InverseRL
 from hindsight_rl.relabel.once import Once
 from hindsight_rl.relabel.random_task import RandomTask
-from hindsight_rl.relabel.relabeler import Compose, Relabeler
+from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.relabel.returns import NStep, ReturnToGo
 from hindsight_rl.tasks.family import GoalReaching
 

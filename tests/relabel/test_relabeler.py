@@ -16,13 +16,14 @@ from hindsight_rl.keys import COMPANION, DRAWS
 from hindsight_rl.maths.draws import fork
 from hindsight_rl.maths.returns import last_rows
 from hindsight_rl.relabel.ascent import AscendTask
+from hindsight_rl.relabel.chain import Compose
 from hindsight_rl.relabel.filters import TopFraction
 from hindsight_rl.relabel.goals import EpisodeGoal, FinalGoal, FutureGoal
 from hindsight_rl.relabel.inverse_trajectory import InverseRL
 from hindsight_rl.relabel.inverse_transition import TransitionInverseRL
 from hindsight_rl.relabel.learned_task import LearnedTask
 from hindsight_rl.relabel.random_task import RandomTask
-from hindsight_rl.relabel.relabeler import Compose, Relabeler
+from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.relabel.return_task import ReturnTask
 from hindsight_rl.relabel.returns import NStep, ReturnToGo, ReturnWeight, ScaleReward
 from hindsight_rl.tasks.family import GoalReaching

@@ -7,8 +7,8 @@ import torch
 from episode_logs import drawn, episode_log, relabeled
 from small_logs import same
 
+from hindsight_rl.relabel.chain import Compose
 from hindsight_rl.relabel.goals import FutureGoal
-from hindsight_rl.relabel.relabeler import Compose
 from hindsight_rl.relabel.return_task import ReturnTask
 from hindsight_rl.relabel.returns import ReturnToGo
 

@@ -8,8 +8,8 @@ from episode_logs import bind, episode_log, relabeled
 from torch import Tensor
 
 from hindsight_rl.logs.log import Log
+from hindsight_rl.relabel.chain import Compose
 from hindsight_rl.relabel.filters import TopFraction
-from hindsight_rl.relabel.relabeler import Compose
 from hindsight_rl.relabel.returns import NStep, ReturnToGo, ReturnWeight, ScaleReward
 
 REWARD = ("next", "reward")

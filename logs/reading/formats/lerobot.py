@@ -18,10 +18,11 @@ from hindsight_rl.logs.errors import LogError, unreadable
 from hindsight_rl.logs.limits import files_below, parse_json, read_json, read_text
 from hindsight_rl.logs.problems import missing_column
 from hindsight_rl.logs.reading.column_map import LEFT_OUT, ColumnMap
+from hindsight_rl.logs.reading.column_values import columns_in
 from hindsight_rl.logs.reading.formats.arrow import check_sizes, parquet_columns, read_parquet
 from hindsight_rl.logs.reading.formats.lerobot_video import cameras, read_cameras
 from hindsight_rl.logs.reading.formats.parquet import table_of
-from hindsight_rl.logs.reading.resolve import Names, resolve, wanted
+from hindsight_rl.logs.reading.resolve import COMMON_NAMES, Names, resolve, wanted
 from hindsight_rl.logs.reading.table import Table, natural
 
 # `next.done` only says that the recording of an episode stopped, so it is not guessed.
@@ -32,7 +33,7 @@ NAMES: Names = {
     "episode": ("episode_index",),
     "step": ("frame_index",),
 }
-# Fields that may name cameras, and how.
+# Fields that may name cameras, and how; an entry of the observation does as the observation.
 _FILMED = (("image", str), ("image", list), ("observation", str))
 _ROW = 400  # bytes of a row of the metadata as Python keeps it
 MOST_FPS = 1e6
@@ -119,24 +120,26 @@ def _rate(fps: Any, path: Path) -> float | None:
 
 def _check_cameras(columns: ColumnMap, features: Mapping[str, Any], path: Path) -> None:
     """Refuse cameras where numbers are meant: frames would be flattened, or copied into memory."""
-    for field, value in columns.given().items():
-        names = value if isinstance(value, list) else [value]
-        for name in (name for name in names if isinstance(name, str)):
-            kind = features.get(name, {}).get("dtype")
-            if kind == "image":
-                raise LogError(
-                    "a camera whose frames are single pictures, which are not read",
-                    "Convert the dataset to videos with LeRobot's scripts.",
-                    path=path,
-                    column=name,
-                )
-            if kind == "video" and (field, type(value)) not in _FILMED:
-                raise LogError(
-                    f"a camera among the columns of '{field}'",
-                    f"Name it beside them: `image: {name}`.",
-                    path=path,
-                    column=name,
-                )
+    for field in COMMON_NAMES:
+        value = getattr(columns, field)
+        for part in value.values() if isinstance(value, dict) else [value]:
+            for name in columns_in(part):
+                kind = features.get(name, {}).get("dtype")
+                if kind == "image":
+                    raise LogError(
+                        "a camera whose frames are single pictures, which are not read",
+                        "Convert the dataset to videos with LeRobot's scripts.",
+                        path=path,
+                        column=name,
+                    )
+                if kind == "video" and (field, type(part)) not in _FILMED:
+                    raise LogError(
+                        f"a camera among the columns of '{field}'",
+                        f"Name it beside them: `image: {name}`; or as an entry of its own: "
+                        f"`observation: {{camera: {name}}}`.",
+                        path=path,
+                        column=name,
+                    )
 
 
 def _check_counts(path: Path, info: Mapping[str, Any], table: Table) -> None:

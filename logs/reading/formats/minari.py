@@ -13,10 +13,11 @@ from minari.dataset.minari_storage import MinariStorage
 from hindsight_rl.logs.checks import Array
 from hindsight_rl.logs.errors import LogError, unreadable
 from hindsight_rl.logs.limits import read_json
-from hindsight_rl.logs.reading.column_map import SHIFTED, ColumnMap
+from hindsight_rl.logs.reading.column_map import SHIFTED, ColumnMap, Named
+from hindsight_rl.logs.reading.column_values import columns_in
 from hindsight_rl.logs.reading.formats.minari_sizes import check_stored
-from hindsight_rl.logs.reading.observations import entries_of, in_roles
-from hindsight_rl.logs.reading.resolve import Names, expand, resolve, wanted
+from hindsight_rl.logs.reading.observations import choices_of, entries_of, in_roles
+from hindsight_rl.logs.reading.resolve import COMMON_NAMES, Names, expand, resolve, wanted
 from hindsight_rl.logs.reading.table import Table, parts_of
 
 # Observations of a goal environment come apart: the goal is the task, never part of the state.
@@ -77,7 +78,8 @@ def read(path: Path, columns: ColumnMap) -> Table:
         for name in wanted(resolved)
     }
     parts = parts_of([f"{path}, episode {i}" for i in range(len(episodes))], lengths)
-    return Table(resolved, values, _facts(storage, metadata), parts, tuple(episodes[0]))
+    facts = _facts(storage, metadata) | {"choices": choices_of(metadata["observation_space"])}
+    return Table(resolved, values, facts, parts, tuple(episodes[0]))
 
 
 def _told_by_the_step(columns: ColumnMap, episode: Mapping[str, Array], path: Path) -> ColumnMap:
@@ -89,19 +91,28 @@ def _told_by_the_step(columns: ColumnMap, episode: Mapping[str, Array], path: Pa
     """
     changes: dict[str, Any] = {}
     held = list(dict.fromkeys(n.removeprefix("next_") if _INFO in n else n for n in episode))
-    for field, given in columns.given().items():
-        entries = _listed(given) if isinstance(given, (str, list)) else []
-        if not any(isinstance(entry, str) and entry.startswith(_INFO) for entry in entries):
+    for field in COMMON_NAMES:
+        given = getattr(columns, field)
+        entries = columns_in(given)
+        if not any(entry.startswith(_INFO) for entry in entries):
             continue
         if field in _BEFORE:
             _refuse_later(entries, episode, path)
             continue
-        names = [name for entry in entries for name in _listed(expand(entry, held, path))]
-        later = [
-            f"next_{n}" if n.startswith(_INFO) and f"next_{n}" in episode else n for n in names
-        ]
-        changes[field] = later[0] if isinstance(given, str) and len(later) == 1 else later
+        if isinstance(given, dict):
+            changes[field] = {e: _later(named, held, episode, path) for e, named in given.items()}
+        else:
+            changes[field] = _later(given, held, episode, path)
     return replace(columns, **changes)
+
+
+def _later(named: Named, held: Sequence[str], episode: Mapping[str, Array], path: Path) -> Named:
+    """Return columns with what the step returned in the place of each info."""
+    if named == SHIFTED:
+        return named
+    names = [name for entry in columns_in(named) for name in columns_in(expand(entry, held, path))]
+    later = [f"next_{n}" if n.startswith(_INFO) and f"next_{n}" in episode else n for n in names]
+    return later[0] if isinstance(named, str) and len(later) == 1 else later
 
 
 def _refuse_later(entries: Sequence[str], episode: Mapping[str, Array], path: Path) -> None:
@@ -132,27 +143,37 @@ def _check_everywhere(
     )
 
 
-def _listed(names: str | list[str] | None) -> list[str]:
-    return [names] if isinstance(names, str) else names or []
-
-
 def _frames_once(columns: ColumnMap, episode: Mapping[str, Array]) -> ColumnMap:
     """Return a map that reads the next frame from the following one, not from a second copy."""
     once: dict[str, Any] = {}
     for field in ("observation", "achieved_goal"):
-        name = getattr(columns, field)
-        if getattr(columns, f"next_{field}") == f"next_{name}" and _is_film(episode, name):
+        named, after = getattr(columns, field), getattr(columns, f"next_{field}")
+        if isinstance(named, dict) and isinstance(after, dict):
+            once[f"next_{field}"] = {
+                entry: SHIFTED if _again(named[entry], name, episode) else name
+                for entry, name in after.items()
+            }
+        elif _again(named, after, episode):
             once[f"next_{field}"] = SHIFTED
     return replace(columns, **once)
 
 
+def _again(named: Any, after: Any, episode: Mapping[str, Array]) -> bool:
+    """Return whether two columns are the same frames, the second from one step later on."""
+    return bool(after == f"next_{named}" and _is_film(episode, named))
+
+
 def _films(columns: ColumnMap, episode: Mapping[str, Array]) -> set[str]:
     """Return the columns of frames, whose last one in an episode nothing else would read."""
-    names = set(_listed(columns.image))
+    names = set(columns_in(columns.image))
     for field in ("observation", "achieved_goal"):
-        name = getattr(columns, field)
-        if getattr(columns, f"next_{field}") == SHIFTED and _is_film(episode, name):
-            names.add(name)
+        named, after = getattr(columns, field), getattr(columns, f"next_{field}")
+        pairs = [(named, after)]
+        if isinstance(named, dict):
+            later = after if isinstance(after, dict) else {}
+            pairs = [(name, later.get(entry)) for entry, name in named.items()]
+        shifted = (name for name, following in pairs if following in (None, SHIFTED))
+        names |= {name for name in shifted if _is_film(episode, name)}
     return {name for name in names if f"next_{name}" in episode}
 
 

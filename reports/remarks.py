@@ -1,0 +1,117 @@
+"""What looks odd about a log, in sentences: constant rewards, copies, jumps, coarse numbers."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from hindsight_rl.keys import ACTION, EPISODE, REWARD, Key, key_name
+from hindsight_rl.logs.agreement import Agreement
+from hindsight_rl.logs.checks import Array
+from hindsight_rl.logs.packed import next_key, observed
+from hindsight_rl.logs.precision import WHOLE
+from hindsight_rl.logs.reading.assembly import Assembly
+
+
+def _open_sides(bounds: dict[str, Any]) -> str:
+    """Return what to say of action bounds that are not given, nothing where all are."""
+    low, high = bounds.get("low"), bounds.get("high")
+    if not low and not high:
+        return "No action bounds are given: an exported policy cannot clip to them."
+    if low and high and None not in low and None not in high:
+        return ""
+    return "Some actions are bounded on one side or not at all: policies are clipped to what is."
+
+
+def remarks_on(assembly: Assembly, lengths: Array, ended: Array) -> list[str]:
+    """Return what looks odd about a log, one sentence each.
+
+    Args:
+        assembly: Columns and facts.
+        lengths: ``[E]`` steps of each episode.
+        ended: ``[E]`` bool, whether it reached a terminal state.
+
+    Returns:
+        Sentences.
+    """
+    columns, info = assembly.columns, assembly.info
+    reward = columns[REWARD]
+    remarks = []
+    if len(reward) and (reward == reward[0]).all():
+        remarks.append(f"Every reward is {reward[0]:g}: returns only count steps.")
+        if reward[0] == 0:
+            remarks[-1] = "Every reward is 0: returns say nothing about quality."
+    longest = int(lengths[ended].max()) if ended.any() else 0
+    same = int((lengths[ended] == longest).sum())
+    if same > 1 and 2 * same >= ended.sum() and longest == lengths.max():
+        remarks.append(
+            f"{same} of {int(ended.sum())} terminated episodes stop after exactly {longest} steps: "
+            "a time limit is no terminal state, see done_means."
+        )
+    copies = _copied_episodes(columns, lengths)
+    if copies:
+        remarks.append(f"{copies} episodes are exact copies of earlier ones.")
+    if columns[ACTION].ndim == 2 and (open_sides := _open_sides(info.get("action") or {})):
+        remarks.append(open_sides)
+    if info.get("repeated_next_observation"):
+        remarks.append(
+            f"{info['repeated_next_observation']} cut episodes have no next observation for their "
+            "last step: it repeats the last observation."
+        )
+    remarks += _coarse(assembly)
+    if info.get("parted_episodes"):
+        remarks.append(
+            f"{info['parted_episodes']} episodes begin only because a file does: no step column "
+            "shows that the one of the file before goes on."
+        )
+    jumps = _broken_chains(columns)
+    if jumps:
+        remarks.append(
+            f"{100 * jumps:.3g} % of next observations differ from the observation of the "
+            "following step."
+        )
+    return remarks
+
+
+def _coarse(assembly: Assembly) -> list[str]:
+    """Return a remark for each observed dimension of which float32 holds no fractions."""
+    found = []
+    for key in observed(assembly.columns):
+        values, label = assembly.columns[key], key_name(key)
+        if values.ndim != 2 or values.dtype.kind != "f" or not len(values):
+            continue
+        names = (assembly.info.get("names") or {}).get(label) or []
+        sizes = np.abs(values).max(axis=0)
+        found += [
+            f"{names[i] if i < len(names) else f'{label}[{i}]'} is near {sizes[i]:.4g} and has "
+            f"{len(np.unique(values[:, i])):,} different values: float32 counts in steps of "
+            f"{np.spacing(np.float32(sizes[i])):g} there. Subtract a constant from it: `offset` in "
+            "the column map."
+            for i in np.flatnonzero(np.isfinite(sizes) & (sizes >= WHOLE))
+        ]
+    return found
+
+
+def _copied_episodes(columns: Mapping[Key, Array], lengths: Array) -> int:
+    parts, digests = [*observed(columns), ACTION], set()
+    stops, rows = np.cumsum(lengths), int(lengths.sum())
+    for number, (start, stop) in enumerate(zip(stops - lengths, stops, strict=True)):
+        digest = hashlib.sha256()
+        for key in parts:
+            more = number if len(columns[key]) > rows else 0  # images, one more in each episode
+            digest.update(np.ascontiguousarray(columns[key][start + more : stop + more]).data)
+        digests.add(digest.digest())
+    return len(lengths) - len(digests)
+
+
+def _broken_chains(columns: Mapping[Key, Array]) -> float:
+    """Return the share of rows whose next observation is not that of the following row."""
+    number = columns[EPISODE]
+    inside = np.flatnonzero(number[1:] == number[:-1])
+    broken = np.zeros(len(inside), bool)
+    for key in observed(columns):
+        now, after = columns[key], columns.get(next_key(key))
+        if after is not None and now.ndim == 2 and len(inside):
+            broken |= (~Agreement(now, after)(now[inside + 1], after[inside])).any(axis=1)
+    return float(broken.mean()) if len(inside) else 0.0
