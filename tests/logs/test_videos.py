@@ -52,6 +52,18 @@ def test_every_row_has_its_frame(version: str, tmp_path: Path) -> None:
     assert numbers(batch["wrist"].numpy()) == list(range(100, 108))
 
 
+def test_a_camera_may_be_an_entry_of_the_observation(tmp_path: Path) -> None:
+    """Its frames stay in the file they were decoded to; the state lies beside them."""
+    folder = lerobot(tmp_path / "robot", "v3.0")
+    log = read_log(folder, {"observation": {"front": CAMERA, "state": "observation.state"}})
+    front, state = ("observation", "front"), ("observation", "state")
+    assert log.observed == [front, state]
+    assert numbers(log.images[front].pixels[:].numpy()) == WHOLE
+    batch = everything(log)
+    assert numbers(batch["next", *front].numpy()) == [1, 2, 3, 3, 4, 6, 7, 7]
+    assert batch["next", *state][:, 0].tolist() == [1, 2, 3, 3, 100, 201, 202, 202]
+
+
 def test_frames_stay_in_one_file_of_bytes(tmp_path: Path) -> None:
     folder = lerobot(tmp_path / "robot", "v2.1")
     read(folder)
