@@ -27,7 +27,6 @@ actor, the online policy chooses the next action.
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -39,6 +38,7 @@ from hindsight_rl.maths.losses import weighted_nll
 from hindsight_rl.maths.posterior import SoftValues
 from hindsight_rl.maths.weights import exponential_weight, softmax_weight, weight_metrics
 from hindsight_rl.nets.critics import Critic
+from hindsight_rl.nets.network import Head, Network
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.policies.action_values import choices
 from hindsight_rl.spec import SpecLike
@@ -51,9 +51,8 @@ class AWAC(Learner):
 
     Args:
         spec: What the data look like.
-        hidden: Width of each hidden layer.
-        frequencies: Of sines and cosines of inputs, for positions among walls say: :class:`Inputs`.
-        head: Distribution of continuous actions.
+        network: Inputs and hidden layers, see :class:`Network`.
+        head: Distribution of continuous actions, by its kind or in full: :class:`Head`.
         weights: ``"clip"`` caps the exponentials, ``"softmax"`` divides them by their mean over the
             batch.
         temperature: Above 0, divides the advantage, reward units; infinite is behaviour cloning.
@@ -72,9 +71,8 @@ class AWAC(Learner):
         self,
         spec: SpecLike | None = None,
         *,
-        hidden: Sequence[int] = (256, 256, 256),
-        frequencies: int = 0,
-        head: Literal["gaussian", "tanh_gaussian"] = "gaussian",
+        network: Network = Network(hidden=(256, 256, 256)),
+        head: Literal["gaussian", "tanh_gaussian"] | Head = "gaussian",
         weights: Literal["clip", "softmax"] = "clip",
         temperature: float = 1.0,
         max_weight: float = 100.0,
@@ -89,8 +87,9 @@ class AWAC(Learner):
         self.weights, self.temperature = weights, temperature
         self.max_weight = max_weight if weights == "clip" else math.inf
         self.discount, self.tau = discount, tau
-        self.actor = Policy(self.spec, hidden, head=head, frequencies=frequencies)
-        self.critic = Critic(self.spec, hidden, members=critics, frequencies=frequencies)
+        head = Head.of(head, "gaussian", "tanh_gaussian")
+        self.actor = Policy(self.spec, network, head=head)
+        self.critic = Critic(self.spec, network, members=critics)
         self.target_critic = self.follow(self.critic)
 
     @property

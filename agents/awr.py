@@ -23,7 +23,6 @@ Update order: sweep (when due), then value and policy together; the value of the
 actor.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 from tensordict import TensorDict
@@ -33,7 +32,8 @@ from hindsight_rl.arguments import above, check_ranges
 from hindsight_rl.maths.losses import weighted_nll
 from hindsight_rl.maths.weights import exponential_weight, weight_metrics
 from hindsight_rl.nets.critics import ValueNet
-from hindsight_rl.nets.policy import Head, Policy
+from hindsight_rl.nets.network import Head, HeadKind, Network
+from hindsight_rl.nets.policy import Policy
 from hindsight_rl.spec import SpecLike
 from hindsight_rl.training.learner import Learner, LossTerms, Transition, named
 from hindsight_rl.training.sweep import LogPass, Scaling
@@ -44,9 +44,8 @@ class AWR(Learner):
 
     Args:
         spec: What the data look like.
-        hidden: Width of each hidden layer.
-        frequencies: Of sines and cosines of inputs, for positions among walls say: :class:`Inputs`.
-        head: Distribution of continuous actions.
+        network: Inputs and hidden layers, see :class:`Network`.
+        head: Distribution of continuous actions, by its kind or in full: :class:`Head`.
         scaling: ``"standardised"`` gives the advantages of the log mean 0 and standard deviation 1,
             ``"raw"`` leaves them in reward units.
         temperature: Above 0, divides the advantage; infinite is behaviour cloning.
@@ -66,9 +65,8 @@ class AWR(Learner):
         self,
         spec: SpecLike | None = None,
         *,
-        hidden: Sequence[int] = (256, 256),
-        frequencies: int = 0,
-        head: Head = "gaussian",
+        network: Network = Network(),
+        head: HeadKind | Head = "gaussian",
         scaling: Scaling = "standardised",
         temperature: float = 1.0,
         max_weight: float = 20.0,
@@ -84,12 +82,11 @@ class AWR(Learner):
             raise ValueError(f"discount is {discount}: below 1, or give value_scale")
         check_ranges(above(0, value_scale=value_scale), note=" or null")
         self.temperature, self.max_weight = temperature, max_weight
-        self.actor = Policy(self.spec, hidden, head=head, frequencies=frequencies)
+        self.actor = Policy(self.spec, network, head=head)
         self.value = ValueNet(
             self.spec,
-            hidden,
+            network,
             scale=value_scale or 1.0 / (1.0 - discount),
-            frequencies=frequencies,
         )
         self.log_pass = LogPass(
             every=sweep_every,

@@ -14,7 +14,6 @@ Deviations: none. The weight is averaged with the loss, not normalised within th
 Update order: one network, one step.
 """
 
-from collections.abc import Sequence
 from typing import Any, cast
 
 from tensordict import TensorDict
@@ -26,7 +25,8 @@ from hindsight_rl.maths.weights import uniform_weight, weight_metrics
 from hindsight_rl.nets.distributions import tie_scores
 from hindsight_rl.nets.encoders.entries import Observation, rows_of
 from hindsight_rl.nets.encoders.history import HistoryInputs
-from hindsight_rl.nets.policy import Head, Policy, Spread
+from hindsight_rl.nets.network import Head, HeadKind, Network
+from hindsight_rl.nets.policy import Policy
 from hindsight_rl.ports import Decision
 from hindsight_rl.spec import SpecLike
 from hindsight_rl.training.learner import Learner, LossTerms, Transition, named
@@ -40,16 +40,8 @@ class BC(Learner):
 
     Args:
         spec: What the data look like.
-        hidden: Width of each hidden layer.
-        frequencies: Of sines and cosines of inputs, for positions among walls say: :class:`Inputs`.
-        head: Distribution of continuous actions; ``"deterministic"`` gives the mean squared error,
-            ``"laplace"`` the mean absolute error with a learned spread.
-        spread: Spread of a Gaussian head: one for all states, or a network output.
-        squash_mean: Pass the mean through tanh where actions are bounded.
-        relative_to: Observation entries that continuous actions are relative to, one per action
-            dimension; see :class:`hindsight_rl.nets.policy.Policy`.
-        task_scale: Divides each number of the task, above 0, instead of the log's statistics.
-        gate_task: Have the task gate the first layer instead of standing beside the observation.
+        network: Inputs and hidden layers, see :class:`Network`.
+        head: Distribution of continuous actions, by its kind or in full: :class:`Head`.
         history: P, past steps that the policy sees beside the present; 0 for none.
         past_actions: Whether they hold actions too. Where actions follow each other closely, a
             policy that sees the last one may learn to repeat it.
@@ -64,31 +56,15 @@ class BC(Learner):
         self,
         spec: SpecLike | None = None,
         *,
-        hidden: Sequence[int] = (256, 256),
-        frequencies: int = 0,
-        head: Head = "gaussian",
-        spread: Spread = "shared",
-        squash_mean: bool = True,
-        relative_to: Sequence[int] | None = None,
-        task_scale: Sequence[float] | None = None,
-        gate_task: bool = False,
+        network: Network = Network(),
+        head: HeadKind | Head = "gaussian",
         history: int = 0,
         past_actions: bool = True,
         **learner: Any,
     ) -> None:
         super().__init__(spec, **learner)
         self.actor = Policy(
-            self.spec,
-            hidden,
-            head=head,
-            spread=spread,
-            squash_mean=squash_mean,
-            relative_to=relative_to,
-            task_scale=task_scale,
-            gate_task=gate_task,
-            frequencies=frequencies,
-            history=history,
-            past_actions=past_actions,
+            self.spec, network, head=head, history=history, past_actions=past_actions
         )
         self.window = Window(history=history)
         if history:

@@ -25,7 +25,6 @@ Update order: model, critics and perturbation together, then both targets. The t
 the target perturbation make the target, the first online critic leads the perturbation and acts.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -40,6 +39,7 @@ from hindsight_rl.maths.draws import normals
 from hindsight_rl.nets.critics import Critic
 from hindsight_rl.nets.encoders.entries import Observation, rows_of
 from hindsight_rl.nets.layers import frozen
+from hindsight_rl.nets.network import LatentNetwork, Network
 from hindsight_rl.nets.proposals import CVAE, Perturbation
 from hindsight_rl.policies.action_values import several
 from hindsight_rl.policies.proposals import best_proposed, proposed
@@ -53,10 +53,8 @@ class BCQ(Learner):
 
     Args:
         spec: What the data look like.
-        hidden: Width of each hidden layer of critics and perturbation.
-        frequencies: Of sines and cosines of inputs, for positions among walls say: :class:`Inputs`.
-        behavior_hidden: Width of each hidden layer of the model of the log.
-        latent: Latent numbers of the model, at least 1; ``None`` for two per action dimension.
+        network: Inputs and hidden layers of critics and perturbation, see :class:`Network`.
+        behavior: Those of the model of the log, and its latent numbers: :class:`LatentNetwork`.
         kl_weight: Weight of the divergence per latent number, at least 0, against the squared error
             per action dimension.
         max_perturbation: Phi, largest move of a proposed action, policy units, at least 0.
@@ -83,10 +81,8 @@ class BCQ(Learner):
         self,
         spec: SpecLike | None = None,
         *,
-        hidden: Sequence[int] = (400, 300),
-        frequencies: int = 0,
-        behavior_hidden: Sequence[int] = (750, 750),
-        latent: int | None = None,
+        network: Network = Network(hidden=(400, 300)),
+        behavior: LatentNetwork = LatentNetwork(hidden=(750, 750)),
         kl_weight: float = 0.5,
         max_perturbation: float = 0.05,
         min_weight: float = 0.75,
@@ -99,26 +95,20 @@ class BCQ(Learner):
         **learner: Any,
     ) -> None:
         super().__init__(spec, optimizer=optimizer, **learner)
-        width = self.spec.action.width
-        latent = 2 * width if latent is None else latent
-        check_ranges(at_least(1, latent=latent, target_samples=target_samples, samples=samples))
+        check_ranges(at_least(1, target_samples=target_samples, samples=samples))
         check_ranges(at_least(0, kl_weight=kl_weight, max_perturbation=max_perturbation))
         check_ranges(within("[0, 1]", min_weight=min_weight))
         check_bootstrap(discount=discount, tau=tau, critics=critics)
         self.kl_weight, self.min_weight = kl_weight, min_weight
         self.target_samples, self.discount, self.tau = target_samples, discount, tau
-        self.behavior = CVAE(
-            self.spec, behavior_hidden, latent=latent, samples=samples, frequencies=frequencies
-        )
-        self.actor = Perturbation(
-            self.spec, hidden, limit=max_perturbation, frequencies=frequencies
-        )
+        self.behavior = CVAE(self.spec, behavior, samples=samples)
+        self.actor = Perturbation(self.spec, network, limit=max_perturbation)
         if not self.actor.scale.bounded:
             raise ValueError(
                 "BCQ needs action bounds: give action_low and action_high in the column map "
                 "(--data.columns)"
             )
-        self.critic = Critic(self.spec, hidden, members=critics, frequencies=frequencies)
+        self.critic = Critic(self.spec, network, members=critics)
         self.target_actor = self.follow(self.actor)
         self.target_critic = self.follow(self.critic)
 

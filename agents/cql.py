@@ -30,7 +30,6 @@ Update order: critics, policy and temperatures together, then the target critics
 lead the actor, the target critics the critics.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -43,6 +42,7 @@ from hindsight_rl.maths.losses import multiplier_loss, temperature_loss
 from hindsight_rl.maths.posterior import SoftValues
 from hindsight_rl.nets.critics import Critic, Temperature
 from hindsight_rl.nets.layers import frozen
+from hindsight_rl.nets.network import Head, Network
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.policies.gap_actions import gap_actions
 from hindsight_rl.spec import SpecLike
@@ -57,8 +57,7 @@ class CQL(Learner):
 
     Args:
         spec: What the data look like.
-        hidden: Width of each hidden layer.
-        frequencies: Of sines and cosines of inputs, for positions among walls say: :class:`Inputs`.
+        network: Inputs and hidden layers, see :class:`Network`.
         conservative_weight: At least 0, multiplies the gap; 0 is soft actor-critic.
         samples: Number of actions of each of the three kinds that estimate the gap.
         threshold: Weighted gap, at least 0, that a learned multiplier holds; ``None`` for none.
@@ -89,8 +88,7 @@ class CQL(Learner):
         self,
         spec: SpecLike | None = None,
         *,
-        hidden: Sequence[int] = (256, 256, 256),
-        frequencies: int = 0,
+        network: Network = Network(hidden=(256, 256, 256)),
         conservative_weight: float = 5.0,
         samples: int = 10,
         threshold: float | None = None,
@@ -112,10 +110,8 @@ class CQL(Learner):
         self.conservative_weight, self.threshold = conservative_weight, threshold
         self.samples, self.deterministic_backup = samples, deterministic_backup
         self.cloning_updates, self.discount, self.tau = cloning_updates, discount, tau
-        self.actor = Policy(
-            self.spec, hidden, head="tanh_gaussian", spread="per_state", frequencies=frequencies
-        )
-        self.critic = Critic(self.spec, hidden, members=critics, frequencies=frequencies)
+        self.actor = Policy(self.spec, network, head=Head("tanh_gaussian", spread="per_state"))
+        self.critic = Critic(self.spec, network, members=critics)
         self.temperature = Temperature(initial_temperature)
         if threshold is not None:
             self.multiplier = Temperature(1.0)

@@ -8,9 +8,9 @@
     f    = min(exp(A / temperature), max_weight)                           exponential (eq. 4)
 
 pi' and Q' are the target policy and the target critics. For discrete actions expectations over a'
-and b are sums, and exact. With ``baseline="max"`` the largest value of the b_j takes the place of
-the mean: fewer logged actions pass. What acts is the critic-weighted policy, pi(a | s) exp(Q(s, a)
-/ temperature) normalised over actions.
+and b are sums, and exact. Where the rule ends in ``max`` the largest value of the b_j takes the
+place of the mean: fewer logged actions pass. What acts is the critic-weighted policy, pi(a | s)
+exp(Q(s, a) / temperature) normalised over actions.
 
 Reference: Wang, Novikov, Zolna, Springenberg, Reed, Shahriari, Siegel, Merel, Gulcehre, Heess and
 de Freitas 2020, "Critic regularized regression", arXiv 2006.15134.
@@ -30,7 +30,6 @@ action.
 """
 
 import math
-from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -44,12 +43,15 @@ from hindsight_rl.maths.posterior import SoftValues
 from hindsight_rl.maths.weights import binary_weight, exponential_weight, weight_metrics
 from hindsight_rl.nets.critics import Critic
 from hindsight_rl.nets.encoders.entries import Observation
+from hindsight_rl.nets.network import Head, Network
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.policies.action_values import Choices, choices
-from hindsight_rl.policies.critic_weighted import Cloned, CriticWeighted
+from hindsight_rl.policies.critic_weighted import acting
 from hindsight_rl.spec import SpecLike
 from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, Transition, named
 from hindsight_rl.training.policy_values import policy_soft_values, policy_value_loss
+
+Rule = Literal["binary", "binary_max", "exponential", "exponential_max"]
 
 
 def largest(own: Choices) -> Tensor:
@@ -57,29 +59,22 @@ def largest(own: Choices) -> Tensor:
     return own.value.amin(0).amax(0)
 
 
-# What an advantage is counted from, and what acts.
-BASELINES: dict[str, Callable[[Choices], Tensor]] = {"mean": Choices.expected, "max": largest}
-CLONED = Cloned()
-
-
 class CRR(Learner):
     """Cloning of the logged actions that a critic prefers to the policy's own, all or by degrees.
 
     Args:
         spec: What the data look like.
-        hidden: Width of each hidden layer.
-        frequencies: Of sines and cosines of inputs, for positions among walls say: :class:`Inputs`.
-        head: Distribution of continuous actions.
+        network: Inputs and hidden layers, see :class:`Network`.
+        head: Distribution of continuous actions, by its kind or in full: :class:`Head`.
         rule: ``"binary"`` clones what has a positive advantage, ``"exponential"`` weighs by its
-            exponential.
-        baseline: ``"mean"`` or ``"max"`` of the values of the policy's actions.
-        samples: Actions drawn per state for it where they are continuous, at least 1.
+            exponential; the advantage is over the mean of the values of the policy's own actions,
+            with ``_max`` over the largest.
+        samples: Own actions drawn per state where they are continuous, at least 1.
         temperature: Above 0, divides the advantage for ``"exponential"``, and the value in the
             critic-weighted policy, reward units.
         max_weight: Cap on the policy's weight; for ``"exponential"``.
-        acting: Which policy acts: ``"critic_weighted"``, or ``"policy"`` for the cloned one.
-        candidates: Continuous actions that the critic-weighted policy values, an odd number; 1 is
-            the cloned policy.
+        candidates: Continuous actions that the critic-weighted policy values where it acts, an odd
+            number; 0 for the cloned policy, whatever the actions.
         discount: In [0, 1].
         tau: Share of the way a target moves when it moves, in (0, 1].
         target_every: Updates between moves of the targets, at least 1.
@@ -98,15 +93,12 @@ class CRR(Learner):
         self,
         spec: SpecLike | None = None,
         *,
-        hidden: Sequence[int] = (256, 256),
-        frequencies: int = 0,
-        head: Literal["gaussian", "tanh_gaussian"] = "gaussian",
-        rule: Literal["binary", "exponential"] = "exponential",
-        baseline: Literal["mean", "max"] = "mean",
+        network: Network = Network(),
+        head: Literal["gaussian", "tanh_gaussian"] | Head = "gaussian",
+        rule: Rule = "exponential",
         samples: int = 4,
         temperature: float = 1.0,
         max_weight: float = 20.0,
-        acting: Literal["critic_weighted", "policy"] = "critic_weighted",
         candidates: int = 33,
         discount: float = 0.99,
         tau: float = 1.0,
@@ -118,25 +110,25 @@ class CRR(Learner):
         check_ranges(above(0, temperature=temperature, max_weight=max_weight))
         check_bootstrap(discount=discount, tau=tau)
         check_ranges(at_least(1, samples=samples, target_every=target_every, critics=critics))
-        self.samples, self.baseline = samples, BASELINES[baseline]
-        self.temperature, self.acting = temperature, acting
+        weight, _, over = rule.partition("_")
+        self.samples, self.baseline = samples, largest if over else Choices.expected
+        self.temperature = temperature
         degrees = partial(exponential_weight, temperature=temperature, max_weight=max_weight)
-        self.weigh = degrees if rule == "exponential" else binary_weight
-        self.max_weight = max_weight if rule == "exponential" else math.inf
+        self.weigh = degrees if weight == "exponential" else binary_weight
+        self.max_weight = max_weight if weight == "exponential" else math.inf
         self.discount, self.tau = discount, tau
         self.every = {"target_actor": target_every, "target_critic": target_every}
-        self.actor = Policy(self.spec, hidden, head=head, frequencies=frequencies)
-        if self.actor.discrete and (rule, baseline) == ("binary", "max"):
+        head = Head.of(head, "gaussian", "tanh_gaussian")
+        self.actor = Policy(self.spec, network, head=head)
+        if self.actor.discrete and rule == "binary_max":
             raise ValueError(
-                "rule 'binary' with baseline 'max' clones nothing where actions are discrete: none "
-                "is better than the best of all. Use baseline 'mean' or rule 'exponential'"
+                "rule 'binary_max' clones nothing where actions are discrete: none is better than "
+                "the best of all. Use rule 'binary' or 'exponential_max'"
             )
-        self.critic = Critic(self.spec, hidden, members=critics, frequencies=frequencies)
+        self.critic = Critic(self.spec, network, members=critics)
         self.target_actor = self.follow(self.actor)
         self.target_critic = self.follow(self.critic)
-        self.weighted = CriticWeighted(
-            self.actor.width, candidates=candidates, temperature=temperature
-        )
+        self.weighted = acting(self.actor.width, candidates=candidates, temperature=temperature)
 
     @property
     def noise(self) -> dict[str, int]:
@@ -177,18 +169,13 @@ class CRR(Learner):
         """Return :func:`policy_soft_values` of this learner."""
         return policy_soft_values(self, batch, task, draws)
 
-    @property
-    def chooser(self) -> Cloned | CriticWeighted:
-        """Return what makes actions of policy and critics."""
-        return CLONED if self.acting == "policy" else self.weighted
-
     def forward(self, observation: Observation, task: Tensor | None = None) -> Tensor:
         """Return the deterministic action, see :meth:`Learner.forward`."""
-        return self.chooser.mode(self.actor, self.critic, observation, task)
+        return self.weighted.mode(self.actor, self.critic, observation, task)
 
     def scores(self, observation: Observation, task: Tensor | None = None) -> Tensor:
         """Return what the argmax over discrete actions is taken of, ``[N, n]``."""
-        return self.chooser.logits(self.actor, self.critic, observation, task)
+        return self.weighted.logits(self.actor, self.critic, observation, task)
 
     def act(
         self, observation: Observation, task: Tensor | None = None, *, draws: Tensor | None = None
@@ -196,4 +183,4 @@ class CRR(Learner):
         """Return actions in environment units, see :meth:`Learner.act`."""
         if draws is None:
             return super().act(observation, task)
-        return self.chooser.sample(self.actor, self.critic, observation, task, draws)
+        return self.weighted.sample(self.actor, self.critic, observation, task, draws)

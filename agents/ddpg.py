@@ -22,7 +22,6 @@ Update order: critic and policy together, then both targets. The online critic l
 target networks the critic.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -32,6 +31,7 @@ from torch import Tensor
 from hindsight_rl.arguments import check_bootstrap
 from hindsight_rl.nets.critics import Critic
 from hindsight_rl.nets.layers import frozen
+from hindsight_rl.nets.network import Head, Network
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.spec import SpecLike
 from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, Transition
@@ -42,8 +42,7 @@ class DDPG(Learner):
 
     Args:
         spec: What the data look like.
-        hidden: Width of each hidden layer.
-        frequencies: Of sines and cosines of inputs, for positions among walls say: :class:`Inputs`.
+        network: Inputs and hidden layers, see :class:`Network`.
         exploration: Standard deviation of the noise on drawn actions, policy units, at least 0.
         discount: In [0, 1].
         tau: Share of the way the target networks move per update, in (0, 1].
@@ -62,8 +61,7 @@ class DDPG(Learner):
         self,
         spec: SpecLike | None = None,
         *,
-        hidden: Sequence[int] = (256, 256),
-        frequencies: int = 0,
+        network: Network = Network(),
         exploration: float = 0.1,
         discount: float = 0.99,
         tau: float = 0.005,
@@ -74,12 +72,10 @@ class DDPG(Learner):
         self.discount, self.tau = discount, tau
         self.actor = Policy(
             self.spec,
-            hidden,
-            head="deterministic",
-            exploration=exploration,
-            frequencies=frequencies,
+            network,
+            head=Head("deterministic", exploration=exploration),
         )
-        self.critic = Critic(self.spec, hidden, members=1, frequencies=frequencies)
+        self.critic = Critic(self.spec, network, members=1)
         self.target_actor = self.follow(self.actor)
         self.target_critic = self.follow(self.critic)
 

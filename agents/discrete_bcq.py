@@ -22,7 +22,6 @@ Deviations:
 Update order: critic and pi_b together, then, where it is due, the target critic.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -33,6 +32,7 @@ from hindsight_rl.arguments import above, at_least, check_bootstrap, check_range
 from hindsight_rl.maths.batch_constrained import allowed_actions
 from hindsight_rl.maths.losses import huber_loss
 from hindsight_rl.nets.critics import Critic
+from hindsight_rl.nets.network import Network
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.policies.action_values import Greedy, value_of_best
 from hindsight_rl.spec import SpecLike
@@ -47,8 +47,7 @@ class DiscreteBCQ(Learner):
 
     Args:
         spec: What the data look like.
-        hidden: Width of each hidden layer.
-        frequencies: Of sines and cosines of inputs, for positions among walls say: :class:`Inputs`.
+        network: Inputs and hidden layers, see :class:`Network`.
         threshold: In [0, 1), share of the likeliest action's probability that an allowed action
             exceeds; 0 allows all.
         logit_weight: Of the mean squared logit of the cloned policy, at least 0.
@@ -72,8 +71,7 @@ class DiscreteBCQ(Learner):
         self,
         spec: SpecLike | None = None,
         *,
-        hidden: Sequence[int] = (256, 256),
-        frequencies: int = 0,
+        network: Network = Network(),
         threshold: float = 0.3,
         logit_weight: float = 0.01,
         huber: float | None = 1.0,
@@ -94,9 +92,9 @@ class DiscreteBCQ(Learner):
         self.threshold, self.logit_weight, self.huber = threshold, logit_weight, huber
         self.temperature, self.discount, self.tau = temperature, discount, tau
         self.every = {"target_critic": target_every}
-        self.critic = Critic(self.spec, hidden, members=critics, frequencies=frequencies)
+        self.critic = Critic(self.spec, network, members=critics)
         self.target_critic = self.follow(self.critic)
-        self.behavior = Policy(self.spec, hidden, frequencies=frequencies)
+        self.behavior = Policy(self.spec, network)
         self.actor = Greedy(self.action_values, temperature)
 
     def action_values(self, observation: Tensor, task: Tensor | None = None) -> Tensor:

@@ -22,7 +22,6 @@ Deviations:
 Update order: critic, then, where it is due, the target critic.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -34,6 +33,7 @@ from hindsight_rl.maths.conservative import conservative_gap
 from hindsight_rl.maths.losses import huber_loss
 from hindsight_rl.maths.posterior import SoftValues
 from hindsight_rl.nets.critics import Critic, value_of
+from hindsight_rl.nets.network import Network
 from hindsight_rl.policies.action_values import Greedy, value_of_best
 from hindsight_rl.spec import SpecLike
 from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, Transition
@@ -44,8 +44,7 @@ class DiscreteCQL(Learner):
 
     Args:
         spec: What the data look like.
-        hidden: Width of each hidden layer.
-        frequencies: Of sines and cosines of inputs, for positions among walls say: :class:`Inputs`.
+        network: Inputs and hidden layers, see :class:`Network`.
         conservative_weight: At least 0, multiplies the gap; 0 is deep Q-learning.
         double: Let the critic choose the next action and the target critic only value it.
         huber: Error, reward units, above 0, beyond which the loss grows linearly; ``None`` for half
@@ -68,8 +67,7 @@ class DiscreteCQL(Learner):
         self,
         spec: SpecLike | None = None,
         *,
-        hidden: Sequence[int] = (256, 256),
-        frequencies: int = 0,
+        network: Network = Network(),
         conservative_weight: float = 1.0,
         double: bool = True,
         huber: float | None = 1.0,
@@ -90,7 +88,7 @@ class DiscreteCQL(Learner):
         self.double_q, self.huber, self.temperature = double, huber, temperature
         self.discount, self.tau = discount, tau
         self.every = {"target_critic": target_every}
-        self.critic = Critic(self.spec, hidden, members=critics, frequencies=frequencies)
+        self.critic = Critic(self.spec, network, members=critics)
         self.target_critic = self.follow(self.critic)
         self.actor = Greedy(self.action_values, temperature)
 

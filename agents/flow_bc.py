@@ -17,17 +17,18 @@ Deviations:
 Update order: one network, one step, then its average.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.arguments import at_least, check_ranges, within
 from hindsight_rl.maths.draws import normals
 from hindsight_rl.maths.flow import euler_flow, flow_error, interpolate
 from hindsight_rl.nets.encoders.entries import Observation, rows_of
 from hindsight_rl.nets.generative import VelocityNet
+from hindsight_rl.nets.network import Network
 from hindsight_rl.ports import Decision
 from hindsight_rl.spec import SpecLike
 from hindsight_rl.training.learner import Learner, LossTerms
@@ -39,8 +40,7 @@ class FlowBC(Learner):
 
     Args:
         spec: What the data look like.
-        hidden: Width of each hidden layer.
-        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`.
+        network: Inputs and hidden layers, see :class:`Network`.
         chunk: C, actions of an answer, at least 1.
         execute: How many of them are executed before the next answer, in [1, C]; ``None`` for half.
         steps: N, at least 1; below 4 modes are averaged.
@@ -63,8 +63,7 @@ class FlowBC(Learner):
         self,
         spec: SpecLike | None = None,
         *,
-        hidden: Sequence[int] = (256, 256, 256),
-        frequencies: int = 0,
+        network: Network = Network(hidden=(256, 256, 256)),
         chunk: int = 8,
         execute: int | None = None,
         steps: int = 10,
@@ -73,13 +72,11 @@ class FlowBC(Learner):
     ) -> None:
         super().__init__(spec, **learner)
         execute = max(1, chunk // 2) if execute is None else execute
-        if chunk < 1 or not 1 <= execute <= chunk:
-            raise ValueError(f"chunk {chunk} must be at least 1, and execute {execute} in [1, C]")
-        if steps < 1 or not 0 < tau <= 1:
-            raise ValueError(f"steps {steps} must be at least 1, and tau {tau} in (0, 1]")
+        check_ranges(at_least(1, chunk=chunk), within(f"[1, {chunk}]", execute=execute))
+        check_ranges(at_least(1, steps=steps), within("(0, 1]", tau=tau))
         self.window, self.chunk = Window(chunk=chunk), Chunk(chunk, execute)
         self.steps, self.tau = steps, tau
-        self.actor = VelocityNet(self.spec, hidden, chunk=chunk, frequencies=frequencies)
+        self.actor = VelocityNet(self.spec, network, chunk=chunk)
         self.actor_ema = self.follow(self.actor)
 
     @property

@@ -17,7 +17,6 @@ Deviations:
 Update order: V, Q and policy together, then the target critics. The target critic weighs the actor.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -29,7 +28,8 @@ from hindsight_rl.maths.losses import expectile_loss, weighted_nll
 from hindsight_rl.maths.posterior import SoftValues
 from hindsight_rl.maths.weights import exponential_weight, weight_metrics
 from hindsight_rl.nets.critics import Critic, ValueNet
-from hindsight_rl.nets.policy import Head, Policy
+from hindsight_rl.nets.network import Head, HeadKind, Network
+from hindsight_rl.nets.policy import Policy
 from hindsight_rl.spec import SpecLike
 from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, Transition, named
 
@@ -39,9 +39,8 @@ class IQL(Learner):
 
     Args:
         spec: What the data look like.
-        hidden: Width of each hidden layer.
-        frequencies: Of sines and cosines of inputs, for positions among walls say: :class:`Inputs`.
-        head: Distribution of continuous actions.
+        network: Inputs and hidden layers, see :class:`Network`.
+        head: Distribution of continuous actions, by its kind or in full: :class:`Head`.
         expectile: In (0, 1); larger leans to the best logged actions.
         inverse_temperature: beta, at least 0, multiplies the advantage; 0 is behaviour cloning.
         max_weight: Cap on the policy's weight.
@@ -58,9 +57,8 @@ class IQL(Learner):
         self,
         spec: SpecLike | None = None,
         *,
-        hidden: Sequence[int] = (256, 256),
-        frequencies: int = 0,
-        head: Head = "gaussian",
+        network: Network = Network(),
+        head: HeadKind | Head = "gaussian",
         expectile: float = 0.7,
         inverse_temperature: float = 3.0,
         max_weight: float = 100.0,
@@ -76,9 +74,9 @@ class IQL(Learner):
         check_bootstrap(discount=discount, tau=tau, critics=critics)
         self.expectile, self.inverse_temperature = expectile, inverse_temperature
         self.max_weight, self.discount, self.tau = max_weight, discount, tau
-        self.actor: Policy = Policy(self.spec, hidden, head=head, frequencies=frequencies)
-        self.value = ValueNet(self.spec, hidden, frequencies=frequencies)
-        self.critic = Critic(self.spec, hidden, members=critics, frequencies=frequencies)
+        self.actor: Policy = Policy(self.spec, network, head=head)
+        self.value = ValueNet(self.spec, network)
+        self.critic = Critic(self.spec, network, members=critics)
         self.target_critic = self.follow(self.critic)
 
     def value_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:

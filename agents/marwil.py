@@ -12,15 +12,14 @@ batched historical data", NeurIPS, algorithm 1. Constants of the running norm as
 
 Deviations:
 - Policy and value have separate networks, so value_weight sets a rate, not a trade-off.
-- ``target="td_lambda"`` bootstraps at time limits (Monte Carlo returns end there with 0); its
-  returns come from a sweep over the log every ``sweep_every`` updates. That is twice as often as
-  AWR's: here returns under an old V are compared with the present one.
+- With a ``lambda_``, returns bootstrap at time limits (Monte Carlo returns end there with 0) and
+  come from a sweep over the log every ``sweep_every`` updates. That is twice as often as AWR's:
+  here returns under an old V are compared with the present one.
 - ``norm``: ``"marwil"`` as above, ``"batch_std"`` the batch's standard deviation, ``"none"`` c = 1.
 
 Update order: value and policy together; the policy is weighed with the value before the step.
 """
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -31,7 +30,8 @@ from hindsight_rl.arguments import above, at_least, check_ranges, within
 from hindsight_rl.maths.losses import weighted_nll
 from hindsight_rl.maths.weights import marwil_weight, weight_metrics
 from hindsight_rl.nets.critics import ValueNet
-from hindsight_rl.nets.policy import Head, Policy
+from hindsight_rl.nets.network import Head, HeadKind, Network
+from hindsight_rl.nets.policy import Policy
 from hindsight_rl.spec import SpecLike
 from hindsight_rl.training.learner import Learner, LossTerms, Transition, named
 from hindsight_rl.training.sweep import LogPass
@@ -42,20 +42,18 @@ class MARWIL(Learner):
 
     Args:
         spec: What the data look like.
-        hidden: Width of each hidden layer.
-        frequencies: Of sines and cosines of inputs, for positions among walls say: :class:`Inputs`.
-        head: Distribution of continuous actions.
+        network: Inputs and hidden layers, see :class:`Network`.
+        head: Distribution of continuous actions, by its kind or in full: :class:`Head`.
         beta: At least 0, multiplies the advantage.
         value_weight: Factor of the value loss, at least 0.
         norm: What the advantage is divided by.
         norm_start: First value of the running mean square, above 0, reward units squared.
         norm_rate: Step of the running mean square, in [0, 1].
         max_weight: Cap on the weight; the paper has none.
-        target: ``"monte_carlo"`` reads ``return_to_go`` (relabeler ``ReturnToGo``), ``"td_lambda"``
-            sweeps the log.
-        discount: In [0, 1]; for ``"td_lambda"``.
-        lambda_: In [0, 1]; for ``"td_lambda"``.
-        sweep_every: Updates between sweeps of the log; for ``"td_lambda"``.
+        lambda_: In [0, 1], of TD(lambda) returns, which a sweep of the log gives; ``None`` for
+            Monte Carlo returns, the key ``return_to_go`` (relabeler ``ReturnToGo``).
+        discount: In [0, 1]; with a ``lambda_``.
+        sweep_every: Updates between sweeps of the log; with a ``lambda_``.
         **learner: Arguments of :class:`Learner`.
     """
 
@@ -66,18 +64,16 @@ class MARWIL(Learner):
         self,
         spec: SpecLike | None = None,
         *,
-        hidden: Sequence[int] = (256, 256),
-        frequencies: int = 0,
-        head: Head = "gaussian",
+        network: Network = Network(),
+        head: HeadKind | Head = "gaussian",
         beta: float = 1.0,
         value_weight: float = 1.0,
         norm: Literal["marwil", "batch_std", "none"] = "marwil",
         norm_start: float = 100.0,
         norm_rate: float = 1e-8,
         max_weight: float = float("inf"),
-        target: Literal["monte_carlo", "td_lambda"] = "monte_carlo",
+        lambda_: float | None = None,
         discount: float = 0.99,
-        lambda_: float = 0.95,
         sweep_every: int = 100,
         **learner: Any,
     ) -> None:
@@ -88,14 +84,15 @@ class MARWIL(Learner):
         check_ranges(above(0, max_weight=max_weight))
         self.beta, self.value_weight, self.max_weight = beta, value_weight, max_weight
         self.norm, self.norm_rate = norm, norm_rate
-        self.actor = Policy(self.spec, hidden, head=head, frequencies=frequencies)
-        self.value = ValueNet(self.spec, hidden, frequencies=frequencies)
+        self.actor = Policy(self.spec, network, head=head)
+        self.value = ValueNet(self.spec, network)
         self.register_buffer("square_mean", torch.tensor(float(norm_start)))
-        # Built for either target: it refuses wrong arguments.
-        log_pass = LogPass(every=sweep_every, value=self.value, discount=discount, lambda_=lambda_)
-        self.target_key = "return_to_go" if target == "monte_carlo" else "lambda_return"
+        # Built for either kind of return: it raises on wrong arguments.
+        swept = 1.0 if lambda_ is None else lambda_
+        log_pass = LogPass(every=sweep_every, value=self.value, discount=discount, lambda_=swept)
+        self.target_key = "return_to_go" if lambda_ is None else "lambda_return"
         self.in_keys = ("observation", "action")
-        if target == "monte_carlo":
+        if lambda_ is None:
             self.in_keys += (self.target_key,)
         else:
             self.log_pass = log_pass

@@ -26,7 +26,6 @@ Update order: critics, policy, temperature and penalty together; every ``target_
 target policy and target critics become copies. The target critics weigh the actor.
 """
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -40,6 +39,7 @@ from hindsight_rl.maths.mpo import improved_share, temperature_dual
 from hindsight_rl.nets.critics import Critic
 from hindsight_rl.nets.distributions import DiagonalNormal
 from hindsight_rl.nets.multiplier import Multiplier
+from hindsight_rl.nets.network import Head, Network
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.policies.action_values import choices, several
 from hindsight_rl.spec import SpecLike
@@ -63,8 +63,7 @@ class MPO(Learner):
 
     Args:
         spec: What the data look like.
-        hidden: Width of each hidden layer.
-        frequencies: Of sines and cosines of inputs, for positions among walls say: :class:`Inputs`.
+        network: Inputs and hidden layers, see :class:`Network`.
         samples: Actions drawn per state where they are continuous, at least 2.
         limit: KL divergence of the improved from the target policy, above 0, nats.
         mean_limit: KL divergence that a new mean may have, above 0, nats per action dimension; for
@@ -89,8 +88,7 @@ class MPO(Learner):
         self,
         spec: SpecLike | None = None,
         *,
-        hidden: Sequence[int] = (256, 256),
-        frequencies: int = 0,
+        network: Network = Network(),
         samples: int = 20,
         limit: float = 0.1,
         mean_limit: float = 2.5e-3,
@@ -112,10 +110,8 @@ class MPO(Learner):
         check_ranges(at_least(1, target_every=target_every, critics=critics))
         self.samples, self.discount, self.tau = samples, discount, tau
         self.every = {"target_actor": target_every, "target_critic": target_every}
-        self.actor = Policy(
-            self.spec, hidden, head="gaussian", spread="per_state", frequencies=frequencies
-        )
-        self.critic = Critic(self.spec, hidden, members=critics, frequencies=frequencies)
+        self.actor = Policy(self.spec, network, head=Head("gaussian", spread="per_state"))
+        self.critic = Critic(self.spec, network, members=critics)
         self.temperature = Multiplier(torch.tensor(initial_temperature), torch.tensor(limit))
         parts = [1, 0] if self.actor.discrete else [self.actor.width] * 2
         count = torch.tensor(parts)

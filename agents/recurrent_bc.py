@@ -17,17 +17,18 @@ Deviations:
 Update order: one network, one step.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.arguments import at_least, check_ranges, within
 from hindsight_rl.nets.distributions import tie_scores
 from hindsight_rl.nets.encoders.entries import Observation, rows_of
 from hindsight_rl.nets.encoders.recurrent import RecurrentInputs
-from hindsight_rl.nets.policy import Head, Policy, Spread
+from hindsight_rl.nets.network import Head, HeadKind, Network
+from hindsight_rl.nets.policy import Policy
 from hindsight_rl.ports import Decision
 from hindsight_rl.spec import SpecLike
 from hindsight_rl.training.learner import Learner, LossTerms
@@ -40,10 +41,8 @@ class RecurrentBC(Learner):
     Args:
         spec: What the data look like.
         units: Width of what is remembered, H.
-        hidden: Width of each hidden layer behind it.
-        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`.
-        head: Distribution of continuous actions.
-        spread: Spread of a Gaussian head: one for all states, or a network output.
+        network: Inputs, and hidden layers behind what is remembered, see :class:`Network`.
+        head: Distribution of continuous actions, by its kind or in full: :class:`Head`.
         segment: L, steps of a segment, at least 2.
         burn_in: Steps at the start of a segment that are not imitated, in [0, L), unless the
             episode begins there.
@@ -66,24 +65,18 @@ class RecurrentBC(Learner):
         spec: SpecLike | None = None,
         *,
         units: int = 128,
-        hidden: Sequence[int] = (128,),
-        frequencies: int = 0,
-        head: Head = "gaussian",
-        spread: Spread = "shared",
+        network: Network = Network(hidden=(128,)),
+        head: HeadKind | Head = "gaussian",
         segment: int = 16,
         burn_in: int = 4,
         **learner: Any,
     ) -> None:
         super().__init__(spec, **learner)
-        if segment < 2 or not 0 <= burn_in < segment:
-            raise ValueError(
-                f"segment {segment} must be at least 2, and burn_in {burn_in} in [0, {segment})"
-            )
+        check_ranges(at_least(1, units=units))
+        check_ranges(at_least(2, segment=segment), within(f"[0, {segment})", burn_in=burn_in))
         self.burn_in = burn_in
         self.window = Window(chunk=segment)
-        self.actor = Policy(
-            self.spec, hidden, head=head, spread=spread, units=units, frequencies=frequencies
-        )
+        self.actor = Policy(self.spec, network, head=head, units=units)
 
     @property
     def memory(self) -> RecurrentInputs:

@@ -28,7 +28,6 @@ Update order: critics, and at every ``delay``-th update policy and temperature w
 target critics. The online critics lead the actor, the target critics the critics.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -40,6 +39,7 @@ from hindsight_rl.maths.losses import temperature_loss
 from hindsight_rl.maths.posterior import SoftValues
 from hindsight_rl.nets.critics import Critic, Temperature
 from hindsight_rl.nets.layers import frozen
+from hindsight_rl.nets.network import Head, Network
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.policies.action_values import choices
 from hindsight_rl.policies.critic_ensembles import (
@@ -58,8 +58,7 @@ class SAC(Learner):
 
     Args:
         spec: What the data look like.
-        hidden: Width of each hidden layer.
-        frequencies: Of sines and cosines of inputs, for positions among walls say: :class:`Inputs`.
+        network: Inputs and hidden layers, see :class:`Network`.
         discount: In [0, 1].
         tau: Share of the way a target critic moves per update, in (0, 1].
         critics: Number of critics whose minimum is taken.
@@ -88,8 +87,7 @@ class SAC(Learner):
         self,
         spec: SpecLike | None = None,
         *,
-        hidden: Sequence[int] = (256, 256),
-        frequencies: int = 0,
+        network: Network = Network(),
         discount: float = 0.99,
         tau: float = 0.005,
         critics: int = 2,
@@ -112,15 +110,13 @@ class SAC(Learner):
         self.subset, self.diversity = subset, diversity
         if delay > 1:
             self.every = dict.fromkeys(("actor", "temperature"), delay)
-        self.actor = Policy(
-            self.spec, hidden, head="tanh_gaussian", spread="per_state", frequencies=frequencies
-        )
+        self.actor = Policy(self.spec, network, head=Head("tanh_gaussian", spread="per_state"))
         if diversity and self.actor.discrete:
             raise ValueError(
                 "SAC's diversity is for continuous actions, and these are discrete: leave it out, "
                 "or set it to 0 (edac sets it)"
             )
-        self.critic = Critic(self.spec, hidden, members=critics, frequencies=frequencies)
+        self.critic = Critic(self.spec, network, members=critics)
         self.temperature = Temperature(initial_temperature)
         self.target_critic = self.follow(self.critic)
         if target_entropy is None:

@@ -24,7 +24,6 @@ Deviations:
 Update order: one step; pi_b, where it is cloned, moves with the policy and weighs it as it was.
 """
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -35,7 +34,8 @@ from hindsight_rl.arguments import above, at_least, check_ranges, within
 from hindsight_rl.keys import Key
 from hindsight_rl.maths.signed import importance_ratio, signed_nll, unlikelihood, within_clip
 from hindsight_rl.maths.weights import weight_metrics
-from hindsight_rl.nets.policy import Head, Policy
+from hindsight_rl.nets.network import Head, HeadKind, Network
+from hindsight_rl.nets.policy import Policy
 from hindsight_rl.spec import SpecLike
 from hindsight_rl.training.learner import Learner, LossTerms, Transition, named
 
@@ -45,9 +45,8 @@ class SignedBC(Learner):
 
     Args:
         spec: What the data look like.
-        hidden: Width of each hidden layer.
-        frequencies: Of sines and cosines of inputs, for positions among walls say: :class:`Inputs`.
-        head: Distribution of continuous actions.
+        network: Inputs and hidden layers, see :class:`Network`.
+        head: Distribution of continuous actions, by its kind or in full: :class:`Head`.
         floor: Log-probability below which an action labelled negative is left alone, nats per
             action dimension; minus infinity for none.
         negative_scale: Factor of negative labels, at least 0; 0 clones the positive ones alone.
@@ -73,9 +72,8 @@ class SignedBC(Learner):
         self,
         spec: SpecLike | None = None,
         *,
-        hidden: Sequence[int] = (256, 256),
-        frequencies: int = 0,
-        head: Head = "gaussian",
+        network: Network = Network(),
+        head: HeadKind | Head = "gaussian",
         floor: float = -5.0,
         negative_scale: float = 1.0,
         entropy_weight: float = 0.0,
@@ -91,13 +89,13 @@ class SignedBC(Learner):
         check_ranges(within("(0, 1)", clip=clip), above(0, max_ratio=max_ratio))
         self.negative_scale, self.entropy_weight = negative_scale, entropy_weight
         self.avoid, self.ratio, self.clip, self.max_ratio = avoid, ratio, clip, max_ratio
-        self.actor = Policy(self.spec, hidden, head=head, frequencies=frequencies)
+        self.actor = Policy(self.spec, network, head=head)
         if avoid == "unlikelihood" and (not self.actor.discrete or ratio != "none"):
             raise ValueError(
                 "avoid 'unlikelihood' is for discrete actions and ratio 'none': there is no bound "
                 "to hold otherwise"
             )
-        if head == "deterministic" and not self.actor.discrete and ratio != "none":
+        if self.actor.head.kind == "deterministic" and not self.actor.discrete and ratio != "none":
             raise ValueError(
                 f"head 'deterministic' has no density, and ratio '{ratio}' is one of densities: "
                 "use another head, or ratio 'none'"
@@ -107,7 +105,7 @@ class SignedBC(Learner):
         if ratio != "none" and behavior == "logged":
             self.in_keys = (*self.in_keys, "action_log_prob")
         elif ratio != "none":
-            self.behavior = Policy(self.spec, hidden, head=head, frequencies=frequencies)
+            self.behavior = Policy(self.spec, network, head=head)
             # Where both start alike no ratio is far from 1.
             self.behavior.load_state_dict(self.actor.state_dict())
 

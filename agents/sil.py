@@ -26,7 +26,6 @@ Update order: value and policy together; the policy is weighed with the value be
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -37,7 +36,8 @@ from hindsight_rl.arguments import above, at_least, check_ranges, within
 from hindsight_rl.maths.losses import lower_bound_loss, weighted_nll
 from hindsight_rl.maths.weights import positive_weight, weight_metrics
 from hindsight_rl.nets.critics import ValueNet
-from hindsight_rl.nets.policy import Head, Policy
+from hindsight_rl.nets.network import Head, HeadKind, Network
+from hindsight_rl.nets.policy import Policy
 from hindsight_rl.spec import SpecLike
 from hindsight_rl.training.learner import Learner, LossTerms, Transition, named
 
@@ -47,9 +47,8 @@ class SIL(Learner):
 
     Args:
         spec: What the data look like.
-        hidden: Width of each hidden layer.
-        frequencies: Of sines and cosines of inputs, for positions among walls say: :class:`Inputs`.
-        head: Distribution of continuous actions.
+        network: Inputs and hidden layers, see :class:`Network`.
+        head: Distribution of continuous actions, by its kind or in full: :class:`Head`.
         value_weight: Of the loss that lifts V where the return is above it, at least 0.
         regression_weight: Of the loss that fits V to all returns, at least 0.
         entropy_weight: Of the policy's entropy in imitated states, at least 0.
@@ -66,9 +65,8 @@ class SIL(Learner):
         self,
         spec: SpecLike | None = None,
         *,
-        hidden: Sequence[int] = (256, 256),
-        frequencies: int = 0,
-        head: Head = "gaussian",
+        network: Network = Network(),
+        head: HeadKind | Head = "gaussian",
         value_weight: float = 0.01,
         regression_weight: float = 0.5,
         entropy_weight: float = 0.01,
@@ -86,8 +84,8 @@ class SIL(Learner):
         self.value_weight, self.regression_weight = value_weight, regression_weight
         self.entropy_weight = entropy_weight
         self.max_advantage, self.min_positive = max_advantage, min_positive
-        self.actor = Policy(self.spec, hidden, head=head, frequencies=frequencies)
-        self.value = ValueNet(self.spec, hidden, frequencies=frequencies)
+        self.actor = Policy(self.spec, network, head=head)
+        self.value = ValueNet(self.spec, network)
 
     def share(self, advantage: Tensor) -> Tensor | float:
         """Return the share of the batch that losses of imitated rows are divided by."""

@@ -20,7 +20,6 @@ Update order: critics, and at every second update the policy with them, then all
 online critic leads the actor, the target networks the critics.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -30,6 +29,7 @@ from torch import Tensor
 from hindsight_rl.arguments import at_least, check_bootstrap, check_ranges
 from hindsight_rl.nets.critics import Critic
 from hindsight_rl.nets.layers import frozen
+from hindsight_rl.nets.network import Head, Network
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.policies.smoothing import smoothed_value
 from hindsight_rl.spec import SpecLike
@@ -41,8 +41,7 @@ class TD3BC(Learner):
 
     Args:
         spec: What the data look like.
-        hidden: Width of each hidden layer.
-        frequencies: Of sines and cosines of inputs, for positions among walls say: :class:`Inputs`.
+        network: Inputs and hidden layers, see :class:`Network`.
         value_weight: alpha, at least 0, multiplies the value, in units of its mean magnitude; 0 is
             behaviour cloning.
         exploration: Standard deviation of the noise on drawn actions, policy units, at least 0.
@@ -68,8 +67,7 @@ class TD3BC(Learner):
         self,
         spec: SpecLike | None = None,
         *,
-        hidden: Sequence[int] = (256, 256),
-        frequencies: int = 0,
+        network: Network = Network(),
         value_weight: float = 2.5,
         exploration: float = 0.1,
         target_noise: float = 0.2,
@@ -92,12 +90,10 @@ class TD3BC(Learner):
         self.every = dict.fromkeys(("actor", "target_actor", "target_critic"), delay)
         self.actor = Policy(
             self.spec,
-            hidden,
-            head="deterministic",
-            exploration=exploration,
-            frequencies=frequencies,
+            network,
+            head=Head("deterministic", exploration=exploration),
         )
-        self.critic = Critic(self.spec, hidden, members=critics, frequencies=frequencies)
+        self.critic = Critic(self.spec, network, members=critics)
         self.target_actor = self.follow(self.actor)
         self.target_critic = self.follow(self.critic)
 

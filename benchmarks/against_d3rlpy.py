@@ -26,6 +26,7 @@ from results import BUILD, ROOT, STUDENT, fit, replace_part, source_hash
 from rows import FARTHER, GREEDIER, MEDIUM, SOFT, SQUASHED, Method, Row
 
 from hindsight_rl.files import write_text
+from hindsight_rl.nets.network import LatentNetwork, Network
 
 THEIRS = "d3rlpy==2.8.1"
 SEEDS = (0, 1, 2, 3, 4)
@@ -33,7 +34,7 @@ SEEDS = (0, 1, 2, 3, 4)
 # this one had been seen with another rate, so it is judged with seeds that were not. CQL is slow on
 # both sides.
 SEEDS_OF = {"iql": (10, 11, 12, 13, 14), "cql": (0, 1, 2)}
-NETWORK = {"hidden": [256, 256], "lr": 3e-4}
+NETWORK = {"network": Network(), "lr": 3e-4}
 OURS = {
     "iql": Method("IQL", "iql.IQL", model=NETWORK | SQUASHED | {"lr": 1e-3}),
     "awac": Method("AWAC", "awac.AWAC", model=NETWORK | SQUASHED),
@@ -42,7 +43,7 @@ OURS = {
     "bcq": Method(
         "BCQ",
         "bcq.BCQ",
-        model=NETWORK | FARTHER | {"lr": 1e-3, "behavior_hidden": [256, 256]},
+        model=NETWORK | FARTHER | {"lr": 1e-3, "behavior": LatentNetwork()},
     ),
     "cql": Method("CQL", "cql.CQL", model=NETWORK),
 }

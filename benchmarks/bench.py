@@ -31,6 +31,7 @@ from sizes import ROWS, L, S, Size, as_log, make_log
 
 from hindsight_rl.agents.iql import IQL
 from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.nets.network import Network
 
 UPDATES_PER_STEP = 64
 
@@ -94,7 +95,7 @@ def ours(
         updates_per_step=UPDATES_PER_STEP,
         prefetch=prefetch,
     )
-    learner = IQL(module.spec, hidden=size.hidden, **options)
+    learner = IQL(module.spec, network=Network(hidden=size.hidden), **options)
     Trainer(
         max_steps=10**9,
         max_epochs=-1,

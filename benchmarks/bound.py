@@ -23,6 +23,7 @@ from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.bound import normalized, row_bound
 from hindsight_rl.maths.divergences import categorical_kl
 from hindsight_rl.maths.losses import return_bound
+from hindsight_rl.nets.network import Network
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "tools"))
@@ -125,7 +126,7 @@ def learn() -> tuple[list[tuple[float, Measured]], Rows]:
     weight, last = torch.ones(len(log)), None
     data = OfflineDataModule(log.with_columns({"weight": weight}))
     torch.manual_seed(0)
-    learner = BC(data.spec, hidden=())
+    learner = BC(data.spec, network=Network(hidden=()))
     optimizer = torch.optim.SGD(learner.parameters(), lr=0.03)
     for number in range(ROUNDS):
         batch = data.on_after_batch_transfer(next(data.in_order()), 0)[0]

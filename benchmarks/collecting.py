@@ -20,6 +20,7 @@ from hindsight_rl.agents.sac import SAC
 from hindsight_rl.datamodules.collection import Collection
 from hindsight_rl.datamodules.iterated import IteratedDataModule
 from hindsight_rl.datamodules.replay import Replay
+from hindsight_rl.nets.network import Network
 from hindsight_rl.relabel.goals import FutureGoal
 from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.tasks.family import GoalReaching
@@ -48,7 +49,7 @@ def train(
         env, relabel, batch_size=batch_size, collection=Collection(initial_episodes=2)
     )
     torch.manual_seed(0)
-    model = learner(data.spec, hidden=(hidden, hidden), compile="off", threads=1)
+    model = learner(data.spec, network=Network(hidden=(hidden, hidden)), compile="off", threads=1)
     spent, play = [0.0], data._collector.collect
 
     def timed(*given: Any) -> Any:

@@ -20,6 +20,7 @@ from hindsight_rl.agents.q_learning import QLearning
 from hindsight_rl.agents.td3_bc import TD3BC
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.files import write_text, write_whole
+from hindsight_rl.nets.network import Network
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -27,7 +28,7 @@ import matplotlib.pyplot as plt
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGE, PICTURE = DOCS / "deadly-triad.md", DOCS / "deadly-triad.svg"
 UPDATES, POINT_UPDATES = 50, 200
-WIDE = "`DQN(hidden=(256, 256))`"
+WIDE = "`DQN`, 256 and 256 units"
 SHOWN = (1, 2, 3, 5, UPDATES)
 
 one_number = functools.partial(triad.thetas, updates=UPDATES)
@@ -83,7 +84,7 @@ def points() -> dict[str, triad.Watched]:
     return {
         "`DQN`": fitted(DQN, **discrete, huber=None),
         "`DQN(double=True)`": fitted(DQN, **discrete, huber=None, double=True),
-        WIDE: fitted(DQN, **discrete | {"hidden": (256, 256)}, huber=None),
+        WIDE: fitted(DQN, **discrete | {"network": Network()}, huber=None),
         "`DiscreteBCQ`": fitted(DiscreteBCQ, **discrete, **triad.CLONED_FIRST, huber=None),
         "`DiscreteCQL`": fitted(DiscreteCQL, **discrete, huber=None),
         "`DDPG`": fitted(DDPG, **continuous),

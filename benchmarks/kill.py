@@ -39,7 +39,7 @@ from hindsight_rl.training.checkpoints.file import content_hash, read_checkpoint
 
 PLACES = ("time", "update", "half written", "not renamed", "renamed")
 SMALL = [
-    *("--model.init_args.hidden", "[8]", "--model.init_args.compile", "off"),
+    *("--model.init_args.network.hidden", "[8]", "--model.init_args.compile", "off"),
     *("--model.init_args.learning_rates.actor", "0.01"),
     *(
         "--model.init_args.evaluation.task",

@@ -32,6 +32,7 @@ from hindsight_rl.agents.iql import IQL
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.logs.append import append
 from hindsight_rl.logs.log import Log
+from hindsight_rl.nets.network import Network
 
 SLICE = 200_000  # rows of ``make_log``
 OTHERS = 8  # words of a row beside the observation and the next one
@@ -100,7 +101,7 @@ def measure(folder: str, batch: int, seconds: float, mapped: bool, validation: f
         enable_model_summary=False,
         limit_val_batches=0,
         callbacks=[clock],
-    ).fit(IQL(data.spec, hidden=S.hidden), data)
+    ).fit(IQL(data.spec, network=Network(hidden=S.hidden)), data)
     found = {"rate": clock.rate, "private": watch.private, "mapped": watch.mapped}
     sys.stdout.write(json.dumps(found) + "\n")
 

@@ -38,6 +38,7 @@ from hindsight_rl import (
     rollout,
 )
 from hindsight_rl.export.draws import counters
+from hindsight_rl.nets.network import Network
 from hindsight_rl.policies.torch_actor import TorchActor
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,11 +47,14 @@ LOG = DATA / "rllib_pendulum" / "pendulum_expert_sac_50eps.npz"
 EPISODES, SEED = 50, 2_000_000
 # Two-sided 95 % quantiles of Student's t distribution, by number of seeds.
 STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
+SMALL = Network(hidden=(64, 64))
+SEEING = {"network": SMALL, "history": 4, "past_actions": False}
+CHUNKS = {"network": Network(hidden=(128, 128)), "chunk": 8, "execute": 1}
 KINDS: dict[str, tuple[type[Learner], dict[str, Any], bool]] = {
-    "BC, angle only": (BC, {"hidden": (64, 64)}, False),
-    "BC, history of 4": (BC, {"hidden": (64, 64), "history": 4, "past_actions": False}, False),
-    "GRU, segments of 16": (RecurrentBC, {"units": 64, "hidden": (64,)}, False),
-    "flow, chunks of 8": (FlowBC, {"hidden": (128, 128), "chunk": 8, "execute": 1}, True),
+    "BC, angle only": (BC, {"network": SMALL}, False),
+    "BC, history of 4": (BC, SEEING, False),
+    "GRU, segments of 16": (RecurrentBC, {"units": 64, "network": Network(hidden=(64,))}, False),
+    "flow, chunks of 8": (FlowBC, CHUNKS, True),
 }
 
 

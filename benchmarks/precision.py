@@ -34,7 +34,7 @@ FIRST_SEED, TEST_SEED, EPISODES = 200, 3_000_000, 20
 # Which relabeler of relabel/returns.py writes what a learner needs beside the log.
 WRITERS = {"return_to_go": "ReturnToGo", "weight": "ReturnWeight", "discount": "NStep"}
 # Of the learners whose defaults fit other logs: as in benchmarks/results.py.
-SETTINGS: dict[str, dict[str, Any]] = {"MARWIL": {"target": "td_lambda", "norm": "batch_std"}}
+SETTINGS: dict[str, dict[str, Any]] = {"MARWIL": {"lambda_": 0.95, "norm": "batch_std"}}
 
 
 def fit_and_test(

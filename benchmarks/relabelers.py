@@ -18,6 +18,7 @@ from sizes import L, S, Size, as_log, make_log
 
 from hindsight_rl.agents.sac import SAC
 from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.nets.network import Network
 from hindsight_rl.relabel.filters import TopFraction
 from hindsight_rl.relabel.goals import FinalGoal, FutureGoal
 from hindsight_rl.relabel.inverse_trajectory import InverseRL
@@ -83,7 +84,7 @@ def transitions(size: Size, candidates: int, repeats: int) -> tuple[float, float
     relabeler = TransitionInverseRL(GoalReaching(), candidates=candidates)
     log = as_log(make_log(size), goals=True)
     data = OfflineDataModule(log, [relabeler], batch_size=size.batch_size, prefetch=False)
-    sac = SAC(data.spec, hidden=size.hidden)
+    sac = SAC(data.spec, network=Network(hidden=size.hidden))
     data.relabel.use(sac.soft_values)
     chunk = data._sampler().chunk(0, updates)
     widths = (size.observation, size.observation, 3, size.action)

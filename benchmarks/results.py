@@ -167,7 +167,7 @@ def source_hash() -> str:
 
 def kept(row: Row, seeds: tuple[int, ...], choose: bool) -> Path:
     """Return where the result of a row is kept, as long as code and settings are the same."""
-    settings = json.dumps([asdict(row), NETWORK], sort_keys=True)
+    settings = json.dumps([asdict(row), NETWORK], sort_keys=True, default=asdict)
     key = hashlib.sha256(f"{settings}{seeds}{choose}{source_hash()}".encode()).hexdigest()[:16]
     return BUILD / "results" / f"{key}.json"
 

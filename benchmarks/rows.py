@@ -7,8 +7,11 @@ has of its own was chosen with ``results.py --choose``.
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from hindsight_rl.nets.network import Head, LatentNetwork, Network
+
 Relabel = tuple[tuple[str, dict[str, Any]], ...]
-NETWORK: dict[str, Any] = {"hidden": [64, 64], "lr": 1e-3}
+SMALL = Network(hidden=(64, 64))
+NETWORK: dict[str, Any] = {"network": SMALL, "lr": 1e-3}
 
 
 @dataclass(frozen=True)
@@ -154,12 +157,13 @@ def _top(share: float) -> Relabel:
 # For policies that a critic improves: they go to the bounds, where a Gaussian would be cut.
 SQUASHED = {"head": "tanh_gaussian"}
 # The critics of SAC in the place of one that is copied, and the cloned policy acts.
-SOFT = SQUASHED | {"critics": 2, "tau": 0.005, "target_every": 1, "acting": "policy"}
+SOFT = SQUASHED | {"critics": 2, "tau": 0.005, "target_every": 1, "candidates": 0}
 # The paper's 2.5 stays near a log whose own policy is poor; locomotion has the paper's.
 GREEDIER = {"value_weight": 10.0}
 LOCOMOTION: dict[str, dict[str, Any]] = {"TD3+BC": {}}
 # In policy units; the paper's 0.05 keeps to what the log's own policy would do.
 FARTHER = {"max_perturbation": 0.3}
+MODEL = LatentNetwork(hidden=(64, 64))
 # The paper's limits and copied targets are made for millions of updates.
 LOOSE = {
     "tau": 0.01, "target_every": 1, "critics": 2, "samples": 8, "initial_temperature": 1.0,
@@ -175,7 +179,7 @@ METHODS = (
     Method("RWR", "bc.BC", (("returns.ReturnWeight", {}),)),
     Method("signed labels", "signed_bc.SignedBC", (("labels.EpisodeLabel", {}),)),
     Method("SIL", "sil.SIL", RETURN_TO_GO),
-    Method("MARWIL", "marwil.MARWIL", model={"target": "td_lambda", "norm": "batch_std"}),
+    Method("MARWIL", "marwil.MARWIL", model={"lambda_": 0.95, "norm": "batch_std"}),
     Method("AWR", "awr.AWR"),
     Method("AWAC", "awac.AWAC", model=SQUASHED),
     Method("CRR", "crr.CRR", model=SOFT),
@@ -185,7 +189,7 @@ METHODS = (
     Method("DDPG", "ddpg.DDPG", actions=CONTINUOUS),
     Method("TD3", "td3.TD3", actions=CONTINUOUS),
     Method("TD3+BC", "td3_bc.TD3BC", model=GREEDIER, actions=CONTINUOUS),
-    Method("BCQ", "bcq.BCQ", model=FARTHER | {"behavior_hidden": [64, 64]}, actions=CONTINUOUS),
+    Method("BCQ", "bcq.BCQ", model=FARTHER | {"behavior": MODEL}, actions=CONTINUOUS),
     Method("CQL", "cql.CQL", actions=CONTINUOUS, updates=2000),
     Method("DQN", "dqn.DQN", actions=DISCRETE),
     Method("double DQN", "dqn.DQN", model={"double": True}, actions=DISCRETE),
@@ -223,10 +227,10 @@ def rows() -> list[Row]:
             for method in METHODS
             if method.name in BEST and log.actions in method.actions
         ]
-    door = Method("BC", "bc.BC", model={"hidden": [256, 256], "lr": 3e-4})
+    door = Method("BC", "bc.BC", model={"network": Network(), "lr": 3e-4})
     humanoid = Method(
         "BC", "bc.BC", model={
-            "hidden": [256, 256], "lr": 1e-4, "head": "laplace", "relative_to": list(range(26)),
+            "network": Network(), "lr": 1e-4, "head": Head("laplace", relative_to=tuple(range(26))),
         },
     )  # fmt: skip
     found.append(Row(DOOR, door))

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.diagnostics.watch import Watch
 from hindsight_rl.logs.log import Log
+from hindsight_rl.nets.network import Network
 from hindsight_rl.training.learner import Learner
 
 
@@ -132,7 +133,7 @@ def thetas(
         data.spec,
         optimizer=functools.partial(torch.optim.SGD, lr=rate),
         compile="off",
-        **{"hidden": (), "huber": None, "target_every": 1, "tau": 1.0} | arguments,
+        **{"network": Network(hidden=()), "huber": None, "target_every": 1, "tau": 1.0} | arguments,
     )
     learner.critic, learner.target_critic = Line(theta), Line(theta).requires_grad_(False)
     if prepare is not None:
@@ -204,7 +205,8 @@ def watched(kind: type[Learner], updates: int, *, rate: float, **arguments: Any)
 
 # Adam's rate and the learner's arguments by which each is fitted to the wandering point. Networks
 # and discounts of a kind are the same; a cloned policy must know the log before values have grown.
-DISCRETE: dict[str, Any] = {"rate": 1e-3, "hidden": (256, 4), "discount": 0.9}
+DISCRETE: dict[str, Any] = {"rate": 1e-3, "network": Network(hidden=(256, 4)), "discount": 0.9}
 DISCRETE |= {"tau": 1.0, "target_every": 1}
-CONTINUOUS: dict[str, Any] = {"rate": 3e-3, "hidden": (64, 64), "discount": 0.95, "tau": 1.0}
+CONTINUOUS: dict[str, Any] = {"rate": 3e-3, "discount": 0.95, "tau": 1.0}
+CONTINUOUS |= {"network": Network(hidden=(64, 64))}
 CLONED_FIRST = {"learning_rates": {"behavior": 3e-2}}

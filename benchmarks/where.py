@@ -25,6 +25,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from hindsight_rl.agents.iql import IQL
 from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.nets.network import Network
 from hindsight_rl.training.update import engine
 
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -50,7 +51,11 @@ def chunk_of(name: str, compiled: str) -> Callable[[], None]:
         as_log(make_log(size)), batch_size=size.batch_size, updates_per_step=UPDATES_PER_STEP
     )
     learner = IQL(
-        module.spec, hidden=size.hidden, compile=compiled, threads=1, matmul_precision="highest"
+        module.spec,
+        network=Network(hidden=size.hidden),
+        compile=compiled,
+        threads=1,
+        matmul_precision="highest",
     )
     with tempfile.TemporaryDirectory() as folder:
         Trainer(

@@ -11,6 +11,7 @@ from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.diagnostics.evaluation import Evaluation
 from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.tasks.family import TaskFamily
+from hindsight_rl.training.checkpoints.arguments import field_names
 from hindsight_rl.training.checkpoints.load import learner_classes
 from hindsight_rl.training.learner import Learner
 
@@ -80,7 +81,7 @@ def _mend(message: str) -> str:
 def _options() -> list[str]:
     """Return the options of the command, those without a dot last."""
     found = [f"model.{name}" for kind in learner_classes().values() for name in _names(kind)]
-    found += [f"model.evaluation.{name}" for name in _names(Evaluation)]
+    found += [f"model.{name}" for kind in learner_classes().values() for name in field_names(kind)]
     found += [f"data.{name}" for name in _names(OfflineDataModule)]
     return [*found, *(f"trainer.{name}" for name in _names(Trainer)), *_OWN]
 
@@ -89,7 +90,9 @@ def _words() -> set[str]:
     """Return the names of all classes, and of their arguments, that a configuration can hold."""
     classes: list[type] = [*learner_classes().values(), Learner, Evaluation, OfflineDataModule]
     classes += [*Relabeler.__subclasses__(), *TaskFamily.__subclasses__()]
-    return {name for kind in classes for name in (kind.__name__, *_names(kind))}
+    found = {name for kind in classes for name in (kind.__name__, *_names(kind))}
+    fields = (name for kind in learner_classes().values() for name in field_names(kind))
+    return found | {name.rpartition(".")[2] for name in fields}
 
 
 def _names(kind: type) -> list[str]:

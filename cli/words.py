@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from hindsight_rl.cli.former import current_classes, current_word, is_iterated
+from hindsight_rl.cli.learner_words import content, former_words, init_args, learner_words
 from hindsight_rl.cli.runs import (
     CHECKPOINTS,
     CONFIG,
@@ -17,12 +18,11 @@ from hindsight_rl.cli.runs import (
     newest_checkpoint,
     newest_run,
 )
-from hindsight_rl.training.checkpoints.arguments import EVALUATION_FIELDS, translated
+from hindsight_rl.training.checkpoints.arguments import MERGED, MOVED, translated
+from hindsight_rl.training.checkpoints.load import learner_named
 
 # The learner's environment has a short form, which is the one that is read.
 _ENV = re.compile(r"^--model\.(init_args\.)?evaluation\.env(?==|$)")
-# Former words for what is now a field of the evaluation.
-_FORMER = re.compile(rf"^--model\.(init_args\.)?({'|'.join(EVALUATION_FIELDS)})(?==|$)")
 
 
 def spell_out(arguments: list[str]) -> tuple[list[str], bool]:
@@ -37,7 +37,7 @@ def spell_out(arguments: list[str]) -> tuple[list[str], bool]:
     Raises:
         ValueError: ``--resume`` together with ``--ckpt_path``.
     """
-    command, rest = arguments[0], [_current(word) for word in arguments[1:]]
+    command, rest = arguments[0], [_ENV.sub("--env", w) for w in former_words(arguments[1:])]
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--resume", action="store_true")
     early.add_argument("--json", action="store_true")
@@ -64,6 +64,7 @@ def spell_out(arguments: list[str]) -> tuple[list[str], bool]:
     rest = _packaged_configs(rest)
     if is_iterated(_datamodule(rest)):
         rest = [current_word(word) for word in rest]
+    rest = learner_words(rest)
     return [command, *rest], found.json
 
 
@@ -77,18 +78,10 @@ def _datamodule(words: list[str]) -> Any:
         elif equals and name in ("--data", "--data.class_path"):
             found = value
         elif before in ("-c", "--config"):
-            config = _content(word)
+            config = content(word)
             data = config.get("data") if isinstance(config, dict) else None
             found = data.get("class_path", found) if isinstance(data, dict) else found
     return found
-
-
-def _current(word: str) -> str:
-    """Return a word in the spelling of today, its short form where it has one."""
-    word = _FORMER.sub(
-        lambda found: f"--model.{found[1] or ''}evaluation.{EVALUATION_FIELDS[found[2]]}", word
-    )
-    return _ENV.sub("--env", word)
 
 
 def _going_on(run: Path) -> list[str]:
@@ -118,24 +111,12 @@ def configured_imports(arguments: list[str]) -> list[str]:
     for before, word in zip(arguments, arguments[1:], strict=False):
         if before not in ("-c", "--config"):
             continue
-        found = _content(word)
+        found = content(word)
         named = (found.get("import") if isinstance(found, dict) else None) or []
         if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
             raise ValueError(f"{word}: import is {named!r}, it must be a list of modules")
         modules += named
     return modules
-
-
-def _content(config: str) -> Any:
-    """Return what a configuration holds, given as a file or as its text; ``None`` for neither."""
-    try:
-        text = Path(config).read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        text = config
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        return None  # what is wrong with the file is said where it is parsed
 
 
 def _packaged_configs(arguments: list[str]) -> list[str]:
@@ -147,7 +128,7 @@ def _packaged_configs(arguments: list[str]) -> list[str]:
     for word in arguments:
         if before in ("-c", "--config"):
             path = Path(packaged_config(word))
-            found = _content(str(path))
+            found = content(str(path))
             result.append(former_config(found) or str(path))
             result += _shared_env(path, found, env)
         else:
@@ -166,8 +147,11 @@ def former_config(found: Any) -> str:
         YAML; nothing where the file is of today's layout, and can be read as it is.
     """
     current = current_classes(found)
-    arguments = translated(_init_args(current, "model"))
-    if arguments != _init_args(current, "model"):
+    given = init_args(current, "model")
+    former = any(name in MOVED or name in MERGED or name == "evaluation" for name in given)
+    kind = learner_named(current["model"].get("class_path")) if former else None
+    arguments = translated(given, kind)
+    if arguments != given:
         current = current | {"model": current["model"] | {"init_args": arguments}}
     return "" if current == found else yaml.safe_dump(current, sort_keys=False)
 
@@ -178,23 +162,16 @@ def _shared_env(config: Path, found: Any, env: str | None) -> list[str]:
     The file's own value is filled in when the file is read, before any other word. An environment
     of the learner that stands where it would not be read is refused.
     """
-    arguments = _init_args(found, "model")
-    own = (translated(arguments).get("evaluation") or {}).get("env")
+    arguments = init_args(found, "model")
+    own = (translated(arguments, None).get("evaluation") or {}).get("env")
     if own is not None:
         name = "env" if "env" in arguments else "evaluation.env"
         raise ValueError(
             f"{config}: model.init_args.{name} is not read: write 'env: {own}' at the top of the "
             "file (data may take it as ${env}), or give --env"
         )
-    taken = _init_args(found, "data").items()
+    taken = init_args(found, "data").items()
     return [f"--data.{name}={env}" for name, value in taken if env and value == "${env}"]
-
-
-def _init_args(found: Any, part: str) -> dict[str, Any]:
-    """Return the arguments of a part of a configuration, none where it has another form."""
-    for name in (part, "init_args"):
-        found = found.get(name) if isinstance(found, dict) else None
-    return found if isinstance(found, dict) else {}
 
 
 def packaged_config(name: str) -> str:

@@ -52,6 +52,9 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.logs.reading import read_log as read_log
     from hindsight_rl.logs.reading import read_logs as read_logs
     from hindsight_rl.logs.reading.column_map import ColumnMap as ColumnMap
+    from hindsight_rl.nets.network import Head as Head
+    from hindsight_rl.nets.network import LatentNetwork as LatentNetwork
+    from hindsight_rl.nets.network import Network as Network
     from hindsight_rl.relabel.advantage import LinearAdvantage as LinearAdvantage
     from hindsight_rl.relabel.ascent import AscendTask as AscendTask
     from hindsight_rl.relabel.chain import Compose as Compose
@@ -124,9 +127,11 @@ _HOME = {
     "FlowBC": "agents.flow_bc",
     "FutureGoal": "relabel.goals",
     "GoalReaching": "tasks.family",
+    "Head": "nets.network",
     "IQL": "agents.iql",
     "InverseRL": "relabel.inverse_trajectory",
     "IteratedDataModule": "datamodules.iterated",
+    "LatentNetwork": "nets.network",
     "LearnedTask": "relabel.learned_task",
     "Learner": "training.learner",
     "LinearAdvantage": "relabel.advantage",
@@ -137,6 +142,7 @@ _HOME = {
     "MARWIL": "agents.marwil",
     "MPO": "agents.mpo",
     "NStep": "relabel.returns",
+    "Network": "nets.network",
     "OfflineDataModule": "datamodules.offline",
     "Once": "relabel.once",
     "OnnxPolicy": "export.runtime",

@@ -1,7 +1,6 @@
 """Critics and values: observation, task and action in, expected return out."""
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 from hindsight_rl.nets.action_scale import ActionScale
 from hindsight_rl.nets.encoders.entries import Observation, make_inputs
 from hindsight_rl.nets.layers import mlp
+from hindsight_rl.nets.network import Network
 from hindsight_rl.spec import Spec
 
 
@@ -20,21 +20,23 @@ class Critic(nn.Module):
 
     Args:
         spec: The data's spec. With discrete actions each member has one output per action.
-        hidden: Width of each hidden layer.
+        network: Inputs and hidden layers; its task gates nothing, as members share their inputs.
         members: Number of estimates, E.
-        frequencies: Of sines and cosines of observation and task, see :class:`Inputs`.
+
+    Raises:
+        ValueError: The network does not go with the spec, or with several members.
     """
 
     def __init__(
         self,
         spec: Spec,
-        hidden: Sequence[int] = (256, 256),
+        network: Network = Network(),
         *,
         members: int = 2,
-        frequencies: int = 0,
     ) -> None:
         super().__init__()
-        self.inputs = make_inputs(spec, frequencies=frequencies)
+        network.check_ungated("a critic")
+        self.inputs, hidden = make_inputs(spec, network)
         self.scale = ActionScale(spec.action)
         width = 0 if self.scale.discrete else spec.action.width
         outputs = spec.action.n if self.scale.discrete else 1
@@ -99,21 +101,19 @@ class ValueNet(nn.Module):
 
     Args:
         spec: The data's spec.
-        hidden: Width of each hidden layer.
+        network: Inputs and hidden layers.
         scale: Unit of the last layer's output, reward units, above 0.
-        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`.
     """
 
     def __init__(
         self,
         spec: Spec,
-        hidden: Sequence[int] = (256, 256),
+        network: Network = Network(),
         *,
         scale: float = 1.0,
-        frequencies: int = 0,
     ) -> None:
         super().__init__()
-        self.inputs = make_inputs(spec, frequencies=frequencies)
+        self.inputs, hidden = make_inputs(spec, network)
         self.net = mlp(self.inputs.width, hidden, 1)
         self.scale = scale
 

@@ -1,14 +1,14 @@
 """Generative networks: actions out of noise."""
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from hindsight_rl.nets.action_scale import ActionScale
-from hindsight_rl.nets.encoders.vector import Inputs
+from hindsight_rl.nets.encoders.entries import Observation, make_inputs
 from hindsight_rl.nets.layers import mlp
+from hindsight_rl.nets.network import Network
 from hindsight_rl.spec import Spec
 
 TIME_FREQUENCIES = 4
@@ -27,28 +27,26 @@ class VelocityNet(nn.Module):
 
     Args:
         spec: The data's spec; its actions are continuous.
-        hidden: Width of each hidden layer.
+        network: Inputs, of observation and task, and hidden layers.
         chunk: C, actions in a chunk.
-        frequencies: Of sines and cosines of observation and task, see :class:`Inputs`.
     """
 
     def __init__(
         self,
         spec: Spec,
-        hidden: Sequence[int] = (256, 256, 256),
+        network: Network = Network(),
         *,
         chunk: int = 1,
-        frequencies: int = 0,
     ) -> None:
         super().__init__()
-        self.inputs = Inputs(spec, frequencies=frequencies)
+        self.inputs, hidden = make_inputs(spec, network)
         self.scale = ActionScale(spec.action)
         self.outputs = chunk * spec.action.width
         width = self.outputs + 2 * TIME_FREQUENCIES + self.inputs.width
         self.net = mlp(width, hidden, self.outputs)
 
     def forward(
-        self, point: Tensor, time: Tensor, observation: Tensor, task: Tensor | None = None
+        self, point: Tensor, time: Tensor, observation: Observation, task: Tensor | None = None
     ) -> Tensor:
         """Return the velocity at a point.
 

@@ -8,9 +8,9 @@ On the command line ``--model.network.hidden '[512,512]'``, ``--model.head mixtu
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal
 
-from hindsight_rl.arguments import check_choices
+from hindsight_rl.arguments import above, at_least, check_choices, check_ranges
 
 HeadKind = Literal["deterministic", "gaussian", "laplace", "tanh_gaussian", "mixture"]
 Spread = Literal["shared", "per_state"]
@@ -41,19 +41,53 @@ class Network:
         """Check the arguments; lists become tuples."""
         object.__setattr__(self, "hidden", tuple(self.hidden))
         if any(width < 1 for width in self.hidden):
-            raise ValueError(
-                f"network.hidden is {list(self.hidden)}: every layer needs at least 1 unit"
-            )
-        if self.frequencies < 0:
-            raise ValueError(f"network.frequencies is {self.frequencies}, it must be at least 0")
+            raise ValueError(f"hidden is {list(self.hidden)}: every layer needs at least 1 unit")
+        check_ranges(at_least(0, frequencies=self.frequencies))
         if self.task_scale is not None:
             object.__setattr__(self, "task_scale", tuple(self.task_scale))
+        check_ranges(above(0, task_scale=self.task_scale))
         if self.gate_task and self.frequencies:
-            raise ValueError(
-                "network.gate_task and network.frequencies do not go together: leave one out"
-            )
+            raise ValueError("gate_task and frequencies do not go together: leave one of them out")
         if self.gate_task and not self.hidden:
-            raise ValueError("network.gate_task gates the first layer: network.hidden is empty")
+            raise ValueError("gate_task gates the first layer, and hidden is []: give one layer")
+
+    def check_ungated(self, owner: str) -> None:
+        """Check that the task does not gate the first layer.
+
+        Args:
+            owner: What has several networks behind one input, and would train that layer in each.
+
+        Raises:
+            ValueError: It does.
+        """
+        if self.gate_task:
+            raise ValueError(
+                f"gate_task is for one network, and {owner} has several behind the same inputs: "
+                "leave it out"
+            )
+
+
+@dataclass(frozen=True)
+class LatentNetwork(Network):
+    """A network that makes actions of latent numbers.
+
+    Args:
+        hidden: Width of each hidden layer.
+        frequencies: As in :class:`Network`.
+        task_scale: As in :class:`Network`.
+        gate_task: As in :class:`Network`.
+        latent: Latent numbers per action, at least 1; ``None`` for two per action dimension.
+
+    Raises:
+        ValueError: An argument is out of range, or two do not go together.
+    """
+
+    latent: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the arguments; lists become tuples."""
+        super().__post_init__()
+        check_ranges(at_least(1, latent=self.latent))
 
 
 @dataclass(frozen=True)
@@ -93,12 +127,27 @@ class Head:
             object.__setattr__(self, "relative_to", tuple(self.relative_to))
         low, high = self.log_std_range
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
-            raise ValueError(f"head.log_std_range is {[low, high]}: give two numbers, rising")
+            raise ValueError(f"log_std_range is {[low, high]}: give two numbers, rising")
         object.__setattr__(self, "log_std_range", (low, high))
-        if self.components < 1:
-            raise ValueError(f"head.components is {self.components}, it must be at least 1")
+        check_ranges(at_least(0, exploration=self.exploration))
+        check_ranges(at_least(1, components=self.components))
 
     @classmethod
-    def of(cls, head: "HeadKind | Self") -> "Head":
-        """Return the head that a kind names, or the head itself."""
-        return cls(head) if isinstance(head, str) else head
+    def of(cls, head: "HeadKind | Head", *kinds: HeadKind) -> "Head":
+        """Return the head that a kind names, or the head itself.
+
+        Args:
+            head: Kind, or head.
+            *kinds: Those that may be chosen; all if left out.
+
+        Returns:
+            The head.
+
+        Raises:
+            ValueError: It is of another kind.
+        """
+        found = cls(head) if isinstance(head, str) else head
+        if kinds and found.kind not in kinds:
+            allowed = " or ".join(f"'{kind}'" for kind in kinds)
+            raise ValueError(f"head is '{found.kind}', it must be {allowed}")
+        return found

@@ -5,12 +5,10 @@ with the checkpoint and the exported graph. A task is one more input, not anothe
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from hindsight_rl.arguments import check_choices
 from hindsight_rl.nets.action_scale import ActionScale
 from hindsight_rl.nets.distributions import (
     Categorical,
@@ -26,10 +24,9 @@ from hindsight_rl.nets.encoders.history import HistoryInputs, Past
 from hindsight_rl.nets.encoders.recurrent import RecurrentInputs
 from hindsight_rl.nets.encoders.vector import GatedInputs, Inputs
 from hindsight_rl.nets.layers import mlp
+from hindsight_rl.nets.network import Head, HeadKind, Network
 from hindsight_rl.spec import Spec
 
-Head = Literal["deterministic", "gaussian", "laplace", "tanh_gaussian", "mixture"]
-Spread = Literal["shared", "per_state"]
 _SPREAD = ("gaussian", "laplace", "tanh_gaussian")
 
 
@@ -38,28 +35,16 @@ class Policy(nn.Module):
 
     Args:
         spec: The data's spec; discrete actions always get a categorical head.
-        hidden: Width of each hidden layer.
-        head: Family of distributions for continuous actions.
-        spread: ``"shared"``: one learned spread for all states; ``"per_state"``: a network output.
-        squash_mean: Pass the mean through tanh, for bounded actions only; the density is not
-            squashed.
-        relative_to: Observation entries, one per action dimension and in the action's unit, that
-            the mean starts from: the network answers with the difference. For robots whose actions
-            are position targets of joints that are observed. Not with squashed or mixed heads.
-        log_std_range: Smallest and largest log of the spread, policy units.
-        exploration: Standard deviation of samples of a deterministic head, policy units, at least
-            0, for bounded actions only; ``None`` for the point itself.
-        components: Number of components of a mixture.
-        task_scale: Divides each number of the task, instead of the log's statistics: the unit of
-            returns and steps that grow while experience is collected.
-        gate_task: Have the task gate the first layer, see :class:`GatedInputs`, instead of standing
-            beside the observation.
-        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`; not with gates.
+        network: Inputs and hidden layers.
+        head: Family of distributions for continuous actions, or its kind.
         history: P, past steps that the policy sees, see :class:`HistoryInputs`; 0 for none; not
             with gates.
         past_actions: Whether the past holds actions too.
         units: H, width of what a GRU remembers, see :class:`RecurrentInputs`; 0 for none; not with
             gates or a history.
+
+    Raises:
+        ValueError: Network or head do not go with the spec, or with memory.
     """
 
     _entries: Tensor
@@ -67,78 +52,56 @@ class Policy(nn.Module):
     def __init__(
         self,
         spec: Spec,
-        hidden: Sequence[int] = (256, 256),
+        network: Network = Network(),
         *,
-        head: Head = "gaussian",
-        spread: Spread = "shared",
-        squash_mean: bool = True,
-        relative_to: Sequence[int] | None = None,
-        log_std_range: tuple[float, float] = (-5.0, 2.0),
-        exploration: float | None = None,
-        components: int = 5,
-        task_scale: Sequence[float] | None = None,
-        gate_task: bool = False,
-        frequencies: int = 0,
+        head: HeadKind | Head = "gaussian",
         history: int = 0,
         past_actions: bool = True,
         units: int = 0,
     ) -> None:
         super().__init__()
-        check_choices(Policy.__init__, locals())
-        if gate_task and frequencies:
-            raise ValueError("gate_task and frequencies do not go together: leave one of them out")
-        if sum(map(bool, (gate_task, history, units))) > 1:
+        if sum(map(bool, (network.gate_task, history, units))) > 1:
             raise ValueError("gate_task, history and units do not go together: choose one of them")
         self.inputs: Inputs | EntryInputs | GatedInputs | HistoryInputs | RecurrentInputs
+        hidden, scale, waves = network.hidden, network.task_scale, network.frequencies
         if units:
-            self.inputs = RecurrentInputs(
-                spec, units, task_scale=task_scale, frequencies=frequencies
-            )
+            self.inputs = RecurrentInputs(spec, units, task_scale=scale, frequencies=waves)
         elif history:
-            self.inputs = HistoryInputs(spec, history, actions=past_actions, task_scale=task_scale)
-        elif gate_task:
-            first, *hidden = hidden
-            self.inputs = GatedInputs(spec, first, task_scale)
+            self.inputs = HistoryInputs(
+                spec, history, actions=past_actions, task_scale=scale, frequencies=waves
+            )
         else:
-            self.inputs = make_inputs(spec, task_scale, frequencies=frequencies)
+            self.inputs, hidden = make_inputs(spec, network)
         self.scale = ActionScale(spec.action)
         self.discrete = self.scale.discrete
-        self.head, self.spread, self.components = head, spread, components
-        self.squash_mean = squash_mean and self.scale.bounded and relative_to is None
-        self.log_std_range = log_std_range
-        if head == "tanh_gaussian" and not self.discrete and not self.scale.bounded:
+        self.head = head = Head.of(head)
+        self.squash_mean = head.squash_mean and self.scale.bounded and head.relative_to is None
+        if head.kind == "tanh_gaussian" and not self.discrete and not self.scale.bounded:
             raise ValueError(
                 "head 'tanh_gaussian' needs action bounds: give action_low and action_high in the "
                 "column map (--data.columns)"
             )
-        if exploration is not None:
-            self._check_exploration(exploration)
-        self.exploration = exploration or 0.0
-        self.width: int = spec.action.width
-        self.net = mlp(self.inputs.width, hidden, self._outputs())
-        self.relative_to = None if relative_to is None else list(relative_to)
-        if self.relative_to is not None:
-            self._start_from_observation(spec.vector.width)
-        self.log_std: nn.Parameter | None = None
-        if not self.discrete and head in _SPREAD and spread == "shared":
-            self.log_std = nn.Parameter(torch.zeros(self.width))
-
-    def _check_exploration(self, exploration: float) -> None:
-        if self.head != "deterministic" or not self.scale.bounded:
+        if head.exploration is not None and not (
+            head.kind == "deterministic" and self.scale.bounded
+        ):
             raise ValueError(
                 "exploration needs head 'deterministic' and action bounds: give action_low and "
                 "action_high"
             )
-        if not exploration >= 0:
-            raise ValueError(f"exploration is {exploration}, it must be at least 0")
+        self.width: int = spec.action.width
+        self.net = mlp(self.inputs.width, hidden, self._outputs())
+        if head.relative_to is not None:
+            self._start_from_observation(head.relative_to, spec.vector.width)
+        self.log_std: nn.Parameter | None = None
+        if not self.discrete and head.kind in _SPREAD and head.spread == "shared":
+            self.log_std = nn.Parameter(torch.zeros(self.width))
 
-    def _start_from_observation(self, observed: int) -> None:
-        chosen = self.relative_to or []
-        if self.discrete or self.head in ("tanh_gaussian", "mixture"):
+    def _start_from_observation(self, chosen: Sequence[int], observed: int) -> None:
+        if self.discrete or self.head.kind in ("tanh_gaussian", "mixture"):
             raise ValueError("relative_to needs continuous actions and an unsquashed, single head")
         if len(chosen) != self.width or not all(0 <= entry < observed for entry in chosen):
             raise ValueError(
-                f"relative_to is {chosen}: give {self.width} entries of the observation, "
+                f"relative_to is {list(chosen)}: give {self.width} entries of the observation, "
                 f"one per action dimension, each in [0, {observed})"
             )
         # The compiler cannot make an index out of a list within a loop over updates.
@@ -150,11 +113,12 @@ class Policy(nn.Module):
             bias.zero_()
 
     def _outputs(self) -> int:
-        if self.discrete or self.head == "deterministic":
+        head = self.head
+        if self.discrete or head.kind == "deterministic":
             return self.width
-        if self.head == "mixture":
-            return self.components * (1 + 2 * self.width)
-        return self.width * (2 if self.spread == "per_state" else 1)
+        if head.kind == "mixture":
+            return head.components * (1 + 2 * self.width)
+        return self.width * (2 if head.spread == "per_state" else 1)
 
     def forward(
         self, observation: Observation, task: Tensor | None = None, past: Past | None = None
@@ -190,30 +154,31 @@ class Policy(nn.Module):
         output = self.net(features)
         if self.discrete:
             return Categorical(output)
-        if self.head == "deterministic":
-            return Deterministic(self._place(output, observation), self.exploration)
-        if self.head == "mixture":
+        head = self.head
+        if head.kind == "deterministic":
+            return Deterministic(self._place(output, observation), head.exploration or 0.0)
+        if head.kind == "mixture":
             return self._mixture(output)
         if self.log_std is None:
             mean, raw = output.chunk(2, dim=-1)
         else:
             mean, raw = output, self.log_std.expand_as(output)
-        log_std = raw.clamp(*self.log_std_range)
-        if self.head == "tanh_gaussian":
+        log_std = raw.clamp(*head.log_std_range)
+        if head.kind == "tanh_gaussian":
             return TanhNormal(mean, log_std)
-        family = Laplace if self.head == "laplace" else DiagonalNormal
+        family = Laplace if head.kind == "laplace" else DiagonalNormal
         return family(self._place(mean, observation), log_std)
 
     def _place(self, mean: Tensor, observation: Observation) -> Tensor:
-        if self.relative_to is not None and isinstance(observation, Tensor):
+        if self.head.relative_to is not None and isinstance(observation, Tensor):
             return self.scale.to_policy(observation.index_select(-1, self._entries)) + mean
         return torch.tanh(mean) if self.squash_mean else mean
 
     def _mixture(self, output: Tensor) -> Mixture:
-        count, width = self.components, self.width
+        count, width = self.head.components, self.width
         logits, mean, raw = output.split([count, count * width, count * width], dim=-1)
         shape = (*output.shape[:-1], count, width)
-        log_std = raw.reshape(shape).clamp(*self.log_std_range)
+        log_std = raw.reshape(shape).clamp(*self.head.log_std_range)
         mean = mean.reshape(shape)
         return Mixture(logits, torch.tanh(mean) if self.squash_mean else mean, log_std)
 

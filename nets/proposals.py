@@ -8,7 +8,6 @@ Reference: Sohn, Lee and Yan 2015, "Learning structured output representation us
 generative models"; in the form of Fujimoto, Meger and Precup 2019, arXiv 1812.02900.
 """
 
-from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -20,6 +19,7 @@ from hindsight_rl.nets.action_scale import ActionScale
 from hindsight_rl.nets.distributions import DiagonalNormal
 from hindsight_rl.nets.encoders.entries import Observation, make_inputs
 from hindsight_rl.nets.layers import mlp
+from hindsight_rl.nets.network import LatentNetwork, Network
 from hindsight_rl.spec import Spec
 
 
@@ -28,10 +28,9 @@ class CVAE(nn.Module):
 
     Args:
         spec: The data's spec, of continuous actions.
-        hidden: Width of each hidden layer of the encoder and of the decoder.
-        latent: Latent numbers per action, L.
+        network: Inputs, hidden layers of the encoder and of the decoder, and latent numbers per
+            action, L.
         samples: Latent vectors that are kept, so that an exported policy needs no chance.
-        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`.
         latent_range: Drawn latent numbers are clipped to this magnitude, above 0: what the decoder
             makes of the tails of the prior is seldom in the log.
         log_std_range: Smallest and largest log of the encoder's spread.
@@ -42,17 +41,17 @@ class CVAE(nn.Module):
     def __init__(
         self,
         spec: Spec,
-        hidden: Sequence[int] = (750, 750),
+        network: LatentNetwork = LatentNetwork(hidden=(750, 750)),
         *,
-        latent: int,
         samples: int,
-        frequencies: int = 0,
         latent_range: float = 0.5,
         log_std_range: tuple[float, float] = (-4.0, 15.0),
     ) -> None:
         super().__init__()
+        network.check_ungated("an encoder with its decoder")
         width = spec.action.width
-        self.inputs = make_inputs(spec, frequencies=frequencies)
+        latent = 2 * width if network.latent is None else network.latent
+        self.inputs, hidden = make_inputs(spec, network)
         self.encoder = mlp(self.inputs.width + width, hidden, 2 * latent)
         self.decoder = mlp(self.inputs.width + latent, hidden, width)
         self.latent, self.samples = latent, samples
@@ -103,22 +102,20 @@ class Perturbation(nn.Module):
 
     Args:
         spec: The data's spec, of continuous actions.
-        hidden: Width of each hidden layer.
+        network: Inputs and hidden layers.
         limit: Largest move, policy units.
-        frequencies: Of sines and cosines of the inputs, see :class:`Inputs`.
     """
 
     def __init__(
         self,
         spec: Spec,
-        hidden: Sequence[int] = (400, 300),
+        network: Network = Network(hidden=(400, 300)),
         *,
         limit: float,
-        frequencies: int = 0,
     ) -> None:
         super().__init__()
         width = spec.action.width
-        self.inputs = make_inputs(spec, frequencies=frequencies)
+        self.inputs, hidden = make_inputs(spec, network)
         self.scale = ActionScale(spec.action)
         self.net = mlp(self.inputs.width + width, hidden, width)
         self.limit = limit

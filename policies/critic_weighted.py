@@ -1,5 +1,7 @@
 """CriticWeighted: a critic improves a policy when it acts, without training."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -110,8 +112,12 @@ class CriticWeighted(nn.Module):
         return draw_of(action, value, draws, temperature=self.temperature)
 
 
-class Cloned:
+class Cloned(nn.Module):
     """Acts by the policy itself; critics are not asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        nn.Module.register_load_state_dict_pre_hook(self, _without_noise)
 
     def logits(
         self, policy: Policy, critic: Critics, observation: Observation, task: Tensor | None
@@ -136,3 +142,27 @@ class Cloned:
     ) -> Tensor:
         """Return one action per state, ``[N, A]`` in environment units, or ``[N]`` int64."""
         return policy.scale.to_environment(policy(observation, task).sample(draws))
+
+
+def _without_noise(module: nn.Module, weights: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Leave out the noise of candidates, which older checkpoints hold though none is valued."""
+    weights.pop(f"{prefix}noise", None)
+
+
+def acting(width: int, *, candidates: int, temperature: float) -> CriticWeighted | Cloned:
+    """Return what makes actions of a policy and critics.
+
+    Args:
+        width: Numbers per action, A.
+        candidates: Continuous actions that are valued, an odd number; 0 for the policy itself.
+        temperature: Reward units, above 0.
+
+    Returns:
+        A critic-weighted policy, or the policy itself.
+
+    Raises:
+        ValueError: ``candidates`` is even, but not 0, or below 0.
+    """
+    if candidates == 0:
+        return Cloned()
+    return CriticWeighted(width, candidates=candidates, temperature=temperature)

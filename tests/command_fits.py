@@ -74,7 +74,7 @@ def fit_words(
     """Return the words of a small ``fit``; further words come last."""
     plain = [
         *("fit", "--config", config, "--data.source", log, "--trainer.max_steps", updates),
-        *("--trainer.accelerator", "cpu", "--model.init_args.hidden", "[8]"),
+        *("--trainer.accelerator", "cpu", "--model.init_args.network.hidden", "[8]"),
         *(
             "--model.init_args.evaluation.episodes",
             2,

@@ -17,7 +17,7 @@ from command_fits import Ended, fit, hindsight
 
 # Room for two checkpoints of 52 kB and not for a third; then for all.
 SMALL, LARGE = "150k", "4m"
-WORDS = ("--run", "run", "--model.init_args.hidden", "[32]")
+WORDS = ("--run", "run", "--model.init_args.network.hidden", "[32]")
 UPDATES = 120
 
 

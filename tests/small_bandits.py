@@ -11,6 +11,7 @@ from episode_logs import episode_log
 from small_fits import learner_of, whole_log
 
 from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.nets.network import Network
 from hindsight_rl.training.learner import Learner
 
 
@@ -46,7 +47,7 @@ def fitted_bandit(
     )
     log.info["discrete_actions"] = len(counts)
     data = OfflineDataModule(log, batch_size=rows)
-    learner = learner_of(kind, data.spec, hidden=(), **arguments)
+    learner = learner_of(kind, data.spec, network=Network(hidden=()), **arguments)
     batch = whole_log(learner, data)
     trained = [p for network in learner.networks().values() for p in network.parameters()]
     optimizer = torch.optim.Adam(trained, lr=0.1)

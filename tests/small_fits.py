@@ -21,6 +21,7 @@ from torch import Tensor
 import hindsight_rl.relabel
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.logs.log import Log
+from hindsight_rl.nets.network import LatentNetwork, Network
 from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.spec import Spec
 from hindsight_rl.training.checkpoints.load import learner_classes
@@ -96,7 +97,11 @@ def data_for(
 def learner_of(learner: type[Learner], spec: Spec, **arguments: Any) -> Learner:
     """Return a learner of two layers of 8 units; equal arguments give equal weights."""
     parameters = inspect.signature(learner).parameters
-    arguments = {name: (8, 8) for name in parameters if name.endswith("hidden")} | arguments
+    small = {"network": Network(hidden=(8, 8)), "behavior": LatentNetwork(hidden=(8, 8))}
+    defaults = {name: parameters[name].default for name in parameters}
+    arguments = {
+        name: value for name, value in small.items() if isinstance(defaults.get(name), Network)
+    } | arguments
     if "optimizer" in parameters:  # one of its own, and what is tested here is made for Adam
         arguments = {"optimizer": functools.partial(torch.optim.Adam, lr=3e-4)} | arguments
     with torch.random.fork_rng():

@@ -23,6 +23,7 @@ from hindsight_rl.export.runtime import OnnxPolicy
 from hindsight_rl.keys import Key
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
+from hindsight_rl.nets.network import Head, Network
 from hindsight_rl.spec import Image, Spec, Vector
 from hindsight_rl.training.checkpoints.load import load_learner
 
@@ -80,7 +81,9 @@ def fitted(saved: Path) -> tuple[BC, list[float]]:
     """Return a short fit and the loss on the whole log before and after."""
     data = data_of(str(saved))
     torch.manual_seed(0)
-    learner = BC(data.spec, hidden=(64,), head="deterministic", compile="off", threads=1)
+    learner = BC(
+        data.spec, network=Network(hidden=(64,)), head="deterministic", compile="off", threads=1
+    )
     whole = data.log.gather(torch.arange(len(data.log)))
 
     def loss() -> float:
@@ -212,9 +215,9 @@ def test_logs_with_the_entries_in_another_order_are_not_joined() -> None:
 
 def test_learners_of_flat_vectors_name_the_entries(saved: Path) -> None:
     with pytest.raises(ValueError, match="frequencies are of one flat vector"):
-        BC(data_of(str(saved)).spec, frequencies=2)
+        BC(data_of(str(saved)).spec, network=Network(frequencies=2))
     with pytest.raises(ValueError, match="observation has the entries state, camera: these"):
-        BC(data_of(str(saved)).spec, relative_to=[0])
+        BC(data_of(str(saved)).spec, head=Head(relative_to=[0]))
 
 
 @pytest.mark.parametrize("name", ["IQL", "SAC", "CRR"])
@@ -241,7 +244,7 @@ def test_compiled_updates_equal_eager_ones(compiled: str, saved: Path, tmp_path:
     made = []
     for mode in ("off", compiled):
         data = data_of(str(saved))
-        learner = learner_of(BC, data.spec, hidden=(8,), compile=mode, threads=1)
+        learner = learner_of(BC, data.spec, network=Network(hidden=(8,)), compile=mode, threads=1)
         fit(learner, data, tmp_path / mode, 3)
         made.append(learner)
     for one, two in zip(made[0].parameters(), made[1].parameters(), strict=True):

@@ -120,7 +120,7 @@ RELABEL = [
     },
 ]
 FIT = (
-    *("fit", "--model", "Copycat", "--model.hidden", "[8]", "--data", "OfflineDataModule"),
+    *("fit", "--model", "Copycat", "--model.network.hidden", "[8]", "--data", "OfflineDataModule"),
     *("--data.source", "log.npz", "--data.columns", "{achieved_goal: observations}"),
     *("--data.batch_size", "8", "--trainer.max_steps", "5"),
     *("--trainer.accelerator", "cpu", "--data.validation", "0.2", "--run", "run"),

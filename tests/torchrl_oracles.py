@@ -56,7 +56,7 @@ def torchrl_actor(learner: Learner) -> ProbabilisticActor:
     return ProbabilisticActor(
         TensorDictModule(PolicyHead(policy), in_keys=["observation"], out_keys=keys),
         in_keys=keys,
-        distribution_class=torchd.Categorical if policy.discrete else KINDS[policy.head],
+        distribution_class=torchd.Categorical if policy.discrete else KINDS[policy.head.kind],
     )
 
 

@@ -49,7 +49,7 @@ def _part(name: str, **arguments: Any) -> dict[str, Any]:
 
 
 _CLONE = (
-    *("--model.head", "mixture", "--model.frequencies", "3"),
+    *("--model.head", "mixture", "--model.network.frequencies", "3"),
     *("--data.batch_size", "512"),
 )
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
+from hindsight_rl.nets.network import Head
 from hindsight_rl.training.learner import Learner
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -128,8 +129,13 @@ def settings(learner: type) -> str:
 
 
 def shared() -> str:
-    """Return the arguments that every learner takes."""
-    return table(Learner)
+    """Return the arguments that every learner takes, and the fields of a head."""
+    head = (
+        "Learners that choose a distribution take `head`, its kind or all of it "
+        "(`--model.head mixture`, `--model.head.components 3`):"
+    )
+    fields = f"| argument | default | what |\n|---|---|---|\n{arguments(Head, 'head.', Head())}"
+    return "\n\n".join([table(Learner), head, fields])
 
 
 def blank(learner: type) -> str:

@@ -105,7 +105,7 @@ def one(job: tuple[str, int, int]) -> dict[str, Any]:
     policy = FOLDER / f"{method}-{seed}.onnx"
     fit = (
         *("fit", "--config", method, "--data.source", str(LOG), "--env", ENV),
-        *("--model.hidden", "[64,64]", "--trainer.max_steps", str(updates)),
+        *("--model.network.hidden", "[64,64]", "--trainer.max_steps", str(updates)),
         *("--seed_everything", str(seed), "--data.seed", str(seed), "--run", str(run)),
     )
     test = ("test", "--run", str(run), "--json")

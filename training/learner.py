@@ -8,7 +8,7 @@ elsewhere: Lightning's side in :mod:`hindsight_rl.training.module`, the updates 
 import copy
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -51,7 +51,13 @@ __all__ = [
 ]
 
 NO_EVALUATION = Evaluation()
-Network = TypeVar("Network", bound=nn.Module)
+Followed = TypeVar("Followed", bound=nn.Module)
+
+
+def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments that are dataclasses, as dictionaries of their fields."""
+    given = arguments.items()
+    return {n: asdict(v) for n, v in given if is_dataclass(v) and not isinstance(v, type)}
 
 
 class Learner(Acts, LearnerModule):
@@ -156,7 +162,8 @@ class Learner(Acts, LearnerModule):
         # A checkpoint holds the weights itself: whoever reads it needs no other one. It holds plain
         # values only, or it could not be read without unpickling.
         rates = {**self.rates, **(learning_rates or {})}
-        self.hparams.update(spec=spec.to_dict(), weights_from=None, evaluation=asdict(evaluation))
+        self.hparams.update(_plain(self.hparams), spec=spec.to_dict(), weights_from=None)
+        self.hparams.update(evaluation=asdict(evaluation))
         self.hparams.update(learning_rates=rates or None)
         self.spec, self.evaluation = spec, evaluation
         self.build_optimizer = optimizer
@@ -190,7 +197,7 @@ class Learner(Acts, LearnerModule):
         """
 
     @staticmethod
-    def follow(network: Network) -> Network:
+    def follow(network: Followed) -> Followed:
         """Return a target network: a copy without gradients, moved after every update."""
         return copy.deepcopy(network).requires_grad_(False)
 
@@ -272,7 +279,7 @@ class Learner(Acts, LearnerModule):
         seed = self._initial_seed + seed_index
         with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(torch.Generator().manual_seed(seed).get_state())
-            return type(self)(**constructor_arguments(self.hparams))
+            return type(self)(**constructor_arguments(self.hparams, type(self)))
 
     def each_seed(self) -> Iterable[int]:
         """Select every seed in turn; a learner alone is its own only seed."""

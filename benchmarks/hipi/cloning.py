@@ -25,6 +25,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.nets.network import Network
 from hindsight_rl.tasks.family import DiscreteTasks, GoalReaching
 
 DEMONSTRATIONS, WALKS, UPDATES, TEACHER_UPDATES = 500, 1000, 3000, 20_000
@@ -38,22 +39,29 @@ class Domain(NamedTuple):
     env: str
     family: str
     env_kwargs: dict[str, Any]
+    frequencies: int
     model: dict[str, Any]
     score: str
     title: str
 
+    @property
+    def network(self) -> Network:
+        """Return the network of teachers and clones."""
+        return Network(hidden=(128, 128), frequencies=self.frequencies)
 
-_ROOMS = {"frequencies": 3, "discount": 0.98, "value_range": (-50.0, 0.0)}
+
+_ROOMS = {"discount": 0.98, "value_range": (-50.0, 0.0)}
 DOMAINS = {
-    "goals": Domain("FourRooms", "goals", {"ends": False}, _ROOMS, "successes", "goals"),
+    "goals": Domain("FourRooms", "goals", {"ends": False}, 3, _ROOMS, "successes", "goals"),
     "corners": Domain(
-        "FourCorners", "corners", {"ends": False}, _ROOMS, "successes", "four discrete tasks"
+        "FourCorners", "corners", {"ends": False}, 3, _ROOMS, "successes", "four discrete tasks"
     ),
     "linear": Domain(
         "PointMass",
         "weights",
         {},
-        {"frequencies": 0, "discount": 0.97},
+        0,
+        {"discount": 0.97},
         "returns",
         "linear rewards",
     ),
@@ -174,7 +182,7 @@ def trained(name: str, seed: int) -> Act:
     data = OfflineDataModule(log_of(domain, None, WALKS, seed), relabel, seed=seed)
     learner = SAC(
         data.spec,
-        hidden=(128, 128),
+        network=domain.network,
         tau=0.02,
         optimizer=functools.partial(torch.optim.Adam, lr=1e-3, fused=True),
         compile="update",
@@ -219,8 +227,7 @@ def clone(name: str, labels: str, seed: int, bias: float = 0.0) -> dict[str, Any
         relabel = [InverseRL(family, partition="without" not in labels, **choice)]
     data = OfflineDataModule(log, relabel, seed=seed)
     spec = replace(data.spec, task=None) if labels == "none" else data.spec
-    frequencies = domain.model["frequencies"]
-    learner = BC(spec, hidden=(128, 128), frequencies=frequencies, head="deterministic")
+    learner = BC(spec, network=domain.network, head="deterministic")
     common.trainer(UPDATES).fit(learner, data)
     act = learner.act_numpy if labels != "none" else lambda seen, task: learner.act_numpy(seen)
     found = {"score": score(domain, act), "teacher": mark}

@@ -13,6 +13,8 @@ import common
 import gymnasium
 import numpy as np
 
+from hindsight_rl.nets.network import Network
+
 ENV = "FourRoomsDirections-v0"
 DIRECTIONS = np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)], np.float32)
 EVAL_EVERY = 4_000
@@ -62,8 +64,7 @@ def run(seed: int, settings: dict[str, Any]) -> dict[str, Any]:
     )
     learner = BC(
         data.spec,
-        hidden=settings["hidden"],
-        frequencies=settings["frequencies"],
+        network=Network(hidden=settings["hidden"], frequencies=settings["frequencies"]),
         optimizer=functools.partial(torch.optim.Adam, lr=settings["rate"], fused=True),
         evaluation=Evaluation(env=ENV, every=EVAL_EVERY, episodes=100),
     )

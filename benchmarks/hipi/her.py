@@ -11,6 +11,8 @@ from typing import Any
 
 import common
 
+from hindsight_rl.nets.network import Network
+
 ENV = "gymnasium_robotics:FetchReach-v4"
 ENV_STEPS, EVAL_EVERY = 20_000, 2_000
 # Rate, discount, tau and network of rl-baselines3-zoo for FetchReach.
@@ -49,7 +51,7 @@ def run(seed: int, settings: dict[str, Any]) -> dict[str, Any]:
     )
     learner = SAC(
         data.spec,
-        hidden=settings["hidden"],
+        network=Network(hidden=settings["hidden"]),
         discount=settings["discount"],
         tau=settings["tau"],
         optimizer=functools.partial(torch.optim.Adam, lr=settings["rate"], fused=True),

@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 import common
 import numpy as np
 
+from hindsight_rl.nets.network import Network
+
 ENV_STEPS, EVAL_EVERY, EVAL_EPISODES = 16_000, 2_000, 100
 
 
@@ -28,6 +30,7 @@ class Domain(NamedTuple):
     family: str
     data_steps: tuple[str, ...]
     env_kwargs: dict[str, Any]
+    frequencies: int
     model: dict[str, Any]
     score: str
     title: str
@@ -36,34 +39,36 @@ class Domain(NamedTuple):
 REACHED = "inverse RL, states reached"
 _GOALS = ("inverse RL", REACHED, "future", "final", "random", "none")
 _TASKS = ("inverse RL", "random", "none")
-_ROOMS = {"frequencies": 3, "discount": 0.98, "value_range": [-50.0, 0.0]}
+_ROOMS = {"discount": 0.98, "value_range": [-50.0, 0.0]}
 DOMAINS = {
     "four_rooms": Domain(
-        "FourRooms", "goals", _GOALS, {}, _ROOMS, "success", "four rooms (Fig. 5)"
+        "FourRooms", "goals", _GOALS, {}, 3, _ROOMS, "success", "four rooms (Fig. 5)"
     ),
     "four_rooms_sparse": Domain(
         "FourRooms",
         "goals",
         _GOALS,
         {"radius": 0.3},
+        3,
         _ROOMS,
         "success",
         "four rooms, radius 0.3 (Fig. 5)",
     ),
     "four_corners": Domain(
-        "FourCorners", "corners", _TASKS, {}, _ROOMS, "success", "four corners (Fig. 6)"
+        "FourCorners", "corners", _TASKS, {}, 3, _ROOMS, "success", "four corners (Fig. 6)"
     ),
     "point_mass": Domain(
         "PointMass",
         "weights",
         _TASKS,
         {},
-        {"frequencies": 0, "discount": 0.97, "value_range": None},
+        0,
+        {"discount": 0.97, "value_range": None},
         "return",
         "point mass, linear rewards (Fig. 6)",
     ),
     "four_margins": Domain(
-        "FourMargins", "margins", _GOALS, {}, _ROOMS, "success", "goal with margin (Fig. 6)"
+        "FourMargins", "margins", _GOALS, {}, 3, _ROOMS, "success", "goal with margin (Fig. 6)"
     ),
 }
 
@@ -142,7 +147,7 @@ def run(name: str, data_step: str, seed: int, settings: dict[str, Any]) -> dict[
     )
     learner = SAC(
         data.spec,
-        hidden=settings["hidden"],
+        network=Network(hidden=settings["hidden"], frequencies=domain.frequencies),
         tau=settings["tau"],
         optimizer=functools.partial(torch.optim.Adam, lr=settings["rate"], fused=True),
         evaluation=Evaluation(

@@ -12,6 +12,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from hindsight_rl.envs.point_mass import HIGH, LOW
 from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.draws import counters, uniform
 from hindsight_rl.maths.posterior import log_partition, sample_tasks, task_posterior
+from hindsight_rl.nets.network import Network
 from hindsight_rl.relabel.ascent import AscendTask
 from hindsight_rl.relabel.inverse_transition import TransitionInverseRL
 from hindsight_rl.relabel.learned_task import LearnedTask
@@ -43,7 +45,11 @@ from hindsight_rl.tasks.linear import LinearTasks
 OUTPUT = Path("build/hipi/options.json")
 GOALS = GoalReaching(1.0)
 DISCOUNT = 0.98
-ROOMS: dict[str, Any] = {"frequencies": 3, "value_range": (-50.0, 0.0)}
+SMALL = Network(hidden=(64, 64))
+ROOMS: dict[str, Any] = {
+    "network": replace(SMALL, frequencies=3),
+    "value_range": (-50.0, 0.0),
+}
 HALF: dict[str, Any] = {"fraction": 0.5, "entropy_scale": 0.0}
 COUNTS = (2, 4, 8, 16, 32, 64)
 
@@ -73,13 +79,12 @@ def fitted(
         torch.manual_seed(seed)
         sac = SAC(
             data.spec,
-            hidden=(64, 64),
             optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-3, fused=True),
             compile="off",
             threads=1,
             discount=DISCOUNT,
             tau=0.02,
-            **learner,
+            **{"network": SMALL} | learner,
         )
     trainer = Trainer(
         max_steps=updates,

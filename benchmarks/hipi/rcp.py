@@ -22,6 +22,7 @@ from hindsight_rl.datamodules.collection import Collection
 from hindsight_rl.datamodules.iterated import IteratedDataModule
 from hindsight_rl.datamodules.sources.episodes import Command
 from hindsight_rl.diagnostics.evaluation import Evaluation
+from hindsight_rl.nets.network import Network
 from hindsight_rl.relabel.advantage import LinearAdvantage
 from hindsight_rl.relabel.column_weight import ColumnWeight
 from hindsight_rl.relabel.relabeler import Relabeler
@@ -96,9 +97,7 @@ def learn(name: str, seed: int) -> dict[str, Any]:
     )
     learner = BC(
         data.spec,
-        hidden=chosen.hidden,
-        gate_task=True,
-        task_scale=chosen.task_scale,
+        network=Network(hidden=chosen.hidden, task_scale=chosen.task_scale, gate_task=True),
         optimizer=lambda groups: torch.optim.Adam(groups, lr=chosen.learning_rate, fused=True),
         compile="off",
         evaluation=Evaluation(

@@ -1,12 +1,19 @@
 """What a network is given of an observation of several entries: one encoder each, side by side."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from hindsight_rl.nets.encoders.image import ImageEncoder
-from hindsight_rl.nets.encoders.vector import Inputs, Standardize, task_statistics
+from hindsight_rl.nets.encoders.vector import (
+    GatedInputs,
+    Inputs,
+    Standardize,
+    task_statistics,
+)
+from hindsight_rl.nets.network import Network
 from hindsight_rl.spec import Discrete, Entry, Image, Spec, SpecError, Vector
 
 Observation = Tensor | Mapping[str, Tensor]
@@ -97,24 +104,34 @@ def _encoder(name: str, entry: Entry) -> tuple[nn.Module, int]:
     raise SpecError(f"entry '{name}' has shape {list(entry.shape)}: no encoder takes it")
 
 
-def make_inputs(
-    spec: Spec, task_scale: Sequence[float] | None = None, *, frequencies: int = 0
-) -> Inputs | EntryInputs:
-    """Return what encodes the observation and the task of a spec.
+class Encoded(NamedTuple):
+    """What stands before the layers of a network, and the layers that are left."""
+
+    inputs: Inputs | EntryInputs | GatedInputs
+    """A module from observation and task to ``[..., width]``."""
+    hidden: tuple[int, ...]
+    """Width of each hidden layer behind it: a gated input is itself the first one."""
+
+
+def make_inputs(spec: Spec, network: Network) -> Encoded:
+    """Return what encodes the observation and the task of a spec, and the layers behind it.
 
     Args:
         spec: The data's spec.
-        task_scale: As in :class:`Inputs`.
-        frequencies: As in :class:`Inputs`; of one flat vector only.
+        network: Its frequencies and gates are of one flat vector only.
 
     Returns:
-        A module from observation and task to ``[..., width]``.
+        The inputs, and the widths of the hidden layers that are left.
 
     Raises:
-        ValueError: Frequencies are asked of several entries, or no encoder takes the observation.
+        ValueError: Frequencies or gates are asked of several entries, gates without a task, or no
+            encoder takes the observation.
     """
+    scale, hidden = network.task_scale, network.hidden
+    if network.gate_task:
+        return Encoded(GatedInputs(spec, hidden[0], scale), hidden[1:])
     if spec.whole is not None:
-        return Inputs(spec, task_scale, frequencies=frequencies)
-    if frequencies:
+        return Encoded(Inputs(spec, scale, frequencies=network.frequencies), hidden)
+    if network.frequencies:
         raise ValueError("frequencies are of one flat vector: this log has entries, leave them out")
-    return EntryInputs(spec, task_scale)
+    return Encoded(EntryInputs(spec, scale), hidden)

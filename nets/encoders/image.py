@@ -13,12 +13,12 @@ class Residual(nn.Module):
     """Two convolutions beside a shortcut; halves the sides.
 
     Args:
-        *channels: Channels in and out, multiples of 8.
+        before: Channels in, a multiple of 8.
+        after: Channels out, likewise.
     """
 
-    def __init__(self, *channels: int) -> None:
+    def __init__(self, before: int, after: int) -> None:
         super().__init__()
-        before, after = channels
         self.path = nn.Sequential(
             nn.Conv2d(before, after, 3, stride=2, padding=1),
             nn.GroupNorm(_GROUPS, after),

@@ -14,6 +14,7 @@ from hindsight_rl.agents.awac import AWAC
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.maths.draws import normals
+from hindsight_rl.nets.network import Network
 from hindsight_rl.relabel.returns import NStep
 from hindsight_rl.training.learner import Learner
 
@@ -129,7 +130,7 @@ def test_discount_of_the_row_replaces_the_constant() -> None:
 @pytest.mark.parametrize("discrete", [False, True])
 def test_infinite_temperature_is_cloning(weights: str, discrete: bool) -> None:
     learner, batch = case(discrete, weights=weights, temperature=float("inf"))
-    cloning = learner_of(BC, learner.spec, hidden=(8, 8))
+    cloning = learner_of(BC, learner.spec, network=Network(hidden=(8, 8)))
     cloning.actor.load_state_dict(learner.actor.state_dict())
     ours, theirs = learner.losses(batch).terms["actor"], cloning.losses(batch).terms["actor"]
     torch.testing.assert_close(ours, theirs)

@@ -16,6 +16,7 @@ from torchrl.objectives import BCLoss
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.logs.log import Log
+from hindsight_rl.nets.network import Head, Network
 from hindsight_rl.relabel.filters import TopFraction
 from hindsight_rl.relabel.returns import ReturnWeight
 from hindsight_rl.training.learner import Learner
@@ -67,7 +68,7 @@ def torchrl_actor(policy: nn.Module) -> TensorDictModule:
 @pytest.mark.parametrize("kind", ["shared", "per_state", "discrete"])
 def test_loss_and_gradient_equal_torchrl(kind: str) -> None:
     discrete = kind == "discrete"
-    options = {} if discrete else {"spread": kind}
+    options = {} if discrete else {"head": Head(spread=kind)}
     learner, batch = case(episode_log(discrete=discrete), **options)
     # Its actions are in policy units.
     other = batch.copy().set("action", learner.actor.scale.to_policy(batch["action"]))
@@ -139,7 +140,7 @@ def frequencies(weight: Tensor | None) -> Tensor:
         {"observation": observation, "action": action, ("next", "observation"): observation}
     )
     data = OfflineDataModule(log, batch_size=16)
-    learner = learner_of(BC, data.spec, hidden=())
+    learner = learner_of(BC, data.spec, network=Network(hidden=()))
     batch = whole_log(learner, data)
     batch = batch if weight is None else batch.copy().set("weight", weight)
     optimizer = torch.optim.LBFGS(

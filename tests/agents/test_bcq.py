@@ -18,6 +18,7 @@ from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.export.onnx import export_policy
 from hindsight_rl.export.runtime import OnnxPolicy
 from hindsight_rl.maths.draws import counters, normals
+from hindsight_rl.nets.network import LatentNetwork
 from hindsight_rl.policies.action_values import best_of
 from hindsight_rl.relabel.returns import NStep
 from hindsight_rl.training.learner import Learner
@@ -204,7 +205,7 @@ def test_perturbation_leads_to_larger_values_of_the_first_critic() -> None:
 @pytest.mark.parametrize(("weight", "part"), [(0.0, "behavior/error"), (100.0, "behavior/kl")])
 def test_the_weight_trades_error_for_divergence(weight: float, part: str) -> None:
     """At 0 the model is an auto-encoder that repeats actions; far above, its code says nothing."""
-    learner, batch = case(kl_weight=weight, behavior_hidden=(32,))
+    learner, batch = case(kl_weight=weight, behavior=LatentNetwork(hidden=(32,)))
     optimizer = torch.optim.Adam(learner.behavior.parameters(), lr=3e-2)
     before = learner.behavior_loss(batch)[1]
     for _ in range(100):
@@ -296,7 +297,6 @@ def test_proposals_in_float64_are_those_in_float32() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"latent": 0}, r"latent 0, target_samples 10 and samples 100 must be at least 1"),
         ({"target_samples": 0}, r"target_samples 0 and samples 100 must be at least 1"),
         ({"samples": 0}, r"samples 0 must be at least 1"),
         ({"kl_weight": -1.0}, r"kl_weight -1.0 and max_perturbation 0.05 must be at least 0"),

@@ -5,6 +5,7 @@ from relabelers import words_of
 from small_fits import LEARNERS, data_for, learner_of
 
 from hindsight_rl.agents.iql import IQL
+from hindsight_rl.nets.network import Head
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.training.learner import Learner
 
@@ -38,4 +39,4 @@ def test_words_of_a_base_class_are_checked_in_a_class_of_ones_own() -> None:
 
 def test_a_policy_refuses_them_too() -> None:
     with pytest.raises(ValueError, match="spread is 'per-state', .* Did you mean 'per_state'?"):
-        Policy(data_for(IQL).spec, spread="per-state")
+        Policy(data_for(IQL).spec, head=Head(spread="per-state"))

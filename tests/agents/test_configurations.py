@@ -61,6 +61,8 @@ def saved_log(name: str, tmp_path: Path) -> Path:
 
 def plain(value: Any) -> Any:
     """Return a value with tuples as lists, as a configuration file writes them."""
+    if isinstance(value, dict):
+        return {name: plain(part) for name, part in value.items()}
     return list(value) if isinstance(value, tuple) else value
 
 

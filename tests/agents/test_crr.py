@@ -16,6 +16,7 @@ from hindsight_rl.agents.bc import BC
 from hindsight_rl.agents.crr import CRR
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.maths.draws import counters, normals
+from hindsight_rl.nets.network import Network
 from hindsight_rl.relabel.returns import NStep
 from hindsight_rl.training.learner import Learner
 
@@ -70,28 +71,28 @@ def test_weights_of_t4(arguments: dict[str, Any], expected: list[float]) -> None
 # --- the losses by hand ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("baseline", ["mean", "max"])
-def test_baseline_is_over_four_actions_of_the_online_policy(baseline: str) -> None:
+@pytest.mark.parametrize("rule", ["exponential", "exponential_max"])
+def test_baseline_is_over_four_actions_of_the_online_policy(rule: str) -> None:
     """Action j is made by noise j * A on; the least of two critics is taken of each by itself."""
-    learner, batch = case(baseline=baseline, critics=2)
+    learner, batch = case(rule=rule, critics=2)
     observation, values = batch["observation"], []
     assert batch["noise", "now"].shape == (len(batch), 4 * 2)
     for noise in batch["noise", "now"].chunk(4, dim=-1):
         action, _ = learner.actor.draw(observation, noise)
         values.append(learner.critic(observation, action).min(0).values)
-    over = torch.stack(values).mean(0) if baseline == "mean" else torch.stack(values).amax(0)
+    over = torch.stack(values).mean(0) if rule == "exponential" else torch.stack(values).amax(0)
     logged = learner.critic(observation, batch["action"]).detach()
     found = learner.advantage(batch, logged)
     torch.testing.assert_close(found, logged.min(0).values - over)
     assert not found.requires_grad
 
 
-@pytest.mark.parametrize("baseline", ["mean", "max"])
-def test_baseline_over_discrete_actions_is_exact(baseline: str) -> None:
-    learner, batch = case(discrete=True, baseline=baseline, acting="policy")
+@pytest.mark.parametrize("rule", ["exponential", "exponential_max"])
+def test_baseline_over_discrete_actions_is_exact(rule: str) -> None:
+    learner, batch = case(discrete=True, rule=rule, candidates=0)
     value = learner.critic(batch["observation"], None)[0]
     share = torch.softmax(learner.scores(batch["observation"]), -1)
-    over = (share * value).sum(-1) if baseline == "mean" else value.amax(-1)
+    over = (share * value).sum(-1) if rule == "exponential" else value.amax(-1)
     logged = value.gather(-1, batch["action"].unsqueeze(-1)).squeeze(-1)
     found = learner.advantage(batch, logged.detach().unsqueeze(0))
     torch.testing.assert_close(found, (logged - over).detach())
@@ -148,7 +149,7 @@ def test_equal_weights_are_cloning(rule: str, discrete: bool) -> None:
     if rule == "binary":
         plain = learner.critic_loss
         learner.critic_loss = lambda rows: (plain(rows)[0], plain(rows)[1] + 1e3)
-    cloning = learner_of(BC, learner.spec, hidden=(8, 8))
+    cloning = learner_of(BC, learner.spec, network=Network(hidden=(8, 8)))
     cloning.actor.load_state_dict(learner.actor.state_dict())
     ours, theirs = learner.losses(batch).terms["actor"], cloning.losses(batch).terms["actor"]
     torch.testing.assert_close(ours, theirs)
@@ -157,13 +158,13 @@ def test_equal_weights_are_cloning(rule: str, discrete: bool) -> None:
         torch.testing.assert_close(one[name], gradient)
 
 
-@pytest.mark.parametrize("baseline", ["mean", "max"])
-def test_exponential_bandit_of_t5(baseline: str) -> None:
+@pytest.mark.parametrize("rule", ["exponential", "exponential_max"])
+def test_exponential_bandit_of_t5(rule: str) -> None:
     """T5: rewards 1, 2, 3 logged 5, 3, 2 times: pi is proportional to share times exp(r).
 
     Whatever baseline all weights are divided by cancels where they are normalised.
     """
-    learner = fitted_bandit(CRR, [5, 3, 2], [1.0, 2, 3], baseline=baseline, acting="policy")
+    learner = fitted_bandit(CRR, [5, 3, 2], [1.0, 2, 3], rule=rule, candidates=0)
     found = torch.softmax(learner.scores(torch.zeros(1, 3)), -1)[0]
     expected = torch.tensor([0.179000, 0.291944, 0.529056])
     torch.testing.assert_close(found, expected, rtol=0, atol=5e-3)
@@ -171,7 +172,7 @@ def test_exponential_bandit_of_t5(baseline: str) -> None:
 
 def test_binary_bandit_becomes_greedy() -> None:
     """Only what beats the policy's own value is cloned, so that in the end the best remains."""
-    learner = fitted_bandit(CRR, [5, 3, 2], [1.0, 2, 3], rule="binary", acting="policy")
+    learner = fitted_bandit(CRR, [5, 3, 2], [1.0, 2, 3], rule="binary", candidates=0)
     found = torch.softmax(learner.scores(torch.zeros(1, 3)), -1)[0]
     assert found[2] > 0.98
 
@@ -213,7 +214,7 @@ def test_temperature_leads_from_the_best_candidate_to_the_cloned_policy(temperat
     torch.testing.assert_close(learner(observation), expected, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("arguments", [{"candidates": 1}, {"acting": "policy"}])
+@pytest.mark.parametrize("arguments", [{"candidates": 1}, {"candidates": 0}])
 def test_one_candidate_is_the_mode_of_the_policy(arguments: dict[str, Any]) -> None:
     learner, batch = case(**arguments)
     observation = batch["observation"]
@@ -223,7 +224,7 @@ def test_one_candidate_is_the_mode_of_the_policy(arguments: dict[str, Any]) -> N
 
 
 def test_cloned_policy_is_drawn_from_where_it_acts() -> None:
-    learner, batch = case(acting="policy")
+    learner, batch = case(candidates=0)
     draws = draws_of(len(batch))
     expected = learner.actor.scale.to_environment(learner.actor(batch["observation"]).sample(draws))
     assert learner.act(batch["observation"], draws=draws).equal(expected)
@@ -314,7 +315,7 @@ def test_soft_values_of_cloning_have_temperature_0() -> None:
         ({"samples": 0}, "samples 0, target_every 100 and critics 1 must be at least 1"),
         ({"target_every": 0}, "samples 4, target_every 0 and critics 1 must be at least 1"),
         ({"critics": 0}, "samples 4, target_every 100 and critics 0 must be at least 1"),
-        ({"candidates": 0}, "candidates is 0, it must be odd and at least 1"),
+        ({"candidates": -1}, "candidates is -1, it must be odd and at least 1"),
         ({"candidates": 4}, "candidates is 4, it must be odd and at least 1: the mode, and pairs"),
     ],
 )
@@ -324,6 +325,6 @@ def test_argument_out_of_range_is_refused(arguments: dict[str, Any], message: st
 
 
 def test_filter_that_nothing_passes_is_refused() -> None:
-    with pytest.raises(ValueError, match="none is better than the best of all. Use baseline"):
-        case(discrete=True, rule="binary", baseline="max")
-    assert case(rule="binary", baseline="max")
+    with pytest.raises(ValueError, match="none is better than the best of all. Use rule 'binary'"):
+        case(discrete=True, rule="binary_max")
+    assert case(rule="binary_max")

@@ -17,6 +17,7 @@ from torchrl_oracles import Member, network_gradients, torchrl_batch
 from hindsight_rl.agents.dqn import DQN
 from hindsight_rl.agents.q_learning import QLearning
 from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.nets.network import Network
 from hindsight_rl.relabel.returns import NStep
 from hindsight_rl.training.learner import Learner
 
@@ -180,7 +181,7 @@ def test_a_linear_critic_of_one_hot_states_is_the_table() -> None:
     """With squared errors the loss is that of Q-learning, value for value."""
     data = data_for(DQN, episode_log(discrete=True, one_hot=True))
     data.spec = changed(data.spec, observation={"mean": [0.0] * 3, "std": [1.0] * 3})
-    learner = learner_of(DQN, data.spec, hidden=(), huber=None)
+    learner = learner_of(DQN, data.spec, network=Network(hidden=()), huber=None)
     table = learner_of(QLearning, data.spec)
     batch = whole_log(learner, data)
     with torch.no_grad():

@@ -13,6 +13,7 @@ from hindsight_rl.agents.flow_bc import FlowBC
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.draws import counters, normals
+from hindsight_rl.nets.network import Network
 
 CHUNK = {"chunk": 3}
 
@@ -99,7 +100,7 @@ def test_two_good_answers_stay_two(tmp_path: Path) -> None:
     torch.manual_seed(0)
     learner = FlowBC(
         OfflineDataModule(log).spec,
-        hidden=(64, 64),
+        network=Network(hidden=(64, 64)),
         chunk=1,
         tau=0.05,
         optimizer=lambda params: torch.optim.Adam(params, lr=3e-3),
@@ -118,7 +119,7 @@ def test_two_good_answers_stay_two(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         ({"chunk": 0}, "chunk 0 must be at least 1"),
-        ({"chunk": 2, "execute": 3}, r"execute 3 in \[1, C\]"),
+        ({"chunk": 2, "execute": 3}, r"execute 3 in \[1, 2\]"),
         ({"steps": 0}, "steps 0 must be at least 1"),
         ({"tau": 0.0}, "tau 0.0 in"),
     ],

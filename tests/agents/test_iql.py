@@ -23,6 +23,7 @@ from torchrl_oracles import (
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.agents.iql import IQL
 from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.nets.network import Network
 from hindsight_rl.relabel.returns import NStep
 from hindsight_rl.training.learner import Learner
 
@@ -227,7 +228,7 @@ def test_bandit_is_solved_in_closed_form() -> None:
     )
     log.info["discrete_actions"] = 4
     data = OfflineDataModule(log, batch_size=4)
-    learner = learner_of(IQL, data.spec, hidden=(), inverse_temperature=0.3)
+    learner = learner_of(IQL, data.spec, network=Network(hidden=()), inverse_temperature=0.3)
     batch = whole_log(learner, data)
     optimizer = torch.optim.Adam([p for p in learner.parameters() if p.requires_grad], lr=0.1)
     for step in range(1500):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.agents.marwil import MARWIL
 from hindsight_rl.maths.returns import lambda_returns
+from hindsight_rl.nets.network import Network
 from hindsight_rl.training.learner import Learner
 
 ADVANTAGE = [1.0, -1.0, 2.0, 0.0]
@@ -160,7 +161,7 @@ def test_monte_carlo_target_is_the_return_to_go() -> None:
 
 
 def test_td_lambda_target_comes_from_a_sweep() -> None:
-    learner, batch = case(target="td_lambda", discount=0.9, lambda_=0.5)
+    learner, batch = case(discount=0.9, lambda_=0.5)
     assert learner.in_keys == ("observation", "action")
     expected = lambda_returns(
         batch["next", "reward"],
@@ -177,8 +178,8 @@ def test_td_lambda_target_comes_from_a_sweep() -> None:
 
 
 def test_td_lambda_sweeps_while_fitting(tmp_path: Path) -> None:
-    data = data_for(MARWIL, None, {"target": "td_lambda"})
-    learner = learner_of(MARWIL, data.spec, target="td_lambda", sweep_every=10)
+    data = data_for(MARWIL, None, {"lambda_": 0.95})
+    learner = learner_of(MARWIL, data.spec, lambda_=0.95, sweep_every=10)
     fit(learner, data, tmp_path, 25)
     assert learner.log_pass is not None and learner.log_pass.swept_at == 20
 
@@ -194,7 +195,7 @@ def test_better_actions_become_likelier() -> None:
     )
     log.info["discrete_actions"] = 2
     data = data_for(MARWIL, log)
-    learner = learner_of(MARWIL, data.spec, hidden=(), norm="none")
+    learner = learner_of(MARWIL, data.spec, network=Network(hidden=()), norm="none")
     batch = whole_log(learner, data)
     optimizer = torch.optim.Adam(learner.parameters(), lr=0.05)
     for _ in range(500):
@@ -217,8 +218,8 @@ def test_better_actions_become_likelier() -> None:
         ({"norm_rate": 1.5}, r"norm_rate 1.5 in \[0, 1\]"),
         ({"max_weight": 0.0}, "max_weight is 0.0, it must be above 0"),
         ({"discount": 7.0}, r"discount 7.0 .* must lie in \[0, 1\]"),
-        ({"target": "td_lambda", "discount": 1.5}, r"discount 1.5 .* must lie in \[0, 1\]"),
-        ({"target": "td_lambda", "sweep_every": 0}, "sweep_every is 0, it must be at least 1"),
+        ({"lambda_": 0.95, "discount": 1.5}, r"discount 1.5 .* must lie in \[0, 1\]"),
+        ({"lambda_": 0.95, "sweep_every": 0}, "sweep_every is 0, it must be at least 1"),
     ],
 )
 def test_argument_out_of_range_is_refused(arguments: dict[str, Any], message: str) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, distributions, nn
 
 from hindsight_rl.agents.mpo import MPO, Multiplier
 from hindsight_rl.maths.divergences import categorical_kl
+from hindsight_rl.nets.network import Network
 from hindsight_rl.policies.action_values import several
 from hindsight_rl.training.learner import Learner
 
@@ -91,7 +92,7 @@ def test_temperature_finds_the_optimum_of_t13(discrete: bool) -> None:
 def test_policy_becomes_the_improved_one_where_nothing_limits_it() -> None:
     """T13's shares, learned by the policy from its M-step under a penalty of almost 0."""
     learner, batch = t13(
-        True, hidden=(), initial_temperature=1.755735, initial_penalty=(1e-7, 1e-7)
+        True, network=Network(hidden=()), initial_temperature=1.755735, initial_penalty=(1e-7, 1e-7)
     )
     descend(learner, batch[:1], "actor")
     found = torch.softmax(learner.scores(batch[:1]["observation"]), -1)
@@ -236,7 +237,9 @@ def test_penalties_hold_the_policy_back() -> None:
     """One action is better; alpha 0, 1 and 1000: the divergence from pi' falls."""
     reached = []
     for alpha in (1e-7, 1.0, 1000.0):
-        learner, batch = t13(True, hidden=(), initial_penalty=(alpha, 1.0), initial_temperature=0.1)
+        learner, batch = t13(
+            True, network=Network(hidden=()), initial_penalty=(alpha, 1.0), initial_temperature=0.1
+        )
         descend(learner, batch[:1], "actor")
         reached.append(learner.losses(batch[:1]).metrics["actor/kl"].item())
     assert reached[0] > 2 * reached[1] > 100 * reached[2]

@@ -1,5 +1,6 @@
 """Reward-conditioned policies: BC, ReturnTask and ColumnWeight, no learner of their own."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from hindsight_rl.export.onnx import export_policy
 from hindsight_rl.export.runtime import OnnxPolicy
 from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.losses import weighted_nll
+from hindsight_rl.nets.network import Network
 from hindsight_rl.relabel.advantage import LinearAdvantage
 from hindsight_rl.relabel.column_weight import ColumnWeight
 from hindsight_rl.relabel.relabeler import Relabeler
@@ -28,9 +30,12 @@ def bandit() -> Log:
     return log.with_columns({"action": actions})
 
 
+GATED = Network(hidden=(32,), gate_task=True)
+
+
 def learned(relabel: list[Relabeler], folder: Path, **arguments: object) -> Learner:
     data = OfflineDataModule(bandit(), relabel, batch_size=64, updates_per_step=50)
-    options = {"hidden": (32,), "gate_task": True, "learning_rates": {"actor": 1e-2}} | arguments
+    options = {"network": GATED, "learning_rates": {"actor": 1e-2}} | arguments
     learner = learner_of(BC, data.spec, **options)
     fit(learner, data, folder, 300)
     return learner
@@ -52,7 +57,7 @@ def test_policy_does_what_earns_what_is_asked(weighted: bool, tmp_path: Path) ->
 def test_policy_does_what_has_the_advantage_that_is_asked(tmp_path: Path) -> None:
     """Nothing observed tells returns apart, so advantages are about -1, 0 and 1."""
     steps = [LinearAdvantage(ridge=1.0), ReturnTask(of="advantage"), ColumnWeight("advantage")]
-    learner = learned(steps, tmp_path, task_scale=[1.0])
+    learner = learned(steps, tmp_path, network=replace(GATED, task_scale=(1.0,)))
     assert answers(learner, [-1.0, 0.0, 1.0]).tolist() == [0, 1, 2]
 
 

@@ -13,6 +13,7 @@ from hindsight_rl.agents.bc import BC
 from hindsight_rl.agents.recurrent_bc import RecurrentBC
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.logs.log import Log
+from hindsight_rl.nets.network import Network
 
 SEGMENT = {"segment": 5, "burn_in": 2}
 
@@ -77,7 +78,7 @@ def test_carried_state_gives_the_features_of_the_segment() -> None:
 @pytest.mark.parametrize("segment", [(1, 0), (4, 4), (4, -1)])
 def test_segments_out_of_range(segment: tuple[int, int]) -> None:
     spec = OfflineDataModule(episode_log()).spec
-    with pytest.raises(ValueError, match="must be at least 2, and burn_in"):
+    with pytest.raises(ValueError, match="must be at least 2 and burn_in"):
         RecurrentBC(spec, segment=segment[0], burn_in=segment[1])
 
 
@@ -128,10 +129,14 @@ def test_a_cue_is_remembered(kind: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     rate = {"optimizer": lambda params: torch.optim.Adam(params, lr=3e-3)}
     if kind == "recurrent":
-        learner: Any = RecurrentBC(spec, units=16, hidden=(16,), segment=5, burn_in=0, **rate)
+        learner: Any = RecurrentBC(
+            spec, units=16, network=Network(hidden=(16,)), segment=5, burn_in=0, **rate
+        )
     else:
         history = 4 if kind == "history" else 0
-        learner = BC(spec, hidden=(32,), history=history, past_actions=False, **rate)
+        learner = BC(
+            spec, network=Network(hidden=(32,)), history=history, past_actions=False, **rate
+        )
     fit(learner, OfflineDataModule(log, batch_size=64, updates_per_step=50), tmp_path, 400)
     missed = error(learner, log)
     assert missed > 0.8 if kind == "plain" else missed < 0.1

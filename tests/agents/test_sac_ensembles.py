@@ -14,6 +14,7 @@ from torchrl_oracles import network_gradients
 from hindsight_rl.agents.sac import SAC
 from hindsight_rl.maths.ensembles import gradient_alignment
 from hindsight_rl.nets.ensembles import action_gradients
+from hindsight_rl.nets.network import Network
 from hindsight_rl.training.learner import Learner
 
 
@@ -136,8 +137,8 @@ def test_slopes_are_derivatives_by_the_action(task: bool) -> None:
 
 def test_diversity_adds_half_its_share_of_the_likeness() -> None:
     """Value and gradient, by autograd twice, of SAC's loss plus diversity / 2 E[likeness]."""
-    learner, batch = case(diversity=1.5, hidden=(8,))
-    plain, _ = case(hidden=(8,))
+    learner, batch = case(diversity=1.5, network=Network(hidden=(8,)))
+    plain, _ = case(network=Network(hidden=(8,)))
     action = plain.critic.scale.to_policy(batch["action"])
     features = torch.cat([plain.critic.inputs(batch["observation"]), action], -1).requires_grad_()
     slopes = [

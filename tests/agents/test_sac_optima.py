@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hindsight_rl.agents.sac import SAC
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.maths.draws import counters, normals
+from hindsight_rl.nets.network import Network
 from hindsight_rl.training.learner import Learner
 
 REWARD, TERMINATED, TRUNCATED = (("next", key) for key in ("reward", "terminated", "truncated"))
@@ -87,7 +88,7 @@ def test_soft_values_of_a_small_process_are_found() -> None:
     learner = learner_of(
         SAC,
         OfflineDataModule(log).spec,
-        hidden=(),
+        network=Network(hidden=()),
         discount=discount,
         initial_temperature=alpha,
         learning_rates={"temperature": 0.0},
@@ -122,7 +123,7 @@ def test_policy_reaches_its_optimum_on_a_quadratic() -> None:
     spread is that of u times 1 - m^2.
     """
     data = data_for(SAC, episode_log())
-    learner = learner_of(SAC, data.spec, hidden=(), initial_temperature=0.04)
+    learner = learner_of(SAC, data.spec, network=Network(hidden=()), initial_temperature=0.04)
     learner.critic = Hill(2.0, [0.5, 0.0])
     batch = whole_log(learner, data)
     rows = torch.arange(len(batch))
@@ -166,7 +167,11 @@ def test_random_actions_are_enough_to_learn_from(tmp_path: Path) -> None:
     data = OfflineDataModule(log, batch_size=128, updates_per_step=50)
     optimizer = functools.partial(torch.optim.Adam, lr=1e-2)
     learner = learner_of(
-        SAC, data.spec, hidden=(32, 32), initial_temperature=0.2, optimizer=optimizer
+        SAC,
+        data.spec,
+        network=Network(hidden=(32, 32)),
+        initial_temperature=0.2,
+        optimizer=optimizer,
     )
     fit(learner, data, tmp_path, 200)
     assert reward.mean() < -4

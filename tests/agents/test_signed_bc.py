@@ -16,6 +16,7 @@ from hindsight_rl.agents.signed_bc import SignedBC
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
+from hindsight_rl.nets.network import Network
 from hindsight_rl.training.learner import Learner
 
 
@@ -62,7 +63,7 @@ def bandit(
             **columns,
         }
     )
-    learner, batch = case(log, hidden=(), **arguments)
+    learner, batch = case(log, network=Network(hidden=()), **arguments)
     bias = learner.actor.net[-1].bias
     with torch.no_grad():
         bias.copy_(torch.tensor(logits))
@@ -125,7 +126,7 @@ def test_a_cloned_behavior_comes_to_weigh_as_the_true_one(tmp_path: Path) -> Non
     learner = learner_of(
         SignedBC,
         data.spec,
-        hidden=(),
+        network=Network(hidden=()),
         ratio="importance",
         optimizer=lambda params: torch.optim.Adam(params, lr=0.03),
     )
@@ -198,7 +199,9 @@ def test_what_is_avoided_is_left_alone_below_the_floor(tmp_path: Path) -> None:
         log = log.with_columns({"label": label, "action": torch.tensor([0, 1])})
         data = OfflineDataModule(log, batch_size=32, updates_per_step=50)
         optimizer = {"optimizer": lambda params: torch.optim.SGD(params, lr=0.3)}
-        learner = learner_of(SignedBC, data.spec, hidden=(), floor=floor, **optimizer)
+        learner = learner_of(
+            SignedBC, data.spec, network=Network(hidden=()), floor=floor, **optimizer
+        )
         fit(learner, data, tmp_path, 150)
         batch = whole_log(learner, data)
         with torch.no_grad():

@@ -8,6 +8,7 @@ from small_fits import fit, learner_of
 
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.nets.network import Network
 from hindsight_rl.relabel.return_task import ReturnTask
 
 
@@ -21,9 +22,7 @@ def test_policy_is_as_quick_as_it_is_told(tmp_path: Path) -> None:
     learner = learner_of(
         BC,
         data.spec,
-        hidden=(32,),
-        gate_task=True,
-        task_scale=[4.0, 4.0],
+        network=Network(hidden=(32,), task_scale=[4.0, 4.0], gate_task=True),
         learning_rates={"actor": 1e-2},
     )
     fit(learner, data, tmp_path, 300)

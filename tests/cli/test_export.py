@@ -16,6 +16,7 @@ from hindsight_rl.agents.bc import BC
 from hindsight_rl.cli.export import main
 from hindsight_rl.diagnostics.evaluation import Evaluation
 from hindsight_rl.export.runtime import OnnxPolicy
+from hindsight_rl.nets.network import Network
 from hindsight_rl.training.checkpoints.load import load_learner
 
 
@@ -23,7 +24,9 @@ from hindsight_rl.training.checkpoints.load import load_learner
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of a learner with a task, as Lightning saves it."""
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
-    trainer.strategy.connect(BC(spec_of(discrete=request.param, task=True), hidden=(16,)))
+    trainer.strategy.connect(
+        BC(spec_of(discrete=request.param, task=True), network=Network(hidden=(16,)))
+    )
     path = tmp_path_factory.mktemp("run") / "last.ckpt"
     trainer.save_checkpoint(path)
     return path
@@ -65,7 +68,9 @@ def saved(folder: Path, env: str, names: list[str]) -> Path:
     spec = spec_of(task=False)
     spec = changed(spec, observation={"names": names})
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
-    trainer.strategy.connect(BC(spec, hidden=(16,), evaluation=Evaluation(env=env)))
+    trainer.strategy.connect(
+        BC(spec, network=Network(hidden=(16,)), evaluation=Evaluation(env=env))
+    )
     trainer.save_checkpoint(folder / "last.ckpt")
     return folder / "last.ckpt"
 
@@ -158,7 +163,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path[:])
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
-    trainer.strategy.connect(BC(spec_of(), hidden=(16,)))
+    trainer.strategy.connect(BC(spec_of(), network=Network(hidden=(16,))))
     trainer.save_checkpoint("own.ckpt")
     name = f"mine_{tmp_path.name}".replace("-", "_")
     saved = torch.load("own.ckpt", weights_only=True)

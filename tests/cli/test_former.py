@@ -83,7 +83,10 @@ def test_the_configuration_of_a_run_is_read_by_fit_and_relabel(tmp_path: Path) -
     model = {"class_path": "SAC", "init_args": {"hidden": [8], "eval_every": 5}}
     own.write_text(yaml.safe_dump({"model": model, "data": data, "trainer": {"max_steps": 3}}))
     found = yaml.safe_load(spell_out(["fit", "--config", str(own)])[0][2])
-    assert found["model"]["init_args"] == {"hidden": [8], "evaluation": {"every": 5}}
+    assert found["model"]["init_args"] == {
+        "network": {"hidden": [8]},
+        "evaluation": {"every": 5},
+    }
     (part,) = found["data"]["init_args"]["relabel"]
     kept = {name: EVERY[name] for name in EVERY if name not in ("level", "seed")}
     assert part == {"class_path": "hindsight_rl.TransitionInverseRL", "init_args": kept}

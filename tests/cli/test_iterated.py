@@ -148,7 +148,14 @@ def test_a_log_for_another_environment_is_refused_where_episodes_are_collected(p
 def test_fine_tuning_is_two_commands(place: Path) -> None:
     words = ("--root", place, "--output", "swing-v0", "--episodes", 2)
     assert hindsight("collect", "--env", "Pendulum-v1", *words).code == 0
-    small = ("--data.source", "swing-v0", "--model.hidden", "[8]", "--trainer.accelerator", "cpu")
+    small = (
+        "--data.source",
+        "swing-v0",
+        "--model.network.hidden",
+        "[8]",
+        "--trainer.accelerator",
+        "cpu",
+    )
     small += ("--data.batch_size", 8, "--model.compile", "off", "--json")
     first = hindsight("fit", "--config", "iql", *small, "--run", "a", "--trainer.max_steps", 50)
     assert first.code == 0, first.err
@@ -158,7 +165,7 @@ def test_fine_tuning_is_two_commands(place: Path) -> None:
     assert second.code == 0, second.err
     report = json.loads(second.out)
     assert (report["updates"], report["collect/env_steps"]) == (210, 400)
-    told = refused(hindsight("fit", *more, "--run", "c", "--model.hidden", "[9]"))
+    told = refused(hindsight("fit", *more, "--run", "c", "--model.network.hidden", "[9]"))
     assert "a/checkpoints/last.ckpt: its networks are others" in told and not Path("c").exists()
     # What the run goes on with, and what is tested, does not need the first checkpoint's counters.
     done = hindsight("fit", "--run", "b", "--resume", "--trainer.max_steps", 230, "--json")
@@ -171,7 +178,14 @@ def test_fine_tuning_is_two_commands(place: Path) -> None:
 def test_a_log_with_a_share_of_every_batch(place: Path) -> None:
     words = ("--root", place, "--output", "swing-v0", "--episodes", 2)
     assert hindsight("collect", "--env", "Pendulum-v1", *words).code == 0
-    small = ("--config", "iql_online", "--model.hidden", "[8]", "--trainer.accelerator", "cpu")
+    small = (
+        "--config",
+        "iql_online",
+        "--model.network.hidden",
+        "[8]",
+        "--trainer.accelerator",
+        "cpu",
+    )
     small += ("--data.batch_size", 8, "--model.compile", "off", "--model.eval_every", 0, "--json")
     mix = ("--data.mix", '{"log": 0.5, "collected": 0.5}')
     told = refused(

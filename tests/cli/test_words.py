@@ -76,7 +76,11 @@ def test_a_configuration_of_a_former_layout_is_read_in_the_spelling_of_today(
         "env": "A-v0",
         "model": {
             "class_path": "CRR",
-            "init_args": {"hidden": [8], "acting": "policy", "evaluation": {"every": 5}},
+            "init_args": {
+                "network": {"hidden": [8]},
+                "candidates": 0,
+                "evaluation": {"every": 5},
+            },
         },
         "trainer": {"max_steps": 3},
     }

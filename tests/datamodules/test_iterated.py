@@ -16,6 +16,7 @@ from hindsight_rl.agents.bc import BC
 from hindsight_rl.agents.iql import IQL
 from hindsight_rl.datamodules.iterated import IteratedDataModule
 from hindsight_rl.logs.errors import LogError
+from hindsight_rl.nets.network import Network
 from hindsight_rl.relabel.goals import FutureGoal
 from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.relabel.returns import ReturnToGo
@@ -252,7 +253,7 @@ def test_gcsl_learns_to_reach_goals(tmp_path: Path) -> None:
         updates_per_step=32,
         num_envs=10,
     )
-    learner = learner_of(BC, data.spec, hidden=(64, 64), compile="off")
+    learner = learner_of(BC, data.spec, network=Network(hidden=(64, 64)), compile="off")
     learner.build_optimizer = lambda groups: torch.optim.Adam(groups, lr=3e-3)
     fit(learner, data, tmp_path, 500)
     assert data.history[0].success < 0.45 < 0.8 < data.history[-1].success

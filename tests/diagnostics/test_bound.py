@@ -20,6 +20,7 @@ from hindsight_rl.agents.signed_bc import SignedBC
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.diagnostics.bound import Bound, Measured, UndefinedBoundError, measure
 from hindsight_rl.logs.log import Log
+from hindsight_rl.nets.network import Network
 from hindsight_rl.relabel.filters import TopFraction
 from hindsight_rl.relabel.returns import ReturnToGo, ReturnWeight
 
@@ -34,7 +35,7 @@ def of_t5(columns: dict[str, Tensor], **options: Any) -> Measured:
         {"observation": zeros, ("next", "observation"): zeros, "action": torch.arange(3)} | columns
     )
     data = OfflineDataModule(log, batch_size=16)
-    learner = learner_of(BC, data.spec, hidden=())
+    learner = learner_of(BC, data.spec, network=Network(hidden=()))
     with torch.no_grad():
         learner.actor.net[-1].bias.copy_(POLICY.log())
     return measure(learner, data, **options)

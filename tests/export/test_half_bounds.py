@@ -12,6 +12,7 @@ from hindsight_rl.agents.bc import BC
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.export.onnx import export_policy
 from hindsight_rl.export.runtime import OnnxPolicy
+from hindsight_rl.nets.network import Head
 
 INF = np.inf
 
@@ -22,7 +23,7 @@ def test_one_sided_bounds_reach_the_file_and_are_clipped_to(head: str, tmp_path:
     data = OfflineDataModule(foreign.minari(tmp_path / "made-v0", actions=space), batch_size=8)
     action = data.spec.action
     assert (action.low, action.high) == ((-1.0, None), (None, 1.0))
-    learner = BC(data.spec, head=head, relative_to=[0, 1]).eval()  # near what is observed
+    learner = BC(data.spec, head=Head(head, relative_to=[0, 1])).eval()  # near what is observed
     path = tmp_path / "policy.onnx"
     export_policy(learner, path, opset=17)
     policy = OnnxPolicy(path)

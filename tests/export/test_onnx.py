@@ -19,6 +19,7 @@ from hindsight_rl.export import torch_graph
 from hindsight_rl.export.contract import ContractError, bounds
 from hindsight_rl.export.onnx import OPSETS, ExportError, export_policy
 from hindsight_rl.export.runtime import OnnxPolicy
+from hindsight_rl.nets.network import Network
 
 
 def rows(count: int, seed: int = 1, scale: float = 3.0) -> tuple[np.ndarray, np.ndarray]:
@@ -200,7 +201,7 @@ def test_one_sided_bounds_are_held_by_the_file(
     spec = changed(spec, action=ends | shape)
     with torch.random.fork_rng():
         torch.manual_seed(0)  # about one network in fifty never meets an end
-        learner = BC(spec, hidden=(16,)).eval()
+        learner = BC(spec, network=Network(hidden=(16,))).eval()
     report = export_policy(learner, tmp_path / "policy.onnx", opset=opset)
     assert report["parity"]["outside"] is None
     policy = OnnxPolicy(tmp_path / "policy.onnx")
@@ -218,7 +219,9 @@ def test_one_sided_bounds_are_held_by_the_file(
 def test_a_dimension_that_cannot_move_is_exported(tmp_path: Path) -> None:
     spec = spec_of()
     spec = changed(spec, action={"low": [-2.0, 1.0, 0.0], "high": [2.0, 1.0, 0.5]})
-    report = export_policy(BC(spec, hidden=(16,)), tmp_path / "policy.onnx", opset=17)
+    report = export_policy(
+        BC(spec, network=Network(hidden=(16,))), tmp_path / "policy.onnx", opset=17
+    )
     assert report["parity"]["max_difference"] <= 1e-6
     action = OnnxPolicy(tmp_path / "policy.onnx").act(rows(50)[0])
     assert (action[:, 1] == 1.0).all() and len(np.unique(action[:, 0])) > 1

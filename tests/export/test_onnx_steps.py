@@ -15,6 +15,7 @@ from hindsight_rl.export.contract import ContractError
 from hindsight_rl.export.onnx import export_policy
 from hindsight_rl.export.runtime import OnnxPolicy
 from hindsight_rl.maths.draws import counters, normals
+from hindsight_rl.nets.network import Network
 from hindsight_rl.ports import Decision
 
 
@@ -152,7 +153,7 @@ def test_what_is_no_tie_is_compared(tmp_path: Path) -> None:
 def test_a_mixture_shows_its_weights(opset: int, tmp_path: Path) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        learner = BC(spec_of(), hidden=(16,), head="mixture").eval()
+        learner = BC(spec_of(), network=Network(hidden=(16,)), head="mixture").eval()
     report = export_policy(learner, tmp_path / "policy.onnx", opset=opset)["parity"]
     assert 0 <= report["close"] < 32 and report["max_difference"] <= 1e-5
     model = onnx.load(tmp_path / "policy.onnx")
@@ -170,7 +171,9 @@ def test_a_mixture_shows_its_weights(opset: int, tmp_path: Path) -> None:
 
 
 def test_scores_of_candidates_are_written(tmp_path: Path) -> None:
-    report = export_policy(BCQ(spec_of(), hidden=(16,)), tmp_path / "policy.onnx", opset=17)
+    report = export_policy(
+        BCQ(spec_of(), network=Network(hidden=(16,))), tmp_path / "policy.onnx", opset=17
+    )
     contract = OnnxPolicy(tmp_path / "policy.onnx").contract
     assert report["parity"]["close"] < 32
     assert len(contract["probe"]["scores"][0]) == contract["scores"]["shape"][0] > 1

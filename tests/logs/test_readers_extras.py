@@ -16,6 +16,7 @@ from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.reading import read_log, survey
+from hindsight_rl.nets.network import Network
 from hindsight_rl.relabel.filters import TopFraction
 from hindsight_rl.relabel.labels import ColumnLabel
 
@@ -91,7 +92,7 @@ def test_the_policy_that_acted_weighs_as_logged(tmp_path: Path) -> None:
     """Logged with the learner's own densities, scaled: every ratio is 1 and equals no ratio."""
     bounds = {"action_scale": 2.0, "action_low": -2.0, "action_high": 2.0}
     plain = OfflineDataModule(read(tmp_path, MAP | bounds), [ColumnLabel("success")])
-    options = {"hidden": (4,), "ratio": "importance", "behavior": "logged"}
+    options = {"network": Network(hidden=(4,)), "ratio": "importance", "behavior": "logged"}
     learner = SignedBC(plain.spec, **options)
     observation = torch.from_numpy(foreign.columns()["observation"])
     with torch.no_grad():  # in policy units, which are those the file has

@@ -12,10 +12,11 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.nets.critics import Critic, Temperature, value_of
 from hindsight_rl.nets.layers import frozen
+from hindsight_rl.nets.network import Network
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.spec import Spec
 
-SMALL = (8, 8)
+SMALL = Network(hidden=(8, 8))
 
 
 def spec_of(**options: Any) -> Spec:

@@ -23,11 +23,12 @@ from hindsight_rl.nets.distributions import (
 )
 from hindsight_rl.nets.encoders.vector import Inputs
 from hindsight_rl.nets.layers import LastLayer, mlp
-from hindsight_rl.nets.policy import Head, Policy
+from hindsight_rl.nets.network import Head, HeadKind, Network
+from hindsight_rl.nets.policy import Policy
 from hindsight_rl.spec import ActionSpec, Spec
 
 HEADS = ["deterministic", "gaussian", "laplace", "tanh_gaussian", "mixture"]
-SMALL = (8, 8)
+SMALL = Network(hidden=(8, 8))
 
 
 def spec_of(**options: Any) -> Spec:
@@ -155,7 +156,7 @@ def test_discrete_actions_pass_through() -> None:
 )
 @pytest.mark.parametrize("spread", ["shared", "per_state"])
 def test_head_gives_its_distribution(head: Any, kind: type, spread: Any) -> None:
-    policy = Policy(spec_of(), SMALL, head=head, spread=spread, components=4)
+    policy = Policy(spec_of(), SMALL, head=Head(head, spread=spread, components=4))
     found = policy(observations())
     assert isinstance(found, kind)
     assert found.mean.shape == ((5, 4, 2) if head == "mixture" else (5, 2))
@@ -184,14 +185,16 @@ def test_shared_spread_is_one_parameter_and_starts_at_1() -> None:
 
 
 def test_spread_per_state_differs_between_states() -> None:
-    policy = Policy(spec_of(), SMALL, spread="per_state")
+    policy = Policy(spec_of(), SMALL, head=Head(spread="per_state"))
     assert policy.log_std is None
     assert len(policy(observations()).log_std[:, 0].unique()) == 5
 
 
 @pytest.mark.parametrize("head", ["gaussian", "laplace", "tanh_gaussian", "mixture"])
 def test_log_std_is_kept_in_its_range(head: Any) -> None:
-    policy = Policy(spec_of(), SMALL, head=head, spread="per_state", log_std_range=(-0.01, 0.01))
+    policy = Policy(
+        spec_of(), SMALL, head=Head(head, spread="per_state", log_std_range=(-0.01, 0.01))
+    )
     log_std = policy(100 * observations()).log_std.detach()
     assert [log_std.min().item(), log_std.max().item()] == pytest.approx([-0.01, 0.01])
 
@@ -200,20 +203,20 @@ def test_log_std_is_kept_in_its_range(head: Any) -> None:
 def test_means_are_squashed_only_where_asked_and_bounded(head: Any) -> None:
     far = 100 * observations()
     assert Policy(spec_of(), SMALL, head=head)(far).mean.abs().max() <= 1
-    assert Policy(spec_of(), SMALL, head=head, squash_mean=False)(far).mean.abs().max() > 1
+    assert Policy(spec_of(), SMALL, head=Head(head, squash_mean=False))(far).mean.abs().max() > 1
     assert Policy(unbounded(), SMALL, head=head)(far).mean.abs().max() > 1
 
 
 @pytest.mark.parametrize("head", HEADS)
 def test_mode_lies_within_the_bounds(head: Any) -> None:
-    policy = Policy(spec_of(), SMALL, head=head, squash_mean=False)
+    policy = Policy(spec_of(), SMALL, head=Head(head, squash_mean=False))
     mode = policy.mode(1000 * observations(50))
     assert (mode >= torch.tensor(LOW)).all() and (mode <= torch.tensor(HIGH)).all()
 
 
 def test_exploration_stays_within_the_bounds() -> None:
     """Samples of a deterministic head differ from its mode, and none leaves the bounds."""
-    policy = Policy(spec_of(), SMALL, head="deterministic", exploration=0.5)
+    policy = Policy(spec_of(), SMALL, head=Head("deterministic", exploration=0.5))
     counter = counters(0, torch.zeros(1, dtype=torch.int64), torch.arange(50))[0]
     seen = 1000 * observations(50)
     sample = policy.scale.to_environment(policy(seen).sample(counter))
@@ -230,10 +233,12 @@ def test_exploration_stays_within_the_bounds() -> None:
     ],
 )
 def test_exploration_is_refused(
-    head: Head, exploration: float, bounded: bool, message: str
+    head: HeadKind, exploration: float, bounded: bool, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        Policy(spec_of() if bounded else unbounded(), SMALL, head=head, exploration=exploration)
+        Policy(
+            spec_of() if bounded else unbounded(), SMALL, head=Head(head, exploration=exploration)
+        )
 
 
 def test_squashed_density_needs_bounds() -> None:
@@ -249,7 +254,7 @@ def test_actions_relative_to_the_observation(head: Any) -> None:
 
     Nothing is squashed, so that a target may lie as far as the bounds allow.
     """
-    policy = Policy(spec_of(), SMALL, head=head, relative_to=[2, 0])
+    policy = Policy(spec_of(), SMALL, head=Head(head, relative_to=[2, 0]))
     seen = observations()
     answer = policy.net(policy.inputs(seen))
     expected = policy.scale.to_policy(seen[:, [2, 0]]) + answer
@@ -262,23 +267,23 @@ def test_actions_relative_to_the_observation(head: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("head", "message"),
     [
-        ({"relative_to": [0]}, r"relative_to is \[0\]: give 2 entries of the observation"),
-        ({"relative_to": [0, 3]}, r"relative_to is \[0, 3\].*each in \[0, 3\)"),
-        ({"relative_to": [-1, 0]}, r"relative_to is \[-1, 0\]"),
-        ({"relative_to": [0, 1], "head": "mixture"}, "needs continuous actions and an unsquashed"),
-        ({"relative_to": [0, 1], "head": "tanh_gaussian"}, "an unsquashed, single head"),
+        (Head(relative_to=(0,)), r"relative_to is \[0\]: give 2 entries of the observation"),
+        (Head(relative_to=(0, 3)), r"relative_to is \[0, 3\].*each in \[0, 3\)"),
+        (Head(relative_to=(-1, 0)), r"relative_to is \[-1, 0\]"),
+        (Head("mixture", relative_to=(0, 1)), "needs continuous actions and an unsquashed"),
+        (Head("tanh_gaussian", relative_to=(0, 1)), "an unsquashed, single head"),
     ],
 )
-def test_bad_relative_entries_are_refused(arguments: dict[str, Any], message: str) -> None:
+def test_bad_relative_entries_raise(head: Head, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Policy(spec_of(), SMALL, **arguments)
+        Policy(spec_of(), SMALL, head=head)
 
 
 def test_discrete_actions_are_relative_to_nothing() -> None:
     with pytest.raises(ValueError, match="relative_to needs continuous actions"):
-        Policy(spec_of(discrete=True), SMALL, relative_to=[0])
+        Policy(spec_of(discrete=True), SMALL, head=Head(relative_to=[0]))
 
 
 def test_task_changes_the_answer(options: dict[str, bool]) -> None:

@@ -89,7 +89,7 @@ def test_steps_that_are_no_number_are_passed_over(step: Any, tmp_path: Path) -> 
 @pytest.mark.parametrize("hidden", [(30_000, 30_000), (10**6, 10**6), ("a", "b"), 3])
 def test_learners_that_would_fill_the_memory(hidden: Any, whole: Path, tmp_path: Path) -> None:
     assert load_learner(whole).networks()
-    path = changed(whole, tmp_path / "last.ckpt", "hyper_parameters", hidden=hidden)
+    path = changed(whole, tmp_path / "last.ckpt", "hyper_parameters", network={"hidden": hidden})
     with pytest.raises((CheckpointError, ValueError), match="cannot be made again|hidden"):
         load_learner(path)
 

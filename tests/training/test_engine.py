@@ -14,6 +14,7 @@ from hindsight_rl.agents.iql import IQL
 from hindsight_rl.agents.marwil import MARWIL
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.logs.log import Log
+from hindsight_rl.nets.network import Head, Network
 from hindsight_rl.training.learner import Learner, LossTerms
 from hindsight_rl.training.update import plan
 from hindsight_rl.training.update.engine import CompileError, Engine
@@ -30,7 +31,7 @@ def arguments_of(kind: type[Learner]) -> dict[str, Any]:
 
 ARGUMENTS = arguments_of(BC)
 CASES = {name: (kind, arguments_of(kind)) for name, kind in LEARNERS.items()}
-CASES["MARWIL swept"] = (MARWIL, ARGUMENTS | {"target": "td_lambda", "sweep_every": 30})
+CASES["MARWIL swept"] = (MARWIL, ARGUMENTS | {"lambda_": 0.95, "sweep_every": 30})
 CASES["BC mixture"] = (BC, {"head": "mixture"})
 cases = pytest.mark.parametrize(("kind", "arguments"), CASES.values(), ids=CASES.keys())
 
@@ -40,7 +41,7 @@ def trained(
 ) -> Learner:
     """Return a learner after a fit with a seed for weights and draws."""
     options = {k: arguments.pop(k) for k in ("updates_per_step",) if k in arguments}
-    needed = {k: v for k, v in arguments.items() if k in ("target", "sweep_every")}
+    needed = {k: v for k, v in arguments.items() if k in ("lambda_", "sweep_every")}
     data = data_for(kind, arguments=needed, seed=seed, **options)
     learner = learner_of(kind, data.spec, weight_seed=seed, **{"compile": "off"} | arguments)
     fit(learner, data, folder, updates)
@@ -139,7 +140,11 @@ def test_actions_relative_to_the_observation_compile(tmp_path: Path) -> None:
     for compile_ in ("update", "off"):
         data = OfflineDataModule(log, batch_size=16, updates_per_step=8)
         learner = learner_of(
-            BC, data.spec, compile=compile_, relative_to=list(range(12)), hidden=(8,)
+            BC,
+            data.spec,
+            compile=compile_,
+            head=Head(relative_to=list(range(12))),
+            network=Network(hidden=(8,)),
         )
         fit(learner, data, tmp_path, 16)
         assert learner.plan is not None and learner.plan.compile == compile_

@@ -21,9 +21,9 @@ UPDATES = 130
 # Every learner as it is, and those that can sweep the log, sweeping.
 CASES: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in LEARNERS}
 CASES |= {
-    f"{name} swept": (name, {"target": "td_lambda"})
+    f"{name} swept": (name, {"lambda_": 0.95})
     for name, kind in LEARNERS.items()
-    if "td_lambda" in str(inspect.signature(kind).parameters.get("target", ""))
+    if "lambda_" in (own := inspect.signature(kind).parameters) and own["lambda_"].default is None
 }
 # One of each kind of state there is to lose: the columns of a sweep, targets that move at every
 # update, a interval, a count in a buffer. The resume of every learner is tested without the kill.

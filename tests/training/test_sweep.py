@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.logs.log import Log
 from hindsight_rl.nets.critics import ValueNet
+from hindsight_rl.nets.network import Network
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.relabel.filters import TopFraction
 from hindsight_rl.relabel.goals import FinalGoal, FutureGoal
@@ -34,7 +35,8 @@ class Swept(Learner):
         self, spec: Any = None, *, hidden: Any = (8, 8), every: int = 25, **learner: Any
     ) -> None:
         super().__init__(spec, **learner)
-        self.actor, self.value = Policy(self.spec, hidden), ValueNet(self.spec, hidden)
+        network = Network(hidden=hidden)
+        self.actor, self.value = Policy(self.spec, network), ValueNet(self.spec, network)
         self.log_pass = LogPass(every=every, value=self.value, discount=DISCOUNT, lambda_=LAMBDA)
 
     def losses(self, batch: TensorDict) -> LossTerms:

@@ -16,6 +16,7 @@ from hindsight_rl.agents.bc import BC
 from hindsight_rl.agents.iql import IQL
 from hindsight_rl.agents.sac import SAC
 from hindsight_rl.agents.td3 import TD3
+from hindsight_rl.nets.network import Head, Network
 from hindsight_rl.spec import Spec
 from hindsight_rl.training.checkpoints.file import HASH, CheckpointError
 from hindsight_rl.training.learner import Learner
@@ -54,7 +55,7 @@ def test_weights_of_something_else_are_refused(tmp_path: Path) -> None:
     start, data = checkpoint(IQL, tmp_path), data_for(IQL)
     with pytest.raises(CheckpointError, match=r"first.ckpt: of IQL, and this is SAC. Choose the"):
         learner_of(SAC, data.spec, weights_from=str(start))
-    learner = learner_of(IQL, data.spec, weights_from=str(start), hidden=(8, 9))
+    learner = learner_of(IQL, data.spec, weights_from=str(start), network=Network(hidden=(8, 9)))
     with pytest.raises(CheckpointError, match=r"is \[8, 8\] in it and \[9, 8\] in this learner"):
         fit(learner, data, tmp_path, 8)
     with pytest.raises(ValueError, match="weights_from would give all 2 seeds the same weights"):
@@ -68,6 +69,8 @@ def test_weights_of_something_else_are_refused(tmp_path: Path) -> None:
         learner_of(IQL, data.spec, weights_from=str(tmp_path / "other.ckpt"))
 
 
+BACKWARDS = Head(relative_to=(1, 0))
+SCALED = Network(hidden=(8, 8), task_scale=(5.0, 2.0))
 BC_HEADS = ("gaussian", "laplace", "tanh_gaussian")  # one mean and one spread per dimension
 
 
@@ -75,18 +78,26 @@ BC_HEADS = ("gaussian", "laplace", "tanh_gaussian")  # one mean and one spread p
     ("there", "here", "told"),
     [
         *(
-            ({"head": one}, {"head": two}, f"has head '{one}' in it and '{two}' in this learner")
+            (
+                {"head": one},
+                {"head": two},
+                f"has head.kind '{one}' in it and '{two}' in this learner",
+            )
             for one, two in itertools.permutations(BC_HEADS, 2)
         ),
-        ({"head": "gaussian"}, {"head": "deterministic"}, "has head 'gaussian' in it and 'determ"),
-        ({"squash_mean": False}, {}, "has squash_mean False in it and True in this learner"),
-        ({"relative_to": [1, 0]}, {}, r"relative_to \[1, 0\] in it and None in"),
         (
-            {"relative_to": [1, 0]},
-            {"relative_to": [0, 1]},
+            {"head": "gaussian"},
+            {"head": "deterministic"},
+            "has head.kind 'gaussian' in it and 'det",
+        ),
+        ({"head": Head(squash_mean=False)}, {}, "head.squash_mean False in it and True in this"),
+        ({"head": BACKWARDS}, {}, r"relative_to \[1, 0\] in it and None in"),
+        (
+            {"head": BACKWARDS},
+            {"head": Head(relative_to=(0, 1))},
             r"relative_to \[1, 0\] in it and \[0, 1\]",
         ),
-        ({"task_scale": [5.0, 2.0]}, {}, r"'actor.inputs' has task_scale \[5.0, 2.0\] in it"),
+        ({"network": SCALED}, {}, r"'actor.inputs' has task_scale \[5.0, 2.0\] in it"),
     ],
 )
 def test_equal_shapes_that_mean_something_else_are_refused(

@@ -35,6 +35,20 @@ def learner_classes() -> dict[str, type[Learner]]:
     return found
 
 
+def learner_named(name: object) -> type[Learner] | None:
+    """Return the learner that a configuration names, ``None`` where it is not one of the imported.
+
+    Args:
+        name: Dotted path, or the name of the class.
+
+    Returns:
+        The class.
+    """
+    short = str(name).rpartition(".")[2]
+    found = {k for path, k in learner_classes().items() if path.rpartition(".")[2] == short}
+    return found.pop() if len(found) == 1 else None
+
+
 class _Sizes(TorchFunctionMode):
     """Refuses tensors that are larger than all weights of a checkpoint, before they are made.
 
@@ -103,7 +117,7 @@ def load_learner(
         raise CheckpointError(path, NO_LEARNER, GIVE) from error
     alone = {} if seed_index is None else {"seeds": 1}
     try:
-        arguments = constructor_arguments(given)
+        arguments = constructor_arguments(given, classes[name])
         arguments["evaluation"] = replace(arguments["evaluation"], **evaluation or {})
         with _Sizes(weights):
             learner = classes[name](**arguments | alone | changed)

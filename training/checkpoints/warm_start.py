@@ -7,7 +7,7 @@ such as the head of a policy, must be as it was; how actions are explored may ch
 """
 
 import math
-from dataclasses import replace
+from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ from hindsight_rl.training.checkpoints.file import (
 
 # What a network holds that says how actions are chosen, not what its weights mean.
 _FREE = {"training", "exploration", "temperature", "samples"}
-_OTHER_RUN = "Give the arguments of that run (its config.yaml), such as hidden, critics or head."
+_OTHER_RUN = "Give the arguments of that run (its config.yaml), such as network, critics or head."
 
 
 class WarmStart(NamedTuple):
@@ -137,7 +137,7 @@ def warm_start(path: str | None, kind: type, spec: Spec, seeds: int) -> WarmStar
         Path(path),
         replace(spec, observation=there.observation, action=there.action, task=there.task),
         payload["state_dict"],
-        constructor_arguments(given),
+        constructor_arguments(given, kind),
     )
 
 
@@ -145,11 +145,14 @@ def _settings(part: nn.Module) -> dict[str, Any]:
     """Return what a network holds beside tensors and other networks, by name."""
     if isinstance(part, nn.Linear):  # all of it is in the shapes
         return {}
+    held = {name: value for name, value in vars(part).items() if not name.startswith("_")}
+    for name, value in vars(part).items():
+        if is_dataclass(value) and not isinstance(value, type):
+            held |= {f"{name}.{field}": given for field, given in asdict(value).items()}
     return {
         name: list(value) if isinstance(value, tuple) else value
-        for name, value in vars(part).items()
-        if not name.startswith("_")
-        and name not in _FREE
+        for name, value in held.items()
+        if name.rpartition(".")[2] not in _FREE
         and isinstance(value, (bool, int, float, str, list, tuple, type(None)))
     }
 

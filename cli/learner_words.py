@@ -1,0 +1,161 @@
+"""Words about a learner, those of older layouts too, as the parser of today takes them."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hindsight_rl.nets.network import Head
+from hindsight_rl.training.checkpoints.arguments import (
+    MERGED,
+    MOVED,
+    default_of,
+    merged,
+    places,
+    record_of,
+)
+from hindsight_rl.training.checkpoints.load import learner_named
+
+# An argument of the learner, with its value or before it.
+_ARGUMENT = re.compile(r"^--model\.((?:init_args\.)?)(\w+)(?:=(.*))?$", re.DOTALL)
+_TRANSLATED = {*MOVED, *MERGED, *(one.by for one in MERGED.values())}
+_HEAD = re.compile(r"^--model\.((?:init_args\.)?)head\.")
+_LEARNER = re.compile(r"^--model(?:\.class_path)?(?:=(.*))?$")
+
+
+def learner_words(words: Sequence[str]) -> list[str]:
+    """Return words in which all that concerns the learner is in the spelling of today.
+
+    Args:
+        words: Of a command; configurations are paths or texts.
+
+    Returns:
+        The words; those of former arguments that another one says today come last.
+
+    Raises:
+        ValueError: A former argument has a value that no argument of today stands for.
+    """
+    if not any(word.startswith("--model.") for word in words):
+        return list(words)
+    kind, configured = _learner(words)
+    return _kind_of_head(former_words(words, kind, configured), kind, configured)
+
+
+def former_words(
+    words: Sequence[str], kind: type | None = None, configured: Mapping[str, Any] | None = None
+) -> list[str]:
+    """Return words with arguments of the learner in the spelling of today.
+
+    Args:
+        words: Of a command.
+        kind: Class of the learner; ``None`` where it is not known: what every learner takes.
+        configured: Its arguments in configurations.
+
+    Returns:
+        The words; those of former arguments that another one says today come last.
+
+    Raises:
+        ValueError: A former argument has a value that no argument of today stands for.
+    """
+    kept: list[str] = []
+    given, former = dict(configured or {}), []
+    rest = iter(words)
+    for word in rest:
+        found = _ARGUMENT.match(word)
+        if found is None or found[2] not in _TRANSLATED:
+            kept.append(word)
+            continue
+        part, name, joined = found[1], found[2], found[3] is not None
+        value = found[3] if joined else next(rest, "")
+        given[name] = _value(value)
+        other = merged(name, kind)
+        if other is not None:
+            former.append((part, name, other))
+            continue
+        for place in places(name, kind) or (name,):
+            said = f"--model.{part}{place}"
+            kept += [f"{said}={value}"] if joined else [said, value]
+    for part, name, other in former:
+        today = other.say(given[name], given)
+        kept += [f"--model.{part}{n}={'null' if v is None else v}" for n, v in today.items()]
+    return kept
+
+
+def _kind_of_head(words: list[str], kind: type | None, configured: Mapping[str, Any]) -> list[str]:
+    """Return words in which the kind of a head is one of its fields.
+
+    The parser takes ``--model.head mixture --model.head.components 3`` for two heads, of which the
+    last one counts; here both words are of one.
+
+    Args:
+        words: Of a command, in the spelling of today.
+        kind: Class of the learner; ``None`` where it is not known.
+        configured: Its arguments in configurations.
+
+    Returns:
+        The words.
+    """
+    if kind is None or record_of("head", kind) is not Head:
+        return words
+    kept: list[str] = []
+    base: object = configured.get("head", default_of("head", kind))
+    rest = iter(words)
+    for word in rest:
+        whole, field = _ARGUMENT.match(word), _HEAD.match(word)
+        if whole is not None and whole[2] == "head":
+            value = next(rest, "") if whole[3] is None else whole[3]
+            base = _value(value)
+            name = "head.kind" if isinstance(base, str) else "head"
+            kept.append(f"--model.{whole[1]}{name}={value}")
+        elif field is not None and isinstance(base, str):
+            kept += [f"--model.{field[1]}head.kind={base}", word]
+            base = None
+        else:
+            kept.append(word)
+    return kept
+
+
+def _value(text: str) -> Any:
+    """Return the value that a word means, as the parser will read it."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _learner(words: Sequence[str]) -> tuple[type | None, dict[str, Any]]:
+    """Return the class of the learner that words choose, and its arguments in configurations."""
+    name: object = None
+    arguments: dict[str, Any] = {}
+    for before, word in zip(["", *words], words, strict=False):
+        if before in ("-c", "--config"):
+            found = content(word)
+            model = found.get("model") if isinstance(found, dict) else None
+            name = model.get("class_path", name) if isinstance(model, dict) else name
+            arguments |= init_args(found, "model")
+        elif (chosen := _LEARNER.match(before)) and chosen[1] is None:
+            name = word
+        if (chosen := _LEARNER.match(word)) and chosen[1] is not None:
+            name = chosen[1]
+    return learner_named(name) if name else None, arguments
+
+
+def content(config: str) -> Any:
+    """Return what a configuration holds, given as a file or as its text; ``None`` for neither."""
+    try:
+        text = Path(config).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        text = config
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return None  # what is wrong with the file is said where it is parsed
+
+
+def init_args(found: Any, part: str) -> dict[str, Any]:
+    """Return the arguments of a part of a configuration, none where it has another form."""
+    for name in (part, "init_args"):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
