@@ -8,6 +8,7 @@ from lightning.pytorch import Trainer
 
 from hindsight_rl.cli.former import INVERSE_HINT
 from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.datamodules.sources.episodes import Command
 from hindsight_rl.diagnostics.evaluation import Evaluation
 from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.tasks.family import TaskFamily
@@ -27,6 +28,8 @@ _NOISE = (
     "Problem with given class_path",
     "Subtypes:",
 )
+_PROTOCOLS: dict[str, type] = {"Command": Command}
+"""Protocols that a class of the user's own may implement for an option."""
 _OWN = "checkpoint_every ckpt_path config env import json keep print_config resume run".split()
 
 
@@ -66,6 +69,9 @@ def _mend(message: str) -> str:
         return " Choose them with --config NAME, or name a finished run with --run FOLDER."
     if "given class_path 'lightning." in message:
         return " Choose the data first: --config NAME, or --data OfflineDataModule."
+    protocol = re.search(r"does not implement protocol (\w+)", message)
+    if protocol and protocol[1] in _PROTOCOLS:
+        return f" {_annotations(_PROTOCOLS[protocol[1]])}"
     option = re.search(r"unrecognized arguments: --([\w.]+)", message)
     if option:
         known = {name.rpartition(".")[2]: f"--{name}" for name in _options()}
@@ -76,6 +82,21 @@ def _mend(message: str) -> str:
     wrong = re.search(r"(?:Option '|import path string: )(\w+)", message)
     near = difflib.get_close_matches(wrong[1], _words() - {wrong[1]}, n=1) if wrong else []
     return f" Did you mean '{near[0]}'?" if near else ""
+
+
+def _plain(signature: inspect.Signature) -> str:
+    """Return a signature with the bare names of its types."""
+    return re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", str(signature))
+
+
+def _annotations(protocol: type) -> str:
+    """Return how a class must declare the methods of a protocol, which parsers compare exactly."""
+    methods = {n: m for n, m in vars(protocol).items() if inspect.isfunction(m) and n[0] != "_"}
+    shown = (f"'def {name}{_plain(inspect.signature(method))}'" for name, method in methods.items())
+    return (
+        "Annotate its methods exactly so, as the command line compares the annotations: "
+        f"{' and '.join(shown)}. LogView is in hindsight_rl.ports, Tensor in torch."
+    )
 
 
 def _options() -> list[str]:

@@ -121,11 +121,7 @@ class LogSource:
 
 
 def _check_shapes(log: Log, collector: Collector, name: str) -> None:
-    """Check that observations and tasks are in the form in which episodes are collected.
-
-    Raises:
-        LogError: They have entries, an offset, or another shape than the environment's.
-    """
+    """Check that observations and tasks are in the form in which episodes are collected."""
     if log.observed != [OBSERVATION] or log.info.get("offset"):
         what = "an offset is subtracted" if log.info.get("offset") else "it has entries"
         raise LogError(

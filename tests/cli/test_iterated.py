@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,20 @@ def test_a_command_is_a_class_of_ones_own(place: Path, monkeypatch: pytest.Monke
     assert done.code == 0, done.err
     told = refused(fit("--run", "b", "--data.command", "my_command.Return"))
     assert f"{REACH}: gives tasks of its own, so leave out command" in told
+
+
+def test_an_error_says_how_to_annotate_a_command(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = re.sub(r": (LogView|torch.Tensor)\b|(?<=\)) -> [\w.]+", "", COMMAND)
+    assert plain != COMMAND
+    (place / "plain_command.py").write_text(plain)
+    monkeypatch.syspath_prepend(place)
+    told = refused(fit("--run", "a", "--data.collection.command", "plain_command.Return"))
+    assert "does not implement protocol Command. Annotate its methods exactly so" in told
+    assert "'def start(self, log: LogView, draws: Tensor) -> Tensor'" in told
+    assert "'def step(self, task: Tensor, reward: Tensor) -> Tensor'" in told
+    assert "LogView is in hindsight_rl.ports" in told
 
 
 def test_a_run_of_a_former_layout_goes_on(place: Path) -> None:
