@@ -163,7 +163,7 @@ def measure(
 
 
 def _policy_of(learner: LearnerView) -> Policy:
-    """Return the policy whose likelihood counts; refuse a learner that has no bound."""
+    """Return the policy whose likelihood counts; raise for a learner that has no bound."""
     name, actor = type(learner).__name__, getattr(learner, "actor", None)
     if "label" in learner.in_keys:
         raise UndefinedBoundError(
@@ -242,7 +242,7 @@ def _kept(learner: LearnerView) -> Iterator[list[Any]]:
 
 
 def _check_rows(index: Tensor, weight: Tensor, gain: Tensor, reward: str | None) -> None:
-    """Refuse weights and rewards of which there is no logarithm."""
+    """Raise an error for weights and rewards of which there is no logarithm."""
     wrong = ~(torch.isfinite(weight) & (weight >= 0))
     if bool(wrong.any()):
         row = int(wrong.nonzero()[0])

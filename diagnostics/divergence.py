@@ -42,7 +42,7 @@ class DivergenceError(RuntimeError):
 
 
 def check_finite(learner: Trained, terms: dict[str, Tensor], first: int) -> None:
-    """Refuse loss terms and parameters that are not finite.
+    """Raise an error for loss terms and parameters that are not finite.
 
     Args:
         learner: The learner after the updates of a chunk.

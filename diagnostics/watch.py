@@ -9,7 +9,7 @@ It reads what the learner reports anyway, at logging intervals, and adds nothing
   Where that is 0 or tiny, nothing is said of values that an untrained network has too.
 - **Effective sample size** of the policy's weights, (sum w)^2 / (B sum w^2): with a hard
   exponential a handful of rows is all that is cloned.
-- **Clipped weights**: where most weights lie at their cap, they no longer tell good from bad.
+- **Clipped weights**: where most weights lie at their cap, they no longer separate good from bad.
 - **Gradient norm** of each network before clipping.
 
 A learner takes part by its metrics: ``critic/q_max`` (and an attribute ``discount``), and whatever
@@ -130,9 +130,9 @@ class Watch(Callback):
         if clipped is not None and clipped > self.clipped:
             self._warn(
                 _CLIPPED,
-                f"{clipped:.1%} of the policy's weights lie at max_weight and no longer tell good "
-                "actions from bad. Soften them (larger temperature, smaller inverse_temperature or "
-                "beta), raise max_weight, or scale the rewards (ScaleReward)",
+                f"{clipped:.1%} of the policy's weights lie at max_weight and no longer separate "
+                "good actions from bad. Soften them (larger temperature, smaller "
+                "inverse_temperature or beta), raise max_weight, or scale the rewards (ScaleReward)",
             )
         found = {_SIZE: size, _CLIPPED: clipped}
         return {name: value for name, value in found.items() if value is not None}

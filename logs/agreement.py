@@ -14,7 +14,7 @@ Array = np.ndarray[Any, Any]
 CLOSE = 1e-6
 """Difference within which numbers agree however finely they were written."""
 
-_LOOKED_AT = 2048  # rows that tell how finely a column was written
+_LOOKED_AT = 2048  # rows that show how finely a column was written
 _MOST_DIGITS = 10
 _BEYOND = 8
 _OF_16_BITS, _OF_32_BITS = 2.0**-11, 2.0**-24
@@ -85,7 +85,7 @@ class Agreement:
         self._of_one, self._of_other = Precision.of(one), Precision.of(other)
         with np.errstate(invalid="ignore", over="ignore"):
             spread = np.nan_to_num(one.astype(np.float64).std(axis=0))
-        # What never changes tells no rows apart.
+        # What never changes distinguishes no rows.
         self._most = np.where((one == one[:1]).all(axis=0), np.inf, _SHARE * spread)
 
     def __call__(self, one: Array, other: Array) -> Array:
@@ -115,7 +115,7 @@ def _stored(exact: Array) -> float:
         single = exact.astype(np.float32)
     if (exact == single).all():
         return _OF_32_BITS
-    # As many digits as it takes to tell numbers of 32 bits apart: rounded twice.
+    # As many digits as it takes to distinguish numbers of 32 bits: rounded twice.
     printed = (exact == single.astype(str).astype(np.float64)).all()
     return 2 * _OF_32_BITS if printed else 2.0**-53
 

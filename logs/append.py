@@ -10,7 +10,7 @@ import numpy as np
 
 from hindsight_rl.files import write_text
 from hindsight_rl.keys import EPISODE, EPISODE_END
-from hindsight_rl.logs.common_facts import Told, joint_facts
+from hindsight_rl.logs.common_facts import SourceFacts, joint_facts
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.folder import (
     HEADER,
@@ -50,14 +50,16 @@ def append(path: str | Path, logs: Log | Iterable[Log]) -> None:
         problem = "a log of several sources or of chosen rows takes no further ones"
         raise LogError(problem, "Append before mixing and filtering.", path=folder)
     columns, width = old.blocks[0].columns, old.blocks[0].matrix.shape[1]
-    count, episodes, facts = len(old), old.episodes, Told(str(folder), old.info)
+    count, episodes, facts = len(old), old.episodes, SourceFacts(str(folder), old.info)
     shapes = {key: frames.pixels.shape for key, frames in old.images.items()}
     os.truncate(folder / MATRIX, 4 * count * width)  # what an append left that did not end
     for number, shape in enumerate(shapes.values()):
         os.truncate(folder / frames_file(number), math.prod(shape))
     for log in [logs] if isinstance(logs, Log) else logs:
         check_alike(old, log, log.sources[0].name)
-        facts = Told(str(folder), joint_facts([facts, Told(log.sources[0].name, log.info)]))
+        facts = SourceFacts(
+            str(folder), joint_facts([facts, SourceFacts(log.sources[0].name, log.info)])
+        )
         block = PackedColumns.pack({key: log.column(key) for key in columns})
         shift = {columns[EPISODE].start: episodes, columns[EPISODE_END].start: count}
         write_rows(folder / MATRIX, StackedRows([block.matrix], [shift]))

@@ -49,7 +49,7 @@ def numeric(values: Array, column: str, findings: Problems) -> Array:
         text = str(values[row])
         raise findings.error(
             f"text {text!r} where a number is needed",
-            _mend_for(text),
+            _fix_for(text),
             column,
             row,
         )
@@ -61,7 +61,7 @@ def numeric(values: Array, column: str, findings: Problems) -> Array:
     )
 
 
-def _mend_for(text: str) -> str:
+def _fix_for(text: str) -> str:
     """Return what to do about text in the place of a number."""
     if re.fullmatch(r"[-+]?\d*,\d+", text.strip()):
         return "For decimal commas in a text file set `decimal_point: ','` in the column map."
@@ -94,7 +94,7 @@ def as_float32(values: Array, column: str, findings: Problems, key: str | None =
         ``[N, ...]`` float32.
 
     Raises:
-        LogError: NaN, infinity, a number beyond float32, or numbers that float32 cannot tell apart.
+        LogError: NaN, infinity, numbers beyond float32, or ones it cannot distinguish.
     """
     single = finite(values, column, findings)
     lost = collapse(values)
@@ -226,7 +226,7 @@ def episodes_apart(episode: Array, column: str, findings: Problems) -> None:
 
 
 def exact_numbers(episode: Array, column: str, findings: Problems) -> None:
-    """Check that numbers of episodes are told apart by their type.
+    """Check that numbers of episodes are distinguished by their type.
 
     Whole numbers beyond 64 bits, and whole ones in a text column with a single real one, come as
     real numbers: from 2^53 on neighbours are the same, and episodes with them.
@@ -237,7 +237,7 @@ def exact_numbers(episode: Array, column: str, findings: Problems) -> None:
         findings: Where it came from.
 
     Raises:
-        LogError: A real number so large that its neighbour cannot be told from it.
+        LogError: A real number so large that its neighbour cannot be distinguished from it.
     """
     if episode.dtype.kind != "f":
         return

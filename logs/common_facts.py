@@ -44,14 +44,14 @@ _USUAL = {
 }
 
 
-class Told(NamedTuple):
+class SourceFacts(NamedTuple):
     """What one source says."""
 
     name: str
     info: Mapping[str, Any]
 
 
-def joint_facts(logs: Sequence[Told]) -> dict[str, Any]:
+def joint_facts(logs: Sequence[SourceFacts]) -> dict[str, Any]:
     """Return the facts of several logs read as one.
 
     Args:
@@ -70,25 +70,25 @@ def joint_facts(logs: Sequence[Told]) -> dict[str, Any]:
     for name in first.keys() - special:
         if all(name in log.info and log.info[name] == first[name] for log in logs):
             facts[name] = first[name]
-    told = {name: [log.info[name] for log in logs if name in log.info] for name in special}
-    facts |= {name: sum(told[name]) for name in _COUNTS if told[name]}
-    if told["discrete_actions"] or told["action_start"]:
+    given = {name: [log.info[name] for log in logs if name in log.info] for name in special}
+    facts |= {name: sum(given[name]) for name in _COUNTS if given[name]}
+    if given["discrete_actions"] or given["action_start"]:
         facts |= _choices(logs)
-    if told["action"]:
+    if given["action"]:
         facts["action"] = {side: _bound(logs, side) for side in ("low", "high")}
     for name in _STRICT:
         values = [log.info.get(name) for log in logs]
         value = _one(logs, values, name, one_sided=False)
-        facts |= {name: value} if told[name] else {}
+        facts |= {name: value} if given[name] else {}
     for name in ("names", "units"):
-        facts |= {name: _by_key(logs, name)} if told[name] else {}
-    if told["control_rate_hz"]:
+        facts |= {name: _by_key(logs, name)} if given[name] else {}
+    if given["control_rate_hz"]:
         rates = [log.info.get("control_rate_hz") for log in logs]
         facts["control_rate_hz"] = _one(logs, rates, "control_rate_hz", one_sided=True)
     return facts | _environment(logs)
 
 
-def _choices(logs: Sequence[Told]) -> dict[str, Any]:
+def _choices(logs: Sequence[SourceFacts]) -> dict[str, Any]:
     """Return how many choices there are from which number on."""
     starts = [log.info.get("action_start", 0) for log in logs]
     counts = [log.info.get("discrete_actions", 0) for log in logs]
@@ -110,12 +110,12 @@ def _choices(logs: Sequence[Told]) -> dict[str, Any]:
     return facts | ({} if known else {GUESSED: True})
 
 
-def _bound(logs: Sequence[Told], side: str) -> Any:
+def _bound(logs: Sequence[SourceFacts], side: str) -> Any:
     values = [(log.info.get("action") or {}).get(side) for log in logs]
     return _one(logs, values, f"action {side}", one_sided=False)
 
 
-def _by_key(logs: Sequence[Told], fact: str) -> dict[str, Any]:
+def _by_key(logs: Sequence[SourceFacts], fact: str) -> dict[str, Any]:
     """Return names or units, by key."""
     keys = dict.fromkeys(key for log in logs for key in log.info.get(fact) or {})
     found = {}
@@ -137,7 +137,7 @@ def _counted(names: Sequence[str] | None, key: str) -> bool:
     return stem in _USUAL.get(key, ()) and said == [(stem, i) for i in range(len(names))]
 
 
-def _one(logs: Sequence[Told], values: Sequence[Any], fact: str, *, one_sided: bool) -> Any:
+def _one(logs: Sequence[SourceFacts], values: Sequence[Any], fact: str, *, one_sided: bool) -> Any:
     """Return the value that all sources state, ``None`` where none does."""
     known = [(log, value) for log, value in zip(logs, values, strict=True) if value is not None]
     if not known:
@@ -176,7 +176,7 @@ def _agree(one: Any, other: Any) -> bool:
     return math.isclose(one, other, rel_tol=1e-6) if numbers else bool(one == other)
 
 
-def _environment(logs: Sequence[Told]) -> dict[str, Any]:
+def _environment(logs: Sequence[SourceFacts]) -> dict[str, Any]:
     known = [(log.name, log.info["environment"]) for log in logs if log.info.get("environment")]
     for name, environment in known[1:]:
         if environment != known[0][1]:

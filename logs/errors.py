@@ -1,4 +1,4 @@
-"""The one error of this room: bad input, said so that its owner can fix it."""
+"""The one error of this folder: bad input, said so that its owner can fix it."""
 
 from collections.abc import Iterable
 from pathlib import Path

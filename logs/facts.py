@@ -6,7 +6,7 @@ from typing import Any
 
 
 def check_info(info: Any) -> None:
-    """Refuse facts that no writer of logs writes.
+    """Raise an error for facts that no writer of logs writes.
 
     Facts that are not known here are kept as they are.
 

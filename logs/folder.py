@@ -1,4 +1,4 @@
-"""What lies in the folder of a saved log, and what is refused when it is read back."""
+"""What lies in the folder of a saved log, and what is an error when it is read back."""
 
 import math
 import os
@@ -115,7 +115,7 @@ def make_header(
 
 
 def check_size(file: Path, size: int, *, longer: bool = False) -> None:
-    """Refuse a file of another size.
+    """Raise an error for a file of another size.
 
     Args:
         file: File in the folder of a log.
@@ -290,7 +290,7 @@ def _observed(header: Header, folder: Path) -> list[Key]:
 
 
 def check_columns(header: Header, folder: Path) -> None:
-    """Refuse a header whose columns or sources are not those of a log.
+    """Raise an error for a header whose columns or sources are not those of a log.
 
     Args:
         header: The header.
@@ -329,7 +329,7 @@ def check_columns(header: Header, folder: Path) -> None:
 def check_frames(
     images: Mapping[Key, tuple[int, ...]], rows: int, episodes: int, folder: Path
 ) -> None:
-    """Refuse a header whose images do not go with its rows.
+    """Raise an error for a header whose images do not go with its rows.
 
     Args:
         images: Shape of all frames of each image column.

@@ -73,7 +73,7 @@ def stored_frames(camera: Camera, folder: Path) -> NDArray[np.uint8]:
         ``[N + E, H, W, 3]`` uint8, mapped from the file.
 
     Raises:
-        LogError: A video is missing or damaged, or the disk has no room.
+        LogError: A video is missing or damaged, or the disk is full.
         WriteError: The folder cannot be written.
     """
     height, width = camera.wanted

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hindsight_rl.keys import EPISODE, EPISODE_END, Key, key_name
-from hindsight_rl.logs.common_facts import Told, joint_facts
+from hindsight_rl.logs.common_facts import SourceFacts, joint_facts
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.folder import Source
 from hindsight_rl.logs.frames import joined
@@ -33,7 +33,7 @@ def joined_logs(logs: Sequence["Log"], weights: Sequence[float]) -> "Log":
         LogError: Keys, shapes, dtypes or facts differ, or a weight is not positive.
     """
     sources, shifts = _places(logs, weights)
-    info = joint_facts([Told(log.sources[0].name, log.info) for log in logs])
+    info = joint_facts([SourceFacts(log.sources[0].name, log.info) for log in logs])
     info |= {"source": [source.name for source in sources]}
     drawable = None
     if any(log.rows is not None for log in logs):

@@ -87,8 +87,8 @@ def files_below(folder: Path, pattern: str = "*") -> list[Path]:
     return found
 
 
-def check_room(needed: int, held: int, path: Path | str, column: str | None = None) -> None:
-    """Refuse a source that would unpack to more than a file of its size can mean.
+def check_memory(needed: int, held: int, path: Path | str, column: str | None = None) -> None:
+    """Raise an error for a source that would unpack to more than a file of its size can mean.
 
     Args:
         needed: Bytes in memory that it declares.
@@ -117,7 +117,7 @@ def check_room(needed: int, held: int, path: Path | str, column: str | None = No
 
 
 def check_count(count: int, what: str, path: Path | str) -> None:
-    """Refuse a source of too many columns, datasets or files.
+    """Raise an error for a source of too many columns, datasets or files.
 
     Args:
         count: How many there are.
@@ -137,7 +137,7 @@ def check_count(count: int, what: str, path: Path | str) -> None:
 
 
 def check_depth(depth: int, path: Path | str) -> None:
-    """Refuse groups that are nested too deep.
+    """Raise an error for groups that are nested too deep.
 
     Args:
         depth: How deep they are.

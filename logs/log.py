@@ -82,8 +82,8 @@ class Log:
             A log in memory.
 
         Raises:
-            LogError: A key is missing, lengths disagree, the log is empty, or float32 cannot tell
-                the real numbers of a column apart.
+            LogError: A key is missing, lengths disagree, the log is empty, or float32 cannot
+                distinguish the real numbers of a column.
         """
         tensors = {key: torch.as_tensor(value) for key, value in columns.items()}
         check_needed(tensors)

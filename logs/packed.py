@@ -243,7 +243,7 @@ def observed(keys: Iterable[Key]) -> list[Key]:
 
 
 def check_needed(columns: Mapping[Key, Tensor]) -> None:
-    """Refuse columns that make no log.
+    """Raise an error for columns that make no log.
 
     Args:
         columns: ``[N, ...]`` by key.
@@ -266,7 +266,7 @@ def check_needed(columns: Mapping[Key, Tensor]) -> None:
 
 
 def check_lengths(columns: Mapping[Key, Tensor], rows: int, reference: str) -> None:
-    """Refuse columns of another length.
+    """Raise an error for columns of another length.
 
     Args:
         columns: ``[N, ...]`` by key.

@@ -1,4 +1,4 @@
-"""Columns whose values float32 cannot tell apart: clock times, encoder counts, map coordinates.
+"""Columns whose values float32 cannot distinguish: clock times, encoder counts, map coordinates.
 
 Logs, networks and exported policies hold float32, which has 24 bits: at 1.7e9 it counts in steps of
 128. A column far from 0 that changes by less arrives as a few values, or as one.
@@ -108,7 +108,7 @@ def _lost(column: NDArray[np.float64], size: float) -> tuple[float, float] | Non
 
 
 def check_precision(columns: Mapping[Key, Tensor]) -> None:
-    """Check that float32 can tell the real numbers of columns apart.
+    """Check that float32 can distinguish the real numbers of columns.
 
     Args:
         columns: ``[N, ...]`` by key; those of float64 are looked at.

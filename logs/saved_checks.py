@@ -1,4 +1,4 @@
-"""Values of a saved log: what no reader lets into a log is refused when one is read back."""
+"""Values of a saved log: what no reader lets into a log is an error when one is read back."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ _SWEEP = 1 << 20  # words looked at together: they stay in the cache
 def check_values(
     block: PackedColumns, rows: Tensor | None, info: Mapping[str, Any], folder: Path
 ) -> None:
-    """Refuse values that no reader lets into a log; one sweep, a few megabytes at a time.
+    """Check for values that no reader lets into a log; one sweep, megabytes at a time.
 
     Args:
         block: All columns.
@@ -70,7 +70,7 @@ def _check_finite(part: PackedColumns, start: int, folder: Path) -> None:
 def _bounds(
     block: PackedColumns, info: Mapping[str, Any], folder: Path
 ) -> list[tuple[str, Tensor]]:
-    """Return the stated bounds of actions, with room for rounding to float32."""
+    """Return the stated bounds of actions, widened by what rounding to float32 may add."""
     column, given = block.columns[ACTION], info.get("action") or {}
     if column.dtype != "float32":
         return []
@@ -102,7 +102,7 @@ def _check_bounds(
 
 
 def _check_episodes(part: PackedColumns, start: int, count: int, folder: Path) -> None:
-    """Refuse episode, step and episode_end that contradict each other; ``start`` is row 0's."""
+    """Check that episode, step and episode_end agree; ``start`` is the number of row 0."""
     episode, step, end = (part.column(key) for key in (EPISODE, STEP, EPISODE_END))
     row = torch.arange(start, start + len(step))
     good = (step >= 0) & (end >= row) & (end < count) & ((row < count - 1) | (end == row))

@@ -174,7 +174,7 @@ class InverseRL(Relabeler):
 
 
 def _check_partition(partition: object) -> None:
-    """Refuse a word, which would count as true."""
+    """Raise an error for a word, which would count as true."""
     if not isinstance(partition, bool):
         raise ValueError(
             f"partition is {partition!r}, it must be true or false; a running log Z is for "

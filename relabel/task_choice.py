@@ -22,7 +22,7 @@ def check_arguments(
     temperature: float,
     fraction: float,
 ) -> None:
-    """Refuse arguments that are out of range.
+    """Raise an error for arguments that are out of range.
 
     Args:
         candidates: Number of tasks to choose from.

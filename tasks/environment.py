@@ -144,7 +144,7 @@ class EnvGoals(TaskFamily):
             raise ValueError(f"{self.env} has no {name}: {_OWN}") from None
         try:
             answer = _ask(judge, achieved, desired)
-        except Exception as error:  # whatever the environment's code stumbles over
+        except Exception as error:  # whatever the environment's code raises
             raise ValueError(
                 f"{name} of {self.env} cannot judge an achieved and a desired goal alone, with an "
                 f"empty info ({type(error).__name__}: {error}): {_OWN}"

@@ -1,9 +1,9 @@
-"""Measure a checkout: its largest classes, constructors and rooms, and where keys are defined.
+"""Measure a checkout: its largest classes, constructors and folders, and where keys are defined.
 
     python tools/measure_code.py [FOLDER]
 
-FOLDER is a checkout of this repository, this one if left out; one from before the rooms were split
-can be measured too. Prints a table.
+FOLDER is a checkout of this repository, this one if left out; one of a former layout can be
+measured too. Prints a table.
 """
 
 import argparse
@@ -57,8 +57,8 @@ def key_definitions(found: dict[Path, ast.Module]) -> int:
     return sum(defines(tree) for tree in found.values())
 
 
-def strict_rooms(root: Path) -> str:
-    """Return the rooms that mypy holds to its strict rules."""
+def strict_folders(root: Path) -> str:
+    """Return the folders that mypy holds to its strict rules."""
     makefile = (root / "Makefile").read_text()
     match = re.search(r"^TYPED := (.*)$", makefile, re.MULTILINE)
     return match.group(1) if match else "all" if "mypy -p hindsight_rl" in makefile else "none"
@@ -74,25 +74,25 @@ def main() -> None:
     longest = sorted(kinds, key=lambda k: (k[1].end_lineno or 0) - k[1].lineno, reverse=True)
     widest = sorted(kinds, key=lambda k: arguments(k[1]), reverse=True)
     lines = {path: len((root / path).read_text().splitlines()) for path in found}
-    rooms: dict[str, int] = {}
+    folders: dict[str, int] = {}
     for path, count in lines.items():
-        rooms[path.parts[0]] = rooms.get(path.parts[0], 0) + count
-    total = sum(rooms.values())
+        folders[path.parts[0]] = folders.get(path.parts[0], 0) + count
+    total = sum(folders.values())
     print("largest classes, lines")
     for path, kind in longest[:5]:
         print(f"  {(kind.end_lineno or 0) - kind.lineno + 1:5} {kind.name} ({path})")
     print("largest constructors, arguments")
     for path, kind in widest[:5]:
         print(f"  {arguments(kind):5} {kind.name} ({path})")
-    print("rooms, share of lines")
-    for room, count in sorted(rooms.items(), key=lambda item: -item[1])[:5]:
-        print(f"  {count / total:5.1%} {room}")
+    print("folders, share of lines")
+    for folder, count in sorted(folders.items(), key=lambda item: -item[1])[:5]:
+        print(f"  {count / total:5.1%} {folder}")
     print(f"lines in all: {total}")
     print(f"lines of agents/iql.py: {lines[Path('agents/iql.py')]}")
     learners = {path: count for path, count in lines.items() if path.parts[0] == "agents"}
     longest_file = max(learners, key=lambda path: learners[path])
     print(f"longest file of agents: {learners[longest_file]} ({longest_file.name})")
-    print(f"rooms under strict types: {strict_rooms(root)}")
+    print(f"folders under strict types: {strict_folders(root)}")
     print(f"modules that define a key: {key_definitions(found)}")
 
 

@@ -20,7 +20,7 @@ from hindsight_rl.logs.reading.own import SUFFIXES, own_reader, reader_named
 from hindsight_rl.logs.reading.own import register_reader as register_reader
 from hindsight_rl.logs.reading.table import Table, check_columns
 from hindsight_rl.logs.reading.text_options import PACKED, TEXT_OPTIONS
-from hindsight_rl.logs.reading.unasked import refuse_unasked_images
+from hindsight_rl.logs.reading.unasked import check_unasked_images
 from hindsight_rl.plugins import import_installed
 
 Columns = ColumnMap | str | Path | Mapping[str, Any]
@@ -133,7 +133,7 @@ def _read(
         guessed = {} if named else guessed_fields(columns, content.columns)
         findings = Problems(path, collect, content.parts, sentences(guessed), guessed)
         check_columns(content, findings)
-        refuse_unasked_images(columns, content, findings)
+        check_unasked_images(columns, content, findings)
         made = assemble(content, findings)
     except (MemoryError, RecursionError) as error:
         why = "more memory than there is" if isinstance(error, MemoryError) else "too deep nesting"
@@ -178,7 +178,7 @@ def locate(source: str | Path, columns: ColumnMap) -> tuple[str, Path]:
     path = _existing(source)
     if path.name == "main_data.hdf5" and (path.parent / "metadata.json").exists():
         path = path.parent  # the inside of a Minari dataset
-    _refuse_old_minari(path, columns)
+    _check_age(path, columns)
     if columns.format:
         if path.is_dir() and columns.format in SUFFIXES.values() and columns.format != "parquet":
             raise LogError(
@@ -212,8 +212,8 @@ def locate(source: str | Path, columns: ColumnMap) -> tuple[str, Path]:
     return SUFFIXES[ending], path
 
 
-def _refuse_old_minari(path: Path, columns: ColumnMap) -> None:
-    """Refuse the only file of a Minari dataset of old, or the folder that holds it."""
+def _check_age(path: Path, columns: ColumnMap) -> None:
+    """Raise an error for the only file of a Minari dataset of old, or the folder that holds it."""
     if columns.format not in (None, "minari", "hdf5"):
         return
     folder = path if path.is_dir() else path.parent
@@ -229,7 +229,7 @@ def _refuse_old_minari(path: Path, columns: ColumnMap) -> None:
 
 
 def _check_text_options(columns: ColumnMap, format_: str, path: Path) -> None:
-    """Refuse options that the format would leave unread."""
+    """Raise an error for options that the format would leave unread."""
     given = [name for name in TEXT_OPTIONS if getattr(columns, name)]
     if given and format_ != "csv":
         raise LogError(

@@ -130,7 +130,7 @@ def _continuous(table: Table, names: list[str], parts: list[Array], findings: Pr
         info["clipped_actions"] = int((clipped != action).sum())
         action = clipped
     checks.within_bounds(action, low, high, ", ".join(names), findings)
-    with np.errstate(divide="ignore"):  # a factor of 0 is told where a density is read
+    with np.errstate(divide="ignore"):  # a factor of 0 is reported where a density is read
         log_scale = float(np.log(np.abs(scale.astype(np.float64))).sum())
     return Actions(action, info, log_scale)
 

@@ -55,7 +55,7 @@ class ColumnMap:
         continues: The opposite of ``terminated``, false where the task ended (``masks``); never
             guessed.
         truncated: Flag, true where the episode was cut (time limit, end of recording).
-        done: Flag that does not tell the two apart; then ``done_means`` must, or ``truncated``:
+        done: Flag that does not distinguish the two; then ``done_means`` must, or ``truncated``:
             terminated where that is false.
         done_means: ``terminated``, ``truncated``, or ``time_limit``: truncated where the episode
             has exactly ``time_limit`` steps, terminated where it has fewer.

@@ -87,7 +87,7 @@ def delimit(table: Table, rows: int, findings: Problems) -> Episodes:
         return _parted(table, np.flatnonzero(begins), rows, findings)
     ends = columns.episode_end or _flag_names(columns)
     names = [ends] if isinstance(ends, str) else ends
-    # Flags with one entry per episode cannot delimit; a cut column is refused in `ends`.
+    # Flags with one entry per episode cannot delimit; a cut column is an error in `ends`.
     names = [name for name in names if len(table.values[name]) == rows or columns.episode_end]
     if not names:
         raise findings.error(

@@ -1,4 +1,4 @@
-"""Sources of one group per episode (robomimic, LIBERO, Isaac Lab, ManiSkill): refused as such.
+"""Sources of one group per episode (robomimic, LIBERO, Isaac Lab, ManiSkill): an error.
 
 Columns of several groups would be joined side by side, so that a dozen demonstrations became one of
 twelve times as many actions.
@@ -19,10 +19,10 @@ _SHARED = (*_FLAGS, "episode", "episode_start", "split_indices")
 _NUMBERED = re.compile(r"(.*?)[_.\[]?([0-9]+)\]?")
 
 
-def refuse_groups(
+def check_groups(
     read: Sequence[str], has_action: bool, held: Sequence[str], path: Path | str, names: Names
 ) -> None:
-    """Refuse a source whose groups each hold an episode, unless one of them is read alone.
+    """Check that no columns of groups are joined that each hold an episode.
 
     Groups are of one log all the same (two arms, say) where a reward, a flag or a number of the
     episode lies beside them.

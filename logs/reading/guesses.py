@@ -51,8 +51,8 @@ def said_of(error: LogError, given: ColumnMap) -> LogError:
         return error
     for field, candidates in COMMON_NAMES.items():
         hit = any(matching(candidate, [error.column]) for candidate in candidates)
-        told = f"`{field}: " in error.fix  # as an error about a known layout does
-        if hit and not told and getattr(given, field) == LEFT_OUT:
+        said = f"`{field}: " in error.fix  # as an error about a known layout does
+        if hit and not said and getattr(given, field) == LEFT_OUT:
             more = f"{error.fix} {_sentence(error.column, field)}"
             return LogError(
                 error.problem, more, path=error.path, column=error.column, row=error.row

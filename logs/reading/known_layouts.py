@@ -1,4 +1,4 @@
-"""Layouts with a second mark of where episodes end: read by it, or refused with the map to use."""
+"""Layouts with a second mark of where episodes end: read, or an error that names the map."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -30,9 +30,9 @@ def known_layout(
     Raises:
         LogError: A mark that is not read has a meaning in a known layout; names the map for it.
     """
-    _refuse_rlds(given, held, path)
-    _refuse_masks(given, held, path, names)
-    _refuse_ogbench(given, filled, held, path)
+    _check_rlds(given, held, path)
+    _check_masks(given, held, path, names)
+    _check_ogbench(given, filled, held, path)
     delimited = any(getattr(filled, name) for name in DELIMITERS)
     ended = filled.terminated or filled.continues
     if delimited or not ended or given.episode_end != LEFT_OUT:
@@ -46,8 +46,8 @@ def known_layout(
     return replace(filled, episode_end=second) if second else filled
 
 
-def _refuse_rlds(given: ColumnMap, held: Sequence[str], path: Path | str) -> None:
-    """Refuse steps of RLDS, whose last one is no step, unless the map says what it is."""
+def _check_rlds(given: ColumnMap, held: Sequence[str], path: Path | str) -> None:
+    """Raise for steps of RLDS, whose last one is no step, unless the map says what it is."""
     marks = [name for name in _RLDS if name in held]
     named = [value for value in vars(given).values() if isinstance(value, str)]
     borders = [name for name in marks if name != "is_terminal"]
@@ -68,10 +68,10 @@ def _refuse_rlds(given: ColumnMap, held: Sequence[str], path: Path | str) -> Non
     )
 
 
-def _refuse_masks(given: ColumnMap, held: Sequence[str], path: Path | str, names: Names) -> None:
-    """Refuse masks, which are 0 where the task ended, unless the map says what they are."""
-    told = given.terminated or given.done
-    if "masks" not in held or given.continues != LEFT_OUT or told:
+def _check_masks(given: ColumnMap, held: Sequence[str], path: Path | str, names: Names) -> None:
+    """Raise for masks, which are 0 where the task ended, unless the map says what they are."""
+    ends_stated = given.terminated or given.done
+    if "masks" not in held or given.continues != LEFT_OUT or ends_stated:
         return
     ends = (*names["done"], *names["terminated"], *names["episode_end"])
     end = next((name for name in ends if name in held), None)
@@ -86,10 +86,10 @@ def _refuse_masks(given: ColumnMap, held: Sequence[str], path: Path | str, names
     )
 
 
-def _refuse_ogbench(
+def _check_ogbench(
     given: ColumnMap, filled: ColumnMap, held: Sequence[str], path: Path | str
 ) -> None:
-    """Refuse `terminals` of logs without rewards, which end trajectories in OGBench."""
+    """Raise for `terminals` of logs without rewards, which end trajectories in OGBench."""
     if filled.terminated != "terminals" or given.terminated != LEFT_OUT:
         return
     if "valids" in held:

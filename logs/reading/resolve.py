@@ -11,7 +11,7 @@ from hindsight_rl.logs.limits import LONGEST_NAME, MOST_STARS
 from hindsight_rl.logs.problems import listed, missing_column
 from hindsight_rl.logs.reading.column_map import DELIMITERS, LEFT_OUT, SHIFTED, ColumnMap
 from hindsight_rl.logs.reading.column_values import columns_in
-from hindsight_rl.logs.reading.groups import refuse_groups
+from hindsight_rl.logs.reading.groups import check_groups
 from hindsight_rl.logs.reading.known_layouts import known_layout
 
 Names = Mapping[str, tuple[str, ...]]
@@ -80,7 +80,7 @@ def resolve(
     """
     if names is COMMON_NAMES:
         action = columns.action or _guess(names["action"], held)
-        refuse_groups(_named(columns, held), bool(action), held, path, names)
+        check_groups(_named(columns, held), bool(action), held, path, names)
     found: dict[str, Any] = {}
     for field in COMMON_NAMES:
         value = getattr(columns, field)

@@ -45,7 +45,7 @@ def parting(table: Table, begun: Array, rows: int, findings: Problems) -> Array:
 def check_returns(
     number: Array, starts: Array, table: Table, name: str, findings: Problems
 ) -> None:
-    """Refuse an episode number that comes back where it is not that of another file's episode.
+    """Check that no episode number comes back within its own file.
 
     Args:
         number: ``[N]`` number of the episode of each row.

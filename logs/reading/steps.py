@@ -6,7 +6,7 @@ from hindsight_rl.keys import OBSERVATION, TASK, Key, key_name
 from hindsight_rl.logs import checks
 from hindsight_rl.logs.checks import Array
 from hindsight_rl.logs.choice_checks import choices, observed_choices
-from hindsight_rl.logs.limits import check_room
+from hindsight_rl.logs.limits import check_memory
 from hindsight_rl.logs.packed import next_key
 from hindsight_rl.logs.problems import Problems
 from hindsight_rl.logs.reading.column_map import Named
@@ -225,7 +225,7 @@ class Steps:
         whole = choices(number, None, name, self.findings)
         count = max(len(self.table.facts.get("task_names", ())), int(whole.max()) + 1)
         held = sum(column.nbytes for column in self.table.values.values())
-        check_room(4 * count * len(whole), held, self.findings.path, name)
+        check_memory(4 * count * len(whole), held, self.findings.path, name)
         vectors = np.zeros((len(whole), count), np.float32)
         vectors[np.arange(len(whole)), whole] = 1
         return vectors

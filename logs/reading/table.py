@@ -37,7 +37,7 @@ Reader = Callable[[Path, ColumnMap], Table]
 
 
 def check_columns(table: Table, findings: Problems) -> None:
-    """Refuse columns without rows to speak of: single values, and rows of no entries.
+    """Raise an error for columns without rows to speak of: single values, and rows of no entries.
 
     Args:
         table: What a reader hands over.

@@ -1,4 +1,4 @@
-"""Images among guessed columns, which would be flattened: refused, with what to write instead."""
+"""Images among guessed columns, which would be flattened: an error that says what to write."""
 
 from collections.abc import Sequence
 from math import prod
@@ -11,8 +11,8 @@ from hindsight_rl.logs.reading.table import Table
 _FIELDS = ("observation", "task", "achieved_goal")
 
 
-def refuse_unasked_images(given: ColumnMap, table: Table, findings: Problems) -> None:
-    """Refuse to flatten an image into numbers unless its column was named.
+def check_unasked_images(given: ColumnMap, table: Table, findings: Problems) -> None:
+    """Check that no image is flattened into numbers unless its column was named.
 
     Args:
         given: The column map as its owner wrote it.

@@ -9,14 +9,14 @@ import pytest
 from small_logs import small
 
 from hindsight_rl.logs.append import append
-from hindsight_rl.logs.common_facts import Told, joint_facts
+from hindsight_rl.logs.common_facts import SourceFacts, joint_facts
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.reading import read_logs
 
 
 def joint(*infos: dict[str, Any]) -> dict[str, Any]:
-    return joint_facts([Told(f"log{i}", info) for i, info in enumerate(infos)])
+    return joint_facts([SourceFacts(f"log{i}", info) for i, info in enumerate(infos)])
 
 
 BOUNDS = {"action": {"low": [-1.0], "high": [1.0]}}

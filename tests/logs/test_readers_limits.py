@@ -81,24 +81,24 @@ def foreign_parquet(path: Path) -> Path:
 
 
 def test_the_limit_can_be_raised_and_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    limits.check_room(limits.UNQUESTIONED, 0, "log")
-    limits.check_room(5 * GIB, 5 * GIB // 100 + 1, "log")
+    limits.check_memory(limits.UNQUESTIONED, 0, "log")
+    limits.check_memory(5 * GIB, 5 * GIB // 100 + 1, "log")
     with pytest.raises(LogError, match="log: it unpacks to 5.0 GiB"):
-        limits.check_room(5 * GIB, 5 * GIB // 100 - 1, "log")
+        limits.check_memory(5 * GIB, 5 * GIB // 100 - 1, "log")
     monkeypatch.setenv(limits.GIB_VARIABLE, "5")
-    limits.check_room(5 * GIB, 0, "log")
+    limits.check_memory(5 * GIB, 0, "log")
     with pytest.raises(LogError, match="6.0 GiB"):
-        limits.check_room(6 * GIB, 0, "log")
+        limits.check_memory(6 * GIB, 0, "log")
     for text in ("much", "-1", "0", "nan", "inf"):
         monkeypatch.setenv(limits.GIB_VARIABLE, text)
         with pytest.raises(LogError, match=f"HINDSIGHT_READ_GIB is '{text}'. Give a positive num"):
-            limits.check_room(1, 1, "log")
+            limits.check_memory(1, 1, "log")
 
 
 def test_more_than_the_memory_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "_memory", lambda: 4.0 * GIB)
     with pytest.raises(LogError, match="it unpacks to 5.0 GiB .*this machine has 4.0 GiB"):
-        limits.check_room(5 * GIB, 5 * GIB, "log")
+        limits.check_memory(5 * GIB, 5 * GIB, "log")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pyarrow.parquet
 
 from hindsight_rl.logs.checks import Array
 from hindsight_rl.logs.errors import LogError, unreadable
-from hindsight_rl.logs.limits import check_count, check_room, regular_file
+from hindsight_rl.logs.limits import check_count, check_memory, regular_file
 
 
 def read_parquet(path: Path, columns: list[str]) -> pa.Table:
@@ -46,7 +46,7 @@ def read_parquet(path: Path, columns: list[str]) -> pa.Table:
 def check_sizes(
     files: Sequence[Path], columns: Collection[str], source: Path, *, row_bytes: int = 0
 ) -> None:
-    """Refuse parquet files that unpack to more than what they hold can mean.
+    """Raise an error for parquet files that unpack to more than what they hold can mean.
 
     A constant column of any number of rows is a few bytes in a file.
 
@@ -75,7 +75,7 @@ def check_sizes(
             raise
         except Exception as error:
             raise unreadable(path, "parquet", error) from error
-    check_room(needed, held, source)
+    check_memory(needed, held, source)
 
 
 def parquet_columns(path: Path) -> list[str]:
@@ -123,12 +123,12 @@ def to_numpy(column: Any, name: str, path: Path | str) -> Array:
     kind = array.type
     if pa.types.is_dictionary(kind) and _is_text(kind.value_type):
         texts = to_numpy(array.dictionary, name, path)
-        check_room(texts.itemsize * len(array), array.nbytes, path, name)
+        check_memory(texts.itemsize * len(array), array.nbytes, path, name)
         return np.asarray(texts[array.indices.to_numpy(zero_copy_only=False)])
     if _is_text(kind):
         # NumPy keeps every text as wide as the widest, four bytes a letter.
         widest = int(pa.compute.max(pa.compute.utf8_length(array)).as_py() or 0)
-        check_room(4 * widest * len(array), array.nbytes, path, name)
+        check_memory(4 * widest * len(array), array.nbytes, path, name)
         return np.asarray(array.to_pylist(), dtype=str)
     if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
         return np.asarray(array.to_numpy(zero_copy_only=False))

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from hindsight_rl.logs.errors import LogError
-from hindsight_rl.logs.limits import check_count, check_room
+from hindsight_rl.logs.limits import check_count, check_memory
 from hindsight_rl.logs.reading.column_map import ColumnMap
 from hindsight_rl.logs.reading.formats.arrow import to_numpy
 from hindsight_rl.logs.reading.resolve import resolve, wanted
@@ -82,14 +82,14 @@ def _opened(path: Path, text: bytes | None) -> pa.NativeFile:
 
 
 def _check_unpacked(path: Path) -> None:
-    """Refuse a compressed file that unpacks to more than one of its size can mean."""
+    """Raise an error for a compressed file that unpacks to more than one of its size can mean."""
     if path.suffix.lower() not in PACKED:
         return
     unpacked, held = 0, path.stat().st_size
     with _opened(path, None) as file:
         while piece := len(file.read(_PIECE)):
             unpacked += piece
-            check_room(unpacked, held, path)
+            check_memory(unpacked, held, path)
 
 
 def _without(comment: str, path: Path) -> bytes:

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 
 from hindsight_rl.logs.errors import LogError, unreadable
-from hindsight_rl.logs.limits import check_count, check_depth, check_room
+from hindsight_rl.logs.limits import check_count, check_depth, check_memory
 from hindsight_rl.logs.reading.column_map import ColumnMap
 from hindsight_rl.logs.reading.resolve import resolve, wanted
 from hindsight_rl.logs.reading.table import Table
@@ -55,7 +55,7 @@ def datasets(
     Args:
         group: Where to look.
         path: The file, for messages.
-        links: Pass over links; ``False`` refuses a file with links, for a reader that follows them.
+        links: Pass over links; ``False`` makes them an error, for a reader that follows them.
 
     Yields:
         ``group/dataset`` and the dataset.
@@ -86,7 +86,7 @@ def datasets(
 
 
 def check_datasets(held: Iterable[h5py.Dataset], path: Path) -> None:
-    """Refuse datasets that unpack to more than what is stored of them can mean.
+    """Raise an error for datasets that unpack to more than what is stored of them can mean.
 
     Args:
         held: What is to be read.
@@ -99,7 +99,7 @@ def check_datasets(held: Iterable[h5py.Dataset], path: Path) -> None:
     for dataset in held:
         needed += dataset.nbytes
         stored += dataset.id.get_storage_size()  # 0 where nothing was ever written
-    check_room(needed, min(stored, path.stat().st_size), path)
+    check_memory(needed, min(stored, path.stat().st_size), path)
 
 
 def _check_plain(dataset: h5py.Dataset, name: str, path: Path) -> None:

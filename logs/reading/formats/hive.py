@@ -55,7 +55,7 @@ def partitioned(path: Path) -> tuple[list[Path], Partitions]:
 
 
 def check_meaning(keys: Sequence[str], resolved: ColumnMap, path: Path) -> None:
-    """Refuse keys that part the rows of an episode: nothing says in which order they were.
+    """Check that no key parts the rows of an episode: nothing says in which order they were.
 
     Args:
         keys: Keys of the folders.
@@ -86,7 +86,7 @@ def spread(values: Array, lengths: Sequence[int]) -> Array:
 def check_same(
     name: str, stored: Array, said: Array, parts: Sequence[tuple[int, str]], path: Path
 ) -> None:
-    """Refuse a column that files hold too, with other values than their folders.
+    """Raise an error for a column that files hold too, with other values than their folders.
 
     Args:
         name: The column.

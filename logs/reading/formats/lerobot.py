@@ -119,7 +119,7 @@ def _rate(fps: Any, path: Path) -> float | None:
 
 
 def _check_cameras(columns: ColumnMap, features: Mapping[str, Any], path: Path) -> None:
-    """Refuse cameras where numbers are meant: frames would be flattened, or copied into memory."""
+    """Check that no camera stands where numbers are meant: its frames would be flattened."""
     for field in COMMON_NAMES:
         value = getattr(columns, field)
         for part in value.values() if isinstance(value, dict) else [value]:

@@ -67,8 +67,8 @@ def read(path: Path, columns: ColumnMap) -> Table:
             "The dataset is cut: write or fetch it again.",
             path=path,
         )
-    told = _told_by_the_step(columns, episodes[0], path)
-    given = in_roles(told, entries_of(metadata["observation_space"]), list(episodes[0]), path)
+    named = _of_the_step(columns, episodes[0], path)
+    given = in_roles(named, entries_of(metadata["observation_space"]), list(episodes[0]), path)
     resolved = _frames_once(resolve(given, list(episodes[0]), path, NAMES), episodes[0])
     films = _films(resolved, episodes[0])
     for name in wanted(resolved):
@@ -82,12 +82,12 @@ def read(path: Path, columns: ColumnMap) -> Table:
     return Table(resolved, values, facts, parts, tuple(episodes[0]))
 
 
-def _told_by_the_step(columns: ColumnMap, episode: Mapping[str, Array], path: Path) -> ColumnMap:
+def _of_the_step(columns: ColumnMap, episode: Mapping[str, Array], path: Path) -> ColumnMap:
     """Return a map in which an info means what a reader of the map expects.
 
-    The infos of an episode are one more than its steps: the reset tells the first. What is known
-    when acting (observation, goal, task, image) is the info from before the step; anything else
-    (success, say) is what the step itself told.
+    The infos of an episode are one more than its steps: the first is that of the reset. What is
+    known when acting (observation, goal, task, image) is the info from before the step; anything
+    else (success, say) is what the step returned.
     """
     changes: dict[str, Any] = {}
     held = list(dict.fromkeys(n.removeprefix("next_") if _INFO in n else n for n in episode))
@@ -97,7 +97,7 @@ def _told_by_the_step(columns: ColumnMap, episode: Mapping[str, Array], path: Pa
         if not any(entry.startswith(_INFO) for entry in entries):
             continue
         if field in _BEFORE:
-            _refuse_later(entries, episode, path)
+            _check_known_before(entries, episode, path)
             continue
         if isinstance(given, dict):
             changes[field] = {e: _later(named, held, episode, path) for e, named in given.items()}
@@ -115,12 +115,12 @@ def _later(named: Named, held: Sequence[str], episode: Mapping[str, Array], path
     return later[0] if isinstance(named, str) and len(later) == 1 else later
 
 
-def _refuse_later(entries: Sequence[str], episode: Mapping[str, Array], path: Path) -> None:
+def _check_known_before(entries: Sequence[str], episode: Mapping[str, Array], path: Path) -> None:
     for entry in entries:
         if entry.startswith(_INFO) and entry not in episode and f"next_{entry}" in episode:
             raise LogError(
                 "no info of the reset is stored, so what was known before each step is not there",
-                "Name another column: an info of the step tells of what comes after it.",
+                "Name another column: an info of the step is about what comes after it.",
                 path=path,
                 column=entry,
             )
@@ -129,7 +129,7 @@ def _refuse_later(entries: Sequence[str], episode: Mapping[str, Array], path: Pa
 def _check_everywhere(
     name: str, episodes: Sequence[Mapping[str, Array]], lengths: Sequence[int], path: Path
 ) -> None:
-    """Refuse a column that not every episode has, with an entry per step or one for all of it."""
+    """Check that every episode has a column, with an entry per step or one for all of it."""
     found = [len(episode[name]) if name in episode else 0 for episode in episodes]
     if found == list(lengths) or set(found) == {1}:
         return
@@ -189,7 +189,7 @@ def _parts(episode: Mapping[str, Array], name: str, whole: bool) -> Sequence[Arr
 
 
 def _check_actions(space: Any, columns: ColumnMap, folder: Path) -> None:
-    """Refuse several choices at once, which would be taken for real numbers without bounds."""
+    """Raise for several choices at once, which would be taken for real numbers."""
     several = isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary)
     if several and columns.discrete_actions is None:
         raise LogError(

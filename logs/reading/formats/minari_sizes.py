@@ -12,14 +12,14 @@ import pyarrow.dataset
 from PIL import Image
 
 from hindsight_rl.logs.errors import LogError
-from hindsight_rl.logs.limits import UNQUESTIONED, check_count, check_room, files_below
+from hindsight_rl.logs.limits import UNQUESTIONED, check_count, check_memory, files_below
 from hindsight_rl.logs.reading.formats.hdf5 import check_datasets, datasets
 
 HDF5 = "main_data.hdf5"
 
 
 def check_stored(folder: Path, metadata: Mapping[str, Any]) -> int | None:
-    """Refuse a dataset whose episodes are not those that its metadata promise, or a too large one.
+    """Check that the episodes of a dataset are those of its metadata, and not too large.
 
     Args:
         folder: Its ``data`` folder.
@@ -66,7 +66,7 @@ def _check_hdf5(path: Path) -> list[str]:
         check_datasets(found, path)
         held = path.stat().st_size
         needed = sum(_unpacked(dataset, held) for dataset in found)
-        check_room(needed, held, path)
+        check_memory(needed, held, path)
         return list(file)
 
 
@@ -81,7 +81,7 @@ def _unpacked(dataset: h5py.Dataset, held: int) -> int:
     for start in range(0, rows, step):
         for row in dataset[start : start + step]:
             needed += _image_size(bytes(row)) if not isinstance(row, str) else 4 * len(row)
-            check_room(needed, held, Path(dataset.file.filename), dataset.name)
+            check_memory(needed, held, Path(dataset.file.filename), dataset.name)
     return needed
 
 
@@ -105,7 +105,7 @@ def _check_arrow(folder: Path, held: int) -> int:
             count = data.count_rows()
             needed += count * sum(_width(field.type) for field in data.schema)
             rows += count
-    check_room(needed, held, folder)
+    check_memory(needed, held, folder)
     return rows
 
 

@@ -10,7 +10,7 @@ from numpy.lib import format as npy
 
 from hindsight_rl.logs.checks import Array
 from hindsight_rl.logs.errors import LogError, unreadable
-from hindsight_rl.logs.limits import check_count, check_room
+from hindsight_rl.logs.limits import check_count, check_memory
 from hindsight_rl.logs.reading.column_map import ColumnMap
 from hindsight_rl.logs.reading.resolve import resolve, wanted
 from hindsight_rl.logs.reading.table import Table
@@ -68,13 +68,13 @@ def _entry(archive: np.lib.npyio.NpzFile, name: str) -> zipfile.ZipInfo:
 
 
 def _check_sizes(archive: np.lib.npyio.NpzFile, names: list[str], path: Path) -> None:
-    """Refuse columns that are there twice, or that unpack to more than the limit."""
+    """Raise an error for columns that are there twice, or that unpack to more than the limit."""
     for name in names:
         if archive.files.count(name) > 1:
             raise LogError("two arrays of this name", "Rename one.", path=path, column=name)
     entries = [_entry(archive, name) for name in names]
     packed = min(sum(entry.compress_size for entry in entries), path.stat().st_size)
-    check_room(sum(entry.file_size for entry in entries), packed, path)
+    check_memory(sum(entry.file_size for entry in entries), packed, path)
 
 
 def _array(archive: np.lib.npyio.NpzFile, name: str, path: Path) -> Array:
