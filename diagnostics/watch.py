@@ -132,7 +132,7 @@ class Watch(Callback):
                 _CLIPPED,
                 f"{clipped:.1%} of the policy's weights lie at max_weight and no longer separate "
                 "good actions from bad. Soften them (larger temperature, smaller "
-                "inverse_temperature or beta), raise max_weight, or scale the rewards (ScaleReward)",
+                "inverse_temperature or beta), raise max_weight, or scale rewards (ScaleReward)",
             )
         found = {_SIZE: size, _CLIPPED: clipped}
         return {name: value for name, value in found.items() if value is not None}
