@@ -11,7 +11,7 @@ from hindsight_rl.maths.posterior import log_partition
 from hindsight_rl.ports import LogView
 from hindsight_rl.relabel.new_tasks import check_fraction, recompute
 from hindsight_rl.relabel.relabeler import Relabeler, Values
-from hindsight_rl.relabel.soft_scores import EntropyScale, SoftScores, check_values, ranks
+from hindsight_rl.relabel.soft_scores import EntropyScale, SoftScores, ranks, soft_scores
 from hindsight_rl.tasks.family import DiscreteTasks, GoalReaching, TaskFamily
 from hindsight_rl.tasks.linear import LinearTasks
 
@@ -90,16 +90,8 @@ class AscendTask(Relabeler):
         return other
 
     def use(self, values: Values | None) -> None:
-        """Take the learner's soft values.
-
-        Args:
-            values: ``soft_values`` of the learner.
-
-        Raises:
-            ValueError: It has none.
-        """
-        values = check_values("AscendTask", values)
-        self._soft = SoftScores(self.family, values, self.entropy_scale)
+        """Take the learner's soft values; ``ValueError`` where it has none."""
+        self._soft = soft_scores("AscendTask", self.family, values, self.entropy_scale)
 
     def __call__(self, batch: TensorDict) -> TensorDict:
         """Return the batch under tasks that have moved, reward and termination with them.

@@ -22,9 +22,9 @@ from hindsight_rl.relabel.soft_scores import (
     EntropyScale,
     RunningLogZ,
     SoftScores,
-    check_values,
     gathered,
     over_ranks,
+    soft_scores,
 )
 from hindsight_rl.relabel.task_choice import Proposal, assigned, check_arguments, drawn
 from hindsight_rl.tasks.family import GoalReaching, TaskFamily
@@ -130,16 +130,8 @@ class TransitionInverseRL(Relabeler):
         return other
 
     def use(self, values: Values | None) -> None:
-        """Take the learner's soft values.
-
-        Args:
-            values: ``soft_values`` of the learner.
-
-        Raises:
-            ValueError: It has none.
-        """
-        values = check_values("TransitionInverseRL", values)
-        self._soft = SoftScores(self.family, values, self.entropy_scale)
+        """Take the learner's soft values; ``ValueError`` where it has none."""
+        self._soft = soft_scores("TransitionInverseRL", self.family, values, self.entropy_scale)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the running log Z, where there is one."""

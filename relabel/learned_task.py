@@ -24,8 +24,8 @@ from hindsight_rl.relabel.soft_scores import (
     EntropyScale,
     RunningLogZ,
     SoftScores,
-    check_values,
     ranks,
+    soft_scores,
 )
 from hindsight_rl.tasks.family import GoalReaching, TaskFamily
 
@@ -136,16 +136,8 @@ class LearnedTask(Relabeler):
         return other
 
     def use(self, values: Values | None) -> None:
-        """Take the learner's soft values.
-
-        Args:
-            values: ``soft_values`` of the learner.
-
-        Raises:
-            ValueError: It has none.
-        """
-        values = check_values("LearnedTask", values)
-        self._soft = SoftScores(self.family, values, self.entropy_scale)
+        """Take the learner's soft values; ``ValueError`` where it has none."""
+        self._soft = soft_scores("LearnedTask", self.family, values, self.entropy_scale)
 
     def state_dict(self) -> dict[str, Any]:
         """Return weights, Adam's averages and log Z; nothing before the first update."""

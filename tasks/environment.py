@@ -77,17 +77,7 @@ class EnvGoals(TaskFamily):
         return other
 
     def sample(self, draws: Tensor) -> Tensor:
-        """Return states reached in the log, one per counter.
-
-        Args:
-            draws: ``[..., 3]`` int64 counters.
-
-        Returns:
-            ``[..., Z]`` float32.
-
-        Raises:
-            ValueError: The family was not bound to a log.
-        """
+        """Return states reached in the log, one per counter."""
         return self._prior.sample(draws)
 
     def task_of(self, reached: Tensor, draws: Tensor) -> Tensor:
@@ -95,39 +85,15 @@ class EnvGoals(TaskFamily):
         return reached
 
     def log_prior(self, task: Tensor) -> Tensor:
-        """Return the same log-probability for every goal, ``[...]``, nats."""
+        """Return the same log-probability for every goal."""
         return self._prior.log_prob(task)
 
     def reward(self, batch: TensorDict, task: Tensor, *, pairwise: bool = False) -> Tensor:
-        """Return what ``compute_reward`` says.
-
-        Args:
-            batch: Transitions ``[...]``.
-            task: ``[..., Z]``, or ``[N, Z]`` when pairwise.
-            pairwise: Score every row under every task.
-
-        Returns:
-            ``[...]``, or ``[..., N]`` when pairwise; float32.
-
-        Raises:
-            ValueError: The environment has no such function, or it needs more than two goals.
-        """
+        """Return what ``compute_reward`` says; ``ValueError`` where it judges no two goals."""
         return self._judged("compute_reward", batch, task, pairwise).float()
 
     def terminated(self, batch: TensorDict, task: Tensor, *, pairwise: bool = False) -> Tensor:
-        """Return what ``compute_terminated`` says.
-
-        Args:
-            batch: Transitions ``[...]``.
-            task: ``[..., Z]``, or ``[N, Z]`` when pairwise.
-            pairwise: Judge every row under every task.
-
-        Returns:
-            bool ``[...]``, or ``[..., N]`` when pairwise.
-
-        Raises:
-            ValueError: The environment has no such function, or it needs more than two goals.
-        """
+        """Return what ``compute_terminated`` says; ``ValueError`` where it judges no two goals."""
         return self._judged("compute_terminated", batch, task, pairwise).bool()
 
     def _judged(self, name: str, batch: TensorDict, task: Tensor, pairwise: bool) -> Tensor:

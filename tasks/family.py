@@ -41,6 +41,9 @@ class TaskFamily(ABC):
 
         Returns:
             ``[..., Z]`` float32.
+
+        Raises:
+            ValueError: The prior is that of a log, and the family was not bound to one.
         """
 
     def task_of(self, reached: Tensor, draws: Tensor) -> Tensor:
@@ -181,17 +184,7 @@ class GoalReaching(TaskFamily):
         return other
 
     def sample(self, draws: Tensor) -> Tensor:
-        """Return states reached in the log, each with a margin where tasks have one.
-
-        Args:
-            draws: ``[..., 3]`` int64 counters.
-
-        Returns:
-            ``[..., Z]`` float32.
-
-        Raises:
-            ValueError: The family was not bound to a log.
-        """
+        """Return states reached in the log, each with a margin where tasks have one."""
         return self.task_of(self._prior.sample(draws), draws)
 
     def task_of(self, reached: Tensor, draws: Tensor) -> Tensor:
@@ -211,14 +204,7 @@ class GoalReaching(TaskFamily):
         return torch.cat([reached, margin.unsqueeze(-1)], dim=-1)
 
     def log_prior(self, task: Tensor) -> Tensor:
-        """Return the same log-probability for every goal, -inf for a margin out of range.
-
-        Args:
-            task: ``[..., Z]``.
-
-        Returns:
-            ``[...]``, nats.
-        """
+        """Return the same log-probability for every goal, -inf for a margin out of range."""
         value = self._prior.log_prob(task)
         if self.margin is None:
             return value
@@ -244,31 +230,13 @@ class GoalReaching(TaskFamily):
         return distance
 
     def reward(self, batch: TensorDict, task: Tensor, *, pairwise: bool = False) -> Tensor:
-        """Return 0 or -1 (sparse), or minus the distance (dense); see the class.
-
-        Args:
-            batch: Transitions ``[...]``.
-            task: ``[..., Z]``, or ``[N, Z]`` when pairwise.
-            pairwise: Score every row under every task.
-
-        Returns:
-            ``[...]``, or ``[..., N]`` when pairwise.
-        """
+        """Return 0 or -1 (sparse), or minus the distance (dense); see the class."""
         if self.kind == "dense":
             return -self.distance(batch, task, pairwise=pairwise)
         return self._reached(batch, task, pairwise).float() - 1.0
 
     def terminated(self, batch: TensorDict, task: Tensor, *, pairwise: bool = False) -> Tensor:
-        """Return whether the goal was reached, or False throughout where tasks go on.
-
-        Args:
-            batch: Transitions ``[...]``.
-            task: ``[..., Z]``, or ``[N, Z]`` when pairwise.
-            pairwise: Judge every row under every task.
-
-        Returns:
-            bool ``[...]``, or ``[..., N]`` when pairwise.
-        """
+        """Return whether the goal was reached, or False throughout where tasks go on."""
         return self._reached(batch, task, pairwise) & self.ends
 
     def _reached(self, batch: TensorDict, task: Tensor, pairwise: bool) -> Tensor:

@@ -67,17 +67,7 @@ class ReturnTasks(TaskFamily):
         return other
 
     def sample(self, draws: Tensor) -> Tensor:
-        """Return the outcome of episodes in the log, one per counter.
-
-        Args:
-            draws: ``[..., 3]`` int64 counters.
-
-        Returns:
-            ``[..., Z]`` float32; reward units, and steps.
-
-        Raises:
-            ValueError: The family was not bound to a log.
-        """
+        """Return the outcome of episodes in the log, one per counter; reward units, and steps."""
         return self._prior.sample(draws)
 
     def log_prior(self, task: Tensor) -> Tensor:
