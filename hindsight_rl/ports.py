@@ -237,6 +237,10 @@ class EvaluationView(Protocol):
         """Steps after which an episode is cut."""
 
     @property
+    def every(self) -> int:
+        """Updates between evaluations that are asked for, 0 for none."""
+
+    @property
     def interval(self) -> int:
         """Updates between evaluations, 0 where nothing is evaluated."""
 

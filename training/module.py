@@ -18,18 +18,16 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from lightning import LightningModule
-from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.cli import OptimizerCallable
 from numpy.typing import NDArray
 from tensordict import TensorDict
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from hindsight_rl.attached import callbacks_of, datamodule_of, log_interval
+from hindsight_rl.attached import datamodule_of, log_interval
 from hindsight_rl.diagnostics.divergence import check_finite
 from hindsight_rl.diagnostics.evaluation import (
     Evaluation,
-    episodes,
     evaluate,
     held_out_values,
     test_report,
@@ -40,8 +38,9 @@ from hindsight_rl.ports import Act, Actor
 from hindsight_rl.spec import Spec
 from hindsight_rl.training.checkpoints.callbacks import prepare
 from hindsight_rl.training.checkpoints.warm_start import WarmStart
+from hindsight_rl.training.fit_checks import check_fit
 from hindsight_rl.training.sweep import LogPass
-from hindsight_rl.training.terms import LossTerms
+from hindsight_rl.training.terms import LossTerms, chunk_means
 from hindsight_rl.training.update.groups import (
     Phases,
     check_names,
@@ -53,8 +52,6 @@ from hindsight_rl.training.update.runner import Runner
 from hindsight_rl.training.update.state import SeedStates
 from hindsight_rl.windows import Window
 
-# What a trainer may be given: all keep float32 for weights and for what follows the last layer.
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 Floats = NDArray[np.float32]
 
 
@@ -200,28 +197,13 @@ class LearnerModule(LightningModule, ABC):
             atexit.register(let_ranks_end)
 
     def on_fit_start(self) -> None:
-        """Plan the updates, once, and refuse what could not end well.
+        """Plan the updates, once, after a check that the run can end well.
 
         Raises:
             ValueError: Nothing ends the run, the policy does not fit the environment, or the
-                trainer's precision is not one of ``PRECISIONS``.
+                trainer's precision is half of float32 throughout.
         """
-        if self.trainer.precision not in PRECISIONS:
-            raise ValueError(
-                f"precision is {self.trainer.precision}: use one of {', '.join(PRECISIONS)}. "
-                "Weights, targets and losses stay in float32: in half of it small steps are lost"
-            )
-        timed = any(isinstance(callback, Timer) for callback in callbacks_of(self.trainer))
-        if self.trainer.max_steps < 0 and not timed:
-            raise ValueError("batches never run out: set max_steps (updates) or max_time")
-        if self.evaluation.env:
-            episodes(self, 1, self.evaluation.seed, max_steps=1)
-        elif self.evaluation.every:
-            warnings.warn(
-                f"evaluation.every is {self.evaluation.every}, and there is no environment to "
-                "evaluate in: nothing is evaluated. Give --env ID (or Evaluation(env=...))",
-                stacklevel=2,
-            )
+        check_fit(self.trainer, self)
         # Saving after the last update of a chunk is what is meant here.
         warnings.filterwarnings("ignore", message="Using ModelCheckpoint with manual optimization")
         optimizer = self.optimizers(use_pl_optimizer=False)
@@ -334,12 +316,7 @@ class LearnerModule(LightningModule, ABC):
         crossed = every and self.updates // every > (self.updates - updates) // every
         if not crossed and self.updates != self.trainer.max_steps:
             return
-        values = {**found.terms, **found.metrics}
-        means = {f"train/{name}": float(value.mean()) for name, value in values.items()}
-        relabel = getattr(getattr(self.trainer, "datamodule", None), "relabel", None)
-        seen = getattr(relabel, "metrics", {})
-        means |= {f"data/{name}": float(value) for name, value in seen.items()}
-        self.report(means, self.updates)
+        self.report(chunk_means(found, getattr(self.trainer, "datamodule", None)), self.updates)
 
     # ------------------------------------------------------------------ validation, test, predict
 

@@ -56,3 +56,19 @@ def bootstrap(batch: TensorDict, next_value: Tensor, constant: float) -> Tensor:
 def named(part: str, metrics: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return metrics of one part of a learner under that part's name: ``actor/weight``."""
     return {f"{part}/{name}": value for name, value in metrics.items()}
+
+
+def chunk_means(found: LossTerms, datamodule: object) -> dict[str, float]:
+    """Return the means of a chunk, with what its relabelers measured.
+
+    Args:
+        found: Terms and metrics of each update ``[K]``.
+        datamodule: Of the trainer; ``None``, or one without relabelers, adds nothing.
+
+    Returns:
+        Numbers under ``train/`` and ``data/``.
+    """
+    values = {**found.terms, **found.metrics}
+    means = {f"train/{name}": float(value.mean()) for name, value in values.items()}
+    seen = getattr(getattr(datamodule, "relabel", None), "metrics", {})
+    return means | {f"data/{name}": float(value) for name, value in seen.items()}
