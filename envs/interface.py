@@ -89,6 +89,23 @@ class Interface:
         task = None if self._task is None else self._task.of(observation)
         return Seen(self._observation.of(observation), task)
 
+    def exact(self, observation: Any) -> dict[str, NDArray[Any]]:
+        """Return what float32 may not hold of an observation, in its own type: copies, by key.
+
+        Args:
+            observation: As the environment gives it.
+
+        Returns:
+            ``observation`` ``[O]``, ``task`` ``[Z]``, ``achieved`` ``[Z]``, of each where its space
+            has a wider type than float32 holds exactly.
+        """
+        parts = {"observation": self._observation, "task": self._task, "achieved": self._achieved}
+        return {
+            name: part.exact(observation)
+            for name, part in parts.items()
+            if isinstance(part, _Part) and part.wide
+        }
+
     @property
     def achieves(self) -> bool:
         """Whether a goal environment shows what was achieved, in numbers."""
@@ -280,6 +297,8 @@ class _Part:
         self._paths, self._whole = tuple(paths), entries.is_whole(paths)
         self._dtype = shown_in(taken, (leaves[path] for path in paths), name)
         shapes = [_shape(leaves[path], name) for path in paths]
+        types = [np.dtype(leaves[path].dtype) for path in paths]
+        self.wide = any(t.itemsize > (4 if t.kind == "f" else 2) for t in types)
         self.names: tuple[str, ...] = ()
         if self._whole:
             self.shape = shapes[0]
@@ -301,15 +320,24 @@ class _Part:
 
     def of(self, observation: Any) -> NDArray[Any]:
         """Return the numbers of an observation, a copy; float64 where an offset is subtracted."""
+        values = self._values(observation)
+        if self._whole:
+            return np.array(values[0], dtype=self._dtype)
+        return np.concatenate([np.asarray(value, dtype=self._dtype).ravel() for value in values])
+
+    def exact(self, observation: Any) -> NDArray[Any]:
+        """Return the numbers of an observation in their own type, a copy."""
+        return np.concatenate([np.asarray(value).ravel() for value in self._values(observation)])
+
+    def _values(self, observation: Any) -> list[Any]:
+        """Return the entries of an observation, in their order."""
         values = []
         for path in self._paths:
             value = observation
             for key in path:
                 value = value[key]
             values.append(value)
-        if self._whole:
-            return np.array(values[0], dtype=self._dtype)
-        return np.concatenate([np.asarray(value, dtype=self._dtype).ravel() for value in values])
+        return values
 
 
 def _leaves(

@@ -5,7 +5,8 @@ is depends on (seed, number of the episode) and the policy alone: the environmen
 seed of its own, and every draw of the policy is counted by episode and step.
 """
 
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -13,7 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hindsight_rl.datamodules.sources.episodes import Collected, Command, Recording, collected
+from hindsight_rl.datamodules.sources.episodes import (
+    Collected,
+    Command,
+    Episode,
+    Recording,
+    collected,
+    lost_in_float32,
+)
 from hindsight_rl.envs.actions import ActionSpace
 from hindsight_rl.envs.interface import Env, EnvSource, Interface, Observed, RolloutError, make
 from hindsight_rl.envs.lockstep import Lockstep, open_envs
@@ -89,6 +97,7 @@ class Collector:
         self.name = env if isinstance(env, str) else getattr(env, "__name__", "environment")
         self._key = fork_key(seed_key(seed), "collect")
         self._envs: Lockstep | None = None
+        self._collected = self._warned = False
         first = make(env, self._kwargs, draw=False)
         self.interface = Interface(first, self.name)
         _check_space(self.interface)
@@ -136,7 +145,8 @@ class Collector:
             The episodes.
 
         Raises:
-            RolloutError: The environment gives numbers that are not finite.
+            RolloutError: The environment gives numbers that are not finite; or, in the first
+                episodes collected, numbers that float32 makes equal.
             ValueError: The policy's actions have another shape, are not finite, or are none of the
                 choices.
         """
@@ -152,7 +162,20 @@ class Collector:
             send=self.interface.actions.sent,
             watcher=recording,
         )
-        return collected([recording.kept[number] for number in numbers])
+        done = [recording.kept[number] for number in numbers]
+        found = collected(done)
+        self._check_precision(done)
+        return found
+
+    def _check_precision(self, done: Sequence[Episode]) -> None:
+        """Raise where float32 makes numbers equal; once training goes on, warn instead, once."""
+        lost = None if self._warned else lost_in_float32(done)
+        if lost is not None and not self._collected:
+            raise RolloutError(lost)
+        if lost is not None:
+            warnings.warn(lost, stacklevel=3)
+            self._warned = True
+        self._collected = True
 
 
 class _Deciding:

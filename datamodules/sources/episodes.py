@@ -25,6 +25,7 @@ from hindsight_rl.keys import (
     key_name,
 )
 from hindsight_rl.logs.log import Log
+from hindsight_rl.logs.precision import collapse
 from hindsight_rl.maths.draws import fork_key
 from hindsight_rl.ports import LogView
 
@@ -58,6 +59,7 @@ class Episode:
         self.observations: list[NDArray[np.float32]] = []
         self.tasks: list[NDArray[np.float32]] = []
         self.achieved: list[NDArray[np.float32]] = []
+        self.exact: dict[str, list[NDArray[Any]]] = {}
         self.actions: list[NDArray[Any]] = []
         self.rewards: list[float] = []
 
@@ -147,6 +149,8 @@ class Recording:
         """Keep what is observed."""
         seen, kept = self._interface.see(observation), self.kept[episode.number]
         episode.observation = seen.observation
+        for name, values in self._interface.exact(observation).items():
+            kept.exact.setdefault(name, []).append(values)
         # Numbers in a row: an interface without entries shows nothing else.
         kept.observations.append(cast(NDArray[np.float32], seen.observation))
         if seen.task is not None:
@@ -197,6 +201,30 @@ def collected(done: Sequence[Episode]) -> Collected:
         np.array([sum(episode.rewards) for episode in done], np.float64),
         np.array([bool(success) for success in successes]) if told else None,
     )
+
+
+def lost_in_float32(done: Sequence[Episode]) -> str | None:
+    """Return what of some episodes float32 makes equal, and the fix; ``None`` for nothing.
+
+    Args:
+        done: At least one episode.
+
+    Returns:
+        A sentence that names the environment and the column.
+    """
+    columns = {
+        name: np.concatenate([np.stack(episode.exact[name]) for episode in done])
+        for name in done[0].exact
+    }
+    columns["reward"] = np.concatenate([np.array(episode.rewards, np.float64) for episode in done])
+    for name, column in columns.items():
+        lost = collapse(column)
+        if lost is not None:
+            return (
+                f"{done[0].name}: '{name}', entry {lost.dimension}: {lost}. Subtract a constant "
+                "in the environment (gymnasium.wrappers.TransformObservation), or leave it out"
+            )
+    return None
 
 
 def _check_finite(
