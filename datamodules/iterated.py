@@ -18,6 +18,7 @@ from hindsight_rl.datamodules.offline import update_marks
 from hindsight_rl.datamodules.replay import Replay
 from hindsight_rl.datamodules.round_checks import (
     check_arguments,
+    check_entries,
     check_learner,
     check_resumed,
     check_task,
@@ -106,6 +107,7 @@ class IteratedDataModule(LogDataModule):
             explore=collection.explore,
             command=collection.command,
         )
+        check_entries(self._collector, source, mix, memory_map)
         log = None if source is None else LogSource(source, columns, self._collector)
         self.log_hash = None if log is None else log.hash
         self._replays = self._replays_of(capacity, log)

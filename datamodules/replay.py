@@ -15,9 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hindsight_rl.datamodules.replay_frames import FrameWindow
 from hindsight_rl.keys import EPISODE, EPISODE_END, STEP, Key, key_name
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.folder import MATRIX, Source, write_rows
+from hindsight_rl.logs.frames import Frames, split_images
 from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.packed import Column, PackedColumns, episode_columns
 
@@ -151,6 +153,7 @@ class Replay:
         self._columns: dict[Key, Column] = {}
         self._content: _Rows | None = None
         self._places = _Memory(len(_PLACES), capacity)
+        self._frames: dict[Key, FrameWindow] = {}
         self._lengths = torch.empty(0, dtype=torch.int64)
 
     def __len__(self) -> int:
@@ -167,13 +170,15 @@ class Replay:
         )
         mapped = {"memory_mapped": True} if isinstance(self._content, _File) else {}
         name = str(self._info.get("source", "replay"))
-        return Log(blocks, self._info | mapped, (Source(0, len(self), 1.0, name),))
+        images = {key: Frames(held.frames(), whole=True) for key, held in self._frames.items()}
+        return Log(blocks, self._info | mapped, (Source(0, len(self), 1.0, name),), images)
 
     def append(self, columns: Mapping[Key, Tensor], lengths: Tensor) -> None:
         """Add episodes; the oldest ones go where there are too many rows.
 
         Args:
-            columns: ``[M, ...]`` by key, all but where episodes begin and end.
+            columns: ``[M, ...]`` by key, all but where episodes begin and end; of images (uint8)
+                ``[M + E, ...]``.
             lengths: ``[E]`` int64, steps of each episode.
 
         Raises:
@@ -186,16 +191,21 @@ class Replay:
                 "Raise capacity, or give a smaller max_episode_steps.",
             )
         total = int(lengths.sum())
+        columns, images = split_images(dict(columns), total, len(lengths))
         fitting = int((lengths.flip(0).cumsum(0) <= self.capacity).sum())
         lengths = lengths[len(lengths) - fitting :]
         count = int(lengths.sum())
         block = PackedColumns.pack(
             {key: value[len(value) - count :] for key, value in columns.items()}
         )
-        content = self._begun(block.columns)
+        shapes = {key: frames.shape for key, frames in images.items()}
+        content = self._begun(block.columns, shapes)
         self._make_room(total)
         held = len(self)
         content.append(torch.as_tensor(block.matrix))
+        for key, frames in images.items():
+            pixels = frames.pixels[:]
+            self._frames[key].append(pixels[len(pixels) - count - fitting :])
         self._places.append(_places_of(lengths, len(self._lengths), held))
         self._lengths = torch.cat([self._lengths, lengths])
 
@@ -208,15 +218,17 @@ class Replay:
         Raises:
             LogError: This one holds other columns.
         """
-        self._begun(other._columns)
+        self._begun(other._columns, {key: held.shape for key, held in other._frames.items()})
 
-    def _begun(self, columns: dict[Key, Column]) -> _Rows:
+    def _begun(self, columns: dict[Key, Column], images: Mapping[Key, tuple[int, ...]]) -> _Rows:
         """Return where rows of these columns go, which is made for the first ones."""
         if self._content is None:
             self._columns = columns
+            self._frames = {key: FrameWindow(shape) for key, shape in images.items()}
             width = sum(column.width for column in columns.values())
             self._content = _Memory(width, self.capacity)
         _check_columns(self._columns, columns)
+        _check_frames(self._frames, images)
         return self._content
 
     def _make_room(self, count: int) -> None:
@@ -229,6 +241,8 @@ class Replay:
         rows = int(stops[episodes - 1])
         self._content.drop(rows)
         self._places.drop(rows)
+        for held in self._frames.values():
+            held.drop(rows + episodes)
         self._lengths = self._lengths[episodes:]
         # The one thing done to all rows: two integers each, about a millisecond for a million.
         words = self._places.rows().view(torch.int32)
@@ -243,6 +257,12 @@ class Replay:
         Raises:
             LogError: It holds a replay already.
         """
+        if self._frames:
+            raise LogError(
+                "images are kept in memory and in checkpoints only",
+                "Leave memory_map out, and set capacity to what memory holds.",
+                path=folder,
+            )
         path = Path(folder) / MATRIX
         if path.exists():
             raise LogError(
@@ -259,6 +279,9 @@ class Replay:
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint holds: the rows themselves, or which rows of the file."""
         content = {} if self._content is None else self._content.state_dict()
+        if self._frames:  # a view would be saved with all of its memory
+            frames = {key_name(key): held.frames().clone() for key, held in self._frames.items()}
+            content["images"] = frames
         return {"columns": _listed(self._columns), "lengths": self._lengths, **content}
 
     def load_state_dict(
@@ -291,6 +314,12 @@ class Replay:
                 f"the checkpoint holds {rows} rows, and the capacity is {self.capacity}",
                 f"Set capacity to {rows} at least.",
             )
+        images = {key: state.get("images", {}).get(key_name(key)) for key in self._frames}
+        shapes = {key: tuple(held.shape[1:]) for key, held in images.items() if held is not None}
+        _check_frames(self._frames, shapes)
+        self._frames = {key: FrameWindow(shape) for key, shape in shapes.items()}
+        for key, held in self._frames.items():
+            held.append(images[key])
         width = sum(column.width for column in self._columns.values())
         if folder is not None:
             content = _File(Path(folder) / MATRIX, width)
@@ -317,6 +346,16 @@ def _places_of(lengths: Tensor, episodes: int, rows: int) -> Tensor:
 def _listed(columns: Mapping[Key, Column]) -> dict[str, list[Any]]:
     """Return columns as a checkpoint keeps them: first word, shape and dtype by name."""
     return {key_name(key): [c.start, list(c.shape), c.dtype] for key, c in columns.items()}
+
+
+def _check_frames(held: Mapping[Key, FrameWindow], given: Mapping[Key, tuple[int, ...]]) -> None:
+    """Raise where episodes have other images than those before."""
+    shapes = {key: window.shape for key, window in held.items()}
+    if shapes != given:
+        raise LogError(
+            f"the replay holds the images {shapes}, and those given are {dict(given)}",
+            "Let every episode give the same observations.",
+        )
 
 
 def _check_columns(held: Mapping[Key, Column], given: Mapping[Key, Column]) -> None:

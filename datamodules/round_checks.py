@@ -35,6 +35,27 @@ def check_arguments(
         check_mix(mix, ["collected"] if source is None else ["log", "collected"])
 
 
+def check_entries(collector: Collector, source: Any, mix: Any, memory_map: str | None) -> None:
+    """Raise where observations with images meet what does not take them.
+
+    Args:
+        collector: What plays the episodes.
+        source: A log that comes before them.
+        mix: Shares of the origins.
+        memory_map: Folder of the replay.
+
+    Raises:
+        ValueError: Naming the argument to leave out.
+    """
+    given = {"source": source, "mix": mix, "memory_map": memory_map}
+    for name, value in given.items():
+        if collector.interface.entries and value is not None:
+            raise ValueError(
+                f"{collector.name} shows the entries {list(collector.interface.entries)}, an image "
+                f"among them, and {name} does not take images: leave it out"
+            )
+
+
 def check_task(spec: Spec, collector: Collector) -> None:
     """Raise where rows have tasks that nothing gives the policy while it collects.
 

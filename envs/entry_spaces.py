@@ -8,7 +8,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from hindsight_rl.offsets import check_wide, has_offset
-from hindsight_rl.spec import Discrete, Entry, Image
+from hindsight_rl.spec import Discrete, Entry, Image, Vector
 
 
 class RolloutError(ValueError):
@@ -46,6 +46,7 @@ class EntriesPart:
             label: shown_in(entry, [leaves[found[label]]], f"{name}, entry '{label}'")
             for label, entry in taken.items()
         }
+        self._wide = [label for label in taken if is_wide(leaves[found[label]])]
         for label, entry in taken.items():
             here, there = _kind(leaves[found[label]]), _told(entry)
             if here != there:
@@ -53,15 +54,64 @@ class EntriesPart:
                     f"{name}: its entry '{label}' is {here}, and the policy takes {there}"
                 )
 
+    @classmethod
+    def own(cls, leaves: Mapping[tuple[str, ...], spaces.Space[Any]], name: str) -> "EntriesPart":
+        """Return all entries of an environment, each as a log holds it.
+
+        Args:
+            leaves: Spaces by the keys that lead to them.
+            name: Of the environment, for messages.
+
+        Returns:
+            The part.
+
+        Raises:
+            RolloutError: An entry is neither real numbers, bytes, nor choices from 0.
+        """
+        taken: dict[str, Entry] = {}
+        for path, space in leaves.items():
+            if isinstance(space, spaces.Box):
+                kind = Image if space.dtype == np.uint8 else Vector
+                taken["/".join(path)] = kind(tuple(space.shape))
+            elif isinstance(space, spaces.Discrete) and space.start == 0:
+                taken["/".join(path)] = Discrete(int(space.n))
+            else:
+                raise RolloutError(
+                    f"{name}: its entry '{'/'.join(path)}' is {space}, and real numbers, images "
+                    "and choices from 0 are collected. Wrap the environment"
+                )
+        return cls(leaves, taken, name)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the entries, in their order."""
+        return tuple(self._paths)
+
     def of(self, observation: Any) -> dict[str, NDArray[Any]]:
         """Return the entries of an observation, copies, in the order of the policy's."""
-        found = {}
-        for label, path in self._paths.items():
-            value = observation
-            for key in path:
-                value = value[key]
-            found[label] = np.array(value, dtype=self._dtypes[label])
-        return found
+        return {
+            label: np.array(_at(observation, path), dtype=self._dtypes[label])
+            for label, path in self._paths.items()
+        }
+
+    def exact(self, observation: Any) -> dict[str, NDArray[Any]]:
+        """Return the entries that float32 may not hold, in their own type, copies in a row."""
+        return {
+            label: np.array(_at(observation, self._paths[label])).ravel() for label in self._wide
+        }
+
+
+def is_wide(space: spaces.Space[Any]) -> bool:
+    """Return whether a space of numbers has a wider type than float32 holds exactly."""
+    dtype = np.dtype(space.dtype)
+    return isinstance(space, spaces.Box) and dtype.itemsize > (4 if dtype.kind == "f" else 2)
+
+
+def _at(observation: Any, path: tuple[str, ...]) -> Any:
+    """Return what lies at some keys."""
+    for key in path:
+        observation = observation[key]
+    return observation
 
 
 def shown_in(taken: Entry | None, leaves: Iterable[spaces.Space[Any]], name: str) -> np.dtype[Any]:

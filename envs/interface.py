@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from hindsight_rl import entries
 from hindsight_rl.envs.actions import ActionSpace
-from hindsight_rl.envs.entry_spaces import EntriesPart, shown_in
+from hindsight_rl.envs.entry_spaces import EntriesPart, is_wide, shown_in
 from hindsight_rl.envs.entry_spaces import RolloutError as RolloutError
 from hindsight_rl.spec import ActionSpec, Entry, Spec, TaskSpec
 
@@ -49,20 +49,29 @@ class Interface:
         entries_of: The spec of a policy. Where its observation has entries, those are shown by
             name; else all that is observed is joined. What it subtracts an offset from is shown in
             float64.
+        images: Show entries by name where one of them is an image, instead of an error.
 
     Raises:
         RolloutError: A space is of a kind no policy can serve, or its entries are not the policy's.
     """
 
-    def __init__(self, env: Env, name: str, entries_of: Spec | None = None) -> None:
+    def __init__(
+        self, env: Env, name: str, entries_of: Spec | None = None, *, images: bool = False
+    ) -> None:
         leaves = dict(_leaves(env.observation_space))
         found = entries.roles(list(leaves))
         if not found.observation:
             raise RolloutError(f"{name}: observes {env.observation_space}, which holds goals alone")
         self._observation: _Part | EntriesPart
+        seen = {path: leaves[path] for path in found.observation}
         if entries_of is not None and entries_of.whole is None:
-            seen = {path: leaves[path] for path in found.observation}
             self._observation = EntriesPart(seen, entries_of.observation, name)
+        elif (
+            images
+            and not entries.is_whole(found.observation)
+            and any(map(_is_image, seen.values()))
+        ):
+            self._observation = EntriesPart.own(seen, name)
         else:
             whole = None if entries_of is None else entries_of.whole
             self._observation = _Part(leaves, found.observation, name, whole)
@@ -96,15 +105,24 @@ class Interface:
             observation: As the environment gives it.
 
         Returns:
-            ``observation`` ``[O]``, ``task`` ``[Z]``, ``achieved`` ``[Z]``, of each where its space
-            has a wider type than float32 holds exactly.
+            ``observation`` ``[O]`` (or entries by their names), ``task`` ``[Z]``, ``achieved``
+            ``[Z]``, of each where its space has a wider type than float32 holds exactly.
         """
         parts = {"observation": self._observation, "task": self._task, "achieved": self._achieved}
-        return {
+        found = {
             name: part.exact(observation)
             for name, part in parts.items()
             if isinstance(part, _Part) and part.wide
         }
+        if isinstance(self._observation, EntriesPart):
+            found |= self._observation.exact(observation)
+        return found
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """Names of the entries that are shown by name; none where all is one array."""
+        part = self._observation
+        return part.labels if isinstance(part, EntriesPart) else ()
 
     @property
     def achieves(self) -> bool:
@@ -297,8 +315,7 @@ class _Part:
         self._paths, self._whole = tuple(paths), entries.is_whole(paths)
         self._dtype = shown_in(taken, (leaves[path] for path in paths), name)
         shapes = [_shape(leaves[path], name) for path in paths]
-        types = [np.dtype(leaves[path].dtype) for path in paths]
-        self.wide = any(t.itemsize > (4 if t.kind == "f" else 2) for t in types)
+        self.wide = any(is_wide(leaves[path]) for path in paths)
         self.names: tuple[str, ...] = ()
         if self._whole:
             self.shape = shapes[0]
@@ -349,6 +366,15 @@ def _leaves(
             yield from _leaves(part, (*path, key))
     else:
         yield path, space
+
+
+def _is_image(space: spaces.Space[Any]) -> bool:
+    """Return whether an entry is bytes, as logs hold images."""
+    return (
+        isinstance(space, spaces.Box)
+        and entries.is_image(space.shape, str(space.dtype))
+        and (space.dtype == np.uint8)
+    )
 
 
 def _shape(space: spaces.Space[Any], name: str) -> tuple[int, ...]:

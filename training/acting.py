@@ -146,17 +146,20 @@ class Acts:
                 own, or none.
 
         Returns:
-            An actor, or ``act(observation [n, O], task [n, Z] or None, draws [n, 3])``.
+            An actor, or ``act(observation [n, O], task [n, Z] or None, draws [n, 3])``; an
+            observation of entries is a dictionary.
         """
         if self.follows:
             return TorchActor(self)
 
         def act(
-            observation: NDArray[np.float32], task: NDArray[np.float32] | None, draws: Tensor
+            observation: NDArray[np.float32] | Mapping[str, NDArray[Any]],
+            task: NDArray[np.float32] | None,
+            draws: Tensor,
         ) -> NDArray[Any]:
             seen, asked = relative_inputs(self.spec, observation, task)
             with torch.inference_mode():
-                there = torch.as_tensor(seen, device=self.device)
+                there = self._tensors(seen)
                 goal = None if asked is None else torch.as_tensor(asked, device=self.device)
                 drawn = draws.to(self.device) if sample else None
                 found: NDArray[Any] = self.act(there, goal, draws=drawn).cpu().numpy()
@@ -186,13 +189,17 @@ class Acts:
         """
         observation, task = relative_inputs(self.spec, observation, task)
         with torch.inference_mode():
-            there: Observation
-            if isinstance(observation, Mapping):  # each entry in its own type
-                there = {n: torch.as_tensor(v, device=self.device) for n, v in observation.items()}
-            else:
-                there = torch.as_tensor(observation, dtype=torch.float32, device=self.device)
+            there = self._tensors(observation)
             goal = None
             if task is not None:
                 goal = torch.as_tensor(task, dtype=torch.float32, device=self.device)
             found: NDArray[Any] = self.forward(there, goal).cpu().numpy()
             return found + self.first_choice
+
+    def _tensors(
+        self, observation: NDArray[np.float32] | Mapping[str, NDArray[Any]]
+    ) -> Observation:
+        """Return an observation on the learner's device; entries keep their types."""
+        if isinstance(observation, Mapping):
+            return {n: torch.as_tensor(v, device=self.device) for n, v in observation.items()}
+        return torch.as_tensor(observation, dtype=torch.float32, device=self.device)

@@ -99,7 +99,7 @@ class Collector:
         self._envs: Lockstep | None = None
         self._collected = self._warned = False
         first = make(env, self._kwargs, draw=False)
-        self.interface = Interface(first, self.name)
+        self.interface = Interface(first, self.name, images=True)
         _check_space(self.interface)
         self._limit = Limit(first, max_episode_steps, "max_episode_steps", self.name)
         self._random = _Random(self.interface.actions, self.name, self._key)
@@ -113,7 +113,7 @@ class Collector:
 
     @property
     def keys(self) -> tuple[Key, ...]:
-        """Keys of the columns of its episodes, in their order."""
+        """Keys of the columns of its episodes, in their order; not of entries by name."""
         always = OBSERVATION, NEXT_OBSERVATION, ACTION, REWARD, TERMINATED, TRUNCATED
         task = () if self.task_shape is None else (TASK,)
         return always + task + ((ACHIEVED, NEXT_ACHIEVED) if self.interface.achieves else ())
@@ -217,9 +217,8 @@ class _Deciding:
 
     def with_executed(self, state: State, action: NDArray[Any]) -> State:
         """Return the policy's state after a step: what it did is what was executed."""
-        if isinstance(self._policy, Remembering):
-            return self._policy.with_executed(state, action)
-        return state
+        policy: object = self._policy
+        return policy.with_executed(state, action) if isinstance(policy, Remembering) else state
 
 
 class _Random:
@@ -255,8 +254,8 @@ class _Random:
 
 
 def _check_space(interface: Interface) -> None:
-    """Refuse observations that no log of numbers in a row can hold."""
-    if len(interface.observation_shape) != 1:
+    """Raise where observations are neither numbers in a row nor entries by name."""
+    if not interface.entries and len(interface.observation_shape) != 1:
         raise RolloutError(
             f"{interface.name}: observes {list(interface.observation_shape)}, and numbers in a row "
             "are collected. Wrap it in gymnasium.wrappers.FlattenObservation"
@@ -269,6 +268,7 @@ def _facts(env: Env, interface: Interface) -> dict[str, Any]:
     facts: dict[str, Any] = {"source": interface.name}
     facts |= {"control_rate_hz": float(rate)} if rate else {}
     facts |= {"names": interface.names} if interface.names else {}
+    facts |= {"entries": list(interface.entries)} if interface.entries else {}
     space = interface.actions
     if not space.discrete:
         bounds = {"low": stated(space.low.tolist()), "high": stated(space.high.tolist())}

@@ -1,14 +1,14 @@
 """What is kept of episodes while they are played, and the columns they become."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hindsight_rl.envs.interface import Interface, RolloutError
+from hindsight_rl.envs.interface import Interface, Observed, RolloutError
 from hindsight_rl.envs.lockstep import Step
 from hindsight_rl.envs.playing import Playing
 from hindsight_rl.keys import (
@@ -25,6 +25,7 @@ from hindsight_rl.keys import (
     key_name,
 )
 from hindsight_rl.logs.log import Log
+from hindsight_rl.logs.packed import next_key
 from hindsight_rl.logs.precision import collapse
 from hindsight_rl.maths.draws import fork_key
 from hindsight_rl.ports import LogView
@@ -34,7 +35,8 @@ class Collected(NamedTuple):
     """Whole episodes, in the order of their numbers.
 
     Attributes:
-        columns: ``[M, ...]`` by key.
+        columns: ``[M, ...]`` by key; of images (uint8) ``[M + E, ...]``, the last frame of every
+            episode too.
         lengths: ``[E]`` int64, in steps.
         returns: ``[E]`` float64.
         successes: ``[E]`` bool, success at any step; ``None`` where the environment does not tell.
@@ -56,7 +58,7 @@ class Episode:
 
     def __init__(self, playing: Playing, name: str) -> None:
         self.playing, self.name = playing, name
-        self.observations: list[NDArray[np.float32]] = []
+        self.observations: list[Observed] = []
         self.tasks: list[NDArray[np.float32]] = []
         self.achieved: list[NDArray[np.float32]] = []
         self.exact: dict[str, list[NDArray[Any]]] = {}
@@ -151,8 +153,7 @@ class Recording:
         episode.observation = seen.observation
         for name, values in self._interface.exact(observation).items():
             kept.exact.setdefault(name, []).append(values)
-        # Numbers in a row: an interface without entries shows nothing else.
-        kept.observations.append(cast(NDArray[np.float32], seen.observation))
+        kept.observations.append(seen.observation)
         if seen.task is not None:
             self._ask(episode, seen.task)
         if self._interface.achieves:
@@ -180,8 +181,7 @@ def collected(done: Sequence[Episode]) -> Collected:
     last[np.cumsum(lengths) - 1] = True
     terminated = last & np.repeat([episode.playing.terminated for episode in done], lengths)
     columns: dict[Key, NDArray[Any]] = {
-        OBSERVATION: _joined(done, "observations", slice(None, -1)),
-        NEXT_OBSERVATION: _joined(done, "observations", slice(1, None)),
+        **_observed(done),
         ACTION: _joined(done, "actions", slice(None)),
         REWARD: _joined(done, "rewards", slice(None)).astype(np.float32),
         TERMINATED: terminated,
@@ -231,7 +231,7 @@ def _check_finite(
     columns: Mapping[Key, NDArray[Any]], done: Sequence[Episode], stops: NDArray[Any]
 ) -> None:
     for key, column in columns.items():
-        if np.isfinite(column).all():
+        if column.dtype.kind != "f" or np.isfinite(column).all():
             continue
         row = int(np.argwhere(~np.isfinite(column))[0, 0])
         episode = done[int(np.searchsorted(stops, row, side="right"))]
@@ -239,6 +239,25 @@ def _check_finite(
             f"{episode.name}: '{key_name(key)}' is not finite in the episode with seed "
             f"{episode.playing.seed}. Fix the environment, or wrap it in one that clips"
         )
+
+
+def _observed(done: Sequence[Episode]) -> dict[Key, NDArray[Any]]:
+    """Return the columns of what was observed; the frames of images are kept once."""
+    if not isinstance(done[0].observations[0], dict):
+        return {
+            OBSERVATION: _joined(done, "observations", slice(None, -1)),
+            NEXT_OBSERVATION: _joined(done, "observations", slice(1, None)),
+        }
+    found: dict[Key, NDArray[Any]] = {}
+    for label in done[0].observations[0]:
+        key: Key = ("observation", label)
+        shown = [np.stack([seen[label] for seen in episode.observations]) for episode in done]
+        if shown[0].dtype == np.uint8:
+            found[key] = np.concatenate(shown)
+            continue
+        found[key] = np.concatenate([values[:-1] for values in shown])
+        found[next_key(key)] = np.concatenate([values[1:] for values in shown])
+    return found
 
 
 def _joined(done: Sequence[Episode], name: str, part: slice) -> NDArray[Any]:

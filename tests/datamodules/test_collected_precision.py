@@ -26,7 +26,9 @@ class Clock(gymnasium.Env[Any, Any]):
         place = spaces.Box(-9, 9, (2,), np.float32)
         whole = np.int64 if kind == "ticks" else np.float64
         time = spaces.Box(0, 2**62 if kind == "ticks" else np.inf, (1,), whole)
-        both = {"place": place, "time": time}
+        both: dict[str, Any] = {"place": place, "time": time}
+        if kind == "entries":
+            both["camera"] = spaces.Box(0, 255, (8, 8, 3), np.uint8)
         self.observation_space = time if kind == "whole" else spaces.Dict(both)
         self.action_space = spaces.Box(-1, 1, (1,), np.float32)
 
@@ -52,7 +54,10 @@ class Clock(gymnasium.Env[Any, Any]):
         if self.kind == "ticks":
             time = np.array([round(1e6 * self._time())], np.int64)
         place = self.np_random.uniform(-1, 1, 2).astype(np.float32)
-        return time if self.kind == "whole" else {"place": place, "time": time}
+        seen: dict[str, Any] = {"place": place, "time": time}
+        if self.kind == "entries":
+            seen["camera"] = np.zeros((8, 8, 3), np.uint8)
+        return time if self.kind == "whole" else seen
 
 
 @pytest.mark.parametrize(
@@ -62,6 +67,7 @@ class Clock(gymnasium.Env[Any, Any]):
         ("whole", "'observation', entry 0"),
         ("ticks", "'observation', entry 2"),
         ("reward", "'reward', entry 0"),
+        ("entries", "'time', entry 0"),
     ],
 )
 def test_the_first_episodes_show_it(kind: str, place: str) -> None:
@@ -71,7 +77,7 @@ def test_the_first_episodes_show_it(kind: str, place: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = Collector(lambda: Clock(5.0, kind), num_envs=1).collect(None, 0, 3)
-    assert len(found.columns["observation"]) == 18
+    assert len(found.columns["action"]) == 18
 
 
 def test_later_it_is_a_warning_once() -> None:
