@@ -18,7 +18,7 @@ ROOMS := hindsight_rl maths nets tasks policies training agents relabel logs dat
 # links: it does not follow the finder of an editable install.
 TYPES := build/mypy/hindsight_rl
 
-.PHONY: help quickstart test fuzz check lint types docstrings spelling wheel bench memory logs results docs hipi clean
+.PHONY: help quickstart test fuzz check lint types docstrings spelling wheel bench memory policies logs results docs hipi clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,8 +44,14 @@ check: lint types docstrings spelling wheel ## all that needs no run: style, typ
 bench: $(STAMP) ## updates per second, sampling, latency; writes build/bench.json
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
-memory: $(STAMP) ## policies that remember and foresee; HINDSIGHT_DATA names the folder of logs
-	$(BIN)/python benchmarks/memory_policies.py $(ARGS)
+memory: $(STAMP) ## policies that remember; HINDSIGHT_DATA names the folder of logs
+	$(BIN)/python benchmarks/policies/memory.py $(ARGS)
+
+policies: $(STAMP) ## rerun the evidence of docs/policies.md: two hours; HINDSIGHT_DATA names the folder of logs
+	for part in fork memory eyes robot cross; do \
+	  $(BIN)/python benchmarks/policies/$$part.py $(ARGS) || exit 1; done
+	$(BIN)/python benchmarks/policies/kinds.py
+	$(BIN)/python benchmarks/policies/document.py
 
 logs: $(STAMP) ## write logs of our own below build/logs: about an hour, mostly two trainings
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,dev,mujoco]"

@@ -1,0 +1,251 @@
+"""What the scripts of this folder share: fits, files that play, tables with intervals.
+
+A policy is fitted, exported, and its file plays the episodes. Results lie in build/policies/;
+finished runs are not repeated. Settings were chosen on seeds from 100 on.
+"""
+
+import argparse
+import functools
+import json
+import logging
+import multiprocessing
+import os
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = ROOT / "build"
+FIVE_SEEDS, CHOICE_SEEDS = (0, 1, 2, 3, 4), (100, 101)
+TEST_SEED = 2_000_000
+# Two-sided 95 % quantiles of Student's t distribution, by number of seeds.
+STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A policy on a log, and the environment that it is tried in.
+
+    Attributes:
+        name: What the table calls it.
+        learner: Its name in ``hindsight_rl``.
+        model: Arguments of the learner, plain data; ``network`` and ``head`` are mappings.
+        log: Which of the script's logs.
+        updates: Updates of the fit.
+        batch: Rows of an update.
+        rate: Learning rate of Adam; it falls to 0 on a cosine.
+        export: Arguments of the export, beside those of all.
+        note: Printed beside it.
+    """
+
+    name: str
+    learner: str
+    model: Mapping[str, Any] = field(default_factory=dict)
+    log: str = ""
+    updates: int = 8000
+    batch: int = 256
+    rate: float = 1e-3
+    export: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+    def settings(self) -> dict[str, Any]:
+        """Return what a fit depends on, plain values."""
+        kept = ("learner", "log", "updates", "batch", "rate")
+        return {name: getattr(self, name) for name in kept} | {"model": dict(self.model)}
+
+
+def say(text: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def fitted(case: Case, log: Any, seed: int, *, relabel: Sequence[Any] = ()) -> Any:
+    """Return the learner of a case after its updates."""
+    import torch
+    from lightning.pytorch import Trainer, seed_everything
+
+    import hindsight_rl
+
+    quiet()
+    seed_everything(seed, verbose=False)
+    data = hindsight_rl.OfflineDataModule(
+        log, list(relabel), batch_size=case.batch, updates_per_step=50, seed=seed
+    )
+    kind = getattr(hindsight_rl, case.learner)
+    learner = kind(
+        data.spec,
+        optimizer=lambda groups: torch.optim.Adam(groups, lr=case.rate, fused=True),
+        decay={"actor": case.updates},
+        threads=1,
+        **arguments(case.model),
+    )
+    silent = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    Trainer(
+        max_steps=case.updates, max_epochs=-1, accelerator="cpu", **dict.fromkeys(silent, False)
+    ).fit(learner, data)
+    return learner.eval()
+
+
+def arguments(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a learner from plain data."""
+    from hindsight_rl.nets.network import Head, Network
+
+    made = {"network": Network, "head": Head}
+    return {
+        name: made[name](**value) if name in made and isinstance(value, Mapping) else value
+        for name, value in model.items()
+    }
+
+
+def quiet() -> None:
+    """Take one thread, and have Lightning say nothing."""
+    import torch
+
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore")
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def exported(learner: Any, path: Path, **options: Any) -> dict[str, Any]:
+    """Export a learner, and return facts of the file: kB, opset, difference to the learner."""
+    import onnx
+
+    from hindsight_rl import OnnxPolicy, export_policy
+
+    export_policy(learner, path, **options)
+    opset = next(one.version for one in onnx.load(path).opset_import if not one.domain)
+    return {
+        "kilobytes": path.stat().st_size / 1000,
+        "opset": opset,
+        "difference": float(OnnxPolicy(path).contract["parity"].get("max_difference", 0.0)),
+    }
+
+
+def over_seeds(
+    script: str, work: Callable[..., dict[str, Any]], cases: Sequence[Case], *, seeds: int = 5
+) -> dict[str, list[dict[str, Any]]]:
+    """Return what ``work(case, seed)`` returned, by name of the case; finished runs are kept.
+
+    The command line chooses seeds, cases and workers.
+    """
+    parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
+    parser.add_argument("--seeds", type=int, default=seeds)
+    parser.add_argument("--choose", action="store_true", help="seeds that are not reported")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--only", default="", help="part of the names of the cases to run")
+    asked = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    numbers = CHOICE_SEEDS if asked.choose else FIVE_SEEDS[: asked.seeds]
+    chosen = [case for case in cases if asked.only in case.name]
+    jobs = [(case, seed) for case in chosen for seed in numbers]
+    with ProcessPoolExecutor(asked.workers, multiprocessing.get_context("spawn")) as pool:
+        found = list(pool.map(functools.partial(_kept, script, work), jobs))
+    answers: dict[str, list[dict[str, Any]]] = {case.name: [] for case in chosen}
+    for (case, _), one in zip(jobs, found, strict=True):
+        answers[case.name].append(one)
+    return answers
+
+
+def _kept(script: str, work: Callable[..., dict[str, Any]], job: tuple[Case, int]) -> Any:
+    """Return one result, from build/policies where it was made before."""
+    import hashlib
+
+    from hindsight_rl.files import write_text
+
+    case, seed = job
+    settings = case.settings() | {"seed": seed, "export": dict(case.export), "script": script}
+    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    path = BUILD / "policies" / f"{key}.json"
+    if path.exists():
+        return json.loads(path.read_text())
+    start = time.perf_counter()
+    found = {"seed": seed, **work(case, seed), "settings": settings}
+    found["seconds"] = time.perf_counter() - start
+    write_text(path, json.dumps(found))
+    say(f"{script}, {case.name}, seed {seed}: {found['score']:.3f}, {found['seconds']:.0f} s")
+    return found
+
+
+def interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return mean, low and high of one number per seed: Student's 95 % interval."""
+    mean, count = statistics.fmean(values), len(values)
+    half = STUDENT[count] * statistics.stdev(values) / count**0.5 if count in STUDENT else 0.0
+    return mean, mean - half, mean + half
+
+
+def report(script: str, found: Mapping[str, Sequence[Mapping[str, Any]]], title: str) -> None:
+    """Print the table of a script, and write build/SCRIPT.json."""
+    from hindsight_rl.files import write_text
+
+    rows, lines = [], []
+    for name, runs in found.items():
+        mean, low, high = interval([float(run["score"]) for run in runs])
+        seconds = statistics.fmean(float(run["seconds"]) for run in runs)
+        row: dict[str, Any] = {"name": name, "mean": mean, "low": low, "high": high}
+        rows.append(row | {"seeds": [run["seed"] for run in runs], "seconds": seconds})
+        lines.append((name, f"{mean:.3f}", f"[{low:.3f}, {high:.3f}]", f"{seconds:.0f}"))
+        for fact in ("kilobytes", "opset", "difference", "self_fed"):
+            if fact in runs[0]:
+                rows[-1][fact] = statistics.median(float(run[fact]) for run in runs)
+    say(f"\n{title}\n")
+    say(table(("policy", "mean", "95 % interval", "seconds"), lines))
+    write_text(BUILD / f"{script}.json", json.dumps(rows, indent=1))
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return a table in Markdown, columns aligned."""
+    lines = [[str(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    lines.insert(1, ["-" * width for width in widths])
+    padded = ([cell.ljust(width) for cell, width in zip(r, widths, strict=True)] for r in lines)
+    return "\n".join(f"| {' | '.join(row)} |" for row in padded)
+
+
+def played(learner: Any, case: Case, env: Any, episodes: int, seed: int = TEST_SEED) -> Any:
+    """Return the rollout of a learner's exported file, and facts of the file."""
+    from hindsight_rl import OnnxPolicy, rollout
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "policy.onnx")
+        facts = exported(learner, path, **case.export)
+        return rollout(OnnxPolicy(path), env, episodes=episodes, seed=seed), facts
+
+
+def self_fed(learner: Any, case: Case, steps: int = 1000) -> float:
+    """Return the largest difference of learner and file, fed by themselves, reset in the middle.
+
+    Each sees a number that its own last action has moved, so that a difference would grow.
+    """
+    import numpy as np
+
+    from hindsight_rl import OnnxPolicy, export_policy
+    from hindsight_rl.export.draws import counters
+    from hindsight_rl.policies.torch_actor import TorchActor
+
+    with tempfile.TemporaryDirectory() as folder:
+        export_policy(learner, Path(folder, "policy.onnx"), **case.export)
+        players = (TorchActor(learner), OnnxPolicy(Path(folder, "policy.onnx")))
+    most, states = 0.0, [player.initial_state(1) for player in players]
+    seen = [np.zeros((1, learner.spec.vector.width), np.float32) for _ in players]
+    for step in range(steps):
+        half = 2 * step // steps
+        noise = counters(0, np.array([half]), step - half * steps // 2)
+        if step == steps // 2:
+            states = [player.initial_state(1) for player in players]
+        actions = []
+        for at, player in enumerate(players):
+            action, states[at] = player.step(seen[at], None, states[at], noise)
+            actions.append(np.asarray(action, np.float64))
+            moved = seen[at] + 0.3 * np.sin(actions[-1].sum() + step)
+            seen[at] = np.tanh(moved).astype(np.float32)
+        most = max(most, float(np.abs(actions[0] - actions[1]).max()))
+    return most

@@ -1,0 +1,88 @@
+"""Memory: policies that must remember (``make memory``).
+
+    python benchmarks/policies/memory.py [--seeds 5] [--choose] [--only NAME]
+
+Pendulum-v1 by an expert, of whose three numbers the policy sees two: cosine and sine of the angle,
+not the velocity. Then a T-maze: a signal at the first step says which way to turn thirty steps
+later. Each policy is exported; its file plays the episodes, beside the learner for a thousand steps
+of its own answers, with a reset in the middle. Writes build/memory.json. Logs: HINDSIGHT_DATA names
+their folder.
+"""
+
+import functools
+import os
+from pathlib import Path
+from typing import Any
+
+import common
+import gymnasium
+import numpy as np
+import worlds
+from common import Case
+
+DATA = Path(os.environ.get("HINDSIGHT_DATA", common.ROOT.parent / "shared" / "data"))
+LOG = DATA / "rllib_pendulum" / "pendulum_expert_sac_50eps.npz"
+EPISODES, CORRIDOR = 50, 30
+SMALL = {"hidden": [64, 64]}
+
+
+def cases() -> list[Case]:
+    """Return every policy on both logs."""
+    pendulum = functools.partial(Case, log="angles", updates=3000, batch=64)
+    maze = functools.partial(Case, log="maze", updates=2000, batch=64)
+    seen = {"network": SMALL, "past_actions": False}
+    return [
+        pendulum("angle only", "BC", {"network": SMALL}),
+        pendulum("angle, history of 1", "BC", seen | {"history": 1}),
+        pendulum("angle, history of 8", "BC", seen | {"history": 8}),
+        pendulum("angle, GRU", "RecurrentBC", {"network": {"hidden": [64]}, "units": 64}),
+        maze("maze, no memory", "BC", {"network": SMALL}),
+        maze("maze, history of 8", "BC", seen | {"history": 8}),
+        maze(
+            "maze, GRU",
+            "RecurrentBC",
+            {"network": {"hidden": [64]}, "units": 64, "segment": CORRIDOR + 2, "burn_in": 0},
+        ),
+    ]
+
+
+class Angle(gymnasium.ObservationWrapper[Any, Any, Any]):
+    """Pendulum-v1 without its velocity."""
+
+    def __init__(self) -> None:
+        super().__init__(gymnasium.make("Pendulum-v1"))
+        self.observation_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
+
+    def observation(self, observation: Any) -> Any:
+        """Return cosine and sine."""
+        return observation[:2]
+
+
+ENVS = {"angles": Angle, "maze": functools.partial(worlds.TMaze, CORRIDOR)}
+
+
+@functools.cache
+def log_of(name: str) -> Any:
+    """Return a log."""
+    from hindsight_rl import Log, read_log
+
+    if name == "maze":
+        return worlds.t_maze_log(CORRIDOR)
+    log = read_log(LOG)
+    columns = {key: log.column(key) for key in log.keys() if key not in ("step", "episode_end")}
+    for key in ("observation", ("next", "observation")):
+        columns[key] = columns[key][:, :2]
+    return Log.from_columns(columns, {"action": log.info.get("action"), "source": "angles"})
+
+
+def work(case: Case, seed: int) -> dict[str, Any]:
+    """Return what a seed of a policy gave: success in the maze, else the return."""
+    learner = common.fitted(case, log_of(case.log), seed)
+    found, facts = common.played(learner, case, ENVS[case.log], EPISODES)
+    score = found.returns.mean()
+    return {"score": float(score), "self_fed": common.self_fed(learner, case)} | facts
+
+
+if __name__ == "__main__":
+    found = common.over_seeds("memory", work, cases())
+    common.report("memory", found, "Memory: return on the pendulum, success in the maze")
