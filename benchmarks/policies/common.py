@@ -221,9 +221,9 @@ def played(learner: Any, case: Case, env: Any, episodes: int, seed: int = TEST_S
 
 
 def self_fed(learner: Any, case: Case, steps: int = 1000) -> float:
-    """Return the largest difference of learner and file, fed by themselves, reset in the middle.
+    """Return the largest difference of learner and file, each with its own state, over some steps.
 
-    Each sees a number that its own last action has moved, so that a difference would grow.
+    Both see the same numbers, which the file's last action moves; one reset in the middle.
     """
     import numpy as np
 
@@ -235,7 +235,7 @@ def self_fed(learner: Any, case: Case, steps: int = 1000) -> float:
         export_policy(learner, Path(folder, "policy.onnx"), **case.export)
         players = (TorchActor(learner), OnnxPolicy(Path(folder, "policy.onnx")))
     most, states = 0.0, [player.initial_state(1) for player in players]
-    seen = [np.zeros((1, learner.spec.vector.width), np.float32) for _ in players]
+    seen = np.zeros((1, learner.spec.vector.width), np.float32)
     for step in range(steps):
         half = 2 * step // steps
         noise = counters(0, np.array([half]), step - half * steps // 2)
@@ -243,9 +243,8 @@ def self_fed(learner: Any, case: Case, steps: int = 1000) -> float:
             states = [player.initial_state(1) for player in players]
         actions = []
         for at, player in enumerate(players):
-            action, states[at] = player.step(seen[at], None, states[at], noise)
+            action, states[at] = player.step(seen, None, states[at], noise)
             actions.append(np.asarray(action, np.float64))
-            moved = seen[at] + 0.3 * np.sin(actions[-1].sum() + step)
-            seen[at] = np.tanh(moved).astype(np.float32)
         most = max(most, float(np.abs(actions[0] - actions[1]).max()))
+        seen = np.tanh(seen + 0.3 * np.sin(actions[1].sum() + step)).astype(np.float32)
     return most

@@ -28,13 +28,16 @@ class Fork(gymnasium.Env[Any, Any]):
     Observation ``[2]``: position, from (0, y) with y ~ N(0, 0.02^2). Action ``[2]`` in [-1, 1]:
     velocity; a step moves by 0.08 times it, and by N(0, 0.01^2) along each axis. Reward: 1 at the
     end of an episode that succeeds. Ends at the disc and at x = 2; cut after 60 steps.
+
+    Args:
+        shake: Standard deviation of what is added to the velocity, along each axis.
     """
 
     observation_space = spaces.Box(-10.0, 10.0, (2,), np.float32)
     action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
 
-    def __init__(self) -> None:
-        self._at = np.zeros(2)
+    def __init__(self, shake: float = 0.0) -> None:
+        self._at, self._shake = np.zeros(2), shake
         self._steps = 0
 
     def reset(
@@ -48,7 +51,9 @@ class Fork(gymnasium.Env[Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Take one step."""
-        self._at = fork_step(self._at, np.asarray(action, np.float64), self.np_random)
+        wanted = np.clip(np.asarray(action, np.float64), -1.0, 1.0)
+        moved = wanted + self.np_random.normal(0.0, 1.0, 2) * self._shake
+        self._at = self._at + 0.08 * moved + self.np_random.normal(0.0, 0.01, 2)
         self._steps += 1
         touched = bool(((self._at - _DISC) ** 2).sum() < _RADIUS**2)
         arrived = not touched and bool(self._at[0] >= 2.0)
@@ -56,11 +61,6 @@ class Fork(gymnasium.Env[Any, Any]):
         cut = not over and self._steps >= FORK_STEPS
         info = {"is_success": arrived}
         return self._at.astype(np.float32), float(arrived), over, cut, info
-
-
-def fork_step(at: Floats, action: Floats, random: np.random.Generator) -> Floats:
-    """Return the position after one step, ``[2]``."""
-    return at + 0.08 * np.clip(action, -1.0, 1.0) + random.normal(0.0, 0.01, 2)
 
 
 def fork_expert(at: Floats, side: float) -> Floats:
@@ -77,18 +77,17 @@ def fork_expert(at: Floats, side: float) -> Floats:
 
 
 def fork_log(episodes: int = 500, seed: int = 0) -> Log:
-    """Return what the expert recorded: what it meant to do, while its hand shook by N(0, 0.4^2)."""
+    """Return what the expert recorded: what it meant to do, while its hand shook."""
     rows = Rows()
     for episode in range(episodes):
-        env = Fork()
+        env = Fork(shake=0.4)
         env.reset(seed=int(np.random.SeedSequence([seed, episode]).generate_state(1)[0]))
         side = float(env.np_random.choice([-1.0, 1.0]))
         over = False
         while not over:
             before = env._at
             meant = fork_expert(before, side)
-            shaken = meant + env.np_random.normal(0.0, 0.4, 2)
-            _, reward, terminated, truncated, _ = env.step(shaken)
+            _, reward, terminated, truncated, _ = env.step(meant)
             over = terminated or truncated
             rows.add(episode, before, meant, env._at, reward, terminated, truncated)
     return rows.log("fork", Fork.action_space)
