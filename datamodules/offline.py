@@ -113,8 +113,7 @@ class OfflineDataModule(LogDataModule):
             position=lambda: trainer.global_step,
             marks=update_marks(trainer),
             stop=stop,
-            rank=trainer.global_rank,
-            world_size=trainer.world_size,
+            process=(trainer.global_rank, trainer.world_size),
             seeds=getattr(learner, "seeds", 1),
             prefetch=_core_left(trainer) if self.prefetch is None else self.prefetch,
         )

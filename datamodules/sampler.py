@@ -52,8 +52,8 @@ class ChunkSampler:
         position: Returns the number of updates done.
         marks: Intervals in updates that no chunk may cross.
         stop: Updates at which training ends.
-        rank: This process.
-        world_size: Number of processes; each draws its slice of the rows.
+        process: This process's number from 0, and how many there are: each draws its slice of the
+            rows.
         seeds: Number of seeds trained at once, S; each is served what a run of its own would draw,
             with ``seed``, ``seed + 1`` and so on.
         prefetch: Draw and read the next chunk in a thread of its own while this one is used. The
@@ -61,7 +61,8 @@ class ChunkSampler:
         windows: Gathers what the learner reads around each row.
 
     Raises:
-        ValueError: ``batch_size`` cannot be divided by ``world_size``, or no row can be drawn.
+        ValueError: ``batch_size`` cannot be divided by the number of processes, or no row can be
+            drawn.
     """
 
     def __init__(
@@ -75,12 +76,12 @@ class ChunkSampler:
         position: Callable[[], int] = lambda: 0,
         marks: Sequence[int] = (),
         stop: int | None = None,
-        rank: int = 0,
-        world_size: int = 1,
+        process: tuple[int, int] = (0, 1),
         seeds: int = 1,
         prefetch: bool = False,
         windows: Windows | None = None,
     ) -> None:
+        rank, world_size = process
         if batch_size % world_size:
             raise ValueError(f"batch_size {batch_size} cannot be shared by {world_size} processes")
         self._log, self._relabel = log, relabel

@@ -137,7 +137,7 @@ def test_draws_are_those_of_seed_update_and_row() -> None:
     whole = sampler_of(log).chunk(0, 40)
     pieces = [sampler_of(log).chunk(at, 7 if at < 35 else 5) for at in range(0, 40, 7)]
     assert same(torch.cat(pieces), whole)
-    ranks = [sampler_of(log, rank=rank, world_size=2).chunk(0, 40) for rank in range(2)]
+    ranks = [sampler_of(log, process=(rank, 2)).chunk(0, 40) for rank in range(2)]
     assert same(torch.cat(ranks, dim=1), whole)
     assert same(sampler_of(log).chunk(25, 15), whole[25:])
     assert not same(sampler_of(log, seed=4).chunk(0, 40), whole)

@@ -56,7 +56,7 @@ def test_ranks_share_what_one_process_draws(world_size: int) -> None:
     log, relabel = episode_log(goals=True), FutureGoal()
     whole = stream(sampler_of(log, relabel, updates_per_step=7))
     parts = [
-        stream(sampler_of(log, relabel, updates_per_step=7, rank=rank, world_size=world_size))
+        stream(sampler_of(log, relabel, updates_per_step=7, process=(rank, world_size)))
         for rank in range(world_size)
     ]
     assert all(part.batch_size == (UPDATES, 8 // world_size) for part in parts)
@@ -274,7 +274,7 @@ def test_memory_mapped_log_gives_equal_batches(tmp_path: Path) -> None:
 
 def test_batch_size_must_be_divisible_by_ranks() -> None:
     with pytest.raises(ValueError, match="batch_size 8 cannot be shared by 3 processes"):
-        sampler_of(episode_log(), world_size=3)
+        sampler_of(episode_log(), process=(0, 3))
 
 
 def test_log_without_drawable_rows_is_refused() -> None:
