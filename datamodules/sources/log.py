@@ -123,9 +123,10 @@ class LogSource:
 def _check_shapes(log: Log, collector: Collector, name: str) -> None:
     """Check that observations and tasks are in the form in which episodes are collected."""
     if log.observed != [OBSERVATION] or log.info.get("offset"):
-        what = "an offset is subtracted" if log.info.get("offset") else "it has entries"
+        what = "is less an offset" if log.info.get("offset") else "has entries"
         raise LogError(
-            f"in the log's observation {what}, and episodes are collected as one row of numbers",
+            f"the log's observation {what}, and episodes beside it are collected as one row of "
+            "numbers as the environment shows them",
             "Fit to the log alone (OfflineDataModule), or name flat columns without an offset.",
             path=name,
         )

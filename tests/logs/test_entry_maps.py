@@ -28,6 +28,7 @@ from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.reading import read_log, survey
 from hindsight_rl.logs.reading.column_map import ColumnMap
+from hindsight_rl.nets.network import Network
 from hindsight_rl.spec import Discrete, Image, Vector
 
 CAMERA, ARM, GEAR = ("observation", "camera"), ("observation", "arm"), ("observation", "gear")
@@ -252,7 +253,7 @@ def test_a_policy_of_the_map_is_played_in_the_environment(tmp_path: Path) -> Non
         read_log(tmp_path / "look-v0")
     data = OfflineDataModule(str(tmp_path / "look-v0"), columns=f"{{observation: {columns[1]}}}")
     assert list(data.spec.observation) == ["state", "camera"]
-    learner = BC(data.spec, hidden=(8,), compile="off", threads=1)
+    learner = BC(data.spec, network=Network(hidden=(8,)), compile="off", threads=1)
     done = rollout(learner.act_numpy, Look, episodes=2, seed=0, spec=data.spec)
     assert done.lengths.tolist() == [HORIZON, HORIZON]
 

@@ -23,6 +23,7 @@ from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.reading import read_log, read_logs
 from hindsight_rl.logs.reading.column_map import ColumnMap
+from hindsight_rl.nets.network import Network
 from hindsight_rl.policies.torch_actor import TorchActor
 from hindsight_rl.relabel.goals import FinalGoal
 from hindsight_rl.relabel.return_task import ReturnTask
@@ -187,7 +188,9 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[BC, Log]:
     log = read_log(path, given)
     data = OfflineDataModule(log, batch_size=64, updates_per_step=16, seed=1)
     torch.manual_seed(0)
-    learner = BC(data.spec, hidden=(32,), head="deterministic", compile="off", threads=1)
+    learner = BC(
+        data.spec, network=Network(hidden=(32,)), head="deterministic", compile="off", threads=1
+    )
     learner.build_optimizer = lambda params: torch.optim.Adam(params, lr=5e-3)
     Trainer(
         accelerator="cpu", max_steps=400, max_epochs=-1, logger=False,
