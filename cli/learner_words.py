@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,11 @@ def learner_words(words: Sequence[str]) -> list[str]:
         The words; those of former arguments that another one says today come last.
 
     Raises:
-        ValueError: A former argument has a value that no argument of today stands for.
+        ValueError: A former argument has a value that no argument of today stands for, or an
+            argument that has fields is given as something else.
     """
-    if not any(word.startswith("--model.") for word in words):
-        return list(words)
     kind, configured = _learner(words)
+    _check_fields(words, kind, configured)
     return _kind_of_head(former_words(words, kind, configured), kind, configured)
 
 
@@ -115,6 +116,26 @@ def _kind_of_head(words: list[str], kind: type | None, configured: Mapping[str, 
         else:
             kept.append(word)
     return kept
+
+
+def _check_fields(words: Sequence[str], kind: type | None, configured: Mapping[str, Any]) -> None:
+    """Check that arguments with fields are given by field: the parser would end in a TypeError."""
+    given, found = (
+        dict(configured),
+        zip(map(_ARGUMENT.match, words), [*words[1:], ""], strict=False),
+    )
+    given |= {m[2]: _value(after if m[3] is None else m[3]) for m, after in found if m}
+    for name, value in given.items() if kind is not None else ():
+        record = record_of(name, kind or object)
+        if record is None or value is None or isinstance(value, Mapping):
+            continue
+        if isinstance(value, str) and (record is Head or value.startswith("${")):
+            continue
+        names = ", ".join(field.name for field in fields(record))
+        raise ValueError(
+            f"{name} is {value!r}, and it has fields: give --model.{name}.FIELD for one or more of "
+            f"{names}"
+        )
 
 
 def _value(text: str) -> Any:

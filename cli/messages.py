@@ -30,14 +30,19 @@ _NOISE = (
 )
 _PROTOCOLS: dict[str, type] = {"Command": Command}
 """Protocols that a class of the user's own may implement for an option."""
+_CHOICES = "Expected a typing.Literal["
 _OWN = "checkpoint_every ckpt_path config env import json keep print_config resume run".split()
 
 
 def first_cause(error: BaseException) -> str:
     """Return what a constructor said, out of the parser's account of all types it tried."""
+    outer = ""
     while str(error).startswith("Does not validate against") and error.__cause__ is not None:
-        error = error.__cause__
+        outer, error = str(error), error.__cause__
     text = str(error)
+    if text.startswith(_CHOICES):  # a head may be a word or have fields; what its fields say counts
+        tried = [line.strip(" -") for line in outer.splitlines() if line.startswith("  - ")]
+        text = next((line for line in tried if not line.startswith("Expected a")), text)
     return text if len(text) < _LONGEST else f"{text[:_LONGEST]} ..."
 
 
@@ -58,6 +63,8 @@ def shorten(message: str) -> str:
 def reduced(message: str) -> str:
     """Return the lines of a parser's message that say what is wrong, with the nearest name."""
     lines = [line.strip(" -") for line in message.splitlines()]
+    if any("is not accepted" in line for line in lines):
+        lines = [line for line in lines if not line.startswith(_CHOICES)]
     kept = " ".join(line for line in lines if line and not line.startswith(_NOISE))
     kept += "" if kept.endswith(".") else "."
     return f"{kept}{_mend(message)}"

@@ -32,6 +32,21 @@ ENOUGH = "'hindsight fit --help' lists the options, 'hindsight fit --model.help 
             "--model.init_args.network.hidden [0]",
             "hidden is [0]: every layer needs at least 1 unit",
         ),
+        (
+            "--model.network [64,64]",
+            "network is [64, 64], and it has fields: give --model.n",
+        ),
+        (
+            "--model.network.hiden [8]",
+            "hiden=[8]. Did you mean '--model.network.hidden'?",
+        ),
+        ("--model.network.frequencies -1", "error: frequencies is -1, it must be at least 0"),
+        ("--model.head mixtur", "\"kind\": Expected a typing.Literal['deterministic'"),
+        ("--model.head.components 0", "error: components is 0, it must be at least 1"),
+        (
+            "--model.head.component 2",
+            "\"head\": Option 'component' is not accepted. Did you mean 'components'?",
+        ),
         ("--data.source none.npz", "none.npz: no such file, folder or local Minari dataset."),
         ("--trainer.accumulate_grad_batches 2", "to updates: raise data.batch_size instead"),
         ("--trainer.gradient_clip_val 1", "to updates: use model.clip_norm, which clips each"),

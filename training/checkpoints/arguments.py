@@ -188,8 +188,8 @@ def translated(arguments: Mapping[str, Any], kind: type | None) -> dict[str, Any
         elif not where:
             today.setdefault(name, value)
     for argument, former in moved.items():
-        now = today.get(argument)
-        today[argument] = former | ({"kind": now} if isinstance(now, str) else dict(now or {}))
+        now = {"kind": value} if isinstance(value := today.get(argument), str) else value
+        today[argument] = now if isinstance(now, list) else former | dict(now or {})
     return today
 
 
