@@ -34,11 +34,11 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.arguments import above, check_bootstrap, check_ranges
-from hindsight_rl.maths.losses import weighted_nll
+from hindsight_rl.maths.losses import weighted_loss
 from hindsight_rl.maths.posterior import SoftValues
 from hindsight_rl.maths.weights import exponential_weight, softmax_weight, weight_metrics
 from hindsight_rl.nets.critics import Critic
-from hindsight_rl.nets.network import Head, Network
+from hindsight_rl.nets.network import Head, HeadKind, Network
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.policies.action_values import choices
 from hindsight_rl.spec import SpecLike
@@ -72,7 +72,7 @@ class AWAC(Learner):
         spec: SpecLike | None = None,
         *,
         network: Network = Network(hidden=(256, 256, 256)),
-        head: Literal["gaussian", "tanh_gaussian"] | Head = "gaussian",
+        head: HeadKind | Head = "gaussian",
         weights: Literal["clip", "softmax"] = "clip",
         temperature: float = 1.0,
         max_weight: float = 100.0,
@@ -87,7 +87,6 @@ class AWAC(Learner):
         self.weights, self.temperature = weights, temperature
         self.max_weight = max_weight if weights == "clip" else math.inf
         self.discount, self.tau = discount, tau
-        head = Head.of(head, "gaussian", "tanh_gaussian")
         self.actor = Policy(self.spec, network, head=head)
         self.critic = Critic(self.spec, network, members=critics)
         self.target_critic = self.follow(self.critic)
@@ -95,7 +94,8 @@ class AWAC(Learner):
     @property
     def noise(self) -> dict[str, int]:
         """Return what one action now and one next needs; sums over discrete actions need none."""
-        return {} if self.actor.discrete else dict.fromkeys(("now", "next"), self.actor.width)
+        width = self.actor.drawing_noise
+        return {} if self.actor.discrete else dict.fromkeys(("now", "next"), width)
 
     def critic_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
         """Return the loss of the critics, ``[]``, summed, and their values ``[E, B]``."""
@@ -113,14 +113,14 @@ class AWAC(Learner):
 
     def actor_loss(self, batch: TensorDict, advantage: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss of the policy, ``[]``, and its weights ``[B]``."""
-        log_prob = Transition(batch).log_prob(self.actor)
+        rows = Transition(batch).row_loss(self.actor)
         if self.weights == "softmax":
             weight = softmax_weight(advantage, temperature=self.temperature, mean=self.batch_mean)
         else:
             weight = exponential_weight(
                 advantage, temperature=self.temperature, max_weight=self.max_weight
             )
-        return weighted_nll(log_prob, weight).mean(), weight
+        return weighted_loss(rows, weight).mean(), weight
 
     def losses(self, batch: TensorDict) -> LossTerms:
         """Return the terms ``critic`` and ``actor``, see :meth:`Learner.losses`."""

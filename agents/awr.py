@@ -29,7 +29,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.arguments import above, check_ranges
-from hindsight_rl.maths.losses import weighted_nll
+from hindsight_rl.maths.losses import weighted_loss
 from hindsight_rl.maths.weights import exponential_weight, weight_metrics
 from hindsight_rl.nets.critics import ValueNet
 from hindsight_rl.nets.network import Head, HeadKind, Network
@@ -105,11 +105,11 @@ class AWR(Learner):
 
     def actor_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
         """Return the loss of the policy, ``[]``, and its weights ``[B]``."""
-        log_prob = Transition(batch).log_prob(self.actor)
+        rows = Transition(batch).row_loss(self.actor)
         weight = exponential_weight(
             batch["advantage"], temperature=self.temperature, max_weight=self.max_weight
         )
-        return weighted_nll(log_prob, weight).mean(), weight
+        return weighted_loss(rows, weight).mean(), weight
 
     def losses(self, batch: TensorDict) -> LossTerms:
         """Return the terms ``value`` and ``actor``.

@@ -20,9 +20,8 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.keys import Key
-from hindsight_rl.maths.losses import weighted_nll
+from hindsight_rl.maths.losses import weighted_loss
 from hindsight_rl.maths.weights import uniform_weight, weight_metrics
-from hindsight_rl.nets.distributions import tie_scores
 from hindsight_rl.nets.encoders.entries import Observation, rows_of
 from hindsight_rl.nets.encoders.history import HistoryInputs
 from hindsight_rl.nets.network import Head, HeadKind, Network
@@ -75,14 +74,14 @@ class BC(Learner):
         """Return the term ``actor``, see :meth:`Learner.losses`."""
         now, past = Transition(batch), batch["history"] if self.window.history else None
         distribution = self.actor(now.observation, now.task, past)
-        log_prob = distribution.log_prob(self.actor.scale.to_policy(now.action))
-        metrics = {"actor/entropy": distribution.entropy().detach().mean()}
+        rows = -distribution.log_prob(self.actor.scale.to_policy(now.action))
+        metrics = named("actor", self.actor.family.metrics(distribution))
         weight = now.weight
         if weight is None:
-            weight = uniform_weight(log_prob)
+            weight = uniform_weight(rows)
         else:
             metrics |= named("actor", weight_metrics(weight))
-        return LossTerms({"actor": weighted_nll(log_prob, weight).mean()}, metrics)
+        return LossTerms({"actor": weighted_loss(rows, weight).mean()}, metrics)
 
     def forward(self, observation: Observation, task: Tensor | None = None) -> Tensor:
         """Return the deterministic action; with a history, that of an episode's first step."""
@@ -100,19 +99,19 @@ class BC(Learner):
         state: dict[str, Tensor],
         noise: Tensor | None = None,
     ) -> Decision:
-        """Return the likeliest actions, and the past after them.
+        """Return the actions that are taken, and the past after them.
 
         Args:
             observation: ``[n, O]``.
             task: ``[n, Z]`` where the spec has a task.
             state: Of :meth:`initial_state` or the last decision.
-            noise: Not used.
+            noise: ``[n, S]`` standard normal, where the head draws what it answers.
 
         Returns:
             Actions ``[n, A]`` in environment units, or ``[n]`` int64, with what they are the argmax
             of; and the state.
         """
         distribution = self.actor(observation, task, state or None)
-        action = self.actor.scale.to_environment(distribution.mode)
+        action, scores = self.actor.chosen(distribution, noise)
         moved = HistoryInputs.follow(state, cast(Tensor, observation), action) if state else {}
-        return Decision(action, moved, tie_scores(distribution))
+        return Decision(action, moved, scores)

@@ -38,12 +38,12 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.arguments import above, at_least, check_bootstrap, check_ranges
-from hindsight_rl.maths.losses import weighted_nll
+from hindsight_rl.maths.losses import weighted_loss
 from hindsight_rl.maths.posterior import SoftValues
 from hindsight_rl.maths.weights import binary_weight, exponential_weight, weight_metrics
 from hindsight_rl.nets.critics import Critic
 from hindsight_rl.nets.encoders.entries import Observation
-from hindsight_rl.nets.network import Head, Network
+from hindsight_rl.nets.network import Head, HeadKind, Network
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.policies.action_values import Choices, choices
 from hindsight_rl.policies.critic_weighted import acting
@@ -94,7 +94,7 @@ class CRR(Learner):
         spec: SpecLike | None = None,
         *,
         network: Network = Network(),
-        head: Literal["gaussian", "tanh_gaussian"] | Head = "gaussian",
+        head: HeadKind | Head = "gaussian",
         rule: Rule = "exponential",
         samples: int = 4,
         temperature: float = 1.0,
@@ -118,7 +118,6 @@ class CRR(Learner):
         self.max_weight = max_weight if weight == "exponential" else math.inf
         self.discount, self.tau = discount, tau
         self.every = {"target_actor": target_every, "target_critic": target_every}
-        head = Head.of(head, "gaussian", "tanh_gaussian")
         self.actor = Policy(self.spec, network, head=head)
         if self.actor.discrete and rule == "binary_max":
             raise ValueError(
@@ -128,12 +127,12 @@ class CRR(Learner):
         self.critic = Critic(self.spec, network, members=critics)
         self.target_actor = self.follow(self.actor)
         self.target_critic = self.follow(self.critic)
-        self.weighted = acting(self.actor.width, candidates=candidates, temperature=temperature)
+        self.weighted = acting(self.actor, candidates=candidates, temperature=temperature)
 
     @property
     def noise(self) -> dict[str, int]:
         """Return what the actions now and one next need; sums over discrete actions need none."""
-        width = self.actor.width
+        width = self.actor.drawing_noise
         return {} if self.actor.discrete else {"now": self.samples * width, "next": width}
 
     def critic_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
@@ -154,7 +153,7 @@ class CRR(Learner):
     def actor_loss(self, batch: TensorDict, advantage: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss of the policy, ``[]``, and its weights ``[B]`` (eq. 2)."""
         weight = self.weigh(advantage)
-        return weighted_nll(Transition(batch).log_prob(self.actor), weight).mean(), weight
+        return weighted_loss(Transition(batch).row_loss(self.actor), weight).mean(), weight
 
     def losses(self, batch: TensorDict) -> LossTerms:
         """Return the terms ``critic`` and ``actor``, see :meth:`Learner.losses`."""

@@ -24,9 +24,10 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.arguments import above, at_least, check_bootstrap, check_ranges, within
-from hindsight_rl.maths.losses import expectile_loss, weighted_nll
+from hindsight_rl.maths.losses import expectile_loss, weighted_loss
 from hindsight_rl.maths.posterior import SoftValues
 from hindsight_rl.maths.weights import exponential_weight, weight_metrics
+from hindsight_rl.nets.cloning import check_exact
 from hindsight_rl.nets.critics import Critic, ValueNet
 from hindsight_rl.nets.network import Head, HeadKind, Network
 from hindsight_rl.nets.policy import Policy
@@ -98,7 +99,7 @@ class IQL(Learner):
         """Return the loss of the policy, ``[]``, and its weights ``[B]`` (eq. 7)."""
         scaled = self.inverse_temperature * advantage
         weight = exponential_weight(scaled, max_weight=self.max_weight)
-        return weighted_nll(Transition(batch).log_prob(self.actor), weight).mean(), weight
+        return weighted_loss(Transition(batch).row_loss(self.actor), weight).mean(), weight
 
     def losses(self, batch: TensorDict) -> LossTerms:
         """Return the terms ``value``, ``critic`` and ``actor``, see :meth:`Learner.losses`."""
@@ -111,6 +112,7 @@ class IQL(Learner):
 
     def soft_values(self, batch: TensorDict, task: Tensor, draws: Tensor) -> SoftValues:
         """Return what rows are worth under other tasks; draws are not used: V knows no action."""
+        check_exact("IQL.soft_values", self.actor, "tasks are judged by log pi")
         now, inverse = Transition(batch), self.inverse_temperature
         value, level = self.value(now.next_observation, task), 1.0 / inverse if inverse else 0.0
         log_prob = now.log_prob(self.actor, task)

@@ -27,7 +27,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.arguments import above, at_least, check_ranges, within
-from hindsight_rl.maths.losses import weighted_nll
+from hindsight_rl.maths.losses import weighted_loss
 from hindsight_rl.maths.weights import marwil_weight, weight_metrics
 from hindsight_rl.nets.critics import ValueNet
 from hindsight_rl.nets.network import Head, HeadKind, Network
@@ -118,11 +118,11 @@ class MARWIL(Learner):
 
     def actor_loss(self, batch: TensorDict, advantage: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss of the policy, ``[]``, and its weights ``[B]``."""
-        log_prob = Transition(batch).log_prob(self.actor)
+        rows = Transition(batch).row_loss(self.actor)
         weight = marwil_weight(
             advantage, self.mean_square(advantage), beta=self.beta, max_weight=self.max_weight
         )
-        return weighted_nll(log_prob, weight).mean(), weight
+        return weighted_loss(rows, weight).mean(), weight
 
     def losses(self, batch: TensorDict) -> LossTerms:
         """Return the terms ``value`` and ``actor``.

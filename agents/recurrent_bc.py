@@ -24,7 +24,6 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.arguments import at_least, check_ranges, within
-from hindsight_rl.nets.distributions import tie_scores
 from hindsight_rl.nets.encoders.entries import Observation, rows_of
 from hindsight_rl.nets.encoders.recurrent import RecurrentInputs
 from hindsight_rl.nets.network import Head, HeadKind, Network
@@ -130,13 +129,13 @@ class RecurrentBC(Learner):
         state: dict[str, Tensor],
         noise: Tensor | None = None,
     ) -> Decision:
-        """Return the likeliest actions, and what is remembered after them.
+        """Return the actions that are taken, and what is remembered after them.
 
         Args:
             observation: ``[n, O]``.
             task: ``[n, Z]`` where the spec has a task.
             state: Of :meth:`initial_state` or the last decision.
-            noise: Not used.
+            noise: ``[n, S]`` standard normal, where the head draws what it answers.
 
         Returns:
             Actions ``[n, A]`` in environment units, or ``[n]`` int64, with what they are the argmax
@@ -144,5 +143,5 @@ class RecurrentBC(Learner):
         """
         features = self.memory(observation, task, state)
         distribution = self.actor.distribution(features, observation)
-        action = self.actor.scale.to_environment(distribution.mode)
-        return Decision(action, {"hidden": features}, tie_scores(distribution))
+        action, scores = self.actor.chosen(distribution, noise)
+        return Decision(action, {"hidden": features}, scores)

@@ -34,6 +34,7 @@ from hindsight_rl.arguments import above, at_least, check_ranges, within
 from hindsight_rl.keys import Key
 from hindsight_rl.maths.signed import importance_ratio, signed_nll, unlikelihood, within_clip
 from hindsight_rl.maths.weights import weight_metrics
+from hindsight_rl.nets.cloning import check_exact
 from hindsight_rl.nets.network import Head, HeadKind, Network
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.spec import SpecLike
@@ -95,11 +96,7 @@ class SignedBC(Learner):
                 "avoid 'unlikelihood' is for discrete actions and ratio 'none': there is no bound "
                 "to hold otherwise"
             )
-        if self.actor.head.kind == "deterministic" and not self.actor.discrete and ratio != "none":
-            raise ValueError(
-                f"head 'deterministic' has no density, and ratio '{ratio}' is one of densities: "
-                "use another head, or ratio 'none'"
-            )
+        check_exact("SignedBC", self.actor, "what is avoided must become less likely")
         self.floor = floor if self.actor.discrete else floor * self.actor.width
         self.behavior: Policy | None = None
         if ratio != "none" and behavior == "logged":

@@ -174,7 +174,7 @@ def _policy_of(learner: LearnerView) -> Policy:
         raise UndefinedBoundError(
             f"the policy of {name} answers from more than the present: rows have no likelihood"
         )
-    if not isinstance(actor, Policy) or (actor.head.kind == "deterministic" and not actor.discrete):
+    if not isinstance(actor, Policy) or actor.density != "exact":
         raise UndefinedBoundError(f"the policy of {name} has no likelihood")
     return actor
 

@@ -93,13 +93,13 @@ def drawn_bin(logits: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
     This is the inverse of the cumulative distribution of one dimension, constant within bins.
 
     Args:
-        logits: ``[..., G]``.
+        logits: ``[..., G]``; the share may have further dimensions before those of the logits.
         share: ``[...]``, in [0, 1].
 
     Returns:
         The bin ``[...]`` int64, in [0, G), and the place ``[...]`` in it, in [0, 1].
     """
-    mass = torch.softmax(logits, dim=-1)
+    mass = torch.softmax(logits, dim=-1).expand(*share.shape, logits.shape[-1])
     upper = mass.cumsum(-1)
     # Rounding may leave the last sum below 1; the last bin is never counted.
     chosen = (upper[..., :-1] <= share.unsqueeze(-1)).sum(-1)

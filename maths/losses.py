@@ -110,8 +110,27 @@ def td_target(reward: Tensor, terminated: Tensor, next_value: Tensor, discount: 
     return (reward + discount * (~terminated).to(reward.dtype) * next_value).detach()
 
 
+def weighted_loss(row_loss: Tensor, weight: Tensor) -> Tensor:
+    """Return weight * loss: the one policy loss of the weighted cloning family.
+
+    The loss of a row is -log pi(a | s), or what stands in its place where there is no density.
+
+    Args:
+        row_loss: ``[B]``.
+        weight: ``[B]``; no gradient flows through it.
+
+    Returns:
+        ``[B]``, the unit of the loss times that of the weight.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
+    same_shape(row_loss=row_loss, weight=weight)
+    return weight.detach() * row_loss
+
+
 def weighted_nll(log_prob: Tensor, weight: Tensor) -> Tensor:
-    """Return -weight * log pi(a | s): the one policy loss of the weighted cloning family.
+    """Return -weight * log pi(a | s), see :func:`weighted_loss`.
 
     Weights may be negative (signed-label cloning); the loss is then unbounded below.
 

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from hindsight_rl.maths.losses import mixture_log_prob
 
@@ -37,7 +38,7 @@ def soft_floor(log_std: Tensor, *, log_floor: float) -> Tensor:
     Returns:
         ``[...]``, above ``log_floor``.
     """
-    return torch.logaddexp(log_std, torch.full_like(log_std, log_floor))
+    return log_floor + functional.softplus(log_std - log_floor)
 
 
 def components_used(logits: Tensor) -> Tensor:

@@ -6,11 +6,12 @@ are in those units; in environment units they differ by a constant.
 """
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from hindsight_rl.maths.bins import drawn_bin, drawn_lead, normal_share
 from hindsight_rl.maths.draws import fork, normals, uniform
 from hindsight_rl.maths.losses import (
     categorical_log_prob,
@@ -20,6 +21,31 @@ from hindsight_rl.maths.losses import (
     tanh_log_slope,
     tanh_normal_log_prob,
 )
+from hindsight_rl.maths.mixtures import log_density_at_means
+
+
+class Distribution(Protocol):
+    """A distribution of actions in policy units, batch shape ``[...]``."""
+
+    @property
+    def mode(self) -> Tensor:
+        """Return the likeliest action ``[..., A]``, or ``[...]`` int64."""
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Return the log-density of actions ``[..., A]``, shape ``[...]``, nats."""
+
+    def sample(self, draws: Tensor) -> Tensor:
+        """Return one action per counter ``[..., 3]``."""
+
+    def entropy(self) -> Tensor:
+        """Return the entropy ``[...]``, nats, or what a class says instead."""
+
+
+class Drawable(Distribution, Protocol):
+    """A distribution whose actions are made of normal noise."""
+
+    def act_on(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the action that normal noise makes, and its log-density ``[...]``."""
 
 
 class Deterministic(NamedTuple):
@@ -44,6 +70,11 @@ class Deterministic(NamedTuple):
         if not self.exploration:
             return self.mean
         return self.mean + self.exploration * normals(draws, self.mean.shape[-1])
+
+    def act_on(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the point moved by normal noise ``[..., A]`` where it explores, and its score."""
+        action = self.mean + self.exploration * noise
+        return action, self.log_prob(action)
 
     def entropy(self) -> Tensor:
         """Return zeros ``[...]``."""
@@ -102,7 +133,16 @@ class Laplace(NamedTuple):
         """Return one action ``[..., A]`` per counter ``[..., 3]`` (inverse transform)."""
         width = self.mean.shape[-1]
         share = torch.stack([uniform(draws, draw) for draw in range(width)], dim=-1) - 0.5
-        share = share + 2.0**-25  # half a step away from -0.5 keeps the logarithm finite
+        return self._at(share + 2.0**-25)  # half a step away from -0.5 keeps the logarithm finite
+
+    def act_on(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the action ``[..., A]`` that normal noise makes, and its log-density ``[...]``."""
+        ends = 0.5 - 2.0**-24
+        action = self._at((normal_share(noise) - 0.5).clamp(-ends, ends))
+        return action, self.log_prob(action)
+
+    def _at(self, share: Tensor) -> Tensor:
+        """Return where the cumulative distribution is 0.5 + share."""
         return self.mean - self.log_std.exp() * share.sign() * torch.log1p(-2.0 * share.abs())
 
     def entropy(self) -> Tensor:
@@ -164,6 +204,43 @@ class Mixture(NamedTuple):
         """Return the mean ``[..., A]`` of the component with the largest weight."""
         return self._pick(self.logits.argmax(-1), self.mean)
 
+    def densest(self) -> tuple[Tensor, Tensor]:
+        """Return the mean ``[..., A]`` where the density is largest, and its log at all means."""
+        density = log_density_at_means(self.logits, self.mean, self.log_std)
+        return self._pick(density.argmax(-1), self.mean), density
+
+    def drawn_mean(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean of a drawn component, and how clear the draw is.
+
+        Args:
+            noise: ``[...]`` normal numbers.
+
+        Returns:
+            ``[..., A]``; and ``[..., 2]``, how far the draw is from another component, and 0.
+        """
+        share = normal_share(noise)
+        component, _ = drawn_bin(self.logits, share)
+        away = drawn_lead(self.logits, share)
+        return self._pick(component, self.mean), torch.stack([away, torch.zeros_like(away)], -1)
+
+    def act_on(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the action ``[..., A]`` that normal noise makes, and its log-density ``[...]``.
+
+        Args:
+            noise: ``[..., 1 + A]``; the first number draws the component, without a gradient.
+
+        Returns:
+            Both.
+        """
+        component, _ = drawn_bin(self.logits, normal_share(noise[..., 0]))
+        # Dimensions before those of the states mean several actions per state.
+        many = (*component.shape, *self.mean.shape[-2:])
+        mean, spread = (
+            self._pick(component, value.expand(many)) for value in (self.mean, self.log_std.exp())
+        )
+        action = mean + spread * noise[..., 1:]
+        return action, self.log_prob(action)
+
     def log_prob(self, action: Tensor) -> Tensor:
         """Return the log-density of actions ``[..., A]``, shape ``[...]``, nats."""
         return mixture_log_prob(action, self.logits, self.mean, self.log_std)
@@ -205,14 +282,3 @@ class Categorical(NamedTuple):
         """Return the entropy ``[...]``, nats."""
         log_prob = torch.log_softmax(self.logits, -1)
         return -(log_prob.exp() * log_prob).sum(-1)
-
-
-Distribution = Deterministic | DiagonalNormal | Laplace | TanhNormal | Mixture | Categorical
-
-
-def tie_scores(distribution: Distribution) -> Tensor | None:
-    """Return what the mode is the argmax of, ``[..., M]``; ``None`` where it is none.
-
-    Where two of them are equal, rounding decides which mode it is.
-    """
-    return distribution.logits if isinstance(distribution, Mixture | Categorical) else None

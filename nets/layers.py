@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional
 
 
 class LastLayer(nn.Linear):
@@ -17,12 +18,26 @@ class LastLayer(nn.Linear):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the outputs ``[..., D]`` of features ``[..., H]``."""
-        device = features.device.type
-        # Checked first, so that exported graphs hold no trace of it.
-        if not torch.is_autocast_enabled(device):
-            return super().forward(features)
-        with torch.autocast(device, enabled=False):
-            return super().forward(features.float())
+        return float32_linear(features, self.weight, self.bias)
+
+
+def float32_linear(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return the outputs ``[..., D]`` of a linear layer, in float32 in any precision.
+
+    Args:
+        features: ``[..., H]``.
+        weight: ``[D, H]``.
+        bias: ``[D]``, or none.
+
+    Returns:
+        ``[..., D]``.
+    """
+    device = features.device.type
+    # Checked first, so that exported graphs hold no trace of it.
+    if not torch.is_autocast_enabled(device):
+        return functional.linear(features, weight, bias)
+    with torch.autocast(device, enabled=False):
+        return functional.linear(features.float(), weight, bias)
 
 
 def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:

@@ -13,6 +13,7 @@ from typing import Literal
 from hindsight_rl.arguments import above, at_least, check_choices, check_ranges
 
 HeadKind = Literal["deterministic", "gaussian", "laplace", "tanh_gaussian", "mixture"]
+Acting = Literal["mode", "sample_mean", "density"]
 Spread = Literal["shared", "per_state"]
 
 
@@ -107,6 +108,10 @@ class Head:
         exploration: Standard deviation of samples of a deterministic head, policy units, at least
             0, for bounded actions only; ``None`` for the point itself.
         components: Number of components of a mixture, at least 1.
+        floor: Least spread of a component, policy units, above 0: it is added to the spread.
+        acting: Which action is taken of several answers. ``"mode"``: the mean of the heaviest
+            component; ``"sample_mean"``: that of a drawn one, which needs noise where it acts;
+            ``"density"``: the mean at which a mixture is densest.
 
     Raises:
         ValueError: An argument is out of range or none of its choices.
@@ -119,6 +124,8 @@ class Head:
     log_std_range: tuple[float, float] = (-5.0, 2.0)
     exploration: float | None = None
     components: int = 5
+    floor: float = 1e-2
+    acting: Acting = "mode"
 
     def __post_init__(self) -> None:
         """Check the arguments; lists become tuples."""
@@ -131,6 +138,7 @@ class Head:
         object.__setattr__(self, "log_std_range", (low, high))
         check_ranges(at_least(0, exploration=self.exploration))
         check_ranges(at_least(1, components=self.components))
+        check_ranges(above(0, floor=self.floor))
 
     @classmethod
     def of(cls, head: "HeadKind | Head", *kinds: HeadKind) -> "Head":

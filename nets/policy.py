@@ -5,29 +5,23 @@ with the checkpoint and the exported graph. A task is one more input, not anothe
 """
 
 from collections.abc import Sequence
+from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from hindsight_rl.nets.action_scale import ActionScale
-from hindsight_rl.nets.distributions import (
-    Categorical,
-    Deterministic,
-    DiagonalNormal,
-    Distribution,
-    Laplace,
-    Mixture,
-    TanhNormal,
-)
+from hindsight_rl.nets.cloning import Density
+from hindsight_rl.nets.distributions import Distribution, Drawable
 from hindsight_rl.nets.encoders.entries import EntryInputs, Observation, make_inputs
 from hindsight_rl.nets.encoders.history import HistoryInputs, Past
 from hindsight_rl.nets.encoders.recurrent import RecurrentInputs
 from hindsight_rl.nets.encoders.vector import GatedInputs, Inputs
+from hindsight_rl.nets.heads.family import Chosen, family_of
 from hindsight_rl.nets.layers import mlp
 from hindsight_rl.nets.network import Head, HeadKind, Network
 from hindsight_rl.spec import Spec
-
-_SPREAD = ("gaussian", "laplace", "tanh_gaussian")
 
 
 class Policy(nn.Module):
@@ -76,11 +70,6 @@ class Policy(nn.Module):
         self.discrete = self.scale.discrete
         self.head = head = Head.of(head)
         self.squash_mean = head.squash_mean and self.scale.bounded and head.relative_to is None
-        if head.kind == "tanh_gaussian" and not self.discrete and not self.scale.bounded:
-            raise ValueError(
-                "head 'tanh_gaussian' needs action bounds: give action_low and action_high in the "
-                "column map (--data.columns)"
-            )
         if head.exploration is not None and not (
             head.kind == "deterministic" and self.scale.bounded
         ):
@@ -89,15 +78,42 @@ class Policy(nn.Module):
                 "action_high"
             )
         self.width: int = spec.action.width
-        self.net = mlp(self.inputs.width, hidden, self._outputs())
+        self.family = family_of(head, spec.action, self.scale)
+        self.net = mlp(self.inputs.width, hidden, self.family.outputs)
+        self.family.start(cast(nn.Linear, self.net[-1]))
         if head.relative_to is not None:
             self._start_from_observation(head.relative_to, spec.vector.width)
         self.log_std: nn.Parameter | None = None
-        if not self.discrete and head.kind in _SPREAD and head.spread == "shared":
+        if self.family.shared_spread:
             self.log_std = nn.Parameter(torch.zeros(self.width))
 
+    @property
+    def density(self) -> Density:
+        """What :meth:`log_prob` is: the exact log-density, or an error in its place."""
+        return self.family.density
+
+    @property
+    def kind(self) -> str:
+        """The kind of its head, for messages."""
+        return "categorical" if self.discrete else self.head.kind
+
+    @property
+    def acting_noise(self) -> int:
+        """Normal numbers that an acting step needs; 0 for none."""
+        return self.family.acting_noise
+
+    @property
+    def drawing_noise(self) -> int:
+        """Normal numbers that make an action in :meth:`draw`."""
+        return self.family.noise_width
+
+    @property
+    def row_noise(self) -> int:
+        """Normal numbers that the loss of a row needs: none."""
+        return 0
+
     def _start_from_observation(self, chosen: Sequence[int], observed: int) -> None:
-        if self.discrete or self.head.kind in ("tanh_gaussian", "mixture"):
+        if self.discrete or not self.family.relative:
             raise ValueError("relative_to needs continuous actions and an unsquashed, single head")
         if len(chosen) != self.width or not all(0 <= entry < observed for entry in chosen):
             raise ValueError(
@@ -111,14 +127,6 @@ class Policy(nn.Module):
             weight, bias = self.net[-1].parameters()
             weight.mul_(0.01)
             bias.zero_()
-
-    def _outputs(self) -> int:
-        head = self.head
-        if self.discrete or head.kind == "deterministic":
-            return self.width
-        if head.kind == "mixture":
-            return head.components * (1 + 2 * self.width)
-        return self.width * (2 if head.spread == "per_state" else 1)
 
     def forward(
         self, observation: Observation, task: Tensor | None = None, past: Past | None = None
@@ -151,36 +159,14 @@ class Policy(nn.Module):
         Returns:
             The distribution, batch shape ``[...]``.
         """
-        output = self.net(features)
-        if self.discrete:
-            return Categorical(output)
-        head = self.head
-        if head.kind == "deterministic":
-            return Deterministic(self._place(output, observation), head.exploration or 0.0)
-        if head.kind == "mixture":
-            return self._mixture(output)
-        if self.log_std is None:
-            mean, raw = output.chunk(2, dim=-1)
-        else:
-            mean, raw = output, self.log_std.expand_as(output)
-        log_std = raw.clamp(*head.log_std_range)
-        if head.kind == "tanh_gaussian":
-            return TanhNormal(mean, log_std)
-        family = Laplace if head.kind == "laplace" else DiagonalNormal
-        return family(self._place(mean, observation), log_std)
+        place = partial(self._place, observation=observation)
+        found: Distribution = self.family(self.net(features), place, self.log_std)
+        return found
 
     def _place(self, mean: Tensor, observation: Observation) -> Tensor:
         if self.head.relative_to is not None and isinstance(observation, Tensor):
             return self.scale.to_policy(observation.index_select(-1, self._entries)) + mean
         return torch.tanh(mean) if self.squash_mean else mean
-
-    def _mixture(self, output: Tensor) -> Mixture:
-        count, width = self.head.components, self.width
-        logits, mean, raw = output.split([count, count * width, count * width], dim=-1)
-        shape = (*output.shape[:-1], count, width)
-        log_std = raw.reshape(shape).clamp(*self.head.log_std_range)
-        mean = mean.reshape(shape)
-        return Mixture(logits, torch.tanh(mean) if self.squash_mean else mean, log_std)
 
     def log_prob(
         self, observation: Observation, action: Tensor, task: Tensor | None = None
@@ -198,6 +184,26 @@ class Policy(nn.Module):
         log_prob: Tensor = self(observation, task).log_prob(self.scale.to_policy(action))
         return log_prob
 
+    def row_loss(
+        self,
+        observation: Observation,
+        action: Tensor,
+        task: Tensor | None = None,
+        noise: Tensor | None = None,
+    ) -> Tensor:
+        """Return what imitating each action costs, minus :meth:`log_prob`; see :class:`Clones`.
+
+        Args:
+            observation: ``[..., O]``.
+            action: ``[..., A]`` in environment units, or ``[...]`` int64.
+            task: ``[..., Z]`` where the spec has a task.
+            noise: Not used.
+
+        Returns:
+            ``[...]``.
+        """
+        return -self.log_prob(observation, action, task)
+
     def draw(
         self, observation: Observation, noise: Tensor, task: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -205,18 +211,31 @@ class Policy(nn.Module):
 
         Args:
             observation: ``[..., O]``.
-            noise: ``[..., A]`` normal numbers; dimensions before those of the observation mean
-                several actions per state.
+            noise: ``[..., drawing_noise]`` normal numbers; dimensions before those of the
+                observation mean several actions per state.
             task: ``[..., Z]`` where the spec has a task.
 
         Returns:
             ``[..., A]`` in environment units, and ``[...]`` nats, in policy units.
         """
-        action, log_prob = self(observation, task).act_on(noise)
+        action, log_prob = cast(Drawable, self(observation, task)).act_on(noise)
         return self.scale.to_environment(action), log_prob
+
+    def chosen(self, distribution: Distribution, noise: Tensor | None = None) -> Chosen:
+        """Return the action that is taken, and what it is the argmax of.
+
+        Args:
+            distribution: Of this policy.
+            noise: ``[..., acting_noise]`` standard normal; without it the likeliest action.
+
+        Returns:
+            ``[..., A]`` in environment units (or int64 ``[...]``), with its scores.
+        """
+        action, scores = self.family.act(distribution, noise)
+        return Chosen(self.scale.to_environment(action), scores)
 
     def mode(
         self, observation: Observation, task: Tensor | None = None, past: Past | None = None
     ) -> Tensor:
         """Return the likeliest action ``[..., A]`` in environment units (or int64 ``[...]``)."""
-        return self.scale.to_environment(self(observation, task, past).mode)
+        return self.chosen(self(observation, task, past)).action

@@ -48,8 +48,8 @@ def choices(
         critic: ``(observation, action, task) -> [E, ...]``.
         observation: ``[B, O]``.
         task: ``[B, Z]`` where the spec has a task.
-        noise: ``[B, m * A]`` normal numbers that make m actions; discrete actions need none, all n
-            are valued.
+        noise: ``[B, m * S]`` normal numbers that make m actions, S the policy's ``drawing_noise``;
+            discrete actions need none, all n are valued.
 
     Returns:
         The actions' values, shares and log-probabilities.
@@ -63,7 +63,7 @@ def choices(
         return Choices(value, log_prob.exp(), log_prob)
     if noise is None:
         raise ValueError("continuous actions are drawn: pass noise [B, m * A]")
-    action, log_prob = policy.draw(observation, several(noise, policy.width), task)
+    action, log_prob = policy.draw(observation, several(noise, policy.drawing_noise), task)
     share = torch.full_like(log_prob, 1.0 / len(log_prob))
     return Choices(critic(observation, action, task), share, log_prob)
 

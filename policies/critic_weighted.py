@@ -22,7 +22,7 @@ class CriticWeighted(nn.Module):
     are used, so that their parameters belong to the learner alone.
 
     Args:
-        width: Numbers per action, A.
+        width: Normal numbers that make an action.
         candidates: Continuous actions that are valued, m, an odd number: the policy's mode, and
             pairs on opposite sides of it.
         temperature: Reward units, above 0.
@@ -107,7 +107,7 @@ class CriticWeighted(nn.Module):
         if policy.discrete:
             return Categorical(self.logits(policy, critic, observation, task)).sample(draws)
         noise = normals(fork(draws, "candidates"), self.noise.numel())
-        action, _ = policy.draw(observation, several(noise, policy.width), task)
+        action, _ = policy.draw(observation, several(noise, policy.drawing_noise), task)
         value = critic(observation, action, task).amin(0)
         return draw_of(action, value, draws, temperature=self.temperature)
 
@@ -149,11 +149,11 @@ def _without_noise(module: nn.Module, weights: dict[str, Any], prefix: str, *_: 
     weights.pop(f"{prefix}noise", None)
 
 
-def acting(width: int, *, candidates: int, temperature: float) -> CriticWeighted | Cloned:
+def acting(policy: Policy, *, candidates: int, temperature: float) -> CriticWeighted | Cloned:
     """Return what makes actions of a policy and critics.
 
     Args:
-        width: Numbers per action, A.
+        policy: What draws them.
         candidates: Continuous actions that are valued, an odd number; 0 for the policy itself.
         temperature: Reward units, above 0.
 
@@ -161,8 +161,19 @@ def acting(width: int, *, candidates: int, temperature: float) -> CriticWeighted
         A critic-weighted policy, or the policy itself.
 
     Raises:
-        ValueError: ``candidates`` is even, but not 0, or below 0.
+        ValueError: ``candidates`` is even, but not 0, or below 0; or the policy has several
+            answers, whose mean is none.
     """
+    head = policy.head
+    if policy.acting_noise:
+        raise ValueError(
+            f"acting '{head.acting}' needs noise, and critics choose without: use acting 'mode'"
+        )
     if candidates == 0:
         return Cloned()
-    return CriticWeighted(width, candidates=candidates, temperature=temperature)
+    if not policy.discrete and policy.family.several:
+        raise ValueError(
+            f"candidates {candidates} are averaged to act, and head '{head.kind}' has several "
+            "answers, whose mean is none: set candidates 0"
+        )
+    return CriticWeighted(policy.drawing_noise, candidates=candidates, temperature=temperature)

@@ -30,6 +30,6 @@ def gap_actions(
     uniform, density = uniform_actions(several(noise["uniform"], policy.width))
     drawn = [(policy.scale.to_environment(uniform), density)]
     for name, observation in states.items():
-        drawn.append(policy.draw(observation, several(noise[name], policy.width), task))
+        drawn.append(policy.draw(observation, several(noise[name], policy.drawing_noise), task))
     action, log_density = (torch.cat(part) for part in zip(*drawn, strict=True))
     return action, log_density

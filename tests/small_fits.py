@@ -7,6 +7,7 @@ import functools
 import importlib
 import inspect
 import pkgutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from torch import Tensor
 import hindsight_rl.relabel
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.logs.log import Log
-from hindsight_rl.nets.network import LatentNetwork, Network
+from hindsight_rl.nets.network import Network
 from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.spec import Spec
 from hindsight_rl.training.checkpoints.load import learner_classes
@@ -97,10 +98,11 @@ def data_for(
 def learner_of(learner: type[Learner], spec: Spec, **arguments: Any) -> Learner:
     """Return a learner of two layers of 8 units; equal arguments give equal weights."""
     parameters = inspect.signature(learner).parameters
-    small = {"network": Network(hidden=(8, 8)), "behavior": LatentNetwork(hidden=(8, 8))}
-    defaults = {name: parameters[name].default for name in parameters}
+    defaults = {name: parameter.default for name, parameter in parameters.items()}
     arguments = {
-        name: value for name, value in small.items() if isinstance(defaults.get(name), Network)
+        name: replace(default, hidden=(8, 8))
+        for name, default in defaults.items()
+        if isinstance(default, Network)
     } | arguments
     if "optimizer" in parameters:  # one of its own, and what is tested here is made for Adam
         arguments = {"optimizer": functools.partial(torch.optim.Adam, lr=3e-4)} | arguments

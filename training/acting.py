@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hindsight_rl.nets.distributions import tie_scores
+from hindsight_rl.nets.cloning import Density
 from hindsight_rl.nets.encoders.entries import Observation, rows_of
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.offsets import relative_inputs
@@ -93,10 +93,10 @@ class Acts:
         if self.spec.action.discrete:
             scores = self.scores(observation, task)
             return Decision(scores.argmax(dim=-1), {}, scores)
-        action = self.forward(observation, task)
         if isinstance(self.actor, Policy) and type(self).forward is Acts.forward:
-            return Decision(action, {}, tie_scores(self.actor(observation, task)))
-        return Decision(action, {})
+            chosen = self.actor.chosen(self.actor(observation, task), noise)
+            return Decision(chosen.action, {}, chosen.scores)
+        return Decision(self.forward(observation, task), {})
 
     def act(
         self, observation: Observation, task: Tensor | None = None, *, draws: Tensor | None = None
@@ -123,7 +123,13 @@ class Acts:
     @property
     def acting_noise(self) -> int:
         """Return how many normal numbers :meth:`decide` needs for a row; 0 for none."""
-        return 0
+        return self.actor.acting_noise if isinstance(self.actor, Policy) else 0
+
+    @property
+    def density(self) -> Density:
+        """Return what is known of the probability of an action: all, a lower bound, or nothing."""
+        found: Density = getattr(self.actor, "density", "none")
+        return found
 
     def initial_state(self, n: int) -> dict[str, Tensor]:
         """Return what is kept from step to step where n episodes begin, ``[n, ...]`` by name."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hindsight_rl.maths.draws import normals
 from hindsight_rl.maths.posterior import SoftValues
+from hindsight_rl.nets.cloning import check_exact
 from hindsight_rl.nets.critics import Temperature
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.policies.action_values import Critics, choices
@@ -70,8 +71,9 @@ def policy_soft_values(
         cloning), and the discount.
     """
     policy, temperature, now = learner.actor, learner.temperature, Transition(batch)
+    check_exact(f"{type(learner).__name__}.soft_values", policy, "tasks are judged by log pi")
     finite = temperature if temperature < math.inf else 0.0
-    noise = None if policy.discrete else normals(draws, policy.width)
+    noise = None if policy.discrete else normals(draws, policy.drawing_noise)
     ahead = choices(policy, learner.critic, now.next_observation, task, noise)
     level = torch.full((), finite, device=task.device)
     return SoftValues(now.log_prob(policy, task), ahead.expected(), level, learner.discount)
@@ -108,7 +110,7 @@ def soft_actor_values(
         as in the authors' code of HIPI; the temperature.
     """
     policy, now = learner.actor, Transition(batch)
-    noise = None if policy.discrete else normals(draws, policy.width)
+    noise = None if policy.discrete else normals(draws, policy.drawing_noise)
     first = partial(learner.critic, members=1)
     ahead = choices(policy, first, now.next_observation, task, noise)
     log_prob = now.log_prob(policy, task)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.nets.cloning import Clones
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.training.terms import bootstrap
 
@@ -94,6 +95,19 @@ class Transition:
     def log_prob(self, policy: Policy, task: Tensor | None = None) -> Tensor:
         """Return the log-probability of a in s, ``[B]``, nats; under another task, if given."""
         return policy.log_prob(self.observation, self.action, self.task if task is None else task)
+
+    def row_loss(self, policy: Clones, name: str = "actor") -> Tensor:
+        """Return what imitating a in s costs a policy, ``[B]``: -log pi, or what stands for it.
+
+        Args:
+            policy: What imitates.
+            name: Of its noise in the batch, where its loss needs any.
+
+        Returns:
+            ``[B]``, see :meth:`hindsight_rl.nets.cloning.Clones.row_loss`.
+        """
+        noise = self.noise(name) if policy.row_noise else None
+        return policy.row_loss(self.observation, self.action, self.task, noise)
 
     def target(self, next_value: Tensor) -> Tensor:
         """Return what a critic regresses on, r + gamma (1 - d) V(s'), see :func:`bootstrap`.

@@ -269,7 +269,11 @@ def test_unlikelihood_of_negative_labels() -> None:
         ({"clip": 1.0}, r"clip 1.0 must lie in \(0, 1\)"),
         ({"max_ratio": 0.0}, r"max_ratio 0.0 above 0"),
         ({"avoid": "unlikelihood"}, r"avoid 'unlikelihood' is for discrete actions and ratio"),
-        ({"head": "deterministic", "ratio": "clipped"}, r"'deterministic' has no density.*clipped"),
+        (
+            {"head": "deterministic", "ratio": "clipped"},
+            r"SignedBC needs an exact density, and head 'deterministic' has none: what is avoided",
+        ),
+        ({"head": "deterministic"}, r"needs an exact density, and head 'deterministic' has none"),
     ],
 )
 def test_wrong_arguments_are_named(arguments: dict[str, Any], message: str) -> None:

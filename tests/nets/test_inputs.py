@@ -1,5 +1,7 @@
 """What networks are given: standardised observation and task, beside each other or gated."""
 
+import dataclasses
+import inspect
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.nets.critics import Critic, ValueNet
 from hindsight_rl.nets.encoders.vector import GatedInputs, Inputs, Standardize
-from hindsight_rl.nets.network import LatentNetwork, Network
+from hindsight_rl.nets.network import Network
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.spec import Spec
 
@@ -127,9 +129,12 @@ def test_frequencies_cover_the_task_and_reach_every_network() -> None:
 def test_every_learner_of_networks_takes_frequencies(name: str) -> None:
     """All but tables, which have no inputs to widen."""
     kind = LEARNERS[name]
-    waves: dict[str, Network] = {"network": Network(frequencies=2)}
-    if name == "BCQ":  # its model of the log has a network of its own
-        waves["behavior"] = LatentNetwork(frequencies=2)
+    waves = {
+        argument: dataclasses.replace(parameter.default, frequencies=2)
+        for argument, parameter in inspect.signature(kind).parameters.items()
+        if isinstance(parameter.default, Network)  # of a model of the log, of critics
+    }
+    assert "network" in waves
     made = learner_of(kind, data_for(kind).spec, **waves).modules()
     found = [len(part.factors) for part in made if isinstance(part, Inputs)]
     assert found and set(found) == {2}

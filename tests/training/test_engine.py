@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from heads import SEVERAL
 from small_fits import LEARNERS, data_for, equal, fit, learner_of, network_of, weights
 from tensordict import TensorDict
 from torch import Tensor
@@ -32,7 +33,9 @@ def arguments_of(kind: type[Learner]) -> dict[str, Any]:
 ARGUMENTS = arguments_of(BC)
 CASES = {name: (kind, arguments_of(kind)) for name, kind in LEARNERS.items()}
 CASES["MARWIL swept"] = (MARWIL, ARGUMENTS | {"lambda_": 0.95, "sweep_every": 30})
-CASES["BC mixture"] = (BC, {"head": "mixture"})
+CASES |= {
+    f"{kind.__name__} {head}": (kind, {"head": head}) for kind in (BC, IQL) for head in SEVERAL
+}
 cases = pytest.mark.parametrize(("kind", "arguments"), CASES.values(), ids=CASES.keys())
 
 

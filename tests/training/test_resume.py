@@ -11,6 +11,7 @@ import pytest
 import torch
 from episode_logs import episode_log
 from fit_process import Job, differences, fit_job, run_jobs
+from heads import SEVERAL
 from small_fits import LEARNERS, data_for, fit, learner_of, log_for, network_of
 
 from hindsight_rl.agents.bc import BC
@@ -25,6 +26,7 @@ CASES |= {
     for name, kind in LEARNERS.items()
     if "lambda_" in (own := inspect.signature(kind).parameters) and own["lambda_"].default is None
 }
+CASES |= {f"{name} {head}": (name, {"head": head}) for name in ("BC", "IQL") for head in SEVERAL}
 # One of each kind of state there is to lose: the columns of a sweep, targets that move at every
 # update, a interval, a count in a buffer. The resume of every learner is tested without the kill.
 KILLED = ["AWR", "IQL", "TD3", "CQL"]
