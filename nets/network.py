@@ -12,7 +12,9 @@ from typing import Literal
 
 from hindsight_rl.arguments import above, at_least, check_choices, check_ranges
 
-HeadKind = Literal["deterministic", "gaussian", "laplace", "tanh_gaussian", "mixture"]
+HeadKind = Literal[
+    "deterministic", "gaussian", "laplace", "tanh_gaussian", "mixture", "autoregressive"
+]
 Acting = Literal["mode", "sample_mean", "density"]
 Spread = Literal["shared", "per_state"]
 
@@ -109,8 +111,11 @@ class Head:
             0, for bounded actions only; ``None`` for the point itself.
         components: Number of components of a mixture, at least 1.
         floor: Least spread of a component, policy units, above 0: it is added to the spread.
+        bins: Of each dimension of an autoregressive head, at least 2; an odd number keeps the
+            middle of the range a centre.
         acting: Which action is taken of several answers. ``"mode"``: the mean of the heaviest
-            component; ``"sample_mean"``: that of a drawn one, which needs noise where it acts;
+            component, or each dimension's likeliest bin; ``"sample_mean"``: the mean of a drawn
+            component, or the centres of drawn bins, which needs noise where it acts;
             ``"density"``: the mean at which a mixture is densest.
 
     Raises:
@@ -125,6 +130,7 @@ class Head:
     exploration: float | None = None
     components: int = 5
     floor: float = 1e-2
+    bins: int = 21
     acting: Acting = "mode"
 
     def __post_init__(self) -> None:
@@ -139,6 +145,7 @@ class Head:
         check_ranges(at_least(0, exploration=self.exploration))
         check_ranges(at_least(1, components=self.components))
         check_ranges(above(0, floor=self.floor))
+        check_ranges(at_least(2, bins=self.bins))
 
     @classmethod
     def of(cls, head: "HeadKind | Head", *kinds: HeadKind) -> "Head":
