@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.agents.dqn import DQN as DQN
     from hindsight_rl.agents.flow_bc import FlowBC as FlowBC
     from hindsight_rl.agents.iql import IQL as IQL
+    from hindsight_rl.agents.latent_bc import LatentBC as LatentBC
     from hindsight_rl.agents.marwil import MARWIL as MARWIL
     from hindsight_rl.agents.mpo import MPO as MPO
     from hindsight_rl.agents.q_learning import QLearning as QLearning
@@ -131,6 +132,7 @@ _HOME = {
     "IQL": "agents.iql",
     "InverseRL": "relabel.inverse_trajectory",
     "IteratedDataModule": "datamodules.iterated",
+    "LatentBC": "agents.latent_bc",
     "LatentNetwork": "nets.network",
     "LearnedTask": "relabel.learned_task",
     "Learner": "training.learner",

@@ -24,13 +24,15 @@ from hindsight_rl.spec import Spec
 
 
 class CVAE(nn.Module):
-    """A generative model of bounded actions given an observation, and a task where there is one.
+    """A generative model of actions given an observation, and a task where there is one.
 
     Args:
         spec: The data's spec, of continuous actions.
         network: Inputs, hidden layers of the encoder and of the decoder, and latent numbers per
             action, L.
         samples: Latent vectors that are kept, so that an exported policy needs no chance.
+        chunk: C, actions in a row that latent numbers stand for.
+        squash: Keep actions in [-1, 1]; for bounded actions.
         latent_range: Drawn latent numbers are clipped to this magnitude, above 0: what the decoder
             makes of the tails of the prior is seldom in the log.
         log_std_range: Smallest and largest log of the encoder's spread.
@@ -43,18 +45,20 @@ class CVAE(nn.Module):
         spec: Spec,
         network: LatentNetwork = LatentNetwork(hidden=(750, 750)),
         *,
-        samples: int,
+        samples: int = 0,
+        chunk: int = 1,
+        squash: bool = True,
         latent_range: float = 0.5,
         log_std_range: tuple[float, float] = (-4.0, 15.0),
     ) -> None:
         super().__init__()
         network.check_ungated("an encoder with its decoder")
-        width = spec.action.width
-        latent = 2 * width if network.latent is None else network.latent
+        width = chunk * spec.action.width
+        latent = 2 * spec.action.width if network.latent is None else network.latent
         self.inputs, hidden = make_inputs(spec, network)
         self.encoder = mlp(self.inputs.width + width, hidden, 2 * latent)
         self.decoder = mlp(self.inputs.width + latent, hidden, width)
-        self.latent, self.samples = latent, samples
+        self.latent, self.samples, self.squash = latent, samples, squash
         self.latent_range, self.log_std_range = latent_range, log_std_range
         rows = counters(0, torch.zeros(1, dtype=torch.int64), torch.arange(samples))
         self.register_buffer("latents", self.clip(normals(rows[0], latent)))
@@ -71,9 +75,10 @@ class CVAE(nn.Module):
             task: ``[..., Z]`` where the spec has a task.
 
         Returns:
-            ``[..., A]`` in policy units, in [-1, 1].
+            ``[..., C * A]`` in policy units, in [-1, 1] where they are squashed.
         """
-        return torch.tanh(outputs(self.decoder, beside(self.inputs(observation, task), latent)))
+        found = outputs(self.decoder, beside(self.inputs(observation, task), latent))
+        return torch.tanh(found) if self.squash else found
 
     def clip(self, noise: Tensor) -> Tensor:
         """Return latent numbers to decode ``[..., L]`` of normal ones."""
@@ -86,7 +91,7 @@ class CVAE(nn.Module):
 
         Args:
             observation: ``[..., O]``.
-            action: ``[..., A]`` in policy units.
+            action: ``[..., C * A]`` in policy units.
             task: ``[..., Z]`` where the spec has a task.
 
         Returns:
