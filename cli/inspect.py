@@ -122,7 +122,9 @@ def _entry(about: Mapping[str, Any]) -> str:
     shape = " x ".join(map(str, about["shape"]))
     if about["kind"] == "discrete":
         return f"one of {about['n']}" + (f", {shape}" if shape else "")
-    return f"images, {shape}" if about["kind"] == "image" else f"{shape} real numbers"
+    if about["kind"] == "image":
+        return f"images, {shape}"
+    return f"{shape} real number{'' if shape == '1' else 's'}"
 
 
 def _less(numbers: Sequence[Any]) -> str:
