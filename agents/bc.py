@@ -99,18 +99,7 @@ class BC(Learner):
         state: dict[str, Tensor],
         noise: Tensor | None = None,
     ) -> Decision:
-        """Return the actions that are taken, and the past after them.
-
-        Args:
-            observation: ``[n, O]``.
-            task: ``[n, Z]`` where the spec has a task.
-            state: Of :meth:`initial_state` or the last decision.
-            noise: ``[n, S]`` standard normal, where the head draws what it answers.
-
-        Returns:
-            Actions ``[n, A]`` in environment units, or ``[n]`` int64, with what they are the argmax
-            of; and the state.
-        """
+        """Return the actions that are taken, and the past after them, see :meth:`Acts.decide`."""
         distribution = self.actor(observation, task, state or None)
         action, scores = self.actor.chosen(distribution, noise)
         moved = HistoryInputs.follow(state, cast(Tensor, observation), action) if state else {}

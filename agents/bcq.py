@@ -173,7 +173,7 @@ class BCQ(Learner):
         state: dict[str, Tensor],
         noise: Tensor | None = None,
     ) -> Decision:
-        """Return the best of the actions proposed, and the values of all, see :meth:`forward`."""
+        """Return the best of the actions proposed, with the values of all: :meth:`Acts.decide`."""
         latent = self.behavior.latents.unsqueeze(1).expand(-1, rows_of(observation), -1)
         networks = (self.behavior, self.actor, self.critic)
         action, value = best_proposed(*networks, observation, latent, task)

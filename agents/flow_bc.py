@@ -144,20 +144,7 @@ class FlowBC(Learner):
         state: dict[str, Tensor],
         noise: Tensor | None = None,
     ) -> Decision:
-        """Return chunks of actions.
-
-        Args:
-            observation: ``[n, O]``.
-            task: ``[n, Z]`` where the spec has a task.
-            state: Empty.
-            noise: ``[n, C * A]`` standard normal.
-
-        Returns:
-            ``[n, C, A]`` in environment units within the bounds, and the empty state.
-
-        Raises:
-            ValueError: The noise is missing.
-        """
+        """Return chunks of actions out of noise ``[n, C * A]``, see :meth:`Acts.decide`."""
         if noise is None:
             raise ValueError("FlowBC acts from noise: pass noise [n, C * A]")
         network = self.actor_ema

@@ -167,7 +167,7 @@ def _tasks(entry: TaskSpec | None, given: list[list[float]] | None) -> Tensor:
 
 
 def _check_one_hot(spec: Spec) -> None:
-    """Refuse observations that are no one-hot vectors, by the rows of the log in the spec."""
+    """Check that observations are one-hot vectors, by the rows of the log in the spec."""
     # Without rows, as of images, nothing is known.
     rows = torch.as_tensor(spec.probe.observation.get(WHOLE, [[]]), dtype=torch.float32)
     one_hot = ((rows == 1).sum(-1) == 1) & (rows.sum(-1) == 1)

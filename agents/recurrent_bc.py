@@ -129,18 +129,7 @@ class RecurrentBC(Learner):
         state: dict[str, Tensor],
         noise: Tensor | None = None,
     ) -> Decision:
-        """Return the actions that are taken, and what is remembered after them.
-
-        Args:
-            observation: ``[n, O]``.
-            task: ``[n, Z]`` where the spec has a task.
-            state: Of :meth:`initial_state` or the last decision.
-            noise: ``[n, S]`` standard normal, where the head draws what it answers.
-
-        Returns:
-            Actions ``[n, A]`` in environment units, or ``[n]`` int64, with what they are the argmax
-            of; and the state.
-        """
+        """Return the actions taken, and what is remembered after, see :meth:`Acts.decide`."""
         features = self.memory(observation, task, state)
         distribution = self.actor.distribution(features, observation)
         action, scores = self.actor.chosen(distribution, noise)

@@ -96,7 +96,7 @@ def parse(text: str) -> Contract:
     """
     try:
         contract = json.loads(
-            text, parse_constant=_refuse_constant, parse_int=_whole, parse_float=_real
+            text, parse_constant=_not_a_number, parse_int=_whole, parse_float=_real
         )
     except (ValueError, RecursionError) as error:
         raise ContractError(
@@ -213,7 +213,7 @@ def _check_robot(contract: Mapping[str, Any]) -> None:
         floats(robot, column, "robot", [len(joints)], open_ends=True)
 
 
-def _refuse_constant(name: str) -> float:
+def _not_a_number(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
 
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from hindsight_rl.export.draws import counters, normals
 from hindsight_rl.export.torch_graph import ExportError
-from hindsight_rl.ports import Decision
+from hindsight_rl.ports import Decision, Exported
 from hindsight_rl.spec import Spec
 
 LONGEST = 32
@@ -100,7 +100,7 @@ class Exportable:
         return {name: torch.cat([row[name] for row in rows]) for name in names}
 
 
-def exportable_of(learner: Any) -> Exportable:
+def exportable_of(learner: Exported) -> Exportable:
     """Return what is exported of a learner.
 
     Args:
@@ -157,7 +157,7 @@ class _Flat(nn.Module):
     """The policy as plain tensors in a fixed order, in and out."""
 
     def __init__(
-        self, learner: Any, entries: list[str], task: bool, state: list[str], noise: bool
+        self, learner: Exported, entries: list[str], task: bool, state: list[str], noise: bool
     ) -> None:
         super().__init__()
         self.learner = learner
@@ -168,7 +168,8 @@ class _Flat(nn.Module):
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Return the action, the scores it is the argmax of if it is one, and the next state."""
         left = list(tensors)
-        observation: Any = {name: left.pop(0) for name in self._entries} or left.pop(0)
+        entries = {name: left.pop(0) for name in self._entries}
+        observation = entries or left.pop(0)
         task = left.pop(0) if self._task else None
         state = {name: left.pop(0) for name in self._state}
         found = self._decide(observation, task, state, left.pop(0) if self._noise else None)
@@ -178,7 +179,11 @@ class _Flat(nn.Module):
         return (action, *scores, *(found.state[name] for name in self._state))
 
     def _decide(
-        self, observation: Any, task: Tensor | None, state: dict[str, Tensor], noise: Tensor | None
+        self,
+        observation: Tensor | dict[str, Tensor],
+        task: Tensor | None,
+        state: dict[str, Tensor],
+        noise: Tensor | None,
     ) -> Decision:
         decide = getattr(self.learner, "decide", None)
         if decide is not None:
@@ -186,11 +191,11 @@ class _Flat(nn.Module):
             return found
         if not self._discrete:
             return Decision(self.learner(observation, task), {}, None)
-        scores = self.learner.scores(observation, task)
+        scores: Tensor = getattr(self.learner, "scores")(observation, task)  # noqa: B009
         return Decision(scores.argmax(dim=-1), {}, scores)
 
 
-def spec_of(learner: Any) -> Spec:
+def spec_of(learner: object) -> Spec:
     """Return the spec of a learner.
 
     Args:

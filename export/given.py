@@ -130,7 +130,7 @@ class Given:
 
 
 def all_finite(row: NDArray[np.float32], flags: NDArray[np.bool_]) -> bool:
-    """Return whether a row is free of NaN and infinity; ``flags`` is room to work in.
+    """Return whether a row is free of NaN and infinity; ``flags`` is memory to work in.
 
     A third of the time of ``np.isfinite(row).all()``, which matters at every step of a robot.
     """

@@ -13,7 +13,7 @@ import platform
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import onnx
 import torch
@@ -36,6 +36,7 @@ from hindsight_rl.export.torch_graph import ExportError as ExportError
 from hindsight_rl.export.torch_graph import convert
 from hindsight_rl.export.verify import BATCHES, MARGIN, check_parity, measure_parity, verify_bytes
 from hindsight_rl.files import write_whole
+from hindsight_rl.ports import Exported
 
 _LARGEST = float(torch.finfo(torch.float32).max)
 _LIBRARIES = ("hindsight-rl", "torch", "onnx", "onnxscript", "onnxruntime", "numpy")
@@ -78,7 +79,7 @@ def export_policy(
             f"tolerance is {tolerance}, and must be positive, at most {MAX_TOLERANCE:g}"
         )
     learner = copy.deepcopy(learner).cpu().eval().requires_grad_(False)
-    policy = exportable_of(learner)
+    policy = exportable_of(cast(Exported, learner))  # that it has a spec is checked there
     contract = _contract(learner, policy, opset, tolerance)
     if rate_limit is not None:
         contract["action"]["rate_limit"] = _rate_limit(rate_limit, contract["action"])
@@ -94,7 +95,7 @@ def export_policy(
     return _write(_with_contract(model, contract), path)
 
 
-def _contract(learner: Any, policy: Exportable, opset: int, tolerance: float) -> Contract:
+def _contract(learner: nn.Module, policy: Exportable, opset: int, tolerance: float) -> Contract:
     """Return the contract of a learner; its hash and measured parity are not known yet."""
     spec = spec_of(learner).to_dict()
     hparams = {

@@ -27,7 +27,7 @@ def open_session(
         The session.
 
     Raises:
-        ContractError: onnxruntime refuses the graph, or the graph differs from the contract.
+        ContractError: onnxruntime does not load the graph, or the graph differs from the contract.
         ValueError: ``threads`` is below 1.
     """
     if threads < 1:

@@ -268,6 +268,19 @@ class LogColumns(Protocol):
         """Have them computed anew before the next update."""
 
 
+class Exported(Protocol):
+    """What is exported: what every such learner has; more is in ``export/exportable.py``."""
+
+    @property
+    def spec(self) -> Spec:
+        """What the data look like."""
+
+    def __call__(
+        self, observation: Tensor | Mapping[str, Tensor], task: Tensor | None = None
+    ) -> Tensor:
+        """Return the deterministic action."""
+
+
 class LearnerView(Protocol):
     """What datamodules, diagnostics and export may ask of a learner."""
 

@@ -78,17 +78,23 @@ class Acts:
         state: dict[str, Tensor],
         noise: Tensor | None = None,
     ) -> Decision:
-        """Return what the exported graph answers.
+        """Return what the exported graph answers: actions, and the state after them.
 
         Args:
-            observation: ``[N, O]``, or ``[N, ...]`` by entry.
-            task: ``[N, Z]`` where the spec has a task.
-            state: What a policy with a state keeps, ``[N, ...]`` by name; empty here.
-            noise: ``[N, S]`` where a policy needs any.
+            observation: ``[n, O]``, or ``[n, ...]`` by entry.
+            task: ``[n, Z]`` where the spec has a task.
+            state: Of :meth:`initial_state` or the last decision, ``[n, ...]`` by name; empty where
+                nothing is kept.
+            noise: ``[n, S]`` standard normal, S being :attr:`acting_noise`; ``None`` where S is 0.
 
         Returns:
-            The action of :meth:`forward`, and what it is the argmax of, if of anything: where two
-            such scores are equal, rounding decides.
+            Actions ``[n, A]`` in environment units within the bounds, chunks of them ``[n, C, A]``,
+            or ``[n]`` int64 from 0; the state; and the scores ``[n, M]`` that the action is the
+            argmax of, if of any: where two of them are equal, rounding decides. Here the action is
+            that of :meth:`forward`.
+
+        Raises:
+            ValueError: Noise is needed and missing.
         """
         if self.spec.action.discrete:
             scores = self.scores(observation, task)

@@ -32,7 +32,7 @@ _STEP = "step="
 
 
 def prepare(trainer: Trainer) -> None:
-    """Give a trainer the house's checkpoint files, before anything is read or written.
+    """Give a trainer the checkpoint files of this package, before anything is read or written.
 
     A plugin of another kind, or a strategy that writes in its own way, is left as it is.
 
@@ -67,15 +67,15 @@ def save(trainer: Trainer, path: Path) -> None:
     Raises:
         OSError: It cannot be written.
     """
-    told = ""
+    fault = ""
     try:
         trainer.save_checkpoint(path)
     except OSError as error:
-        told = str(error)
+        fault = str(error)
         trainer.strategy.barrier("Trainer.save_checkpoint")  # where the other ranks wait
-    told = trainer.strategy.broadcast(told)
-    if told:
-        raise OSError(told)
+    fault = trainer.strategy.broadcast(fault)
+    if fault:
+        raise OSError(fault)
 
 
 class Checkpoints(Checkpoint):

@@ -262,8 +262,8 @@ def _check_values(payload: Any) -> None:
 
 
 def _checked(path: Any, payload: dict[str, Any]) -> dict[str, Any]:
-    told = payload.pop(HASH, None)
-    if told is not None and told != content_hash(payload):
+    stated = payload.pop(HASH, None)
+    if stated is not None and stated != content_hash(payload):
         raise CheckpointError(path, "damaged: its content does not agree with its hash")
     return payload
 

@@ -50,7 +50,7 @@ def learner_named(name: object) -> type[Learner] | None:
 
 
 class _Sizes(TorchFunctionMode):
-    """Refuses tensors that are larger than all weights of a checkpoint, before they are made.
+    """Raises on tensors that are larger than all weights of a checkpoint, before they are made.
 
     Arguments of a damaged checkpoint may ask for networks that fill the memory.
 

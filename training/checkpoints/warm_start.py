@@ -71,7 +71,7 @@ class WarmStart(NamedTuple):
         learner.load_state_dict(self.weights)
 
     def _check_settings(self, learner: nn.Module) -> None:
-        """Refuse networks that differ in more than their tensors: a head, a reference, a unit."""
+        """Raise where networks differ in more than their tensors: a head, a reference, a unit."""
         with torch.random.fork_rng(devices=[]):
             try:
                 origin = type(learner)(**self.arguments)
@@ -175,7 +175,7 @@ def _built_for(spec: Spec) -> dict[str, dict[str, Any]]:
 
 
 def _check_spec(there: Spec, here: Spec, path: str) -> None:
-    """Refuse a checkpoint whose observations, actions or tasks are others."""
+    """Raise where a checkpoint's observations, actions or tasks are others."""
     given, new = _built_for(there), _built_for(here)
     if list(given) != list(new):  # entries in another order are other inputs, too
         named = [", ".join(spec.observation) for spec in (there, here)]

@@ -71,7 +71,7 @@ def adam(
     return one, two, three
 
 
-def refusal(optimizer: torch.optim.Optimizer) -> str:
+def adam_obstacle(optimizer: torch.optim.Optimizer) -> str:
     """Return why an optimiser cannot be part of the graph, "" if it can."""
     if type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW):
         return f"it knows Adam and AdamW, not {type(optimizer).__name__}"

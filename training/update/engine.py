@@ -357,7 +357,7 @@ def _fresh(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Return the function with a code object of its own.
 
     What is compiled is kept with the code object, a few versions at most: without this, the ninth
-    learner of a process would be refused.
+    learner of a process would fail.
     """
     code = function.__code__.replace()
     return FunctionType(code, function.__globals__, function.__name__, None, function.__closure__)

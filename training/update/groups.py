@@ -42,7 +42,7 @@ def parameter_groups(
 
 
 def check_names(names: Collection[str], networks: Mapping[str, nn.Module]) -> None:
-    """Refuse rates and decays of networks that a learner does not have.
+    """Check that rates and decays are of networks that a learner has.
 
     Args:
         names: Names that were given.
@@ -57,7 +57,7 @@ def check_names(names: Collection[str], networks: Mapping[str, nn.Module]) -> No
 
 
 def check_phases(phases: Phases, networks: Mapping[str, nn.Module]) -> None:
-    """Refuse phases that leave a network out, or have it move twice in one update.
+    """Check that phases move every network once in an update.
 
     Args:
         phases: Names of the networks of each phase.

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from hindsight_rl.attached import datamodule_of
-from hindsight_rl.training.update.adam import refusal
+from hindsight_rl.training.update.adam import adam_obstacle
 from hindsight_rl.training.update.engine import scan
 
 if TYPE_CHECKING:
@@ -94,15 +94,15 @@ def make_plan(
     Raises:
         ValueError: What is asked for cannot be done here.
     """
-    refused = _refusal(learner, optimizer)
-    if learner.seeds > 1 and refused:
-        raise ValueError(f"seeds is {learner.seeds}: several seeds cannot be trained, {refused}")
+    obstacle = _obstacle(learner, optimizer)
+    if learner.seeds > 1 and obstacle:
+        raise ValueError(f"seeds is {learner.seeds}: several seeds cannot be trained, {obstacle}")
     compiled: Any = learner.compile_mode
     if compiled == "auto":
         compiled = saved.get("compile", "auto")
     elsewhere = "never measured on this kind of device" if learner.device.type != "cpu" else ""
     missing = "" if compiled == "off" else no_compiler()
-    whole = refused or ("" if learner.device.type == "cuda" else no_scan())  # captured there
+    whole = obstacle or ("" if learner.device.type == "cuda" else no_scan())  # captured there
     left = learner.trainer.max_steps if learner.trainer.max_steps > 0 else None
     chosen, why = choose_compile(compiled, left, whole, missing, elsewhere)
     threads = saved.get("threads") if learner.threads is None else learner.threads
@@ -122,7 +122,7 @@ def make_plan(
     return Plan(chosen, threads or products, precision, why, how, shared)
 
 
-def _refusal(learner: "LearnerModule", optimizer: torch.optim.Optimizer) -> str:
+def _obstacle(learner: "LearnerModule", optimizer: torch.optim.Optimizer) -> str:
     """Return why updates of this run cannot be one function, "" if they can."""
     if learner.trainer.world_size > 1:
         return "there are several processes"
@@ -130,7 +130,7 @@ def _refusal(learner: "LearnerModule", optimizer: torch.optim.Optimizer) -> str:
         return "precision 16-mixed scales its gradients step by step"
     if learner.has_own_update:
         return f"{type(learner).__name__} has an update of its own"
-    return refusal(optimizer)
+    return adam_obstacle(optimizer)
 
 
 def no_compiler() -> str:
@@ -149,14 +149,14 @@ def no_scan() -> str:
 
 
 def choose_compile(
-    wanted: Compile, updates: int | None, refused: str, missing: str, elsewhere: str
+    wanted: Compile, updates: int | None, obstacle: str, missing: str, elsewhere: str
 ) -> tuple[Literal["off", "losses", "update"], str]:
     """Return what to compile, and why.
 
     Args:
         wanted: What the user asked for.
         updates: Updates of the run, ``None`` where only its time is limited.
-        refused: Why the whole update cannot be compiled in this run, "" if it can.
+        obstacle: Why the whole update cannot be compiled in this run, "" if it can.
         missing: What is missing here to compile at all, "" if nothing.
         elsewhere: Why nothing is chosen unasked on this device, "" if it is.
 
@@ -167,15 +167,15 @@ def choose_compile(
         ValueError: What is asked for cannot be compiled.
     """
     if wanted == "auto":
-        if not (refused or missing or elsewhere) and updates is not None:
+        if not (obstacle or missing or elsewhere) and updates is not None:
             worth = f"compiling costs what about {BREAK_EVEN:,} updates save, this run has"
             chosen: Any = "update" if updates >= 2 * BREAK_EVEN else "off"
             return chosen, f"{worth} {updates:,}"
-        return "off", refused or missing or elsewhere or "the number of updates is not known"
+        return "off", obstacle or missing or elsewhere or "the number of updates is not known"
     if wanted != "off" and missing:
         raise ValueError(f"compile '{wanted}' cannot be used here: {missing}. Use 'off'")
-    if wanted == "update" and refused:
-        raise ValueError(f"compile 'update' cannot be used here: {refused}. Use 'losses' or 'off'")
+    if wanted == "update" and obstacle:
+        raise ValueError(f"compile 'update' cannot be used here: {obstacle}. Use 'losses' or 'off'")
     return wanted, "as asked"
 
 
