@@ -42,7 +42,7 @@ COMMANDS = {name: command for group in GROUPS.values() for name, command in grou
 # What the train extra installs, as import names.
 TRAINING = frozenset(
     "h5py jsonargparse lightning minari omegaconf onnx onnxscript PIL pyarrow tensorboard "
-    "tensordict torch tqdm yaml".split()
+    "safetensors tensordict torch tqdm yaml".split()
 )
 
 _EXAMPLES = """

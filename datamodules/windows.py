@@ -7,7 +7,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.keys import ACTION, EPISODE_END, OBSERVATION, STEP, Key, key_name
+from hindsight_rl.keys import ACTION, EPISODE_END, OBSERVATION, STEP, Key, is_below, key_name
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.packed import nested
@@ -72,14 +72,21 @@ class Windows:
         keys: What the learner reads; of it ``("history", ...)`` and ``("chunk", ...)`` count.
 
     Raises:
-        LogError: A window is asked of a column that the log does not hold.
+        LogError: A window is asked of a column that the log does not hold, or of stacks of frames.
     """
 
     def __init__(self, log: Log, window: Window, keys: tuple[Key, ...]) -> None:
         self._log, self._window = log, window
-        self._names = {part: window_names(keys, part) for part in (HISTORY, CHUNK)}
+        self._names = {part: _of_log(window_names(keys, part), log) for part in (HISTORY, CHUNK)}
         for part, names in self._names.items():
             for name in names:
+                if name in log.images and log.frame_stack > 1:
+                    raise LogError(
+                        f"the learner reads a {part} of '{key_name(name)}', and frame_stack is "
+                        f"{log.frame_stack}",
+                        "Leave frame_stack out: the learner sees past frames itself.",
+                        path=log.sources[0].name,
+                    )
                 if name not in log:
                     raise LogError(
                         f"the learner reads a {part} of '{key_name(name)}', which the log lacks",
@@ -121,6 +128,14 @@ class Windows:
         return TensorDict(nested(values), batch_size=around.rows.shape[:-1])
 
 
+def _of_log(names: Sequence[Key], log: Log) -> tuple[Key, ...]:
+    """Return the columns of a log that are meant: all entries, where the observation has some."""
+    found: list[Key] = []
+    for name in names:
+        found += log.observed if name == OBSERVATION else [name]
+    return tuple(found)
+
+
 def check_rewritten(relabelers: Sequence[Relabeler], keys: tuple[Key, ...]) -> None:
     """Refuse windows of what a relabeler rewrites: they hold the log's, row by row.
 
@@ -136,7 +151,7 @@ def check_rewritten(relabelers: Sequence[Relabeler], keys: tuple[Key, ...]) -> N
     for part in (HISTORY, CHUNK):
         for name in window_names(keys, part):
             for relabeler in relabelers:
-                if name in relabeler.call_writes:
+                if any(is_below(key, name) for key in relabeler.call_writes):
                     raise LogError(
                         f"the learner reads a {part} of '{key_name(name)}', and "
                         f"{type(relabeler).__name__} rewrites it for single rows",

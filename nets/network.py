@@ -7,10 +7,11 @@ On the command line ``--model.network.hidden '[512,512]'``, ``--model.head mixtu
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from hindsight_rl.arguments import above, at_least, check_choices, check_ranges
+from hindsight_rl.nets.encoders.encoder import Encoder, encoders_of
 
 HeadKind = Literal[
     "deterministic", "gaussian", "laplace", "tanh_gaussian", "mixture", "autoregressive"
@@ -30,6 +31,9 @@ class Network:
         task_scale: Divides each number of the task, above 0, instead of the log's statistics: the
             unit of returns and steps that grow while experience is collected.
         gate_task: Have the task gate the first layer instead of standing beside the observation.
+        encoders: How entries of the observation are encoded, by name, ``images`` for all images
+            that are not named; each network has its own. See
+            :class:`hindsight_rl.nets.encoders.encoder.Encoder`.
 
     Raises:
         ValueError: An argument is out of range, or two do not go together.
@@ -39,6 +43,7 @@ class Network:
     frequencies: int = 0
     task_scale: tuple[float, ...] | None = None
     gate_task: bool = False
+    encoders: dict[str, Encoder] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check the arguments; lists become tuples."""
@@ -48,6 +53,7 @@ class Network:
         check_ranges(at_least(0, frequencies=self.frequencies))
         if self.task_scale is not None:
             object.__setattr__(self, "task_scale", tuple(self.task_scale))
+        object.__setattr__(self, "encoders", encoders_of(self.encoders))
         check_ranges(above(0, task_scale=self.task_scale))
         if self.gate_task and self.frequencies:
             raise ValueError("gate_task and frequencies do not go together: leave one of them out")
@@ -79,6 +85,7 @@ class LatentNetwork(Network):
         frequencies: As in :class:`Network`.
         task_scale: As in :class:`Network`.
         gate_task: As in :class:`Network`.
+        encoders: As in :class:`Network`.
         latent: Latent numbers per action, at least 1; ``None`` for two per action dimension.
 
     Raises:

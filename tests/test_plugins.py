@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 from command_fits import cart_log
 
+from hindsight_rl.export.runtime import OnnxPolicy
 from hindsight_rl.plugins import import_installed, import_named, take_imports
 
 LEARNERS = '''
@@ -37,6 +39,21 @@ class Halves(Relabeler):
 
 class Nearby(GoalReaching):
     """A family of tasks under a name of its own."""
+'''
+ENCODERS = '''
+import torch
+from torch import nn
+
+
+class Colours(nn.Module):
+    """Mean colours through one layer."""
+
+    def __init__(self, shape, width=8):
+        super().__init__()
+        self.width, self.layer = width, nn.Linear(shape[0], width)
+
+    def forward(self, pixels):
+        return torch.relu(self.layer(pixels.mean(dim=(-2, -1))))
 '''
 READER = """
 import numpy as np
@@ -96,9 +113,10 @@ def site(folder: Path, *, entry_point: bool) -> Site:
     package = folder / "site" / "my_robot"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")
-    for name, text in (("learners", LEARNERS), ("data_step", DATA_STEP), ("reader", READER)):
+    parts = {"learners": LEARNERS, "data_step": DATA_STEP, "encoders": ENCODERS, "reader": READER}
+    for name, text in parts.items():
         (package / f"{name}.py").write_text(text)
-    (package / "everything.py").write_text("from my_robot import data_step, learners, reader\n")
+    (package / "everything.py").write_text(f"from my_robot import {', '.join(parts)}\n")
     if entry_point:
         about = folder / "site" / "my_robot-1.0.dist-info"
         about.mkdir()
@@ -162,6 +180,31 @@ def test_a_package_from_elsewhere_is_used_by_every_command(
     told = json.loads(here.good("inspect", "half", "--json", *more))
     assert told["returns"]["max"] == 2.0, "episodes of returns 3 and 4, halved"
     here.good("collect", "--env", "CartPole-v1", "--output", "own", "--episodes", 2, *more)
+
+
+@pytest.mark.slow
+def test_an_encoder_from_elsewhere(tmp_path: Path) -> None:
+    """A camera is read by a module of the package, named in words; its file stands alone."""
+    here = site(tmp_path, entry_point=False)
+    draw = np.random.default_rng(0)
+    cart_log(here.folder / "work" / "log.npz", top=draw.integers(0, 256, (200, 8, 8, 3), np.uint8))
+    chosen = {"top": {"module": "my_robot.encoders.Colours", "arguments": {"width": 3}, "shift": 1}}
+    words = (
+        *("fit", "--model", "BC", "--model.network.hidden", "[8]", "--run", "run"),
+        *("--model.network.encoders", json.dumps(chosen), "--data", "OfflineDataModule"),
+        *("--data.source", "log.npz", "--data.batch_size", "8", "--trainer.max_steps", "5"),
+        *("--data.columns", "{observation: {cart: observations, top: top}}"),
+        *("--trainer.accelerator", "cpu"),
+    )
+    done = here.hindsight(*words)
+    assert done.returncode == 2 and "Add --import my_robot.encoders to a command" in done.stderr
+    here.good(*words, "--import", "my_robot.encoders")
+    done = here.hindsight("export", "--run", "run", "--output", "policy.onnx")
+    assert done.returncode == 2 and "Add --import my_robot.encoders to a command" in done.stderr
+    here.good("export", "--run", "run", "--output", "policy.onnx", "--import", "my_robot.encoders")
+    policy = OnnxPolicy(here.folder / "work" / "policy.onnx")
+    seen = {"cart": np.zeros(4, np.float32), "top": np.zeros((8, 8, 3), np.uint8)}
+    assert policy.act(seen) in (0, 1)
 
 
 def test_a_learner_that_is_not_imported_is_named_with_the_fix(

@@ -34,6 +34,7 @@ from hindsight_rl.diagnostics.evaluation import (
 )
 from hindsight_rl.endings import let_ranks_end
 from hindsight_rl.keys import Key
+from hindsight_rl.nets.encoders.shifting import shifted, shifts_of
 from hindsight_rl.ports import Act, Actor
 from hindsight_rl.spec import Spec
 from hindsight_rl.training.checkpoints.callbacks import prepare
@@ -273,7 +274,8 @@ class LearnerModule(LightningModule, ABC):
         first = self.updates
         if self.log_pass is not None and self.log_pass.due(first):
             self._sweep(self.log_pass)
-        found = self._running.run(self.read(self.complete(chunk)), first)
+        seen = self.complete(shifted(chunk, shifts_of(self)))
+        found = self._running.run(self.read(seen), first)
         check_finite(self, found.terms, first)
         self._count(len(chunk))
         self._report_chunk(found, len(chunk))

@@ -6,7 +6,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-_GROUPS = 8
+_GROUPS, _TOGETHER = 8, 4
+
+
+def _norm(channels: int) -> nn.GroupNorm:
+    """Return group norm of at least four channels a group.
+
+    A channel alone would be divided by its spread over the image, which is rounding noise where the
+    image has one colour: a camera that is covered would give other numbers on every machine.
+    """
+    return nn.GroupNorm(min(_GROUPS, channels // _TOGETHER), channels)
 
 
 class Residual(nn.Module):
@@ -21,10 +30,10 @@ class Residual(nn.Module):
         super().__init__()
         self.path = nn.Sequential(
             nn.Conv2d(before, after, 3, stride=2, padding=1),
-            nn.GroupNorm(_GROUPS, after),
+            _norm(after),
             nn.ReLU(),
             nn.Conv2d(after, after, 3, padding=1),
-            nn.GroupNorm(_GROUPS, after),
+            _norm(after),
         )
         self.shortcut = nn.Conv2d(before, after, 1, stride=2)
 
@@ -59,6 +68,27 @@ class SpatialSoftmax(nn.Module):
         return (share @ self.positions.to(share.dtype)).flatten(1)
 
 
+class Pixels(nn.Module):
+    """Images of bytes as networks of images take them.
+
+    Args:
+        shape: ``[H, W, C]``, or ``[S, H, W, C]`` where S frames are stacked.
+    """
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.shape = tuple(shape)
+        height, width, colours = shape[-3:]
+        self.given = (colours * math.prod(shape[:-3]), height, width)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return ``[..., S C, H, W]`` float32 in [0, 1] of images ``[..., *shape]`` uint8."""
+        outer = image.shape[: image.ndim - len(self.shape)]
+        frames = image.reshape(-1, math.prod(self.shape[:-3]), *self.shape[-3:])
+        pixels = frames.float() / 255.0
+        return pixels.permute(0, 1, 4, 2, 3).reshape(*outer, *self.given)
+
+
 class ImageEncoder(nn.Module):
     """Numbers of an image of bytes, which are scaled to [0, 1] where the network runs.
 
@@ -83,12 +113,13 @@ class ImageEncoder(nn.Module):
                 f"an image has shape {list(shape)}, and this network takes [H, W, C] or "
                 "[S, H, W, C] with sides of at least 8"
             )
-        self.shape, self.width = tuple(shape), width
-        height, across, colours = shape[-3:]
+        self.width = width
+        self.pixels = Pixels(shape)
+        inputs, height, across = self.pixels.given
         first = channels[0]
-        stem = nn.Conv2d(colours * math.prod(shape[:-3]), first, 3, padding=1)
+        stem = nn.Conv2d(inputs, first, 3, padding=1)
         blocks = [Residual(*pair) for pair in zip((first, *channels[:-1]), channels, strict=True)]
-        self.blocks = nn.Sequential(stem, nn.GroupNorm(_GROUPS, first), nn.ReLU(), *blocks)
+        self.blocks = nn.Sequential(stem, _norm(first), nn.ReLU(), *blocks)
         for _ in blocks:
             height, across = -(-height // 2), -(-across // 2)
         self.places = SpatialSoftmax(height, across)
@@ -96,11 +127,6 @@ class ImageEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return ``[..., D]`` of images ``[..., *shape]`` uint8."""
-        height, across, colours = self.shape[-3:]
-        frames = image.reshape(-1, self.shape[0] if len(self.shape) == 4 else 1, *self.shape[-3:])
-        pixels = frames.to(self.last.weight.dtype) / 255.0
-        pixels = pixels.permute(0, 1, 4, 2, 3).reshape(
-            -1, frames.shape[1] * colours, height, across
-        )
-        found = self.last(self.places(self.blocks(pixels)))
-        return torch.relu(found).reshape(*image.shape[: image.ndim - len(self.shape)], self.width)
+        pixels = self.pixels(image).to(self.last.weight.dtype)
+        found = self.last(self.places(self.blocks(pixels.reshape(-1, *self.pixels.given))))
+        return torch.relu(found).reshape(*pixels.shape[:-3], self.width)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from hindsight_rl.plugins import import_installed, import_rooms
+from hindsight_rl.restoring import restoring
 from hindsight_rl.spec import SpecError
 from hindsight_rl.training.checkpoints.arguments import constructor_arguments
 from hindsight_rl.training.checkpoints.file import (
@@ -119,7 +120,7 @@ def load_learner(
     try:
         arguments = constructor_arguments(given, classes[name])
         arguments["evaluation"] = replace(arguments["evaluation"], **evaluation or {})
-        with _Sizes(weights):
+        with _Sizes(weights), restoring():
             learner = classes[name](**arguments | alone | changed)
         learner.load_state_dict(weights)
     except SpecError as error:

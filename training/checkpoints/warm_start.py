@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from hindsight_rl.restoring import restoring
 from hindsight_rl.spec import WHOLE, Spec, SpecError, describe
 from hindsight_rl.training.checkpoints.arguments import constructor_arguments
 from hindsight_rl.training.checkpoints.file import (
@@ -72,7 +73,7 @@ class WarmStart(NamedTuple):
 
     def _check_settings(self, learner: nn.Module) -> None:
         """Raise where networks differ in more than their tensors: a head, a reference, a unit."""
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), restoring():
             try:
                 origin = type(learner)(**self.arguments)
             except (TypeError, ValueError) as error:

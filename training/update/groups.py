@@ -3,7 +3,9 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+
+from hindsight_rl.nets.encoders.entries import encoder_rates
 
 Phases = tuple[tuple[str, ...], ...]
 """Names of networks that move together, in the order in which they do; () for all at once."""
@@ -18,7 +20,8 @@ def parameter_groups(
     """Return the groups an optimiser is built from.
 
     Networks with a rate, a decay or an interval of their own form a group each; the others share
-    one, because every group costs a kernel call per update.
+    one, because every group costs a kernel call per update. Encoders with a rate of their own are a
+    further group of their network's name, which follows it. What is frozen is in none.
 
     Args:
         networks: What is trained, by name.
@@ -32,13 +35,29 @@ def parameter_groups(
     groups: list[dict[str, Any]] = []
     shared: dict[str, Any] = {"params": [], "name": "shared"}
     for name, network in networks.items():
-        parameters = list(network.parameters())
-        if name in rates or name in apart or name in options:
+        slow = encoder_rates(network)
+        parameters = [p for p in trained(network) if p not in slow]
+        if name in rates or name in apart or name in options or slow:
             rate = {"lr": rates[name]} if name in rates else {}
-            groups.append({"params": parameters, "name": name} | dict(options.get(name, {})) | rate)
+            group = {"params": parameters, "name": name} | dict(options.get(name, {})) | rate
+            groups += [group] if parameters else []
+            for own in dict.fromkeys(slow.values()):
+                groups.append(group | {"params": [p for p in slow if slow[p] == own], "lr": own})
         else:
             shared["params"] += parameters
     return [shared, *groups] if shared["params"] else groups
+
+
+def trained(network: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters of a network that are not frozen, in their order."""
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]
+
+
+def followed(target: nn.Module, online: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the parameters of a target network that move, and those that they follow."""
+    pairs = zip(target.parameters(), online.parameters(), strict=True)
+    moving = [(one, other) for one, other in pairs if other.requires_grad]
+    return [one for one, _ in moving], [other for _, other in moving]
 
 
 def check_names(names: Collection[str], networks: Mapping[str, nn.Module]) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hindsight_rl.training.terms import LossTerms
 from hindsight_rl.training.update.engine import CompileError, Engine
+from hindsight_rl.training.update.groups import followed, trained
 from hindsight_rl.training.update.loop import Loop
 from hindsight_rl.training.update.plan import Plan, make_plan
 from hindsight_rl.training.update.state import SeedStates
@@ -52,7 +53,7 @@ class Runner:
             self.plan.why_products,
         )
         self._learner, self.optimizer = learner, optimizer
-        self._networks = {n: list(each.parameters()) for n, each in learner.networks().items()}
+        self._networks = {name: trained(each) for name, each in learner.networks().items()}
         trainer = learner.trainer
         scaler, ranks = getattr(trainer.precision_plugin, "scaler", None), trainer.world_size > 1
         losses: Callable[[TensorDict], LossTerms] = learner.losses
@@ -62,10 +63,7 @@ class Runner:
             torch.compile(losses, dynamic=False) if self.plan.compile == "losses" else losses,
             self._networks,
             {
-                target: (
-                    list(getattr(learner, target).parameters()),
-                    list(getattr(learner, online).parameters()),
-                )
+                target: followed(getattr(learner, target), getattr(learner, online))
                 for target, online in learner.targets.items()
             },
             # Lightning's backward synchronises ranks and scales; alone it only costs time.

@@ -42,6 +42,12 @@ class Layout:
         }
 
 
+def _online(name: str, follow: Mapping[str, str]) -> str:
+    """Return which parameter a parameter of a target follows, by the beginnings of their names."""
+    start = next(start for start in follow if name.startswith(start))
+    return follow[start] + name.removeprefix(start)
+
+
 class State(NamedTuple):
     """What an update reads and writes, one row per seed.
 
@@ -115,9 +121,11 @@ class SeedStates:
             SeedStates that all equal the learner.
         """
         named = dict(learner.named_parameters())
-        follow = tuple(f"{target}." for target in getattr(learner, "targets", {}))
-        targets = {n: p for n, p in named.items() if n.startswith(follow)}
-        trained = {n: p for n, p in named.items() if n not in targets and p.requires_grad}
+        follow = {f"{target}.": f"{of}." for target, of in getattr(learner, "targets", {}).items()}
+        copies = {n: p for n, p in named.items() if n.startswith(tuple(follow))}
+        trained = {n: p for n, p in named.items() if n not in copies and p.requires_grad}
+        # What is frozen in a network is so in its target.
+        targets = {n: p for n, p in copies.items() if _online(n, follow) in trained}
         if optimizer is not None:
             names = {parameter: name for name, parameter in trained.items()}
             ordered = [p for group in optimizer.param_groups for p in group["params"]]
