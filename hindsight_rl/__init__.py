@@ -23,14 +23,18 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.agents.cql import CQL as CQL
     from hindsight_rl.agents.crr import CRR as CRR
     from hindsight_rl.agents.ddpg import DDPG as DDPG
+    from hindsight_rl.agents.diffusion_bc import DiffusionBC as DiffusionBC
     from hindsight_rl.agents.discrete_bcq import DiscreteBCQ as DiscreteBCQ
     from hindsight_rl.agents.discrete_cql import DiscreteCQL as DiscreteCQL
     from hindsight_rl.agents.dqn import DQN as DQN
     from hindsight_rl.agents.flow_bc import FlowBC as FlowBC
+    from hindsight_rl.agents.fql import FQL as FQL
+    from hindsight_rl.agents.idql import IDQL as IDQL
     from hindsight_rl.agents.iql import IQL as IQL
     from hindsight_rl.agents.latent_bc import LatentBC as LatentBC
     from hindsight_rl.agents.marwil import MARWIL as MARWIL
     from hindsight_rl.agents.mpo import MPO as MPO
+    from hindsight_rl.agents.one_step_flow import OneStepFlow as OneStepFlow
     from hindsight_rl.agents.q_learning import QLearning as QLearning
     from hindsight_rl.agents.recurrent_bc import RecurrentBC as RecurrentBC
     from hindsight_rl.agents.sac import SAC as SAC
@@ -56,6 +60,7 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.nets.network import Head as Head
     from hindsight_rl.nets.network import LatentNetwork as LatentNetwork
     from hindsight_rl.nets.network import Network as Network
+    from hindsight_rl.nets.network import NoiseNetwork as NoiseNetwork
     from hindsight_rl.relabel.advantage import LinearAdvantage as LinearAdvantage
     from hindsight_rl.relabel.ascent import AscendTask as AscendTask
     from hindsight_rl.relabel.chain import Compose as Compose
@@ -117,6 +122,7 @@ _HOME = {
     "Compose": "relabel.chain",
     "DDPG": "agents.ddpg",
     "DQN": "agents.dqn",
+    "DiffusionBC": "agents.diffusion_bc",
     "DiscreteBCQ": "agents.discrete_bcq",
     "DiscreteCQL": "agents.discrete_cql",
     "DiscreteTasks": "tasks.family",
@@ -124,11 +130,13 @@ _HOME = {
     "EpisodeGoal": "relabel.goals",
     "EpisodeLabel": "relabel.labels",
     "Evaluation": "diagnostics.evaluation",
+    "FQL": "agents.fql",
     "FinalGoal": "relabel.goals",
     "FlowBC": "agents.flow_bc",
     "FutureGoal": "relabel.goals",
     "GoalReaching": "tasks.family",
     "Head": "nets.network",
+    "IDQL": "agents.idql",
     "IQL": "agents.iql",
     "InverseRL": "relabel.inverse_trajectory",
     "IteratedDataModule": "datamodules.iterated",
@@ -145,8 +153,10 @@ _HOME = {
     "MPO": "agents.mpo",
     "NStep": "relabel.returns",
     "Network": "nets.network",
+    "NoiseNetwork": "nets.network",
     "OfflineDataModule": "datamodules.offline",
     "Once": "relabel.once",
+    "OneStepFlow": "agents.one_step_flow",
     "OnnxPolicy": "export.runtime",
     "QLearning": "agents.q_learning",
     "RandomTask": "relabel.random_task",

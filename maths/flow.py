@@ -9,11 +9,10 @@ Reference: Lipman et al. 2022, arXiv 2210.02747; Liu, Gong and Liu 2022, arXiv 2
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
-Velocity = Callable[[Tensor, Tensor], Tensor]
-"""``(x [..., D], t [...]) -> velocity [..., D]``."""
+Velocity = Callable[[Tensor, float], Tensor]
+"""``(x [..., D], t) -> velocity [..., D]``: along a path all rows are at one time."""
 
 
 def interpolate(data: Tensor, noise: Tensor, time: Tensor) -> Tensor:
@@ -84,8 +83,7 @@ def euler_flow(velocity: Velocity, noise: Tensor, steps: int) -> Tensor:
     """
     point = noise
     for step in range(steps):
-        time = torch.full_like(point[..., 0], step / steps)
-        point = point + velocity(point, time) / steps
+        point = point + velocity(point, step / steps) / steps
     return point
 
 
@@ -102,12 +100,26 @@ def heun_flow(velocity: Velocity, noise: Tensor, steps: int) -> Tensor:
     """
     point = noise
     for step in range(steps):
-        now = torch.full_like(point[..., 0], step / steps)
-        later = torch.full_like(point[..., 0], (step + 1) / steps)
-        first = velocity(point, now)
-        second = velocity(point + first / steps, later)
+        first = velocity(point, step / steps)
+        second = velocity(point + first / steps, (step + 1) / steps)
         point = point + (first + second) / (2 * steps)
     return point
+
+
+def valid_sum(error: Tensor, valid: Tensor) -> Tensor:
+    """Return the sum of each row over its valid entries, each the mean of its numbers.
+
+    Divided by the valid entries of the whole batch, not of the row, rows count by what they hold.
+
+    Args:
+        error: ``[..., C * D]``, entry after entry.
+        valid: ``[..., C]`` bool.
+
+    Returns:
+        ``[...]``.
+    """
+    entries: Tensor = error.unflatten(-1, (valid.shape[-1], -1)).mean(-1)
+    return (entries * valid.to(error.dtype)).sum(-1)
 
 
 def valid_mean(error: Tensor, valid: Tensor) -> Tensor:

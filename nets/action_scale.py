@@ -55,6 +55,33 @@ class ActionScale(nn.Module):
             return action
         return torch.clamp(action * self.scale + self.centre, self.low, self.high)
 
+    def data_limits(self, action: ActionSpec) -> tuple[Tensor, Tensor]:
+        """Return the smallest and largest actions of the data, ``[A]`` each, policy units.
+
+        Bounds where there are both, -1 and 1: the scale makes them so. Else those of the log: in
+        standard deviations 1 is no end of anything.
+
+        Args:
+            action: What the scale was made of.
+
+        Returns:
+            Two tensors.
+
+        Raises:
+            ValueError: A bound is missing, and the spec has no quantiles of the log.
+        """
+        if self.bounded:
+            return self.to_policy(self.low), self.to_policy(self.high)
+        if action.quantiles is None:
+            raise ValueError(
+                "actions have no bounds, and the spec does not hold the quantiles of the log, of "
+                "which the first and last are the ends: make it of the log again with this "
+                "release, or give action_low and action_high in the column map (--data.columns)"
+            )
+        ends = torch.tensor(action.quantiles, dtype=torch.float32)[:, [0, -1]].T
+        low, high = self.to_policy(ends.clamp(self.low, self.high))
+        return low, high
+
     def to_policy_density(self, log_prob: Tensor) -> Tensor:
         """Return log-densities ``[...]`` of actions in environment units as in policy units."""
         return log_prob if self.discrete else log_prob + self.scale.log().sum()

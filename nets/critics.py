@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from hindsight_rl.nets.action_scale import ActionScale
 from hindsight_rl.nets.encoders.entries import Observation, make_inputs
-from hindsight_rl.nets.layers import mlp
+from hindsight_rl.nets.layers import mlp, outputs
 from hindsight_rl.nets.network import Network
 from hindsight_rl.spec import Spec
 
@@ -54,6 +54,8 @@ class Critic(nn.Module):
     ) -> Tensor:
         """Return the value of actions in environment units, one estimate per member.
 
+        Actions in float64 are valued in float64, see :func:`hindsight_rl.nets.layers.outputs`.
+
         Args:
             observation: ``[..., O]``.
             action: ``[..., A]``, or ``[...]`` int64; ``None`` for all of n discrete actions.
@@ -74,7 +76,7 @@ class Critic(nn.Module):
             scaled = self.scale.to_policy(action)
             features = features.expand(*scaled.shape[:-1], features.shape[-1])
             features = torch.cat([features, scaled], dim=-1)
-        values = torch.stack([member(features) for member in self.members[:members]])
+        values = torch.stack([outputs(member, features) for member in self.members[:members]])
         if not self.scale.discrete:
             return values.squeeze(-1)
         if action is None:
@@ -121,6 +123,11 @@ class ValueNet(nn.Module):
         """Return values ``[...]``, reward units."""
         value: Tensor = self.net(self.inputs(observation, task)).squeeze(-1)
         return self.scale * value
+
+    def precise(self, observation: Observation, task: Tensor | None = None) -> Tensor:
+        """Return values ``[...]`` computed in float64, to compare with those of such actions."""
+        features = self.inputs(observation, task).double()
+        return self.scale * outputs(self.net, features).squeeze(-1)
 
 
 class Temperature(nn.Module):

@@ -1,29 +1,33 @@
 """Generative networks: actions out of noise."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from hindsight_rl.nets.action_scale import ActionScale
 from hindsight_rl.nets.encoders.entries import Observation, make_inputs
-from hindsight_rl.nets.layers import mlp
-from hindsight_rl.nets.network import Network
+from hindsight_rl.nets.layers import mlp, outputs, residual_mlp
+from hindsight_rl.nets.network import Network, NoiseNetwork
 from hindsight_rl.spec import Spec
 
 TIME_FREQUENCIES = 4
 """Sines and cosines of the time that a network is given."""
+_FACTORS = [math.pi * 2.0**k for k in range(TIME_FREQUENCIES)]
 
 
 def time_features(time: Tensor) -> Tensor:
     """Return sines and cosines of a time in [0, 1], ``[..., 2 * TIME_FREQUENCIES]``."""
-    factors = [math.pi * 2.0**k for k in range(TIME_FREQUENCIES)]
-    angles = torch.stack([time * factor for factor in factors], dim=-1)
+    angles = torch.stack([time * factor for factor in _FACTORS], dim=-1)
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
-class VelocityNet(nn.Module):
-    """v(x, t, s) or v(x, t, s, z): which way noise moves to become a chunk of actions.
+class Denoiser(nn.Module):
+    """f(x, t, s) or f(x, t, s, z): what turns noise into a chunk of actions, step by step.
+
+    What it is asked for is the learner's matter: which way the noise moves (flow matching), the
+    noise in a noisy chunk, or the chunk itself (diffusion).
 
     Args:
         spec: The data's spec; its actions are continuous.
@@ -31,24 +35,34 @@ class VelocityNet(nn.Module):
         chunk: C, actions in a chunk.
     """
 
-    def __init__(
-        self,
-        spec: Spec,
-        network: Network = Network(),
-        *,
-        chunk: int = 1,
-    ) -> None:
+    def __init__(self, spec: Spec, network: Network = NoiseNetwork(), *, chunk: int = 1) -> None:
         super().__init__()
         self.inputs, hidden = make_inputs(spec, network)
         self.scale = ActionScale(spec.action)
-        self.outputs = chunk * spec.action.width
+        self.width = spec.action.width
+        self.outputs = chunk * self.width
         width = self.outputs + 2 * TIME_FREQUENCIES + self.inputs.width
-        self.net = mlp(width, hidden, self.outputs)
+        residual = isinstance(network, NoiseNetwork) and network.residual
+        make = residual_mlp if residual else mlp
+        self.net = make(width, hidden, self.outputs)
+
+    def data_limits(self, spec: Spec) -> tuple[Tensor, Tensor]:
+        """Return the smallest and largest chunks of the data, ``[C * A]`` each, policy units.
+
+        Args:
+            spec: What the network was made of.
+
+        Returns:
+            Two tensors, see :meth:`hindsight_rl.nets.action_scale.ActionScale.data_limits`.
+        """
+        low, high = self.scale.data_limits(spec.action)
+        chunk = self.outputs // self.width
+        return low.repeat(chunk), high.repeat(chunk)
 
     def forward(
         self, point: Tensor, time: Tensor, observation: Observation, task: Tensor | None = None
     ) -> Tensor:
-        """Return the velocity at a point.
+        """Return the answer at points of any times: what is fitted.
 
         Args:
             point: ``[..., C * A]``, policy units.
@@ -57,12 +71,54 @@ class VelocityNet(nn.Module):
             task: ``[..., Z]`` where the spec has a task.
 
         Returns:
-            ``[..., C * A]``, policy units per unit of time.
+            ``[..., C * A]``.
         """
-        return self.at(point, time, self.inputs(observation, task))
+        features = self.inputs(observation, task)
+        answer: Tensor = self.net(torch.cat([point, time_features(time), features], dim=-1))
+        return answer
 
-    def at(self, point: Tensor, time: Tensor, features: Tensor) -> Tensor:
-        """Return the velocity given the features of observation and task."""
-        given = torch.cat([point, time_features(time), features], dim=-1)
-        velocity: Tensor = self.net(given)
-        return velocity
+    def at_once(
+        self, noise: Tensor, observation: Observation, task: Tensor | None = None
+    ) -> Tensor:
+        """Return what a network makes of noise that was fitted to arrive in one step.
+
+        Args:
+            noise: ``[..., C * A]``, standard normal.
+            observation: ``[..., O]``.
+            task: ``[..., Z]`` where the spec has a task.
+
+        Returns:
+            ``[..., C * A]``: the answer at time 0.
+        """
+        answer: Tensor = self(noise, torch.zeros_like(noise[..., 0]), observation, task)
+        return answer
+
+    def given(
+        self,
+        observation: Observation,
+        task: Tensor | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Callable[[Tensor, float], Tensor]:
+        """Return the answer as a function of point and time: what a sampler walks along.
+
+        Observation and task are encoded once, however many steps follow.
+
+        Args:
+            observation: ``[B, O]``.
+            task: ``[B, Z]`` where the spec has a task.
+            dtype: Of the points; in float64, see :func:`hindsight_rl.nets.layers.outputs`.
+
+        Returns:
+            ``(x [..., B, C * A], t) -> [..., B, C * A]``; dimensions before those of the
+            observation mean several chunks per state.
+        """
+        features = self.inputs(observation, task).to(dtype)
+
+        def answer(point: Tensor, time: float) -> Tensor:
+            # Numbers, not sines of a tensor: every runtime is given the same ones.
+            waves = [wave(time * factor) for wave in (math.sin, math.cos) for factor in _FACTORS]
+            when = torch.stack([point.new_full((), number) for number in waves])
+            parts = [part.expand(*point.shape[:-1], part.shape[-1]) for part in (when, features)]
+            return outputs(self.net, torch.cat([point, *parts], dim=-1))
+
+        return answer

@@ -1,7 +1,7 @@
 """Layers: perceptrons whose last layer stays in float32, and networks with fixed parameters."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +61,78 @@ def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
         layers += [nn.Linear(inputs, width), nn.ReLU()]
         inputs = width
     return nn.Sequential(*layers, LastLayer(inputs, outputs))
+
+
+class ResidualBlock(nn.Module):
+    """x + W relu(V norm(x)): a step beside a shortcut, for deep networks.
+
+    Args:
+        width: Of what goes in and comes out.
+        wider: How many times wider the layer between is.
+
+    Reference:
+        Hansen-Estruch et al. 2023, arXiv 2304.10573, appendix (without dropout).
+    """
+
+    def __init__(self, width: int, wider: int = 4) -> None:
+        super().__init__()
+        self.path = nn.Sequential(
+            nn.LayerNorm(width),
+            nn.Linear(width, wider * width),
+            nn.ReLU(),
+            nn.Linear(wider * width, width),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return features ``[..., D]``."""
+        return features + cast(Tensor, self.path(features))
+
+
+def residual_mlp(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
+    """Return a network of residual blocks, the last layer always in float32.
+
+    Args:
+        inputs: Width of the input.
+        hidden: Width of each block, all equal, at least one.
+        outputs: Width of the output.
+
+    Returns:
+        The network.
+    """
+    blocks = [ResidualBlock(width) for width in hidden]
+    first = nn.Linear(inputs, hidden[0])
+    return nn.Sequential(first, *blocks, nn.ReLU(), LastLayer(hidden[-1], outputs))
+
+
+def outputs(network: nn.Module, features: Tensor) -> Tensor:
+    """Return what a perceptron answers, in float64 where its features are.
+
+    Between candidates of nearly equal value rounding decides, and the first steps of a diffusion
+    magnify it a thousandfold; in float32 it differs from runtime to runtime: an exported policy
+    would answer now and then with another candidate.
+
+    Args:
+        network: What :func:`mlp` or :func:`residual_mlp` returns, in float32.
+        features: ``[..., D]``.
+
+    Returns:
+        ``[..., W]``, of the dtype of ``features``.
+    """
+    if features.dtype != torch.float64:
+        return cast(Tensor, network(features))
+    # Layer by layer: tracing, the way to old operator sets, knows no functional_call.
+    if isinstance(network, nn.Linear):
+        return functional.linear(features, network.weight.double(), network.bias.double())
+    if isinstance(network, nn.LayerNorm):
+        shape, weight, bias = network.normalized_shape, network.weight, network.bias
+        return functional.layer_norm(features, shape, weight.double(), bias.double(), network.eps)
+    if isinstance(network, ResidualBlock):
+        return features + outputs(network.path, features)
+    if isinstance(network, nn.Sequential):
+        for layer in network:
+            features = outputs(layer, features)
+        return features
+    return cast(Tensor, network(features))
 
 
 def frozen(network: nn.Module) -> Callable[..., Tensor]:

@@ -101,6 +101,34 @@ class LatentNetwork(Network):
 
 
 @dataclass(frozen=True)
+class NoiseNetwork(Network):
+    """A network that is given a noisy chunk of actions, a time, observation and task.
+
+    Args:
+        hidden: Width of each hidden layer.
+        frequencies: As in :class:`Network`; of observation and task.
+        task_scale: As in :class:`Network`.
+        gate_task: As in :class:`Network`.
+        encoders: As in :class:`Network`.
+        residual: Blocks with layer norm and a shortcut, of equal width, in the place of plain
+            layers: for deep networks.
+
+    Raises:
+        ValueError: An argument is out of range, or two do not go together.
+    """
+
+    residual: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the arguments; lists become tuples."""
+        super().__post_init__()
+        if self.residual and len(set(self.hidden)) != 1:
+            raise ValueError(
+                f"hidden is {list(self.hidden)}: residual blocks need one width, such as [256, 256]"
+            )
+
+
+@dataclass(frozen=True)
 class Head:
     """The family of distributions of continuous actions; discrete ones are always categorical.
 

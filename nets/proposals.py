@@ -8,17 +8,14 @@ Reference: Sohn, Lee and Yan 2015, "Learning structured output representation us
 generative models"; in the form of Fujimoto, Meger and Precup 2019, arXiv 1812.02900.
 """
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from hindsight_rl.maths.draws import counters, normals
 from hindsight_rl.nets.action_scale import ActionScale
 from hindsight_rl.nets.distributions import DiagonalNormal
 from hindsight_rl.nets.encoders.entries import Observation, make_inputs
-from hindsight_rl.nets.layers import mlp
+from hindsight_rl.nets.layers import mlp, outputs
 from hindsight_rl.nets.network import LatentNetwork, Network
 from hindsight_rl.spec import Spec
 
@@ -158,27 +155,3 @@ def beside(features: Tensor, value: Tensor) -> Tensor:
     """
     features = features.to(value.dtype).expand(*value.shape[:-1], features.shape[-1])
     return torch.cat([features, value], dim=-1)
-
-
-def outputs(net: nn.Module, features: Tensor) -> Tensor:
-    """Return what a perceptron answers, in float64 where its features are.
-
-    Between proposals of nearly equal value rounding decides, and in float32 it differs from runtime
-    to runtime: an exported policy would answer now and then with another proposal.
-
-    Args:
-        net: What :func:`hindsight_rl.nets.layers.mlp` returns, in float32.
-        features: ``[..., D]``.
-
-    Returns:
-        ``[..., W]``, of the dtype of ``features``.
-    """
-    if features.dtype != torch.float64:
-        return cast(Tensor, net(features))
-    for layer in net.children():
-        if isinstance(layer, nn.Linear):
-            weight, bias = layer.weight.double(), layer.bias.double()
-            features = functional.linear(features, weight, bias)
-        else:
-            features = layer(features)
-    return features

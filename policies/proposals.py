@@ -5,7 +5,8 @@ from torch import Tensor
 
 from hindsight_rl.nets.critics import Critic
 from hindsight_rl.nets.encoders.entries import Observation
-from hindsight_rl.nets.proposals import CVAE, Perturbation, beside, outputs
+from hindsight_rl.nets.layers import outputs
+from hindsight_rl.nets.proposals import CVAE, Perturbation, beside
 from hindsight_rl.policies.action_values import best_of
 
 

@@ -11,21 +11,20 @@ from hindsight_rl.maths.flow import (
     heun_flow,
     interpolate,
     valid_mean,
+    valid_sum,
 )
 
 MEAN, STD = 0.3, 0.2
 
 
-def gaussian(x: Tensor, t: Tensor) -> Tensor:
+def gaussian(x: Tensor, t: float) -> Tensor:
     """The velocity for data N(0.3, 0.2^2): E[a - eps | x_t = x], both jointly normal."""
-    t = t.unsqueeze(-1)
     spread = (1 - t) ** 2 + (t * STD) ** 2
     return MEAN + (t * STD**2 - (1 - t)) / spread * (x - t * MEAN)
 
 
-def two_points(x: Tensor, t: Tensor) -> Tensor:
+def two_points(x: Tensor, t: float) -> Tensor:
     """The velocity for data -1 or 1, half each: (E[a | x] - x) / (1 - t)."""
-    t = t.unsqueeze(-1)
     return (torch.tanh(t * x / (1 - t) ** 2) - x) / (1 - t)
 
 
@@ -55,7 +54,7 @@ def test_euler_of_a_gaussian_is_affine(steps: int, spread: float) -> None:
 )
 def test_heun_of_a_gaussian_is_affine(steps: int, spread: float) -> None:
     noise = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
-    start, one = heun_flow(lambda x, t: gaussian(x, t), noise, steps)
+    start, one = heun_flow(gaussian, noise, steps)
     assert start.item() == pytest.approx(MEAN, abs=1e-12)
     assert (one - start).item() == pytest.approx(spread, abs=2e-6)
 
@@ -108,3 +107,14 @@ def test_mean_counts_valid_entries_only() -> None:
     error = torch.tensor([[1.0, 2, 9, 9], [1, 1, 1, 9]]).unsqueeze(-1)
     valid = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 0]], dtype=torch.bool)
     assert valid_mean(error, valid).tolist() == [1.5, 1.0]
+
+
+def test_sum_counts_valid_entries_only() -> None:
+    """T24's mask: 3 + 3 over 5 valid entries is 1.2; each entry is the mean of its two numbers."""
+    error = torch.tensor([[1.0, 2, 9, 9], [1, 1, 1, 9]], requires_grad=True)
+    valid = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 0]], dtype=torch.bool)
+    found = valid_sum(error.repeat_interleave(2, -1), valid)
+    assert found.tolist() == [3, 3]
+    assert found.sum().item() / valid.sum().item() == pytest.approx(1.2)
+    found.sum().backward()
+    assert error.grad is not None and error.grad.equal(valid.float())

@@ -12,7 +12,7 @@ from small_fits import LEARNERS, data_for, learner_of
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.nets.critics import Critic, ValueNet
 from hindsight_rl.nets.encoders.vector import GatedInputs
-from hindsight_rl.nets.generative import VelocityNet
+from hindsight_rl.nets.generative import Denoiser
 from hindsight_rl.nets.network import Head, LatentNetwork, Network
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.nets.proposals import CVAE, Perturbation
@@ -68,7 +68,7 @@ def test_a_kind_stands_for_its_head() -> None:
         Head.of("mixture", "gaussian", "laplace")
 
 
-@pytest.mark.parametrize("kind", [Policy, ValueNet, VelocityNet])
+@pytest.mark.parametrize("kind", [Policy, ValueNet, Denoiser])
 def test_a_gate_is_the_first_hidden_layer(kind: Any) -> None:
     spec = OfflineDataModule(episode_log(task=True)).spec
     made = kind(spec, GATED)
