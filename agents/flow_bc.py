@@ -7,7 +7,8 @@ a is the chunk of the next C actions. Acting starts at noise and walks N equal s
 to t = 1, so that several good answers to one situation stay several: a mean of them is none.
 
 Reference: Lipman et al. 2022, arXiv 2210.02747, eq. 23 with sigma_min = 0; chunks: Zhao et al.
-2023, arXiv 2304.13705. Time runs from noise (0) to data (1).
+2023, arXiv 2304.13705; times that lean to the noise: Black et al. 2024, arXiv 2410.24164. Time runs
+from noise (0) to data (1).
 
 Deviations:
 - The loss is divided by the number of valid entries: a chunk that an episode's end cuts counts with
@@ -19,16 +20,15 @@ Update order: one network, one step, then its average.
 
 from typing import Any
 
-import torch
 from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.arguments import at_least, check_ranges, within
-from hindsight_rl.maths.draws import normals
-from hindsight_rl.maths.flow import euler_flow, flow_error, interpolate
-from hindsight_rl.nets.encoders.entries import Observation, rows_of
-from hindsight_rl.nets.generative import VelocityNet
-from hindsight_rl.nets.network import Network
+from hindsight_rl.nets.encoders.entries import Observation
+from hindsight_rl.nets.generative import Denoiser
+from hindsight_rl.nets.network import NoiseNetwork
+from hindsight_rl.policies.chunked import chunk_loss, decide_chunk
+from hindsight_rl.policies.samplers import Flow, Solver, Times
 from hindsight_rl.ports import Decision
 from hindsight_rl.spec import SpecLike
 from hindsight_rl.training.learner import Learner, LossTerms
@@ -40,10 +40,14 @@ class FlowBC(Learner):
 
     Args:
         spec: What the data look like.
-        network: Inputs and hidden layers, see :class:`Network`.
+        network: Inputs and hidden layers, see :class:`NoiseNetwork`.
         chunk: C, actions of an answer, at least 1.
         execute: How many of them are executed before the next answer, in [1, C]; ``None`` for half.
-        steps: N, at least 1; below 4 modes are averaged.
+        steps: N, at least 1; below 4 modes are averaged. ``hindsight export --steps`` may choose
+            anew.
+        solver: ``"euler"``: one velocity a step; ``"heun"``: two, averaged: 4 steps of it are
+            closer than 8 of the other.
+        time: Times that are fitted: ``"uniform"``, or ``"beta"``, which leans to the noise.
         tau: Share of the way the acting network moves per update, in (0, 1].
         **learner: Arguments of :class:`Learner`.
 
@@ -55,28 +59,30 @@ class FlowBC(Learner):
     optional_keys = ("task", "weight")
     actions = ("continuous",)
     targets = {"actor_ema": "actor"}
-    actor: VelocityNet
-    actor_ema: VelocityNet
+    actor: Denoiser
+    actor_ema: Denoiser
     chunk: Chunk
 
     def __init__(
         self,
         spec: SpecLike | None = None,
         *,
-        network: Network = Network(hidden=(256, 256, 256)),
+        network: NoiseNetwork = NoiseNetwork(hidden=(256, 256, 256)),
         chunk: int = 8,
         execute: int | None = None,
         steps: int = 10,
+        solver: Solver = "euler",
+        time: Times = "uniform",
         tau: float = 0.005,
         **learner: Any,
     ) -> None:
         super().__init__(spec, **learner)
         execute = max(1, chunk // 2) if execute is None else execute
         check_ranges(at_least(1, chunk=chunk), within(f"[1, {chunk}]", execute=execute))
-        check_ranges(at_least(1, steps=steps), within("(0, 1]", tau=tau))
-        self.window, self.chunk = Window(chunk=chunk), Chunk(chunk, execute)
-        self.steps, self.tau = steps, tau
-        self.actor = VelocityNet(self.spec, network, chunk=chunk)
+        check_ranges(within("(0, 1]", tau=tau))
+        self.window, self.chunk, self.tau = Window(chunk=chunk), Chunk(chunk, execute), tau
+        self.sampler = Flow(steps, solver=solver, time=time)
+        self.actor = Denoiser(self.spec, network, chunk=chunk)
         self.actor_ema = self.follow(self.actor)
 
     @property
@@ -99,43 +105,9 @@ class FlowBC(Learner):
         Returns:
             Terms and metrics.
         """
-        data = self.actor.scale.to_policy(batch["chunk", "action"]).flatten(-2)
-        noise = batch["noise", "flow"]
-        time = torch.special.ndtr(batch["noise", "time"].squeeze(-1))  # normal to uniform
-        point = interpolate(data, noise, time)
-        velocity = self.actor(point, time, batch["observation"], batch.get("task"))
-        error = flow_error(velocity, data, noise)
-        error = error.unflatten(-1, (self.chunk.length, -1)).mean(-1)
-        valid = batch["chunk", "valid"].to(error.dtype)
-        rows, weight = (error * valid).sum(-1), batch.get("weight")
-        loss = (rows if weight is None else weight * rows).mean() / self.batch_mean(valid.sum(-1))
+        loss = chunk_loss(self.sampler, self.actor, batch, "flow", self.batch_mean)
+        valid = batch["chunk", "valid"].to(loss.dtype)
         return LossTerms({"actor": loss}, {"actor/valid": valid.mean()})
-
-    def forward(self, observation: Observation, task: Tensor | None = None) -> Tensor:
-        """Return the first action of the chunk that zero noise leads to, ``[N, A]``.
-
-        A point of reference for the error on held-out rows; to act, noise is needed.
-        """
-        noise = torch.zeros(rows_of(observation), self.acting_noise, device=self.device)
-        return self.decide(observation, task, {}, noise).action[:, 0]
-
-    def act(
-        self, observation: Observation, task: Tensor | None = None, *, draws: Tensor | None = None
-    ) -> Tensor:
-        """Return the first actions of chunks, from zero noise or from that of the draws.
-
-        Args:
-            observation: ``[N, O]``.
-            task: ``[N, Z]`` where the spec has a task.
-            draws: ``[N, 3]`` int64 counters.
-
-        Returns:
-            ``[N, A]``.
-        """
-        if draws is None:
-            return self.forward(observation, task)
-        noise = normals(draws, self.acting_noise)
-        return self.decide(observation, task, {}, noise).action[:, 0]
 
     def decide(
         self,
@@ -145,13 +117,4 @@ class FlowBC(Learner):
         noise: Tensor | None = None,
     ) -> Decision:
         """Return chunks of actions out of noise ``[n, C * A]``, see :meth:`Acts.decide`."""
-        if noise is None:
-            raise ValueError("FlowBC acts from noise: pass noise [n, C * A]")
-        network = self.actor_ema
-        features = network.inputs(observation, task)
-
-        def velocity(point: Tensor, time: Tensor) -> Tensor:
-            return network.at(point, time, features)
-
-        data = euler_flow(velocity, noise, self.steps).unflatten(-1, (self.chunk.length, -1))
-        return Decision(self.actor.scale.to_environment(data), {})
+        return decide_chunk(self.sampler, self.actor_ema, observation, task, noise)

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hindsight_rl.maths.draws import normals
 from hindsight_rl.nets.cloning import Density
 from hindsight_rl.nets.encoders.entries import Observation, rows_of
 from hindsight_rl.nets.policy import Policy
@@ -48,10 +49,26 @@ class Acts:
             task: ``[N, Z]`` where the spec has a task.
 
         Returns:
-            ``[N, A]`` in environment units within the bounds, or ``[N]`` int64 from 0.
+            ``[N, A]`` in environment units within the bounds, or ``[N]`` int64 from 0. A policy
+            that needs noise answers as if it were zero: a point of reference for errors on held-out
+            rows, not a way to act.
         """
+        if self._only_from_noise:
+            zero = torch.zeros(rows_of(observation), self.acting_noise, device=self.device)
+            return self._first_action(observation, task, zero)
         mode: Tensor = self.actor.mode(observation, task)
         return mode
+
+    @property
+    def _only_from_noise(self) -> bool:
+        """Return whether there is no distribution to ask: actions are made of noise, by decide."""
+        return not isinstance(self.actor, Policy) and self.acting_noise > 0
+
+    def _first_action(self, observation: Observation, task: Tensor | None, noise: Tensor) -> Tensor:
+        """Return what noise ``[N, S]`` makes at an episode's first step, the first of a chunk."""
+        state = self.initial_state(rows_of(observation))
+        action = self.decide(observation, task, state, noise).action
+        return action if self.chunk is None else action[:, 0]
 
     def scores(self, observation: Observation, task: Tensor | None = None) -> Tensor:
         """Return what a discrete policy's argmax is taken of.
@@ -95,7 +112,11 @@ class Acts:
 
         Raises:
             ValueError: Noise is needed and missing.
+            NotImplementedError: It is needed, and the learner does not say here what it makes of
+                it.
         """
+        if self._only_from_noise:
+            raise NotImplementedError(f"{type(self).__name__} has acting_noise: define decide")
         if self.spec.action.discrete:
             scores = self.scores(observation, task)
             return Decision(scores.argmax(dim=-1), {}, scores)
@@ -122,6 +143,8 @@ class Acts:
         """
         if draws is None:
             return self.forward(observation, task)
+        if self._only_from_noise:
+            return self._first_action(observation, task, normals(draws, self.acting_noise))
         sample = self._distribution(observation, task).sample(draws)
         action: Tensor = self.actor.scale.to_environment(sample)
         return action
