@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from hindsight_rl.ports import LearnerView
 _EXAMPLES = """\
 examples:
   hindsight export --run runs/iql-001 --output policy.onnx
+  hindsight export --run runs/flow_bc-001 --output policy.onnx --steps 4
   hindsight export --ckpt_path mine.ckpt --output policy.onnx --import my_learners
   hindsight export --verify policy.onnx
 
@@ -22,7 +24,7 @@ Nothing is written unless onnxruntime answers the checkpoint's probe rows as PyT
 --verify repeats that from the file alone, and needs no PyTorch."""
 
 
-_WRITING = ("output", "opset", "tolerance", "rate_limit", "import", "seed_index")
+_WRITING = ("output", "opset", "tolerance", "rate_limit", "steps", "import", "seed_index")
 """Options of an export that a verification would ignore."""
 
 
@@ -72,7 +74,7 @@ def _export(given: argparse.Namespace) -> dict[str, Any]:
         count = learner.seed_states.count
         sys.stderr.write(f"seed 0 of {count} is exported: --seed-index N takes another\n")
     _check_names(learner)
-    options = {name: getattr(given, name) for name in ("opset", "tolerance", "rate_limit")}
+    options = {name: getattr(given, name) for name in ("opset", "tolerance", "rate_limit", "steps")}
     chosen = {name: value for name, value in options.items() if value is not None}
     return export_policy(learner, given.output, **chosen)
 
@@ -107,7 +109,7 @@ def format_report(report: Mapping[str, Any], done: str) -> str:
         done: What was done to the file, one word.
 
     Returns:
-        Five lines without a final newline.
+        Five lines without a final newline; a sixth on the noise where there is any.
     """
     parity = report["parity"]
     batches = ", ".join(str(size) for size in parity["batches"])
@@ -121,15 +123,26 @@ def format_report(report: Mapping[str, Any], done: str) -> str:
             f"actions differ by {parity['max_difference']:.1e} of their range at most "
             f"(tolerance {parity['tolerance']:g})"
         )
+    noise = [] if report["noise"] is None else [f"{'noise':<12}{_noise(report)}"]
     return "\n".join(
         [
             f"{done:<12}{report['path']} ({report['learner']}, {report['bytes']:,} bytes)",
             f"{'opset':<12}{report['opset']}, checked with onnxruntime {report['onnxruntime']}",
             f"{'parity':<12}{found}",
             f"{'':<12}{parity['rows']} probe rows, batches of {batches}",
+            *noise,
             f"{'hash':<12}{report['model_hash']}",
         ]
     )
+
+
+def _noise(report: Mapping[str, Any]) -> str:
+    """Return what a policy makes of noise, in words."""
+    noise, sampler = report["noise"], report["sampler"]
+    numbers = f"{math.prod(noise['shape'])} {noise['distribution']} numbers an answer"
+    walk = "" if sampler is None else f", {sampler['steps']} steps ({sampler['kind']})"
+    zeros = "may be left out" if noise["zero"] else "needed: zeros would average what is good"
+    return f"{numbers}{walk}; {zeros}"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -157,6 +170,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="X",
         help="how fast an action may change, units per second: one number, or one per dimension. "
         "The contract carries it, and the loop that sends commands holds it",
+    )
+    parser.add_argument(
+        "--steps",
+        type=int,
+        metavar="N",
+        help="steps from noise to action of flow and diffusion policies; default: those of the fit",
     )
     parser.add_argument(
         "--seed-index",

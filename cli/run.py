@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> int:
     given = parse(_parser(), [_underscored(word) for word in argv])
-    policy = OnnxPolicy(given.policy, threads=given.threads)
+    policy = OnnxPolicy(given.policy, threads=given.threads, deterministic=given.deterministic)
     film = None if given.video is None else Film(given.video)
     done = rollout(
         policy,
@@ -182,6 +182,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--threads", type=int, default=1, metavar="N", help="threads of onnxruntime; default 1"
+    )
+    parser.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="put zeros in the place of noise, for policies that were made for it; else noise is "
+        "drawn from the seed",
     )
     parser.add_argument("--video", type=Path, metavar="GIF", help="draw the first episode")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

@@ -25,6 +25,8 @@ A contract is a plain dictionary; lists hold one entry per dimension, ``None`` m
                      the caller puts what was executed if that is not the answer
 ``noise`` (2)        ``None``, or ``shape [S]``, ``distribution`` "normal" or "uniform", ``zero``:
                      whether zeros are a deterministic policy; graph input ``noise [N, S]``
+``sampler`` (2)      ``None``, or how noise becomes actions: ``kind`` "flow" or "diffusion",
+                     ``solver``, ``steps``; for information, the steps are in the graph
 ``chunk`` (2)        ``None``, or ``length`` C, ``execute``, ``ensemble``: output ``action [N, C,
                      A]``, of which so many are executed before the graph runs again
 ``robot`` (2)        ``None``, or ``joints`` (their order), ``command``, ``stiffness``, ``damping``,
@@ -167,6 +169,7 @@ def validate(contract: Any) -> None:
     if rate is not None and not 0 < rate <= MAX_RATE:
         fail("control_rate_hz", f"is {rate:.3g}, and a rate is positive, at most {MAX_RATE:g}")
     if version >= 2:
+        _check_sampler(contract)
         _check_robot(contract)
     _check_origin(contract)
     probe_of(contract, signature)
@@ -194,6 +197,18 @@ def _check_origin(contract: Mapping[str, Any]) -> None:
         shown = batches if len(batches) < 10 else f"a list of {len(batches)}"
         limits = f"1 to {MAX_BATCHES} of them, each in 1 to {MAX_BATCH}"
         fail("parity.batches", f"is {str(shown)[:80]}, and must list batch sizes: {limits}")
+
+
+def _check_sampler(contract: Mapping[str, Any]) -> None:
+    """Check what is said of the way from noise to action."""
+    sampler = optional(contract, "sampler", dict)
+    if sampler is None:
+        return
+    for name in ("kind", "solver"):
+        entry(sampler, name, str, "sampler")
+    steps = entry(sampler, "steps", int, "sampler")
+    if steps < 1:
+        fail("sampler.steps", f"is {steps}, and must be at least 1")
 
 
 def _check_robot(contract: Mapping[str, Any]) -> None:

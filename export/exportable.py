@@ -8,6 +8,7 @@ state, takes noise or answers with chunks has, each only where it applies,
   name of the one that holds past actions ``[n, P, ...]``, in which what is executed is noted;
 - ``acting_noise``: how many standard normal numbers S a step needs; ``zero_noise``: whether zeros
   in their place are a policy that was meant (the mean of a CVAE), False if left out;
+- ``sampler``: how noise becomes actions, see :mod:`hindsight_rl.export.steps`;
 - ``chunk``: ``length``, ``execute`` and ``ensemble``;
 - ``decide(observation, task, state, noise) -> Decision``: action ``[n, A]``, ``[n, C, A]`` with
   chunks, or ``[n]`` int64 counted from 0; the next state; and, where the action is an argmax
@@ -41,7 +42,8 @@ class Exportable:
         given: Probe rows ``[R, ...]`` of each input that a caller gives, and of the noise.
         state: Initial value ``[...]`` of each part of the state, by its name.
         outputs: Names of what the module returns.
-        stated: The contract's entries on observation, task, action, scores, state, noise, chunk.
+        stated: The contract's entries on observation, task, action, scores, state, noise, sampler,
+            chunk.
         first: ``[R]`` bool, where an episode of the probe rows begins.
     """
 
@@ -129,7 +131,7 @@ def exportable_of(learner: Exported) -> Exportable:
         tried = module(*examples, *([given["noise"][:1]] if width else []))
     scored = len(tried) > 1 + len(state)
     outputs = ["action", *(["scores"] if scored else []), *(f"next_state.{n}" for n in state)]
-    chunk = getattr(learner, "chunk", None)
+    chunk, sampler = getattr(learner, "chunk", None), getattr(learner, "sampler", None)
     plain = spec.to_dict()
     stated = {
         "observation": plain["observation"],
@@ -146,6 +148,7 @@ def exportable_of(learner: Exported) -> Exportable:
         }
         if width
         else None,
+        "sampler": None if sampler is None else sampler.describe(),
         "chunk": None
         if chunk is None
         else {name: getattr(chunk, name) for name in ("length", "execute", "ensemble")},

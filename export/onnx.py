@@ -31,6 +31,7 @@ from hindsight_rl.export.contract import (
 from hindsight_rl.export.exportable import Exportable, exportable_of, spec_of
 from hindsight_rl.export.modelfile import model_hash, read_model
 from hindsight_rl.export.session import open_session
+from hindsight_rl.export.steps import choose_steps
 from hindsight_rl.export.torch_graph import OPSETS as OPSETS
 from hindsight_rl.export.torch_graph import ExportError as ExportError
 from hindsight_rl.export.torch_graph import convert
@@ -49,6 +50,7 @@ def export_policy(
     opset: int = 18,
     tolerance: float = 1e-5,
     rate_limit: Sequence[float] | None = None,
+    steps: int | None = None,
 ) -> dict[str, Any]:
     """Write a learner's policy to one ONNX file and return the report of its check.
 
@@ -61,6 +63,8 @@ def export_policy(
         rate_limit: How fast each action may change, in its units per second: one number, or one per
             dimension. It is written into the contract; the loop that sends commands holds it
             (:meth:`hindsight_rl.export.runtime.OnnxPolicy.rate_limited`).
+        steps: Steps from noise to action, for learners with a sampler; ``None`` for those that it
+            was made with. So few that modes are averaged are a warning.
 
     Returns:
         The report of :func:`hindsight_rl.export.verify.verify_file`.
@@ -79,6 +83,7 @@ def export_policy(
             f"tolerance is {tolerance}, and must be positive, at most {MAX_TOLERANCE:g}"
         )
     learner = copy.deepcopy(learner).cpu().eval().requires_grad_(False)
+    choose_steps(learner, steps)
     policy = exportable_of(cast(Exported, learner))  # that it has a spec is checked there
     contract = _contract(learner, policy, opset, tolerance)
     if rate_limit is not None:

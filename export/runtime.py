@@ -73,7 +73,8 @@ class OnnxPolicy:
         if deterministic and noise is not None and not noise.zero:
             raise ValueError(
                 f"{path}: deterministic=True puts zeros in the place of noise, and this policy was "
-                "not made for that. Leave it out; the same seed gives the same actions."
+                "not made for that: noise chooses between several good answers, and zeros lead to "
+                "their average. Leave it out; the same seed gives the same actions."
             )
         self._seed, self._deterministic = seed, deterministic
         self._follows = bool(self.signature.state or noise or self.signature.chunk)

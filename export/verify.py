@@ -42,7 +42,8 @@ def verify_file(path: str | Path) -> dict[str, Any]:
 
     Returns:
         ``path``, ``bytes``, ``model_hash``, ``opset``, ``learner``, ``onnxruntime`` (its release
-        here) and ``parity``, as :func:`measure_parity` gives it.
+        here), ``noise`` and ``sampler`` as the contract has them, and ``parity``, as
+        :func:`measure_parity` gives it.
 
     Raises:
         ContractError: The file is not as exported, or answers differently here.
@@ -63,6 +64,8 @@ def verify_bytes(data: bytes, path: str | Path) -> dict[str, Any]:
         "opset": contract["opset"],
         "learner": contract["learner"]["name"],
         "onnxruntime": onnxruntime.__version__,
+        "noise": contract.get("noise"),
+        "sampler": contract.get("sampler"),
         "parity": measured,
     }
 

@@ -31,6 +31,11 @@ ROBOT = {"joints": ["hip", "knee"], "command": "position", "stiffness": [20.0, 3
         ({"chunk": {"length": 2, "execute": 3}}, "chunk.execute is 3, and must be in 1 to"),
         ({"chunk": {"length": 2, "execute": 2, "ensemble": 0.1}}, "chunk.ensemble is 0.1: only"),
         ({"chunk": {"length": 2, "execute": 1}}, r"probe.action must be .* shape \[3, 2, 2\]"),
+        ({"sampler": {"kind": "flow", "solver": "euler"}}, "sampler.steps is missing"),
+        (
+            {"sampler": {"kind": "flow", "solver": "euler", "steps": 0}},
+            "sampler.steps is 0, and must be at least 1",
+        ),
         ({"scores": {"shape": [2]}}, "probe.scores is missing"),
         ({"scores": {"shape": [2, 2]}}, r"scores.shape is \[2, 2\], and must be one size"),
         ({"observation": {"entries": {}}}, "observation.entries is empty"),
