@@ -19,12 +19,11 @@ Update order: V, Q and policy together, then the target critics. The target crit
 
 from typing import Any
 
-import torch
 from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.arguments import above, at_least, check_bootstrap, check_ranges, within
-from hindsight_rl.maths.losses import expectile_loss, weighted_loss
+from hindsight_rl.maths.losses import weighted_loss
 from hindsight_rl.maths.posterior import SoftValues
 from hindsight_rl.maths.weights import exponential_weight, weight_metrics
 from hindsight_rl.nets.cloning import check_exact
@@ -33,6 +32,7 @@ from hindsight_rl.nets.network import Head, HeadKind, Network
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.spec import SpecLike
 from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, Transition, named
+from hindsight_rl.training.policy_values import expectile_value_loss, implicit_critic_loss
 
 
 class IQL(Learner):
@@ -82,18 +82,12 @@ class IQL(Learner):
 
     def value_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
         """Return the loss of V, ``[]``, and the advantage ``[B]`` of the logged actions (eq. 5)."""
-        now = Transition(batch)
-        with torch.no_grad():
-            q = now.values(self.target_critic).amin(0)
-        advantage = q - self.value(now.observation, now.task)
-        return expectile_loss(advantage, expectile=self.expectile).mean(), advantage.detach()
+        target = self.target_critic
+        return expectile_value_loss(batch, self.value, target, expectile=self.expectile)
 
     def critic_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
         """Return the loss of the critics, ``[]``, summed, and their values ``[E, B]`` (eq. 6)."""
-        now = Transition(batch, self.discount)
-        with torch.no_grad():
-            target = now.target(self.value(now.next_observation, now.task))
-        return now.regress(self.critic, target)
+        return implicit_critic_loss(batch, self.critic, self.value, discount=self.discount)
 
     def actor_loss(self, batch: TensorDict, advantage: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss of the policy, ``[]``, and its weights ``[B]`` (eq. 7)."""

@@ -108,8 +108,8 @@ def expectile_weight(advantage: Tensor, *, expectile: float) -> Tensor:
         ValueError: ``expectile`` is outside (0, 1).
 
     Reference:
-        Hansen-Estruch et al. 2023, arXiv 2304.10573, theorem 4.2: |f'(u)| / |u| for f the
-        expectile's loss, without the common factor 2.
+        Hansen-Estruch et al. 2023, arXiv 2304.10573, section 4: |f'(u)| / |u| for f the expectile's
+        loss, without the common factor 2.
     """
     if not 0 < expectile < 1:
         raise ValueError(f"expectile is {expectile}, it must lie in (0, 1)")

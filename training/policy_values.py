@@ -1,4 +1,7 @@
-"""Values of a policy: what learners share whose critics value the actions that the policy takes."""
+"""Values of a policy: what learners share whose critics value what the policy does.
+
+The policy is the actor, or the one that expectiles of logged values imply.
+"""
 
 import math
 from functools import partial
@@ -9,9 +12,10 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.maths.draws import normals
+from hindsight_rl.maths.losses import expectile_loss
 from hindsight_rl.maths.posterior import SoftValues
 from hindsight_rl.nets.cloning import check_exact
-from hindsight_rl.nets.critics import Temperature
+from hindsight_rl.nets.critics import Temperature, ValueNet
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.policies.action_values import Critics, choices
 from hindsight_rl.training.transition import Transition
@@ -52,6 +56,54 @@ def policy_value_loss(
             policy, target_critic, now.next_observation, now.task, now.noise_of(policy, "next")
         )
     return now.regress(critic, now.target(ahead.expected()))
+
+
+def expectile_value_loss(
+    batch: TensorDict, value: ValueNet, target_critic: Critics, *, expectile: float
+) -> tuple[Tensor, Tensor]:
+    """Return the error of a value fitted to the upper end of what logged actions are worth.
+
+    Args:
+        batch: TensorDict ``[B]`` of transitions; ``task`` is used where it is there.
+        value: V, what learns.
+        target_critic: ``(observation, action, task) -> [E, B]``; the least of its values counts.
+        expectile: In (0, 1).
+
+    Returns:
+        The loss ``[]``, and the advantage of the logged actions ``[B]``, without gradient.
+
+    Reference:
+        Kostrikov et al. 2021, arXiv 2110.06169, eq. 5.
+    """
+    now = Transition(batch)
+    with torch.no_grad():
+        q = now.values(target_critic).amin(0)
+    advantage = q - value(now.observation, now.task)
+    return expectile_loss(advantage, expectile=expectile).mean(), advantage.detach()
+
+
+def implicit_critic_loss(
+    batch: TensorDict, critic: Critics, value: ValueNet, *, discount: float
+) -> tuple[Tensor, Tensor]:
+    """Return the squared error of critics to reward and discounted value of the next state.
+
+    Args:
+        batch: As :func:`expectile_value_loss`.
+        critic: ``(observation, action, task) -> [E, B]``, what learns.
+        value: V; no action outside the log is valued.
+        discount: In [0, 1].
+
+    Returns:
+        The loss ``[]``, mean over the batch and sum over critics, and the critics' values of the
+        logged actions ``[E, B]``, without gradient.
+
+    Reference:
+        Kostrikov et al. 2021, arXiv 2110.06169, eq. 6.
+    """
+    now = Transition(batch, discount)
+    with torch.no_grad():
+        target = now.target(value(now.next_observation, now.task))
+    return now.regress(critic, target)
 
 
 def policy_soft_values(
