@@ -85,7 +85,7 @@ def fitted(case: Case, log: Any, seed: int, *, relabel: Sequence[Any] = ()) -> A
         optimizer=lambda groups: torch.optim.Adam(groups, lr=case.rate, fused=True),
         decay={"actor": case.updates},
         threads=1,
-        **arguments(case.model),
+        **arguments(kind, case.model),
     )
     silent = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
     Trainer(
@@ -94,11 +94,14 @@ def fitted(case: Case, log: Any, seed: int, *, relabel: Sequence[Any] = ()) -> A
     return learner.eval()
 
 
-def arguments(model: Mapping[str, Any]) -> dict[str, Any]:
+def arguments(kind: Any, model: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of a learner from plain data."""
-    from hindsight_rl.nets.network import Head, Network
+    import inspect
 
-    made = {"network": Network, "head": Head}
+    from hindsight_rl.nets.network import Head
+
+    taken = inspect.signature(kind).parameters
+    made = {"network": type(taken["network"].default), "head": Head}
     return {
         name: made[name](**value) if name in made and isinstance(value, Mapping) else value
         for name, value in model.items()

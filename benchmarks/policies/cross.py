@@ -34,6 +34,8 @@ def cases() -> list[Case]:
     return [
         pendulum("pendulum, BC", "BC", {"network": SMALL}),
         pendulum("pendulum, mixture", "BC", {"network": SMALL, "head": "mixture"}),
+        pendulum("pendulum, autoregressive", "BC", {"network": SMALL, "head": "autoregressive"}),
+        pendulum("pendulum, latent", "LatentBC", {"network": SMALL}),
         pendulum("pendulum, flow", "FlowBC", {"network": SMALL} | single),
         pendulum("pendulum, IQL", "IQL", {"network": SMALL} | SQUASHED),
         pendulum("pendulum, IQL, mixture", "IQL", {"network": SMALL, "head": "mixture"}),

@@ -26,11 +26,20 @@ def cases() -> list[Case]:
     return [
         Case("MSE", "BC", {"network": NET, "head": "deterministic"}),
         Case("mixture", "BC", {"network": NET, "head": "mixture"}),
+        Case("mixture, a drawn component", "BC", {"network": NET, "head": drawn("mixture")}),
+        Case("autoregressive", "BC", {"network": NET, "head": "autoregressive"}),
+        Case("autoregressive, drawn", "BC", {"network": NET, "head": drawn("autoregressive")}),
+        Case("latent", "LatentBC", {"network": NET}),
         *(
             Case(f"flow, {n} step{'s' * (n > 1)}", "FlowBC", flow | {"steps": n})
             for n in (1, 2, 4, 10)
         ),
     ]
+
+
+def drawn(kind: str) -> dict[str, Any]:
+    """Return a head whose answers are drawn."""
+    return {"kind": kind, "acting": "sample_mean"}
 
 
 @functools.cache

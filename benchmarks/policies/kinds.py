@@ -32,6 +32,8 @@ def cases() -> list[Case]:
     return [
         Case("cloning", "BC", {"network": WIDE}),
         Case("mixture", "BC", {"network": WIDE, "head": "mixture"}),
+        Case("autoregressive", "BC", {"network": WIDE, "head": "autoregressive"}),
+        Case("latent", "LatentBC", {"network": WIDE}),
         Case("history of 4", "BC", {"network": WIDE, "history": 4}),
         Case("GRU of 256", "RecurrentBC", {"network": {"hidden": [256]}, "units": 256}),
         Case("flow, 4 steps", "FlowBC", flow | {"steps": 4}),
