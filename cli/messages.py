@@ -31,6 +31,10 @@ _NOISE = (
 _PROTOCOLS: dict[str, type] = {"Command": Command}
 """Protocols that a class of the user's own may implement for an option."""
 _CHOICES = "Expected a typing.Literal["
+_MISSPELT = re.compile(
+    r"^(?P<keys>(?:Parser key \"[\w.]+\": ?)+)Expected a typing\.Literal\[(?P<words>[^]]*)\]"
+    r".*Got value: (?P<given>[^\s.]\S*?)\.?$"
+)
 _OWN = "checkpoint_every ckpt_path config env import json keep print_config resume run".split()
 
 
@@ -67,7 +71,18 @@ def reduced(message: str) -> str:
         lines = [line for line in lines if not line.startswith(_CHOICES)]
     kept = " ".join(line for line in lines if line and not line.startswith(_NOISE))
     kept += "" if kept.endswith(".") else "."
-    return f"{kept}{_mend(message)}"
+    misspelt = _MISSPELT.match(kept)
+    return _choices(misspelt) if misspelt else f"{kept}{_mend(message)}"
+
+
+def _choices(found: re.Match[str]) -> str:
+    """Return what is said of a word that is none of an option's, with the nearest of them."""
+    option = ".".join(re.findall(r'"([\w.]+)"', found["keys"]))
+    words, given = re.findall(r"'([^']*)'", found["words"]), found["given"]
+    near = difflib.get_close_matches(given, words, n=1)
+    guess = f" Did you mean '{near[0]}'?" if near else ""
+    allowed = " or ".join(f"'{word}'" for word in words)
+    return f"{option} is '{given}', it must be {allowed}.{guess}"
 
 
 def _mend(message: str) -> str:

@@ -12,7 +12,7 @@ ENOUGH = "'hindsight fit --help' lists the options, 'hindsight fit --model.help 
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         ("--config nope", "--config nope: no such file, and no packaged configuration; there are:"),
         ("--model.init_args.hidde [8]", "Option 'hidde' is not accepted. Did you mean 'hidden'?"),
@@ -41,7 +41,9 @@ ENOUGH = "'hindsight fit --help' lists the options, 'hindsight fit --model.help 
             "hiden=[8]. Did you mean '--model.network.hidden'?",
         ),
         ("--model.network.frequencies -1", "error: frequencies is -1, it must be at least 0"),
-        ("--model.head mixtur", "\"kind\": Expected a typing.Literal['deterministic'"),
+        ("--model.head mixtur", "'autoregressive'. Did you mean 'mixture'?"),
+        ("--model.head.kind gausian", "model.head is 'gausian', it must be 'deterministic' or "),
+        ("--model.compile nope", "model.compile is 'nope', it must be 'auto' or 'off' or "),
         ("--model.head.components 0", "error: components is 0, it must be at least 1"),
         (
             "--model.head.component 2",
@@ -65,8 +67,10 @@ ENOUGH = "'hindsight fit --help' lists the options, 'hindsight fit --model.help 
         ("--resume", "runs/a: no readable checkpoint; give a folder that 'fit' wrote"),
     ],
 )
-def test_mistakes_are_told_in_a_line_and_leave_nothing(words: str, told: str, place: Path) -> None:
-    assert told in refused(fit("--run", "runs/a", *words.split()))
+def test_mistakes_are_reported_in_a_line_and_leave_nothing(
+    words: str, expected: str, place: Path
+) -> None:
+    assert expected in refused(fit("--run", "runs/a", *words.split()))
     assert not Path("runs/a").exists()
 
 
@@ -104,7 +108,7 @@ def test_a_learner_without_the_relabeler_it_needs(place: Path) -> None:
         ("predict --run none", "none: no readable checkpoint; give a folder that 'fit' wrote"),
     ],
 )
-def test_words_that_are_missing(words: str, told: str, place: Path) -> None:
+def test_words_that_are_missing(words: str, expected: str, place: Path) -> None:
     assert told in refused(hindsight(*words.split()))
     assert [path.name for path in place.iterdir()] == ["log.npz"]
 
