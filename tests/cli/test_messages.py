@@ -82,7 +82,7 @@ def test_a_learner_without_the_relabeler_it_needs(place: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         ("fit", "required: fit.data, fit.model. Choose them with --config NAME,"),
         ("fit --config iql", "arguments are required: source."),
@@ -109,7 +109,7 @@ def test_a_learner_without_the_relabeler_it_needs(place: Path) -> None:
     ],
 )
 def test_words_that_are_missing(words: str, expected: str, place: Path) -> None:
-    assert told in refused(hindsight(*words.split()))
+    assert expected in refused(hindsight(*words.split()))
     assert [path.name for path in place.iterdir()] == ["log.npz"]
 
 
