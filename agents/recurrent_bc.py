@@ -30,7 +30,7 @@ from hindsight_rl.nets.network import Head, HeadKind, Network
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.ports import Decision
 from hindsight_rl.spec import SpecLike
-from hindsight_rl.training.learner import Learner, LossTerms
+from hindsight_rl.training.learner import Learner, LossTerms, named
 from hindsight_rl.windows import Window
 
 
@@ -106,8 +106,11 @@ class RecurrentBC(Learner):
         weight = batch.get("weight")
         mean_steps = self.batch_mean(counted.sum(-1)).clamp_min(1e-6)
         loss = (rows if weight is None else weight * rows).mean() / mean_steps
-        entropy = (counted * distribution.entropy().detach()).sum() / counted.sum().clamp_min(1.0)
-        return LossTerms({"actor": loss}, {"actor/entropy": entropy})
+        metrics = self.actor.family.metrics(distribution)
+        if "entropy" in metrics:  # of the steps that are imitated
+            entropy = counted * distribution.entropy().detach()
+            metrics["entropy"] = entropy.sum() / counted.sum().clamp_min(1.0)
+        return LossTerms({"actor": loss}, named("actor", metrics))
 
     def _warm(self, step: Tensor) -> Tensor:
         """Return ``[B, L]``, which steps of segments that begin at ``step`` are imitated."""

@@ -121,7 +121,9 @@ class Decision(NamedTuple):
         action: ``[n, A]`` in environment units, ``[n, C, A]`` where it answers with chunks, or
             ``[n]`` int64 counted from 0.
         state: What it keeps, ``[n, ...]`` by name.
-        scores: ``[n, M]`` where the action is their argmax, or that of candidates they belong to.
+        scores: ``[n, M]`` where the action is their argmax, or that of candidates they belong to;
+            of several choices, by how much the least clear one leads, and 0. Where the best leads
+            by little, rounding decides, and files are not compared.
     """
 
     action: Tensor

@@ -233,6 +233,11 @@ class Autoregressive(NamedTuple):
 class AutoregressiveHead(Family):
     """Bins of bounded actions, or between quantiles of the log; see this module.
 
+    Args:
+        head: As in :class:`Family`.
+        action: As in :class:`Family`.
+        scale: As in :class:`Family`.
+
     Raises:
         ValueError: Actions have no bounds, and the spec no quantiles.
     """

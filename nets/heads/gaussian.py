@@ -14,6 +14,11 @@ from hindsight_rl.spec import ActionSpec
 class SpreadFamily(Family):
     """Heads of a mean and a spread in each dimension, the spread shared or a network output.
 
+    Args:
+        head: As in :class:`Family`.
+        action: As in :class:`Family`.
+        scale: As in :class:`Family`.
+
     Attributes:
         made: The distribution, of means ``[..., A]`` and logs of spreads.
     """

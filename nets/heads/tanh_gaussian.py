@@ -13,6 +13,11 @@ from hindsight_rl.spec import ActionSpec
 class TanhGaussianHead(SpreadFamily):
     """Squashed normal distributions, for bounded actions.
 
+    Args:
+        head: As in :class:`Family`.
+        action: As in :class:`Family`.
+        scale: As in :class:`Family`.
+
     Raises:
         ValueError: Actions have no bounds.
     """

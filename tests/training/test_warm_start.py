@@ -125,6 +125,15 @@ def test_the_unit_of_values_is_compared_and_exploration_is_not(tmp_path: Path) -
     fit(learner_of(TD3, data.spec, **QUIET | options), data, tmp_path, 1)
 
 
+@pytest.mark.parametrize("kind", ["mixture", "autoregressive"])
+def test_the_way_of_choosing_among_answers_may_change(kind: Any, tmp_path: Path) -> None:
+    data = data_for(BC)
+    first = learner_of(BC, data.spec, **QUIET | {"head": kind})
+    fit(first, data, tmp_path, 8).save_checkpoint(tmp_path / "first.ckpt")
+    options = {"head": Head(kind, acting="sample_mean"), "weights_from": f"{tmp_path}/first.ckpt"}
+    fit(learner_of(BC, data.spec, **QUIET | options), data, tmp_path, 1)
+
+
 def test_a_head_says_nothing_of_discrete_actions(tmp_path: Path) -> None:
     start = str(checkpoint(BC, tmp_path, discrete=True))
     data = data_for(BC, episode_log(discrete=True))

@@ -24,8 +24,9 @@ from hindsight_rl.training.checkpoints.file import (
     read_checkpoint,
 )
 
-# What a network holds that says how actions are chosen, not what its weights mean.
-_FREE = {"training", "exploration", "temperature", "samples"}
+# What a network holds that says how actions are chosen or fitted, not what its weights mean.
+_FREE = {"training", "exploration", "temperature", "samples", "std", "kl_weight", "free_bits"}
+_FREE |= {"acting", "acting_noise", "draws"}
 _OTHER_RUN = "Give the arguments of that run (its config.yaml), such as network, critics or head."
 
 
