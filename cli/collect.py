@@ -58,10 +58,10 @@ def _main(argv: Sequence[str]) -> int:
     plan = schedule(behaviors, given.episodes, good, given.seed)
     try:
         with whole_folder(target, overwrite=given.overwrite) as draft:
-            told = _write(draft, env, plan, given)
+            written = _write(draft, env, plan, given)
     finally:
         env.close()
-    sys.stdout.write(f"{target}: {told}\n")
+    sys.stdout.write(f"{target}: {written}\n")
     return 0
 
 

@@ -117,10 +117,10 @@ def run(body: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None)
             warnings.showwarning = _show
             return body(words)
     except ImportError as error:
-        told = _missing(error)
-        if told is None:
+        missing = _missing(error)
+        if missing is None:
             raise
-        sys.stderr.write(f"{told}\n")
+        sys.stderr.write(f"{missing}\n")
     except BrokenPipeError:
         raise  # the reader of the output went away: no mistake, and the entry knows what to do
     except (ValueError, OSError) as error:

@@ -80,7 +80,7 @@ def _export(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _check_names(learner: LearnerView) -> None:
-    """Refuse a policy whose inputs are not, by name, what its environment shows.
+    """Raise on a policy whose inputs are not, by name, what its environment shows.
 
     An environment that cannot be made here (no simulator) leaves that to 'test' and 'run'.
     """

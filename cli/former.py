@@ -57,7 +57,7 @@ def current_classes(found: Any) -> Any:
 
     Returns:
         The same structure; equal to what was given where nothing is of an older spelling. A level
-        that never was one is left to the parser, which refuses it.
+        that never was one is left to the parser, which reports it.
     """
     if isinstance(found, str):
         return _TRAJECTORY if found == _MOVED else found

@@ -18,7 +18,7 @@ examples:
   hindsight inspect log.npz --columns '{observation: obs, action_scale: 1e-3}'
   hindsight inspect robot --columns '{image: observation.images.front}' --frames frames.png
 
-Exit code 1 tells that the log has problems and would be refused."""
+Exit code 1 says that the log has problems, which `fit` reports as errors."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -84,7 +84,7 @@ def format_log(summary: "Summary") -> str:
             lines += ["", title, *(f"  - {sentence}" for sentence in sentences)]
     if summary.problems:
         count = len(summary.problems)
-        lines += ["", f"{count} problem{'s' if count > 1 else ''}: this log would be refused."]
+        lines += ["", f"{count} problem{'s' if count > 1 else ''}: fit would stop here."]
     return "\n".join(lines)
 
 

@@ -240,7 +240,7 @@ class HindsightCLI(LightningCLI):
 
 
 def _check_trainer(options: Any) -> None:
-    """Refuse what Lightning would ignore, misread or explain in terms of its own."""
+    """Raise on what Lightning would ignore, misread or explain in terms of its own."""
     for name, (plain, fix) in _REPLACED.items():
         if options.get(name) not in plain:
             raise ValueError(f"trainer.{name} does not apply to updates: {fix}")

@@ -122,7 +122,7 @@ def _dispatch(words: list[str]) -> int:
 
 def _run(name: str, rest: list[str]) -> int:
     module = COMMANDS[name].module
-    # A module that serves several commands is told which.
+    # A module that serves several commands is given which.
     words = rest if module == name else [name, *rest]
     try:
         return int(import_module(f"hindsight_rl.cli.{module}").main(words))

@@ -139,8 +139,8 @@ class Film:
         # A GIF counts in hundredths of a second, and viewers slow down what claims less than two.
         shown = max(20, round(100.0 / self._rate) * 10)
         first, *others = self._frames
-        told = {"save_all": True, "append_images": others, "duration": shown, "loop": 0}
-        write_whole(self._path, lambda file: first.save(file, "GIF", **told))
+        options = {"save_all": True, "append_images": others, "duration": shown, "loop": 0}
+        write_whole(self._path, lambda file: first.save(file, "GIF", **options))
 
 
 def _parser() -> argparse.ArgumentParser:

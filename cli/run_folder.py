@@ -14,7 +14,7 @@ from hindsight_rl.training.checkpoints.callbacks import save
 class RunFolder(Callback):
     """Writes ``config.yaml`` when training starts and ``last.ckpt`` when it ends.
 
-    A new run that is refused before its first update leaves nothing behind.
+    A new run that ends in an error before its first update leaves nothing behind.
 
     Args:
         run: Folder of the run.

@@ -160,7 +160,7 @@ def _shared_env(config: Path, found: Any, env: str | None) -> list[str]:
     """Return words that bring ``--env`` to data that takes it as ``${env}``.
 
     The file's own value is filled in when the file is read, before any other word. An environment
-    of the learner that stands where it would not be read is refused.
+    of the learner that stands where it would not be read is an error.
     """
     arguments = init_args(found, "model")
     own = (translated(arguments, None).get("evaluation") or {}).get("env")

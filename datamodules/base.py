@@ -1,4 +1,4 @@
-"""What every datamodule of the house serves: batches of a log, relabeled on the device."""
+"""What every datamodule serves: batches of a log, relabeled on the device."""
 
 import warnings
 from collections.abc import Iterator
@@ -93,7 +93,7 @@ class LogDataModule(LightningDataModule):
         return self.trainer
 
     def _check_weights(self, learner: LearnerView, keys: set[Key]) -> None:
-        """Refuse weights that are all 0, and say so where the learner does not read them."""
+        """Raise on weights that are all 0, and say so where the learner does not read them."""
         if "weight" not in keys:
             return
         if "weight" not in getattr(learner, "read_keys", ("weight",)):

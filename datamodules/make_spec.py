@@ -224,7 +224,7 @@ def _line(name: str) -> str:
 
 
 def check_keys(needed: tuple[Key, ...], held: set[Any]) -> None:
-    """Refuse a batch that lacks a key a learner needs.
+    """Check that a batch has every key a learner needs.
 
     Args:
         needed: The learner's ``in_keys``.

@@ -126,7 +126,7 @@ def _stacked_block(
 
 
 def check_mix(mix: Mapping[str, float], origins: Sequence[str]) -> None:
-    """Refuse shares that do not say how often each origin is drawn.
+    """Raise on shares that do not say how often each origin is drawn.
 
     Args:
         mix: Share of each origin.

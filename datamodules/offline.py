@@ -182,7 +182,7 @@ class OfflineDataModule(LogDataModule):
 
 
 def check_sources(source: Any, columns: Any, weights: list[float] | None) -> None:
-    """Refuse weights and column maps that would be ignored or mean nothing."""
+    """Raise on weights and column maps that would be ignored or mean nothing."""
     if isinstance(source, Log):
         if columns is not None or weights is not None:
             raise LogError(

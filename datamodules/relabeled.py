@@ -100,7 +100,7 @@ def write_relabeled(
 
 
 def check_output(target: Path, sources: Sequence[Path], *, overwrite: bool) -> None:
-    """Refuse a place where writing would touch the source, or something else that is there.
+    """Raise on a place where writing would touch the source, or something else that is there.
 
     Args:
         target: Folder to write.

@@ -295,7 +295,7 @@ class Replay:
             cut: Cut off what the file got after the checkpoint; needed to go on.
 
         Raises:
-            LogError: They are rows of another kind, too many, or lie elsewhere than told.
+            LogError: They are rows of another kind, too many, or lie elsewhere than stated.
         """
         if state["columns"] != _listed(self._columns):
             raise LogError(
@@ -359,7 +359,7 @@ def _check_frames(held: Mapping[Key, FrameWindow], given: Mapping[Key, tuple[int
 
 
 def _check_columns(held: Mapping[Key, Column], given: Mapping[Key, Column]) -> None:
-    """Refuse episodes with other columns than those before."""
+    """Raise on episodes with other columns than those before."""
     if held != given:
         raise LogError(
             f"the replay holds the columns {_listed(held)}, the new episodes {_listed(given)}",

@@ -16,7 +16,7 @@ class Round:
         episodes: Episodes collected, this round included.
         mean_return: Mean undiscounted return of the round.
         mean_length: Mean length of its episodes, in steps.
-        success: Share of its episodes with success at any step, ``None`` if not told.
+        success: Share of its episodes with success at any step, ``None`` where it is not reported.
     """
 
     update: int

@@ -137,7 +137,7 @@ def _of_log(names: Sequence[Key], log: Log) -> tuple[Key, ...]:
 
 
 def check_rewritten(relabelers: Sequence[Relabeler], keys: tuple[Key, ...]) -> None:
-    """Refuse windows of what a relabeler rewrites: they hold the log's, row by row.
+    """Raise on windows of what a relabeler rewrites: they hold the log's, row by row.
 
     A relabeler judges the row itself. A task it gives holds for the whole window: read ``task``.
 

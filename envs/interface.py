@@ -277,7 +277,7 @@ def make(source: EnvSource, env_kwargs: Mapping[str, Any] | None = None, *, draw
             "Gymnasium brings it, name that package: 'gymnasium_robotics:FetchReach-v4'."
         ) from error
     except TypeError as error:
-        raise RolloutError(f"{source}: refuses its arguments {kwargs} ({error})") from error
+        raise RolloutError(f"{source}: does not take its arguments {kwargs} ({error})") from error
 
 
 def frame(env: Env, name: str) -> NDArray[np.uint8]:

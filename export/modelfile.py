@@ -103,7 +103,7 @@ def read_policy(data: bytes, path: str | Path) -> tuple[Contract, bytes]:
         raise ContractError(f"{path}: not an ONNX file ({error}).") from error
     if outside:
         raise ContractError(
-            f"{path}: keeps tensors outside the file ({outside[0]}), which is refused because it "
+            f"{path}: keeps tensors outside the file ({outside[0]}), which is an error because it "
             "makes a policy read other files. Export to a single file."
         )
     if len(texts) != 1:

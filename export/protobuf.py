@@ -16,7 +16,7 @@ A transformer of 24 layers has some 50,000.
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 # Every field that these messages have in onnx.proto3 (release 1.23). One that is not listed here
-# may be read by onnxruntime as something that was not searched, so it is refused.
+# may be read by onnxruntime as something that was not searched, so it is an error.
 KNOWN: dict[str, frozenset[int]] = {
     "model": frozenset({1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26}),
     "training": frozenset({1, 2, 3, 4}),

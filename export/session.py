@@ -40,7 +40,7 @@ def open_session(
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own exceptions share no base class but this one.
         raise ContractError(
-            f"{path}: onnxruntime {onnxruntime.__version__} refuses it ({error}). "
+            f"{path}: onnxruntime {onnxruntime.__version__} does not open it ({error}). "
             "If it names the opset, export with a lower --opset or install a newer onnxruntime."
         ) from error
     _check_signature(session, signature_of(contract), path)

@@ -194,12 +194,12 @@ def collected(done: Sequence[Episode]) -> Collected:
         columns[NEXT_ACHIEVED] = _joined(done, "achieved", slice(1, None))
     _check_finite(columns, done, np.cumsum(lengths))
     successes = [episode.playing.success for episode in done]
-    told = any(success is not None for success in successes)
+    reported = any(success is not None for success in successes)
     return Collected(
         {key: torch.from_numpy(column) for key, column in columns.items()},
         torch.tensor(lengths),
         np.array([sum(episode.rewards) for episode in done], np.float64),
-        np.array([bool(success) for success in successes]) if told else None,
+        np.array([bool(success) for success in successes]) if reported else None,
     )
 
 

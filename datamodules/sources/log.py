@@ -73,7 +73,7 @@ class LogSource:
         return len(self._log)
 
     def check_fits(self, capacity: int) -> None:
-        """Refuse a replay that would drop some of the rows at once.
+        """Raise on a replay that would drop some of the rows at once.
 
         Args:
             capacity: Rows that the replay holds.
@@ -144,7 +144,7 @@ def _check_shapes(log: Log, collector: Collector, name: str) -> None:
 
 
 def _check_names(log: Log, collector: Collector, name: str) -> None:
-    """Refuse observations whose entries are others than the environment's, or in another order."""
+    """Raise on observations whose entries are not the environment's, in its order."""
     try:
         collector.interface.compare_names(log.info.get("names") or {})
     except RolloutError as error:
@@ -163,7 +163,7 @@ def _check_names(log: Log, collector: Collector, name: str) -> None:
 
 
 def _check_actions(log: Log, collector: Collector, name: str) -> None:
-    """Refuse actions of another kind, or in other units, than the environment's."""
+    """Raise on actions of another kind, or in other units, than the environment's."""
     first = log.column(ACTION, slice(1))
     choices = collector.info.get("discrete_actions")
     there = "choices" if not first.is_floating_point() else f"numbers {list(first.shape[1:])}"
@@ -198,16 +198,16 @@ def _check_actions(log: Log, collector: Collector, name: str) -> None:
 
 
 def _check_bounds(log: Log, low: torch.Tensor, high: torch.Tensor, env: str, name: str) -> None:
-    """Refuse bounds that the log states and the environment does not have."""
+    """Raise on bounds that the log states and the environment does not have."""
     stated = log.info.get("action") or {}
     for side, bound in (("low", low), ("high", high)):
-        told = stated.get(side)
-        if told is None:
+        known = stated.get(side)
+        if known is None:
             continue
         # A side that the log leaves open agrees with none but an open one of the environment.
-        if not torch.allclose(open_ends(told, side), bound, rtol=1e-5):
+        if not torch.allclose(open_ends(known, side), bound, rtol=1e-5):
             raise LogError(
-                f"the log's actions have the {side} bound {told}, those of {env} {bound.tolist()}",
+                f"the log's actions have the {side} bound {known}, those of {env} {bound.tolist()}",
                 _OTHER_UNITS,
                 path=name,
             )

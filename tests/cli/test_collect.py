@@ -129,7 +129,7 @@ def test_a_folder_of_something_else_is_never_overwritten(
         (["--env", "CartPole-v1", "--good", "2"], "good is 2.0, it must lie in [0, 1]"),
         (["--env", "Acrobot-v1", "--good", "0.5"], "no good behaviour is scripted for this env"),
         (["--env", "CartPole-v1", "--max_steps", "0"], "max_steps is 0, it must be at least 1"),
-        (["--env", "CartPole-v1", "--env_kwargs", '{"a": 1}'], "refuses its arguments {'a': 1}"),
+        (["--env", "CartPole-v1", "--env_kwargs", '{"a": 1}'], "not take its arguments {'a': 1}"),
     ],
 )
 def test_mistakes_leave_nothing_behind(

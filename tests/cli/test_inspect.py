@@ -85,7 +85,7 @@ def test_every_problem_is_shown_and_the_code_is_1(
     shown = capsys.readouterr().out
     assert "1 NaN or infinite" in shown
     assert "column 'observation', row 2: NaN" in shown and "column 'reward', row 3: inf" in shown
-    assert shown.endswith("2 problems: this log would be refused.\n")
+    assert shown.endswith("2 problems: fit would stop here.\n")
 
 
 @pytest.mark.parametrize(

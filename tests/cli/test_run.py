@@ -188,7 +188,10 @@ def test_time_of_act_is_measured_with_and_without_task(told_to_look_ahead: Path)
         (["--env", "CartPole-v1", "--threads", "0"], "error: threads is 0"),
         (["--env", "CartPole-v1", "--task", "1"], "error: --task: this policy takes no task"),
         (["--env", "CartPole-v1", "--video", "a.mp4"], "error: --video a.mp4: only GIF files"),
-        (["--env", "CartPole-v1", "--env_kwargs", '{"g": 1}'], "refuses its arguments {'g': 1}"),
+        (
+            ["--env", "CartPole-v1", "--env_kwargs", '{"g": 1}'],
+            "does not take its arguments {'g': 1}",
+        ),
     ],
 )
 def test_mistakes(

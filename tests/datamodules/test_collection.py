@@ -236,7 +236,7 @@ def test_spaces_of_another_kind_are_refused(spaces_of: dict[str, Any], message: 
 def test_no_environment() -> None:
     with pytest.raises(RolloutError, match="Nowhere-v3: no such environment"):
         Collector("Nowhere-v3")
-    with pytest.raises(RolloutError, match="Pendulum-v1: refuses its arguments {'wind': 3}"):
+    with pytest.raises(RolloutError, match="Pendulum-v1: does not take its arguments {'wind': 3}"):
         Collector("Pendulum-v1", {"wind": 3})
 
 

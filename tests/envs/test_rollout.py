@@ -262,7 +262,9 @@ def test_a_missing_simulator_names_the_extra(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_arguments_the_environment_does_not_know() -> None:
-    with pytest.raises(RolloutError, match=r"CartPole-v1: refuses its arguments \{'gravity': 1\}"):
+    with pytest.raises(
+        RolloutError, match=r"CartPole-v1: does not take its arguments \{'gravity': 1\}"
+    ):
         rollout(ones, "CartPole-v1", episodes=1, seed=0, env_kwargs={"gravity": 1})
 
 
