@@ -161,6 +161,7 @@ class CRR(Learner):
         advantage = self.advantage(batch, q)
         actor, weight = self.actor_loss(batch, advantage)
         metrics = named("actor", weight_metrics(weight, max_weight=self.max_weight))
+        metrics |= named("actor", Transition(batch).watched(self.actor))
         metrics |= {"actor/advantage": advantage.mean(), "critic/q_max": q.abs().amax()}
         return LossTerms({"critic": critic, "actor": actor}, metrics)
 

@@ -101,6 +101,7 @@ class IQL(Learner):
         critic, q = self.critic_loss(batch)
         actor, weight = self.actor_loss(batch, advantage)
         metrics = named("actor", weight_metrics(weight, max_weight=self.max_weight))
+        metrics |= named("actor", Transition(batch).watched(self.actor))
         metrics |= {"value/advantage": advantage.mean(), "critic/q_max": q.abs().amax()}
         return LossTerms({"value": value, "critic": critic, "actor": actor}, metrics)
 

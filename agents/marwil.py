@@ -137,5 +137,6 @@ class MARWIL(Learner):
         value, advantage = self.value_loss(batch)
         actor, weight = self.actor_loss(batch, advantage)
         metrics = named("actor", weight_metrics(weight, max_weight=self.max_weight))
+        metrics |= named("actor", Transition(batch).watched(self.actor))
         metrics["value/advantage"] = advantage.mean()
         return LossTerms({"value": value, "actor": actor}, metrics)

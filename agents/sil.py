@@ -125,6 +125,7 @@ class SIL(Learner):
         value, advantage = self.value_loss(batch)
         actor, weight = self.actor_loss(batch, advantage)
         metrics = named("actor", weight_metrics(weight, max_weight=self.max_advantage))
+        metrics |= named("actor", Transition(batch).watched(self.actor))
         metrics["actor/positive"] = (advantage > 0).to(advantage.dtype).mean()
         metrics["value/advantage"] = advantage.mean()
         return LossTerms({"value": value, "actor": actor}, metrics)

@@ -118,8 +118,10 @@ def drawn_lead(logits: Tensor, share: Tensor) -> Tensor:
         share: ``[...]``, in [0, 1].
 
     Returns:
-        ``[...]``, in [0, 1].
+        ``[...]``, in [0, 1]; 1 where there is no other.
     """
+    if logits.shape[-1] < 2:
+        return torch.ones_like(share)
     upper = torch.softmax(logits, dim=-1).cumsum(-1)[..., :-1]
     return (upper - share.unsqueeze(-1)).abs().amin(-1)
 

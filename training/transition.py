@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from tensordict import TensorDict
-from torch import Tensor
+from torch import Tensor, nn
 
 from hindsight_rl.nets.cloning import Clones
 from hindsight_rl.nets.policy import Policy
@@ -108,6 +109,20 @@ class Transition:
         """
         noise = self.noise(name) if policy.row_noise else None
         return policy.row_loss(self.observation, self.action, self.task, noise)
+
+    def watched(self, policy: nn.Module) -> dict[str, Tensor]:
+        """Return what of its head a policy makes use of in these states, ``[]`` each.
+
+        Args:
+            policy: The policy; only for some heads there is anything to watch.
+
+        Returns:
+            Metrics by name, without gradient.
+        """
+        if not isinstance(policy, Policy) or not policy.family.watched:
+            return {}
+        with torch.no_grad():
+            return policy.family.usage(policy(self.observation, self.task))
 
     def target(self, next_value: Tensor) -> Tensor:
         """Return what a critic regresses on, r + gamma (1 - d) V(s'), see :func:`bootstrap`.

@@ -42,6 +42,7 @@ class Family(nn.Module):
             none (an error of another kind).
         relative: Whether its mean may start from what is observed.
         choices: What ``Head.acting`` may be.
+        watched: Whether :meth:`usage` says anything.
         several: Whether it keeps several answers to one state apart, whose mean is none of them.
         outputs: Numbers that the network answers with.
         shared_spread: Whether one spread is learned for all states, beside the network.
@@ -57,6 +58,7 @@ class Family(nn.Module):
     relative: ClassVar[bool] = False
     choices: ClassVar[tuple[Acting, ...]] = ("mode",)
     several: ClassVar[bool] = False
+    watched: ClassVar[bool] = False
     outputs: int
     shared_spread: bool = False
     acting_noise: int = 0
@@ -100,8 +102,13 @@ class Family(nn.Module):
         """Set the first weights of the network's last layer; left alone by default."""
 
     def metrics(self, distribution: Distribution) -> dict[str, Tensor]:
-        """Return what is worth watching of a batch, ``[]`` each."""
-        return {"entropy": distribution.entropy().detach().mean()}
+        """Return entropy and usage of a batch, ``[]`` each."""
+        entropy = {"entropy": distribution.entropy().detach().mean()}
+        return entropy | self.usage(distribution)
+
+    def usage(self, distribution: Distribution) -> dict[str, Tensor]:
+        """Return what of the head a batch makes use of, ``[]`` each; nothing by default."""
+        return {}
 
 
 def family_of(head: Head, action: ActionSpec, scale: ActionScale) -> Family:

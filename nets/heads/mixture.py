@@ -27,6 +27,7 @@ class MixtureHead(Family):
 
     choices = ("mode", "sample_mean", "density")
     several = True
+    watched = True
 
     def __init__(self, head: Head, action: ActionSpec, scale: ActionScale) -> None:
         super().__init__(head, action, scale)
@@ -60,10 +61,9 @@ class MixtureHead(Family):
         with torch.no_grad():
             last.bias[means] = torch.empty(count * self.width).uniform_(-1.0, 1.0)
 
-    def metrics(self, distribution: Distribution) -> dict[str, Tensor]:
-        """Return the entropy, and how many components a batch makes use of."""
-        used = components_used(cast(Mixture, distribution).logits.detach())
-        return super().metrics(distribution) | {"components_used": used}
+    def usage(self, distribution: Distribution) -> dict[str, Tensor]:
+        """Return how many components a batch makes use of."""
+        return {"components_used": components_used(cast(Mixture, distribution).logits.detach())}
 
 
 FAMILY = MixtureHead

@@ -67,6 +67,15 @@ def test_losses_and_actions_of_every_head(name: str, head: Any, task: bool) -> N
             assert (action >= torch.tensor(LOW)).all() and (action <= torch.tensor(HIGH)).all()
 
 
+@pytest.mark.parametrize("name", [*sorted(set(CHOOSING) - EXACT)])
+def test_components_in_use_are_watched_wherever_there_are_any(name: str) -> None:
+    learner, batch = made(name, "mixture")
+    used = learner.losses(batch).metrics["actor/components_used"]
+    assert 1.0 <= used.item() <= 5.0 and not used.requires_grad
+    learner, batch = made(name, "gaussian")
+    assert "actor/components_used" not in learner.losses(batch).metrics
+
+
 @pytest.mark.parametrize("head", SEVERAL)
 @pytest.mark.parametrize("name", ["BC", "IQL"])
 def test_mixed_precision_learns(name: str, head: str, tmp_path: Path) -> None:

@@ -166,6 +166,12 @@ def test_a_choice_without_probability_is_never_drawn() -> None:
     assert bool(((place >= 0) & (place <= 1)).all())
 
 
+def test_one_choice_is_always_clear() -> None:
+    chosen, place = drawn_bin(torch.zeros(3, 1), torch.tensor([0.0, 0.5, 1.0]))
+    assert chosen.tolist() == [0, 0, 0] and place.tolist() == [0.0, 0.5, 1.0]
+    assert drawn_lead(torch.zeros(3, 1), torch.rand(3)).tolist() == [1.0, 1.0, 1.0]
+
+
 def test_shares_of_the_normal_distribution() -> None:
     found = normal_share(torch.tensor([0.0, 1.0, -1.0, 9.0], dtype=F64))
     expected = torch.tensor([0.5, 0.841345, 0.158655, 1.0], dtype=F64)
