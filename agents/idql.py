@@ -158,4 +158,6 @@ class IDQL(Learner):
         noise: Tensor | None = None,
     ) -> Decision:
         """Return one of the proposals, and the scores by which it is taken."""
-        return self.policy(observation, task, needed(noise, self.acting_noise))
+        found = self.policy(observation, task, needed(noise, self.acting_noise))
+        # A traced graph would not know how wide an action of one number is.
+        return found._replace(action=found.action.reshape(-1, self.actor.width))

@@ -34,7 +34,8 @@ def choose_steps(learner: Any, steps: int | None) -> None:
             sampler.choose(steps)
         except ValueError as error:
             raise ExportError(f"{name}: {error}") from error
-        learner.hparams["steps"] = steps
+        if "steps" in getattr(learner, "hparams", {}):
+            learner.hparams["steps"] = steps  # the contract tells what the file does
     caution = sampler.caution()
     if caution is not None:
         warnings.warn(f"{name}: {caution}", stacklevel=3)

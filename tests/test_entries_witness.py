@@ -230,6 +230,27 @@ def test_learners_of_these_networks_take_entries(name: str, saved: Path, tmp_pat
     assert report["parity"]["max_difference"] <= 1e-5
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("FlowBC", {"chunk": 2, "steps": 4}),
+        ("DiffusionBC", {"chunk": 2, "steps": 4, "predict": "sample"}),
+        ("OneStepFlow", {"chunk": 2}),
+        ("IDQL", {"samples": 3, "steps": 4}),
+        ("FQL", {}),
+    ],
+)
+def test_policies_from_noise_take_entries(
+    name: str, arguments: dict[str, Any], saved: Path, tmp_path: Path
+) -> None:
+    data = data_of(str(saved))
+    learner = learner_of(LEARNERS[name], data.spec, compile="off", threads=1, **arguments)
+    fit(learner, data, tmp_path, 2)
+    report = export_policy(learner.eval(), tmp_path / "policy.onnx", opset=17)
+    assert report["parity"]["max_difference"] <= 1e-5
+    assert report["parity"].get("close", 0) < report["parity"]["rows"] / 2
+
+
 def test_proposals_take_entries(saved: Path, tmp_path: Path) -> None:
     data = data_of(str(saved))
     learner = learner_of(LEARNERS["BCQ"], data.spec, compile="off", threads=1)
