@@ -5,17 +5,20 @@ episode, and behind them the last one again, which stands for what the last step
 is that of the videos and times, so a dataset that changed is decoded anew.
 
 Decoding may be stopped at any time: frames go to ``.NAME.part``, and the episodes that are safely
-there are listed in ``.NAME.done``. The next run goes on behind them. Two processes that decode the
-same camera at once write the same bytes.
+there are listed in ``.NAME.done``. The next run goes on behind them. Where several processes want
+the same camera (one per device, say), one decodes it, and the others wait for it.
 """
 
+import errno
 import hashlib
 import json
 import os
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, BinaryIO, NamedTuple
 
@@ -29,9 +32,9 @@ from hindsight_rl.logs.limits import regular_file
 from hindsight_rl.logs.video import Clip, Size, frames
 
 COLOURS = 3
-_ENDS = (
-    1 << 16
-)  # bytes at both ends of a video that go into the digest: its index is at one of them
+_HELD = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
+_POLL_S = 0.2
+_ENDS = 1 << 16  # bytes at both ends of a video; its index lies at one
 
 
 class Camera(NamedTuple):
@@ -83,7 +86,9 @@ def stored_frames(camera: Camera, folder: Path) -> NDArray[np.uint8]:
     if not file.exists():
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _decode(camera, file, size)
+            with _turn(file):
+                if not file.exists():  # else another process was faster
+                    _decode(camera, file, size)
         except OSError as error:
             raise WriteError(file, error) from error
     if file.stat().st_size != size:
@@ -109,8 +114,11 @@ def _decode(camera: Camera, file: Path, size: int) -> None:
         unit=" episodes",
         mininterval=0.5 if sys.stderr.isatty() else 30.0,  # lines where there is no terminal
     )
-    with bar, part.open("r+b" if done else "wb") as out, listed.open("a" if done else "w") as log:
+    # What is there stays: without locks, another process may be writing the same bytes.
+    handle = os.open(part, os.O_RDWR | os.O_CREAT, 0o666)
+    with bar, os.fdopen(handle, "r+b") as out, listed.open("w", encoding="utf-8") as log:
         out.truncate(size)
+        log.writelines(f"{number}\n" for number in sorted(done))
         start = 0
         for number, clip in enumerate(camera.clips):
             if number not in done:
@@ -121,8 +129,46 @@ def _decode(camera: Camera, file: Path, size: int) -> None:
                 _to_disk(log)
                 bar.update()
             start += len(clip.times) + 1
-    os.replace(part, file)
+    with suppress(FileNotFoundError):
+        os.replace(part, file)
     listed.unlink(missing_ok=True)
+
+
+@contextmanager
+def _turn(file: Path) -> Iterator[None]:
+    """Wait until no other process decodes a file, and keep others waiting.
+
+    The lock is one of the system, and ends with the process. Where there are none (some network
+    file systems), nobody waits: processes then write the same bytes.
+    """
+    path = file.with_name(f".{file.name}.lock")
+    handle, waits = os.open(path, os.O_RDWR | os.O_CREAT, 0o666), False
+    try:
+        while not _locked(handle):
+            if not waits:
+                sys.stderr.write(f"{file}: another process decodes it, this one waits\n")
+            waits = True
+            time.sleep(_POLL_S)
+        yield
+        path.unlink(missing_ok=True)  # after a failure the next one needs it
+    finally:
+        os.close(handle)
+
+
+def _locked(handle: int) -> bool:
+    """Lock a file without waiting, and return whether nobody else holds it."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in _HELD
+    return True
 
 
 def _write_episode(camera: Camera, clip: Clip, out: BinaryIO) -> None:

@@ -1,5 +1,6 @@
 """Images of a log: uint8 frames, each kept once; the next one and stacks are found by number."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,9 @@ from hindsight_rl.keys import ACTION, REWARD, TERMINATED, TRUNCATED, Key, key_na
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.packed import next_key as next_key
 from hindsight_rl.logs.rows import StackedRows
+
+MOST_COPIED = 1 << 30
+"""Bytes of the frames of a camera that are copied together, where several logs are joined."""
 
 # Numbers and flags, whatever their dtype.
 _NO_IMAGES = (ACTION, REWARD, TERMINATED, TRUNCATED)
@@ -81,6 +85,9 @@ def pixels_of(images: Mapping[Key, Frames]) -> dict[Key, Tensor | StackedRows]:
 def joined(images: Sequence[Mapping[Key, Frames]], *, mapped: bool) -> dict[Key, Frames]:
     """Return the images of several logs with the same columns, one log after another.
 
+    Frames that would be too many for memory are never copied: they may lie in files, as those of
+    videos do.
+
     Args:
         images: Those of each log.
         mapped: Read them where they are instead of copying them together.
@@ -91,7 +98,7 @@ def joined(images: Sequence[Mapping[Key, Frames]], *, mapped: bool) -> dict[Key,
     result: dict[Key, Frames] = {}
     for key, first in images[0].items():
         pixels = [held[key].pixels for held in images]
-        if mapped:
+        if mapped or sum(math.prod(part.shape) for part in pixels) > MOST_COPIED:
             result[key] = Frames(StackedRows(pixels, [{}] * len(pixels)), first.whole)
         else:
             result[key] = Frames(torch.cat([part[:] for part in pixels]), first.whole)

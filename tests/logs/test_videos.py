@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from video_files import CAMERA, FPS, SIZE, episode_file, film, lerobot, numbers
 from hindsight_rl.logs import frame_store, video
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
-from hindsight_rl.logs.reading import read_log
+from hindsight_rl.logs.reading import read_log, read_logs
+from hindsight_rl.logs.rows import StackedRows
 
 pytest.importorskip("av", reason="needs the extra 'video'")
 
@@ -103,6 +105,22 @@ def test_videos_are_decoded_once(tmp_path: Path, decoded: list[str]) -> None:
     assert numbers(pixels(read(folder))) == [0, 1, 2, 3, 3, 77, 77, 5, 6, 7, 7]
 
 
+def test_datasets_that_are_joined_leave_their_frames_where_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copied together where they are few, else read as one; contents and hash are the same."""
+    folders = [str(lerobot(tmp_path / name, "v2.1")) for name in ("one", "two")]
+    film(episode_file(tmp_path / "two", 2), [50, 60, 70])
+    copied = read_logs(folders, {"image": CAMERA})
+    monkeypatch.setattr("hindsight_rl.logs.frames.MOST_COPIED", 100)
+    left = read_logs(folders, {"image": CAMERA})
+    assert isinstance(copied.images["front"].pixels, torch.Tensor)
+    assert isinstance(left.images["front"].pixels, StackedRows)
+    assert left.hash() == copied.hash()
+    for log in (copied, left):
+        assert numbers(everything(log)["front"].numpy()) == [*range(8), 0, 1, 2, 3, 4, 50, 60, 70]
+
+
 def test_smaller_frames_average_pixels(tmp_path: Path) -> None:
     folder = lerobot(tmp_path / "robot", "v2.1")
     whole, small = pixels(read(folder)), pixels(read(folder, resize=[16, 32]))
@@ -129,9 +147,35 @@ def test_a_killed_run_is_gone_on_with(tmp_path: Path, decoded: list[str]) -> Non
         read(folder)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-    assert [name[-5:] for name in store(folder)] == [".done", ".part"]
+    assert [name[-5:] for name in store(folder)] == [".done", ".lock", ".part"]
     assert numbers(pixels(read(folder))) == WHOLE
     assert decoded == ["episode_000002.mp4"]
+    assert [name.endswith(".frames") for name in store(folder)] == [True]
+
+
+def test_processes_that_want_the_same_camera_wait_for_one(
+    tmp_path: Path, decoded: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A process that is decoding holds the others until it is done; they decode nothing."""
+    folder = lerobot(tmp_path / "robot", "v2.1")
+    begun, end = os.pipe()
+    child = os.fork()
+    if not child:
+        original = video.frames
+
+        def slow(clip: video.Clip, *rest: Any) -> Any:
+            os.write(end, b"x")
+            time.sleep(0.3)
+            yield from original(clip, *rest)
+
+        frame_store.frames = slow
+        read(folder)
+        os._exit(0)
+    os.read(begun, 1)
+    assert numbers(pixels(read(folder))) == WHOLE
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert decoded == []
+    assert "another process decodes it, this one waits" in capfd.readouterr().err
     assert [name.endswith(".frames") for name in store(folder)] == [True]
 
 
@@ -257,7 +301,7 @@ def test_sizes_are_checked_before_anything_is_written(
     monkeypatch.setattr(frame_store.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(LogError, match=r"the disk has 0.0 free. Keep smaller ones \(`resize"):
         read(folder)
-    assert store(folder) == []
+    assert [name for name in store(folder) if not name.endswith(".lock")] == []
     read(folder, resize=[16, 32])
 
 
