@@ -77,7 +77,10 @@ class Spec:
             what = f"the entries {', '.join(self.observation)}"
         else:
             what = f"shape {list(entry.shape)}"
-        raise SpecError(f"observation has {what}: these networks take flat vectors [O]")
+        fix = ""
+        if isinstance(entry, Image):
+            fix = ". Name it as an entry in the column map: `observation: {camera: COLUMN}`"
+        raise SpecError(f"observation has {what}: these networks take flat vectors [O]{fix}")
 
     @classmethod
     def of(cls, given: "Spec | Mapping[str, Any]") -> "Spec":

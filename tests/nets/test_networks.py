@@ -68,7 +68,7 @@ def test_layer_without_units_is_refused() -> None:
 def test_images_are_refused() -> None:
     spec = spec_of()
     spec = changed(spec, observation={"shape": [8, 8, 3]})
-    with pytest.raises(ValueError, match=r"observation has shape \[8, 8, 3\].*flat vectors \[O\]"):
+    with pytest.raises(ValueError, match=r"has shape \[8, 8, 3\].*flat vectors \[O\]. Name it as an"):
         Inputs(spec)
 
 
