@@ -17,6 +17,7 @@ import re
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -146,7 +147,7 @@ def _turn(file: Path) -> Iterator[None]:
     try:
         while not _locked(handle):
             if not waits:
-                sys.stderr.write(f"{file}: another process decodes it, this one waits\n")
+                warnings.warn(f"{file}: another process decodes it, this one waits", stacklevel=2)
             waits = True
             time.sleep(_POLL_S)
         yield

@@ -25,7 +25,7 @@ from hindsight_rl.nets.encoders.vector import Inputs
 from hindsight_rl.nets.layers import LastLayer, mlp
 from hindsight_rl.nets.network import Head, HeadKind, Network
 from hindsight_rl.nets.policy import Policy
-from hindsight_rl.spec import ActionSpec, Spec
+from hindsight_rl.spec import WHOLE, ActionSpec, Image, Spec
 
 HEADS = ["deterministic", "gaussian", "laplace", "tanh_gaussian", "mixture"]
 SMALL = Network(hidden=(8, 8))
@@ -68,8 +68,11 @@ def test_layer_without_units_is_refused() -> None:
 def test_images_are_refused() -> None:
     spec = spec_of()
     spec = changed(spec, observation={"shape": [8, 8, 3]})
-    with pytest.raises(ValueError, match=r"has shape \[8, 8, 3\].*flat vectors \[O\]. Name it as an"):
+    with pytest.raises(ValueError, match=r"observation has shape \[8, 8, 3\].*flat vectors \[O\]"):
         Inputs(spec)
+    alone = Spec({WHOLE: Image((8, 8, 3))}, Spec.of(spec_of()).action)
+    with pytest.raises(ValueError, match=r"\[8, 8, 3\].*as an entry .*`observation: {camera: COL"):
+        Inputs(alone)
 
 
 # --- action units ---------------------------------------------------------------------------------
