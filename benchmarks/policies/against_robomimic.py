@@ -104,7 +104,7 @@ def ours(seed: int, updates: int) -> dict[str, float]:
     start = time.perf_counter()
     learner = common.fitted(case, log, seed)
     seconds = time.perf_counter() - start
-    found, _ = common.played(learner, case, memory.Angle, memory.EPISODES)
+    found, _ = common.played(learner, memory.Angle, memory.EPISODES)
     return {"score": float(found.returns.mean()), "seconds": seconds}
 
 

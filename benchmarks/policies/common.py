@@ -6,6 +6,7 @@ finished runs are not repeated. Settings were chosen on seeds from 100 on.
 
 import argparse
 import functools
+import hashlib
 import json
 import logging
 import multiprocessing
@@ -41,8 +42,7 @@ class Case:
         updates: Updates of the fit.
         batch: Rows of an update.
         rate: Learning rate of Adam; it falls to 0 on a cosine.
-        export: Arguments of the export, beside those of all.
-        note: Printed beside it.
+        exports: Arguments of the export, by what is added to the name: one row of the table each.
     """
 
     name: str
@@ -52,8 +52,7 @@ class Case:
     updates: int = 8000
     batch: int = 256
     rate: float = 1e-3
-    export: Mapping[str, Any] = field(default_factory=dict)
-    note: str = ""
+    exports: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"": {}})
 
     def settings(self) -> dict[str, Any]:
         """Return what a fit depends on, plain values."""
@@ -101,7 +100,10 @@ def arguments(kind: Any, model: Mapping[str, Any]) -> dict[str, Any]:
     from hindsight_rl.nets.network import Head
 
     taken = inspect.signature(kind).parameters
-    made = {"network": type(taken["network"].default), "head": Head}
+    made = {"head": Head}
+    for name in ("network", "critic_network"):
+        if name in taken:
+            made[name] = type(taken[name].default)
     return {
         name: made[name](**value) if name in made and isinstance(value, Mapping) else value
         for name, value in model.items()
@@ -133,15 +135,19 @@ def exported(learner: Any, path: Path, **options: Any) -> dict[str, Any]:
     }
 
 
+Found = dict[str, dict[str, Any]]
+"""What a seed of a case gave, by row of the table: ``score`` and further facts."""
+
+
 def over_seeds(
-    script: str, work: Callable[..., dict[str, Any]], cases: Sequence[Case], *, seeds: int = 5
+    script: str, work: Callable[[Case, int], Found], cases: Sequence[Case]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Return what ``work(case, seed)`` returned, by name of the case; finished runs are kept.
+    """Return what ``work(case, seed)`` returned, by row of the table; finished runs are kept.
 
     The command line chooses seeds, cases and workers.
     """
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
-    parser.add_argument("--seeds", type=int, default=seeds)
+    parser.add_argument("--seeds", type=int, default=len(FIVE_SEEDS))
     parser.add_argument("--choose", action="store_true", help="seeds that are not reported")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--only", default="", help="part of the names of the cases to run")
@@ -152,29 +158,32 @@ def over_seeds(
     jobs = [(case, seed) for case in chosen for seed in numbers]
     with ProcessPoolExecutor(asked.workers, multiprocessing.get_context("spawn")) as pool:
         found = list(pool.map(functools.partial(_kept, script, work), jobs))
-    answers: dict[str, list[dict[str, Any]]] = {case.name: [] for case in chosen}
-    for (case, _), one in zip(jobs, found, strict=True):
-        answers[case.name].append(one)
+    answers: dict[str, list[dict[str, Any]]] = {}
+    for one in found:
+        for name, facts in one["rows"].items():
+            shared = {"seed": one["seed"], "seconds": one["seconds"]}
+            answers.setdefault(name, []).append(facts | shared)
     return answers
 
 
-def _kept(script: str, work: Callable[..., dict[str, Any]], job: tuple[Case, int]) -> Any:
+def _kept(script: str, work: Callable[[Case, int], Found], job: tuple[Case, int]) -> Any:
     """Return one result, from build/policies where it was made before."""
-    import hashlib
-
     from hindsight_rl.files import write_text
 
     case, seed = job
-    settings = case.settings() | {"seed": seed, "export": dict(case.export), "script": script}
+    exports = {name: dict(options) for name, options in case.exports.items()}
+    settings = case.settings() | {"seed": seed, "exports": exports, "script": script}
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     path = BUILD / "policies" / f"{key}.json"
     if path.exists():
         return json.loads(path.read_text())
     start = time.perf_counter()
-    found = {"seed": seed, **work(case, seed), "settings": settings}
-    found["seconds"] = time.perf_counter() - start
+    rows = work(case, seed)
+    seconds = time.perf_counter() - start
+    found = {"seed": seed, "rows": rows, "seconds": seconds, "settings": settings}
     write_text(path, json.dumps(found))
-    say(f"{script}, {case.name}, seed {seed}: {found['score']:.3f}, {found['seconds']:.0f} s")
+    for name, facts in rows.items():
+        say(f"{script}, {name}, seed {seed}: {facts['score']:.3f}, {seconds:.0f} s")
     return found
 
 
@@ -213,17 +222,27 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in padded)
 
 
-def played(learner: Any, case: Case, env: Any, episodes: int, seed: int = TEST_SEED) -> Any:
-    """Return the rollout of a learner's exported file, and facts of the file."""
+def played(learner: Any, env: Any, episodes: int, **options: Any) -> Any:
+    """Return the rollout of a learner's exported file, and facts of the file.
+
+    Args:
+        learner: The learner.
+        env: Gymnasium id, or what makes the environment.
+        episodes: How many.
+        **options: Of the export.
+
+    Returns:
+        Rollout and facts.
+    """
     from hindsight_rl import OnnxPolicy, rollout
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "policy.onnx")
-        facts = exported(learner, path, **case.export)
-        return rollout(OnnxPolicy(path), env, episodes=episodes, seed=seed), facts
+        facts = exported(learner, path, **options)
+        return rollout(OnnxPolicy(path), env, episodes=episodes, seed=TEST_SEED), facts
 
 
-def self_fed(learner: Any, case: Case, steps: int = 1000) -> float:
+def self_fed(learner: Any, steps: int = 1000, **options: Any) -> float:
     """Return the largest difference of learner and file, each with its own state, over some steps.
 
     Both see the same numbers, which the file's last action moves; one reset in the middle.
@@ -235,7 +254,7 @@ def self_fed(learner: Any, case: Case, steps: int = 1000) -> float:
     from hindsight_rl.policies.torch_actor import TorchActor
 
     with tempfile.TemporaryDirectory() as folder:
-        export_policy(learner, Path(folder, "policy.onnx"), **case.export)
+        export_policy(learner, Path(folder, "policy.onnx"), **options)
         players = (TorchActor(learner), OnnxPolicy(Path(folder, "policy.onnx")))
     most, states = 0.0, [player.initial_state(1) for player in players]
     seen = np.zeros((1, learner.spec.vector.width), np.float32)

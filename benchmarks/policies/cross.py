@@ -30,15 +30,21 @@ def cases() -> list[Case]:
     """Return every policy on both logs."""
     pendulum = functools.partial(Case, log="pendulum", updates=8000)
     rooms = functools.partial(Case, log="rooms", updates=6000, batch=512)
-    single = {"chunk": 1, "execute": 1, "steps": 4}
+    once = {"chunk": 1, "execute": 1}
+    single = once | {"steps": 4}
     return [
         pendulum("pendulum, BC", "BC", {"network": SMALL}),
         pendulum("pendulum, mixture", "BC", {"network": SMALL, "head": "mixture"}),
         pendulum("pendulum, autoregressive", "BC", {"network": SMALL, "head": "autoregressive"}),
         pendulum("pendulum, latent", "LatentBC", {"network": SMALL}),
         pendulum("pendulum, flow", "FlowBC", {"network": SMALL} | single),
+        pendulum(
+            "pendulum, diffusion", "DiffusionBC", {"network": SMALL, "chunk": 1, "execute": 1}
+        ),
         pendulum("pendulum, IQL", "IQL", {"network": SMALL} | SQUASHED),
         pendulum("pendulum, IQL, mixture", "IQL", {"network": SMALL, "head": "mixture"}),
+        pendulum("pendulum, IDQL", "IDQL", {"network": SMALL, "critic_network": SMALL}),
+        pendulum("pendulum, FQL", "FQL", {"network": SMALL, "critic_network": SMALL}),
         rooms("rooms, BC", "BC", {"network": ROOM}),
         rooms("rooms, mixture", "BC", {"network": ROOM, "head": "mixture"}),
         rooms("rooms, flow", "FlowBC", {"network": ROOM} | single),
@@ -70,15 +76,15 @@ def log_of(name: str) -> tuple[Any, list[Any]]:
     return read_log(MEDIUM, "rllib_pendulum_sac"), []
 
 
-def work(case: Case, seed: int) -> dict[str, Any]:
+def work(case: Case, seed: int) -> common.Found:
     """Return what a seed of a policy gave: return on the pendulum, success in four rooms."""
     log, relabel = log_of(case.log)
     learner = common.fitted(case, log, seed, relabel=relabel)
     rooms = case.log == "rooms"
     env = ROOMS if rooms else "Pendulum-v1"
-    found, facts = common.played(learner, case, env, ROOMS_EPISODES if rooms else PENDULUM_EPISODES)
+    found, facts = common.played(learner, env, ROOMS_EPISODES if rooms else PENDULUM_EPISODES)
     score = found.successes if rooms else found.returns
-    return {"score": float(score.mean())} | facts
+    return {case.name: {"score": float(score.mean())} | facts}
 
 
 if __name__ == "__main__":

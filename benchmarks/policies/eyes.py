@@ -34,12 +34,12 @@ def logs() -> dict[str, Any]:
     return worlds.reach_logs(100)
 
 
-def work(case: Case, seed: int) -> dict[str, Any]:
+def work(case: Case, seed: int) -> common.Found:
     """Return what a seed of a policy gave."""
     learner = common.fitted(case, logs()[case.log], seed)
     env = functools.partial(worlds.Reach, case.log)
-    found, facts = common.played(learner, case, env, EPISODES)
-    return {"score": float(found.successes.mean())} | facts
+    found, facts = common.played(learner, env, EPISODES)
+    return {case.name: {"score": float(found.successes.mean())} | facts}
 
 
 if __name__ == "__main__":

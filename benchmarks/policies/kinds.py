@@ -38,6 +38,10 @@ def cases() -> list[Case]:
         Case("GRU of 256", "RecurrentBC", {"network": {"hidden": [256]}, "units": 256}),
         Case("flow, 4 steps", "FlowBC", flow | {"steps": 4}),
         Case("flow, 10 steps", "FlowBC", flow | {"steps": 10}),
+        Case("diffusion, 10 steps", "DiffusionBC", flow),
+        Case("one-step flow", "OneStepFlow", flow),
+        Case("IDQL, best of 64", "IDQL", {"network": WIDE, "critic_network": WIDE}),
+        Case("FQL", "FQL", {"network": WIDE, "critic_network": WIDE}),
         Case("two images", "BC", {"network": WIDE}, log="images"),
     ]
 
@@ -87,7 +91,7 @@ def row(case: Case) -> dict[str, Any]:
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "policy.onnx")
-        facts = common.exported(learner, path, **case.export)
+        facts = common.exported(learner, path)
         seconds = time.perf_counter() - start
         policy = OnnxPolicy(path)
     seen: Any = np.zeros(WIDTH, np.float32)
@@ -95,7 +99,7 @@ def row(case: Case) -> dict[str, Any]:
         seen = {name: np.zeros((SIDE, SIDE, 3), np.uint8) for name in ("front", "wrist")}
     middle, high = latency(policy, seen)
     if not images:
-        facts["difference"] = common.self_fed(learner, case) / 2.0
+        facts["difference"] = common.self_fed(learner) / 2.0
     point = {"name": case.name, "mean": middle, "low": middle, "high": high, "seeds": [0]}
     return point | facts | {"p50": middle, "p99": high, "seconds": seconds}
 

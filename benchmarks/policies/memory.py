@@ -75,12 +75,12 @@ def log_of(name: str) -> Any:
     return Log.from_columns(columns, {"action": log.info.get("action"), "source": "angles"})
 
 
-def work(case: Case, seed: int) -> dict[str, Any]:
-    """Return what a seed of a policy gave: success in the maze, else the return."""
+def work(case: Case, seed: int) -> common.Found:
+    """Return what a seed of a policy gave; the return in the maze is its share of successes."""
     learner = common.fitted(case, log_of(case.log), seed)
-    found, facts = common.played(learner, case, ENVS[case.log], EPISODES)
-    score = found.returns.mean()
-    return {"score": float(score), "self_fed": common.self_fed(learner, case)} | facts
+    found, facts = common.played(learner, ENVS[case.log], EPISODES)
+    facts |= {"score": float(found.returns.mean()), "self_fed": common.self_fed(learner)}
+    return {case.name: facts}
 
 
 if __name__ == "__main__":

@@ -61,24 +61,25 @@ def split(seed: int) -> tuple[Any, list[Any]]:
     return Log.from_columns(columns, facts), [np.flatnonzero(episode == one) for one in held]
 
 
-def work(case: Case, seed: int) -> dict[str, Any]:
+def work(case: Case, seed: int) -> common.Found:
     """Return the error of a seed's policy."""
     training, held = split(seed)
     observation, action = (log().column(key).numpy() for key in ("observation", "action"))
     if not case.learner:
         rows = np.concatenate(held)
-        return {"score": float(np.abs(observation[rows][:, JOINTS] - action[rows]).mean())}
+        error = np.abs(observation[rows][:, JOINTS] - action[rows]).mean()
+        return {case.name: {"score": float(error)}}
     from hindsight_rl import OnnxPolicy
 
     learner = common.fitted(case, training, seed)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "policy.onnx")
-        facts = common.exported(learner, path, **case.export)
+        facts = common.exported(learner, path)
         policy, errors = OnnxPolicy(path), []
     for rows in held:
         policy.reset()
         errors += [np.abs(policy.act(observation[row]) - action[row]).mean() for row in rows]
-    return {"score": float(np.mean(errors))} | facts
+    return {case.name: {"score": float(np.mean(errors))} | facts}
 
 
 if __name__ == "__main__":
