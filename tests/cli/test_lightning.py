@@ -27,7 +27,7 @@ def test_fit_from_a_packaged_configuration_to_a_run_folder(place: Path) -> None:
     assert done.code == 0, done.err
     run = place / "runs" / "a"
     assert {path.name for path in run.iterdir()} == {
-        *("config.yaml", "checkpoints", "metrics", "tensorboard")
+        *(".lock", "config.yaml", "checkpoints", "metrics", "tensorboard")
     }
     assert checkpoints(run) == {"last.ckpt": 60, "step=25.ckpt": 25, "step=50.ckpt": 50}
     kept = settings(run)
