@@ -33,7 +33,7 @@ def test_fit_from_a_packaged_configuration_to_a_run_folder(place: Path) -> None:
     kept = settings(run)
     assert kept["model"]["class_path"] == "hindsight_rl.IQL"
     assert kept["model"]["init_args"]["expectile"] == 0.7
-    assert kept["model"]["init_args"]["hidden"] == [8]
+    assert kept["model"]["init_args"]["network"]["hidden"] == [8]
     assert kept["data"]["init_args"]["source"] == "log.npz"
     assert (kept["run"], kept["ckpt_path"]) == ("runs/a", None)
     report = dict(line.split(": ") for line in done.out.splitlines())
