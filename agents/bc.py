@@ -23,15 +23,21 @@ from hindsight_rl.keys import Key
 from hindsight_rl.maths.losses import weighted_loss
 from hindsight_rl.maths.weights import uniform_weight, weight_metrics
 from hindsight_rl.nets.encoders.entries import Observation, rows_of
-from hindsight_rl.nets.encoders.history import HistoryInputs
-from hindsight_rl.nets.network import Head, HeadKind, Network
+from hindsight_rl.nets.encoders.history import (
+    Past,
+    empty_past,
+    follow,
+    hidden_past,
+    past_inputs,
+)
+from hindsight_rl.nets.network import Head, HeadKind, History, Network
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.ports import Decision
 from hindsight_rl.spec import SpecLike
 from hindsight_rl.training.learner import Learner, LossTerms, Transition, named
 from hindsight_rl.windows import Window
 
-PAST = (("history", "observation"), ("history", "action"), ("history", "valid"))
+PAST = ("observation", "action", "valid")
 
 
 class BC(Learner):
@@ -41,9 +47,8 @@ class BC(Learner):
         spec: What the data look like.
         network: Inputs and hidden layers, see :class:`Network`.
         head: Distribution of continuous actions, by its kind or in full: :class:`Head`.
-        history: P, past steps that the policy sees beside the present; 0 for none.
-        past_actions: Whether they hold actions too. Where actions follow each other closely, a
-            policy that sees the last one may learn to repeat it.
+        history: P, past steps that the policy sees beside the present, 0 for none; or in full, with
+            what they hold and how they are read: :class:`History`.
         **learner: Arguments of :class:`Learner`.
     """
 
@@ -57,23 +62,29 @@ class BC(Learner):
         *,
         network: Network = Network(),
         head: HeadKind | Head = "gaussian",
-        history: int = 0,
-        past_actions: bool = True,
+        history: int | History = 0,
         **learner: Any,
     ) -> None:
         super().__init__(spec, **learner)
-        self.actor = Policy(
-            self.spec, network, head=head, history=history, past_actions=past_actions
-        )
-        self.window = Window(history=history)
-        if history:
-            self.action_state = "action"
-            self.in_keys = (*type(self).in_keys, *PAST)
+        self.history = history = History.of(history)
+        memory = past_inputs(self.spec, network, history)
+        self.actor = Policy(self.spec, network, head=head, memory=memory)
+        self.window = Window(history=history.steps)
+        if history.steps:
+            names = [name for name in PAST if history.actions or name != "action"]
+            self.action_state = "action" if history.actions else None
+            self.in_keys = (*type(self).in_keys, *(("history", name) for name in names))
+
+    @property
+    def noise(self) -> dict[str, int]:
+        """Return the numbers each row needs to have its past hidden; none where nothing is."""
+        hides = self.history.steps and (self.history.hide_past or self.history.hide_steps)
+        return {"past": 1 + self.history.steps} if hides else {}
 
     def losses(self, batch: TensorDict) -> LossTerms:
         """Return the term ``actor``, see :meth:`Learner.losses`."""
-        now, past = Transition(batch), batch["history"] if self.window.history else None
-        distribution = self.actor(now.observation, now.task, past)
+        now = Transition(batch)
+        distribution = self.actor(now.observation, now.task, self._past(batch))
         rows = -distribution.log_prob(self.actor.scale.to_policy(now.action))
         metrics = named("actor", self.actor.family.metrics(distribution))
         weight = now.weight
@@ -83,14 +94,25 @@ class BC(Learner):
             metrics |= named("actor", weight_metrics(weight))
         return LossTerms({"actor": weighted_loss(rows, weight).mean()}, metrics)
 
+    def _past(self, batch: TensorDict) -> Past | None:
+        """Return the past of a batch, of which some is hidden while training."""
+        history = self.history
+        if not history.steps:
+            return None
+        past: Past = batch["history"]
+        if not (self.training and self.noise):
+            return past
+        noise = batch["noise", "past"]
+        return hidden_past(past, noise, whole=history.hide_past, steps=history.hide_steps)
+
     def forward(self, observation: Observation, task: Tensor | None = None) -> Tensor:
         """Return the deterministic action; with a history, that of an episode's first step."""
         return self.decide(observation, task, self.initial_state(rows_of(observation))).action
 
     def initial_state(self, n: int) -> dict[str, Tensor]:
         """Return the past of episodes that begin; empty without a history."""
-        inputs = self.actor.inputs
-        return inputs.initial(n) if isinstance(inputs, HistoryInputs) else {}
+        steps, actions = self.history.steps, self.history.actions
+        return empty_past(self.spec, steps, n, self.device, actions=actions) if steps else {}
 
     def decide(
         self,
@@ -102,5 +124,6 @@ class BC(Learner):
         """Return the actions that are taken, and the past after them, see :meth:`Acts.decide`."""
         distribution = self.actor(observation, task, state or None)
         action, scores = self.actor.chosen(distribution, noise)
-        moved = HistoryInputs.follow(state, cast(Tensor, observation), action) if state else {}
+        seen = cast(Tensor, observation)
+        moved = follow(state, observation=seen, action=action) if state else {}
         return Decision(action, moved, scores)

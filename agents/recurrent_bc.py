@@ -1,9 +1,10 @@
 """Recurrent behaviour cloning: imitate logged actions, given all that was seen before them.
 
-    h_t = GRU(h_{t-1}, [s_t, z]),   L(theta) = -E_log[ w log pi_theta(a_t | h_t, s_t) ]
+    h_t = RNN(h_{t-1}, [s_t, z]),   L(theta) = -E_log[ w log pi_theta(a_t | h_t, s_t) ]
 
 over segments of L steps. A log of what sensors see rarely shows the whole state: velocities, what
-lies behind a corner, which phase of a task it is. The vector h carries what was seen so far.
+lies behind a corner, which phase of a task it is. The vector h, the state of a GRU or an LSTM,
+carries what was seen so far.
 
 Reference: Mandlekar et al. 2021, "What matters in learning from offline human demonstrations for
 robot manipulation", arXiv 2108.03298 (BC-RNN).
@@ -26,6 +27,7 @@ from torch import Tensor
 from hindsight_rl.arguments import at_least, check_ranges, within
 from hindsight_rl.nets.encoders.entries import Observation, rows_of
 from hindsight_rl.nets.encoders.recurrent import RecurrentInputs
+from hindsight_rl.nets.encoders.sequence import CellKind
 from hindsight_rl.nets.network import Head, HeadKind, Network
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.ports import Decision
@@ -39,7 +41,9 @@ class RecurrentBC(Learner):
 
     Args:
         spec: What the data look like.
-        units: Width of what is remembered, H.
+        units: Width of the features of a layer, H.
+        cell: Kind of the recurrent cells; an LSTM remembers 2 H numbers a layer, a GRU H.
+        layers: Layers of cells, at least 1.
         network: Inputs, and hidden layers behind what is remembered, see :class:`Network`.
         head: Distribution of continuous actions, by its kind or in full: :class:`Head`.
         segment: L, steps of a segment, at least 2.
@@ -64,6 +68,8 @@ class RecurrentBC(Learner):
         spec: SpecLike | None = None,
         *,
         units: int = 128,
+        cell: CellKind = "gru",
+        layers: int = 1,
         network: Network = Network(hidden=(128,)),
         head: HeadKind | Head = "gaussian",
         segment: int = 16,
@@ -75,7 +81,8 @@ class RecurrentBC(Learner):
         check_ranges(at_least(2, segment=segment), within(f"[0, {segment})", burn_in=burn_in))
         self.burn_in = burn_in
         self.window = Window(chunk=segment)
-        self.actor = Policy(self.spec, network, head=head, units=units)
+        memory = RecurrentInputs(self.spec, network, units, cell=cell, layers=layers)
+        self.actor = Policy(self.spec, network, head=head, memory=memory)
 
     @property
     def memory(self) -> RecurrentInputs:
@@ -133,7 +140,9 @@ class RecurrentBC(Learner):
         noise: Tensor | None = None,
     ) -> Decision:
         """Return the actions taken, and what is remembered after, see :meth:`Acts.decide`."""
-        features = self.memory(observation, task, state)
+        if not isinstance(observation, Tensor):
+            raise ValueError("RecurrentBC takes one flat vector, not entries")
+        features, moved = self.memory.step(observation, task, state)
         distribution = self.actor.distribution(features, observation)
         action, scores = self.actor.chosen(distribution, noise)
-        return Decision(action, {"hidden": features}, scores)
+        return Decision(action, moved, scores)

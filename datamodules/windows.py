@@ -11,7 +11,7 @@ from hindsight_rl.keys import ACTION, EPISODE_END, OBSERVATION, STEP, Key, is_be
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.packed import nested
-from hindsight_rl.relabel.relabeler import Relabeler
+from hindsight_rl.relabel.relabeler import Relabeler, producers
 from hindsight_rl.windows import CHUNK, HISTORY, VALID, Window, window_names
 
 
@@ -90,7 +90,7 @@ class Windows:
                 if name not in log:
                     raise LogError(
                         f"the learner reads a {part} of '{key_name(name)}', which the log lacks",
-                        "Map a column to it, or choose another learner.",
+                        f"{_written(name)}ap a column to it, or choose another learner.",
                         path=log.sources[0].name,
                     )
 
@@ -134,6 +134,12 @@ def _of_log(names: Sequence[Key], log: Log) -> tuple[Key, ...]:
     for name in names:
         found += log.observed if name == OBSERVATION else [name]
     return tuple(found)
+
+
+def _written(key: Key) -> str:
+    """Return which relabelers write a column, and the start of what else may be done."""
+    makers = producers(key)
+    return f"Add the relabeler {' or '.join(makers)}, m" if makers else "M"
 
 
 def check_rewritten(relabelers: Sequence[Relabeler], keys: tuple[Key, ...]) -> None:

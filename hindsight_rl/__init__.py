@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table below
+    from hindsight_rl.agents.act import ACT as ACT
     from hindsight_rl.agents.awac import AWAC as AWAC
     from hindsight_rl.agents.awr import AWR as AWR
     from hindsight_rl.agents.bc import BC as BC
@@ -23,6 +24,9 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.agents.cql import CQL as CQL
     from hindsight_rl.agents.crr import CRR as CRR
     from hindsight_rl.agents.ddpg import DDPG as DDPG
+    from hindsight_rl.agents.decision_transformer import (
+        DecisionTransformer as DecisionTransformer,
+    )
     from hindsight_rl.agents.diffusion_bc import DiffusionBC as DiffusionBC
     from hindsight_rl.agents.discrete_bcq import DiscreteBCQ as DiscreteBCQ
     from hindsight_rl.agents.discrete_cql import DiscreteCQL as DiscreteCQL
@@ -105,6 +109,7 @@ if not Path(__file__).with_name("maths").is_dir():
 
 # Public name: the module it comes from, below this package.
 _HOME = {
+    "ACT": "agents.act",
     "AWAC": "agents.awac",
     "AWR": "agents.awr",
     "AscendTask": "relabel.ascent",
@@ -122,6 +127,7 @@ _HOME = {
     "Compose": "relabel.chain",
     "DDPG": "agents.ddpg",
     "DQN": "agents.dqn",
+    "DecisionTransformer": "agents.decision_transformer",
     "DiffusionBC": "agents.diffusion_bc",
     "DiscreteBCQ": "agents.discrete_bcq",
     "DiscreteCQL": "agents.discrete_cql",

@@ -34,6 +34,32 @@ class Chunk(NamedTuple):
     execute: int
     ensemble: float | None = None
 
+    @classmethod
+    def of(cls, length: int, execute: int | None = None, ensemble: float | None = None) -> "Chunk":
+        """Return how answers of so many actions are executed.
+
+        Args:
+            length: C, at least 1.
+            execute: In [1, C]; ``None`` for half of them, or for 1 where answers are averaged.
+            ensemble: Decay m in [-10, 10]; ``None`` for no average. With one, ``execute`` is 1.
+
+        Returns:
+            The chunk.
+
+        Raises:
+            ValueError: An argument is out of range.
+        """
+        if execute is None:
+            execute = max(1, length // 2) if ensemble is None else 1
+        if length < 1 or not 1 <= execute <= length:
+            raise ValueError(f"chunk {length} must be at least 1, and execute {execute} in [1, C]")
+        if ensemble is not None and (execute != 1 or not -10 <= ensemble <= 10):
+            raise ValueError(
+                f"ensemble {ensemble} must be in [-10, 10], and execute {execute} then be 1: the "
+                "policy is asked at every step"
+            )
+        return cls(length, execute, ensemble)
+
 
 def window_names(keys: tuple[Key, ...], part: str) -> tuple[Key, ...]:
     """Return the columns that keys ask windows of.

@@ -7,10 +7,11 @@ On the command line ``--model.network.hidden '[512,512]'``, ``--model.head mixtu
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hindsight_rl.arguments import above, at_least, check_choices, check_ranges
+from hindsight_rl.arguments import above, at_least, check_choices, check_ranges, within
 from hindsight_rl.nets.encoders.encoder import Encoder, encoders_of
 
 HeadKind = Literal[
@@ -201,3 +202,70 @@ class Head:
             allowed = " or ".join(f"'{kind}'" for kind in kinds)
             raise ValueError(f"head is '{found.kind}', it must be {allowed}")
         return found
+
+
+@dataclass(frozen=True)
+class Attention:
+    """The size of a transformer.
+
+    Args:
+        width: Of every token, a multiple of ``heads``; the perceptron of a block is 4 times as
+            wide.
+        heads: Of attention, at least 1.
+        layers: Number of blocks, at least 1.
+
+    Raises:
+        ValueError: An argument is out of range, or ``heads`` does not divide ``width``.
+    """
+
+    width: int = 64
+    heads: int = 4
+    layers: int = 2
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        check_ranges(at_least(1, **vars(self)))
+        if self.width % self.heads:
+            raise ValueError(
+                f"width of attention is {self.width}: it must be a multiple of heads, {self.heads}"
+            )
+
+
+@dataclass(frozen=True)
+class History:
+    """What a policy sees of the steps before the present.
+
+    Where actions follow each other closely, a policy that sees the last one may learn to repeat it:
+    the loss on the log falls, and so does the return. Leave actions out first, then hide the past
+    now and then.
+
+    Args:
+        steps: P, at least 0; 0 for none.
+        actions: Whether the past holds actions too.
+        attention: Reads the past with a transformer of this size, a token for every step; ``None``
+            puts all steps side by side.
+        hide_past: Share of rows whose whole past is hidden while training, in [0, 1).
+        hide_steps: Share of past steps, each by itself, that are hidden while training, in [0, 1).
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
+
+    steps: int = 0
+    actions: bool = True
+    attention: Attention | None = None
+    hide_past: float = 0.0
+    hide_steps: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the arguments; a mapping, as checkpoints hold it, becomes a size."""
+        attention: object = self.attention
+        if isinstance(attention, Mapping):
+            object.__setattr__(self, "attention", Attention(**attention))
+        check_ranges(at_least(0, history=self.steps))
+        check_ranges(within("[0, 1)", hide_past=self.hide_past, hide_steps=self.hide_steps))
+
+    @classmethod
+    def of(cls, history: "int | History") -> "History":
+        """Return the history of so many steps, or the history itself."""
+        return cls(history) if isinstance(history, int) else history

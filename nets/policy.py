@@ -14,14 +14,18 @@ from torch import Tensor, nn
 from hindsight_rl.nets.action_scale import ActionScale
 from hindsight_rl.nets.cloning import Density
 from hindsight_rl.nets.distributions import Distribution, Drawable
+from hindsight_rl.nets.encoders.decision import DecisionInputs
 from hindsight_rl.nets.encoders.entries import EntryInputs, Observation, make_inputs
-from hindsight_rl.nets.encoders.history import HistoryInputs, Past
+from hindsight_rl.nets.encoders.history import AttentionInputs, HistoryInputs, Past
 from hindsight_rl.nets.encoders.recurrent import RecurrentInputs
 from hindsight_rl.nets.encoders.vector import GatedInputs, Inputs
 from hindsight_rl.nets.heads.family import Chosen, family_of
 from hindsight_rl.nets.layers import mlp
 from hindsight_rl.nets.network import Head, HeadKind, Network
 from hindsight_rl.spec import Spec
+
+Memory = HistoryInputs | AttentionInputs | RecurrentInputs | DecisionInputs
+"""What encodes the past beside the present: called with observation, task and past."""
 
 
 class Policy(nn.Module):
@@ -31,11 +35,8 @@ class Policy(nn.Module):
         spec: The data's spec; discrete actions always get a categorical head.
         network: Inputs and hidden layers.
         head: Family of distributions for continuous actions, or its kind.
-        history: P, past steps that the policy sees, see :class:`HistoryInputs`; 0 for none; not
-            with gates.
-        past_actions: Whether the past holds actions too.
-        units: H, width of what a GRU remembers, see :class:`RecurrentInputs`; 0 for none; not with
-            gates or a history.
+        memory: Encodes the past beside the present, in the place of the network's inputs; ``None``
+            for a policy of the present alone.
 
     Raises:
         ValueError: Network or head do not go with the spec, or with memory.
@@ -49,23 +50,19 @@ class Policy(nn.Module):
         network: Network = Network(),
         *,
         head: HeadKind | Head = "gaussian",
-        history: int = 0,
-        past_actions: bool = True,
-        units: int = 0,
+        memory: Memory | None = None,
     ) -> None:
         super().__init__()
-        if sum(map(bool, (network.gate_task, history, units))) > 1:
-            raise ValueError("gate_task, history and units do not go together: choose one of them")
-        self.inputs: Inputs | EntryInputs | GatedInputs | HistoryInputs | RecurrentInputs
-        hidden, scale, waves = network.hidden, network.task_scale, network.frequencies
-        if units:
-            self.inputs = RecurrentInputs(spec, units, task_scale=scale, frequencies=waves)
-        elif history:
-            self.inputs = HistoryInputs(
-                spec, history, actions=past_actions, task_scale=scale, frequencies=waves
-            )
-        else:
+        if memory is not None and network.gate_task:
+            raise ValueError("gate_task and a memory do not go together: leave one of them out")
+        if memory is not None and network.encoders:
+            raise ValueError("encoders are of entries, and a memory of one flat vector: leave them")
+        self.inputs: Inputs | EntryInputs | GatedInputs | Memory
+        if memory is None:
             self.inputs, hidden = make_inputs(spec, network)
+        else:
+            self.inputs, hidden = memory, network.hidden
+        self.remembers = memory is not None
         self.scale = ActionScale(spec.action)
         self.discrete = self.scale.discrete
         self.head = head = Head.of(head)
@@ -141,9 +138,9 @@ class Policy(nn.Module):
         Returns:
             The distribution, batch shape ``[...]``.
         """
-        if isinstance(self.inputs, HistoryInputs | RecurrentInputs):
+        if self.remembers:
             if not isinstance(observation, Tensor):
-                raise ValueError("history and units are of one flat vector, not of entries")
+                raise ValueError("a memory is of one flat vector, not of entries")
             features = self.inputs(observation, task, past)
         else:
             features = self.inputs(observation, task)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hindsight_rl.datamodules.sampler import ChunkSampler
 from hindsight_rl.logs.log import Log
+from hindsight_rl.maths.returns import returns_to_go
 from hindsight_rl.relabel.chain import Compose
 from hindsight_rl.relabel.relabeler import Relabeler
 
@@ -27,6 +28,7 @@ def episode_log(
     task: bool = False,
     goals: bool = False,
     one_hot: bool = False,
+    returns: bool = False,
     seed: int = 0,
 ) -> Log:
     """Return episodes of a random walk whose actions depend on the observation.
@@ -40,6 +42,7 @@ def episode_log(
         task: Add ``task``, a commanded goal of two numbers.
         goals: Add the achieved goals, the first two of the three observed numbers.
         one_hot: Three numbers without a memory, of which only the number of the smallest is seen.
+        returns: The first number of the task is the return to go, and a column.
         seed: Seed of the walk.
 
     Returns:
@@ -66,6 +69,9 @@ def episode_log(
     }
     if task:
         columns["task"] = torch.randn(len(lengths), 2, generator=generator)[episode]
+    if task and returns:
+        to_go = returns_to_go(columns["next", "reward"], ends, 1.0)
+        columns["return_to_go"] = columns["task"][:, 0] = to_go.float()
     if goals:
         columns |= {"achieved_goal": walk[:-1, :2], ("next", "achieved_goal"): walk[1:, :2]}
     if one_hot:

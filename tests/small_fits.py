@@ -22,7 +22,7 @@ from torch import Tensor
 import hindsight_rl.relabel
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.logs.log import Log
-from hindsight_rl.nets.network import Network
+from hindsight_rl.nets.network import Attention, Network
 from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.spec import Spec
 from hindsight_rl.training.checkpoints.load import learner_classes
@@ -55,7 +55,7 @@ def log_for(learner: type[Learner], **options: Any) -> Log:
     """
     if "continuous" not in learner.actions:
         options.setdefault("discrete", True)
-    return episode_log(**options, one_hot=learner.one_hot)
+    return episode_log(**options, one_hot=learner.one_hot, returns=learner.commanded)
 
 
 def takes(learner: type[Learner], options: dict[str, bool]) -> bool:
@@ -99,11 +99,14 @@ def learner_of(learner: type[Learner], spec: Spec, **arguments: Any) -> Learner:
     """Return a learner of two layers of 8 units; equal arguments give equal weights."""
     parameters = inspect.signature(learner).parameters
     defaults = {name: parameter.default for name, parameter in parameters.items()}
-    arguments = {
+    small: dict[str, Any] = {
         name: replace(default, hidden=(8, 8))
         for name, default in defaults.items()
         if isinstance(default, Network)
-    } | arguments
+    }
+    if isinstance(defaults.get("attention"), Attention):
+        small["attention"] = Attention(width=8, heads=2, layers=2)
+    arguments = small | arguments
     if "optimizer" in parameters:  # one of its own, and what is tested here is made for Adam
         arguments = {"optimizer": functools.partial(torch.optim.Adam, lr=3e-4)} | arguments
     with torch.random.fork_rng():

@@ -12,6 +12,7 @@ from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.logs.log import Log
 from hindsight_rl.relabel.relabeler import Relabeler, producers
 from hindsight_rl.training.checkpoints.load import learner_classes
+from hindsight_rl.windows import window_names
 
 RELABELERS = relabelers()
 LEARNERS = {
@@ -89,11 +90,12 @@ def test_keys_of_learner_are_met(name: str) -> None:
     kind = LEARNERS[name]
     fits = "continuous" in kind.actions and not kind.one_hot
     log = goal_log() if fits else log_for(kind, goals=True)
-    data = OfflineDataModule(log, batch_size=32)
-    learner = kind(data.spec)
-    data.serve(learner)
+    learner = kind(OfflineDataModule(log, batch_size=32).spec)
+    seen = [name for part in ("history", "chunk") for name in window_names(learner.in_keys, part)]
+    windows = [RELABELERS[WRITERS[key]]() for key in seen if key not in log]
+    data = OfflineDataModule(log, windows, batch_size=32).serve(learner)
     missing = {key for key in learner.in_keys if key not in data.batch_keys()}
     assert missing <= WRITERS.keys(), f"{name} reads {missing}: nothing writes it"
-    relabel = [RELABELERS[WRITERS[key]]() for key in missing]
+    relabel = windows + [RELABELERS[WRITERS[key]]() for key in missing]
     served = OfflineDataModule(log, relabel, batch_size=32).serve(learner).batch_keys()
     assert set(learner.in_keys) <= served

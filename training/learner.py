@@ -96,6 +96,7 @@ class Learner(Acts, LearnerModule):
             kept from them, in every compile mode.
         actions: Kinds of actions it can choose.
         one_hot: Whether observations must be one-hot vectors, as a table needs them.
+        commanded: Whether the first number of a task must be the return to go.
         rates: Rates that the paper gives single networks, by attribute name: those of
             ``learning_rates`` where it does not name them.
         targets: Which target network follows which network, by attribute name.
@@ -113,6 +114,7 @@ class Learner(Acts, LearnerModule):
     optional_keys: tuple[Key, ...] = ("task", "discount")
     actions: ClassVar[tuple[str, ...]] = ("continuous", "discrete")
     one_hot: ClassVar[bool] = False
+    commanded: ClassVar[bool] = False
     rates: ClassVar[Mapping[str, float]] = MappingProxyType({})
     targets: ClassVar[dict[str, str]] = {}
     tau: float = 0.005

@@ -97,10 +97,10 @@ def arguments(kind: Any, model: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of a learner from plain data."""
     import inspect
 
-    from hindsight_rl.nets.network import Head
+    from hindsight_rl.nets.network import Head, History
 
     taken = inspect.signature(kind).parameters
-    made = {"head": Head}
+    made = {"head": Head, "history": History}
     for name in ("network", "critic_network"):
         if name in taken:
             made[name] = type(taken[name].default)

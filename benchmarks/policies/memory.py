@@ -30,14 +30,18 @@ def cases() -> list[Case]:
     """Return every policy on both logs."""
     pendulum = functools.partial(Case, log="angles", updates=3000, batch=64)
     maze = functools.partial(Case, log="maze", updates=2000, batch=64)
-    seen = {"network": SMALL, "past_actions": False}
+    seen = {"network": SMALL, "history": {"steps": 8, "actions": False}}
+    short = {"network": SMALL, "history": {"steps": 1, "actions": False}}
+    reader = {"width": 32, "heads": 2, "layers": 2}
+    window = {"steps": CORRIDOR + 1, "actions": False, "attention": reader}
     return [
         pendulum("angle only", "BC", {"network": SMALL}),
-        pendulum("angle, history of 1", "BC", seen | {"history": 1}),
-        pendulum("angle, history of 8", "BC", seen | {"history": 8}),
+        pendulum("angle, history of 1", "BC", short),
+        pendulum("angle, history of 8", "BC", seen),
         pendulum("angle, GRU", "RecurrentBC", {"network": {"hidden": [64]}, "units": 64}),
         maze("maze, no memory", "BC", {"network": SMALL}),
-        maze("maze, history of 8", "BC", seen | {"history": 8}),
+        maze("maze, history of 8", "BC", seen),
+        maze("maze, transformer", "BC", {"network": SMALL, "history": window}),
         maze(
             "maze, GRU",
             "RecurrentBC",

@@ -32,7 +32,7 @@ def cases() -> list[Case]:
     return [
         Case("repeat", ""),
         robot("BC", "BC", near),
-        robot("BC, history of 4", "BC", near | {"history": 4, "past_actions": False}),
+        robot("BC, history of 4", "BC", near | {"history": {"steps": 4, "actions": False}}),
         robot("flow, chunks of 8, 1 executed", "FlowBC", {"network": NET, "execute": 1}),
         robot("flow, chunks of 8, 4 executed", "FlowBC", {"network": NET, "execute": 4}),
     ]

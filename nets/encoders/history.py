@@ -1,17 +1,37 @@
 """Inputs with a history: the last P observations and actions beside the present ones."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from hindsight_rl.nets.action_scale import ActionScale
+from hindsight_rl.nets.encoders.transformer import Transformer, causal
 from hindsight_rl.nets.encoders.vector import Inputs
+from hindsight_rl.nets.network import Attention, History, Network
 from hindsight_rl.spec import Spec
 
 Past = Mapping[str, Tensor]
 """``observation [..., P, O]``, ``action [..., P, A]`` (or ``[..., P]`` int64), ``valid [..., P]``:
 what a batch holds under ``"history"``, and the state of a policy that acts."""
+
+
+class PastActions(nn.Module):
+    """Actions as numbers: policy units, or one number per choice where they are discrete.
+
+    Args:
+        spec: The data's spec.
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__()
+        self.scale, self.width = ActionScale(spec.action), spec.action.width
+
+    def forward(self, action: Tensor, valid: Tensor) -> Tensor:
+        """Return numbers ``[..., P, A]`` of past actions, 0 for steps that are not valid."""
+        if self.scale.discrete:
+            return nn.functional.one_hot(action, self.width).to(valid.dtype) * valid
+        return self.scale.to_policy(action) * valid
 
 
 class HistoryInputs(nn.Module):
@@ -22,11 +42,10 @@ class HistoryInputs(nn.Module):
 
     Args:
         spec: The data's spec.
+        network: Scale of the task, and frequencies: see :class:`Inputs`.
         history: P, at least 1.
         actions: Whether past actions are seen. A policy that sees them may only repeat them: the
             demonstrator's next action is most often close to the last one.
-        task_scale: As in :class:`Inputs`.
-        frequencies: Likewise, of the present alone.
 
     Raises:
         ValueError: The observation is no vector, or ``history`` is below 1.
@@ -35,21 +54,17 @@ class HistoryInputs(nn.Module):
     def __init__(
         self,
         spec: Spec,
+        network: Network,
         history: int,
         *,
         actions: bool = True,
-        task_scale: Sequence[float] | None = None,
-        frequencies: int = 0,
     ) -> None:
         super().__init__()
-        if history < 1:
-            raise ValueError(f"history is {history}, it must be at least 1")
+        _check_steps(history)
         self.history, self.actions = history, actions
-        self.now = Inputs(spec, task_scale, frequencies=frequencies)
-        self.scale = ActionScale(spec.action)
-        self.observed = spec.vector.width
-        self.acted = spec.action.width
-        seen = self.observed + (self.acted if actions else 0) + 1
+        self.now = Inputs(spec, network.task_scale, frequencies=network.frequencies)
+        self.acted = PastActions(spec)
+        seen = spec.vector.width + (self.acted.width if actions else 0) + 1
         self.width = self.now.width + history * seen
 
     def forward(
@@ -74,56 +89,163 @@ class HistoryInputs(nn.Module):
         valid = past["valid"].to(now.dtype).unsqueeze(-1)
         parts = [self.now.observation(past["observation"]) * valid]
         if self.actions:
-            parts.append(self._acted(past["action"], now) * valid)
+            parts.append(self.acted(past["action"], valid))
         steps = torch.cat([*parts, valid], dim=-1)
         return torch.cat([now, steps.flatten(-2)], dim=-1)
 
-    def _acted(self, action: Tensor, like: Tensor) -> Tensor:
-        if not self.scale.discrete:
-            return self.scale.to_policy(action)
-        return nn.functional.one_hot(action, self.acted).to(like.dtype)
 
-    def initial(self, count: int) -> dict[str, Tensor]:
-        """Return the past of episodes that begin, of so many of them.
+class AttentionInputs(nn.Module):
+    """A token for each of the last P steps and the present, through a transformer.
+
+    A token holds the observation of its step, the task, and the action before it. Its place in the
+    window is learned; the present is the last one, however few steps there are.
+
+    Args:
+        spec: The data's spec.
+        network: Scale of the task, and frequencies: see :class:`Inputs`.
+        history: P, at least 1.
+        attention: Size of the transformer.
+        actions: Whether past actions are seen, see :class:`HistoryInputs`.
+
+    Raises:
+        ValueError: The observation is no vector, or ``history`` is below 1.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        network: Network,
+        history: int,
+        attention: Attention,
+        *,
+        actions: bool = True,
+    ) -> None:
+        super().__init__()
+        _check_steps(history)
+        self.history = history
+        self.now = Inputs(spec, network.task_scale, frequencies=network.frequencies)
+        self.acted = PastActions(spec)
+        self.width = attention.width
+        self.of_input = nn.Linear(self.now.width, self.width)
+        self.of_action = nn.Linear(self.acted.width, self.width, bias=False) if actions else None
+        self.place = nn.Parameter(0.02 * torch.randn(history + 1, self.width))
+        self.transformer = Transformer(attention)
+
+    def forward(
+        self, observation: Tensor, task: Tensor | None = None, past: Past | None = None
+    ) -> Tensor:
+        """Return the features of the present, ``[..., D]``; arguments are those of :meth:`each`."""
+        return self.each(observation, task, past)[..., -1, :]
+
+    def each(
+        self, observation: Tensor, task: Tensor | None = None, past: Past | None = None
+    ) -> Tensor:
+        """Return the features of every step of the window, each of what was known by then.
 
         Args:
-            count: n.
+            observation: ``[..., O]``.
+            task: ``[..., Z]`` where the spec has a task; it holds for the whole window.
+            past: The last steps, at most P.
 
         Returns:
-            A past with leading dimension n, no step of it valid.
+            ``[..., P + 1, D]``.
+
+        Raises:
+            ValueError: The past is missing.
         """
-        device = self.now.observation.mean.device
-        shape = (count, self.history)
-        discrete = self.scale.discrete
-        action = torch.zeros(
-            shape if discrete else (*shape, self.acted),
-            dtype=torch.int64 if discrete else torch.float32,
-            device=device,
-        )
-        return {
-            "observation": torch.zeros(*shape, self.observed, device=device),
-            "action": action,
-            "valid": torch.zeros(shape, device=device),
-        }
+        if past is None:
+            raise ValueError(f"this network sees {self.history} past steps: pass past")
+        seen = torch.cat([past["observation"], observation.unsqueeze(-2)], dim=-2)
+        if task is not None:
+            task = task.unsqueeze(-2).expand(*seen.shape[:-1], task.shape[-1])
+        tokens = self.of_input(self.now(seen, task)) + self.place[-seen.shape[-2] :]
+        valid = past["valid"].to(tokens.dtype).unsqueeze(-1)
+        if self.of_action is not None:
+            done = self.of_action(self.acted(past["action"], valid))
+            tokens = tokens + nn.functional.pad(done, (0, 0, 1, 0))
+        known = torch.cat([past["valid"].bool(), torch.ones_like(valid[..., :1, 0]).bool()], dim=-1)
+        found: Tensor = self.transformer(tokens, causal(known))
+        return found
 
-    @staticmethod
-    def follow(past: Past, observation: Tensor, action: Tensor) -> dict[str, Tensor]:
-        """Return the past one step later.
 
-        Args:
-            past: Of ``[n, P, ...]``.
-            observation: ``[n, O]``, what was seen.
-            action: ``[n, A]`` or ``[n]``, what was done, environment units.
+def past_inputs(
+    spec: Spec, network: Network, history: History
+) -> HistoryInputs | AttentionInputs | None:
+    """Return what encodes a past beside the present; ``None`` where there is no past to see."""
+    if not history.steps:
+        return None
+    if history.attention is None:
+        return HistoryInputs(spec, network, history.steps, actions=history.actions)
+    return AttentionInputs(spec, network, history.steps, history.attention, actions=history.actions)
 
-        Returns:
-            A past of the same shapes; its oldest step is forgotten.
-        """
-        now = {
-            "observation": observation,
-            "action": action,
-            "valid": torch.ones_like(past["valid"][:, 0]),
-        }
-        return {
-            name: torch.cat([past[name][:, 1:], value.unsqueeze(1)], dim=1)
-            for name, value in now.items()
-        }
+
+def empty_past(
+    spec: Spec, history: int, count: int, device: torch.device, *, actions: bool = True
+) -> dict[str, Tensor]:
+    """Return the past of episodes that begin, of so many of them.
+
+    Args:
+        spec: The data's spec.
+        history: P.
+        count: n.
+        device: Where it lies.
+        actions: Whether it holds actions.
+
+    Returns:
+        A past with leading dimension n, no step of it valid.
+    """
+    shape, discrete = (count, history), spec.action.discrete
+    action = torch.zeros(
+        shape if discrete else (*shape, spec.action.width),
+        dtype=torch.int64 if discrete else torch.float32,
+        device=device,
+    )
+    return {
+        "observation": torch.zeros(*shape, spec.vector.width, device=device),
+        **({"action": action} if actions else {}),
+        "valid": torch.zeros(shape, device=device),
+    }
+
+
+def follow(past: Past, **now: Tensor) -> dict[str, Tensor]:
+    """Return the past one step later.
+
+    Args:
+        past: Of ``[n, P, ...]``, with ``valid``.
+        **now: ``[n, ...]`` by name: ``observation``, what was seen, ``action``, what was done, in
+            environment units or numbers from 0; what the past does not hold is left out.
+
+    Returns:
+        A past of the same shapes; its oldest step is forgotten.
+    """
+    now = {**now, "valid": torch.ones_like(past["valid"][:, 0])}
+    return {
+        name: torch.cat([value[:, 1:], now[name].unsqueeze(1)], dim=1)
+        for name, value in past.items()
+    }
+
+
+def hidden_past(past: Past, noise: Tensor, *, whole: float, steps: float) -> dict[str, Tensor]:
+    """Return a past of which some is hidden: a remedy of copying the last action.
+
+    Args:
+        past: ``[..., P, ...]`` by name.
+        noise: ``[..., 1 + P]`` standard normal.
+        whole: Probability that no step is seen, in [0, 1].
+        steps: Probability of each step not to be seen, in [0, 1].
+
+    Returns:
+        The past; ``valid`` is False where a step is hidden.
+
+    Reference:
+        De Haan, Jayaraman and Levine 2019, "Causal confusion in imitation learning",
+        arXiv 1905.11979; dropout of the past: Bansal et al. 2018, arXiv 1812.03079.
+    """
+    draw = torch.special.ndtr(noise)  # normal to uniform
+    kept = (draw[..., :1] >= whole) & (draw[..., 1:] >= steps)
+    return {name: value & kept if name == "valid" else value for name, value in past.items()}
+
+
+def _check_steps(history: int) -> None:
+    if history < 1:
+        raise ValueError(f"history is {history}, it must be at least 1")

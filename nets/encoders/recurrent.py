@@ -1,38 +1,41 @@
 """What a network is given instead of the present alone: all that was seen, in one vector."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from hindsight_rl.nets.encoders.sequence import GRU
+from hindsight_rl.nets.encoders.sequence import CellKind, Recurrence
 from hindsight_rl.nets.encoders.vector import Inputs
+from hindsight_rl.nets.network import Network
 from hindsight_rl.spec import Spec
 
 
 class RecurrentInputs(nn.Module):
-    """Standardised observation and task through a GRU, whose state is the features.
+    """Standardised observation and task through recurrent cells.
 
     Args:
         spec: The data's spec.
+        network: Scale of the task, and frequencies: see :class:`Inputs`.
         units: H, at least 1.
-        task_scale: As in :class:`Inputs`.
-        frequencies: Likewise.
+        cell: Kind of the cells.
+        layers: How many lie above each other, at least 1.
 
     Raises:
-        ValueError: The observation is no vector, or ``units`` is below 1.
+        ValueError: The observation is no vector, or an argument is out of range.
     """
 
     def __init__(
         self,
         spec: Spec,
+        network: Network,
         units: int,
         *,
-        task_scale: Sequence[float] | None = None,
-        frequencies: int = 0,
+        cell: CellKind = "gru",
+        layers: int = 1,
     ) -> None:
         super().__init__()
-        self.now = Inputs(spec, task_scale, frequencies=frequencies)
-        self.gru = GRU(self.now.width, units)
+        self.now = Inputs(spec, network.task_scale, frequencies=network.frequencies)
+        self.cells = Recurrence(self.now.width, units, cell, layers)
         self.width = units
 
     def forward(
@@ -41,22 +44,38 @@ class RecurrentInputs(nn.Module):
         task: Tensor | None = None,
         past: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
-        """Return the state after one more observation, ``[..., H]``.
+        """Return the features after one more observation.
 
         Args:
             observation: ``[..., O]``.
             task: ``[..., Z]`` where the spec has a task.
-            past: ``hidden [..., H]``.
+            past: ``hidden [..., S]``.
 
         Returns:
-            ``[..., H]``: features, and the next ``hidden``.
+            ``[..., H]``.
 
         Raises:
             ValueError: The past is missing.
         """
         if past is None:
             raise ValueError("this network remembers: pass past, its state")
-        return self.gru.step(self.now(observation, task), past["hidden"])
+        return self.step(observation, task, past)[0]
+
+    def step(
+        self, observation: Tensor, task: Tensor | None, past: Mapping[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the features after one more observation, and the past after it.
+
+        Args:
+            observation: ``[..., O]``.
+            task: ``[..., Z]`` where the spec has a task.
+            past: ``hidden [..., S]``.
+
+        Returns:
+            ``[..., H]``, and a past.
+        """
+        features, hidden = self.cells.step(self.now(observation, task), past["hidden"])
+        return features, {"hidden": hidden}
 
     def segment(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
         """Return the features of segments that begin with nothing remembered.
@@ -68,9 +87,9 @@ class RecurrentInputs(nn.Module):
         Returns:
             ``[..., L, H]``.
         """
-        features: Tensor = self.gru(self.now(observation, task))
+        features: Tensor = self.cells(self.now(observation, task))
         return features
 
     def initial(self, count: int) -> dict[str, Tensor]:
         """Return the past of so many episodes that begin."""
-        return {"hidden": self.gru.initial(count)}
+        return {"hidden": self.cells.initial(count)}

@@ -16,7 +16,7 @@ from torchrl.objectives import BCLoss
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.logs.log import Log
-from hindsight_rl.nets.network import Head, Network
+from hindsight_rl.nets.network import Attention, Head, History, Network
 from hindsight_rl.relabel.filters import TopFraction
 from hindsight_rl.relabel.returns import ReturnWeight
 from hindsight_rl.training.learner import Learner
@@ -175,6 +175,50 @@ def test_weights_of_the_data_step_reach_the_loss() -> None:
     batch = whole_log(learner, data)
     plain = actor_term(learner, batch.exclude("weight"))
     assert batch["weight"].std() > 0.1 and actor_term(learner, batch) != plain
+
+
+# --- the past -------------------------------------------------------------------------------------
+
+
+def with_past(history: History, **options: Any) -> tuple[BC, TensorDict]:
+    data = data_for(BC, episode_log(**options), {"history": history})
+    learner = learner_of(BC, data.spec, history=history)
+    return learner, whole_log(learner, data.serve(learner))
+
+
+@pytest.mark.parametrize("attention", [None, Attention(width=8, heads=2, layers=1)])
+def test_a_hidden_past_is_none_and_only_while_training(attention: Attention | None) -> None:
+    """With all but no row left, the loss is that of the rows' first steps: nothing before them."""
+    learner, batch = with_past(History(3, attention=attention, hide_past=0.99))
+    assert learner.noise == {"past": 4}
+    batch["noise", "past"] = torch.full((len(batch), 4), -5.0)  # uniform numbers near 0
+    shown = actor_term(learner.eval(), batch)
+    hidden = actor_term(learner.train(), batch)
+    batch["history", "valid"] = torch.zeros_like(batch["history", "valid"])
+    assert torch.equal(actor_term(learner.eval(), batch), hidden)
+    assert abs(float(shown - hidden)) > 1e-4
+
+
+def test_steps_are_hidden_each_by_itself() -> None:
+    learner, batch = with_past(History(3, hide_steps=0.5))
+    batch["noise", "past"] = torch.tensor([[0.0, 1.0, -1.0, 1.0]]).expand(len(batch), -1)
+    hidden = actor_term(learner.train(), batch)
+    batch["history", "valid"] = batch["history", "valid"] & torch.tensor([True, False, True])
+    assert torch.equal(actor_term(learner.eval(), batch), hidden)
+
+
+def test_a_past_without_actions_holds_none() -> None:
+    learner, _ = with_past(History(3, actions=False))
+    assert set(learner.initial_state(1)) == {"observation", "valid"}
+    assert ("history", "action") not in learner.in_keys and learner.action_state is None
+    assert learner.noise == {}
+
+
+def test_a_history_of_a_checkpoint_is_one_of_today() -> None:
+    learner, _ = with_past(History(2, attention=Attention(8, 2, 1)))
+    again = learner.fresh(0)
+    assert again.history == learner.history and learner.history.attention == Attention(8, 2, 1)
+    assert isinstance(learner.hparams["history"]["attention"], dict)
 
 
 @pytest.mark.slow

@@ -13,20 +13,21 @@ from hindsight_rl.agents.bc import BC
 from hindsight_rl.agents.recurrent_bc import RecurrentBC
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.logs.log import Log
-from hindsight_rl.nets.network import Network
+from hindsight_rl.nets.network import Attention, History, Network
 
 SEGMENT = {"segment": 5, "burn_in": 2}
 
 
-def made(**options: Any) -> tuple[RecurrentBC, Any]:
+def made(cell: str = "gru", **options: Any) -> tuple[RecurrentBC, Any]:
     data = data_for(RecurrentBC, episode_log(**options), SEGMENT)
-    learner = learner_of(RecurrentBC, data.spec, units=6, **SEGMENT)
+    layers = 1 if cell == "gru" else 2
+    learner = learner_of(RecurrentBC, data.spec, units=6, cell=cell, layers=layers, **SEGMENT)
     data.serve(learner)
     return learner, whole_log(learner, data)
 
 
-@pytest.mark.parametrize("options", [{}, {"task": True}, {"discrete": True}])
-def test_loss_is_that_of_a_plain_loop(options: dict[str, bool]) -> None:
+@pytest.mark.parametrize("options", [{}, {"task": True}, {"discrete": True}, {"cell": "lstm"}])
+def test_loss_is_that_of_a_plain_loop(options: dict[str, Any]) -> None:
     """Every row begins a segment; the first two steps of it warm up unless the episode begins."""
     learner, batch = made(**options)
     total, steps = torch.zeros(()), 0
@@ -65,14 +66,16 @@ def test_weights_weigh_segments() -> None:
     torch.testing.assert_close(learner.losses(batch).terms["actor"], 3 * plain)
 
 
-def test_carried_state_gives_the_features_of_the_segment() -> None:
-    learner, batch = made()
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_carried_state_gives_the_features_of_the_segment(cell: str) -> None:
+    learner, batch = made(cell)
     seen = batch["chunk", "observation"]
     state = learner.initial_state(len(seen))
     whole = learner.memory.segment(seen)
     for place in range(5):
         state = learner.decide(seen[:, place], None, state).state
-        torch.testing.assert_close(state["hidden"], whole[:, place])
+        layer = 0 if cell == "gru" else 12  # the second one's, of h and c of 6 numbers each
+        torch.testing.assert_close(state["hidden"][:, layer : layer + 6], whole[:, place])
 
 
 @pytest.mark.parametrize("segment", [(1, 0), (4, 4), (4, -1)])
@@ -121,22 +124,20 @@ def error(learner: Any, log: Log) -> float:
     return float((found.action[:, 0] - wanted).abs().mean())
 
 
-@pytest.mark.parametrize("kind", ["recurrent", "history", "plain"])
+@pytest.mark.parametrize("kind", ["gru", "lstm", "history", "transformer", "plain"])
 def test_a_cue_is_remembered(kind: str, tmp_path: Path) -> None:
     """The last action is the first observation's sign: only who remembers it can know."""
     log = cued()
     spec = OfflineDataModule(log).spec
     torch.manual_seed(0)
     rate = {"optimizer": lambda params: torch.optim.Adam(params, lr=3e-3)}
-    if kind == "recurrent":
-        learner: Any = RecurrentBC(
-            spec, units=16, network=Network(hidden=(16,)), segment=5, burn_in=0, **rate
-        )
+    if kind in ("gru", "lstm"):
+        network, segment = Network(hidden=(16,)), {"segment": 5, "burn_in": 0}
+        learner: Any = RecurrentBC(spec, units=16, cell=kind, network=network, **segment, **rate)
     else:
-        history = 4 if kind == "history" else 0
-        learner = BC(
-            spec, network=Network(hidden=(32,)), history=history, past_actions=False, **rate
-        )
+        reader = Attention(width=16, heads=2, layers=1) if kind == "transformer" else None
+        history = History(0 if kind == "plain" else 4, actions=False, attention=reader)
+        learner = BC(spec, network=Network(hidden=(32,)), history=history, **rate)
     fit(learner, OfflineDataModule(log, batch_size=64, updates_per_step=50), tmp_path, 400)
     missed = error(learner, log)
     assert missed > 0.8 if kind == "plain" else missed < 0.1

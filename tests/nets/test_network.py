@@ -11,6 +11,7 @@ from small_fits import LEARNERS, data_for, learner_of
 
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.nets.critics import Critic, ValueNet
+from hindsight_rl.nets.encoders.history import HistoryInputs
 from hindsight_rl.nets.encoders.vector import GatedInputs
 from hindsight_rl.nets.generative import Denoiser
 from hindsight_rl.nets.network import Head, LatentNetwork, Network
@@ -95,7 +96,7 @@ def test_task_scale_reaches_every_network() -> None:
 
 def test_frequencies_stand_beside_a_history() -> None:
     spec = OfflineDataModule(episode_log()).spec
-    plain, waves = (Policy(spec, Network(frequencies=count), history=2).inputs for count in (0, 3))
+    plain, waves = (HistoryInputs(spec, Network(frequencies=count), 2) for count in (0, 3))
     assert waves.width - plain.width == 3 * 2 * 3  # three numbers, sine and cosine, three waves
 
 

@@ -1,10 +1,10 @@
-"""The GRU: numbers by hand, PyTorch's cell, steps against segments."""
+"""Recurrent cells: numbers by hand, PyTorch's cells, steps against segments."""
 
 import pytest
 import torch
 from torch import nn
 
-from hindsight_rl.nets.encoders.sequence import GRU
+from hindsight_rl.nets.encoders.sequence import GRU, LSTM, CellKind, Recurrence
 
 
 def test_one_unit_by_hand() -> None:
@@ -20,42 +20,70 @@ def test_one_unit_by_hand() -> None:
     torch.testing.assert_close(found, expected, atol=2e-6, rtol=0)
 
 
-def test_equals_the_cell_of_pytorch() -> None:
-    gru, cell = GRU(3, 5), nn.GRUCell(3, 5)
+def test_one_unit_of_long_memory_by_hand() -> None:
+    """All weights 1, all biases 0; inputs 1, 0, 1: i = f = o = sigmoid(x + h), g = tanh(x + h)."""
+    lstm = LSTM(1, 1).double()
     with torch.no_grad():
-        cell.weight_ih.copy_(gru.of_input.weight)
-        cell.bias_ih.copy_(gru.of_input.bias)
-        cell.weight_hh.copy_(gru.of_state.weight)
-        cell.bias_hh.copy_(gru.of_state.bias)
-    values, state = torch.randn(4, 7, 3), gru.initial(4)
-    other = state
-    for step in range(7):
-        state, other = gru.step(values[:, step], state), cell(values[:, step], other)
-        torch.testing.assert_close(state, other)
+        for layer in (lstm.of_input, lstm.of_state):
+            layer.weight.fill_(1.0)
+            layer.bias.zero_()
+    values, state = torch.tensor([[1.0], [0.0], [1.0]], dtype=torch.float64), torch.zeros(1, 2)
+    expected = [[0.369606, 0.556770], [0.290813, 0.538388], [0.626750, 1.096216]]
+    for value, wanted in zip(values, expected, strict=True):
+        state = lstm.step(value[None], state.double())
+        found = torch.tensor([wanted], dtype=torch.float64)
+        torch.testing.assert_close(state, found, atol=2e-6, rtol=0)
+    torch.testing.assert_close(lstm(values)[-1], state[0, :1])
 
 
-def test_carried_steps_equal_the_segment_and_a_reset_makes_two() -> None:
-    gru = GRU(2, 4)
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("layers", [1, 3])
+def test_equals_the_module_of_pytorch(cell: CellKind, layers: int) -> None:
+    ours = Recurrence(3, 5, cell, layers)
+    theirs = (nn.GRU if cell == "gru" else nn.LSTM)(3, 5, layers, batch_first=True)
+    with torch.no_grad():
+        for layer, part in enumerate(ours.cells):
+            for name, linear in (("ih", part.of_input), ("hh", part.of_state)):
+                getattr(theirs, f"weight_{name}_l{layer}").copy_(linear.weight)
+                getattr(theirs, f"bias_{name}_l{layer}").copy_(linear.bias)
+    values = torch.randn(4, 7, 3)
+    torch.testing.assert_close(ours(values), theirs(values)[0])
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_carried_steps_equal_the_segment_and_a_reset_makes_two(cell: CellKind, layers: int) -> None:
+    memory = Recurrence(2, 4, cell, layers)
     values = torch.randn(3, 10, 2)
-    state, found = gru.initial(3), []
+    state, found = memory.initial(3), []
+    assert state.shape == (3, layers * (4 if cell == "gru" else 8))
     for step in range(10):
         if step == 6:
-            state = gru.initial(3)
-        state = gru.step(values[:, step], state)
-        found.append(state)
-    expected = torch.cat([gru(values[:, :6]), gru(values[:, 6:])], dim=1)
+            state = memory.initial(3)
+        features, state = memory.step(values[:, step], state)
+        found.append(features)
+    expected = torch.cat([memory(values[:, :6]), memory(values[:, 6:])], dim=1)
     torch.testing.assert_close(torch.stack(found, dim=1), expected)
 
 
-def test_later_inputs_do_not_reach_back() -> None:
-    gru, values = GRU(2, 4), torch.randn(5, 2)
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_later_inputs_do_not_reach_back(cell: CellKind) -> None:
+    memory, values = Recurrence(2, 4, cell, 2), torch.randn(5, 2)
     changed = values.clone()
     changed[3:] += 1.0
-    assert torch.equal(gru(values)[:3], gru(changed)[:3])
-    assert not torch.equal(gru(values)[3:], gru(changed)[3:])
+    assert torch.equal(memory(values)[:3], memory(changed)[:3])
+    assert not torch.equal(memory(values)[3:], memory(changed)[3:])
 
 
+@pytest.mark.parametrize("kind", [GRU, LSTM])
 @pytest.mark.parametrize("widths", [(0, 1), (1, 0)])
-def test_widths_below_one(widths: tuple[int, int]) -> None:
+def test_widths_below_one(kind: type[GRU] | type[LSTM], widths: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="must be at least 1"):
-        GRU(*widths)
+        kind(*widths)
+
+
+def test_layers_and_kinds_that_are_none() -> None:
+    with pytest.raises(ValueError, match="layers is 0, it must be at least 1"):
+        Recurrence(2, 4, "gru", 0)
+    with pytest.raises(ValueError, match=r"cell is 'ltsm'.* Did you mean 'lstm'\?"):
+        Recurrence(2, 4, "ltsm")  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from hindsight_rl.agents.crr import CRR
 from hindsight_rl.agents.iql import IQL
 from hindsight_rl.agents.marwil import MARWIL
 from hindsight_rl.diagnostics.evaluation import Evaluation
-from hindsight_rl.nets.network import Head, LatentNetwork, Network
+from hindsight_rl.nets.network import Head, History, LatentNetwork, Network
 from hindsight_rl.training.checkpoints.arguments import constructor_arguments, translated
 from hindsight_rl.training.checkpoints.load import load_learner
 from hindsight_rl.training.learner import Learner
@@ -79,6 +79,11 @@ CASES: list[tuple[type[Learner], dict[str, Any], dict[str, Any]]] = [
         BC,  # beside a history frequencies did nothing
         NETWORK | {"head": "gaussian", "history": 2, "past_actions": True},
         {"network": Network(hidden=(8, 8)), "history": 2},
+    ),
+    (
+        BC,
+        NETWORK | {"past_actions": False, "history": 2},
+        {"network": Network(hidden=(8, 8)), "history": History(2, actions=False)},
     ),
     (
         BCQ,

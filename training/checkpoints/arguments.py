@@ -54,6 +54,13 @@ def _lambda(target: object, given: Mapping[str, Any]) -> dict[str, Any]:
     return {"lambda_": None if target == "monte_carlo" else 0.95 if lambda_ is None else lambda_}
 
 
+def _past(past_actions: object, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the history of BC: with actions by default, or in full where it had none."""
+    if past_actions is True:
+        return {}
+    return {"history": {"steps": given.get("history") or 0, "actions": False}}
+
+
 def _rule(baseline: object, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the rule of CRR: one over the largest of the policy's own values, or their mean."""
     if baseline not in ("mean", "max"):
@@ -74,6 +81,7 @@ MERGED = {
     "acting": Merged("candidates", _candidates),
     "target": Merged("lambda_", _lambda),
     "baseline": Merged("rule", _rule),
+    "past_actions": Merged("history", _past),
 }
 
 
