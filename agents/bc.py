@@ -14,7 +14,7 @@ Deviations: none. The weight is averaged with the loss, not normalised within th
 Update order: one network, one step.
 """
 
-from typing import Any, cast
+from typing import Any
 
 from tensordict import TensorDict
 from torch import Tensor
@@ -25,6 +25,7 @@ from hindsight_rl.maths.weights import uniform_weight, weight_metrics
 from hindsight_rl.nets.encoders.entries import Observation, rows_of
 from hindsight_rl.nets.encoders.history import (
     Past,
+    PastInputs,
     empty_past,
     follow,
     hidden_past,
@@ -111,8 +112,17 @@ class BC(Learner):
 
     def initial_state(self, n: int) -> dict[str, Tensor]:
         """Return the past of episodes that begin; empty without a history."""
-        steps, actions = self.history.steps, self.history.actions
-        return empty_past(self.spec, steps, n, self.device, actions=actions) if steps else {}
+        inputs, history = self.actor.inputs, self.history
+        if not isinstance(inputs, PastInputs):
+            return {}
+        return empty_past(
+            self.spec,
+            history.steps,
+            n,
+            self.device,
+            actions=history.actions,
+            features=inputs.features,
+        )
 
     def decide(
         self,
@@ -122,8 +132,12 @@ class BC(Learner):
         noise: Tensor | None = None,
     ) -> Decision:
         """Return the actions that are taken, and the past after them, see :meth:`Acts.decide`."""
-        distribution = self.actor(observation, task, state or None)
-        action, scores = self.actor.chosen(distribution, noise)
-        seen = cast(Tensor, observation)
-        moved = follow(state, observation=seen, action=action) if state else {}
+        inputs = self.actor.inputs
+        if not isinstance(inputs, PastInputs):
+            action, scores = self.actor.chosen(self.actor(observation, task), noise)
+            return Decision(action, {}, scores)
+        features = inputs.encode(observation)  # once: for now, and to be remembered
+        joined = inputs.joined(features, task, state or None)
+        action, scores = self.actor.chosen(self.actor.distribution(joined, observation), noise)
+        moved = follow(state, **inputs.kept(observation, features), action=action)
         return Decision(action, moved, scores)

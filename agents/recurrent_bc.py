@@ -105,7 +105,7 @@ class RecurrentBC(Learner):
         segment = batch["chunk"]
         observation, action, task = segment["observation"], segment["action"], batch.get("task")
         if task is not None:
-            task = task.unsqueeze(-2).expand(*observation.shape[:-1], task.shape[-1])
+            task = task.unsqueeze(-2).expand(*segment["valid"].shape, task.shape[-1])
         distribution = self.actor.distribution(self.memory.segment(observation, task), observation)
         log_prob = distribution.log_prob(self.actor.scale.to_policy(action))
         counted = (segment["valid"] & self._warm(batch["step"])).to(log_prob.dtype)
@@ -140,8 +140,6 @@ class RecurrentBC(Learner):
         noise: Tensor | None = None,
     ) -> Decision:
         """Return the actions taken, and what is remembered after, see :meth:`Acts.decide`."""
-        if not isinstance(observation, Tensor):
-            raise ValueError("RecurrentBC takes one flat vector, not entries")
         features, moved = self.memory.step(observation, task, state)
         distribution = self.actor.distribution(features, observation)
         action, scores = self.actor.chosen(distribution, noise)

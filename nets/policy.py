@@ -55,8 +55,8 @@ class Policy(nn.Module):
         super().__init__()
         if memory is not None and network.gate_task:
             raise ValueError("gate_task and a memory do not go together: leave one of them out")
-        if memory is not None and network.encoders:
-            raise ValueError("encoders are of entries, and a memory of one flat vector: leave them")
+        if isinstance(memory, DecisionInputs) and network.encoders:
+            raise ValueError("encoders are of entries, and this memory of one flat vector")
         self.inputs: Inputs | EntryInputs | GatedInputs | Memory
         if memory is None:
             self.inputs, hidden = make_inputs(spec, network)
@@ -139,8 +139,6 @@ class Policy(nn.Module):
             The distribution, batch shape ``[...]``.
         """
         if self.remembers:
-            if not isinstance(observation, Tensor):
-                raise ValueError("a memory is of one flat vector, not of entries")
             features = self.inputs(observation, task, past)
         else:
             features = self.inputs(observation, task)

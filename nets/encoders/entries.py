@@ -121,7 +121,21 @@ class EntryInputs(nn.Module):
         Raises:
             ValueError: The observation is one array, or the task is missing.
         """
-        features = self.encode(observation)
+        return self.join(self.encode(observation), task)
+
+    def join(self, features: Tensor, task: Tensor | None = None) -> Tensor:
+        """Return what a network is given.
+
+        Args:
+            features: ``[..., observed]``, of :meth:`encode`.
+            task: ``[..., Z]`` where the spec has a task.
+
+        Returns:
+            ``[..., D]``.
+
+        Raises:
+            ValueError: The task is missing.
+        """
         if self.task is None:
             return features
         if task is None:
@@ -230,16 +244,34 @@ def make_inputs(spec: Spec, network: Network) -> Encoded:
         ValueError: Frequencies or gates are asked of several entries, encoders of a flat vector,
             gates without a task, or no encoder takes the observation.
     """
-    scale, hidden = network.task_scale, network.hidden
-    if network.encoders and spec.whole is not None:
+    if network.gate_task:
+        gated = GatedInputs(spec, network.hidden[0], network.task_scale)
+        return Encoded(gated, network.hidden[1:])
+    return Encoded(ungated_inputs(spec, network), network.hidden)
+
+
+def ungated_inputs(spec: Spec, network: Network) -> Inputs | EntryInputs:
+    """Return what encodes the observation, alone and with the task beside it.
+
+    Args:
+        spec: The data's spec.
+        network: As in :func:`make_inputs`; its gates are not looked at.
+
+    Returns:
+        Inputs with ``encode``, of the observation alone, and ``join``, with the task.
+
+    Raises:
+        ValueError: As in :func:`make_inputs`.
+    """
+    if spec.whole is None:
+        if network.frequencies:
+            raise ValueError(
+                "frequencies are of one flat vector: this log has entries, leave them out"
+            )
+        return EntryInputs(spec, network.task_scale, network.encoders)
+    if network.encoders:
         raise ValueError(
             f"encoders names {', '.join(network.encoders)}, and the observation has no entries: "
             "name them in the column map, `observation: {front: COLUMN}`"
         )
-    if network.gate_task:
-        return Encoded(GatedInputs(spec, hidden[0], scale), hidden[1:])
-    if spec.whole is not None:
-        return Encoded(Inputs(spec, scale, frequencies=network.frequencies), hidden)
-    if network.frequencies:
-        raise ValueError("frequencies are of one flat vector: this log has entries, leave them out")
-    return Encoded(EntryInputs(spec, scale, network.encoders), hidden)
+    return Inputs(spec, network.task_scale, frequencies=network.frequencies)

@@ -6,14 +6,17 @@ import torch
 from torch import Tensor, nn
 
 from hindsight_rl.nets.action_scale import ActionScale
+from hindsight_rl.nets.encoders.entries import EntryInputs, Observation, ungated_inputs
 from hindsight_rl.nets.encoders.transformer import Transformer, causal
-from hindsight_rl.nets.encoders.vector import Inputs
 from hindsight_rl.nets.network import Attention, History, Network
 from hindsight_rl.spec import Spec
 
 Past = Mapping[str, Tensor]
 """``observation [..., P, O]``, ``action [..., P, A]`` (or ``[..., P]`` int64), ``valid [..., P]``:
-what a batch holds under ``"history"``, and the state of a policy that acts."""
+what a batch holds under ``"history"``, and the state of a policy that acts. Of several entries a
+batch holds ``observation`` by entry, and the state their ``features [..., P, F]``."""
+
+FEATURES = "features"
 
 
 class PastActions(nn.Module):
@@ -34,7 +37,103 @@ class PastActions(nn.Module):
         return self.scale.to_policy(action) * valid
 
 
-class HistoryInputs(nn.Module):
+class PastInputs(nn.Module):
+    """What encodes the present, and the steps before it in the same way.
+
+    A policy that acts keeps what it has seen: a flat vector as it is, several entries as the
+    features that their encoders made, a few numbers where frames were many. Each is encoded once.
+
+    Args:
+        spec: The data's spec.
+        network: Inputs, see :class:`Network`.
+        history: P, at least 1.
+
+    Raises:
+        ValueError: No encoder takes the observation, or ``history`` is below 1.
+    """
+
+    def __init__(self, spec: Spec, network: Network, history: int) -> None:
+        super().__init__()
+        if history < 1:
+            raise ValueError(f"history is {history}, it must be at least 1")
+        self.history = history
+        self.now = ungated_inputs(spec, network)
+
+    def before(self, past: Past | None) -> tuple[Past, Tensor]:
+        """Return the past, and the features of what was seen, ``[..., P, F]``.
+
+        Args:
+            past: The last steps.
+
+        Returns:
+            Both.
+
+        Raises:
+            ValueError: The past is missing.
+        """
+        if past is None:
+            raise ValueError(f"this network sees {self.history} past steps: pass past")
+        if FEATURES in past.keys():  # noqa: SIM118 (a TensorDict knows no other way)
+            return past, past[FEATURES]
+        return past, self.encode(past["observation"])
+
+    def kept(self, observation: Observation, features: Tensor) -> dict[str, Tensor]:
+        """Return what is remembered of a step, by its name in a past.
+
+        Args:
+            observation: ``[n, O]``, or ``[n, ...]`` by entry.
+            features: ``[n, F]``, what it was encoded to.
+
+        Returns:
+            One of the two.
+        """
+        if isinstance(observation, Tensor):
+            return {"observation": observation}
+        return {FEATURES: features}
+
+    @property
+    def features(self) -> int:
+        """F where features are remembered, 0 where observations are."""
+        return self.now.observed if isinstance(self.now, EntryInputs) else 0
+
+    def forward(
+        self, observation: Observation, task: Tensor | None = None, past: Past | None = None
+    ) -> Tensor:
+        """Return features of the present and the past.
+
+        Args:
+            observation: ``[..., O]``, or ``[..., *shape]`` by entry.
+            task: ``[..., Z]`` where the spec has a task.
+            past: The last P steps.
+
+        Returns:
+            ``[..., D]``.
+        """
+        return self.joined(self.encode(observation), task, past)
+
+    def encode(self, observation: Observation) -> Tensor:
+        """Return the features of the present alone, ``[..., F]``."""
+        if isinstance(self.now, EntryInputs):
+            return self.now.encode(observation)
+        if not isinstance(observation, Tensor):
+            raise ValueError("this network takes one flat vector, not entries")
+        return self.now.encode(observation)
+
+    def joined(self, features: Tensor, task: Tensor | None, past: Past | None) -> Tensor:
+        """Return features of the present and the past, the present being encoded already.
+
+        Args:
+            features: ``[..., F]``.
+            task: ``[..., Z]`` where the spec has a task.
+            past: The last P steps.
+
+        Returns:
+            ``[..., D]``.
+        """
+        raise NotImplementedError
+
+
+class HistoryInputs(PastInputs):
     """Observation, task, and the last P observations and actions, side by side.
 
     Observations are standardised, actions are in policy units (one number per choice where they
@@ -59,42 +158,25 @@ class HistoryInputs(nn.Module):
         *,
         actions: bool = True,
     ) -> None:
-        super().__init__()
-        _check_steps(history)
-        self.history, self.actions = history, actions
-        self.now = Inputs(spec, network.task_scale, frequencies=network.frequencies)
+        super().__init__(spec, network, history)
+        self.actions = actions
         self.acted = PastActions(spec)
-        seen = spec.vector.width + (self.acted.width if actions else 0) + 1
+        seen = self.now.observed + (self.acted.width if actions else 0) + 1
         self.width = self.now.width + history * seen
 
-    def forward(
-        self, observation: Tensor, task: Tensor | None = None, past: Past | None = None
-    ) -> Tensor:
-        """Return features ``[..., D]``.
-
-        Args:
-            observation: ``[..., O]``.
-            task: ``[..., Z]`` where the spec has a task.
-            past: The last P steps.
-
-        Returns:
-            ``[..., D]``.
-
-        Raises:
-            ValueError: The past is missing.
-        """
-        if past is None:
-            raise ValueError(f"this network sees {self.history} past steps: pass past")
-        now = self.now(observation, task)
+    def joined(self, features: Tensor, task: Tensor | None, past: Past | None) -> Tensor:
+        """Return features ``[..., D]``, see :meth:`PastInputs.joined`."""
+        past, seen = self.before(past)
+        now = self.now.join(features, task)
         valid = past["valid"].to(now.dtype).unsqueeze(-1)
-        parts = [self.now.observation(past["observation"]) * valid]
+        parts = [seen * valid]
         if self.actions:
             parts.append(self.acted(past["action"], valid))
         steps = torch.cat([*parts, valid], dim=-1)
         return torch.cat([now, steps.flatten(-2)], dim=-1)
 
 
-class AttentionInputs(nn.Module):
+class AttentionInputs(PastInputs):
     """A token for each of the last P steps and the present, through a transformer.
 
     A token holds the observation of its step, the task, and the action before it. Its place in the
@@ -120,10 +202,7 @@ class AttentionInputs(nn.Module):
         *,
         actions: bool = True,
     ) -> None:
-        super().__init__()
-        _check_steps(history)
-        self.history = history
-        self.now = Inputs(spec, network.task_scale, frequencies=network.frequencies)
+        super().__init__(spec, network, history)
         self.acted = PastActions(spec)
         self.width = attention.width
         self.of_input = nn.Linear(self.now.width, self.width)
@@ -131,19 +210,17 @@ class AttentionInputs(nn.Module):
         self.place = nn.Parameter(0.02 * torch.randn(history + 1, self.width))
         self.transformer = Transformer(attention)
 
-    def forward(
-        self, observation: Tensor, task: Tensor | None = None, past: Past | None = None
-    ) -> Tensor:
-        """Return the features of the present, ``[..., D]``; arguments are those of :meth:`each`."""
-        return self.each(observation, task, past)[..., -1, :]
+    def joined(self, features: Tensor, task: Tensor | None, past: Past | None) -> Tensor:
+        """Return the features of the present, ``[..., D]``, see :meth:`PastInputs.joined`."""
+        return self._tokens(features, task, past)[..., -1, :]
 
     def each(
-        self, observation: Tensor, task: Tensor | None = None, past: Past | None = None
+        self, observation: Observation, task: Tensor | None = None, past: Past | None = None
     ) -> Tensor:
         """Return the features of every step of the window, each of what was known by then.
 
         Args:
-            observation: ``[..., O]``.
+            observation: ``[..., O]``, or ``[..., *shape]`` by entry.
             task: ``[..., Z]`` where the spec has a task; it holds for the whole window.
             past: The last steps, at most P.
 
@@ -153,12 +230,14 @@ class AttentionInputs(nn.Module):
         Raises:
             ValueError: The past is missing.
         """
-        if past is None:
-            raise ValueError(f"this network sees {self.history} past steps: pass past")
-        seen = torch.cat([past["observation"], observation.unsqueeze(-2)], dim=-2)
+        return self._tokens(self.encode(observation), task, past)
+
+    def _tokens(self, features: Tensor, task: Tensor | None, past: Past | None) -> Tensor:
+        past, before = self.before(past)
+        seen = torch.cat([before, features.unsqueeze(-2)], dim=-2)
         if task is not None:
             task = task.unsqueeze(-2).expand(*seen.shape[:-1], task.shape[-1])
-        tokens = self.of_input(self.now(seen, task)) + self.place[-seen.shape[-2] :]
+        tokens = self.of_input(self.now.join(seen, task)) + self.place[-seen.shape[-2] :]
         valid = past["valid"].to(tokens.dtype).unsqueeze(-1)
         if self.of_action is not None:
             done = self.of_action(self.acted(past["action"], valid))
@@ -180,7 +259,13 @@ def past_inputs(
 
 
 def empty_past(
-    spec: Spec, history: int, count: int, device: torch.device, *, actions: bool = True
+    spec: Spec,
+    history: int,
+    count: int,
+    device: torch.device,
+    *,
+    actions: bool = True,
+    features: int = 0,
 ) -> dict[str, Tensor]:
     """Return the past of episodes that begin, of so many of them.
 
@@ -190,6 +275,7 @@ def empty_past(
         count: n.
         device: Where it lies.
         actions: Whether it holds actions.
+        features: F, where it holds features in the place of observations.
 
     Returns:
         A past with leading dimension n, no step of it valid.
@@ -200,8 +286,9 @@ def empty_past(
         dtype=torch.int64 if discrete else torch.float32,
         device=device,
     )
+    seen = ("observation", spec.vector.width) if not features else (FEATURES, features)
     return {
-        "observation": torch.zeros(*shape, spec.vector.width, device=device),
+        seen[0]: torch.zeros(*shape, seen[1], device=device),
         **({"action": action} if actions else {}),
         "valid": torch.zeros(shape, device=device),
     }
@@ -244,8 +331,3 @@ def hidden_past(past: Past, noise: Tensor, *, whole: float, steps: float) -> dic
     draw = torch.special.ndtr(noise)  # normal to uniform
     kept = (draw[..., :1] >= whole) & (draw[..., 1:] >= steps)
     return {name: value & kept if name == "valid" else value for name, value in past.items()}
-
-
-def _check_steps(history: int) -> None:
-    if history < 1:
-        raise ValueError(f"history is {history}, it must be at least 1")

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from hindsight_rl.nets.encoders.entries import Observation, ungated_inputs
 from hindsight_rl.nets.encoders.sequence import CellKind, Recurrence
-from hindsight_rl.nets.encoders.vector import Inputs
 from hindsight_rl.nets.network import Network
 from hindsight_rl.spec import Spec
 
 
 class RecurrentInputs(nn.Module):
-    """Standardised observation and task through recurrent cells.
+    """Observation, encoded, and task through recurrent cells.
 
     Args:
         spec: The data's spec.
@@ -21,7 +21,7 @@ class RecurrentInputs(nn.Module):
         layers: How many lie above each other, at least 1.
 
     Raises:
-        ValueError: The observation is no vector, or an argument is out of range.
+        ValueError: No encoder takes the observation, or an argument is out of range.
     """
 
     def __init__(
@@ -34,20 +34,20 @@ class RecurrentInputs(nn.Module):
         layers: int = 1,
     ) -> None:
         super().__init__()
-        self.now = Inputs(spec, network.task_scale, frequencies=network.frequencies)
+        self.now = ungated_inputs(spec, network)
         self.cells = Recurrence(self.now.width, units, cell, layers)
         self.width = units
 
     def forward(
         self,
-        observation: Tensor,
+        observation: Observation,
         task: Tensor | None = None,
         past: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """Return the features after one more observation.
 
         Args:
-            observation: ``[..., O]``.
+            observation: ``[..., O]``, or ``[..., *shape]`` by entry.
             task: ``[..., Z]`` where the spec has a task.
             past: ``hidden [..., S]``.
 
@@ -62,12 +62,12 @@ class RecurrentInputs(nn.Module):
         return self.step(observation, task, past)[0]
 
     def step(
-        self, observation: Tensor, task: Tensor | None, past: Mapping[str, Tensor]
+        self, observation: Observation, task: Tensor | None, past: Mapping[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the features after one more observation, and the past after it.
 
         Args:
-            observation: ``[..., O]``.
+            observation: ``[..., O]``, or ``[..., *shape]`` by entry.
             task: ``[..., Z]`` where the spec has a task.
             past: ``hidden [..., S]``.
 
@@ -77,11 +77,11 @@ class RecurrentInputs(nn.Module):
         features, hidden = self.cells.step(self.now(observation, task), past["hidden"])
         return features, {"hidden": hidden}
 
-    def segment(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+    def segment(self, observation: Observation, task: Tensor | None = None) -> Tensor:
         """Return the features of segments that begin with nothing remembered.
 
         Args:
-            observation: ``[..., L, O]``.
+            observation: ``[..., L, O]``, or ``[..., L, *shape]`` by entry.
             task: ``[..., L, Z]`` where the spec has a task.
 
         Returns:

@@ -69,28 +69,44 @@ class Inputs(nn.Module):
         task = spec.task
         self.task = Standardize(*task_statistics(task, task_scale)) if task else None
         self.task_scale = None if task_scale is None else list(task_scale)
-        width = spec.vector.width + (task.width if task else 0)
+        self.observed = spec.vector.width
+        width = self.observed + (task.width if task else 0)
         self.factors = [math.pi * 2.0 ** (k - 1) for k in range(frequencies)]
         self.width = width * (1 + 2 * frequencies)
 
     def forward(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
         """Return features ``[..., D]``; observations may be broadcast to tasks."""
-        features = self._plain(observation, task)
+        return self.join(self.encode(observation), task)
+
+    def encode(self, observation: Tensor) -> Tensor:
+        """Return the observation alone, standardised, ``[..., O]``."""
+        features: Tensor = self.observation(observation)
+        return features
+
+    def join(self, features: Tensor, task: Tensor | None = None) -> Tensor:
+        """Return what a network is given.
+
+        Args:
+            features: ``[..., O]``, of :meth:`encode`.
+            task: ``[..., Z]`` where the spec has a task.
+
+        Returns:
+            ``[..., D]``.
+
+        Raises:
+            ValueError: The task is missing.
+        """
+        if self.task is not None:
+            if task is None:
+                raise ValueError("this network is conditioned on a task: pass task [..., Z]")
+            task = self.task(task)
+            if features.shape[:-1] != task.shape[:-1]:
+                features = features.expand(*task.shape[:-1], -1)
+            features = torch.cat([features, task], dim=-1)
         if not self.factors:
             return features
         angles = torch.cat([features * factor for factor in self.factors], dim=-1)
         return torch.cat([features, angles.sin(), angles.cos()], dim=-1)
-
-    def _plain(self, observation: Tensor, task: Tensor | None) -> Tensor:
-        features: Tensor = self.observation(observation)
-        if self.task is None:
-            return features
-        if task is None:
-            raise ValueError("this network is conditioned on a task: pass task [..., Z]")
-        task = self.task(task)
-        if features.shape[:-1] != task.shape[:-1]:
-            features = features.expand(*task.shape[:-1], -1)
-        return torch.cat([features, task], dim=-1)
 
 
 def task_statistics(

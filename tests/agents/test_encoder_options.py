@@ -6,26 +6,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from entry_logs import CAMERA, STATE, entry_data
 from lightning import Trainer
 from small_fits import equal, fit, learner_of, weights
 from torch import Tensor, nn
 
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.agents.iql import IQL
-from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.export.onnx import export_policy
 from hindsight_rl.export.runtime import OnnxPolicy
-from hindsight_rl.keys import Key
-from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.draws import fork
 from hindsight_rl.maths.shift import shift_images, shift_offsets
 from hindsight_rl.nets.encoders.encoder import Encoder
 from hindsight_rl.nets.network import Network
 from hindsight_rl.training.checkpoints.load import load_learner
 from hindsight_rl.training.learner import Learner
-
-EPISODES, STEPS = 4, 5
-CAMERA, STATE = ("observation", "front"), ("observation", "state")
 
 
 class Slim(nn.Module):
@@ -43,26 +38,6 @@ class Slim(nn.Module):
 SLIM = f"{__name__}.Slim"
 
 
-def log() -> Log:
-    """Return 4 episodes of 5 steps: a camera of 8 x 8, of whole episodes, and a state."""
-    draw, rows = np.random.default_rng(0), EPISODES * STEPS
-    columns: dict[Key, np.ndarray] = {
-        STATE: draw.normal(size=(rows, 2)).astype(np.float32),
-        CAMERA: draw.integers(0, 256, (rows + EPISODES, 8, 8, 3)).astype(np.uint8),
-        "action": draw.uniform(-1, 1, (rows, 1)).astype(np.float32),
-        ("next", *STATE): draw.normal(size=(rows, 2)).astype(np.float32),
-        ("next", "reward"): draw.normal(size=rows).astype(np.float32),
-        ("next", "terminated"): np.zeros(rows, bool),
-        ("next", "truncated"): np.arange(rows) % STEPS == STEPS - 1,
-        "episode": np.repeat(np.arange(EPISODES), STEPS),
-    }
-    return Log.from_columns(columns, {"action": {"low": [-1.0], "high": [1.0]}})
-
-
-def data(**options: Any) -> OfflineDataModule:
-    return OfflineDataModule(log(), **{"batch_size": 8, "updates_per_step": 4, "seed": 1} | options)
-
-
 def network(**options: Any) -> Network:
     return Network(hidden=(8,), encoders={"front": Encoder(**options)})
 
@@ -73,7 +48,7 @@ def made(kind: type[Learner], spec: Any, net: Network, **options: Any) -> Learne
 
 def moved(kind: type[Learner], net: Network, folder: Path, **options: Any) -> tuple[Any, Any, Any]:
     """Return a learner that was fitted for 8 updates, and its weights before and after."""
-    module = data()
+    module = entry_data()
     learner = made(kind, module.spec, net, **options)
     before = weights(learner)
     fit(learner, module, folder, 8)
@@ -97,7 +72,7 @@ def test_frozen_encoders_stay_as_they_are(kind: Any, module: Any, tmp_path: Path
 
 def test_encoders_have_rates_of_their_own(tmp_path: Path) -> None:
     """Adam's first step is the rate for every weight: a hundredth of that of the others."""
-    module = data()
+    module = entry_data()
     learner = made(BC, module.spec, network(module=SLIM, rate=3e-6), clip_norm=1.0)
     before = weights(learner)
     fit(learner, module, tmp_path, 1)
@@ -121,7 +96,7 @@ def test_all_ways_of_updating_agree(options: Any, tmp_path: Path) -> None:
 
 def test_images_are_shifted_in_training_alone(tmp_path: Path) -> None:
     """What the losses see is the picture of the log, moved by the counters' offsets."""
-    module = data()
+    module = entry_data()
     learner = made(BC, module.spec, network(module=SLIM, shift=2))
     seen: list[Any] = []
     losses = learner.losses
@@ -136,7 +111,7 @@ def test_images_are_shifted_in_training_alone(tmp_path: Path) -> None:
         assert torch.equal(batch[STATE], chunk[update][STATE])
     assert not torch.equal(wanted, chunk[CAMERA])
     seen.clear()
-    held_out = data(validation=0.5)
+    held_out = entry_data(validation=0.5)
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False,
                       enable_progress_bar=False)  # fmt: skip
     trainer.validate(learner, held_out, verbose=False)
@@ -152,7 +127,7 @@ def test_files_of_policies_with_encoders(kind: Any, tmp_path: Path) -> None:
     source = Slim([3, 8, 8], 5)
     safetensors.save_file(source.state_dict(), path)
     net = network(module=SLIM, arguments={"width": 5}, weights=str(path), frozen=True)
-    module = data()
+    module = entry_data()
     learner = made(kind, module.spec, net)
     trainer = fit(learner, module, tmp_path, 2)
     for part in learner.networks().values():
@@ -174,7 +149,7 @@ def test_fine_tuning_starts_from_a_checkpoint_without_the_file(tmp_path: Path) -
     safetensors = pytest.importorskip("safetensors.torch")
     path = tmp_path / "front.safetensors"
     safetensors.save_file(Slim([3, 8, 8]).state_dict(), path)
-    module = data()
+    module = entry_data()
     learner = made(BC, module.spec, network(module=SLIM, weights=str(path), frozen=True))
     trainer = fit(learner, module, tmp_path, 2)
     trainer.save_checkpoint(tmp_path / "last.ckpt")
