@@ -44,7 +44,7 @@ class Network:
     frequencies: int = 0
     task_scale: tuple[float, ...] | None = None
     gate_task: bool = False
-    encoders: dict[str, Encoder] = field(default_factory=dict)
+    encoders: dict[str, Encoder] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         """Check the arguments; lists become tuples."""
