@@ -29,13 +29,18 @@ WIDE = {"hidden": [256, 256]}
 def cases() -> list[Case]:
     """Return every kind."""
     flow = {"network": WIDE, "chunk": 1, "execute": 1}
+    gru: dict[str, Any] = {"network": {"hidden": [256]}, "units": 256}
     return [
         Case("cloning", "BC", {"network": WIDE}),
         Case("mixture", "BC", {"network": WIDE, "head": "mixture"}),
         Case("autoregressive", "BC", {"network": WIDE, "head": "autoregressive"}),
         Case("latent", "LatentBC", {"network": WIDE}),
         Case("history of 4", "BC", {"network": WIDE, "history": 4}),
-        Case("GRU of 256", "RecurrentBC", {"network": {"hidden": [256]}, "units": 256}),
+        Case("GRU of 256", "RecurrentBC", gru),
+        Case("LSTM of 256", "RecurrentBC", gru | {"cell": "lstm"}),
+        Case("transformer of 8", "BC", {"network": WIDE, "history": {"steps": 8, "attention": {}}}),
+        Case("ACT, chunks of 16", "ACT", {}),
+        Case("Decision Transformer of 20", "DecisionTransformer", {}),
         Case("flow, 4 steps", "FlowBC", flow | {"steps": 4}),
         Case("flow, 10 steps", "FlowBC", flow | {"steps": 10}),
         Case("diffusion, 10 steps", "DiffusionBC", flow),

@@ -11,6 +11,7 @@ their folder.
 
 import functools
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,31 +24,33 @@ from common import Case
 DATA = Path(os.environ.get("HINDSIGHT_DATA", common.ROOT.parent / "shared" / "data"))
 LOG = DATA / "rllib_pendulum" / "pendulum_expert_sac_50eps.npz"
 EPISODES, CORRIDOR = 50, 30
-SMALL = {"hidden": [64, 64]}
+SMALL, ATTENTION = {"hidden": [64, 64]}, {"width": 32, "heads": 4, "layers": 2}
 
 
 def cases() -> list[Case]:
     """Return every policy on both logs."""
     pendulum = functools.partial(Case, log="angles", updates=3000, batch=64)
-    maze = functools.partial(Case, log="maze", updates=2000, batch=64)
-    seen = {"network": SMALL, "history": {"steps": 8, "actions": False}}
-    short = {"network": SMALL, "history": {"steps": 1, "actions": False}}
-    reader = {"width": 32, "heads": 2, "layers": 2}
-    window = {"steps": CORRIDOR + 1, "actions": False, "attention": reader}
+    maze = functools.partial(Case, log="maze", updates=6000, batch=64, rate=3e-3)
+    gru: dict[str, Any] = {"network": {"hidden": [64]}, "units": 64}
+    long = {"segment": CORRIDOR + 2, "burn_in": 0}
     return [
-        pendulum("angle only", "BC", {"network": SMALL}),
-        pendulum("angle, history of 1", "BC", short),
-        pendulum("angle, history of 8", "BC", seen),
-        pendulum("angle, GRU", "RecurrentBC", {"network": {"hidden": [64]}, "units": 64}),
-        maze("maze, no memory", "BC", {"network": SMALL}),
-        maze("maze, history of 8", "BC", seen),
-        maze("maze, transformer", "BC", {"network": SMALL, "history": window}),
-        maze(
-            "maze, GRU",
-            "RecurrentBC",
-            {"network": {"hidden": [64]}, "units": 64, "segment": CORRIDOR + 2, "burn_in": 0},
+        pendulum("angle only", "BC", past(0)),
+        pendulum("angle, history of 1", "BC", past(1)),
+        pendulum("angle, history of 8", "BC", past(8)),
+        pendulum("angle, transformer of 8", "BC", past(8, attention=ATTENTION)),
+        pendulum("angle, GRU", "RecurrentBC", gru),
+        maze("maze, no memory", "BC", past(0)),
+        maze("maze, history of 8", "BC", past(8)),
+        replace(
+            maze("maze, transformer", "BC", past(CORRIDOR + 1, attention=ATTENTION)), rate=1e-3
         ),
+        maze("maze, GRU", "RecurrentBC", gru | long),
     ]
+
+
+def past(steps: int, **history: Any) -> dict[str, Any]:
+    """Return the arguments of cloning with a past of observations."""
+    return {"network": SMALL, "history": {"steps": steps, "actions": False} | history}
 
 
 class Angle(gymnasium.ObservationWrapper[Any, Any, Any]):

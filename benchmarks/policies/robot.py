@@ -28,13 +28,16 @@ NET = {"hidden": [256, 256]}
 def cases() -> list[Case]:
     """Return the policies; the first is that of docs/results.md."""
     robot = functools.partial(Case, updates=600, rate=1e-4)
+    longer = functools.partial(Case, updates=4000, rate=1e-3)
     near = {"network": NET, "head": {"kind": "laplace", "relative_to": JOINTS}}
     return [
         Case("repeat", ""),
         robot("BC", "BC", near),
         robot("BC, history of 4", "BC", near | {"history": {"steps": 4, "actions": False}}),
-        robot("flow, chunks of 8, 1 executed", "FlowBC", {"network": NET, "execute": 1}),
-        robot("flow, chunks of 8, 4 executed", "FlowBC", {"network": NET, "execute": 4}),
+        longer("ACT, chunks of 15, 1 executed", "ACT", {"chunk": 15, "execute": 1}),
+        longer("ACT, chunks of 15, 8 executed", "ACT", {"chunk": 15, "execute": 8}),
+        longer("flow, chunks of 8, 1 executed", "FlowBC", {"network": NET, "execute": 1}),
+        longer("flow, chunks of 8, 4 executed", "FlowBC", {"network": NET, "execute": 4}),
     ]
 
 
