@@ -29,7 +29,9 @@ class MultiHead(nn.Module):
         super().__init__()
         self.heads, self.scale = heads, 1.0 / math.sqrt(width // heads)
         self.asks = nn.Linear(width, width)
-        self.offers = nn.Linear(width, 2 * width)
+        # A bias of keys moves no softmax: its gradient is rounding, and Adam would follow it.
+        self.keys = nn.Linear(width, width, bias=False)
+        self.values = nn.Linear(width, width)
         self.out = nn.Linear(width, width)
 
     def forward(self, asking: Tensor, offering: Tensor, seen: Tensor | None = None) -> Tensor:
@@ -44,7 +46,7 @@ class MultiHead(nn.Module):
             ``[..., T, D]``.
         """
         query = self._split(self.asks(asking))
-        key, value = map(self._split, self.offers(offering).chunk(2, dim=-1))
+        key, value = self._split(self.keys(offering)), self._split(self.values(offering))
         score = torch.matmul(query, key.transpose(-1, -2)) * self.scale
         if seen is not None:
             score = score.masked_fill(~seen.unsqueeze(-3), -math.inf)

@@ -21,8 +21,10 @@ def spec_of(**options: Any) -> Spec:
 
 
 def copy_attention(ours: MultiHead, theirs: nn.MultiheadAttention) -> None:
-    theirs.in_proj_weight.copy_(torch.cat([ours.asks.weight, ours.offers.weight]))
-    theirs.in_proj_bias.copy_(torch.cat([ours.asks.bias, ours.offers.bias]))
+    parts = ours.asks, ours.keys, ours.values
+    theirs.in_proj_weight.copy_(torch.cat([part.weight for part in parts]))
+    none = torch.zeros_like(ours.asks.bias)
+    theirs.in_proj_bias.copy_(torch.cat([ours.asks.bias, none, ours.values.bias]))
     theirs.out_proj.weight.copy_(ours.out.weight)
     theirs.out_proj.bias.copy_(ours.out.bias)
 
