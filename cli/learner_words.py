@@ -8,7 +8,6 @@ from typing import Any
 
 import yaml
 
-from hindsight_rl.nets.network import Head
 from hindsight_rl.training.checkpoints.arguments import (
     MERGED,
     MOVED,
@@ -22,7 +21,9 @@ from hindsight_rl.training.checkpoints.load import learner_named
 # An argument of the learner, with its value or before it.
 _ARGUMENT = re.compile(r"^--model\.((?:init_args\.)?)(\w+)(?:=(.*))?$", re.DOTALL)
 _TRANSLATED = {*MOVED, *MERGED, *(one.by for one in MERGED.values())}
-_HEAD = re.compile(r"^--model\.((?:init_args\.)?)head\.")
+_FIELD = re.compile(r"^--model\.((?:init_args\.)?)(\w+)\.")
+# Arguments that may be given by one of their fields alone: the field, and its type.
+_SHORT: dict[str, tuple[str, type]] = {"head": ("kind", str), "history": ("steps", int)}
 _LEARNER = re.compile(r"^--model(?:\.class_path)?(?:=(.*))?$")
 
 
@@ -41,7 +42,10 @@ def learner_words(words: Sequence[str]) -> list[str]:
     """
     kind, configured = _learner(words)
     _check_fields(words, kind, configured)
-    return _kind_of_head(former_words(words, kind, configured), kind, configured)
+    words = former_words(words, kind, configured)
+    for name in _SHORT:
+        words = _spelled_out(words, name, kind, configured)
+    return words
 
 
 def former_words(
@@ -84,34 +88,39 @@ def former_words(
     return kept
 
 
-def _kind_of_head(words: list[str], kind: type | None, configured: Mapping[str, Any]) -> list[str]:
-    """Return words in which the kind of a head is one of its fields.
+def _spelled_out(
+    words: Sequence[str], argument: str, kind: type | None, configured: Mapping[str, Any]
+) -> list[str]:
+    """Return words in which an argument given by one of its fields alone names that field.
 
     The parser takes ``--model.head mixture --model.head.components 3`` for two heads, of which the
     last one counts; here both words are of one.
 
     Args:
         words: Of a command, in the spelling of today.
+        argument: Name of the argument.
         kind: Class of the learner; ``None`` where it is not known.
         configured: Its arguments in configurations.
 
     Returns:
         The words.
     """
-    if kind is None or record_of("head", kind) is not Head:
-        return words
+    if kind is None or record_of(argument, kind) is None:
+        return list(words)
     kept: list[str] = []
-    base: object = configured.get("head", default_of("head", kind))
+    base: object = configured.get(argument, default_of(argument, kind))
+    field_name, short = _SHORT[argument]
+    place = f"{argument}.{field_name}"
     rest = iter(words)
     for word in rest:
-        whole, field = _ARGUMENT.match(word), _HEAD.match(word)
-        if whole is not None and whole[2] == "head":
+        whole, field = _ARGUMENT.match(word), _FIELD.match(word)
+        if whole is not None and whole[2] == argument:
             value = next(rest, "") if whole[3] is None else whole[3]
             base = _value(value)
-            name = "head.kind" if isinstance(base, str) else "head"
+            name = place if type(base) is short else argument
             kept.append(f"--model.{whole[1]}{name}={value}")
-        elif field is not None and isinstance(base, str):
-            kept += [f"--model.{field[1]}head.kind={base}", word]
+        elif field is not None and field[2] == argument and type(base) is short:
+            kept += [f"--model.{field[1]}{place}={base}", word]
             base = None
         else:
             kept.append(word)
@@ -129,7 +138,9 @@ def _check_fields(words: Sequence[str], kind: type | None, configured: Mapping[s
         record = record_of(name, kind or object)
         if record is None or value is None or isinstance(value, Mapping):
             continue
-        if isinstance(value, str) and (record is Head or value.startswith("${")):
+        if isinstance(value, str) and value.startswith("${"):
+            continue
+        if name in _SHORT and type(value) is _SHORT[name][1]:
             continue
         names = ", ".join(field.name for field in fields(record))
         raise ValueError(

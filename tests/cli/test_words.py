@@ -92,3 +92,32 @@ def test_former_words_are_those_of_today(part: str) -> None:
     today = [f"--model.{part}evaluation.every", "5", f"--model.{part}evaluation.command=held"]
     assert spelled(*former) == today == spelled(*today)
     assert spelled(f"--model.{part}evaluation.env", "A-v0") == ["--env", "A-v0"]
+
+
+@pytest.mark.parametrize(
+    ("given", "parsed"),
+    [
+        (["--model.history", "4"], ["--model.history.steps=4"]),
+        (
+            ["--model.history=4", "--model.history.actions=false"],
+            ["--model.history.steps=4", "--model.history.actions=false"],
+        ),
+        (
+            ["--model.history.actions=false"],
+            ["--model.history.steps=0", "--model.history.actions=false"],
+        ),
+        (
+            ["--model.head", "mixture", "--model.head.components=3"],
+            ["--model.head.kind=mixture", "--model.head.components=3"],
+        ),
+        (
+            ["--model.head.components=3"],
+            ["--model.head.kind=gaussian", "--model.head.components=3"],
+        ),
+        (["--model.head", "{kind: laplace}"], ["--model.head={kind: laplace}"]),
+    ],
+)
+def test_an_argument_given_by_one_field_goes_with_its_others(
+    given: list[str], parsed: list[str]
+) -> None:
+    assert spelled("--config", "bc", *given) == parsed
