@@ -116,9 +116,9 @@ def _spelled_out(
         whole, field = _ARGUMENT.match(word), _FIELD.match(word)
         if whole is not None and whole[2] == argument:
             value = next(rest, "") if whole[3] is None else whole[3]
-            base = _value(value)
-            name = place if type(base) is short else argument
+            name = place if type(_value(value)) is short else argument
             kept.append(f"--model.{whole[1]}{name}={value}")
+            base = None
         elif field is not None and field[2] == argument and type(base) is short:
             kept += [f"--model.{field[1]}{place}={base}", word]
             base = None
