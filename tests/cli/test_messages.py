@@ -37,12 +37,12 @@ ENOUGH = "'hindsight fit --help' lists the options, 'hindsight fit --model.help 
             "network is [64, 64], and it has fields: give --model.n",
         ),
         (
-            "--model.network.hiden [8]",
-            "hiden=[8]. Did you mean '--model.network.hidden'?",
+            "--model.network.hiddn [8]",
+            "hiddn=[8]. Did you mean '--model.network.hidden'?",
         ),
         ("--model.network.frequencies -1", "error: frequencies is -1, it must be at least 0"),
         ("--model.head mixtur", "'autoregressive'. Did you mean 'mixture'?"),
-        ("--model.head.kind gausian", "model.head is 'gausian', it must be 'deterministic' or "),
+        ("--model.head.kind gaussia", "model.head is 'gaussia', it must be 'deterministic' or "),
         ("--model.compile nope", "model.compile is 'nope', it must be 'auto' or 'off' or "),
         ("--model.head.components 0", "error: components is 0, it must be at least 1"),
         (
