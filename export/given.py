@@ -45,6 +45,7 @@ class Given:
         if self._stated.default is None:
             raise ValueError(
                 f"this policy takes a {self.name} {list(self.shape)} and has no default: give one"
+                f", act(observation, {self.name}), or --{self.name} on the command line"
             )
         return self._stated.default
 

@@ -115,7 +115,10 @@ def test_a_task_without_a_default_must_be_given(
     policy.spec = changed(policy.spec, task={"default": None})
     export_policy(policy, tmp_path / "policy.onnx", opset=17)
     told = fail(capsys, tmp_path / "policy.onnx", "--env", "CartPole-v1")
-    assert told == "error: this policy takes a task [2] and has no default: give one\n"
+    assert told == (
+        "error: this policy takes a task [2] and has no default: give one, act(observation, task), "
+        "or --task on the command line\n"
+    )
 
 
 def test_report_in_words(balance: Path, capsys: pytest.CaptureFixture[str]) -> None:
