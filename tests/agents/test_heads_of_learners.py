@@ -8,9 +8,9 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
-from episode_logs import HIGH, LOW, episode_log
+from episode_logs import HIGH, LOW
 from heads import CHOICES, SEVERAL
-from small_fits import LEARNERS, data_for, fit, learner_of, whole_log
+from small_fits import LEARNERS, data_for, fit, learner_of, log_for, whole_log
 from tensordict import TensorDict
 
 from hindsight_rl.export.onnx import export_policy
@@ -35,7 +35,7 @@ def arguments_of(name: str, head: Any) -> dict[str, Any]:
 
 def made(name: str, head: Any, **options: Any) -> tuple[Learner, TensorDict]:
     kind, arguments = LEARNERS[name], arguments_of(name, head)
-    data = data_for(kind, episode_log(**options), arguments)
+    data = data_for(kind, log_for(kind, **options), arguments)
     learner = learner_of(kind, data.spec, **arguments)
     data.serve(learner)
     return learner, whole_log(learner, data)
