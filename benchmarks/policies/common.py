@@ -195,7 +195,7 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def report(script: str, found: Mapping[str, Sequence[Mapping[str, Any]]], title: str) -> None:
-    """Print the table of a script, and write build/SCRIPT.json."""
+    """Print the table of a script, and write build/SCRIPT.json unless settings are being chosen."""
     from hindsight_rl.files import write_text
 
     rows, lines = [], []
@@ -210,7 +210,8 @@ def report(script: str, found: Mapping[str, Sequence[Mapping[str, Any]]], title:
                 rows[-1][fact] = statistics.median(float(run[fact]) for run in runs)
     say(f"\n{title}\n")
     say(table(("policy", "mean", "95 % interval", "seconds"), lines))
-    write_text(BUILD / f"{script}.json", json.dumps(rows, indent=1))
+    if all(seed in FIVE_SEEDS for row in rows for seed in row["seeds"]):
+        write_text(BUILD / f"{script}.json", json.dumps(rows, indent=1))
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
