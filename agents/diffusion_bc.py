@@ -27,7 +27,7 @@ from typing import Any
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.arguments import at_least, check_ranges, within
+from hindsight_rl.arguments import check_ranges, within
 from hindsight_rl.maths.diffusion import Predict
 from hindsight_rl.nets.encoders.entries import Observation
 from hindsight_rl.nets.generative import Denoiser
@@ -82,10 +82,8 @@ class DiffusionBC(Learner):
         **learner: Any,
     ) -> None:
         super().__init__(spec, **learner)
-        execute = max(1, chunk // 2) if execute is None else execute
-        check_ranges(at_least(1, chunk=chunk), within(f"[1, {chunk}]", execute=execute))
         check_ranges(within("(0, 1]", tau=tau))
-        self.window, self.chunk, self.tau = Window(chunk=chunk), Chunk(chunk, execute), tau
+        self.window, self.chunk, self.tau = Window(chunk=chunk), Chunk.of(chunk, execute), tau
         self.actor = Denoiser(self.spec, network, chunk=chunk)
         self.actor_ema = self.follow(self.actor)
         limits = self.actor.data_limits(self.spec)

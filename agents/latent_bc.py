@@ -24,7 +24,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.arguments import above, at_least, check_ranges, within
+from hindsight_rl.arguments import above, at_least, check_ranges
 from hindsight_rl.maths.draws import normals
 from hindsight_rl.maths.losses import weighted_loss
 from hindsight_rl.nets.encoders.entries import Observation, rows_of
@@ -78,10 +78,8 @@ class LatentBC(Learner):
         **learner: Any,
     ) -> None:
         super().__init__(spec, **learner)
-        execute = max(1, chunk // 2) if execute is None else execute
-        check_ranges(at_least(1, chunk=chunk), within(f"[1, {chunk}]", execute=execute))
         check_ranges(above(0, std=std), at_least(0, kl_weight=kl_weight, free_bits=free_bits))
-        self.window, self.chunk, self.acting = Window(chunk=chunk), Chunk(chunk, execute), acting
+        self.window, self.chunk, self.acting = Window(chunk=chunk), Chunk.of(chunk, execute), acting
         self.actor = LatentPolicy(
             self.spec, network, chunk=chunk, std=std, kl_weight=kl_weight, free_bits=free_bits
         )

@@ -73,10 +73,8 @@ class OneStepFlow(Learner):
         **learner: Any,
     ) -> None:
         super().__init__(spec, **learner)
-        execute = max(1, chunk // 2) if execute is None else execute
-        check_ranges(at_least(1, chunk=chunk), within(f"[1, {chunk}]", execute=execute))
         check_ranges(at_least(1, flow_steps=flow_steps), within("(0, 1]", tau=tau))
-        self.window, self.chunk, self.tau = Window(chunk=chunk), Chunk(chunk, execute), tau
+        self.window, self.chunk, self.tau = Window(chunk=chunk), Chunk.of(chunk, execute), tau
         self.teacher = Flow(flow_steps)
         self.flow = Denoiser(self.spec, network, chunk=chunk)
         self.actor = Denoiser(self.spec, network, chunk=chunk)

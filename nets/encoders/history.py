@@ -1,5 +1,6 @@
 """Inputs with a history: the last P observations and actions beside the present ones."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
 
 import torch
@@ -119,6 +120,7 @@ class PastInputs(nn.Module):
             raise ValueError("this network takes one flat vector, not entries")
         return self.now.encode(observation)
 
+    @abstractmethod
     def joined(self, features: Tensor, task: Tensor | None, past: Past | None) -> Tensor:
         """Return features of the present and the past, the present being encoded already.
 
@@ -130,7 +132,6 @@ class PastInputs(nn.Module):
         Returns:
             ``[..., D]``.
         """
-        raise NotImplementedError
 
 
 class HistoryInputs(PastInputs):

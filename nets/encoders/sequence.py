@@ -6,6 +6,7 @@ of ``torch.nn.GRUCell`` and ``torch.nn.LSTMCell``.
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Literal, cast
 
@@ -70,9 +71,9 @@ class Cell(nn.Module):
             found.append(state[..., : self.units])
         return torch.stack(found, dim=-2)
 
+    @abstractmethod
     def advance(self, inner: Tensor, state: Tensor) -> Tensor:
         """Return the next state ``[..., S]``, given what is computed of the input."""
-        raise NotImplementedError
 
 
 class GRU(Cell):

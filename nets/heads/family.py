@@ -3,6 +3,7 @@
 A policy asks its family how many numbers to answer with, hands them over, and gets a distribution.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable
 from importlib import import_module
 from typing import ClassVar, NamedTuple
@@ -73,6 +74,7 @@ class Family(nn.Module):
             )
         self.outputs = self.noise_width = self.width = action.width
 
+    @abstractmethod
     def forward(self, output: Tensor, place: Place, log_std: Tensor | None) -> Distribution:
         """Return the distribution of actions in policy units.
 
@@ -84,7 +86,6 @@ class Family(nn.Module):
         Returns:
             The distribution, batch shape ``[...]``.
         """
-        raise NotImplementedError
 
     def act(self, distribution: Distribution, noise: Tensor | None = None) -> Chosen:
         """Return the action that is taken.
