@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from hindsight_rl.arguments import at_least, check_ranges, within
 from hindsight_rl.keys import Key
 
 HISTORY, CHUNK, VALID = "history", "chunk", "valid"
@@ -51,8 +52,7 @@ class Chunk(NamedTuple):
         """
         if execute is None:
             execute = max(1, length // 2) if ensemble is None else 1
-        if length < 1 or not 1 <= execute <= length:
-            raise ValueError(f"chunk {length} must be at least 1, and execute {execute} in [1, C]")
+        check_ranges(at_least(1, chunk=length), within(f"[1, {length}]", execute=execute))
         if ensemble is not None and (execute != 1 or not -10 <= ensemble <= 10):
             raise ValueError(
                 f"ensemble {ensemble} must be in [-10, 10], and execute {execute} then be 1: the "

@@ -156,7 +156,7 @@ def test_the_next_actions_are_learned_at_once(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         ({"chunk": 0}, "chunk 0 must be at least 1"),
-        ({"chunk": 2, "execute": 3}, r"execute 3 in \[1, C\]"),
+        ({"chunk": 2, "execute": 3}, r"execute 3 in \[1, 2\]"),
         ({"ensemble": 0.1, "execute": 2}, r"ensemble 0.1 .* execute 2 then be 1"),
         ({"ensemble": 11.0}, r"ensemble 11.0 must be in \[-10, 10\]"),
         ({"latent": -1}, "latent -1"),
