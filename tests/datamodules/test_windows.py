@@ -56,6 +56,31 @@ def test_rows_are_those_of_a_plain_loop(lengths: list[int], history: int, chunk:
         assert after.valid[r].tolist() == [w <= high for w in wanted]
 
 
+def test_windows_by_hand() -> None:
+    """Episodes of 3 and 2 rows, P = 2, C = 3: the rows around rows 1 and 3, and what they hold."""
+    log = episode_log((3, 2))
+    rows, step, end = torch.tensor([1, 3]), torch.tensor([1, 0]), torch.tensor([2, 4])
+    before, after = rows_before(rows, step, 2), rows_from(rows, end, 3)
+    assert before.rows.tolist() == [[0, 0], [3, 3]]
+    assert before.valid.tolist() == [[False, True], [False, False]]
+    assert after.rows.tolist() == [[1, 2, 2], [3, 4, 4]]
+    assert after.valid.tolist() == [[True, True, False], [True, True, False]]
+    windows = windows_of(log, history=2, chunk=3)
+    sampler = ChunkSampler(log, Compose(), batch_size=2, windows=windows)
+    batch = sampler.gather(rows[None], torch.zeros(1, 2, 3, dtype=torch.int64))[0]
+    past, ahead = batch["history"], batch["chunk"]
+    for part, around in ((past, before), (ahead, after)):
+        assert part["valid"].equal(around.valid)
+        assert part["observation"].equal(log.column("observation")[around.rows])
+    action = log.column("action")
+    none = torch.zeros(2)
+    assert past["action"].equal(
+        torch.stack([torch.stack([none, action[0]]), torch.stack([none, none])])
+    )
+    assert ahead["action"].equal(action[after.rows])
+    assert ahead["next", "reward"].equal(log.column(REWARD)[after.rows] * after.valid)
+
+
 def test_batch_holds_what_the_log_holds_there() -> None:
     log = episode_log()
     sampler = ChunkSampler(log, Compose(), batch_size=32, windows=windows_of(log))
