@@ -92,6 +92,8 @@ def advance(
     """
     if chunk.ensemble is not None:
         return _averaged(chunk, state, answers)
+    if chunk.length == 1:  # nothing waits
+        return answers[:, 0], {name: state[name] for name in (_ACTIONS, _TAKEN)}
     actions, taken = state[_ACTIONS].copy(), state[_TAKEN].copy()
     actions[asked], taken[asked] = answers, 0
     rows = np.arange(len(taken))

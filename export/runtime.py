@@ -77,6 +77,8 @@ class OnnxPolicy:
                 "their average. Leave it out; the same seed gives the same actions."
             )
         self._seed, self._deterministic = seed, deterministic
+        if noise is not None:
+            self._draws = draws.Ahead(noise.width, noise.distribution)
         self._follows = bool(self.signature.state or noise or self.signature.chunk)
         self._slots: Slots | None = None
         self._next_episode = 0
@@ -323,16 +325,18 @@ class OnnxPolicy:
         """Return the actions of a step and the following state."""
         chunk = self.signature.chunk
         feed |= {f"state.{kept.name}": state[f"state.{kept.name}"] for kept in self.signature.state}
-        if self.signature.noise is not None:
-            feed["noise"] = self._noise(counters)
         if chunk is None:
-            answers = self._run(feed)
+            answers = self._run(self._with_noise(feed, counters))
             return answers.pop("action"), answers
         asked = chunks.due(chunk, state)
         carried = {name: value for name, value in state.items() if name.startswith("state.")}
         answer = np.zeros((0, *self.signature.answer_shape), dtype=self.signature.action.dtype)
-        if asked.any():
-            found = self._run({name: value[asked] for name, value in feed.items()})
+        if asked.all():
+            carried = self._run(self._with_noise(feed, counters))
+            answer = carried.pop("action")
+        elif asked.any():
+            part = {name: value[asked] for name, value in feed.items()}
+            found = self._run(self._with_noise(part, counters[asked]))
             answer = found.pop("action")
             for name, value in found.items():
                 carried[name] = carried[name].copy()
@@ -349,12 +353,12 @@ class OnnxPolicy:
         answers.pop("scores", None)
         return {name.removeprefix("next_"): value for name, value in answers.items()}
 
-    def _noise(self, counters: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the noise of a step, ``[N, S]``."""
+    def _with_noise(self, feed: dict[str, Array], counters: NDArray[np.int64]) -> dict[str, Array]:
+        """Return what the graph takes, with the noise ``[N, S]`` of a step where it takes any."""
         stated = self.signature.noise
-        assert stated is not None
+        if stated is None:
+            return feed
         shape = (len(counters), *stated.shape)
         if self._deterministic:
-            return np.zeros(shape, dtype=np.float32)
-        draw = draws.normals if stated.distribution == "normal" else draws.uniforms
-        return draw(counters, stated.width).reshape(shape)
+            return feed | {"noise": np.zeros(shape, dtype=np.float32)}
+        return feed | {"noise": self._draws.of(counters).reshape(shape)}

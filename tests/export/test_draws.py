@@ -43,3 +43,23 @@ def test_noise_is_normal_and_uniform() -> None:
     # 40,000 numbers: five standard errors.
     assert abs(normal.mean()) < 0.025 and abs(normal.std() - 1.0) < 0.018
     assert abs(uniform.mean() - 0.5) < 0.0073 and 0.0 <= uniform.min() and uniform.max() < 1.0
+
+
+@pytest.mark.parametrize("distribution", ["normal", "uniform"])
+def test_draws_ahead_are_those_of_their_counters(distribution: str) -> None:
+    """In order, over the end of what was drawn, back, with other rows, and after a reset."""
+    ahead = here.Ahead(3, distribution)
+    draw = here.normals if distribution == "normal" else here.uniforms
+    steps = [*range(300), 5, 6, 1000, 1001, 0]
+    asked = [here.counters(9, np.arange(2), step) for step in steps]
+    asked += [asked[0][:1], asked[0][::-1], here.counters(8, np.arange(2), 1), asked[0][:0]]
+    asked += [here.counters(9, np.array([4, 7]), np.array([12, 2])) + [0, 0, k] for k in range(9)]
+    for counter in asked:
+        np.testing.assert_array_equal(ahead.of(counter), draw(counter, 3))
+
+
+def test_draws_ahead_are_the_callers_own() -> None:
+    ahead, counter = here.Ahead(2, "normal"), here.counters(0, np.array([0]), 0)
+    first = ahead.of(counter)
+    kept, first[...] = first.copy(), 7.0
+    np.testing.assert_array_equal(ahead.of(counter), kept)
