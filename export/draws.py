@@ -116,7 +116,8 @@ class Ahead:
         many = max(1, min(STEPS_AHEAD, WORDS_AHEAD // max(1, len(counter) * self._width)))
         later = np.repeat(counter[None], many, axis=0)
         later[..., 2] += np.arange(many)[:, None]
-        return self._draw(later, self._width)
+        found: NDArray[np.float32] = self._draw(later, self._width)
+        return found
 
 
 def _words(counter: NDArray[np.int64], width: int) -> tuple[Words, Words]:
