@@ -109,15 +109,15 @@ class Ahead:
         foreseen = [[key, episode, step + ahead] for key, episode, step in first]
         if not 0 <= ahead < len(drawn) or foreseen != asked:
             self._made, ahead = (asked, drawn := self._from(counter)), 0
-        return drawn[ahead].copy()
+        found: NDArray[np.float32] = drawn[ahead].copy()
+        return found
 
     def _from(self, counter: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the draws of these counters and of the steps after them ``[T, n, width]``."""
         many = max(1, min(STEPS_AHEAD, WORDS_AHEAD // max(1, len(counter) * self._width)))
         later = np.repeat(counter[None], many, axis=0)
         later[..., 2] += np.arange(many)[:, None]
-        found: NDArray[np.float32] = self._draw(later, self._width)
-        return found
+        return self._draw(later, self._width)
 
 
 def _words(counter: NDArray[np.int64], width: int) -> tuple[Words, Words]:
