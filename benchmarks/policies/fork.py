@@ -29,7 +29,7 @@ def cases() -> list[Case]:
         Case("latent", "LatentBC", {"network": NET}),
         Case("flow", "FlowBC", one, exports=steps(1, 2, 4, 10)),
         Case("diffusion", "DiffusionBC", one, exports=steps(2, 10)),
-        Case("one-step flow", "OneStepFlow", one | {"steps": 4}),
+        Case("one-step flow", "OneStepFlow", one | {"flow_steps": 4}),
     ]
 
 
