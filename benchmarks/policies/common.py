@@ -43,6 +43,8 @@ class Case:
         batch: Rows of an update.
         rate: Learning rate of Adam; it falls to 0 on a cosine.
         exports: Arguments of the export, by what is added to the name: one row of the table each.
+        acting: Arguments of the learner by which the same weights act otherwise, by the name of
+            their row of the table.
     """
 
     name: str
@@ -53,11 +55,13 @@ class Case:
     batch: int = 256
     rate: float = 1e-3
     exports: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"": {}})
+    acting: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def settings(self) -> dict[str, Any]:
         """Return what a fit depends on, plain values."""
         kept = ("learner", "log", "updates", "batch", "rate")
-        return {name: getattr(self, name) for name in kept} | {"model": dict(self.model)}
+        found = {name: getattr(self, name) for name in kept} | {"model": dict(self.model)}
+        return found | ({"acting": dict(self.acting)} if self.acting else {})
 
 
 def say(text: str) -> None:
@@ -91,6 +95,16 @@ def fitted(case: Case, log: Any, seed: int, *, relabel: Sequence[Any] = ()) -> A
         max_steps=case.updates, max_epochs=-1, accelerator="cpu", **dict.fromkeys(silent, False)
     ).fit(learner, data)
     return learner.eval()
+
+
+def ways_of_acting(case: Case, learner: Any) -> dict[str, Any]:
+    """Return the learner of a case, and others with its weights that act otherwise, by name."""
+    kind, found = type(learner), {case.name: learner}
+    for name, changed in case.acting.items():
+        other = kind(learner.spec, threads=1, **arguments(kind, {**case.model, **changed}))
+        other.load_state_dict(learner.state_dict())
+        found[name] = other.eval()
+    return found
 
 
 def arguments(kind: Any, model: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ SQUASHED = {"head": "tanh_gaussian"}
 
 def cases() -> list[Case]:
     """Return every policy on both logs."""
-    pendulum = functools.partial(Case, log="pendulum", updates=8000)
+    pendulum = functools.partial(Case, log="pendulum", updates=5000)
     rooms = functools.partial(Case, log="rooms", updates=6000, batch=512)
     once = {"chunk": 1, "execute": 1}
     single = once | {"steps": 4}

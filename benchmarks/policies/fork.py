@@ -22,10 +22,18 @@ def cases() -> list[Case]:
     one = {"network": NET, "chunk": 1, "execute": 1}
     return [
         Case("MSE", "BC", {"network": NET, "head": "deterministic"}),
-        Case("mixture", "BC", {"network": NET, "head": "mixture"}),
-        Case("mixture, a drawn component", "BC", {"network": NET, "head": drawn("mixture")}),
-        Case("autoregressive", "BC", {"network": NET, "head": "autoregressive"}),
-        Case("autoregressive, drawn", "BC", {"network": NET, "head": drawn("autoregressive")}),
+        Case(
+            "mixture",
+            "BC",
+            {"network": NET, "head": "mixture"},
+            acting={"mixture, a drawn component": {"head": drawn("mixture")}},
+        ),
+        Case(
+            "autoregressive",
+            "BC",
+            {"network": NET, "head": "autoregressive"},
+            acting={"autoregressive, drawn": {"head": drawn("autoregressive")}},
+        ),
         Case("latent", "LatentBC", {"network": NET}),
         Case("flow", "FlowBC", one, exports=steps(1, 2, 4, 10)),
         Case("diffusion", "DiffusionBC", one, exports=steps(2, 10)),
@@ -51,10 +59,11 @@ def log() -> Any:
 
 def work(case: Case, seed: int) -> common.Found:
     """Return what a seed of a policy gave."""
-    learner, rows = common.fitted(case, log(), seed), {}
-    for added, options in case.exports.items():
-        found, facts = common.played(learner, worlds.Fork, EPISODES, **options)
-        rows[case.name + added] = {"score": float(found.successes.mean())} | facts
+    rows = {}
+    for name, learner in common.ways_of_acting(case, common.fitted(case, log(), seed)).items():
+        for added, options in case.exports.items():
+            found, facts = common.played(learner, worlds.Fork, EPISODES, **options)
+            rows[name + added] = {"score": float(found.successes.mean())} | facts
     return rows
 
 

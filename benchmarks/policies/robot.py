@@ -34,10 +34,18 @@ def cases() -> list[Case]:
         Case("repeat", ""),
         robot("BC", "BC", near),
         robot("BC, history of 4", "BC", near | {"history": {"steps": 4, "actions": False}}),
-        longer("ACT, chunks of 15, 1 executed", "ACT", {"chunk": 15, "execute": 1}),
-        longer("ACT, chunks of 15, 8 executed", "ACT", {"chunk": 15, "execute": 8}),
-        longer("flow, chunks of 8, 1 executed", "FlowBC", {"network": NET, "execute": 1}),
-        longer("flow, chunks of 8, 4 executed", "FlowBC", {"network": NET, "execute": 4}),
+        longer(
+            "ACT, chunks of 15, 1 executed",
+            "ACT",
+            {"chunk": 15, "execute": 1},
+            acting={"ACT, chunks of 15, 8 executed": {"execute": 8}},
+        ),
+        longer(
+            "flow, chunks of 8, 1 executed",
+            "FlowBC",
+            {"network": NET, "execute": 1},
+            acting={"flow, chunks of 8, 4 executed": {"execute": 4}},
+        ),
     ]
 
 
@@ -74,15 +82,17 @@ def work(case: Case, seed: int) -> common.Found:
         return {case.name: {"score": float(error)}}
     from hindsight_rl import OnnxPolicy
 
-    learner = common.fitted(case, training, seed)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "policy.onnx")
-        facts = common.exported(learner, path)
-        policy, errors = OnnxPolicy(path), []
-    for rows in held:
-        policy.reset()
-        errors += [np.abs(policy.act(observation[row]) - action[row]).mean() for row in rows]
-    return {case.name: {"score": float(np.mean(errors))} | facts}
+    rows = {}
+    for name, learner in common.ways_of_acting(case, common.fitted(case, training, seed)).items():
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "policy.onnx")
+            facts = common.exported(learner, path)
+            policy, errors = OnnxPolicy(path), []
+        for each in held:
+            policy.reset()
+            errors += [np.abs(policy.act(observation[row]) - action[row]).mean() for row in each]
+        rows[name] = {"score": float(np.mean(errors))} | facts
+    return rows
 
 
 if __name__ == "__main__":
