@@ -14,6 +14,8 @@ Deviations:
   and are not imitated (Kapturowski et al. 2019, R2D2), unless the episode begins with them. The
   authors reset h every L steps while acting instead; here it is reset where an episode begins.
 - The loss is divided by the number of steps imitated, not by the length of the segments.
+- Gates begin with biases that keep what is remembered for 1 to L steps (Tallec and Ollivier 2018,
+  arXiv 1804.11188).
 
 Update order: one network, one step.
 """
@@ -81,7 +83,9 @@ class RecurrentBC(Learner):
         check_ranges(at_least(2, segment=segment), within(f"[0, {segment})", burn_in=burn_in))
         self.burn_in = burn_in
         self.window = Window(chunk=segment)
-        memory = RecurrentInputs(self.spec, network, units, cell=cell, layers=layers)
+        memory = RecurrentInputs(
+            self.spec, network, units, cell=cell, layers=layers, horizon=segment
+        )
         self.actor = Policy(self.spec, network, head=head, memory=memory)
 
     @property

@@ -142,7 +142,7 @@ def expert_turn(side: int, junction: bool) -> int:
     return 0 if not junction else 1 if side < 0 else 2
 
 
-def t_maze_log(length: int = 30, episodes: int = 200, seed: int = 0) -> Log:
+def t_maze_log(length: int = 30, episodes: int = 1000, seed: int = 0) -> Log:
     """Return the log of an expert that saw the signal and remembers it."""
     rows = Rows()
     for episode in range(episodes):

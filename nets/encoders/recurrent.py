@@ -19,6 +19,7 @@ class RecurrentInputs(nn.Module):
         units: H, at least 1.
         cell: Kind of the cells.
         layers: How many lie above each other, at least 1.
+        horizon: Steps over which they begin to remember, at least 2; ``None``: a few.
 
     Raises:
         ValueError: No encoder takes the observation, or an argument is out of range.
@@ -32,10 +33,11 @@ class RecurrentInputs(nn.Module):
         *,
         cell: CellKind = "gru",
         layers: int = 1,
+        horizon: int | None = None,
     ) -> None:
         super().__init__()
         self.now = ungated_inputs(spec, network)
-        self.cells = Recurrence(self.now.width, units, cell, layers)
+        self.cells = Recurrence(self.now.width, units, cell, layers, horizon)
         self.width = units
 
     def forward(

@@ -8,7 +8,7 @@ of ``torch.nn.GRUCell`` and ``torch.nn.LSTMCell``.
 import math
 from abc import abstractmethod
 from collections.abc import Iterable
-from typing import Literal, cast
+from typing import ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,9 @@ CellKind = Literal["gru", "lstm"]
 class Cell(nn.Module):
     """One layer: what every cell has; its features are the first H numbers of its state.
 
+    A kind of cell names in ``keeping`` its gates that keep (1) or overwrite (-1) what is
+    remembered, by their place among the gates.
+
     Args:
         inputs: Width of the input, D.
         units: Width of the features, H.
@@ -30,6 +33,8 @@ class Cell(nn.Module):
     Raises:
         ValueError: A width is below 1.
     """
+
+    keeping: ClassVar[tuple[tuple[int, float], ...]]
 
     def __init__(self, inputs: int, units: int, gates: int, held: int) -> None:
         super().__init__()
@@ -71,6 +76,25 @@ class Cell(nn.Module):
             found.append(state[..., : self.units])
         return torch.stack(found, dim=-2)
 
+    def remember(self, horizon: int) -> None:
+        """Begin with gates that keep what is remembered for 1 to about ``horizon`` steps.
+
+        Their biases are log u with u ~ U(1, T - 1): a gate of sigmoid(log u) forgets over u + 1
+        steps. With biases around 0 half is lost at every step, and so is the gradient.
+
+        Args:
+            horizon: T, steps, at least 2.
+
+        Reference:
+            Tallec and Ollivier 2018, arXiv 1804.11188, eq. 16.
+        """
+        spread = torch.empty(self.units).uniform_(1.0, max(2.0, horizon - 1.0)).log_()
+        with torch.no_grad():
+            for gate, sign in self.keeping:
+                place = slice(gate * self.units, (gate + 1) * self.units)
+                self.of_input.bias[place] = sign * spread
+                self.of_state.bias[place] = 0.0
+
     @abstractmethod
     def advance(self, inner: Tensor, state: Tensor) -> Tensor:
         """Return the next state ``[..., S]``, given what is computed of the input."""
@@ -90,6 +114,8 @@ class GRU(Cell):
         Cho et al. 2014, arXiv 1406.1078; the reset gate multiplies W_hn h + b_hn, as in PyTorch and
         cuDNN (ONNX: ``linear_before_reset=1``).
     """
+
+    keeping = ((1, 1.0),)
 
     def __init__(self, inputs: int, units: int) -> None:
         super().__init__(inputs, units, gates=3, held=units)
@@ -118,6 +144,8 @@ class LSTM(Cell):
         PyTorch's order: input, forget, new, output.
     """
 
+    keeping = ((0, -1.0), (1, 1.0))
+
     def __init__(self, inputs: int, units: int) -> None:
         super().__init__(inputs, units, gates=4, held=2 * units)
 
@@ -139,18 +167,29 @@ class Recurrence(nn.Module):
         units: Width of the features of every layer, H.
         cell: Kind of the cells.
         layers: How many, at least 1.
+        horizon: Steps over which they begin to remember, at least 2; ``None``: a few.
 
     Raises:
         ValueError: An argument is out of range or none of its choices.
     """
 
-    def __init__(self, inputs: int, units: int, cell: CellKind = "gru", layers: int = 1) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        units: int,
+        cell: CellKind = "gru",
+        layers: int = 1,
+        horizon: int | None = None,
+    ) -> None:
         super().__init__()
         check_choices(Recurrence.__init__, locals())
         if layers < 1:
             raise ValueError(f"layers is {layers}, it must be at least 1")
         kind = GRU if cell == "gru" else LSTM
         made = [kind(units if layer else inputs, units) for layer in range(layers)]
+        if horizon is not None:
+            for each in made:
+                each.remember(horizon)
         self.cells = cast(Iterable[Cell], nn.ModuleList(made))
         self.units, self.held = units, [made[0].held] * layers
 

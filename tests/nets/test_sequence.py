@@ -1,5 +1,7 @@
 """Recurrent cells: numbers by hand, PyTorch's cells, steps against segments."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -73,6 +75,24 @@ def test_later_inputs_do_not_reach_back(cell: CellKind) -> None:
     changed[3:] += 1.0
     assert torch.equal(memory(values)[:3], memory(changed)[:3])
     assert not torch.equal(memory(values)[3:], memory(changed)[3:])
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_gates_begin_with_what_keeps_for_so_many_steps(cell: CellKind) -> None:
+    """A unit that nothing else moves keeps u / (u + 1) of its value a step, u in [1, 30]."""
+    memory = Recurrence(2, 200, cell, horizon=31)
+    (part,) = memory.cells
+    reach = [module.bias.detach().abs().max() for module in (part.of_input, part.of_state)]
+    assert float(reach[0]) == pytest.approx(math.log(30.0), abs=0.05)
+    with torch.no_grad():
+        for layer in (part.of_input, part.of_state):
+            layer.weight.zero_()
+        new = slice(-200, None) if cell == "gru" else slice(400, 600)
+        part.of_input.bias[new] = part.of_state.bias[new] = 0.0
+    kept = memory.step(torch.zeros(1, 2), torch.ones(1, sum(memory.held)))[1][0, -200:]
+    span = kept / (1.0 - kept)
+    assert 1.0 - 1e-4 <= float(span.min()) < 2.0 and 28.0 < float(span.max()) <= 30.0 + 1e-3
+    assert float(span.mean()) == pytest.approx(15.5, abs=2.0)  # uniform on [1, 30]
 
 
 @pytest.mark.parametrize("kind", [GRU, LSTM])
