@@ -89,7 +89,7 @@ def test_gates_begin_with_what_keeps_for_so_many_steps(cell: CellKind) -> None:
             layer.weight.zero_()
         new = slice(-200, None) if cell == "gru" else slice(400, 600)
         part.of_input.bias[new] = part.of_state.bias[new] = 0.0
-    kept = memory.step(torch.zeros(1, 2), torch.ones(1, sum(memory.held)))[1][0, -200:]
+    kept = memory.step(torch.zeros(1, 2), torch.ones(1, sum(memory.held)))[1][0, -200:].detach()
     span = kept / (1.0 - kept)
     assert 1.0 - 1e-4 <= float(span.min()) < 2.0 and 28.0 < float(span.max()) <= 30.0 + 1e-3
     assert float(span.mean()) == pytest.approx(15.5, abs=2.0)  # uniform on [1, 30]
