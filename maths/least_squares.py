@@ -1,0 +1,139 @@
+"""Least-squares values of a policy with linear features: LSTD-Q, and LSPI on top of it.
+
+    A = mean phi(s, a) (phi(s, a) - discount (1 - terminated) phi(s', a'))',   b = mean phi(s, a) r
+    Q(s, a) = theta' phi(s, a),   A theta = b,   a' by the policy that is judged
+
+One solve, without a step size. Away from the log's own policy A may be singular or have negative
+eigenvalues; its condition number says so. LSPI takes the greedy action for a', until it stays.
+
+Reference: Lagoudakis and Parr 2003, "Least-squares policy iteration", sections 5 and 6.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class LinearValues(NamedTuple):
+    """Values that are linear in features."""
+
+    theta: Tensor
+    """``[F]`` float64."""
+    condition: float
+    """Condition number of A: above about 1e8 the values mean nothing."""
+
+
+def lstd(
+    features: Tensor,
+    following: Tensor,
+    reward: Tensor,
+    terminated: Tensor,
+    *,
+    discount: float,
+    weight: Tensor | None = None,
+    ridge: float = 0.0,
+) -> LinearValues:
+    """Return the values of a policy.
+
+    Args:
+        features: ``[B, F]`` of the logged state and action.
+        following: ``[B, F]`` of the next state and the policy's action there, or their mean.
+        reward: ``[B]``.
+        terminated: ``[B]`` bool.
+        discount: In [0, 1].
+        weight: ``[B]``, how much each row counts; ``None`` for 1.
+        ridge: What is added to the diagonal of A, at least 0.
+
+    Returns:
+        Values, and how well they are determined.
+
+    Raises:
+        ValueError: A is singular.
+    """
+    phi, reward = features.double(), reward.double()
+    alive = (1.0 - terminated.double()).unsqueeze(-1)
+    share = torch.full_like(reward, 1.0 / len(reward))
+    if weight is not None:
+        share = weight.double() / weight.double().sum()
+    left = (share.unsqueeze(-1) * phi).T
+    matrix = left @ (phi - discount * alive * following.double())
+    matrix = matrix + ridge * torch.eye(len(matrix), dtype=torch.float64, device=matrix.device)
+    condition = float(torch.linalg.cond(matrix))
+    theta, failed = torch.linalg.solve_ex(matrix, left @ reward)
+    if bool(failed) or not bool(theta.isfinite().all()) or condition > 1e15:
+        raise ValueError(
+            f"the matrix of LSTD is singular (condition number {condition:.1e}): the log does not "
+            "determine these features. Take fewer features, or a ridge such as 1e-6"
+        )
+    return LinearValues(theta, condition)
+
+
+class Improvement(NamedTuple):
+    """What LSPI found."""
+
+    values: LinearValues
+    """Of the last policy but the greedy one that follows."""
+    actions: Tensor
+    """``[B]`` int64, the greedy choice in each next state."""
+    rounds: int
+    """How many policies were judged."""
+    settled: bool
+    """Whether the last improvement changed nothing."""
+
+
+def lspi(
+    features: Tensor,
+    choices: Tensor,
+    reward: Tensor,
+    terminated: Tensor,
+    *,
+    discount: float,
+    start: Tensor | None = None,
+    ridge: float = 0.0,
+    rounds: int = 20,
+) -> Improvement:
+    """Return the values of a policy that is greedy in them.
+
+    Args:
+        features: ``[B, F]`` of the logged state and action.
+        choices: ``[B, N, F]`` of the next state and every choice there.
+        reward: ``[B]``.
+        terminated: ``[B]`` bool.
+        discount: In [0, 1].
+        start: ``[B]`` int64, the first policy's choice in each next state; ``None`` for choice 0.
+        ridge: What is added to the diagonal, at least 0.
+        rounds: Most policies to judge, at least 1.
+
+    Returns:
+        Values, greedy choices, and whether they settled: a log far from the policies may leave
+        LSPI walking in a circle.
+
+    Raises:
+        ValueError: A matrix is singular.
+    """
+    rows = torch.arange(len(features), device=features.device)
+    actions = torch.zeros_like(rows) if start is None else start
+    for round_ in range(1, rounds + 1):
+        values = lstd(
+            features, choices[rows, actions], reward, terminated, discount=discount, ridge=ridge
+        )
+        greedy = (choices.double() @ values.theta).argmax(-1)
+        if torch.equal(greedy, actions):
+            return Improvement(values, greedy, round_, True)
+        actions = greedy
+    return Improvement(values, actions, rounds, False)
+
+
+def quadratic_features(value: Tensor) -> Tensor:
+    """Return 1, every number, and the product of every two.
+
+    Args:
+        value: ``[..., D]``, standardised, or the matrix becomes needlessly singular.
+
+    Returns:
+        ``[..., 1 + D + D (D + 1) / 2]``.
+    """
+    first, second = torch.triu_indices(value.shape[-1], value.shape[-1], device=value.device)
+    one = torch.ones_like(value[..., :1])
+    return torch.cat([one, value, value[..., first] * value[..., second]], dim=-1)
