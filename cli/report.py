@@ -26,7 +26,34 @@ def format_summary(report: Mapping[str, Any]) -> str:
         ("length", f"{report['length']:.1f} steps"),
     ]
     if report["success"] is not None:
-        rows.append(("success", f"{100 * report['success']:.1f} % of episodes"))
+        low, high = 100 * report["success_low"], 100 * report["success_high"]
+        kind = "interval over seeds" if "seeds" in report else "Wilson interval"
+        share = f"{100 * report['success']:.1f} % of episodes"
+        rows.append(("success", f"{share} [{low:.1f}, {high:.1f}] (95 % {kind})"))
+    return "\n".join(f"{name:<12}{value}" for name, value in rows)
+
+
+def format_paired(report: Mapping[str, Any]) -> str:
+    """Return a comparison of two policies in the same episodes in aligned lines.
+
+    Args:
+        report: ``policy``, and ``return`` and perhaps ``success`` as
+            :class:`hindsight_rl.envs.statistics.Paired` has them.
+
+    Returns:
+        A few lines without a final newline.
+    """
+    rows = [("against", str(report["policy"]))]
+    for name, scale, unit in (("return", 1.0, ""), ("success", 100.0, " points")):
+        if (found := report.get(name)) is not None:
+            gap, low, high = (scale * found[key] for key in ("difference", "low", "high"))
+            rows.append(
+                (
+                    name,
+                    f"{gap:+.2f}{unit} [{low:+.2f}, {high:+.2f}] (95 % interval of the paired "
+                    f"difference); better in {found['better']} episodes, worse in {found['worse']}",
+                )
+            )
     return "\n".join(f"{name:<12}{value}" for name, value in rows)
 
 

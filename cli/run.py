@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hindsight_rl.cli.errors import command_parser, json_object, parse, run
-from hindsight_rl.cli.report import format_summary
-from hindsight_rl.envs.rollout import lowered, rollout
-from hindsight_rl.envs.statistics import summarize
+from hindsight_rl.cli.report import format_paired, format_summary
+from hindsight_rl.envs.rollout import Rollout, lowered, rollout
+from hindsight_rl.envs.statistics import paired, summarize
 from hindsight_rl.export.probe import probe_of
 from hindsight_rl.export.runtime import OnnxPolicy
 from hindsight_rl.files import write_whole
@@ -26,7 +26,8 @@ examples:
   hindsight run policy.onnx --env CartPole-v1 --task 500 --json
   hindsight run policy.onnx --env CartPole-v1 --task 500 500 --lower
   hindsight run policy.onnx --env gymnasium_robotics:FetchReach-v4
-  hindsight run policy.onnx --env Pendulum-v1 --video pendulum.gif"""
+  hindsight run policy.onnx --env Pendulum-v1 --video pendulum.gif
+  hindsight run new.onnx --against old.onnx --env Pendulum-v1 --episodes 50"""
 
 _TIMED_CALLS = 2000
 
@@ -45,9 +46,33 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> int:
     given = parse(_parser(), [_underscored(word) for word in argv])
-    policy = OnnxPolicy(given.policy, threads=given.threads, deterministic=given.deterministic)
+    policy, other = _policy(given, given.policy), None
+    if given.against is not None:
+        other = _policy(given, given.against)
     film = None if given.video is None else Film(given.video)
-    done = rollout(
+    done = _played(policy, given, film)
+    report: dict[str, Any] = {
+        "policy": str(given.policy),
+        "learner": policy.contract["learner"]["name"],
+        **summarize(done),
+        "threads": given.threads,
+        **act_time(policy, given.task),
+    }
+    if other is not None:
+        report["against"] = _comparison(given.against, done, _played(other, given))
+    if film is not None:
+        film.write()
+    sys.stdout.write(f"{json.dumps(report, indent=1) if given.json else _lines(report, policy)}\n")
+    return 0
+
+
+def _policy(given: argparse.Namespace, path: Path) -> OnnxPolicy:
+    return OnnxPolicy(path, threads=given.threads, deterministic=given.deterministic)
+
+
+def _played(policy: OnnxPolicy, given: argparse.Namespace, film: "Film | None" = None) -> Rollout:
+    """Return the episodes of a policy."""
+    return rollout(
         policy,
         given.env,
         episodes=given.episodes,
@@ -61,17 +86,17 @@ def _main(argv: Sequence[str]) -> int:
         spec=policy.contract,
         record=film,
     )
-    report: dict[str, Any] = {
-        "policy": str(given.policy),
-        "learner": policy.contract["learner"]["name"],
-        **summarize(done),
-        "threads": given.threads,
-        **act_time(policy, given.task),
+
+
+def _comparison(path: Path, first: Rollout, second: Rollout) -> dict[str, Any]:
+    """Return by how much the first policy does better than another in the same episodes."""
+    found: dict[str, Any] = {
+        "policy": str(path),
+        "return": paired(first.returns, second.returns)._asdict(),
     }
-    if film is not None:
-        film.write()
-    sys.stdout.write(f"{json.dumps(report, indent=1) if given.json else _lines(report, policy)}\n")
-    return 0
+    if first.successes is not None and second.successes is not None:
+        found["success"] = paired(first.successes, second.successes)._asdict()
+    return found
 
 
 def act_time(policy: OnnxPolicy, task: Sequence[float] | None = None) -> dict[str, float]:
@@ -148,6 +173,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("policy", type=Path, help="file that 'hindsight export' wrote")
     parser.add_argument(
         "--env", required=True, metavar="ID", help="Gymnasium id; module:ID imports a module first"
+    )
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="FILE",
+        help="play another file in the same episodes, and print by how much the first does better",
     )
     parser.add_argument("--episodes", type=int, default=10, metavar="N", help="default 10")
     parser.add_argument(
@@ -226,10 +257,11 @@ def _lines(report: dict[str, Any], policy: OnnxPolicy) -> str:
     share = "" if rate is None else f"; a step at {rate:g} Hz has {1e6 / rate:,.0f} us"
     threads = f"{report['threads']} thread{'s' if report['threads'] > 1 else ''}"
     time_taken = f"median {report['act_us_median']:.1f} us, p99 {report['act_us_p99']:.1f} us"
-    return "\n".join(
-        [
-            f"policy      {report['policy']} ({report['learner']})",
-            format_summary(report),
-            f"act         {time_taken} ({threads}, one row at a time{share})",
-        ]
-    )
+    lines = [
+        f"policy      {report['policy']} ({report['learner']})",
+        format_summary(report),
+        f"act         {time_taken} ({threads}, one row at a time{share})",
+    ]
+    if "against" in report:
+        lines.append(format_paired(report["against"]))
+    return "\n".join(lines)

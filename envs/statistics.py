@@ -11,16 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hindsight_rl.envs.rollout import Rollout
+from hindsight_rl.intervals import Interval, student_interval, wilson
 
 Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """From ``[..., N]`` to ``[...]``, along the last axis."""
-
-
-class Interval(NamedTuple):
-    """A confidence interval."""
-
-    low: float
-    high: float
 
 
 def mean(values: ArrayLike) -> NDArray[np.float64]:
@@ -108,7 +102,8 @@ def summarize(rollout: Rollout, *, seed: int = 0) -> dict[str, Any]:
         ``env``, ``seed``, ``episodes``; ``return`` (mean), ``return_standard_error`` (``None`` for
         one episode), ``return_iqm`` with its 95 % interval ``return_iqm_low`` and
         ``return_iqm_high``; ``length`` (mean, steps); ``success`` and ``final_success`` (shares, or
-        ``None``); and ``returns``, one per episode.
+        ``None``), the former with Wilson's 95 % interval ``success_low`` and ``success_high``; and
+        ``returns``, one per episode.
     """
     returns = rollout.returns
     low, high = bootstrap_interval(returns, seed=seed)
@@ -124,6 +119,7 @@ def summarize(rollout: Rollout, *, seed: int = 0) -> dict[str, Any]:
         "length": float(rollout.lengths.mean()),
         "success": _share(rollout.successes),
         "final_success": _share(rollout.final_successes),
+        **_success_interval(rollout.successes),
         "returns": returns.tolist(),
     }
 
@@ -154,9 +150,66 @@ def summarize_seeds(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "return_iqm_low": low,
         "return_iqm_high": high,
         **shares,
+        **_over_seeds(reports),
         "returns": returns.tolist(),
         "seeds": list(reports),
     }
+
+
+class Paired(NamedTuple):
+    """By how much one of two policies does better in the same episodes.
+
+    Attributes:
+        difference: Of the means, first minus second.
+        low: Lower end of Student's 95 % interval of it.
+        high: Upper end.
+        better: Episodes in which the first did better.
+        worse: Episodes in which it did worse.
+    """
+
+    difference: float
+    low: float
+    high: float
+    better: int
+    worse: int
+
+
+def paired(first: ArrayLike, second: ArrayLike) -> Paired:
+    """Return by how much the first of two policies does better.
+
+    Both met the same episodes, so that what makes an episode hard cancels.
+
+    Args:
+        first: ``[E]``, returns or successes.
+        second: ``[E]``, those of the other policy in the same episodes.
+
+    Returns:
+        The difference with its interval.
+
+    Raises:
+        ValueError: The episodes are not as many.
+    """
+    ours, theirs = _checked(first), _checked(second)
+    if ours.shape != theirs.shape or ours.ndim != 1:
+        raise ValueError(f"episodes {list(ours.shape)} and {list(theirs.shape)} are no pairs")
+    gap = ours - theirs
+    low, high = student_interval(gap.tolist())
+    return Paired(float(gap.mean()), low, high, int((gap > 0).sum()), int((gap < 0).sum()))
+
+
+def _over_seeds(reports: Sequence[dict[str, Any]]) -> dict[str, float | None]:
+    """Return the interval of the success over seeds, within what a share can be."""
+    if reports[0]["success"] is None:
+        return {"success_low": None, "success_high": None}
+    low, high = student_interval([report["success"] for report in reports])
+    return {"success_low": max(0.0, low), "success_high": min(1.0, high)}
+
+
+def _success_interval(flags: NDArray[np.bool_] | None) -> dict[str, float | None]:
+    if flags is None:
+        return {"success_low": None, "success_high": None}
+    low, high = wilson(int(flags.sum()), len(flags))
+    return {"success_low": low, "success_high": high}
 
 
 def _share(flags: NDArray[np.bool_] | None) -> float | None:

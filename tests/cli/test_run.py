@@ -91,6 +91,36 @@ def test_file_and_torch_score_the_same(balance: Path, capsys: pytest.CaptureFixt
     assert report["returns"] == done.returns.tolist() and report["length"] == 300.0
 
 
+def test_two_files_in_the_same_episodes(
+    balance: Path, told_to_look_ahead: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Against itself there is nothing between them; without looking ahead the pole falls."""
+    words = (balance, "--env", "CartPole-v1", "--episodes", 4, "--seed", 1)
+    against = run(capsys, *words, "--against", balance)["against"]
+    assert against["policy"] == str(balance) and "success" not in against
+    assert against["return"] == {
+        "difference": 0.0,
+        "low": 0.0,
+        "high": 0.0,
+        "better": 0,
+        "worse": 0,
+    }
+    better = run(capsys, *words, "--against", told_to_look_ahead)
+    alone = run(capsys, told_to_look_ahead, *words[1:])
+    gap = np.subtract(better["returns"], alone["returns"])
+    assert better["against"]["return"]["difference"] == gap.mean() > 100.0
+    assert better["against"]["return"]["better"] == 4
+    assert main([str(word) for word in (*words, "--against", told_to_look_ahead)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2] == f"against     {told_to_look_ahead}"
+    assert re.fullmatch(
+        r"return      \+\d+\.\d\d \[[+-]\d+\.\d\d, \+\d+\.\d\d\] \(95 % interval of the paired "
+        r"difference\); better in 4 episodes, worse in 0",
+        lines[-1],
+    )
+    assert "no such file" in fail(capsys, *words, "--against", "absent.onnx").lower()
+
+
 def test_options_may_be_written_with_dashes(
     balance: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

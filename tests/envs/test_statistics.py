@@ -14,6 +14,7 @@ from hindsight_rl.envs.statistics import (
     bootstrap_interval,
     interquartile_mean,
     mean,
+    paired,
     standard_error,
     summarize,
     summarize_seeds,
@@ -150,6 +151,8 @@ def test_summary_by_hand() -> None:
         "length": 2.5,
         "success": 0.75,
         "final_success": 0.75,
+        "success_low": pytest.approx(0.300642, abs=1e-6),
+        "success_high": pytest.approx(0.954413, abs=1e-6),
         "returns": [4.0, 1.0, 3.0, 2.0],
     }
 
@@ -179,3 +182,28 @@ def test_seeds_are_summarised_over_seeds() -> None:
     assert 1.0 <= found["return_iqm_low"] < 2.5 < found["return_iqm_high"] <= 4.0
     assert found["episodes"] == 8 and found["length"] == 25.0 and found["success"] is None
     assert found["returns"] == [4.0, 1.0, 3.0, 2.0] and found["seeds"] == reports
+
+
+def test_success_over_seeds_has_an_interval_over_seeds() -> None:
+    """Shares 0.5, 0.6, 0.7: mean 0.6, t(0.975, 2) * 0.1 / sqrt(3) = 0.248414."""
+    shared = {"env": "E", "seed": 7, "episodes": 9, "return": 1.0, "length": 1.0}
+    reports = [{**shared, "success": v, "final_success": v} for v in (0.5, 0.6, 0.7)]
+    found = summarize_seeds(reports)
+    assert found["success_low"] == pytest.approx(0.351586, abs=1e-6)
+    assert found["success_high"] == pytest.approx(0.848414, abs=1e-6)
+    sure = [
+        {**report, "success": value} for report, value in zip(reports, (1, 1, 0.9), strict=True)
+    ]
+    assert summarize_seeds(sure)["success_high"] == 1.0
+
+
+def test_pairs_of_episodes() -> None:
+    """Differences 1, -1, 3, 1: mean 1, sd 1.632993, t(0.975, 3) 3.182446."""
+    found = paired([3.0, 0.0, 5.0, 2.0], [2.0, 1.0, 2.0, 1.0])
+    assert (found.difference, found.better, found.worse) == (1.0, 3, 1)
+    assert found.low == pytest.approx(1.0 - 2.598457, abs=1e-6)
+    assert found.high == pytest.approx(1.0 + 2.598457, abs=1e-6)
+    # What is hard for both does not widen the interval.
+    assert paired([9.0, 1.0], [8.0, 0.0]) == (1.0, 1.0, 1.0, 2, 0)
+    with pytest.raises(ValueError, match=r"episodes \[2\] and \[1\] are no pairs"):
+        paired([1.0, 2.0], [1.0])

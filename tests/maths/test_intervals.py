@@ -6,9 +6,9 @@ import math
 import pytest
 import torch
 
+from hindsight_rl.intervals import Interval
 from hindsight_rl.maths.importance import Ratios, mean_of
 from hindsight_rl.maths.intervals import (
-    Interval,
     bootstrap,
     capped_lower_bound,
     empirical_bernstein,
@@ -16,32 +16,9 @@ from hindsight_rl.maths.intervals import (
     percentile,
     resample,
     student,
-    student_quantile,
-    wilson,
 )
 
 FIVE = torch.arange(5, dtype=torch.float64)
-
-
-@pytest.mark.parametrize(
-    ("probability", "freedom", "expected"),
-    [
-        (0.975, 1, 12.7062047362),
-        (0.975, 2, 4.3026527297),
-        (0.95, 4, 2.1318467863),
-        (0.975, 30, 2.0422724563),
-        (0.995, 1000, 2.5807546981),
-        (0.025, 5, -2.5705818356),
-        (0.5, 7, 0.0),
-    ],
-)
-def test_quantiles_of_student(probability: float, freedom: int, expected: float) -> None:
-    assert student_quantile(probability, freedom) == pytest.approx(expected, abs=1e-9)
-
-
-def test_both_ways_to_a_quantile_agree() -> None:
-    assert student_quantile(0.975, 500) == pytest.approx(student_quantile(0.975, 501), abs=2e-5)
-    assert student_quantile(0.975, 500) > student_quantile(0.975, 501) > 1.959964
 
 
 def test_bounds_of_five_numbers() -> None:
@@ -127,12 +104,3 @@ def test_coverage_of_gaussian_means() -> None:
             covered[name] += found.low <= 0.0 <= found.high
     assert 930 <= covered["student"] <= 970  # 950 and three standard errors
     assert 880 <= covered["bootstrap"] <= 950
-
-
-def test_shares_of_successes() -> None:
-    assert wilson(9, 10) == (pytest.approx(0.595850, abs=1e-6), pytest.approx(0.982124, abs=1e-6))
-    low, high = wilson(0, 10)
-    assert low == pytest.approx(0.0, abs=1e-12) and high == pytest.approx(0.277533, abs=1e-6)
-    assert wilson(0, 0) == (0.0, 1.0)
-    with pytest.raises(ValueError, match="11 successes of 10 trials"):
-        wilson(11, 10)
