@@ -48,7 +48,7 @@ memory: $(STAMP) ## policies that remember; HINDSIGHT_DATA names the folder of l
 	$(BIN)/python benchmarks/policies/memory.py $(ARGS)
 
 policies: $(STAMP) ## rerun the evidence of docs/policies.md: two hours; HINDSIGHT_DATA names the folder of logs
-	for part in fork memory eyes robot cross against_robomimic; do \
+	for part in fork delay memory eyes robot cross against_robomimic; do \
 	  $(BIN)/python benchmarks/policies/$$part.py $(ARGS) || exit 1; done
 	$(BIN)/python benchmarks/policies/kinds.py
 	$(BIN)/python benchmarks/policies/document.py

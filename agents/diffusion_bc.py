@@ -7,8 +7,12 @@ a is the chunk of the next C actions, abar the squared-cosine schedule. Acting s
 visits S of the T steps, equally spaced from the noisiest ("trailing"), by DDIM: the data estimated
 at a step are clipped to where data can be, and dissolved again in the noise that they imply.
 
+With ``committed`` D (real-time chunking) the first d ~ U{0, ..., D} actions of a chunk are given
+while fitting, without noise, and the loss counts the others. Acting, the policy is asked when D
+actions of its last answer are still to be executed, and continues them.
+
 Reference: Chi et al. 2023, "Diffusion policy", arXiv 2303.04137; Song, Meng and Ermon 2020, arXiv
-2010.02502, eq. 12 with eta = 0.
+2010.02502, eq. 12 with eta = 0; committed actions: Black et al. 2025, arXiv 2512.05964, for flows.
 
 Deviations:
 - The network is a perceptron of the whole chunk, the paper's a convolution or transformer over it.
@@ -32,7 +36,7 @@ from hindsight_rl.maths.diffusion import Predict
 from hindsight_rl.nets.encoders.entries import Observation
 from hindsight_rl.nets.generative import Denoiser
 from hindsight_rl.nets.network import NoiseNetwork
-from hindsight_rl.policies.chunked import chunk_loss, decide_chunk
+from hindsight_rl.policies.chunked import chunk_loss, decide_onwards, nothing_committed
 from hindsight_rl.policies.samplers import Diffusion
 from hindsight_rl.ports import Decision
 from hindsight_rl.spec import SpecLike
@@ -47,7 +51,9 @@ class DiffusionBC(Learner):
         spec: What the data look like.
         network: Inputs and hidden layers, see :class:`NoiseNetwork`.
         chunk: C, actions of an answer, at least 1.
-        execute: How many of them are executed before the next answer, in [1, C]; ``None`` for half.
+        execute: E of them are executed before the next answer, in [1, C]; ``None`` for half.
+        committed: D, at most E and C - E: actions of the last answer that are executed while the
+            policy computes; it continues them. 0: the answer is there at once.
         length: T, steps of the diffusion that is fitted, at least 1.
         steps: S of them that are visited when acting, in [1, T]. ``hindsight export --steps`` may
             choose anew.
@@ -75,6 +81,7 @@ class DiffusionBC(Learner):
         network: NoiseNetwork = NoiseNetwork(hidden=(256, 256, 256)),
         chunk: int = 8,
         execute: int | None = None,
+        committed: int = 0,
         length: int = 100,
         steps: int = 10,
         predict: Predict = "noise",
@@ -83,16 +90,18 @@ class DiffusionBC(Learner):
     ) -> None:
         super().__init__(spec, **learner)
         check_ranges(within("(0, 1]", tau=tau))
-        self.window, self.chunk, self.tau = Window(chunk=chunk), Chunk.of(chunk, execute), tau
-        self.actor = Denoiser(self.spec, network, chunk=chunk)
+        self.window, self.tau = Window(chunk=chunk), tau
+        self.chunk = Chunk.of(chunk, execute, committed=committed)
+        self.actor = Denoiser(self.spec, network, chunk=chunk, committed=committed)
         self.actor_ema = self.follow(self.actor)
         limits = self.actor.data_limits(self.spec)
         self.sampler = Diffusion(limits, length=length, steps=steps, predict=predict)
 
     @property
     def noise(self) -> dict[str, int]:
-        """Return the numbers each row needs: the noise in it, and which step it is."""
-        return {"diffusion": self.acting_noise, "time": 1}
+        """Return the numbers each row needs: the noise in it, which step it is, the delay."""
+        drawn = {"diffusion": self.acting_noise, "time": 1}
+        return drawn | ({"delay": 1} if self.chunk.committed else {})
 
     @property
     def acting_noise(self) -> int:
@@ -113,6 +122,10 @@ class DiffusionBC(Learner):
         valid = batch["chunk", "valid"].to(loss.dtype)
         return LossTerms({"actor": loss}, {"actor/valid": valid.mean()})
 
+    def initial_state(self, n: int) -> dict[str, Tensor]:
+        """Return what is committed where n episodes begin: nothing."""
+        return nothing_committed(self.chunk, self.actor.width, n, self.device)
+
     def decide(
         self,
         observation: Observation,
@@ -120,6 +133,7 @@ class DiffusionBC(Learner):
         state: dict[str, Tensor],
         noise: Tensor | None = None,
     ) -> Decision:
-        """Return chunks of actions, see :func:`hindsight_rl.policies.chunked.decide_chunk`."""
+        """Return chunks of actions, see :func:`decide_onwards`."""
         noise = None if noise is None else noise.double()
-        return decide_chunk(self.sampler, self.actor_ema, observation, task, noise)
+        given = observation, task, noise, state
+        return decide_onwards(self.sampler, self.actor_ema, *given, self.chunk)

@@ -28,7 +28,10 @@ A contract is a plain dictionary; lists hold one entry per dimension, ``None`` m
 ``sampler`` (2)      ``None``, or how noise becomes actions: ``kind`` "flow" or "diffusion",
                      ``solver``, ``steps``; for information, the steps are in the graph
 ``chunk`` (2)        ``None``, or ``length`` C, ``execute``, ``ensemble``: output ``action [N, C,
-                     A]``, of which so many are executed before the graph runs again
+                     A]``, of which so many are executed before the graph runs again;
+                     ``committed`` D (left out: 0): so many actions after them are executed while it
+                     runs. They are its state ``committed [D, A]``, ``committed_count []`` says how
+                     many, and its answer repeats them
 ``robot`` (2)        ``None``, or ``joints`` (their order), ``command``, ``stiffness``, ``damping``,
                      ``default_pose``, ``rate_limit`` per joint
 ``control_rate_hz``  rate of the log the policy was fitted to

@@ -9,7 +9,9 @@ state, takes noise or answers with chunks has, each only where it applies,
 - ``acting_noise``: how many standard normal numbers S a step needs; ``zero_noise``: whether zeros
   in their place are a policy that was meant (the mean of a CVAE), False if left out;
 - ``sampler``: how noise becomes actions, see :mod:`hindsight_rl.export.steps`;
-- ``chunk``: ``length``, ``execute`` and ``ensemble``;
+- ``chunk``: ``length``, ``execute``, ``ensemble`` and, where actions are committed while the policy
+  computes, ``committed``: D of them, which lie in the state as ``committed [n, D, A]``;
+  ``committed_count [n]`` int64 says how many are there;
 - ``decide(observation, task, state, noise) -> Decision``: action ``[n, A]``, ``[n, C, A]`` with
   chunks, or ``[n]`` int64 counted from 0; the next state; and, where the action is an argmax
   (discrete actions, components of a mixture, candidates), the scores ``[n, M]``.
@@ -149,9 +151,7 @@ def exportable_of(learner: Exported) -> Exportable:
         if width
         else None,
         "sampler": None if sampler is None else sampler.describe(),
-        "chunk": None
-        if chunk is None
-        else {name: getattr(chunk, name) for name in ("length", "execute", "ensemble")},
+        "chunk": None if chunk is None else _chunk(chunk),
     }
     return Exportable(module, given, state, outputs, stated, first)
 
@@ -254,6 +254,13 @@ def _noise(first: Tensor, width: int) -> Tensor:
     episode = first.cumsum(0) - 1
     step = torch.arange(len(first)) - torch.where(first)[0][episode]
     return torch.from_numpy(normals(counters(0, episode.numpy(), step.numpy()), width))
+
+
+def _chunk(chunk: Any) -> dict[str, Any]:
+    """Return what a contract says of chunks."""
+    stated = {name: getattr(chunk, name) for name in ("length", "execute", "ensemble")}
+    committed = getattr(chunk, "committed", 0)
+    return stated | ({"committed": committed} if committed else {})
 
 
 def _stated(name: str, value: Tensor, *, actions: bool) -> dict[str, Any]:

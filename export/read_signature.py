@@ -18,6 +18,7 @@ from hindsight_rl.export.signature import (
     Signature,
     State,
 )
+from hindsight_rl.windows import COMMITTED, COMMITTED_COUNT
 
 MAX_CHUNK = 4096
 """Most actions in one chunk."""
@@ -43,15 +44,16 @@ def signature_of(contract: Mapping[str, Any]) -> Signature:
     if entry(contract, "task", (dict, type(None))) is not None:
         task = _input(contract["task"], "task")
     action = _action(entry(contract, "action", dict))
+    state = _state(contract, action) if second else ()
     return Signature(
         observation=parts,
         entries=nested,
         task=task,
         action=action,
         scores=_scores(contract, action, second),
-        state=_state(contract, action) if second else (),
+        state=state,
         noise=_noise(contract) if second else None,
-        chunk=_chunk(contract, action) if second else None,
+        chunk=_chunk(contract, action, state) if second else None,
     )
 
 
@@ -192,7 +194,7 @@ def _noise(contract: Mapping[str, Any]) -> Noise | None:
     )
 
 
-def _chunk(contract: Mapping[str, Any], action: Action) -> Chunk | None:
+def _chunk(contract: Mapping[str, Any], action: Action, state: tuple[State, ...]) -> Chunk | None:
     """Return how many actions an answer holds, and how they are executed."""
     described = optional(contract, "chunk", dict)
     if described is None:
@@ -210,4 +212,29 @@ def _chunk(contract: Mapping[str, Any], action: Action) -> Chunk | None:
             f"is {ensemble}: only real actions are averaged, with chunk.execute 1 and a decay in "
             "-10 to 10",
         )
-    return Chunk(length, execute, None if ensemble is None else float(ensemble))
+    committed = optional(described, "committed", int, "chunk") or 0
+    most = 0 if ensemble is not None else min(execute, length - execute)
+    if not 0 <= committed <= most:
+        fail(
+            "chunk.committed",
+            f"is {committed}, and must be in 0 to {most}: no more than chunk.execute and the "
+            "actions after them, and 0 with an ensemble",
+        )
+    if committed:
+        _check_committed(committed, action, state)
+    return Chunk(length, execute, None if ensemble is None else float(ensemble), committed)
+
+
+def _check_committed(committed: int, action: Action, state: tuple[State, ...]) -> None:
+    """Check that the state holds the actions that are committed, and how many they are."""
+    kept = {part.name: (part.dtype, part.shape) for part in state}
+    wanted = {
+        COMMITTED: (action.dtype, (committed, *action.shape)),
+        COMMITTED_COUNT: ("int64", ()),
+    }
+    for name, (dtype, shape) in wanted.items():
+        if kept.get(name) != (dtype, shape):
+            fail(
+                "chunk.committed",
+                f"is {committed}, and the state must have '{name}', {dtype} of shape {list(shape)}",
+            )

@@ -104,11 +104,14 @@ class Chunk:
         execute: Actions executed before the graph runs again.
         ensemble: Decay m of the weights exp(-m i) by which all answers for a step are averaged, i
             counting from the oldest; the graph then runs at every step. ``None``: no average.
+        committed: Actions of the last answer that are still to be executed when the graph runs
+            again: it is given them as a state, and the first actions of its answer repeat them.
     """
 
     length: int
     execute: int
     ensemble: float | None
+    committed: int = 0
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ from hindsight_rl.arguments import at_least, check_ranges, within
 from hindsight_rl.keys import Key
 
 HISTORY, CHUNK, VALID = "history", "chunk", "valid"
+COMMITTED, COMMITTED_COUNT = "committed", "committed_count"
+"""Names of two parts of a state: actions still to be executed, and how many of them count."""
 
 
 class Window(NamedTuple):
@@ -29,20 +31,31 @@ class Chunk(NamedTuple):
         execute: How many are executed before the policy is asked again, in [1, C].
         ensemble: Decay m of the weights exp(-m i) by which all answers for a step are averaged, the
             oldest being i = 0; the policy is then asked at every step. ``None``: no average.
+        committed: D, actions of the old chunk that are still to be executed when the policy is
+            asked, while it computes: the first D actions of its answer repeat them.
     """
 
     length: int
     execute: int
     ensemble: float | None = None
+    committed: int = 0
 
     @classmethod
-    def of(cls, length: int, execute: int | None = None, ensemble: float | None = None) -> "Chunk":
+    def of(
+        cls,
+        length: int,
+        execute: int | None = None,
+        ensemble: float | None = None,
+        committed: int = 0,
+    ) -> "Chunk":
         """Return how answers of so many actions are executed.
 
         Args:
             length: C, at least 1.
             execute: In [1, C]; ``None`` for half of them, or for 1 where answers are averaged.
             ensemble: Decay m in [-10, 10]; ``None`` for no average. With one, ``execute`` is 1.
+            committed: D, at least 0, at most ``execute`` and ``length - execute``; 0 with an
+                ``ensemble``.
 
         Returns:
             The chunk.
@@ -58,7 +71,14 @@ class Chunk(NamedTuple):
                 f"ensemble {ensemble} must be in [-10, 10], and execute {execute} then be 1: the "
                 "policy is asked at every step"
             )
-        return cls(length, execute, ensemble)
+        # Asked after E of C actions, it must answer before it is asked again, and before they end.
+        most = 0 if ensemble is not None else min(execute, length - execute)
+        note = (
+            f": while the policy computes, at most execute ({execute}) and chunk - execute "
+            f"({length - execute}) actions are left to execute, and none with an ensemble"
+        )
+        check_ranges(within(f"[0, {most}]", committed=committed), note=note)
+        return cls(length, execute, ensemble, committed)
 
 
 def window_names(keys: tuple[Key, ...], part: str) -> tuple[Key, ...]:

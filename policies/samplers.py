@@ -23,7 +23,7 @@ from hindsight_rl.maths.diffusion import (
 )
 from hindsight_rl.maths.flow import early_times, euler_flow, flow_error, heun_flow, interpolate
 from hindsight_rl.nets.encoders.entries import Observation
-from hindsight_rl.nets.generative import Denoiser
+from hindsight_rl.nets.generative import Denoising
 
 Solver = Literal["euler", "heun"]
 Times = Literal["uniform", "beta"]
@@ -40,7 +40,7 @@ class Sampler(Protocol):
 
     def error(
         self,
-        network: Denoiser,
+        network: Denoising,
         data: Tensor,
         noise: Tensor,
         when: Tensor,
@@ -62,7 +62,7 @@ class Sampler(Protocol):
         """
 
     def sample(
-        self, network: Denoiser, observation: Observation, task: Tensor | None, noise: Tensor
+        self, network: Denoising, observation: Observation, task: Tensor | None, noise: Tensor
     ) -> Tensor:
         """Return the data ``[..., B, D]`` that noise ``[..., B, D]`` becomes, in its precision."""
 
@@ -104,7 +104,7 @@ class Flow:
 
     def error(
         self,
-        network: Denoiser,
+        network: Denoising,
         data: Tensor,
         noise: Tensor,
         when: Tensor,
@@ -118,7 +118,7 @@ class Flow:
         return flow_error(velocity, data, noise)
 
     def sample(
-        self, network: Denoiser, observation: Observation, task: Tensor | None, noise: Tensor
+        self, network: Denoising, observation: Observation, task: Tensor | None, noise: Tensor
     ) -> Tensor:
         """Return where the noise arrives, see :meth:`Sampler.sample`."""
         walk = euler_flow if self.solver == "euler" else heun_flow
@@ -183,7 +183,7 @@ class Diffusion(nn.Module):
 
     def error(
         self,
-        network: Denoiser,
+        network: Denoising,
         data: Tensor,
         noise: Tensor,
         when: Tensor,
@@ -198,7 +198,7 @@ class Diffusion(nn.Module):
         return diffusion_error(answer, data, noise, self.predict)
 
     def sample(
-        self, network: Denoiser, observation: Observation, task: Tensor | None, noise: Tensor
+        self, network: Denoising, observation: Observation, task: Tensor | None, noise: Tensor
     ) -> Tensor:
         """Return what the noise becomes, in the limits, see :meth:`Sampler.sample`."""
         answer = network.given(observation, task, noise.dtype)

@@ -39,6 +39,8 @@ POLICIES: dict[str, tuple[type[Learner], dict[str, Any]]] = {
     "averaged act": (ACT, {"chunk": 4, "ensemble": 0.1, "latent": 3}),
     "flow": (FlowBC, {"chunk": 4, "execute": 3}),
     "diffusion": (DiffusionBC, {"chunk": 4, "execute": 3, "predict": "sample"}),
+    "flow with delay": (FlowBC, {"chunk": 6, "execute": 3, "committed": 2}),
+    "diffusion with delay": (DiffusionBC, {"chunk": 4, "committed": 2, "predict": "sample"}),
     "one step": (OneStepFlow, {"chunk": 4, "execute": 3}),
     "best of 8": (IDQL, {"samples": 8}),
     "implicit of 8": (IDQL, {"samples": 8, "extraction": "implicit", "generator": "diffusion"}),

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from json_schema import errors
 from policy_files import chunked, components, contract, entries, leaky_sum, noisy
+from small_fits import data_for, learner_of
 from stand_ins import Chunked, Remembering, Seeing, StandIn
 
+from hindsight_rl.agents.flow_bc import FlowBC
 from hindsight_rl.export.checks import ContractError
 from hindsight_rl.export.contract import COMMANDS, MAX_BATCH, MAX_TOLERANCE, validate
 from hindsight_rl.export.onnx import export_policy
@@ -26,6 +28,7 @@ LEARNERS = {
     "state": Remembering,
     "chunk and noise": Chunked,
     "entries": Seeing,
+    "committed": lambda: learner_of(FlowBC, data_for(FlowBC).spec, chunk=4, committed=2),
 }
 BY_HAND = {
     "state": leaky_sum,
@@ -64,6 +67,8 @@ DAMAGE = [
     ("state", [{"name": "", "shape": [2], "dtype": "float32"}]),
     ("noise", {"shape": [2], "distribution": "cauchy"}),
     ("chunk", {"length": 0, "execute": 1}),
+    ("chunk", {"length": 2, "execute": 1, "committed": -1}),
+    ("chunk", {"length": 2, "execute": 1, "committed": 0.5}),
     ("robot", {"joints": ["hip"], "command": "magic"}),
     ("control_rate_hz", 0),
     ("control_rate_hz", 1e9),

@@ -12,6 +12,7 @@ from hindsight_rl.export.runtime import OnnxPolicy
 from hindsight_rl.export.verify import verify_file
 
 STATE = {"name": "h", "shape": [2], "dtype": "float32"}
+COMMITTED = {"length": 4, "execute": 2, "committed": 2}
 ROBOT = {"joints": ["hip", "knee"], "command": "position", "stiffness": [20.0, 30.0]}
 
 
@@ -30,6 +31,28 @@ ROBOT = {"joints": ["hip", "knee"], "command": "position", "stiffness": [20.0, 3
         ({"chunk": {"length": 0, "execute": 1}}, "chunk.length is 0, and must be in 1 to 4096"),
         ({"chunk": {"length": 2, "execute": 3}}, "chunk.execute is 3, and must be in 1 to"),
         ({"chunk": {"length": 2, "execute": 2, "ensemble": 0.1}}, "chunk.ensemble is 0.1: only"),
+        (
+            {"chunk": {"length": 4, "execute": 1, "committed": 2}},
+            "chunk.committed is 2, and must be in 0 to 1: no more than chunk.execute",
+        ),
+        (
+            {"chunk": {"length": 4, "execute": 3, "committed": 2}},
+            "chunk.committed is 2, and must be in 0 to 1: no more than chunk.execute",
+        ),
+        ({"chunk": {"length": 4, "execute": 2, "committed": -1}}, "committed is -1, and must be"),
+        (
+            {"chunk": {"length": 4, "execute": 1, "ensemble": 0.1, "committed": 1}},
+            "chunk.committed is 1, and must be in 0 to 0: .* 0 with an ensemble",
+        ),
+        ({"chunk": {"length": 4, "execute": 2, "committed": 0.5}}, "committed is of type float"),
+        (
+            {"chunk": COMMITTED},
+            r"committed is 2, and the state must have 'committed', float32 of shape \[2, 2\]",
+        ),
+        (
+            {"chunk": COMMITTED, "state": [STATE | {"name": "committed", "shape": [2, 2]}]},
+            r"the state must have 'committed_count', int64 of shape \[\]",
+        ),
         ({"chunk": {"length": 2, "execute": 1}}, r"probe.action must be .* shape \[3, 2, 2\]"),
         ({"sampler": {"kind": "flow", "solver": "euler"}}, "sampler.steps is missing"),
         (
