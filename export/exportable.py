@@ -16,7 +16,8 @@ state, takes noise or answers with chunks has, each only where it applies,
   chunks, or ``[n]`` int64 counted from 0; the next state; and, where the action is an argmax
   (discrete actions, components of a mixture, candidates), the scores ``[n, M]``.
 
-Observations of several entries come as a dictionary of tensors.
+Observations of several entries come as a dictionary of tensors. ``not_exported`` is the reason of a
+learner that has no file.
 """
 
 from dataclasses import dataclass
@@ -196,6 +197,20 @@ class _Flat(nn.Module):
             return Decision(self.learner(observation, task), {}, None)
         scores: Tensor = getattr(self.learner, "scores")(observation, task)  # noqa: B009
         return Decision(scores.argmax(dim=-1), {}, scores)
+
+
+def check_exported(learner: object) -> None:
+    """Raise where a learner has no file.
+
+    Args:
+        learner: The learner.
+
+    Raises:
+        ExportError: It says so itself, and why.
+    """
+    reason = getattr(learner, "not_exported", "")
+    if reason:
+        raise ExportError(f"{type(learner).__name__} is not exported: {reason}.")
 
 
 def spec_of(learner: object) -> Spec:

@@ -28,7 +28,12 @@ from hindsight_rl.export.contract import (
     dump,
     numbers,
 )
-from hindsight_rl.export.exportable import Exportable, exportable_of, spec_of
+from hindsight_rl.export.exportable import (
+    Exportable,
+    check_exported,
+    exportable_of,
+    spec_of,
+)
 from hindsight_rl.export.modelfile import model_hash, read_model
 from hindsight_rl.export.session import open_session
 from hindsight_rl.export.steps import choose_steps
@@ -73,6 +78,7 @@ def export_policy(
         ExportError: The options, the learner or its spec are at fault, or the exporter is.
         ContractError: onnxruntime answers differently from the learner.
     """
+    check_exported(learner)
     path = Path(path)
     if path.is_dir():
         raise ExportError(f"{path}: is a folder. Name a file, such as {path / 'policy.onnx'}.")

@@ -46,6 +46,9 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.agents.sil import SIL as SIL
     from hindsight_rl.agents.td3 import TD3 as TD3
     from hindsight_rl.agents.td3_bc import TD3BC as TD3BC
+    from hindsight_rl.agents.trajectory_transformer import (
+        TrajectoryTransformer as TrajectoryTransformer,
+    )
     from hindsight_rl.datamodules.collection import Collection as Collection
     from hindsight_rl.datamodules.iterated import IteratedDataModule as IteratedDataModule
     from hindsight_rl.datamodules.offline import OfflineDataModule as OfflineDataModule
@@ -181,6 +184,7 @@ _HOME = {
     "SignedBC": "agents.signed_bc",
     "TD3": "agents.td3",
     "TD3BC": "agents.td3_bc",
+    "TrajectoryTransformer": "agents.trajectory_transformer",
     "TaskFamily": "tasks.family",
     "TopFraction": "relabel.filters",
     "Transition": "training.learner",

@@ -71,6 +71,44 @@ def bin_centres(edges: Tensor) -> Tensor:
     return 0.5 * (edges[..., :-1] + edges[..., 1:])
 
 
+def bin_means(value: Tensor, edges: Tensor) -> Tensor:
+    """Return the mean of the numbers in each bin; of an empty bin the middle.
+
+    A number that a log repeats stands for its bin exactly, which the middle would miss.
+
+    Args:
+        value: ``[M, A]``.
+        edges: ``[A, G + 1]``, rising.
+
+    Returns:
+        ``[A, G]``.
+    """
+    bins = bin_of(value, edges).T
+    centre = bin_centres(edges)
+    one = torch.ones_like(value.T)
+    count = torch.zeros_like(centre).scatter_add(-1, bins, one)
+    total = torch.zeros_like(centre).scatter_add(-1, bins, value.T)
+    return torch.where(count > 0, total / count.clamp(min=1.0), centre)
+
+
+def without_unlikely(log_prob: Tensor, share: float) -> Tensor:
+    """Return log-probabilities without the least likely bins, which hold a share at most.
+
+    Bins that are equally likely stay or go together; the likeliest always stay.
+
+    Args:
+        log_prob: ``[..., G]``, nats.
+        share: In [0, 1).
+
+    Returns:
+        ``[..., G]``; -infinity where a bin is left out.
+    """
+    rising = log_prob.sort(dim=-1).values
+    held = rising.exp().cumsum(-1)
+    last = torch.searchsorted(rising, log_prob.contiguous(), right=True) - 1  # of equal ones
+    return log_prob.masked_fill(held.gather(-1, last) <= share, -math.inf)
+
+
 def binned_log_prob(bins: Tensor, logits: Tensor, edges: Tensor) -> Tensor:
     """Return the log-density of actions in bins, summed over dimensions.
 

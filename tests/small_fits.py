@@ -23,10 +23,12 @@ import hindsight_rl.relabel
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.logs.log import Log
 from hindsight_rl.nets.network import Attention, Network
+from hindsight_rl.policies.planning import Search
 from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.spec import Spec
 from hindsight_rl.training.checkpoints.load import learner_classes
 from hindsight_rl.training.learner import Learner
+from hindsight_rl.windows import CHUNK, HISTORY, window_names
 
 # Kinds of logs, by what `episode_log` takes.
 KINDS: dict[str, dict[str, bool]] = {
@@ -89,10 +91,13 @@ def data_for(
     options = {"batch_size": 16, "updates_per_step": 8} | options
     plain = OfflineDataModule(log, **options)
     reader = learner(plain.spec, **arguments or {})
-    plain.serve(reader)
-    missing = [key for key in reader.in_keys if key not in plain.batch_keys()]
+    windowed = [key for part in (HISTORY, CHUNK) for key in window_names(reader.in_keys, part)]
+    own = [key for key in reader.in_keys if key[0] not in (HISTORY, CHUNK)]
+    held = plain.batch_keys()  # of rows alone: a window of a column that is not there is an error
+    missing = dict.fromkeys(key for key in (*own, *windowed) if key not in held)
     relabel = [_relabeler(WRITERS[key]) for key in missing]
-    return OfflineDataModule(log, relabel, **options).serve(reader) if relabel else plain
+    data = OfflineDataModule(log, relabel, **options) if relabel else plain
+    return data.serve(reader)
 
 
 def learner_of(learner: type[Learner], spec: Spec, **arguments: Any) -> Learner:
@@ -106,6 +111,8 @@ def learner_of(learner: type[Learner], spec: Spec, **arguments: Any) -> Learner:
     }
     if isinstance(defaults.get("attention"), Attention):
         small["attention"] = Attention(width=8, heads=2, layers=2)
+    if isinstance(defaults.get("search"), Search):
+        small["search"] = Search(horizon=2, beam=3)
     arguments = small | arguments
     if "optimizer" in parameters:  # one of its own, and what is tested here is made for Adam
         arguments = {"optimizer": functools.partial(torch.optim.Adam, lr=3e-4)} | arguments

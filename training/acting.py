@@ -32,9 +32,12 @@ class Acts:
         action_state: Name of the part of the state that holds past actions ``[n, P, ...]``, the
             newest in the last place: where something else was executed than the answer, it is put
             there. ``None`` for none.
+        not_exported: Why there is no file of this policy, and what to take instead: the end of a
+            sentence, ``""`` where there is one.
     """
 
     acts: bool = True
+    not_exported: str = ""
     actor: Any
     chunk: Chunk | None = None
     action_state: str | None = None

@@ -10,11 +10,16 @@ arXiv 2002.04745.
 """
 
 import math
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from hindsight_rl.nets.network import Attention
+
+Offered = tuple[Tensor, Tensor]
+"""Keys and values of tokens, by which others look at them."""
 
 
 class MultiHead(nn.Module):
@@ -45,8 +50,24 @@ class MultiHead(nn.Module):
         Returns:
             ``[..., T, D]``.
         """
-        query = self._split(self.asks(asking))
-        key, value = self._split(self.keys(offering)), self._split(self.values(offering))
+        return self.take(asking, self.offer(offering), seen)
+
+    def offer(self, offering: Tensor) -> Offered:
+        """Return keys and values of tokens ``[..., S, D]``, ``[..., heads, S, D / heads]`` each."""
+        return self._split(self.keys(offering)), self._split(self.values(offering))
+
+    def take(self, asking: Tensor, offered: Offered, seen: Tensor | None = None) -> Tensor:
+        """Return what tokens take from others, ``[..., T, D]``; see :meth:`forward`.
+
+        Args:
+            asking: ``[..., T, D]``.
+            offered: What :meth:`offer` returned of S tokens.
+            seen: ``[..., T, S]`` bool, ``None`` for all.
+
+        Returns:
+            ``[..., T, D]``.
+        """
+        query, (key, value) = self._split(self.asks(asking)), offered
         score = torch.matmul(query, key.transpose(-1, -2)) * self.scale
         if seen is not None:
             score = score.masked_fill(~seen.unsqueeze(-3), -math.inf)
@@ -91,6 +112,24 @@ class Block(nn.Module):
         moved: Tensor = tokens + self.net(self.last(tokens))
         return moved
 
+    def more(self, tokens: Tensor, seen: Tensor, before: Offered | None) -> tuple[Tensor, Offered]:
+        """Return tokens ``[..., T, D]`` that follow S others, and what all S + T offer.
+
+        Args:
+            tokens: ``[..., T, D]``.
+            seen: ``[..., T, S + T]`` bool, what each looks at.
+            before: What the S others offer, ``None`` for none.
+
+        Returns:
+            Both.
+        """
+        normed = self.first(tokens)
+        key, value = self.own.offer(normed)
+        if before is not None:
+            key, value = torch.cat([before[0], key], -2), torch.cat([before[1], value], -2)
+        tokens = tokens + self.own.take(normed, (key, value), seen)
+        return tokens + self.net(self.last(tokens)), (key, value)
+
 
 class Transformer(nn.Module):
     """Blocks and a last norm; all of them are passed through, and the last one is read.
@@ -122,6 +161,26 @@ class Transformer(nn.Module):
             tokens = block(tokens, seen, memory)
         found: Tensor = self.norm(tokens)
         return found
+
+    def more(
+        self, tokens: Tensor, seen: Tensor, before: Sequence[Offered] = ()
+    ) -> tuple[Tensor, tuple[Offered, ...]]:
+        """Return tokens that follow others, without computing those again.
+
+        Args:
+            tokens: ``[..., T, D]``.
+            seen: ``[..., T, S + T]`` bool, what each looks at of all.
+            before: What the S tokens before offer, by block, as this returned it; empty for none.
+
+        Returns:
+            ``[..., T, D]``, the last T that :meth:`forward` returns of all; and what all offer.
+        """
+        offered = []
+        for number, block in enumerate(self.blocks):
+            given = before[number] if before else None
+            tokens, kept = cast(Block, block).more(tokens, seen, given)
+            offered.append(kept)
+        return self.norm(tokens), tuple(offered)
 
 
 def causal(valid: Tensor) -> Tensor:

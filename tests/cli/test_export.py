@@ -13,10 +13,11 @@ from specs import changed
 from stand_ins import spec_of
 
 from hindsight_rl.agents.bc import BC
+from hindsight_rl.agents.trajectory_transformer import TrajectoryTransformer
 from hindsight_rl.cli.export import main
 from hindsight_rl.diagnostics.evaluation import Evaluation
 from hindsight_rl.export.runtime import OnnxPolicy
-from hindsight_rl.nets.network import Network
+from hindsight_rl.nets.network import Attention, Network
 from hindsight_rl.training.checkpoints.load import load_learner
 
 
@@ -61,6 +62,23 @@ def test_report_in_words(
     # 18 is the default: the oldest that PyTorch's current exporter writes.
     assert lines[1].startswith("opset       18, checked with onnxruntime")
     assert lines[3] == "            32 probe rows, batches of 1, 2, 7"
+
+
+def test_a_learner_without_a_file_is_named_with_the_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 2, one sentence without a traceback, no file; ``--steps`` changes nothing."""
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    trainer.strategy.connect(TrajectoryTransformer(spec_of(), attention=Attention(8, 2, 1)))
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    words = ["--ckpt_path", str(tmp_path / "last.ckpt"), "--output", str(tmp_path / "p.onnx")]
+    for more in ([], ["--steps", "4"]):
+        assert main(words + more) == 2
+        told = capsys.readouterr()
+        assert not told.out and "Traceback" not in told.err
+        assert "TrajectoryTransformer is not exported: one action takes thousands of" in told.err
+        assert "export IQL, or DecisionTransformer, of the same log" in told.err
+    assert not (tmp_path / "p.onnx").exists()
 
 
 def saved(folder: Path, env: str, names: list[str]) -> Path:
@@ -150,6 +168,7 @@ def test_an_operator_set_out_of_range(
 
 OWN = """\
 from hindsight_rl.agents.bc import BC
+from hindsight_rl.agents.trajectory_transformer import TrajectoryTransformer
 
 
 class Mine(BC):

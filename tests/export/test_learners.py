@@ -13,6 +13,7 @@ from torch import Tensor
 from hindsight_rl.export.draws import counters
 from hindsight_rl.export.onnx import export_policy
 from hindsight_rl.export.runtime import OnnxPolicy
+from hindsight_rl.export.torch_graph import ExportError
 from hindsight_rl.policies.torch_actor import TorchActor
 from hindsight_rl.training.learner import Learner
 
@@ -30,8 +31,22 @@ def first_actions(
     return actor.step(observation.numpy(), goal, actor.initial_state(count), noise)[0]
 
 
+EXPORTED = {name: kind for name, kind in LEARNERS.items() if not kind.not_exported}
+
+
+@pytest.mark.parametrize("name", LEARNERS.keys() - EXPORTED.keys())
+def test_a_learner_without_a_file_says_why(name: str, tmp_path: Path) -> None:
+    """The reason that it declares, and nothing is written."""
+    kind = LEARNERS[name]
+    learner, path = learner_of(kind, data_for(kind).spec), tmp_path / "policy.onnx"
+    with pytest.raises(ExportError) as refused:
+        export_policy(learner.eval(), path)
+    assert str(refused.value) == f"{name} is not exported: {kind.not_exported}."
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("options", KINDS.values(), ids=KINDS.keys())
-@pytest.mark.parametrize("kind", LEARNERS.values(), ids=LEARNERS.keys())
+@pytest.mark.parametrize("kind", EXPORTED.values(), ids=EXPORTED.keys())
 def test_file_equals_the_learner(
     kind: type[Learner], options: dict[str, bool], tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hindsight_rl.maths.bins import (
     bin_centres,
+    bin_means,
     bin_of,
     binned_log_prob,
     drawn_bin,
@@ -19,6 +20,7 @@ from hindsight_rl.maths.bins import (
     lead,
     normal_share,
     quantile_edges,
+    without_unlikely,
 )
 
 ATOL = 2e-6
@@ -182,3 +184,35 @@ def test_lead_is_that_of_the_best_over_the_second() -> None:
     scores = torch.tensor([[1.0, 4.0, 3.5], [2.0, 2.0, 0.0]])
     assert lead(scores).tolist() == [0.5, 0.0]
     assert lead(torch.zeros(2, 1)).tolist() == [math.inf, math.inf]
+
+
+# --- what bins stand for --------------------------------------------------------------------------
+
+
+def test_means_are_those_of_the_numbers_in_a_bin() -> None:
+    """Edges -1, -1/3, 1/3, 1: 1, 1 and .4 are in the last; an empty bin has its middle."""
+    value = torch.tensor([[0.4, -0.5], [1.0, -0.9], [1.0, 0.0]], dtype=F64)
+    found = bin_means(value, thirds())
+    expected = torch.tensor([[-2 / 3, 0.0, 0.8], [-0.7, 0.0, 2 / 3]], dtype=F64)
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_number_that_a_log_repeats_stands_for_its_bin() -> None:
+    """Rewards that are 0 but for a few of 1: both come back to the bit."""
+    value = torch.tensor([0.0] * 97 + [1.0] * 3, dtype=F64).unsqueeze(-1)
+    order = value.sort(dim=0).values[torch.linspace(0, 99, 101).round().long()].T
+    edges = quantile_edges(order, bins=100, least=1e-4)
+    assert bin_means(value, edges)[0, bin_of(value, edges)].equal(value)
+
+
+@pytest.mark.parametrize(
+    ("share", "kept"), [(0.0, 4), (0.05, 4), (0.11, 3), (0.45, 3), (0.51, 1), (0.99, 1)]
+)
+def test_the_least_likely_bins_are_left_out(share: float, kept: int) -> None:
+    """Of .5, .1, .2 and .2, .1 goes first; both of .2 hold .5 with it and go together."""
+    log_prob = torch.tensor([0.5, 0.1, 0.2, 0.2], dtype=F64).log()
+    found = without_unlikely(log_prob, share)
+    assert found.isfinite().sum() == kept and found[0] == log_prob[0]
+    assert found[found.isfinite()].equal(log_prob[found.isfinite()])
+    both = without_unlikely(torch.tensor([0.5, 0.5], dtype=F64).log(), 0.6)
+    assert both.isfinite().all()  # neither is the less likely one

@@ -125,9 +125,9 @@ def test_frequencies_cover_the_task_and_reach_every_network() -> None:
     assert critic(observations(), torch.zeros(5, 2), tasks()).shape == (2, 5)
 
 
-@pytest.mark.parametrize("name", [name for name, kind in LEARNERS.items() if not kind.one_hot])
+@pytest.mark.parametrize("name", [n for n, k in LEARNERS.items() if not (k.one_hot or k.binned)])
 def test_every_learner_of_networks_takes_frequencies(name: str) -> None:
-    """All but tables, which have no inputs to widen."""
+    """All but tables and bins, which have no inputs to widen."""
     kind = LEARNERS[name]
     waves = {
         argument: dataclasses.replace(parameter.default, frequencies=2)

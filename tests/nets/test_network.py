@@ -12,7 +12,7 @@ from small_fits import LEARNERS, data_for, learner_of
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.nets.critics import Critic, ValueNet
 from hindsight_rl.nets.encoders.history import HistoryInputs
-from hindsight_rl.nets.encoders.vector import GatedInputs
+from hindsight_rl.nets.encoders.vector import GatedInputs, Inputs
 from hindsight_rl.nets.generative import Denoiser
 from hindsight_rl.nets.network import Head, LatentNetwork, Network
 from hindsight_rl.nets.policy import Policy
@@ -100,7 +100,7 @@ def test_frequencies_stand_beside_a_history() -> None:
     assert waves.width - plain.width == 3 * 2 * 3  # three numbers, sine and cosine, three waves
 
 
-@pytest.mark.parametrize("name", [name for name, kind in LEARNERS.items() if not kind.one_hot])
+@pytest.mark.parametrize("name", [n for n, k in LEARNERS.items() if not (k.one_hot or k.binned)])
 def test_every_learner_takes_a_network_and_keeps_it_as_plain_data(name: str) -> None:
     learner = learner_of(LEARNERS[name], data_for(LEARNERS[name]).spec)
     default = inspect.signature(LEARNERS[name]).parameters["network"].default
@@ -110,6 +110,14 @@ def test_every_learner_takes_a_network_and_keeps_it_as_plain_data(name: str) -> 
     again = learner.fresh(0)
     assert all(one.equal(other) for one, other in
                zip(again.parameters(), learner.parameters(), strict=True))  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name, kind in LEARNERS.items() if kind.binned])
+def test_learners_of_bins_take_no_network(name: str) -> None:
+    """Its fields would say nothing: each token has a vector of its own."""
+    assert "network" not in inspect.signature(LEARNERS[name]).parameters
+    made = learner_of(LEARNERS[name], data_for(LEARNERS[name]).spec).modules()
+    assert not any(isinstance(part, Inputs) for part in made)
 
 
 @pytest.mark.parametrize("name", ["BC", "AWR", "IQL", "MARWIL", "RecurrentBC", "SIL", "SignedBC"])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from small_fits import data_for, fit, learner_of
+from torch import nn
 
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.training.update import plan
@@ -17,6 +18,7 @@ from hindsight_rl.training.update.plan import (
     choose_products,
     no_compiler,
     no_scan,
+    widest,
 )
 
 
@@ -95,6 +97,13 @@ def fake(monkeypatch: pytest.MonkeyPatch, **seconds_and_error: tuple[float, floa
 def test_small_products_get_one_thread_and_full_precision() -> None:
     assert choose_products(32, 64, None, "auto")[:2] == (1, "highest")
     assert choose_products(32, 64, 3, "medium")[:2] == (3, "medium")
+
+
+def test_rows_of_a_table_are_no_width_of_a_product() -> None:
+    """Times of 1,000 steps are looked up; before, they made tiny networks wide, and timed."""
+    net = nn.Sequential(nn.Embedding(1000, 12), nn.Linear(12, 7))
+    assert widest(net) == 12
+    assert widest(nn.Sequential(net, nn.Linear(12, 40))) == 40
 
 
 @pytest.mark.parametrize(

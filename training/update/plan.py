@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from torch import nn
 
 from hindsight_rl.attached import datamodule_of
 from hindsight_rl.training.update.adam import adam_obstacle
@@ -114,12 +115,19 @@ def make_plan(
     rows = getattr(datamodule_of(learner.trainer), "batch_size", 256) * learner.seeds
     products, precision, how = choose_products(
         rows // learner.trainer.world_size,
-        max(max(parameter.shape, default=1) for parameter in learner.parameters()),
+        widest(learner),
         1 if shared else threads,
         saved.get("matmul_precision", "auto") if precision == "auto" else precision,
         on_cpu=not elsewhere,
     )
     return Plan(chosen, threads or products, precision, why, how, shared)
+
+
+def widest(learner: nn.Module) -> int:
+    """Return the units of the widest layer; rows of a table are looked up, and no product."""
+    tables = {part.weight for part in learner.modules() if isinstance(part, nn.Embedding)}
+    shapes = (p.shape[1:] if p in tables else p.shape for p in learner.parameters())
+    return max(max(shape, default=1) for shape in shapes)
 
 
 def _obstacle(learner: "LearnerModule", optimizer: torch.optim.Optimizer) -> str:
