@@ -1,11 +1,13 @@
 """Diffusion behaviour cloning: chunks of actions from noise, which a network takes out by steps.
 
     a_k = sqrt(abar_k) a + sqrt(1 - abar_k) eps,   eps ~ N(0, 1),   k ~ U{0, ..., T - 1}
-    L(theta) = E_log[ w |eps_theta(a_k, k, s, z) - eps|^2 ]
+    v_k = sqrt(abar_k) eps - sqrt(1 - abar_k) a
+    L(theta) = E_log[ w |v_theta(a_k, k, s, z) - v_k|^2 ]
 
-a is the chunk of the next C actions, abar the squared-cosine schedule. Acting starts at noise and
-visits S of the T steps, equally spaced from the noisiest ("trailing"), by DDIM: the data estimated
-at a step are clipped to where data can be, and dissolved again in the noise that they imply.
+a is the chunk of the next C actions, abar the squared-cosine schedule, v the velocity. Acting
+starts at noise and visits S of the T steps, equally spaced from the noisiest ("trailing"), by DDIM:
+the data estimated at a step are clipped to where data can be, and dissolved again in the noise that
+they imply.
 
 With ``committed`` D (real-time chunking) the first d ~ U{0, ..., D} actions of a chunk are given
 while fitting, without noise, and the loss counts the others. Acting, the policy is asked when D
@@ -20,8 +22,10 @@ Deviations:
   are scaled to [-1, 1] and clipped there.
 - The loss is divided by the number of valid entries: a chunk that an episode's end cuts counts with
   the actions that it has.
-- Acting computes in float64: the first steps divide by sqrt(abar), 5e-4, and every runtime would
-  round on its own.
+- The network predicts the velocity, the paper's the noise (``predict``). From the noise the first
+  steps divide by sqrt(abar), 5e-4, and magnify the network's errors and every runtime's rounding;
+  acting then computes in float64. The velocity needs no division (Salimans and Ho 2022, arXiv
+  2202.00512; with trailing steps: Lin et al. 2023, arXiv 2305.08891).
 
 Update order: one network, one step, then its average ``actor_ema``, which acts.
 """
@@ -57,7 +61,8 @@ class DiffusionBC(Learner):
         length: T, steps of the diffusion that is fitted, at least 1.
         steps: S of them that are visited when acting, in [1, T]. ``hindsight export --steps`` may
             choose anew.
-        predict: ``"noise"``, or ``"sample"`` for the actions themselves: steadier for few steps.
+        predict: What the network answers with: ``"velocity"``, ``"noise"``, or ``"sample"`` for the
+            actions themselves.
         tau: Share of the way the acting network moves per update, in (0, 1].
         **learner: Arguments of :class:`Learner`.
 
@@ -84,7 +89,7 @@ class DiffusionBC(Learner):
         committed: int = 0,
         length: int = 100,
         steps: int = 10,
-        predict: Predict = "noise",
+        predict: Predict = "velocity",
         tau: float = 0.005,
         **learner: Any,
     ) -> None:
@@ -134,6 +139,5 @@ class DiffusionBC(Learner):
         noise: Tensor | None = None,
     ) -> Decision:
         """Return chunks of actions, see :func:`decide_onwards`."""
-        noise = None if noise is None else noise.double()
         given = observation, task, noise, state
         return decide_onwards(self.sampler, self.actor_ema, *given, self.chunk)

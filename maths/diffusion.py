@@ -17,8 +17,9 @@ from typing import Literal
 
 from torch import Tensor
 
-Predict = Literal["noise", "sample"]
-"""What a network is asked for at a_k: the noise eps in it, or the data a."""
+Predict = Literal["velocity", "noise", "sample"]
+"""What a network is asked for at a_k: the noise eps in it, the data a, or the velocity
+sqrt(abar_k) eps - sqrt(1 - abar_k) a: nearly the noise at first, nearly minus the data at last."""
 Prediction = Callable[[Tensor, int], Tensor]
 """``(a_k [..., D], k) -> [..., D]``."""
 
@@ -89,22 +90,66 @@ def noised(data: Tensor, noise: Tensor, signal: Tensor) -> Tensor:
     return signal.sqrt() * data + (1.0 - signal).sqrt() * noise
 
 
-def diffusion_error(prediction: Tensor, data: Tensor, noise: Tensor, predict: Predict) -> Tensor:
+def wanted(data: Tensor, noise: Tensor, signal: Tensor, predict: Predict) -> Tensor:
+    """Return the right answer at a_k.
+
+    Args:
+        data: ``[..., D]``.
+        noise: ``[..., D]``.
+        signal: abar ``[...]``, in (0, 1).
+        predict: What is asked for.
+
+    Returns:
+        ``[..., D]``.
+
+    Reference:
+        Salimans and Ho 2022, arXiv 2202.00512, section 4.
+    """
+    if predict != "velocity":
+        return noise if predict == "noise" else data
+    signal = signal.unsqueeze(-1)
+    return signal.sqrt() * noise - (1.0 - signal).sqrt() * data
+
+
+def data_implied(point: Tensor, answer: Tensor, signal: float, predict: Predict) -> Tensor:
+    """Return the data that an answer at a_k implies.
+
+    Args:
+        point: a_k, ``[..., D]``.
+        answer: ``[..., D]``.
+        signal: abar_k, in (0, 1).
+        predict: What was asked for. The noise is divided by sqrt(abar_k): near pure noise its
+            errors, those of rounding too, are magnified thousands of times.
+
+    Returns:
+        ``[..., D]``.
+    """
+    kept, lost = math.sqrt(signal), math.sqrt(1.0 - signal)
+    if predict == "velocity":
+        return kept * point - lost * answer
+    return answer if predict == "sample" else (point - lost * answer) / kept
+
+
+def diffusion_error(
+    prediction: Tensor, data: Tensor, noise: Tensor, signal: Tensor, predict: Predict
+) -> Tensor:
     """Return the squared error of a network, one number per entry.
 
     Args:
         prediction: ``[..., D]``, what it answers at a_k.
         data: ``[..., D]``.
         noise: ``[..., D]``.
+        signal: abar ``[...]``, in (0, 1).
         predict: What it is asked for.
 
     Returns:
         ``[..., D]``.
 
     Reference:
-        Ho, Jain and Abbeel 2020, eq. 14; of the data: Salimans and Ho 2022, arXiv 2202.00512.
+        Ho, Jain and Abbeel 2020, eq. 14; of the data and the velocity: Salimans and Ho 2022, arXiv
+        2202.00512.
     """
-    return (prediction - (noise if predict == "noise" else data)).square()
+    return (prediction - wanted(data, noise, signal, predict)).square()
 
 
 def trailing_steps(length: int, steps: int) -> tuple[int, ...]:
@@ -167,8 +212,7 @@ def ddim(
     visited, point = trailing_steps(len(signal), steps), noise
     for k, following in zip(visited, (*visited[1:], None), strict=True):
         kept, lost = math.sqrt(signal[k]), math.sqrt(1.0 - signal[k])
-        answer = prediction(point, k)
-        data = answer if predict == "sample" else (point - lost * answer) / kept
+        data = data_implied(point, prediction(point, k), signal[k], predict)
         if limits is not None:
             data = data.clamp(*limits)
         if following is not None:

@@ -149,6 +149,9 @@ class Denoiser(nn.Module):
             ``(x [..., B, C * A], t) -> [..., B, C * A]``; dimensions before those of the
             observation mean several chunks per state.
         """
+        # A vector is standardised in float64 too: its rounding would be magnified like any other.
+        if isinstance(observation, Tensor):
+            observation = observation.to(dtype)
         features = self._features(observation, task, count).to(dtype)
 
         def answer(point: Tensor, time: float) -> Tensor:

@@ -190,17 +190,23 @@ class Diffusion(nn.Module):
         observation: Observation,
         task: Tensor | None,
     ) -> Tensor:
-        """Return the squared error of the noise, or data, seen in a_k: :meth:`Sampler.error`."""
+        """Return the squared error of what is asked for at a_k, see :meth:`Sampler.error`."""
         length = len(self.signals)
         k = (torch.special.ndtr(when) * length).long().clamp(max=length - 1)
-        point = noised(data, noise, self.signal[k])
+        signal = self.signal[k]
+        point = noised(data, noise, signal)
         answer = network(point, k.to(data.dtype) / length, observation, task)
-        return diffusion_error(answer, data, noise, self.predict)
+        return diffusion_error(answer, data, noise, signal, self.predict)
 
     def sample(
         self, network: Denoising, observation: Observation, task: Tensor | None, noise: Tensor
     ) -> Tensor:
-        """Return what the noise becomes, in the limits, see :meth:`Sampler.sample`."""
+        """Return what the noise becomes, in the limits, see :meth:`Sampler.sample`.
+
+        A network that predicts the noise is asked in float64: see :func:`data_implied`.
+        """
+        if self.predict == "noise":
+            noise = noise.double()
         answer = network.given(observation, task, noise.dtype)
         length = len(self.signals)
 
@@ -225,7 +231,7 @@ class Diffusion(nn.Module):
         """Return what is lost with so few steps, if anything."""
         if self.steps > 1:
             return None
-        if self.predict == "sample":
+        if self.predict != "noise":
             return "one DDIM step is the mean of the data: modes are averaged"
         return "one DDIM step magnifies the network's error by 1 / sqrt(abar): take 5 or more"
 

@@ -52,7 +52,7 @@ def test_loss_is_that_of_a_plain_loop(kind: type[Learner]) -> None:
         else:
             k = int(100 * uniform(time))
             point = left[k] ** 0.5 * data + (1 - left[k]) ** 0.5 * noise
-            when, target = k / 100, noise
+            when, target = k / 100, left[k] ** 0.5 * noise - (1 - left[k]) ** 0.5 * data
         valid = batch["chunk", "valid"][row]
         count = min(int(3 * uniform(batch["noise", "delay"][row, 0])), int(valid.sum()) - 1)
         counts.append(count)

@@ -30,7 +30,7 @@ def made(log: Log, **arguments: Any) -> tuple[DiffusionBC, Any]:
     return learner, whole_log(learner, data)
 
 
-@pytest.mark.parametrize("predict", ["noise", "sample"])
+@pytest.mark.parametrize("predict", ["velocity", "noise", "sample"])
 @pytest.mark.parametrize("task", [False, True])
 def test_loss_is_that_of_a_plain_loop(task: bool, predict: Any) -> None:
     learner, batch = made(episode_log(task=task), predict=predict)
@@ -46,7 +46,9 @@ def test_loss_is_that_of_a_plain_loop(task: bool, predict: Any) -> None:
         asked = batch["task"][row][None] if task else None
         time = torch.tensor([k / 100])
         answer = learner.actor(point[None], time, batch["observation"][row][None], asked)[0]
-        error = (answer - (noise if predict == "noise" else data)).square().view(3, 2)
+        velocity = left[k] ** 0.5 * noise - (1 - left[k]) ** 0.5 * data
+        right = {"velocity": velocity, "noise": noise, "sample": data}[predict]
+        error = (answer - right).square().view(3, 2)
         for place in range(3):
             if batch["chunk", "valid"][row, place]:
                 total, entries = total + error[place].mean(), entries + 1
@@ -73,8 +75,8 @@ def unbounded(rows: int = 64) -> Log:
 
 
 def test_unbounded_actions_are_clipped_at_the_ends_of_the_log() -> None:
-    """An untrained network's answers are clipped everywhere: at what the log holds, not 1 sigma."""
-    learner, batch = made(unbounded())
+    """An untrained network's noise is clipped everywhere: at what the log holds, not 1 sigma."""
+    learner, batch = made(unbounded(), predict="noise")
     action = batch["action"]
     draws = counters(0, torch.zeros(1, dtype=torch.int64), torch.arange(len(batch)))[0]
     with torch.no_grad():
@@ -93,7 +95,9 @@ def test_a_spec_without_ends_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"predict": "sample"}], ids=["predicts noise", "predicts actions"]
+    "options",
+    [{}, {"predict": "noise"}, {"predict": "sample"}],
+    ids=["predicts velocity", "predicts noise", "predicts actions"],
 )
 def test_two_good_answers_stay_two(options: dict[str, Any], tmp_path: Path) -> None:
     """With ten steps, spaced from the noisiest: both numbers agree, near -1 or 1, both given."""
@@ -101,7 +105,7 @@ def test_two_good_answers_stay_two(options: dict[str, Any], tmp_path: Path) -> N
     learner = fitted(DiffusionBC, tmp_path, network=small, chunk=1, tau=0.05, **options)
     agree, off, positive = answers(learner)
     assert agree > 0.95 and off < 0.25 and 0.3 < positive < 0.7
-    if options:  # the data predicted at pure noise are the mean
+    if options.get("predict") != "noise":  # the data implied at pure noise are the mean
         learner.sampler.choose(1)
         assert answers(learner).off > 0.6
 
@@ -123,7 +127,7 @@ def test_answers_are_functions_of_the_noise_in_float32() -> None:
         ({"chunk": 2, "execute": 3}, r"execute 3 in \[1, 2\]"),
         ({"steps": 101}, "101 steps of a diffusion of 100: give 1 to 100"),
         ({"length": 0}, "length is 0, it must be at least 1"),
-        ({"predict": "both"}, "predict is 'both', it must be 'noise' or 'sample'"),
+        ({"predict": "both"}, "predict is 'both', it must be 'velocity' or 'noise' or 'sample'"),
         ({"tau": 0.0}, "tau is 0.0, it must lie in"),
     ],
 )

@@ -9,6 +9,7 @@ from torch import Tensor
 from hindsight_rl.maths.diffusion import (
     Prediction,
     cosine_betas,
+    data_implied,
     ddim,
     diffusion_error,
     noised,
@@ -43,6 +44,30 @@ def gaussian_data(x: Tensor, k: int) -> Tensor:
     )
 
 
+def gaussian_velocity(x: Tensor, k: int) -> Tensor:
+    """E[sqrt(abar) eps - sqrt(1 - abar) a | a_k = x] for the same data."""
+    kept = COSINE[k]
+    return math.sqrt(kept) * gaussian_noise(x, k) - math.sqrt(1 - kept) * gaussian_data(x, k)
+
+
+@pytest.mark.parametrize("k", [0, 49, 99])
+def test_the_velocity_magnifies_no_error(k: int) -> None:
+    """An error in the answer moves the data by as much at most; of the noise by 2,029 times it."""
+    point, error = torch.tensor([0.7], dtype=torch.float64), 1e-6
+    moved = {}
+    for network, predict in ((gaussian_noise, "noise"), (gaussian_velocity, "velocity")):
+        answer = network(point, k)
+        right, wrong = (
+            data_implied(point, answer + off, COSINE[k], predict) for off in (0.0, error)
+        )
+        torch.testing.assert_close(right, gaussian_data(point, k))
+        moved[predict] = abs(float(wrong - right)) / error
+    ratio = math.sqrt(1.0 - COSINE[k])
+    assert moved["velocity"] == pytest.approx(ratio, rel=1e-4)
+    assert moved["noise"] == pytest.approx(ratio / math.sqrt(COSINE[k]), rel=1e-4)
+    assert moved["noise"] == pytest.approx(2029.0, abs=1.0) or k < 99
+
+
 def test_squared_cosine_schedule() -> None:
     found = [COSINE[k] for k in (0, 1, 49, 50)]
     assert found == pytest.approx([0.999369, 0.998252, 0.493844, 0.478265], abs=ATOL)
@@ -65,10 +90,11 @@ def test_linear_betas_belong_to_a_thousand_steps(length: int, left: float) -> No
 
 @pytest.mark.parametrize("steps", SPREAD)
 @pytest.mark.parametrize(
-    ("network", "predict"), [(gaussian_noise, "noise"), (gaussian_data, "sample")]
+    ("network", "predict"),
+    [(gaussian_noise, "noise"), (gaussian_data, "sample"), (gaussian_velocity, "velocity")],
 )
 def test_ddim_of_a_gaussian_is_affine(steps: int, network: Prediction, predict: str) -> None:
-    """Without clipping: mean and spread of what comes out, whichever of the two is predicted."""
+    """Without clipping: mean and spread of what comes out, whichever of the three is predicted."""
     noise = torch.tensor([[0.0], [1.0]], dtype=torch.float64, requires_grad=True)
     start, one = ddim(network, noise, COSINE, steps=steps, predict=predict)
     mean, spread = SPREAD[steps]
@@ -152,9 +178,11 @@ def test_forward_noise_and_errors() -> None:
     assert point.item() == pytest.approx(4.6)
     slopes = torch.autograd.grad(point, (data, noise))
     assert [slope.item() for slope in slopes] == pytest.approx([0.8, 0.6])
-    for predict, error in (("noise", 2.0), ("sample", 5.0)):
+    # The velocity: .8 * 5 - .6 * 2 = 2.8.
+    signal = torch.tensor([0.64], dtype=torch.float64)
+    for predict, error in (("noise", 2.0), ("sample", 5.0), ("velocity", 4.2)):
         answer = torch.tensor([[7.0]], dtype=torch.float64, requires_grad=True)
-        found = diffusion_error(answer, data.detach(), noise.detach(), predict)
-        assert found.item() == error**2
+        found = diffusion_error(answer, data.detach(), noise.detach(), signal, predict)
+        assert found.item() == pytest.approx(error**2)
         (slope,) = torch.autograd.grad(found, answer)
-        assert slope.item() == 2 * error
+        assert slope.item() == pytest.approx(2 * error)
