@@ -11,6 +11,7 @@ Reference: Ho, Jain and Abbeel 2020, arXiv 2006.11239; Song, Meng and Ermon 2020
 """
 
 import math
+import struct
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Literal
@@ -22,6 +23,16 @@ Predict = Literal["velocity", "noise", "sample"]
 sqrt(abar_k) eps - sqrt(1 - abar_k) a: nearly the noise at first, nearly minus the data at last."""
 Prediction = Callable[[Tensor, int], Tensor]
 """``(a_k [..., D], k) -> [..., D]``."""
+
+
+def single(value: float) -> float:
+    """Return the nearest number of float32.
+
+    Exporters write the numbers of a graph in float32, those of a float64 graph too: a file computes
+    with what was rounded, and so must a learner whose steps magnify it.
+    """
+    found: float = struct.unpack("f", struct.pack("f", value))[0]
+    return found
 
 
 def cosine_betas(
@@ -111,6 +122,11 @@ def wanted(data: Tensor, noise: Tensor, signal: Tensor, predict: Predict) -> Ten
     return signal.sqrt() * noise - (1.0 - signal).sqrt() * data
 
 
+def shares(signal: float) -> tuple[float, float]:
+    """Return sqrt(abar) and sqrt(1 - abar), of data and of noise, see :func:`single`."""
+    return single(math.sqrt(signal)), single(math.sqrt(1.0 - signal))
+
+
 def data_implied(point: Tensor, answer: Tensor, signal: float, predict: Predict) -> Tensor:
     """Return the data that an answer at a_k implies.
 
@@ -124,10 +140,13 @@ def data_implied(point: Tensor, answer: Tensor, signal: float, predict: Predict)
     Returns:
         ``[..., D]``.
     """
-    kept, lost = math.sqrt(signal), math.sqrt(1.0 - signal)
+    kept, lost = shares(signal)
     if predict == "velocity":
         return kept * point - lost * answer
-    return answer if predict == "sample" else (point - lost * answer) / kept
+    if predict == "sample":
+        return answer
+    # Not point - lost * answer: exporters drop factors that are nearly 1, and this is magnified.
+    return (point - answer + single(1.0 - math.sqrt(1.0 - signal)) * answer) / kept
 
 
 def diffusion_error(
@@ -211,11 +230,12 @@ def ddim(
     """
     visited, point = trailing_steps(len(signal), steps), noise
     for k, following in zip(visited, (*visited[1:], None), strict=True):
-        kept, lost = math.sqrt(signal[k]), math.sqrt(1.0 - signal[k])
+        kept, lost = shares(signal[k])
         data = data_implied(point, prediction(point, k), signal[k], predict)
         if limits is not None:
             data = data.clamp(*limits)
         if following is not None:
             rest = (point - kept * data) / lost
-            point = math.sqrt(signal[following]) * data + math.sqrt(1.0 - signal[following]) * rest
+            kept, lost = shares(signal[following])
+            point = kept * data + lost * rest
     return data

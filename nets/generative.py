@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from hindsight_rl.maths.diffusion import single
 from hindsight_rl.maths.inpainting import first_entries, inpainted, put_in
 from hindsight_rl.nets.action_scale import ActionScale
 from hindsight_rl.nets.encoders.entries import Observation, make_inputs
@@ -156,7 +157,8 @@ class Denoiser(nn.Module):
 
         def answer(point: Tensor, time: float) -> Tensor:
             # Numbers, not sines of a tensor: every runtime is given the same ones.
-            waves = [wave(time * factor) for wave in (math.sin, math.cos) for factor in _FACTORS]
+            angles = [time * factor for factor in _FACTORS]
+            waves = [single(wave(angle)) for wave in (math.sin, math.cos) for angle in angles]
             when = torch.stack([point.new_full((), number) for number in waves])
             parts = [part.expand(*point.shape[:-1], part.shape[-1]) for part in (when, features)]
             return outputs(self.net, torch.cat([point, *parts], dim=-1))

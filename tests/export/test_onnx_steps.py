@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from stand_ins import Chunked, Remembering, Seeing, StandIn, spec_of
@@ -14,6 +15,8 @@ from hindsight_rl.agents.bcq import BCQ
 from hindsight_rl.export.contract import ContractError
 from hindsight_rl.export.onnx import export_policy
 from hindsight_rl.export.runtime import OnnxPolicy
+from hindsight_rl.export.torch_graph import convert
+from hindsight_rl.maths.diffusion import Predict, cosine_betas, ddim, signals
 from hindsight_rl.maths.draws import counters, normals
 from hindsight_rl.nets.network import Network
 from hindsight_rl.ports import Decision
@@ -177,3 +180,31 @@ def test_scores_of_candidates_are_written(tmp_path: Path) -> None:
     contract = OnnxPolicy(tmp_path / "policy.onnx").contract
     assert report["parity"]["close"] < 32
     assert len(contract["probe"]["scores"][0]) == contract["scores"]["shape"][0] > 1
+
+
+class Walk(torch.nn.Module):
+    """DDIM along a linear network that nearly answers with its input, as for pure noise."""
+
+    def __init__(self, predict: Predict) -> None:
+        super().__init__()
+        self.predict: Predict = predict
+        self.signals = signals(cosine_betas(100))
+
+    def forward(self, *given: torch.Tensor) -> tuple[torch.Tensor]:
+        """Return what the noise ``[N, D]`` becomes, float64."""
+        field = torch.tensor([[0.9999, 2e-4], [-1e-4, 0.9998]], dtype=torch.float64)
+        noise, predict = given[0].double(), self.predict
+        return (ddim(lambda x, k: x @ field, noise, self.signals, steps=2, predict=predict),)
+
+
+@pytest.mark.parametrize("opset", [17, 18])
+@pytest.mark.parametrize("predict", ["velocity", "noise", "sample"])
+def test_the_numbers_of_a_diffusion_are_those_of_the_file(predict: Predict, opset: int) -> None:
+    """Exporters write numbers in float32, and drop factors that are nearly 1, such as 0.9999999."""
+    walk, noise = Walk(predict), torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
+    model = convert(walk, {"noise": noise}, ["data"], opset, "a walk")
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    (found,) = session.run(None, {"noise": noise.numpy()})
+    expected = walk(noise)[0].numpy()
+    assert np.abs(expected).max() > (1e-4 if predict == "velocity" else 0.1)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6)
