@@ -103,6 +103,25 @@ def test_images_of_one_colour_are_no_noise(channels: tuple[int, ...]) -> None:
         torch.testing.assert_close(single.double(), double, rtol=0, atol=2e-6)
 
 
+@pytest.mark.parametrize("channels", [(8,), (8, 16), (24, 8), (16, 32)])
+def test_gradients_of_images_are_right_whatever_the_channels(channels: tuple[int, ...]) -> None:
+    """Equal gradients in single and in double precision, batch after batch.
+
+    Where a kernel writes past its memory, as that of a 1 x 1 convolution with a stride does for 8
+    channels, the process crashes here.
+    """
+    torch.manual_seed(0)
+    encoder = ImageEncoder((64, 64, 3), 8, channels)
+    image = torch.randint(0, 256, (8, 64, 64, 3), dtype=torch.uint8)
+    weights = list(encoder.parameters())
+    for _ in range(3):
+        single = torch.autograd.grad(encoder(image).square().sum(), weights)
+    encoder.double()
+    double = torch.autograd.grad(encoder(image).square().sum(), list(encoder.parameters()))
+    for found, wanted in zip(single, double, strict=True):
+        assert float((found - wanted).norm()) <= 1e-4 * max(1.0, float(wanted.norm()))
+
+
 def test_modules_of_users_get_what_such_modules_take() -> None:
     """Images as [N, C, H, W] in [0, 1], stacks side by side; vectors standardised."""
     network = inputs(front=own("Means", arguments={"factor": 2.0}), wrist=own("Means"),
