@@ -47,8 +47,8 @@ bench: $(STAMP) ## updates per second, sampling, latency; writes build/bench.jso
 memory: $(STAMP) ## policies that remember; HINDSIGHT_DATA names the folder of logs
 	$(BIN)/python benchmarks/policies/memory.py $(ARGS)
 
-policies: $(STAMP) ## rerun the evidence of docs/policies.md: two hours; HINDSIGHT_DATA names the folder of logs
-	for part in fork delay memory eyes robot cross against_robomimic; do \
+policies: $(STAMP) ## rerun the evidence of docs/policies.md: three hours; HINDSIGHT_DATA names the folder of logs
+	for part in fork delay memory eyes robot cross against_robomimic meta_world; do \
 	  $(BIN)/python benchmarks/policies/$$part.py $(ARGS) || exit 1; done
 	$(BIN)/python benchmarks/policies/kinds.py
 	$(BIN)/python benchmarks/policies/document.py

@@ -23,6 +23,7 @@ TABLES = {
     "delay": 3,
     "memory": 2,
     "eyes": 2,
+    "meta_world": 2,
     "robot": 4,
     "cross": 2,
     "against_robomimic": 0,
