@@ -107,8 +107,8 @@ def pictures(task: str, data: Any) -> dict[str, NDArray[np.uint8]]:
 class Sawyer(gymnasium.Env[Any, Any]):
     """reach-v3 or push-v3, with goal and object drawn anew by the seed of each reset.
 
-    Success is that of Meta-World: hand or puck within 0.05 m of the goal. An episode ends ten steps
-    after the first success, and is cut after 150 steps (Meta-World: 500). Action ``[4]`` in
+    Success is that of Meta-World: fingers, or puck, within 0.05 m of the goal. An episode ends ten
+    steps after the first success, and is cut after 150 steps (Meta-World: 500). Action ``[4]`` in
     [-1, 1]: where the hand is drawn to, and the effort of the gripper.
 
     Args:
