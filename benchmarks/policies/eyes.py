@@ -20,11 +20,13 @@ EPISODES = 100
 
 def cases() -> list[Case]:
     """Return the policies."""
-    settings: dict[str, Any] = {"head": "deterministic", "network": {"hidden": [64, 64]}}
+    hidden = {"hidden": [64, 64]}
+    small = hidden | {"encoders": {"images": {"channels": [16, 16, 32]}}}
+    case = functools.partial(Case, updates=1500, batch=32)
     return [
-        Case("state", "BC", settings, log="state", updates=1500, batch=64),
-        Case("two cameras", "BC", settings, log="frames", updates=1500, batch=64),
-        Case("one camera", "BC", settings, log="one", updates=1500, batch=64),
+        case("state", "BC", {"head": "deterministic", "network": hidden}, log="state"),
+        case("two cameras", "BC", {"head": "deterministic", "network": small}, log="frames"),
+        case("one camera", "BC", {"head": "deterministic", "network": small}, log="one"),
     ]
 
 

@@ -11,7 +11,6 @@ their folder.
 
 import functools
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ def cases() -> list[Case]:
     pendulum = functools.partial(Case, log="angles", updates=3000, batch=64)
     maze = functools.partial(Case, log="maze", updates=6000, batch=64, rate=3e-3)
     gru: dict[str, Any] = {"network": {"hidden": [64]}, "units": 64}
+    slower: dict[str, Any] = {"rate": 1e-3, "updates": 4000}
     long = {"segment": CORRIDOR + 2, "burn_in": 0}
     return [
         pendulum("angle only", "BC", past(0)),
@@ -39,11 +39,9 @@ def cases() -> list[Case]:
         pendulum("angle, history of 8", "BC", past(8)),
         pendulum("angle, transformer of 8", "BC", past(8, attention=ATTENTION)),
         pendulum("angle, GRU", "RecurrentBC", gru),
-        maze("maze, no memory", "BC", past(0)),
-        maze("maze, history of 8", "BC", past(8)),
-        replace(
-            maze("maze, transformer", "BC", past(CORRIDOR + 1, attention=ATTENTION)), rate=1e-3
-        ),
+        maze("maze, no memory", "BC", past(0), updates=2000),
+        maze("maze, history of 8", "BC", past(8), updates=2000),
+        maze("maze, transformer", "BC", past(CORRIDOR + 1, attention=ATTENTION), **slower),
         maze("maze, GRU", "RecurrentBC", gru | long),
     ]
 
