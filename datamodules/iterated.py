@@ -205,6 +205,7 @@ class IteratedDataModule(LogDataModule):
         if not self._resumed and self.memory_map is not None:
             self._replays.to_file(self.memory_map)
             self._bind()
+        self._chunks = self._sampler()  # with the windows that this learner reads
         keys = self.batch_keys()
         check_keys(learner.in_keys, keys)
         self._check_weights(learner, keys)

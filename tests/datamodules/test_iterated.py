@@ -144,6 +144,16 @@ def test_where_the_replay_lies_changes_nothing(tmp_path: Path) -> None:
     assert bool(data.log.info.get("memory_mapped"))
 
 
+def test_windows_are_there_from_the_first_round(tmp_path: Path) -> None:
+    """The replay is bound before there is a learner; its chunks hold what the learner reads."""
+    data = data_of(updates_per_env_step=0.5)
+    learner = learner_of(BC, data.spec, history=2)
+    first = weights(learner)
+    fit(learner, data, tmp_path, 4)
+    assert len(data.history) == 1
+    assert not equal(first, weights(learner))
+
+
 def test_relabelers_are_prepared_anew_and_given_the_learner(tmp_path: Path) -> None:
     class Noting(Relabeler):
         out_keys = ("rows_seen",)
