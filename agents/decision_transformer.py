@@ -83,7 +83,7 @@ class DecisionTransformer(Learner):
         super().__init__(spec, **learner)
         check_ranges(at_least(2, context=context), at_least(1, max_step=max_step))
         self.window = Window(history=context - 1)
-        memory = DecisionInputs(self.spec, network, attention, max_step=max_step)
+        memory = DecisionInputs(self.spec, network, context - 1, attention, max_step=max_step)
         self.actor = Policy(self.spec, network, head=head, memory=memory)
         if self.spec.task is not None:
             self.in_keys = (*type(self).in_keys, "return_to_go", ("history", "return_to_go"))
@@ -133,12 +133,11 @@ class DecisionTransformer(Learner):
         history = batch["history"]
         past = {name: history[name] for name in history.keys()} | {"step": batch["step"]}
         features = self.memory.each(batch["observation"], batch.get("task"), past)
-        joined = {
-            name: torch.cat([history[name], batch[name].unsqueeze(1)], dim=1)
-            for name in ("observation", "action")
-        }
-        distribution = self.actor.distribution(features, joined["observation"])
-        log_prob = distribution.log_prob(self.actor.scale.to_policy(joined["action"]))
+        observation, action = batch["observation"], _window(history["action"], batch["action"])
+        if isinstance(observation, Tensor):  # of entries the head reads none
+            observation = _window(history["observation"], observation)
+        distribution = self.actor.distribution(features, observation)
+        log_prob = distribution.log_prob(self.actor.scale.to_policy(action))
         counted = torch.nn.functional.pad(history["valid"].to(log_prob.dtype), (0, 1), value=1.0)
         rows, weight = -(counted * log_prob).sum(-1), batch.get("weight")
         steps = self.batch_mean(counted.sum(-1))
@@ -155,7 +154,8 @@ class DecisionTransformer(Learner):
 
     def initial_state(self, n: int) -> dict[str, Tensor]:
         """Return the windows of episodes that begin, ``[n, ...]`` by name."""
-        past = empty_past(self.spec, self.window.history, n, self.device)
+        features = self.memory.features
+        past = empty_past(self.spec, self.window.history, n, self.device, features=features)
         past["step"] = torch.zeros(n, dtype=torch.int64, device=self.device)
         if self.spec.task is not None:
             past["return_to_go"] = torch.zeros_like(past["valid"])
@@ -169,13 +169,17 @@ class DecisionTransformer(Learner):
         noise: Tensor | None = None,
     ) -> Decision:
         """Return the actions taken, and the windows after them, see :meth:`Acts.decide`."""
-        if not isinstance(observation, Tensor):
-            raise ValueError("DecisionTransformer takes one flat vector, not entries")
-        distribution = self.actor(observation, task, state)
-        action, scores = self.actor.chosen(distribution, noise)
-        now = {"observation": observation, "action": action}
+        features = self.memory.encode(observation)  # once: for now, and to be remembered
+        joined = self.memory.joined(features, task, state)
+        action, scores = self.actor.chosen(self.actor.distribution(joined, observation), noise)
+        now = {"action": action} | self.memory.kept(observation, features)
         if task is not None and self.spec.task is not None:
             now["return_to_go"] = task[:, 0]
         rings = {name: value for name, value in state.items() if name != "step"}
         moved = follow(rings, **now) | {"step": state["step"] + 1}
         return Decision(action, moved, scores)
+
+
+def _window(past: Tensor, now: Tensor) -> Tensor:
+    """Return the past ``[B, P, ...]`` and the present ``[B, ...]`` as one, ``[B, P + 1, ...]``."""
+    return torch.cat([past, now.unsqueeze(1)], dim=1)

@@ -55,8 +55,6 @@ class Policy(nn.Module):
         super().__init__()
         if memory is not None and network.gate_task:
             raise ValueError("gate_task and a memory do not go together: leave one of them out")
-        if isinstance(memory, DecisionInputs) and network.encoders:
-            raise ValueError("encoders are of entries, and this memory of one flat vector")
         self.inputs: Inputs | EntryInputs | GatedInputs | Memory
         if memory is None:
             self.inputs, hidden = make_inputs(spec, network)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 import hindsight_rl.relabel
 from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.keys import is_below
 from hindsight_rl.logs.log import Log
 from hindsight_rl.nets.network import Attention, Network
 from hindsight_rl.policies.planning import Search
@@ -94,7 +95,8 @@ def data_for(
     windowed = [key for part in (HISTORY, CHUNK) for key in window_names(reader.in_keys, part)]
     own = [key for key in reader.in_keys if key[0] not in (HISTORY, CHUNK)]
     held = plain.batch_keys()  # of rows alone: a window of a column that is not there is an error
-    missing = dict.fromkeys(key for key in (*own, *windowed) if key not in held)
+    wanted = dict.fromkeys((*own, *windowed))
+    missing = [key for key in wanted if not any(is_below(each, key) for each in held)]
     relabel = [_relabeler(WRITERS[key]) for key in missing]
     data = OfflineDataModule(log, relabel, **options) if relabel else plain
     return data.serve(reader)

@@ -1,43 +1,46 @@
 """Inputs of a Decision Transformer: returns, observations and actions in turn, as they came."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from hindsight_rl.nets.encoders.history import PastActions
+from hindsight_rl.nets.encoders.entries import Observation
+from hindsight_rl.nets.encoders.history import Past, PastActions, PastInputs
 from hindsight_rl.nets.encoders.transformer import Transformer, causal
-from hindsight_rl.nets.encoders.vector import Inputs, Standardize, task_statistics
+from hindsight_rl.nets.encoders.vector import Standardize, task_statistics
 from hindsight_rl.nets.network import Attention, Network
 from hindsight_rl.spec import Spec
 
 
-class DecisionInputs(nn.Module):
+class DecisionInputs(PastInputs):
     """Three tokens a step, through a transformer: the return to go, what is seen, what is done.
 
     The tokens of a step share an embedding of its time in the episode. The token of what is seen is
     read: it knows the return that is asked for, and no action of its own step. Without a task there
     are no returns, and two tokens a step.
 
+    Beside what a past holds otherwise there are, with a task, ``return_to_go [..., P]``, and
+    ``step [...]`` int64, the time of the present.
+
     Args:
         spec: The data's spec; the first number of its task is the return, the others hold for the
             whole window.
-        network: Scale of the task, and frequencies of observations: see :class:`Inputs`.
+        network: Scale of the task, and how observations are encoded, see :class:`Network`.
+        history: P, at least 1.
         attention: Size of the transformer.
         max_step: Times that are told apart, at least 1; later ones count as the last of them.
 
     Raises:
-        ValueError: The observation is no vector.
+        ValueError: No encoder takes the observation, or ``history`` is below 1.
     """
 
     def __init__(
-        self, spec: Spec, network: Network, attention: Attention, *, max_step: int
+        self, spec: Spec, network: Network, history: int, attention: Attention, *, max_step: int
     ) -> None:
-        super().__init__()
+        super().__init__(replace(spec, task=None), network, history)
         self.width, self.max_step = attention.width, max_step
-        self.seen = Inputs(replace(spec, task=None), frequencies=network.frequencies)
-        self.of_seen = nn.Linear(self.seen.width, self.width)
+        self.of_seen = nn.Linear(self.now.width, self.width)
         self.acted = PastActions(spec)
         self.of_action = nn.Linear(self.acted.width, self.width)
         self.asked = self.of_asked = None
@@ -49,29 +52,19 @@ class DecisionInputs(nn.Module):
         self.norm = nn.LayerNorm(self.width)
         self.transformer = Transformer(attention)
 
-    def forward(
-        self,
-        observation: Tensor,
-        task: Tensor | None = None,
-        past: Mapping[str, Tensor] | None = None,
-    ) -> Tensor:
-        """Return the features of the present, ``[..., D]``; arguments are those of :meth:`each`."""
-        return self.each(observation, task, past)[..., -1, :]
+    def joined(self, features: Tensor, task: Tensor | None, past: Past | None) -> Tensor:
+        """Return the features of the present, ``[..., D]``, see :meth:`PastInputs.joined`."""
+        return self._read(features, task, past)[..., -1, :]
 
     def each(
-        self,
-        observation: Tensor,
-        task: Tensor | None = None,
-        past: Mapping[str, Tensor] | None = None,
+        self, observation: Observation, task: Tensor | None = None, past: Past | None = None
     ) -> Tensor:
         """Return the features of every step of the window, each of what was known by then.
 
         Args:
-            observation: ``[..., O]``.
+            observation: ``[..., O]``, or ``[..., *shape]`` by entry.
             task: ``[..., Z]`` where the spec has a task; the first number is the return to go.
-            past: ``observation [..., P, O]``, ``action [..., P, A]`` (or ``[..., P]`` int64),
-                ``valid [..., P]``, with a task ``return_to_go [..., P]``; and ``step [...]`` int64,
-                the time of the present.
+            past: The last P steps.
 
         Returns:
             ``[..., P + 1, D]``.
@@ -79,10 +72,12 @@ class DecisionInputs(nn.Module):
         Raises:
             ValueError: The past is missing, or a task.
         """
-        if past is None:
-            raise ValueError("this network sees the steps before: pass past")
-        observed = torch.cat([past["observation"], observation.unsqueeze(-2)], dim=-2)
-        seen = self.of_seen(self.seen(observed))
+        return self._read(self.encode(observation), task, past)
+
+    def _read(self, features: Tensor, task: Tensor | None, past: Past | None) -> Tensor:
+        past, before = self.before(past)
+        observed = torch.cat([before, features.unsqueeze(-2)], dim=-2)
+        seen = self.of_seen(self.now.join(observed))
         valid = past["valid"].to(seen.dtype)
         acted = self.of_action(self.acted(past["action"], valid.unsqueeze(-1)))
         # No action of the present yet: its place is cut off below.
@@ -107,7 +102,7 @@ class DecisionInputs(nn.Module):
         return (step.unsqueeze(-1) - back).clamp(0, self.max_step - 1)
 
 
-def _returns(task: Tensor | None, past: Mapping[str, Tensor]) -> Tensor:
+def _returns(task: Tensor | None, past: Past) -> Tensor:
     """Return the tasks ``[..., P + 1, Z]`` of a window: past returns, then the present task."""
     if task is None:
         raise ValueError("this network is conditioned on a task: pass task [..., Z]")

@@ -10,7 +10,9 @@ from entry_logs import CAMERA, EPISODES, STATE, STEPS, entry_data
 from small_fits import fit, learner_of, weights
 
 from hindsight_rl.agents.bc import BC
+from hindsight_rl.agents.decision_transformer import DecisionTransformer
 from hindsight_rl.agents.recurrent_bc import RecurrentBC
+from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.datamodules.windows import Windows
 from hindsight_rl.export.onnx import export_policy
 from hindsight_rl.export.runtime import OnnxPolicy
@@ -27,14 +29,23 @@ KINDS: dict[str, tuple[type[Learner], dict[str, Any]]] = {
     "attention": (BC, {"history": History(steps=2, attention=Attention(width=8, heads=2))}),
     "gru": (RecurrentBC, {"segment": STEPS, "burn_in": 0, "units": 6}),
     "lstm": (RecurrentBC, {"segment": STEPS, "burn_in": 0, "units": 6, "cell": "lstm"}),
+    "returns": (
+        DecisionTransformer,
+        {"context": 3, "max_step": 4, "attention": Attention(width=8, heads=2, layers=1)},
+    ),
 }
+
+
+def data_of(learner: type[Learner] | Learner) -> OfflineDataModule:
+    """Return the log, with returns to go as tasks for a learner that is asked for one."""
+    return entry_data(returns=learner.commanded)
 
 
 @pytest.fixture(params=KINDS.values(), ids=KINDS.keys())
 def learner(request: pytest.FixtureRequest, tmp_path: Path) -> Learner:
     """Return a learner after two updates."""
     kind, options = request.param
-    module = entry_data()
+    module = data_of(kind)
     options = {"network": NETWORK, "head": "deterministic", "compile": "off"} | options
     made = learner_of(kind, module.spec, threads=1, **options)
     before = weights(made)
@@ -46,12 +57,13 @@ def learner(request: pytest.FixtureRequest, tmp_path: Path) -> Learner:
 
 def played(learner: Learner) -> list[np.ndarray]:
     """Return the actions of the log's first episode, decided step by step."""
-    rows = entry_data().log.gather(torch.arange(STEPS))
+    rows = data_of(learner).log.gather(torch.arange(STEPS))
     state, actions = learner.initial_state(1), []
     with torch.no_grad():
         for step in range(STEPS):
             seen = {key[1]: rows[key][step : step + 1] for key in (STATE, CAMERA)}
-            decision = learner.decide(seen, None, state)
+            task = rows["task"][step : step + 1] if learner.commanded else None
+            decision = learner.decide(seen, task, state)
             state = decision.state
             if learner.action_state:  # the log's action is executed
                 state[learner.action_state][:, -1] = rows["action"][step : step + 1]
@@ -61,7 +73,7 @@ def played(learner: Learner) -> list[np.ndarray]:
 
 def test_acting_step_by_step_equals_training(learner: Learner) -> None:
     """The state holds what a window of frames is encoded to, or what a segment carries."""
-    module = entry_data().serve(learner)
+    module = data_of(learner).serve(learner)
     batch = module._sampler().gather(torch.arange(STEPS)[None], torch.zeros(1, STEPS, 3).long())
     with torch.no_grad():
         if isinstance(learner, RecurrentBC):
@@ -70,7 +82,9 @@ def test_acting_step_by_step_equals_training(learner: Learner) -> None:
             wanted = learner.actor.distribution(features, segment).mode
         else:
             rows = batch[0]
-            wanted = learner.actor(rows["observation"], None, rows["history"]).mode
+            past = {name: rows["history", name] for name in rows["history"].keys()}
+            past |= {"step": rows["step"]} if learner.commanded else {}
+            wanted = learner.actor(rows["observation"], rows.get("task"), past).mode
         wanted = learner.actor.scale.to_environment(wanted)
     torch.testing.assert_close(torch.from_numpy(np.concatenate(played(learner))), wanted)
 
@@ -81,6 +95,8 @@ def test_the_state_holds_features_not_frames(learner: Learner) -> None:
     if isinstance(learner, RecurrentBC):
         assert state == {"hidden": (3, 12 if "lstm" in str(learner.hparams["cell"]) else 6)}
     else:
+        if learner.commanded:
+            assert state.pop("step") == (3,) and state.pop("return_to_go") == (3, 2)
         assert state.pop("action", (3, 2, 1)) == (3, 2, 1)
         assert state == {"features": (3, 2, 7), "valid": (3, 2)}
 
@@ -91,12 +107,13 @@ def test_the_file_remembers_too(learner: Learner, tmp_path: Path) -> None:
     assert report["parity"]["max_difference"] <= 1e-5
     policy, rows = (
         OnnxPolicy(tmp_path / "policy.onnx"),
-        entry_data().log.gather(torch.arange(STEPS)),
+        data_of(learner).log.gather(torch.arange(STEPS)),
     )
     policy.reset()
     for step, wanted in enumerate(played(learner)):
         seen = {key[1]: rows[key][step].numpy() for key in (STATE, CAMERA)}
-        found = policy.act(seen)
+        task = [rows["task"][step].numpy()] if learner.commanded else []
+        found = policy.act(seen, *task)
         np.testing.assert_allclose(found, wanted[0], rtol=0, atol=1e-5)
         if learner.action_state:
             policy.executed(rows["action"][step].numpy())
