@@ -23,6 +23,7 @@ from small_replays import iterated
 from hindsight_rl.datamodules.base import LogDataModule
 from hindsight_rl.logs.log import Log
 from hindsight_rl.relabel.goals import FutureGoal
+from hindsight_rl.training.checkpoints.arguments import constructor_arguments
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,12 @@ class _Kill(Callback):
 def fit_job(job: Job, ckpt_path: Path | None = None) -> Path:
     """Fit, and return the last checkpoint."""
     kind, folder = LEARNERS[job.learner], Path(job.folder)
+    arguments = constructor_arguments(job.arguments, kind)  # plain values, where JSON held them
     if job.log:
-        data: LogDataModule = data_for(kind, Log.load(job.log), job.arguments, **job.data)
+        data: LogDataModule = data_for(kind, Log.load(job.log), arguments, **job.data)
     else:
         data = iterated(relabel=[FutureGoal()], **job.data)
-    learner = learner_of(kind, data.spec, **job.arguments)
+    learner = learner_of(kind, data.spec, **arguments)
     saved = ModelCheckpoint(
         folder / "checkpoints", "{step}", every_n_train_steps=job.save_every, save_top_k=-1
     )

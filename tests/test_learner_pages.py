@@ -7,9 +7,11 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+
+from hindsight_rl.training.limits import Limits
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -135,6 +137,27 @@ def test_every_page_shows_its_learner(pages: ModuleType) -> None:
     assert "| `expectile` | `0.7` | In (0, 1); larger leans to the best logged actions. |" in page
     assert (ROOT / "configs" / "iql.yaml").read_text(encoding="utf-8").strip() in page
     assert "[iql_online](../../configs/iql_online.yaml)" in page
+
+
+def test_what_a_learner_cannot_do_is_on_its_page(pages: ModuleType) -> None:
+    """Said by its class, or of the optimiser or the update that it has."""
+    from hindsight_rl.agents.bc import BC
+    from hindsight_rl.agents.q_learning import QLearning
+
+    class Paired(BC):
+        limits: ClassVar[Limits] = {"ranks": "its loss looks at pairs of rows"}
+
+    class Ordered(BC):
+        def update(self, batch: Any) -> Any:
+            return super().update(batch)
+
+    must, own = "the optimiser must be Adam or AdamW, not SGD", "Ordered has an update of its own"
+    assert pages.limits(BC) == {} and pages.unable(BC) == ""
+    assert pages.limits(QLearning) == {"update": must, "seeds": must}
+    assert pages.limits(Ordered) == {"update": own, "seeds": own}
+    assert pages.unable(Paired) == (
+        "## What it cannot do as it is\n\n- two processes: its loss looks at pairs of rows."
+    )
 
 
 def test_new_learner_gets_a_page(pages: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ fails where a document is behind the code.
 """
 
 import argparse
+import importlib
 import inspect
 import re
 import sys
@@ -22,9 +23,11 @@ from hindsight_rl.files import write_text
 from hindsight_rl.plugins import import_rooms
 from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.training.checkpoints.load import learner_classes
+from hindsight_rl.training.limits import ABILITIES
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "docs" / "learners"
+sys.path.insert(0, str(ROOT / "tests"))  # variants: what is tested of each learner
 
 
 def first_line(kind: type) -> str:
@@ -85,6 +88,24 @@ def index() -> str:
     return "\n".join(["| learner | idea | actions |", "|---|---|---|", *rows])
 
 
+def abilities() -> str:
+    """Return what every learner can do, with the options that it is tested with.
+
+    The cells come from learners' ``limits`` and default optimisers; tests fit each row.
+    """
+    variants = importlib.import_module("variants")
+    options: dict[str, list[str]] = {name: [] for name in variants.PLAIN}
+    for name, variant in variants.OTHERS.items():
+        options[variant.learner].append(name.removeprefix(variant.learner).strip())
+    rows = []
+    for name, kind in sorted(learners().items()):
+        limits = learner_pages.limits(kind)
+        cells = [name, ", ".join(options[name]), *(limits.get(each, "yes") for each in ABILITIES)]
+        rows.append(f"| {' | '.join(cells)} |")
+    titles = ["learner", "also with", *(learner_pages.ABILITY[each] for each in ABILITIES)]
+    return "\n".join([f"| {' | '.join(titles)} |", f"|{'---|' * len(titles)}", *rows])
+
+
 def placed(page: str, name: str, text: str) -> str:
     """Return a page with a text between its markers.
 
@@ -110,7 +131,14 @@ def documents() -> dict[Path, tuple[str, dict[str, str]]]:
     """Return every document with generated parts: its page if it has none yet, and its parts."""
     found = {
         ROOT / "README.md": ("", {"methods": methods()}),
-        PAGES / "README.md": ("", {"learners": index(), "arguments": learner_pages.shared()}),
+        PAGES / "README.md": (
+            "",
+            {
+                "learners": index(),
+                "abilities": abilities(),
+                "arguments": learner_pages.shared(),
+            },
+        ),
     }
     for kind in learners().values():
         # Markers stand on lines of their own, so that Markdown sees what is between them.

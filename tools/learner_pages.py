@@ -16,8 +16,18 @@ from omegaconf import OmegaConf
 
 from hindsight_rl.nets.network import Head
 from hindsight_rl.training.learner import Learner
+from hindsight_rl.training.limits import Ability
+from hindsight_rl.training.update.adam import adam_obstacle
+from hindsight_rl.training.update.plan import own_update
 
 ROOT = Path(__file__).resolve().parents[1]
+ABILITY: dict[Ability, str] = {
+    "resume": "resume",
+    "ranks": "two processes",
+    "update": "one graph",
+    "seeds": "seeds at once",
+    "bf16": "bf16",
+}
 SECTIONS = ("Reference", "Deviations", "Update order")
 _ARGUMENT = re.compile(r"^    (\*{0,2}\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 
@@ -122,10 +132,29 @@ def settings(learner: type) -> str:
         [
             f"## Arguments\n\nBeside {shared}:",
             table(learner),
+            *([unable(learner)] if unable(learner) else []),
             "## Configuration",
             configurations(learner),
         ]
     )
+
+
+def limits(learner: type[Learner]) -> dict[Ability, str]:
+    """Return what a learner cannot do as it is, and why, in the words of the error."""
+    found = dict(learner.limits)
+    takes = {**inspect.signature(Learner).parameters, **inspect.signature(learner).parameters}
+    obstacle = adam_obstacle(takes["optimizer"].default([torch.nn.Parameter(torch.zeros(()))]))
+    if learner.update is not Learner.update:
+        obstacle = own_update(learner)
+    if obstacle:
+        found = {"update": obstacle, "seeds": obstacle} | found
+    return found
+
+
+def unable(learner: type[Learner]) -> str:
+    """Return the section on what a learner cannot do, nothing where it can do all."""
+    lines = [f"- {ABILITY[name]}: {why}." for name, why in limits(learner).items()]
+    return "\n".join(["## What it cannot do as it is\n", *lines]) if lines else ""
 
 
 def shared() -> str:

@@ -26,6 +26,7 @@ from hindsight_rl.spec import Spec, SpecLike
 from hindsight_rl.training.acting import Acts
 from hindsight_rl.training.checkpoints.arguments import constructor_arguments
 from hindsight_rl.training.checkpoints.warm_start import warm_start
+from hindsight_rl.training.limits import Limits, check_abilities
 from hindsight_rl.training.module import LearnerModule
 from hindsight_rl.training.terms import (
     TRANSITION,
@@ -110,6 +111,7 @@ class Learner(Acts, LearnerModule):
             each other within one update, and each sees what the one before moved. ``()``: all
             terms are summed and move at once.
         window: Which steps around a row the losses read with it.
+        limits: What of a run it cannot do, and why, see :mod:`hindsight_rl.training.limits`.
     """
 
     in_keys: tuple[Key, ...] = ()
@@ -125,6 +127,7 @@ class Learner(Acts, LearnerModule):
     optimizer_options: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
     phases: Phases = ()
     window: Window = Window()
+    limits: ClassVar[Limits] = MappingProxyType({})
 
     def __init__(
         self,
@@ -145,6 +148,7 @@ class Learner(Acts, LearnerModule):
         if spec is None:
             raise ValueError("spec is missing: pass datamodule.spec (the command links it itself)")
         spec = Spec.of(spec)
+        check_abilities(type(self), self.limits)
         if spec.action.kind not in self.actions:
             raise ValueError(
                 f"{type(self).__name__} chooses {' or '.join(self.actions)} actions, and those of "

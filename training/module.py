@@ -40,6 +40,7 @@ from hindsight_rl.spec import Spec
 from hindsight_rl.training.checkpoints.callbacks import prepare
 from hindsight_rl.training.checkpoints.warm_start import WarmStart
 from hindsight_rl.training.fit_checks import check_fit
+from hindsight_rl.training.limits import Limits, check_limits
 from hindsight_rl.training.sweep import LogPass
 from hindsight_rl.training.terms import LossTerms, chunk_means
 from hindsight_rl.training.update.groups import (
@@ -79,6 +80,7 @@ class LearnerModule(LightningModule, ABC):
     compile_mode: Compile
     threads: int | None
     matmul_precision: Precision
+    limits: ClassVar[Limits]
     targets: ClassVar[dict[str, str]]
     optimizer_options: Mapping[str, Mapping[str, Any]]
     phases: Phases
@@ -201,10 +203,12 @@ class LearnerModule(LightningModule, ABC):
         """Plan the updates, once, after a check that the run can end well.
 
         Raises:
-            ValueError: Nothing ends the run, the policy does not fit the environment, or the
-                trainer's precision is half of float32 throughout.
+            ValueError: Nothing ends the run, the policy does not fit the environment, the
+                trainer's precision is half of float32 throughout, or the learner's limits forbid
+                what is asked for.
         """
         check_fit(self.trainer, self)
+        check_limits(self.trainer, type(self), self.limits)
         # Saving after the last update of a chunk is what is meant here.
         warnings.filterwarnings("ignore", message="Using ModelCheckpoint with manual optimization")
         optimizer = self.optimizers(use_pl_optimizer=False)

@@ -262,22 +262,6 @@ def test_compiled_losses_give_the_same_weights(
     assert_nearly_equal_weights(plain, fit_with(kind, tmp_path, {"compile": "losses"}), 1e-6)
 
 
-def test_mixed_precision_learns(kind: type[Learner], tmp_path: Path) -> None:
-    """In bfloat16 weights stay float32, and the losses go where they go in float32."""
-    data, found = data_for(kind), {}
-    batch = whole_log(learner_of(kind, data.spec), data)
-    for precision in ("32-true", "bf16-mixed"):
-        learner = learner_of(
-            kind, data.spec, optimizer=functools.partial(torch.optim.Adam, lr=1e-2)
-        )
-        fit(learner, data, tmp_path, 60, precision=precision)
-        assert all(parameter.dtype == torch.float32 for parameter in learner.parameters())
-        found[precision] = total(learner, batch).item()
-    start = total(learner_of(kind, data.spec), batch).item()
-    way = abs(found["32-true"] - start)
-    assert way > 0 and abs(found["bf16-mixed"] - found["32-true"]) < 0.3 * way
-
-
 def test_validation_and_prediction_cover_the_log(kind: type[Learner], tmp_path: Path) -> None:
     """Before any update, too: what the losses need of a sweep is swept."""
     data = data_for(kind, validation=0.3)

@@ -1,6 +1,5 @@
 """Every head in every learner that clones: losses, routing, half precision, file, objections."""
 
-import functools
 import inspect
 from pathlib import Path
 from typing import Any, get_args
@@ -10,7 +9,7 @@ import pytest
 import torch
 from episode_logs import HIGH, LOW
 from heads import CHOICES, SEVERAL
-from small_fits import LEARNERS, data_for, fit, learner_of, log_for, whole_log
+from small_fits import LEARNERS, data_for, learner_of, log_for, whole_log
 from tensordict import TensorDict
 
 from hindsight_rl.export.onnx import export_policy
@@ -74,26 +73,6 @@ def test_components_in_use_are_watched_wherever_there_are_any(name: str) -> None
     assert 1.0 <= used.item() <= 5.0 and not used.requires_grad
     learner, batch = made(name, "gaussian")
     assert "actor/components_used" not in learner.losses(batch).metrics
-
-
-@pytest.mark.parametrize("head", SEVERAL)
-@pytest.mark.parametrize("name", ["BC", "IQL"])
-def test_mixed_precision_learns(name: str, head: str, tmp_path: Path) -> None:
-    """In bfloat16 weights stay float32, and the losses go where they go in float32."""
-    kind, found = LEARNERS[name], {}
-    arguments = {"head": head, "optimizer": functools.partial(torch.optim.Adam, lr=1e-2)}
-
-    def actor_loss(learner: Learner) -> float:
-        return learner.losses(whole_log(learner, data_for(kind))).terms["actor"].item()
-
-    for precision in ("32-true", "bf16-mixed"):
-        learner = learner_of(kind, data_for(kind).spec, **arguments)
-        start = actor_loss(learner)
-        fit(learner, data_for(kind), tmp_path, 60, precision=precision)
-        assert all(parameter.dtype == torch.float32 for parameter in learner.parameters())
-        found[precision] = actor_loss(learner)
-    way = abs(found["32-true"] - start)
-    assert way > 0 and abs(found["bf16-mixed"] - found["32-true"]) < 0.3 * way
 
 
 @pytest.mark.parametrize("task", [False, True])

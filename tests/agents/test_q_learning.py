@@ -230,3 +230,13 @@ def test_logs_that_no_table_fits_are_refused() -> None:
     spec = data_for(QLearning).spec
     with pytest.raises(ValueError, match=r"1 tasks are given, and the log has no task: leave"):
         QLearning(spec, tasks=[[1.0]])
+
+
+@pytest.mark.parametrize("arguments", [{"seeds": 2}, {"compile": "update"}])
+def test_plain_gradient_descent_is_neither_a_graph_nor_several_seeds(
+    arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    """What its page says; with Adam it is both, as the walks of all learners show."""
+    data = data_for(QLearning)
+    with pytest.raises(ValueError, match="the optimiser must be Adam or AdamW, not SGD"):
+        fit(QLearning(data.spec, **arguments), data, tmp_path, 8)

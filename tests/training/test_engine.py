@@ -1,18 +1,20 @@
 """Updates as one function: the same numbers as one by one, for every learner, alone or many."""
 
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 import torch
-from heads import SEVERAL
-from small_fits import LEARNERS, data_for, equal, fit, learner_of, network_of, weights
+from small_fits import data_for, equal, fit, learner_of, network_of, weights
 from tensordict import TensorDict
 from torch import Tensor
+from variants import EVERY, Variant, able
 
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.agents.iql import IQL
-from hindsight_rl.agents.marwil import MARWIL
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.logs.log import Log
 from hindsight_rl.nets.network import Head, Network
@@ -31,24 +33,46 @@ def arguments_of(kind: type[Learner]) -> dict[str, Any]:
 
 
 ARGUMENTS = arguments_of(BC)
-CASES = {name: (kind, arguments_of(kind)) for name, kind in LEARNERS.items()}
-CASES["MARWIL swept"] = (MARWIL, ARGUMENTS | {"lambda_": 0.95, "sweep_every": 30})
-CASES |= {
-    f"{kind.__name__} {head}": (kind, {"head": head}) for kind in (BC, IQL) for head in SEVERAL
-}
-cases = pytest.mark.parametrize(("kind", "arguments"), CASES.values(), ids=CASES.keys())
+SWEPT = {"MARWIL swept": Variant("MARWIL", {"lambda_": 0.95, "sweep_every": 30})}
 
 
 def trained(
-    kind: type[Learner], folder: Path, seed: int = 0, updates: int = UPDATES, **arguments: Any
+    kind: type[Learner],
+    folder: Path,
+    seed: int = 0,
+    updates: int = UPDATES,
+    log: Log | None = None,
+    own: Mapping[str, Any] = MappingProxyType({}),
+    **arguments: Any,
 ) -> Learner:
-    """Return a learner after a fit with a seed for weights and draws."""
+    """Return a learner after a fit with a seed for weights and draws.
+
+    ``own`` holds arguments that say what it needs of its data.
+    """
     options = {k: arguments.pop(k) for k in ("updates_per_step",) if k in arguments}
-    needed = {k: v for k, v in arguments.items() if k in ("lambda_", "sweep_every")}
-    data = data_for(kind, arguments=needed, seed=seed, **options)
-    learner = learner_of(kind, data.spec, weight_seed=seed, **{"compile": "off"} | arguments)
+    data = data_for(kind, log, dict(own), seed=seed, **options)
+    arguments = {"compile": "off", **own, **arguments}
+    learner = learner_of(kind, data.spec, weight_seed=seed, **arguments)
     fit(learner, data, folder, updates)
     return learner
+
+
+def fitted(variant: Variant, folder: Path, seed: int = 0, **arguments: Any) -> Learner:
+    """Return one of the variants after such a fit."""
+    arguments = arguments_of(variant.kind) | arguments
+    own, log = variant.arguments, variant.log()
+    return trained(variant.kind, folder, seed, log=log, own=own, **arguments)
+
+
+@pytest.fixture(scope="session")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], dict[str, Tensor]]:
+    """Return the weights a variant ends with, alone and uncompiled: one fit for all tests."""
+
+    @cache
+    def end(name: str, seed: int) -> dict[str, Tensor]:
+        return weights(fitted((EVERY | SWEPT)[name], tmp_path_factory.mktemp("alone"), seed))
+
+    return end
 
 
 def assert_close(one: dict[str, Tensor], two: dict[str, Tensor], tolerance: float = 1e-5) -> None:
@@ -70,41 +94,26 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return seen
 
 
-@cases
-def test_seeds_together_equal_each_alone(
-    kind: type[Learner], arguments: dict[str, Any], tmp_path: Path
-) -> None:
-    """Initial weights, batches and draws of copy s are those of a run with seed s."""
-    together = trained(kind, tmp_path, seeds=3, **arguments)
-    assert together.seed_states is not None
+@pytest.mark.parametrize("name", able("seeds") | SWEPT)
+def test_seeds_together_equal_each_alone(name: str, alone: Any, tmp_path: Path) -> None:
+    """Initial weights, batches and draws of copy s are those of a run with seed s; all at once."""
+    together = fitted((EVERY | SWEPT)[name], tmp_path, seeds=8)
+    assert together.seed_states is not None and together.runner is not None
+    assert together.runner.engine is not None and together.runner.engine.why_sequential == ""
     ends = [weights(together) for _ in together.seed_states.each()]
-    for seed, end in enumerate(ends):
-        assert_close(end, weights(trained(kind, tmp_path, seed=seed, **arguments)))
-    assert not equal(ends[0], ends[1])
+    assert len(ends) == 8 and not any(equal(ends[0], end) for end in ends[1:])
+    for seed in (0, 3, 7):
+        assert_close(ends[seed], alone(name, seed))
 
 
-@cases
+@pytest.mark.parametrize("name", able("update") | SWEPT)
 def test_every_learner_is_captured_whole(
-    kind: type[Learner], arguments: dict[str, Any], tmp_path: Path, traced: list[bool]
+    name: str, alone: Any, tmp_path: Path, traced: list[bool]
 ) -> None:
     """All updates of a chunk are one graph without a break, and end where single updates end."""
-    compiled = trained(kind, tmp_path, compile="update", **arguments)
+    compiled = fitted((EVERY | SWEPT)[name], tmp_path, compile="update")
     assert traced == [True]
-    assert_close(weights(compiled), weights(trained(kind, tmp_path, **arguments)))
-
-
-@pytest.mark.parametrize("kind", LEARNERS.values(), ids=LEARNERS.keys())
-def test_every_loss_is_captured_whole(kind: type[Learner]) -> None:
-    data = data_for(kind)
-    learner = learner_of(kind, data.spec)
-    batch = data.on_after_batch_transfer(next(data.in_order()), 0)
-    if learner.log_pass is not None:
-        learner.log_pass.sweep(data, 0, torch.device("cpu"))
-    batch = learner.complete(batch)
-    compiled = torch.compile(learner.losses, fullgraph=True, backend="eager")(batch[0])
-    expected = learner.losses(batch[0])
-    for name, term in expected.terms.items():
-        torch.testing.assert_close(compiled.terms[name], term)
+    assert_close(weights(compiled), alone(name, 0))
 
 
 @pytest.mark.slow
@@ -314,7 +323,7 @@ class OwnOrder(BC):
 @pytest.mark.parametrize(
     ("kind", "optimizer", "problem"),
     [
-        (BC, lambda p: torch.optim.SGD(p, lr=0.1), "it knows Adam and AdamW, not SGD"),
+        (BC, lambda p: torch.optim.SGD(p, lr=0.1), "the optimiser must be Adam or AdamW, not SGD"),
         (BC, lambda p: torch.optim.Adam(p, amsgrad=True), "does not know Adam's option amsgrad"),
         (OwnOrder, torch.optim.Adam, "OwnOrder has an update of its own"),
     ],

@@ -1,5 +1,6 @@
 """Half precision: hidden layers only; what follows the last layer is float32."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,15 @@ import pytest
 import torch
 from command_fits import cart_log, refused
 from command_fits import fit as fit_by_command
-from small_fits import LEARNERS, data_for, equal, fit, learner_of, weights
+from small_fits import data_for, equal, fit, learner_of, weights, whole_log
+from tensordict import TensorDict
 from torch import nn
+from variants import EVERY, Variant, able
 
 from hindsight_rl.agents.bc import BC
+from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.nets.layers import mlp
+from hindsight_rl.training.learner import Learner
 
 
 def half() -> torch.autocast:
@@ -41,13 +46,25 @@ def test_values_near_a_thousand_keep_their_differences() -> None:
     assert float((rounded - exact).abs().max()) < 0.05 * float(exact.std())
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+def made(variant: Variant, **options: Any) -> tuple[Learner, OfflineDataModule]:
+    """Return a learner and its data."""
+    data = data_for(variant.kind, variant.log(), variant.arguments, **options)
+    adam = functools.partial(torch.optim.Adam, lr=1e-2)
+    return learner_of(variant.kind, data.spec, optimizer=adam, **variant.arguments), data
+
+
+def total(learner: Learner, batch: TensorDict) -> float:
+    """Return the sum of the terms."""
+    return sum(term.item() for term in learner.losses(batch).terms.values())
+
+
+@pytest.mark.parametrize("name", able("bf16"))
 def test_every_learner_trains_with_losses_in_float32(name: str, tmp_path: Path) -> None:
     """And the weights do not depend on K: no half copy of a weight outlives its update."""
-    ended = []
+    variant, ended = EVERY[name], []
     for size in (1, 8):
-        data = data_for(LEARNERS[name], updates_per_step=size)
-        learner = learner_of(LEARNERS[name], data.spec)
+        data = data_for(variant.kind, variant.log(), variant.arguments, updates_per_step=size)
+        learner = learner_of(variant.kind, data.spec, **variant.arguments)
         before = weights(learner)
         trainer = fit(learner, data, tmp_path, 24, precision="bf16-mixed")
         assert trainer.global_step == 24 and not equal(before, weights(learner))
@@ -62,6 +79,21 @@ def test_every_learner_trains_with_losses_in_float32(name: str, tmp_path: Path) 
     assert {value.dtype for value in ended[0].values() if value.is_floating_point()} == {
         torch.float32
     }
+
+
+@pytest.mark.parametrize("name", able("bf16"))
+def test_mixed_precision_learns(name: str, tmp_path: Path) -> None:
+    """In bfloat16 weights stay float32, and the losses go where they go in float32."""
+    variant, found = EVERY[name], {}
+    for precision in ("32-true", "bf16-mixed"):
+        learner, data = made(variant)
+        batch = whole_log(learner, data)
+        start = total(learner, batch)
+        fit(learner, data, tmp_path, 60, precision=precision)
+        assert all(parameter.dtype == torch.float32 for parameter in learner.parameters())
+        found[precision] = total(learner, batch)
+    way = abs(found["32-true"] - start)
+    assert way > 0 and abs(found["bf16-mixed"] - found["32-true"]) < 0.3 * way
 
 
 @pytest.mark.parametrize("precision", ["bf16-true", "64-true"])

@@ -14,8 +14,9 @@ import torch
 from command_fits import cart_log, fit, fit_words, refused
 from fit_process import Job, fit_job, run_jobs
 from lightning.pytorch.callbacks import Callback
-from small_fits import LEARNERS, data_for, log_for
+from small_fits import LEARNERS, data_for
 from torch import Tensor
+from variants import able
 
 from hindsight_rl.logs.log import Log
 
@@ -33,32 +34,31 @@ SHORT = ("--trainer.max_steps", 30, "--trainer.enable_progress_bar", "false")
 
 @pytest.mark.slow
 def test_two_processes_equal_one(tmp_path: Path) -> None:
-    """Gloo on the CPU, 200 updates of 16 rows, K = 7: weights of every learner within 1e-6."""
-    for name, kind in LEARNERS.items():
-        log_for(kind).save(tmp_path / f"log of {name}")
-    jobs = [
-        Job(
-            name,
-            str(tmp_path / f"log of {name}"),
-            str(tmp_path / name),
-            UPDATES,
-            arguments=ARGUMENTS.get(name, {}),
-            data={"batch_size": 16, "updates_per_step": 7},
-        )
-        for name in LEARNERS
-    ]
+    """Gloo on the CPU, 200 updates of 16 rows, K = 7: weights of every policy within 1e-6."""
+    jobs = []
+    for name, variant in able("ranks").items():
+        log = tmp_path / f"log of {name}"
+        variant.log().save(log)
+        job = Job(variant.learner, str(log), str(tmp_path / name), UPDATES)
+        arguments = variant.arguments | ARGUMENTS.get(name, {})
+        data = {"batch_size": 16, "updates_per_step": 7}
+        jobs.append(replace(job, arguments=arguments, data=data))
     two = {"strategy": "ddp", "devices": 2}
     ended = run_jobs([replace(job, trainer=two) for job in jobs], tmp_path)
     assert ended.returncode == 0, ended.stderr[-3000:]
     assert "MEMBER: 2/2" in ended.stderr
     for job in jobs:
-        shared = torch.load(tmp_path / job.learner / "final.ckpt", weights_only=True)
+        shared = torch.load(Path(job.folder, "final.ckpt"), weights_only=True)
         assert shared["global_step"] == UPDATES
-        alone = torch.load(
-            fit_job(replace(job, folder=str(tmp_path / f"{job.learner} alone"))), weights_only=True
-        )
+        alone = torch.load(fit_job(replace(job, folder=f"{job.folder} alone")), weights_only=True)
         for name, value in alone["state_dict"].items():
-            torch.testing.assert_close(shared["state_dict"][name], value, rtol=1e-6, atol=1e-6)
+            torch.testing.assert_close(
+                shared["state_dict"][name],
+                value,
+                rtol=1e-6,
+                atol=1e-6,
+                msg=lambda text, job=job, name=name: f"{job.folder}, {name}: {text}",
+            )
 
 
 # --- what a rank reads ----------------------------------------------------------------------------

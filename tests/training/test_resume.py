@@ -11,26 +11,23 @@ import pytest
 import torch
 from episode_logs import episode_log
 from fit_process import Job, differences, fit_job, run_jobs
-from heads import SEVERAL
-from small_fits import LEARNERS, data_for, fit, learner_of, log_for, network_of
+from small_fits import LEARNERS, data_for, fit, learner_of, network_of
+from variants import Variant, able
 
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.cli.runs import newest_checkpoint
 from hindsight_rl.logs.errors import LogError
 
 UPDATES = 130
-# Every learner as it is, and those that can sweep the log, sweeping.
-CASES: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in LEARNERS}
-CASES |= {
-    f"{name} swept": (name, {"lambda_": 0.95})
+# All that can be resumed, and those that can sweep the log, sweeping.
+CASES = able("resume") | {
+    f"{name} swept": Variant(name, {"lambda_": 0.95})
     for name, kind in LEARNERS.items()
     if "lambda_" in (own := inspect.signature(kind).parameters) and own["lambda_"].default is None
 }
-CASES |= {f"{name} {head}": (name, {"head": head}) for name in ("BC", "IQL") for head in SEVERAL}
 # One of each kind of state there is to lose: the columns of a sweep, targets that move at every
 # update, a interval, a count in a buffer. The resume of every learner is tested without the kill.
 KILLED = ["AWR", "IQL", "TD3", "CQL"]
-cases = pytest.mark.parametrize(("name", "arguments"), CASES.values(), ids=CASES.keys())
 
 
 def assert_same_end(one: Path, two: Path) -> None:
@@ -43,23 +40,23 @@ def assert_same_end(one: Path, two: Path) -> None:
 
 @pytest.fixture
 def log(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A log of the kind that the learner of the test takes."""
-    name = request.getfixturevalue("name") if "name" in request.fixturenames else "BC"
-    log_for(LEARNERS[name]).save(tmp_path / "log")
+    """The log of the test's case."""
+    CASES[request.getfixturevalue("name")].log().save(tmp_path / "log")
     return str(tmp_path / "log")
 
 
-def job_of(name: str, arguments: dict[str, Any], log: str, folder: Path, size: int = 8) -> Job:
+def job_of(name: str, log: str, folder: Path, size: int = 8) -> Job:
     """Return a fit of 130 updates with sweeps every 40 and a decaying rate."""
-    swept = "sweep_every" in inspect.signature(LEARNERS[name]).parameters
-    more: dict[str, Any] = {"decay": {network_of(LEARNERS[name]): 100}, "clip_norm": 1.0}
+    kind = CASES[name].kind
+    swept = "sweep_every" in inspect.signature(kind).parameters
+    more: dict[str, Any] = {"decay": {network_of(kind): 100}, "clip_norm": 1.0}
     more |= {"sweep_every": 40} if swept else {}
     return Job(
-        name,
+        kind.__name__,
         log,
         str(folder),
         UPDATES,
-        arguments=arguments | more,
+        arguments=CASES[name].arguments | more,
         data={"batch_size": 16, "updates_per_step": size, "validation": 0.3},
         trainer={"val_check_interval": 30},
     )
@@ -74,17 +71,14 @@ def killed_job(job: Job, update: int, folder: Path) -> Path:
     return newest_checkpoint(folder)
 
 
-@cases
-@pytest.mark.parametrize("size", [8, 64, 5])
-def test_resumed_training_ends_the_same(
-    name: str, arguments: dict[str, Any], size: int, log: str, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("name", CASES)
+def test_resumed_training_ends_the_same(name: str, log: str, tmp_path: Path) -> None:
     """From the checkpoint at update 75, with the same K and with others."""
-    straight = job_of(name, arguments, log, tmp_path / "straight")
-    end = fit_job(straight)
-    resumed = job_of(name, arguments, log, tmp_path / "resumed", size)
+    end = fit_job(job_of(name, log, tmp_path / "straight"))
     middle = tmp_path / "straight" / "checkpoints" / "step=75.ckpt"
-    assert_same_end(fit_job(resumed, ckpt_path=middle), end)
+    for size in (8, 64, 5):
+        resumed = job_of(name, log, tmp_path / f"resumed{size}", size)
+        assert_same_end(fit_job(resumed, ckpt_path=middle), end)
 
 
 @pytest.mark.slow
@@ -93,14 +87,14 @@ def test_killed_training_resumes_from_its_newest_checkpoint(
     name: str, log: str, tmp_path: Path
 ) -> None:
     """Kill -9 anywhere between two checkpoints; resumed with the same K and with another."""
-    job = job_of(name, {}, log, tmp_path / "straight")
+    job = job_of(name, log, tmp_path / "straight")
     end = fit_job(job)
     update = random.Random(name).randrange(30, UPDATES)
     newest = killed_job(job, update, tmp_path / "killed")
     step = torch.load(newest, weights_only=True)["global_step"]
     assert step == (update - 1) // 25 * 25  # the one due at the kill itself was never written
     for size in (8, 7):
-        resumed = job_of(name, {}, log, tmp_path / f"resumed{size}", size)
+        resumed = job_of(name, log, tmp_path / f"resumed{size}", size)
         assert_same_end(fit_job(resumed, ckpt_path=newest), end)
 
 

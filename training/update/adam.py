@@ -74,7 +74,7 @@ def adam(
 def adam_obstacle(optimizer: torch.optim.Optimizer) -> str:
     """Return why an optimiser cannot be part of the graph, "" if it can."""
     if type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW):
-        return f"it knows Adam and AdamW, not {type(optimizer).__name__}"
+        return f"the optimiser must be Adam or AdamW, not {type(optimizer).__name__}"
     for group in optimizer.param_groups:
         for option in ("amsgrad", "maximize", "differentiable"):
             if group.get(option):

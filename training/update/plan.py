@@ -96,14 +96,16 @@ def make_plan(
         ValueError: What is asked for cannot be done here.
     """
     obstacle = _obstacle(learner, optimizer)
-    if learner.seeds > 1 and obstacle:
-        raise ValueError(f"seeds is {learner.seeds}: several seeds cannot be trained, {obstacle}")
+    together = obstacle or learner.limits.get("seeds", "")
+    if learner.seeds > 1 and together:
+        raise ValueError(f"seeds is {learner.seeds}: several seeds cannot be trained, {together}")
     compiled: Any = learner.compile_mode
     if compiled == "auto":
         compiled = saved.get("compile", "auto")
     elsewhere = "never measured on this kind of device" if learner.device.type != "cpu" else ""
     missing = "" if compiled == "off" else no_compiler()
-    whole = obstacle or ("" if learner.device.type == "cuda" else no_scan())  # captured there
+    whole = obstacle or learner.limits.get("update", "")
+    whole = whole or ("" if learner.device.type == "cuda" else no_scan())  # captured there
     left = learner.trainer.max_steps if learner.trainer.max_steps > 0 else None
     chosen, why = choose_compile(compiled, left, whole, missing, elsewhere)
     threads = saved.get("threads") if learner.threads is None else learner.threads
@@ -137,8 +139,13 @@ def _obstacle(learner: "LearnerModule", optimizer: torch.optim.Optimizer) -> str
     if learner.trainer.precision == "16-mixed":
         return "precision 16-mixed scales its gradients step by step"
     if learner.has_own_update:
-        return f"{type(learner).__name__} has an update of its own"
+        return own_update(type(learner))
     return adam_obstacle(optimizer)
+
+
+def own_update(kind: type) -> str:
+    """Return why updates that are a learner's own cannot be one function."""
+    return f"{kind.__name__} has an update of its own"
 
 
 def no_compiler() -> str:
