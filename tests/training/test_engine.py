@@ -47,12 +47,14 @@ def trained(
 ) -> Learner:
     """Return a learner after a fit with a seed for weights and draws.
 
-    ``own`` holds arguments that say what it needs of its data.
+    ``own`` holds arguments that say what it needs of its data. The statistics of tasks, which come
+    from drawn rows, are those of the first seed.
     """
     options = {k: arguments.pop(k) for k in ("updates_per_step",) if k in arguments}
     data = data_for(kind, log, dict(own), seed=seed, **options)
     arguments = {"compile": "off", **own, **arguments}
-    learner = learner_of(kind, data.spec, weight_seed=seed, **arguments)
+    spec = data_for(kind, log, dict(own)).spec if seed else data.spec
+    learner = learner_of(kind, spec, weight_seed=seed, **arguments)
     fit(learner, data, folder, updates)
     return learner
 
