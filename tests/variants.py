@@ -16,6 +16,7 @@ from small_fits import LEARNERS, log_for
 from hindsight_rl.logs.log import Log
 from hindsight_rl.nets.encoders.encoder import Encoder
 from hindsight_rl.nets.network import Attention, History, Network, NoiseNetwork
+from hindsight_rl.policies.planning import Search
 from hindsight_rl.training.learner import Learner
 from hindsight_rl.training.limits import Ability
 
@@ -25,6 +26,7 @@ FEWER = {
     "attention": SMALL,
     "flow_steps": 3,
     "context": 5,
+    "search": Search(horizon=2, beam=3),
     "segment": 5,
     "burn_in": 2,
     "units": 8,
