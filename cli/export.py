@@ -161,7 +161,8 @@ def _parser() -> argparse.ArgumentParser:
         "--tolerance",
         type=float,
         metavar="X",
-        help="largest difference, as a share of the action range; default 1e-5, at most 1e-3",
+        help="largest difference, as a share of the action range; default 1e-5, with images 1e-4; "
+        "at most 1e-3",
     )
     parser.add_argument(
         "--rate_limit",

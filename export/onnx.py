@@ -43,6 +43,7 @@ from hindsight_rl.export.torch_graph import convert
 from hindsight_rl.export.verify import BATCHES, MARGIN, check_parity, measure_parity, verify_bytes
 from hindsight_rl.files import write_whole
 from hindsight_rl.ports import Exported
+from hindsight_rl.spec import Image
 
 _LARGEST = float(torch.finfo(torch.float32).max)
 _LIBRARIES = ("hindsight-rl", "torch", "onnx", "onnxscript", "onnxruntime", "numpy")
@@ -53,7 +54,7 @@ def export_policy(
     path: str | Path,
     *,
     opset: int = 18,
-    tolerance: float = 1e-5,
+    tolerance: float | None = None,
     rate_limit: Sequence[float] | None = None,
     steps: int | None = None,
 ) -> dict[str, Any]:
@@ -64,7 +65,8 @@ def export_policy(
             It is copied, not changed.
         path: File to write. An older one of this name stays until the new one has passed.
         opset: Version of the ONNX operator set, in 13 to 23.
-        tolerance: Largest difference to the learner, as a share of the action range, up to 1e-3.
+        tolerance: Largest difference to the learner, as a share of the action range, up to 1e-3;
+            ``None`` for 1e-5, and 1e-4 with images: the rounding of their convolutions adds up.
         rate_limit: How fast each action may change, in its units per second: one number, or one per
             dimension. It is written into the contract; the loop that sends commands holds it
             (:meth:`hindsight_rl.export.runtime.OnnxPolicy.rate_limited`).
@@ -84,13 +86,16 @@ def export_policy(
         raise ExportError(f"{path}: is a folder. Name a file, such as {path / 'policy.onnx'}.")
     if opset not in OPSETS:
         raise ExportError(f"opset is {opset}, and must be in {OPSETS[0]} to {OPSETS[-1]}")
-    if not 0.0 < tolerance <= MAX_TOLERANCE:
+    if tolerance is not None and not 0.0 < tolerance <= MAX_TOLERANCE:
         raise ExportError(
             f"tolerance is {tolerance}, and must be positive, at most {MAX_TOLERANCE:g}"
         )
     learner = copy.deepcopy(learner).cpu().eval().requires_grad_(False)
     choose_steps(learner, steps)
     policy = exportable_of(cast(Exported, learner))  # that it has a spec is checked there
+    if tolerance is None:
+        entries = spec_of(learner).observation.values()
+        tolerance = 1e-4 if any(isinstance(each, Image) for each in entries) else 1e-5
     contract = _contract(learner, policy, opset, tolerance)
     if rate_limit is not None:
         contract["action"]["rate_limit"] = _rate_limit(rate_limit, contract["action"])

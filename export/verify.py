@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from hindsight_rl.export.contract import Contract, ContractError, bounds
+from hindsight_rl.export.contract import MAX_TOLERANCE, Contract, ContractError, bounds
 from hindsight_rl.export.modelfile import read_model, read_policy
 from hindsight_rl.export.probe import Probe, probe_of
 from hindsight_rl.export.read_signature import signature_of
@@ -147,10 +147,13 @@ def check_parity(measured: dict[str, Any], path: str | Path) -> None:
         )
     # Written so that NaN fails.
     elif not measured["max_difference"] <= measured["tolerance"]:
+        advice = ""
+        if measured["max_difference"] <= MAX_TOLERANCE:
+            advice = ". If that is little for the robot, export with a larger --tolerance"
         raise ContractError(
             f"{path}: onnxruntime and the learner differ by {measured['max_difference']:.3g} of "
             f"the action range ({measured['max_absolute']:.3g} in its units), and the tolerance is "
-            f"{measured['tolerance']:g}"
+            f"{measured['tolerance']:g}{advice}"
         )
     elif measured["outside"] is not None:
         raise ContractError(

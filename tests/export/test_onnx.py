@@ -19,6 +19,7 @@ from hindsight_rl.export import torch_graph
 from hindsight_rl.export.contract import ContractError, bounds
 from hindsight_rl.export.onnx import OPSETS, ExportError, export_policy
 from hindsight_rl.export.runtime import OnnxPolicy
+from hindsight_rl.export.verify import check_parity
 from hindsight_rl.nets.network import Network
 
 
@@ -336,6 +337,19 @@ def test_a_silent_change_of_the_operator_set_is_refused(
 def test_operator_set_out_of_range(opset: int, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=f"opset is {opset}, and must be in 13 to 23"):
         export_policy(StandIn(), tmp_path / "policy.onnx", opset=opset)
+
+
+def test_a_small_difference_may_be_allowed(tmp_path: Path) -> None:
+    """What is allowed at most is named where it would help, and only there."""
+    path = tmp_path / "policy.onnx"
+    report = export_policy(StandIn(), path)
+    assert report["parity"]["tolerance"] == 1e-5
+    measured = report["parity"] | {"max_difference": 2e-5, "max_absolute": 4e-5}
+    advice = "the tolerance is 1e-05. If that is little for the robot, export with a larger --tol"
+    with pytest.raises(ContractError, match=advice):
+        check_parity(measured, path)
+    with pytest.raises(ContractError, match="the tolerance is 1e-05$"):
+        check_parity(measured | {"max_difference": 2e-3}, path)
 
 
 def test_tolerance_out_of_range(tmp_path: Path) -> None:
