@@ -254,7 +254,9 @@ def played(learner: Any, env: Any, episodes: int, **options: Any) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "policy.onnx")
         facts = exported(learner, path, **options)
-        return rollout(OnnxPolicy(path), env, episodes=episodes, seed=TEST_SEED), facts
+        policy = OnnxPolicy(path)
+        played = rollout(policy, env, episodes=episodes, seed=TEST_SEED, spec=policy.contract)
+        return played, facts
 
 
 def self_fed(learner: Any, steps: int = 1000, **options: Any) -> float:

@@ -34,10 +34,11 @@ def cases() -> list[Case]:
         Case("repeat", ""),
         robot("BC", "BC", near),
         robot("BC, history of 4", "BC", near | {"history": {"steps": 4, "actions": False}}),
-        longer(
+        robot(
             "ACT, chunks of 15, 1 executed",
             "ACT",
             {"chunk": 15, "execute": 1},
+            rate=1e-3,
             acting={"ACT, chunks of 15, 8 executed": {"execute": 8}},
         ),
         longer(
