@@ -4,7 +4,7 @@
 
 A point moves to a goal. The policy sees four numbers, or frames of 64 x 64 by two cameras, each of
 which sees half of the square; or one of them alone, which cannot be enough. One expert, one log of
-100 episodes, three recordings. The exported files, which take bytes, play the episodes. Writes
+400 episodes, three recordings. The exported files, which take bytes, play the episodes. Writes
 build/eyes.json.
 """
 
@@ -22,7 +22,7 @@ def cases() -> list[Case]:
     """Return the policies."""
     hidden = {"hidden": [64, 64]}
     small = hidden | {"encoders": {"images": {"channels": [16, 16, 32]}}}
-    case = functools.partial(Case, updates=1500, batch=32)
+    case = functools.partial(Case, updates=2000, batch=32)
     return [
         case("state", "BC", {"head": "deterministic", "network": hidden}, log="state"),
         case("two cameras", "BC", {"head": "deterministic", "network": small}, log="frames"),
@@ -33,7 +33,7 @@ def cases() -> list[Case]:
 @functools.cache
 def logs() -> dict[str, Any]:
     """Return the three recordings."""
-    return worlds.reach_logs(100)
+    return worlds.reach_logs(400)
 
 
 def work(case: Case, seed: int) -> common.Found:
