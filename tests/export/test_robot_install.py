@@ -23,10 +23,11 @@ pytestmark = pytest.mark.slow
 
 
 def call(*words: object, **options: object) -> subprocess.CompletedProcess[str]:
-    """Run a program away from the checkout, whose package would be found first."""
+    """Run a program in an empty folder: modules of the current one would be found first."""
     line = [str(word) for word in words]
-    options = {"cwd": tempfile.gettempdir()} | options
-    return subprocess.run(line, capture_output=True, text=True, check=False, **options)
+    with tempfile.TemporaryDirectory() as empty:
+        options = {"cwd": empty} | options
+        return subprocess.run(line, capture_output=True, text=True, check=False, **options)
 
 
 @pytest.fixture(scope="module")

@@ -91,7 +91,8 @@ def test_the_best_of_some_equals_its_file_from_the_newer_exporter(tmp_path: Path
         (FlowBC, {}, 1, "FlowBC: one Euler step is exactly the conditional mean"),
         (FlowBC, {}, 3, r"FlowBC: with 3 steps \(euler\) a flow averages modes: take 4 or more"),
         (FlowBC, {"solver": "heun"}, 1, r"with 1 step \(heun\) a flow averages modes"),
-        (DiffusionBC, {}, 1, "one DDIM step magnifies the network's error"),
+        (DiffusionBC, {}, 1, "one DDIM step is the mean of the data"),
+        (DiffusionBC, {"predict": "noise"}, 1, "one DDIM step magnifies the network's error"),
         (DiffusionBC, {"predict": "sample"}, 1, "one DDIM step is the mean of the data"),
     ],
 )
