@@ -123,7 +123,8 @@ def test_a_diffusion_given_the_first_action_has_the_conditional_mean() -> None:
     assert torch.equal(ends[0][:, :1], KNOWN)
     middle, mean = (ends[0] + ends[1])[:, 1] / 2, RHO * KNOWN[:, 0]
     moved = (ends[0] - ends[1])[:, 1] / 2 / NOISE[:, 1]
+    # Walks of a diffusion compute with numbers of float32, see maths.diffusion.single.
     torch.testing.assert_close(
-        middle, mean * (1.0 - moved * math.sqrt(signal[-1])), atol=1e-12, rtol=0
+        middle, mean * (1.0 - moved * math.sqrt(signal[-1])), atol=2e-8, rtol=0
     )
     torch.testing.assert_close(middle, mean, atol=1e-3, rtol=0)
