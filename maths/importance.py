@@ -18,6 +18,7 @@ Reference: Precup, Sutton and Singh 2000, "Eligibility traces for off-policy pol
 step-weighted: Thomas 2015, "Safe reinforcement learning", section 3.9 (CWPDIS).
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -110,6 +111,65 @@ def episode_weights(log_ratio: Tensor, cap: float | None = None) -> Tensor:
     if not cap > 0.0:
         raise ValueError(f"cap is {cap}, it must be above 0")
     return log_ratio.double().exp().clamp_max(cap)
+
+
+def kernel(
+    action: Tensor, chosen: Tensor, behavior: Tensor, reward: Tensor, *, bandwidth: float
+) -> Ratios:
+    """Return the value of a deterministic policy in problems of one step.
+
+    Logged actions count by how near they are to the policy's: it has no density, and no ratio. The
+    bias falls with the square of the bandwidth, the variance grows with its inverse to the power A.
+    Over several steps nearly nothing is near in all of them: use fitted Q evaluation there.
+
+    Args:
+        action: ``[n, A]``, logged.
+        chosen: ``[n, A]``, what the policy does in the same states.
+        behavior: ``[n]``, log-density of the logged action under what recorded it, nats.
+        reward: ``[n]``.
+        bandwidth: h, in units of the action, above 0.
+
+    Returns:
+        The estimate, a mean over rows.
+
+    Raises:
+        ValueError: ``bandwidth`` is not above 0.
+
+    Reference:
+        Kallus and Zhou 2018, arXiv 1802.06037, with a Gaussian kernel.
+    """
+    if not bandwidth > 0.0:
+        raise ValueError(f"bandwidth is {bandwidth}, it must be above 0")
+    apart = (action.double() - chosen.double()) / bandwidth
+    width = math.log(bandwidth) + 0.5 * math.log(2.0 * math.pi)
+    log_weight = (-0.5 * apart.square() - width).sum(-1) - behavior.double()
+    return mean_of(log_weight.exp() * reward.double())
+
+
+def clipped_normal_log_prob(
+    action: Tensor, mean: Tensor, std: Tensor, low: Tensor, high: Tensor
+) -> Tensor:
+    """Return the log-probability of normal actions that are clipped to bounds.
+
+    Between the bounds it is a density; at a bound it is the mass of the tail that was clipped to
+    it. A ratio of two densities at a bound would be that of one point of the tails.
+
+    Args:
+        action: ``[..., A]``, as executed, within the bounds.
+        mean: ``[..., A]``, before clipping.
+        std: ``[..., A]``, above 0.
+        low: ``[A]``; -inf where there is no bound.
+        high: ``[A]``; inf where there is no bound.
+
+    Returns:
+        ``[...]`` float64, nats, the sum over dimensions: of policies over the same bounds only
+        ratios mean something.
+    """
+    place, size = (action.double() - mean.double()) / std.double(), std.double().log()
+    inside = -0.5 * place.square() - size - 0.5 * math.log(2.0 * math.pi)
+    below, above = (torch.special.log_ndtr(side * place) for side in (1.0, -1.0))
+    found = torch.where(action <= low, below, torch.where(action >= high, above, inside))
+    return found.sum(-1)
 
 
 def discounted(reward: Tensor, discount: float) -> Tensor:

@@ -16,8 +16,10 @@ from hindsight_rl.maths.doubly_robust import (
 )
 from hindsight_rl.maths.importance import (
     Ratios,
+    clipped_normal_log_prob,
     cumulative_log_ratio,
     effective_sample_size,
+    kernel,
     ordinary,
     per_decision,
     share_of_the_heaviest,
@@ -169,6 +171,45 @@ def test_second_moment_of_ratios_of_shifted_gaussians(distance: float, expected:
     second = torch.trapezoid((2 * log_ratio + behavior).exp(), action)
     assert float(second) == pytest.approx(expected, abs=1e-6)
     assert math.exp(0.5**2) ** 20 == pytest.approx(148.413, abs=1e-3)
+
+
+@pytest.mark.parametrize(("bandwidth", "expected"), [(0.1, -0.26), (0.3, -0.34), (0.5, -0.5)])
+def test_a_kernel_judges_a_policy_without_a_density(bandwidth: float, expected: float) -> None:
+    """Reward -a^2, recorded by N(0, 1), the policy answers 0.5: -(0.25 + h^2), over a grid."""
+    action = torch.linspace(-8.0, 8.0, 16_001, dtype=torch.float64)
+    behavior = torch.distributions.Normal(0.0, 1.0).log_prob(action)
+    chosen = torch.full((len(action), 1), 0.5)
+    found = kernel(action[:, None], chosen, behavior, -(action**2), bandwidth=bandwidth)
+    value = torch.trapezoid(behavior.exp() * found.numerator[:, 0], action)
+    assert float(value) == pytest.approx(expected, abs=1e-6)
+    with pytest.raises(ValueError, match="bandwidth is 0"):
+        kernel(action[:, None], chosen, behavior, action, bandwidth=0.0)
+
+
+def test_a_clipped_action_has_the_mass_of_a_tail() -> None:
+    """Spread 0.5 around 0.9 and 0.5, executed 1, the bound: 0.420740 / 0.158655, not 1.616074."""
+    low, high = torch.tensor([-1.0, -1.0]), torch.tensor([1.0, torch.inf])
+    std = torch.full((2,), 0.5)
+    at_bound, between = torch.tensor([[1.0, 0.3]]), torch.tensor([[0.999999, 0.3]])
+    judged, recorded = torch.tensor([0.9, 0.1]), torch.tensor([0.5, 0.1])
+    ratios = [
+        (
+            clipped_normal_log_prob(action, judged, std, low, high)
+            - clipped_normal_log_prob(action, recorded, std, low, high)
+        ).exp()
+        for action in (at_bound, between)
+    ]
+    assert float(ratios[0]) == pytest.approx(2.651915, abs=1e-5)
+    assert float(ratios[1]) == pytest.approx(1.616074, abs=1e-4)
+    # Tails and density together are one.
+    grid = torch.linspace(-1.0, 1.0, 20_001, dtype=torch.float64)[1:-1, None]
+    ends = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
+    bounds = torch.tensor([-1.0]), torch.tensor([1.0])
+    mean, spread = torch.tensor([0.5]), torch.tensor([0.5])
+    inside = clipped_normal_log_prob(grid, mean, spread, *bounds).exp()
+    mass = torch.trapezoid(inside, grid[:, 0])
+    mass = mass + clipped_normal_log_prob(ends, mean, spread, *bounds).exp().sum()
+    assert float(mass) == pytest.approx(1.0, abs=1e-4)
 
 
 # --- arguments ------------------------------------------------------------------------------------
