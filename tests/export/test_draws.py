@@ -52,7 +52,13 @@ def test_draws_ahead_are_those_of_their_counters(distribution: str) -> None:
     draw = here.normals if distribution == "normal" else here.uniforms
     steps = [*range(300), 5, 6, 1000, 1001, 0]
     asked = [here.counters(9, np.arange(2), step) for step in steps]
-    asked += [asked[0][:1], asked[0][::-1], here.counters(8, np.arange(2), 1), asked[0][:0]]
+    asked += [
+        here.counters(9, np.arange(400), 7),
+        asked[0][:1],
+        asked[0][::-1],
+        here.counters(8, np.arange(2), 1),
+        asked[0][:0],
+    ]
     asked += [here.counters(9, np.array([4, 7]), np.array([12, 2])) + [0, 0, k] for k in range(9)]
     for counter in asked:
         np.testing.assert_array_equal(ahead.of(counter), draw(counter, 3))
