@@ -31,7 +31,7 @@ from hindsight_rl.files import write_text
 
 THEIRS = ("robomimic==0.3.0", "torchvision==0.28.0", "six", "h5py", "psutil", "tqdm", "termcolor")
 THEIRS += ("tensorboard", "tensorboardX", "imageio", "imageio-ffmpeg", "matplotlib", "diffusers")
-THEIRS += ("huggingface_hub", "transformers", "egl_probe", "gymnasium")
+THEIRS += ("pillow", "huggingface_hub", "transformers", "egl_probe", "gymnasium")
 HOME = common.BUILD / "robomimic"
 SETTINGS = {"batch": 64, "segment": 10, "components": 5, "units": 128, "layers": 2, "rate": 1e-3}
 
