@@ -29,9 +29,10 @@ from common import Case
 from hindsight_rl.envs.rollout import episode_seed
 from hindsight_rl.files import write_text
 
-THEIRS = ("robomimic==0.3.0", "torchvision==0.28.0", "six", "h5py", "psutil", "tqdm", "termcolor")
-THEIRS += ("tensorboard", "tensorboardX", "imageio", "imageio-ffmpeg", "matplotlib", "diffusers")
-THEIRS += ("pillow", "huggingface_hub", "transformers", "egl_probe", "gymnasium")
+# Without their requirements: robomimic pins versions that are no longer there.
+THEIRS = ("robomimic==0.3.0", "torchvision==0.28.0", "egl_probe")
+NEEDED = ("six", "h5py", "psutil", "tqdm", "termcolor", "tensorboard", "tensorboardX", "imageio")
+NEEDED += ("imageio-ffmpeg", "matplotlib", "diffusers", "huggingface_hub", "transformers", "pillow")
 HOME = common.BUILD / "robomimic"
 SETTINGS = {"batch": 64, "segment": 10, "components": 5, "units": 128, "layers": 2, "rate": 1e-3}
 
@@ -43,7 +44,8 @@ def python_of_theirs() -> Path:
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(HOME)], check=True)
         install = [str(python), "-m", "pip", "install", "-q"]
         pins = str(common.ROOT / "constraints.txt")
-        subprocess.run([*install, "-c", pins, "torch", "numpy"], check=True)
+        needed = ("torch", "numpy", "gymnasium", *NEEDED)
+        subprocess.run([*install, "-c", pins, *needed], check=True)
         subprocess.run([*install, "--no-deps", *THEIRS], check=True)
         (HOME / "made").touch()
     return python
