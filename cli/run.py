@@ -51,6 +51,8 @@ def _main(argv: Sequence[str]) -> int:
         other = _policy(given, given.against)
     film = None if given.video is None else Film(given.video)
     done = _played(policy, given, film)
+    if film is not None:
+        film.write()
     report: dict[str, Any] = {
         "policy": str(given.policy),
         "learner": policy.contract["learner"]["name"],
@@ -60,8 +62,6 @@ def _main(argv: Sequence[str]) -> int:
     }
     if other is not None:
         report["against"] = _comparison(given.against, done, _played(other, given))
-    if film is not None:
-        film.write()
     sys.stdout.write(f"{json.dumps(report, indent=1) if given.json else _lines(report, policy)}\n")
     return 0
 

@@ -24,6 +24,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hindsight_rl.maths.losses import normal_log_prob
+
 
 class Ratios(NamedTuple):
     """An estimate: sum_k sum_i N_ik / sum_i D_ik over episodes i.
@@ -140,9 +142,8 @@ def kernel(
     """
     if not bandwidth > 0.0:
         raise ValueError(f"bandwidth is {bandwidth}, it must be above 0")
-    apart = (action.double() - chosen.double()) / bandwidth
-    width = math.log(bandwidth) + 0.5 * math.log(2.0 * math.pi)
-    log_weight = (-0.5 * apart.square() - width).sum(-1) - behavior.double()
+    width = torch.full_like(chosen.double(), math.log(bandwidth))
+    log_weight = normal_log_prob(action.double(), chosen.double(), width) - behavior.double()
     return mean_of(log_weight.exp() * reward.double())
 
 

@@ -14,6 +14,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+SINGULAR = 1e15
+"""Condition number beyond which a solution is rounding alone."""
+
 
 class LinearValues(NamedTuple):
     """Values that are linear in features."""
@@ -51,22 +54,69 @@ def lstd(
     Raises:
         ValueError: A is singular.
     """
-    phi, reward = features.double(), reward.double()
+    share = row_shares(len(features), weight, features.device)
+    left = (share.unsqueeze(-1) * features.double()).T
+    matrix = left @ residuals(features, following, terminated, discount)
+    theta, condition = solved(matrix, left @ reward.double(), ridge, "LSTD")
+    return LinearValues(theta, condition)
+
+
+def row_shares(rows: int, weight: Tensor | None, device: torch.device) -> Tensor:
+    """Return how much each row of a log counts, ``[B]`` float64 with sum 1.
+
+    Args:
+        rows: B.
+        weight: ``[B]``, in any unit; ``None`` for equal ones.
+        device: Of the log.
+
+    Returns:
+        The shares.
+    """
+    if weight is None:
+        return torch.full((rows,), 1.0 / rows, dtype=torch.float64, device=device)
+    return weight.double() / weight.double().sum()
+
+
+def residuals(features: Tensor, following: Tensor, terminated: Tensor, discount: float) -> Tensor:
+    """Return phi - discount (1 - terminated) phi', what one step leaves of linear values.
+
+    Args:
+        features: ``[B, F]`` of the logged state and action.
+        following: ``[B, F]`` of the next state and the policy's action there, or their mean.
+        terminated: ``[B]`` bool; a time limit does not terminate.
+        discount: In [0, 1].
+
+    Returns:
+        ``[B, F]`` float64.
+    """
     alive = (1.0 - terminated.double()).unsqueeze(-1)
-    share = torch.full_like(reward, 1.0 / len(reward))
-    if weight is not None:
-        share = weight.double() / weight.double().sum()
-    left = (share.unsqueeze(-1) * phi).T
-    matrix = left @ (phi - discount * alive * following.double())
+    return features.double() - discount * alive * following.double()
+
+
+def solved(matrix: Tensor, right: Tensor, ridge: float, owner: str) -> tuple[Tensor, float]:
+    """Return the solution of a linear system, and the condition number of its matrix.
+
+    Args:
+        matrix: ``[F, F]`` float64.
+        right: ``[F]`` float64.
+        ridge: What is added to the diagonal, at least 0.
+        owner: What is solved, for the message.
+
+    Returns:
+        ``[F]`` float64, and the number.
+
+    Raises:
+        ValueError: The matrix is singular.
+    """
     matrix = matrix + ridge * torch.eye(len(matrix), dtype=torch.float64, device=matrix.device)
     condition = float(torch.linalg.cond(matrix))
-    theta, failed = torch.linalg.solve_ex(matrix, left @ reward)
-    if bool(failed) or not bool(theta.isfinite().all()) or condition > 1e15:
+    found, failed = torch.linalg.solve_ex(matrix, right)
+    if bool(failed) or not bool(found.isfinite().all()) or condition > SINGULAR:
         raise ValueError(
-            f"the matrix of LSTD is singular (condition number {condition:.1e}): the log does not "
-            "determine these features. Take fewer features, or a ridge such as 1e-6"
+            f"the matrix of {owner} is singular (condition number {condition:.1e}): the log does "
+            "not determine these features. Take fewer features, or a ridge such as 1e-6"
         )
-    return LinearValues(theta, condition)
+    return found, condition
 
 
 class Improvement(NamedTuple):

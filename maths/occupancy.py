@@ -17,8 +17,9 @@ Reference: Nachum et al. 2019, arXiv 1906.04733, eq. 8 to 11, with f(x) = x^2 / 
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
+
+from hindsight_rl.maths.least_squares import residuals, row_shares, solved
 
 
 class Occupancy(NamedTuple):
@@ -63,21 +64,11 @@ def dual_dice(
     """
     if not 0.0 <= discount < 1.0:
         raise ValueError(f"discount is {discount}, it must be in [0, 1): occupancy is discounted")
-    alive = (1.0 - terminated.double()).unsqueeze(-1)
-    residual = features.double() - discount * alive * following.double()
-    share = torch.full_like(residual[:, 0], 1.0 / len(residual))
-    if weight is not None:
-        share = weight.double() / weight.double().sum()
+    residual = residuals(features, following, terminated, discount)
+    share = row_shares(len(features), weight, features.device)
     matrix = (share.unsqueeze(-1) * residual).T @ residual
-    matrix = matrix + ridge * torch.eye(len(matrix), dtype=torch.float64, device=matrix.device)
     first = (1.0 - discount) * start.double().mean(0)
-    condition = float(torch.linalg.cond(matrix))
-    theta, failed = torch.linalg.solve_ex(matrix, first)
-    if bool(failed) or not bool(theta.isfinite().all()) or condition > 1e15:
-        raise ValueError(
-            f"the matrix of the ratios is singular (condition number {condition:.1e}): take fewer "
-            "features, or a ridge such as 1e-6"
-        )
+    theta, condition = solved(matrix, first, ridge, "the ratios")
     ratio = residual @ theta
     objective = 0.5 * float(share @ ratio.square()) - float(first @ theta)
     return Occupancy(ratio, theta, objective, condition)
@@ -97,7 +88,5 @@ def value_of(
     Returns:
         ``[]`` float64, the discounted return.
     """
-    share = torch.full_like(ratio, 1.0 / len(ratio))
-    if weight is not None:
-        share = weight.double() / weight.double().sum()
+    share = row_shares(len(ratio), weight, ratio.device)
     return (share * ratio * reward.double()).sum() / (1.0 - discount)

@@ -26,8 +26,6 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build"
 FIVE_SEEDS, CHOICE_SEEDS = (0, 1, 2, 3, 4), (100, 101)
 TEST_SEED = 2_000_000
-# Two-sided 95 % quantiles of Student's t distribution, by number of seeds.
-STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
 
 
 @dataclass(frozen=True)
@@ -203,9 +201,11 @@ def _kept(script: str, work: Callable[[Case, int], Found], job: tuple[Case, int]
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
     """Return mean, low and high of one number per seed: Student's 95 % interval."""
-    mean, count = statistics.fmean(values), len(values)
-    half = STUDENT[count] * statistics.stdev(values) / count**0.5 if count in STUDENT else 0.0
-    return mean, mean - half, mean + half
+    from hindsight_rl.intervals import student_interval
+
+    mean = statistics.fmean(values)
+    low, high = student_interval(values) if len(values) > 1 else (mean, mean)
+    return mean, low, high
 
 
 def report(script: str, found: Mapping[str, Sequence[Mapping[str, Any]]], title: str) -> None:
