@@ -26,6 +26,16 @@ EPISODE, STEP, EPISODE_END = "episode", "step", "episode_end"
 DRAWS, COMPANION = "draws", "companion"
 """Counters ``[3]`` int64 of a batch's row, and the further rows a relabeler asked for."""
 
+POLICY_ACTION: Key = "policy_action"
+"""``[m, A]`` float32 in environment units: samples of a given policy in the row's state, 1 if it is
+deterministic."""
+NEXT_POLICY_ACTION: Key = ("next", "policy_action")
+"""The same in the next state."""
+POLICY_PROBABILITY: Key = "policy_probability"
+"""``[n]`` float32: how probable a given policy finds each choice in the row's state."""
+NEXT_POLICY_PROBABILITY: Key = ("next", "policy_probability")
+"""The same in the next state."""
+
 ORIGIN: Key = "origin"
 """Where a row comes from: ``[]`` int64, its place in :data:`ORIGINS`; see ``data.mix``."""
 
