@@ -161,7 +161,11 @@ class OfflineDataModule(LogDataModule):
                 "Resume with the original log, or start a new run.",
                 path=self.log.sources[0].name,
             )
-        elif self._learner is not None and self._learner.log_pass is not None:
+        elif (
+            self._learner is not None
+            and self._learner.log_pass is not None
+            and self._learner.log_pass.keys
+        ):
             raise LogError(
                 "the learner compares with columns swept over another log, the one it was trained "
                 "on",

@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.agents.discrete_cql import DiscreteCQL as DiscreteCQL
     from hindsight_rl.agents.dqn import DQN as DQN
     from hindsight_rl.agents.flow_bc import FlowBC as FlowBC
+    from hindsight_rl.agents.fqe import FQE as FQE
     from hindsight_rl.agents.fql import FQL as FQL
     from hindsight_rl.agents.idql import IDQL as IDQL
     from hindsight_rl.agents.iql import IQL as IQL
@@ -139,6 +140,7 @@ _HOME = {
     "EpisodeGoal": "relabel.goals",
     "EpisodeLabel": "relabel.labels",
     "Evaluation": "diagnostics.evaluation",
+    "FQE": "agents.fqe",
     "FQL": "agents.fql",
     "FinalGoal": "relabel.goals",
     "FlowBC": "agents.flow_bc",

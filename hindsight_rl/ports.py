@@ -264,7 +264,9 @@ class EvaluationView(Protocol):
 
 
 class LogColumns(Protocol):
-    """Columns over the whole log that a learner computes now and then."""
+    """Columns over the whole log that a learner finds once, or now and then."""
+
+    keys: tuple[Key, ...]
 
     def expire(self) -> None:
         """Have them computed anew before the next update."""

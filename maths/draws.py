@@ -128,6 +128,20 @@ def uniform(counter: Tensor, draw: int = 0) -> Tensor:
     return (word >> 8).to(torch.float32) * 2.0**-24
 
 
+def uniforms(counter: Tensor, width: int) -> Tensor:
+    """Return numbers uniform on [0, 1), the draws 0 to ``width`` of each counter.
+
+    Args:
+        counter: ``[..., 3]`` int64.
+        width: How many of each counter.
+
+    Returns:
+        ``[..., width]`` float32, multiples of 2**-24.
+    """
+    word, _ = _words(counter.unsqueeze(-2), torch.arange(width, device=counter.device))
+    return (word >> 8).to(torch.float32) * 2.0**-24
+
+
 def integers(counter: Tensor, high: Tensor | int, draw: int = 0) -> Tensor:
     """Return one integer per counter, uniform on [0, high).
 

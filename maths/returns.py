@@ -5,6 +5,7 @@ is one reverse linear recurrence, evaluated by doubling in about log2(longest ep
 operations instead of one Python step per row. The sums are targets: no gradient flows through them.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -135,6 +136,59 @@ def last_rows(episode_end: Tensor) -> Tensor:
         bool.
     """
     return episode_end == torch.arange(len(episode_end), device=episode_end.device)
+
+
+class ReturnRange(NamedTuple):
+    """Where values lie, reward units."""
+
+    low: float
+    """No discounted sum of the rewards is less."""
+    high: float
+    """None is larger."""
+    mean: float
+    """Of the log's own returns."""
+    spread: float
+    """Their standard deviation, or a substitute where they do not differ; above 0."""
+
+
+def return_range(
+    reward: Tensor, discount: Tensor, last: Tensor | None = None, *, horizon: int | None = None
+) -> ReturnRange:
+    """Return between which bounds all sums of some rewards lie, and their usual size.
+
+    A sum may end at any row, or go on for ever with its reward: the least is the smaller of r and
+    r / (1 - d), over all rows, and the largest likewise.
+
+    Args:
+        reward: ``[N]``, reward units; of rows that span n steps, their sums.
+        discount: ``[N]``, in [0, 1], below 1 without a horizon: by what each row discounts its next
+            value.
+        last: ``[N]`` bool, True on the last row of each episode; ``None`` where rows are not parts
+            of one sum. Mean and spread are then those of the bounds.
+        horizon: Steps after which a sum ends; ``None`` for never.
+
+    Returns:
+        The bounds, and mean and spread of the log's returns to go.
+
+    Raises:
+        ValueError: Nothing bounds a sum: a row's discount is 1, and there is no horizon.
+    """
+    reward, discount = reward.double(), discount.double()
+    if horizon is None and bool((discount >= 1.0).any()):
+        raise ValueError("a row's discount is 1: sums have no bound without a horizon")
+    left = 0.0 if horizon is None else discount**horizon
+    # The sum of 1, d, d^2, ...: of equal ones it is their number.
+    steps = torch.where(discount < 1.0, (1.0 - left) / (1.0 - discount), float(horizon or math.inf))
+    whole = reward * steps
+    low = float(torch.minimum(reward, whole).min())
+    high = float(torch.maximum(reward, whole).max())
+    mean, spread = (low + high) / 2.0, (high - low) / 2.0
+    if last is not None:
+        found = reverse_scan(reward, discount * (~last).double())
+        mean, spread = float(found.mean()), float(found.std(correction=0))
+    if not spread > 1e-6 * max(abs(low), abs(high)):
+        spread = max(abs(low), abs(high)) or 1.0
+    return ReturnRange(low, high, mean, spread)
 
 
 def largest_return(reward: Tensor, discount: Tensor, longest: int) -> float:

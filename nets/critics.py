@@ -22,6 +22,8 @@ class Critic(nn.Module):
         spec: The data's spec. With discrete actions each member has one output per action.
         network: Inputs and hidden layers; its task gates nothing, as members share their inputs.
         members: Number of estimates, E.
+        quantiles: Numbers that stand for a distribution of returns, Q; 0 for their mean alone.
+        further: Numbers that are given beside observation and task, about 1 in size.
 
     Raises:
         ValueError: The network does not go with the spec, or with several members.
@@ -33,13 +35,16 @@ class Critic(nn.Module):
         network: Network = Network(),
         *,
         members: int = 2,
+        quantiles: int = 0,
+        further: int = 0,
     ) -> None:
         super().__init__()
         network.check_ungated("a critic")
         self.inputs, hidden = make_inputs(spec, network)
         self.scale = ActionScale(spec.action)
-        width = 0 if self.scale.discrete else spec.action.width
-        outputs = spec.action.n if self.scale.discrete else 1
+        self.quantiles = quantiles
+        width = further + (0 if self.scale.discrete else spec.action.width)
+        outputs = (spec.action.n if self.scale.discrete else 1) * max(quantiles, 1)
         self.members = nn.ModuleList(
             mlp(self.inputs.width + width, hidden, outputs) for _ in range(members)
         )
@@ -51,6 +56,7 @@ class Critic(nn.Module):
         task: Tensor | None = None,
         *,
         members: int | None = None,
+        further: Tensor | None = None,
     ) -> Tensor:
         """Return the value of actions in environment units, one estimate per member.
 
@@ -62,14 +68,18 @@ class Critic(nn.Module):
                 Continuous ones may have further dimensions in front: several actions per state.
             task: ``[..., Z]`` where the spec has a task.
             members: How many estimates are wanted, the first ones; ``None`` for all.
+            further: ``[..., F]``, numbers beside observation and task, where it was made for some.
 
         Returns:
-            ``[E, ...]``, or ``[E, ..., n]`` for all actions; reward units.
+            ``[E, ...]``, or ``[E, ..., n]`` for all actions; reward units. With quantiles
+            ``[E, ..., Q]`` or ``[E, ..., n, Q]``.
 
         Raises:
             ValueError: The values of all actions are requested, and actions are continuous.
         """
         features = self.inputs(observation, task)
+        if further is not None:
+            features = torch.cat([features, further], dim=-1)
         if not self.scale.discrete:
             if action is None:
                 raise ValueError("continuous actions cannot all be valued: pass action [..., A]")
@@ -77,11 +87,22 @@ class Critic(nn.Module):
             features = features.expand(*scaled.shape[:-1], features.shape[-1])
             features = torch.cat([features, scaled], dim=-1)
         values = torch.stack([outputs(member, features) for member in self.members[:members]])
+        if self.quantiles:
+            return self._quantiles(values, action)
         if not self.scale.discrete:
             return values.squeeze(-1)
         if action is None:
             return values
         return value_of(values, action)
+
+    def _quantiles(self, values: Tensor, action: Tensor | None) -> Tensor:
+        """Return the quantiles of the actions that are meant, of all outputs ``[E, ..., n Q]``."""
+        apart = values.unflatten(-1, (-1, self.quantiles))
+        if not self.scale.discrete:
+            return apart.squeeze(-2)
+        if action is None:
+            return apart
+        return value_of(apart.movedim(-1, 0), action).movedim(0, -1)
 
 
 def value_of(values: Tensor, action: Tensor) -> Tensor:

@@ -11,6 +11,12 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.datamodules.sampler import ChunkSampler
+from hindsight_rl.keys import (
+    NEXT_POLICY_ACTION,
+    NEXT_POLICY_PROBABILITY,
+    POLICY_ACTION,
+    POLICY_PROBABILITY,
+)
 from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.returns import returns_to_go
 from hindsight_rl.relabel.chain import Compose
@@ -29,6 +35,7 @@ def episode_log(
     goals: bool = False,
     one_hot: bool = False,
     returns: bool = False,
+    judged: bool = False,
     seed: int = 0,
 ) -> Log:
     """Return episodes of a random walk whose actions depend on the observation.
@@ -43,6 +50,8 @@ def episode_log(
         goals: Add the achieved goals, the first two of the three observed numbers.
         one_hot: Three numbers without a memory, of which only the number of the smallest is seen.
         returns: The first number of the task is the return to go, and a column.
+        judged: Add what a policy answers, in each state and in the next: two actions, or how
+            probable each choice is.
         seed: Seed of the walk.
 
     Returns:
@@ -77,6 +86,8 @@ def episode_log(
     if one_hot:
         state = torch.nn.functional.one_hot(walk.argmin(-1), 3).float()
         columns |= {"observation": state[:-1], ("next", "observation"): state[1:]}
+    if judged:
+        columns |= _answers(walk, discrete)
     info: dict[str, Any] = {"source": "walk", "control_rate_hz": 20.0}
     info |= {"discrete_actions": 3} if discrete else {"action": {"low": LOW, "high": HIGH}}
     return Log.from_columns(columns, info)
@@ -88,6 +99,17 @@ def _actions(observation: Tensor, discrete: bool, generator: torch.Generator) ->
         return score.argmax(-1)
     low, high = torch.tensor(LOW), torch.tensor(HIGH)
     return low + (high - low) * torch.sigmoid(score[:, :2])
+
+
+def _answers(walk: Tensor, discrete: bool) -> dict[Any, Tensor]:
+    """Return the columns of a policy that looks at the observation alone."""
+    if discrete:
+        chance = walk.softmax(-1)
+        return {POLICY_PROBABILITY: chance[:-1], NEXT_POLICY_PROBABILITY: chance[1:]}
+    low, high = torch.tensor(LOW), torch.tensor(HIGH)
+    mean = torch.stack([walk[:, :2] - 0.5, walk[:, 1:] + 0.5], dim=1)
+    action = low + (high - low) * torch.sigmoid(mean)
+    return {POLICY_ACTION: action[:-1], NEXT_POLICY_ACTION: action[1:]}
 
 
 def bind(log: Log, relabel: Relabeler) -> tuple[Log, Relabeler]:

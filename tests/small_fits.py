@@ -21,7 +21,7 @@ from torch import Tensor
 
 import hindsight_rl.relabel
 from hindsight_rl.datamodules.offline import OfflineDataModule
-from hindsight_rl.keys import is_below
+from hindsight_rl.keys import NEXT_POLICY_ACTION, is_below
 from hindsight_rl.logs.log import Log
 from hindsight_rl.nets.network import Attention, Network
 from hindsight_rl.policies.planning import Search
@@ -58,7 +58,8 @@ def log_for(learner: type[Learner], **options: Any) -> Log:
     """
     if "continuous" not in learner.actions:
         options.setdefault("discrete", True)
-    return episode_log(**options, one_hot=learner.one_hot, returns=learner.commanded)
+    options |= {"one_hot": learner.one_hot, "returns": learner.commanded}
+    return episode_log(**options, judged=NEXT_POLICY_ACTION in learner.in_keys)
 
 
 def takes(learner: type[Learner], options: dict[str, bool]) -> bool:

@@ -47,6 +47,7 @@ LAYERS: dict[str, set[str]] = {
     "training": {"nets", "policies", "maths", "diagnostics", "envs.rollout", "envs.playing"},
     "training.checkpoints.load": {"agents", "training"},
     "agents": {"training.learner", "training.policy_values", "training.sweep"}
+    | {"training.judged"}
     | {"nets", "policies", "maths"},
     "logs": {"configs", "maths"},
     "datamodules": {"maths", "logs", "relabel", "tasks"}

@@ -23,6 +23,7 @@ from hindsight_rl.files import write_text
 from hindsight_rl.plugins import import_rooms
 from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.training.checkpoints.load import learner_classes
+from hindsight_rl.training.learner import Learner
 from hindsight_rl.training.limits import ABILITIES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,7 +52,7 @@ def relabelers() -> dict[str, type[Relabeler]]:
     return {kind.__name__: kind for kind in Relabeler.__subclasses__()}
 
 
-def learners() -> dict[str, type]:
+def learners() -> dict[str, type[Learner]]:
     """Return every learner of this package by name."""
     found = learner_classes().items()
     return {kind.__name__: kind for name, kind in found if name.startswith("hindsight_rl.")}
@@ -84,7 +85,8 @@ def index() -> str:
     rows = []
     for name, kind in sorted(learners().items()):
         stem = kind.__module__.rpartition(".")[2]
-        rows.append(f"| [{name}]({stem}.md) | {idea(kind)} | {' and '.join(kind.actions)} |")
+        takes = " and ".join(kind.actions) + ("" if kind.acts else "; fits no policy")
+        rows.append(f"| [{name}]({stem}.md) | {idea(kind)} | {takes} |")
     return "\n".join(["| learner | idea | actions |", "|---|---|---|", *rows])
 
 

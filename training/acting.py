@@ -55,12 +55,21 @@ class Acts:
             ``[N, A]`` in environment units within the bounds, or ``[N]`` int64 from 0. A policy
             that needs noise answers as if it were zero: a point of reference for errors on held-out
             rows, not a way to act.
+
+        Raises:
+            ValueError: There is no policy.
         """
+        self._check_acts()
         if self._only_from_noise:
             zero = torch.zeros(rows_of(observation), self.acting_noise, device=self.device)
             return self._first_action(observation, task, zero)
         mode: Tensor = self.actor.mode(observation, task)
         return mode
+
+    def _check_acts(self) -> None:
+        if not self.acts:
+            name = type(self).__name__
+            raise ValueError(f"{name} fits no policy: there are no actions to ask it for")
 
     @property
     def _only_from_noise(self) -> bool:
@@ -88,6 +97,7 @@ class Acts:
 
     def _distribution(self, observation: Observation, task: Tensor | None) -> Any:
         """Return the distribution of actions, at an episode's first step where steps differ."""
+        self._check_acts()
         past = self.initial_state(rows_of(observation))
         return self.actor(observation, task, past) if past else self.actor(observation, task)
 
@@ -114,10 +124,11 @@ class Acts:
             that of :meth:`forward`.
 
         Raises:
-            ValueError: Noise is needed and missing.
+            ValueError: Noise is needed and missing, or there is no policy.
             NotImplementedError: It is needed, and the learner does not say here what it makes of
                 it.
         """
+        self._check_acts()
         if self._only_from_noise:
             raise NotImplementedError(f"{type(self).__name__} has acting_noise: define decide")
         if self.spec.action.discrete:
@@ -144,6 +155,7 @@ class Acts:
         Returns:
             ``[N, A]``, or ``[N]`` int64.
         """
+        self._check_acts()
         if draws is None:
             return self.forward(observation, task)
         if self._only_from_noise:
@@ -155,12 +167,13 @@ class Acts:
     @property
     def acting_noise(self) -> int:
         """Return how many normal numbers :meth:`decide` needs for a row; 0 for none."""
-        return self.actor.acting_noise if isinstance(self.actor, Policy) else 0
+        actor = getattr(self, "actor", None)  # there is none where there is no policy
+        return actor.acting_noise if isinstance(actor, Policy) else 0
 
     @property
     def density(self) -> Density:
         """Return what is known of the probability of an action: all, a lower bound, or nothing."""
-        found: Density = getattr(self.actor, "density", "none")
+        found: Density = getattr(getattr(self, "actor", None), "density", "none")
         return found
 
     def initial_state(self, n: int) -> dict[str, Tensor]:
@@ -174,6 +187,7 @@ class Acts:
 
     def player(self) -> Act | Actor:
         """Return what the loop that plays episodes asks: this learner, acting as its file will."""
+        self._check_acts()
         return TorchActor(self) if self.follows else self.act_numpy
 
     def collecting(self, sample: bool) -> Actor | Callable[..., NDArray[Any]]:
@@ -186,7 +200,11 @@ class Acts:
         Returns:
             An actor, or ``act(observation [n, O], task [n, Z] or None, draws [n, 3])``; an
             observation of entries is a dictionary.
+
+        Raises:
+            ValueError: There is no policy.
         """
+        self._check_acts()
         if self.follows:
             return TorchActor(self)
 

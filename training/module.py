@@ -41,7 +41,7 @@ from hindsight_rl.training.checkpoints.callbacks import prepare
 from hindsight_rl.training.checkpoints.warm_start import WarmStart
 from hindsight_rl.training.fit_checks import check_fit
 from hindsight_rl.training.limits import Limits, check_limits
-from hindsight_rl.training.sweep import LogPass
+from hindsight_rl.training.sweep import Sweep
 from hindsight_rl.training.terms import LossTerms, chunk_means
 from hindsight_rl.training.update.groups import (
     Phases,
@@ -89,7 +89,7 @@ class LearnerModule(LightningModule, ABC):
     learning_rates: dict[str, float]
     decay: dict[str, int]
     seeds: int
-    log_pass: LogPass | None
+    log_pass: Sweep | None
     start: WarmStart | None
     seed_states: SeedStates | None
 
@@ -220,6 +220,8 @@ class LearnerModule(LightningModule, ABC):
         """Take validation into our own hands: Lightning would count chunks, not updates."""
         self.trainer.val_check_batch = math.inf
         self._running.pack(self._saved.pop("copies", None))
+        if self.log_pass is not None and self.seeds > 1 and not self.updates:
+            self.log_pass.expire()  # what a look at held-out rows found before was of one seed
 
     @property
     def _running(self) -> Runner:
@@ -287,7 +289,7 @@ class LearnerModule(LightningModule, ABC):
         if interval and self.updates % interval == 0:
             self.report(evaluate(self), self.updates)
 
-    def _sweep(self, log_pass: LogPass) -> None:
+    def _sweep(self, log_pass: Sweep) -> None:
         log_pass.sweep(datamodule_of(self.trainer), self.updates, self.device, self.each_seed())
 
     def _count(self, updates: int) -> None:
@@ -346,7 +348,7 @@ class LearnerModule(LightningModule, ABC):
             batch: TensorDict ``[1, B]``.
             batch_idx: Number of the batch.
         """
-        if self.log_pass is not None and not self.log_pass.columns:  # before the first update
+        if self.log_pass is not None and self.log_pass.pending:  # before the first update
             self._sweep(self.log_pass)
         named = {f"validation/{k}": v for k, v in held_out_values(self, batch).items()}
         # Lightning takes the mean over batches; loggers get it in on_validation_epoch_end. Its own

@@ -1,12 +1,18 @@
-"""LogPass: columns over the whole log that need the current value function."""
+"""Sweeps of the whole log: columns that a learner keeps beside it, by row number.
 
-from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, Literal
+:class:`LogPass` finds those that need the current value function, now and then. What a given policy
+answers is found once: :mod:`hindsight_rl.training.judged`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
 
 import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.keys import Key, key_name, key_of
 from hindsight_rl.maths.returns import lambda_returns
 from hindsight_rl.ports import DataView, RelabelView
 
@@ -14,12 +20,103 @@ ValueFunction = Callable[[Tensor, Tensor | None], Tensor]
 Scaling = Literal["standardised", "raw"]
 
 
-class LogPass:
-    """Sweeps the log in order and keeps ``lambda_return`` and ``advantage``.
+class Sweep(ABC):
+    """Columns of the whole log that a learner finds.
 
     The columns live beside the learner and join a batch by row number when it is used, not when it
     is drawn, so a loader that runs ahead cannot hand out stale ones. They are part of the
     checkpoint.
+
+    Args:
+        keys: Columns that a batch gets.
+        every: Updates between sweeps; 0 for one alone. The first happens before the first update.
+
+    Attributes:
+        columns: What was found, by key.
+        swept_at: Number of updates done at the last sweep, -1 where none holds.
+    """
+
+    def __init__(self, keys: tuple[Key, ...], every: int = 0) -> None:
+        self.keys, self.every = keys, every
+        self.columns: Mapping[Key, Tensor] = {}
+        self.swept_at = -1
+
+    @property
+    def pending(self) -> bool:
+        """Return whether there was no sweep yet, or none since the rows changed."""
+        return self.swept_at < 0
+
+    def due(self, updates: int) -> bool:
+        """Return whether a sweep is due before update number ``updates``."""
+        again = self.every > 0 and updates % self.every == 0 and self.swept_at != updates
+        return self.pending or again
+
+    def expire(self) -> None:
+        """Have the next update sweep: the rows have other numbers now."""
+        self.swept_at = -1
+
+    @torch.no_grad()
+    def sweep(
+        self, datamodule: DataView, updates: int, device: torch.device, seeds: Iterable[int] = (0,)
+    ) -> None:
+        """Find the columns anew.
+
+        Args:
+            datamodule: Gives the log in order (``in_order``) and its relabeling.
+            updates: Number of updates done.
+            device: Where to compute and keep the columns.
+            seeds: Selects the seeds of the learner one after another.
+        """
+        self.columns = self.found(datamodule, device, seeds)
+        self.swept_at = updates
+
+    @abstractmethod
+    def found(
+        self, datamodule: DataView, device: torch.device, seeds: Iterable[int]
+    ) -> Mapping[Key, Tensor]:
+        """Return the columns, see :meth:`sweep`."""
+
+    @abstractmethod
+    def attach(self, chunk: TensorDict, seed: int | None = None) -> TensorDict:
+        """Return the chunk with the columns of its rows.
+
+        Args:
+            chunk: TensorDict ``[K, B]`` with ``index``, or ``[K, S, B]``.
+            seed: Seed whose columns a chunk ``[K, B]`` gets, where each has its own.
+
+        Returns:
+            A shallow copy with the columns, in the shape of ``index``.
+        """
+
+    def on(self, device: torch.device) -> Mapping[Key, Tensor]:
+        """Return the columns on a device, and keep them there.
+
+        Args:
+            device: Where to; a checkpoint is read onto the CPU, and the first chunk moves them.
+
+        Returns:
+            Columns by key.
+        """
+        self.columns = {key: column.to(device) for key, column in self.columns.items()}
+        return self.columns
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint must hold."""
+        columns = {key_name(key): column for key, column in self.columns.items()}
+        return {"columns": columns, "swept_at": self.swept_at}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what a checkpoint held.
+
+        Args:
+            state: What :meth:`state_dict` returned.
+        """
+        self.columns = {key_of(name): column for name, column in state["columns"].items()}
+        self.swept_at = int(state["swept_at"])
+
+
+class LogPass(Sweep):
+    """Sweeps the log in order and keeps ``lambda_return`` and ``advantage``.
 
     Args:
         every: Updates between sweeps, at least 1. The first happens before the first update.
@@ -31,12 +128,7 @@ class LogPass:
 
     Raises:
         ValueError: An argument is out of range.
-
-    Attributes:
-        keys: Columns that a batch gets.
     """
-
-    keys: ClassVar[tuple[str, ...]] = ("lambda_return", "advantage")
 
     def __init__(
         self,
@@ -51,39 +143,30 @@ class LogPass:
             raise ValueError(f"sweep_every is {every}, it must be at least 1")
         if not 0 <= discount <= 1 or not 0 <= lambda_ <= 1:
             raise ValueError(f"discount {discount} and lambda_ {lambda_} must lie in [0, 1]")
-        self.every, self.value, self.scaling = every, value, scaling
+        super().__init__(("lambda_return", "advantage"), every)
+        self.value, self.scaling = value, scaling
         self.discount, self.lambda_ = discount, lambda_
-        self.columns: dict[str, Tensor] = {}
-        self.swept_at = -1
 
-    def due(self, updates: int) -> bool:
-        """Return whether a sweep is due before update number ``updates``."""
-        return self.swept_at < 0 or (updates % self.every == 0 and self.swept_at != updates)
-
-    def expire(self) -> None:
-        """Have the next update sweep: the rows have other numbers now."""
-        self.swept_at = -1
-
-    @torch.no_grad()
-    def sweep(
-        self, datamodule: DataView, updates: int, device: torch.device, seeds: Iterable[int] = (0,)
-    ) -> None:
-        """Recompute the columns with the current value function.
+    def found(
+        self, datamodule: DataView, device: torch.device, seeds: Iterable[int]
+    ) -> Mapping[Key, Tensor]:
+        """Return the columns with the current value function, ``[N]``, or ``[S, N]`` of seeds.
 
         Args:
             datamodule: Gives the log in order (``in_order``) and its relabeling.
-            updates: Number of updates done.
             device: Where to compute and keep the columns.
             seeds: Selects the seeds of the learner one after another; each has columns.
+
+        Returns:
+            Columns by key.
 
         Raises:
             ValueError: Rows span several steps, or have tasks and rewards of their own.
         """
         _check_tasks(datamodule.relabel)
-        self.columns = _stacked([self._sweep(datamodule, device) for _ in seeds])
-        self.swept_at = updates
+        return _stacked([self._sweep(datamodule, device) for _ in seeds])
 
-    def _sweep(self, datamodule: DataView, device: torch.device) -> dict[str, Tensor]:
+    def _sweep(self, datamodule: DataView, device: torch.device) -> dict[Key, Tensor]:
         parts: list[Tensor] = []
         # Whatever the precision of training: advantages are small differences of large values.
         with torch.autocast(device.type, enabled=False):
@@ -135,9 +218,7 @@ class LogPass:
             standard deviations), in the shape of ``index``.
         """
         index, result = chunk["index"], chunk.copy()
-        # A checkpoint is read onto the CPU; the first chunk moves its columns to the device.
-        self.columns = {name: column.to(index.device) for name, column in self.columns.items()}
-        for name, column in self.columns.items():
+        for name, column in self.on(index.device).items():
             if column.ndim == 1:
                 result.set(name, column[index])
             elif seed is not None:
@@ -146,14 +227,6 @@ class LogPass:
                 parts = [each[index[:, number]] for number, each in enumerate(column)]
                 result.set(name, torch.stack(parts, dim=1))
         return result
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint must hold."""
-        return {"columns": self.columns, "swept_at": self.swept_at}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what a checkpoint held."""
-        self.columns, self.swept_at = dict(state["columns"]), int(state["swept_at"])
 
 
 def _check_tasks(relabel: RelabelView) -> None:
@@ -165,7 +238,7 @@ def _check_tasks(relabel: RelabelView) -> None:
         )
 
 
-def _stacked(found: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+def _stacked(found: list[dict[Key, Tensor]]) -> dict[Key, Tensor]:
     """Return the columns ``[N]`` of one seed as they are, of several as ``[S, N]``."""
     if len(found) == 1:
         return found[0]

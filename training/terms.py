@@ -41,16 +41,19 @@ def bootstrap(batch: TensorDict, next_value: Tensor, constant: float) -> Tensor:
 
     Args:
         batch: TensorDict ``[B]`` of transitions.
-        next_value: ``[B]``, value of each next observation, reward units.
+        next_value: ``[B]``, value of each next observation, reward units; ``[E, ..., B]`` where
+            several estimates have a target each.
         constant: Discount of rows that bring none of their own, in [0, 1].
 
     Returns:
-        ``[B]``, reward units, without gradient.
+        As many as there are next values, reward units, without gradient.
     """
-    following = batch["next"]
-    return td_target(
-        following["reward"], following["terminated"], next_value, row_discount(batch, constant)
-    )
+    reward, over = batch["next", "reward"], batch["next", "terminated"]
+    discount = row_discount(batch, constant)
+    if next_value.ndim > reward.ndim and next_value.shape[-1:] == reward.shape:
+        shape = next_value.shape
+        reward, over, discount = reward.expand(shape), over.expand(shape), discount.expand(shape)
+    return td_target(reward, over, next_value, discount)
 
 
 def named(part: str, metrics: Mapping[str, Tensor]) -> dict[str, Tensor]:

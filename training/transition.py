@@ -128,10 +128,10 @@ class Transition:
         """Return what a critic regresses on, r + gamma (1 - d) V(s'), see :func:`bootstrap`.
 
         Args:
-            next_value: V(s'), ``[B]``, reward units.
+            next_value: V(s'), ``[B]``, reward units, or ``[E, ..., B]`` of several estimates.
 
         Returns:
-            ``[B]``, reward units, without gradient. gamma is the row's own discount where it has
+            As many, reward units, without gradient. gamma is the row's own discount where it has
             one, else the constant.
 
         Raises:

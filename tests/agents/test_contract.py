@@ -185,9 +185,34 @@ def test_losses_compile_to_one_graph(kind: type[Learner]) -> None:
 # --- the policy -----------------------------------------------------------------------------------
 
 
+def asked(learner: Learner, batch: TensorDict) -> tuple[Tensor, Tensor | None]:
+    """Return observation and task; of a learner without a policy check that it says so, and skip.
+
+    Whoever asks for an action gets one sentence.
+    """
+    observation, task = batch["observation"], batch.get("task", None)
+    if learner.acts:
+        return observation, task
+    draws = counters(0, torch.zeros(1, dtype=torch.int64), torch.arange(len(batch)))[0]
+    for ask in (
+        lambda: learner(observation, task),
+        lambda: learner.act(observation, task),
+        lambda: learner.act(observation, task, draws=draws),
+        lambda: learner.scores(observation, task),
+        lambda: learner.decide(observation, task, {}),
+        lambda: learner.act_numpy(observation.numpy(), None if task is None else task.numpy()),
+        learner.player,
+        lambda: learner.collecting(False),
+    ):
+        with pytest.raises(ValueError, match=f"^{type(learner).__name__} fits no policy: "):
+            ask()
+    assert learner.not_exported and not learner.follows and learner.density == "none"
+    pytest.skip(f"{type(learner).__name__} fits no policy")
+
+
 def test_policy_answers_in_environment_units(case: Case) -> None:
     learner, batch = case
-    observation, task = batch["observation"], batch.get("task", None)
+    observation, task = asked(learner, batch)
     action = learner(observation, task)
     assert action.shape == batch["action"].shape and action.dtype == batch["action"].dtype
     draws = counters(0, torch.zeros(1, dtype=torch.int64), torch.arange(len(batch)))[0]
@@ -206,7 +231,7 @@ def test_policy_answers_in_environment_units(case: Case) -> None:
 
 def test_rollout_interface_takes_and_gives_arrays(case: Case) -> None:
     learner, batch = case
-    observation, task = batch["observation"], batch.get("task", None)
+    observation, task = asked(learner, batch)
     arrays = [observation.numpy()] + ([] if task is None else [task.numpy()])
     expected = learner(observation, task).detach().numpy()
     found = learner.act_numpy(*arrays)
@@ -228,14 +253,14 @@ def test_every_kind_of_log_can_be_fitted_saved_and_loaded(
         moved = {f"{name}.{key}": value for key, value in network.named_parameters()}
         assert all(not torch.equal(first[key], value) for key, value in moved.items()), name
     trainer.save_checkpoint(tmp_path / "some.ckpt")
-    loaded = load_learner(tmp_path / "some.ckpt", evaluation={"env": "CartPole-v1"})
+    env = {"env": "CartPole-v1"} if kind.acts else {}
+    loaded = load_learner(tmp_path / "some.ckpt", evaluation=env)
     assert type(loaded) is kind and not loaded.training
     assert equal(loaded.state_dict(), learner.state_dict())
-    batch = whole_log(learner, data)
-    observation, task = batch["observation"], batch.get("task", None)
-    assert loaded(observation, task).equal(learner(observation, task))
     assert loaded.spec == learner.spec
-    assert loaded.evaluation == Evaluation(env="CartPole-v1", test_seed=7)
+    assert loaded.evaluation == Evaluation(**env, test_seed=7)
+    observation, task = asked(learner, whole_log(learner, data))
+    assert loaded(observation, task).equal(learner(observation, task))
 
 
 def fit_with(
@@ -270,10 +295,14 @@ def test_validation_and_prediction_cover_the_log(kind: type[Learner], tmp_path: 
     trainer.fit(learner, data)
     found = trainer.callback_metrics
     assert {f"validation/{name}" for name in learner.networks()} <= set(found)
-    assert found["validation/action_error"] >= 0
+    assert not kind.acts or found["validation/action_error"] >= 0
     fresh = learner_of(kind, data.spec)
     metrics = trainer_in(tmp_path, 1).validate(fresh, data, verbose=False)[0]
     assert all(value == value for value in metrics.values())
+    if not kind.acts:
+        with pytest.raises(ValueError, match="fits no policy: there are no actions to predict"):
+            trainer_in(tmp_path, 1).predict(learner, data)
+        return
     parts = trainer_in(tmp_path, 1).predict(learner, data)
     rows = torch.cat([part["index"] for part in parts])
     assert rows.equal(torch.arange(47))

@@ -16,6 +16,7 @@ from hindsight_rl.maths.returns import (
     lambda_returns,
     largest_return,
     n_step_returns,
+    return_range,
     returns_to_go,
     reverse_scan,
 )
@@ -327,3 +328,49 @@ def test_n_below_one_is_refused(n: int) -> None:
 def test_largest_return(reward: list[float], discount: list[float], expected: float) -> None:
     found = largest_return(torch.tensor(reward), torch.tensor(discount), longest=7)
     assert found == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("reward", "options", "low", "high"),
+    [
+        # For ever at 2: 2 / .5 = 4. None is negative, and the least ends at once with 1.
+        ([1.0, 2.0], {}, 1.0, 4.0),
+        ([-3.0, 2.0], {}, -6.0, 4.0),
+        ([-3.0, -1.0], {}, -6.0, -1.0),
+        ([0.0, 0.0], {}, 0.0, 0.0),
+        # Three steps: 1 + .5 + .25.
+        ([-4.0, 8.0], {"horizon": 3}, -7.0, 14.0),
+        ([-4.0, 8.0], {"horizon": 1}, -4.0, 8.0),
+    ],
+)
+def test_return_range(
+    reward: list[float], options: dict[str, int], low: float, high: float
+) -> None:
+    found = return_range(f64(*reward), f64(0.5, 0.5), **options)
+    assert (found.low, found.high) == (low, high)
+    assert found.mean == (low + high) / 2
+    # No value lies outside: r + d v is within for every v within, and so is r alone.
+    for r in reward:
+        assert all(low <= r + 0.5 * v <= high or options for v in (low, high))
+        assert low <= r <= high
+
+
+def test_return_range_knows_the_usual_size_of_returns() -> None:
+    """Returns to go of 1, 2 at discount .5: 2, 2 and of 4: 4. Their mean is 8 / 3."""
+    last = torch.tensor([False, True, True])
+    found = return_range(f64(1, 2, 4), torch.full((3,), 0.5), last)
+    assert (found.low, found.high) == (1.0, 8.0)
+    assert found.mean == pytest.approx(8 / 3)
+    assert found.spread == pytest.approx((8 / 9) ** 0.5)
+
+
+def test_return_range_has_a_unit_where_returns_do_not_differ() -> None:
+    last = torch.ones(2, dtype=torch.bool)
+    assert return_range(f64(0, 0), f64(0.9, 0.9), last).spread == 1.0
+    assert return_range(f64(3, 3), f64(0.5, 0.5), last).spread == 6.0
+
+
+def test_return_range_needs_an_end() -> None:
+    with pytest.raises(ValueError, match="discount is 1: sums have no bound without a horizon"):
+        return_range(f64(1), f64(1))
+    assert return_range(f64(-1), f64(1), horizon=20).low == -20.0

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from episode_logs import episode_log
-from small_fits import data_for, fit, learner_of
+from small_fits import data_for, equal, fit, learner_of, weights
 from tensordict import TensorDict
 from torch import Tensor, nn
 
@@ -283,3 +283,17 @@ def test_argument_out_of_range_is_refused(changed: dict[str, Any], message: str)
     arguments = {"every": 1, "discount": 0.9, "lambda_": 0.9} | changed
     with pytest.raises(ValueError, match=message):
         LogPass(value=lambda observation, task: observation[:, 0], **arguments)
+
+
+def test_each_seed_begins_with_its_own_sweep_whatever_was_looked_at_before(tmp_path: Path) -> None:
+    """A look at held-out rows sweeps with the first seed, before there are others."""
+    ends = []
+    for looks in (0, 2):
+        data = data_for(Swept, validation=0.3)
+        learner = learner_of(Swept, data.spec, seeds=2, hidden=(4,))
+        fit(learner, data, tmp_path / str(looks), 10, num_sanity_val_steps=looks)
+        columns = learner.log_pass.columns["advantage"]
+        assert columns.shape == (2, 47) and not columns[0].equal(columns[1])
+        ends.append([weights(learner) for _ in learner.each_seed()])
+    for one, two in zip(*ends, strict=True):
+        assert equal(one, two)
