@@ -97,7 +97,7 @@ class Critic(nn.Module):
 
     def _quantiles(self, values: Tensor, action: Tensor | None) -> Tensor:
         """Return the quantiles of the actions that are meant, of all outputs ``[E, ..., n Q]``."""
-        apart = values.unflatten(-1, (-1, self.quantiles))
+        apart: Tensor = values.unflatten(-1, (-1, self.quantiles))
         if not self.scale.discrete:
             return apart.squeeze(-2)
         if action is None:
