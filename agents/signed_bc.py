@@ -35,6 +35,7 @@ from hindsight_rl.keys import Key
 from hindsight_rl.maths.signed import importance_ratio, signed_nll, unlikelihood, within_clip
 from hindsight_rl.maths.weights import weight_metrics
 from hindsight_rl.nets.cloning import check_exact
+from hindsight_rl.nets.distributions import Distribution
 from hindsight_rl.nets.network import Head, HeadKind, Network
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.spec import SpecLike
@@ -57,7 +58,8 @@ class SignedBC(Learner):
         ratio: ``"none"`` takes the log as it is; ``"importance"`` weighs by pi / pi_b,
             ``"clipped"`` likewise, with PPO's clip.
         behavior: Where pi_b is from: ``"cloned"`` by a network of its own, or ``"logged"``, the
-            column ``action_log_prob`` (nats, of actions in environment units).
+            column ``action_log_prob`` (nats, of actions in environment units; at a bound to which
+            they were clipped the mass of what was clipped).
         clip: For ``ratio="clipped"``, in (0, 1).
         max_ratio: Cap on pi / pi_b, above 0.
         **learner: Arguments of :class:`Learner`.
@@ -99,7 +101,8 @@ class SignedBC(Learner):
         check_exact("SignedBC", self.actor, "what is avoided must become less likely")
         self.floor = floor if self.actor.discrete else floor * self.actor.width
         self.behavior: Policy | None = None
-        if ratio != "none" and behavior == "logged":
+        self.logged = ratio != "none" and behavior == "logged"
+        if self.logged:
             self.in_keys = (*self.in_keys, "action_log_prob")
         elif ratio != "none":
             self.behavior = Policy(self.spec, network, head=head)
@@ -112,6 +115,13 @@ class SignedBC(Learner):
             return Transition(batch).log_prob(self.behavior)
         return self.actor.scale.to_policy_density(batch["action_log_prob"])
 
+    def log_prob(self, distribution: Distribution, action: Tensor) -> Tensor:
+        """Return that of the actor: at bounds a mass where the log has one there, ``[B]``."""
+        if self.logged:
+            executed = self.actor.executed(distribution, action).to(torch.float32)
+            return self.actor.scale.to_policy_density(executed)
+        return distribution.log_prob(self.actor.scale.to_policy(action))
+
     def weigh(self, log_prob: Tensor, behavior_log_prob: Tensor, label: Tensor) -> Tensor:
         """Return rho, 0 where PPO's clip ends the gradient, ``[B]``."""
         rho = importance_ratio(log_prob, behavior_log_prob, max_ratio=self.max_ratio)
@@ -123,8 +133,7 @@ class SignedBC(Learner):
         """Return the loss of the policy, ``[]``, and its metrics."""
         now, label = Transition(batch), batch["label"]
         distribution = self.actor(now.observation, now.task)
-        action = self.actor.scale.to_policy(now.action)
-        log_prob, entropy = distribution.log_prob(action), distribution.entropy()
+        log_prob, entropy = self.log_prob(distribution, now.action), distribution.entropy()
         metrics = _by_label(log_prob.detach(), label, self.floor)
         metrics["entropy"] = entropy.detach().mean()
         weight = label
@@ -134,7 +143,7 @@ class SignedBC(Learner):
             metrics |= weight_metrics(rho, max_weight=self.max_ratio)
         loss = signed_nll(log_prob, weight, floor=self.floor, negative_scale=self.negative_scale)
         if self.avoid == "unlikelihood":
-            bounded = -self.negative_scale * label * unlikelihood(action, distribution.logits)
+            bounded = -self.negative_scale * label * unlikelihood(now.action, distribution.logits)
             loss = torch.where(label < 0, bounded, loss)
         return (loss - self.entropy_weight * entropy).mean(), metrics
 

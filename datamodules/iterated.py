@@ -15,6 +15,7 @@ from hindsight_rl.datamodules.collection import Collection
 from hindsight_rl.datamodules.make_spec import check_keys, make_spec
 from hindsight_rl.datamodules.mixture import Replays, warn_of_undrawn
 from hindsight_rl.datamodules.offline import update_marks
+from hindsight_rl.datamodules.propensities import check_stated, unstated_at_first
 from hindsight_rl.datamodules.replay import Replay
 from hindsight_rl.datamodules.round_checks import (
     check_arguments,
@@ -29,7 +30,9 @@ from hindsight_rl.datamodules.sources.environment import Collector
 from hindsight_rl.datamodules.sources.episodes import Collected
 from hindsight_rl.datamodules.sources.log import ColumnMaps, LogSource
 from hindsight_rl.envs.interface import EnvSource
+from hindsight_rl.keys import ACTION_LOG_PROB
 from hindsight_rl.logs.log import Log
+from hindsight_rl.ports import Actor
 from hindsight_rl.relabel.chain import Compose
 from hindsight_rl.relabel.relabeler import Relabeler
 
@@ -110,6 +113,8 @@ class IteratedDataModule(LogDataModule):
         check_entries(self._collector, source, mix, memory_map)
         log = None if source is None else LogSource(source, columns, self._collector)
         self.log_hash = None if log is None else log.hash
+        self._unstated = unstated_at_first(self._collector, log, collection.initial_episodes)
+        self._collector.stating = not self._unstated
         self._replays = self._replays_of(capacity, log)
         self.history: list[Round] = []
         self._resumed = False
@@ -161,6 +166,16 @@ class IteratedDataModule(LogDataModule):
         if self.mix is not None:
             warn_of_undrawn(self.log)
 
+    def _state_with(self, policy: Actor) -> None:
+        """Leave ``action_log_prob`` out where the policy that will collect does not know it."""
+        if self._collector.stating and (reason := self._collector.unstated(policy)):
+            self._leave_unstated(reason)
+            self._bind(self.relabel.state_dict())
+
+    def _leave_unstated(self, reason: str) -> None:
+        self._replays.leave_out(ACTION_LOG_PROB)
+        self._unstated, self._collector.stating = reason, False
+
     @property
     def _due(self) -> int:
         """Updates done when the next round is due; a log alone is none, and is due at once."""
@@ -202,6 +217,8 @@ class IteratedDataModule(LogDataModule):
                 f"this datamodule has collected until update {begun} and the trainer is at "
                 f"{trainer.global_step}: make a new one, or fit with ckpt_path"
             )
+        self._state_with(learner.collecting(self.collection.sample))
+        check_stated(learner.in_keys, self._unstated)
         if not self._resumed and self.memory_map is not None:
             self._replays.to_file(self.memory_map)
             self._bind()
@@ -268,11 +285,19 @@ class IteratedDataModule(LogDataModule):
             LogError: The checkpoint belongs to other data.
         """
         check_resumed(state_dict, self.state_dict(), self._first, self._collector.name)
+        if not _states(state_dict["replay"]):
+            self._leave_unstated("the run was started without it")
         fitting = self.trainer is None or self.trainer.state.fn == TrainerFn.FITTING
         self._replays.load_state_dict(state_dict["replay"], self.memory_map, cut=fitting)
         self.history = [Round(**each) for each in state_dict["history"]]
         self._resumed = True
         self._bind(state_dict["relabel"])
+
+
+def _states(replay: dict[str, Any]) -> bool:
+    """Return whether rows of a checkpoint have ``action_log_prob``; of several replays all do."""
+    columns = replay["columns"] if "columns" in replay else next(iter(replay.values()))["columns"]
+    return ACTION_LOG_PROB in columns
 
 
 class _Tickets:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from hindsight_rl.datamodules.replay import Replay
-from hindsight_rl.keys import EPISODE, EPISODE_END, ORIGIN, ORIGINS
+from hindsight_rl.keys import EPISODE, EPISODE_END, ORIGIN, ORIGINS, Key
 from hindsight_rl.logs.folder import Source
 from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.packed import PackedColumns
@@ -61,6 +61,11 @@ class Replays:
         replay.append(episodes.columns, episodes.lengths)
         for other in self._replays.values():
             other.begin_like(replay)
+
+    def leave_out(self, key: Key) -> None:
+        """Drop a column of all replays, see :meth:`Replay.leave_out`."""
+        for replay in self._parts.values():
+            replay.leave_out(key)
 
     def to_file(self, folder: str | Path) -> None:
         """Move all rows into files, see :meth:`Replay.to_file`; each origin's in a folder."""

@@ -248,6 +248,30 @@ class Replay:
         words = self._places.rows().view(torch.int32)
         words -= torch.tensor([episodes, 0, rows], dtype=torch.int32)
 
+    def leave_out(self, key: Key) -> None:
+        """Drop a column, of the rows held and of those to come.
+
+        Args:
+            key: The column; nothing is done where there is none.
+
+        Raises:
+            LogError: The rows lie in a file.
+        """
+        if key not in self._columns or self._content is None:
+            return
+        if isinstance(self._content, _File):
+            raise LogError(
+                f"its rows have the column '{key_name(key)}', which the policy would not give now",
+                "Resume with the collection of that run (explore, sample), or start a new run.",
+                path=self._content.path,
+            )
+        rows = PackedColumns(self._content.rows(), self._columns)
+        kept = {name: rows.column(name) for name in self._columns if name != key}
+        block = PackedColumns.pack(kept)
+        words = torch.as_tensor(block.matrix)
+        self._columns, self._content = block.columns, _Memory(words.shape[1], self.capacity)
+        self._content.append(words)
+
     def to_file(self, folder: str | Path) -> None:
         """Move the rows into a file, where further ones go too.
 

@@ -183,10 +183,12 @@ def _columns(
     learner: LearnerView, actor: Policy, batch: TensorDict, reward: str | None
 ) -> tuple[Tensor, ...]:
     """Return row numbers, log (pi / b), weights and rewards of a batch, each ``[B]``."""
-    log_ratio = actor.log_prob(batch["observation"], batch["action"], batch.get("task", None))
+    acted = batch["observation"], batch["action"], batch.get("task", None)
     behavior = batch.get("action_log_prob", None)
-    if behavior is not None:
-        log_ratio = log_ratio - actor.scale.to_policy_density(behavior)
+    if behavior is None:
+        log_ratio = actor.log_prob(*acted)
+    else:  # at a bound both are masses
+        log_ratio = actor.executed_log_prob(*acted).double() - behavior.double()
     weight = _weight(learner, batch).double()
     return batch["index"], log_ratio.double(), weight, _gain(batch, reward, weight)
 

@@ -19,6 +19,7 @@ from hindsight_rl.envs.lockstep import Lockstep, Step
 from hindsight_rl.ports import Act as Act
 from hindsight_rl.ports import Actor as Actor
 from hindsight_rl.ports import Remembering
+from hindsight_rl.propensities import Drawn, Draws
 
 LONGEST = 10_000
 """Steps after which an episode is cut where neither the environment nor the caller ends it."""
@@ -38,6 +39,8 @@ class Playing:
         observation: ``[O]``, or by entry, what the policy sees next; the watcher updates it.
         task: ``[Z]``, or ``None``; updated in the same way.
         state: What the policy keeps, ``[...]`` by name.
+        log_prob: Of the action that was chosen last, as it was executed, nats; ``None`` where that
+            is not asked for.
         steps: Steps taken.
         total: Sum of rewards.
         terminated: Ended by the environment, not by a time limit.
@@ -51,6 +54,7 @@ class Playing:
     observation: Observed = field(default_factory=lambda: np.zeros(0, np.float32))
     task: NDArray[np.float32] | None = None
     state: State = field(default_factory=dict)
+    log_prob: float | None = None
     steps: int = 0
     total: float = 0.0
     terminated: bool = False
@@ -128,11 +132,14 @@ class Asking:
         act: The policy.
         interface: How it meets the environment.
         key: First of the three counters of its noise: the key of the seed of the whole.
+        stating: Ask how likely what is executed was; the policy is one that states it.
     """
 
-    def __init__(self, act: Act | Actor, interface: Interface, key: int) -> None:
+    def __init__(
+        self, act: Act | Actor, interface: Interface, key: int, *, stating: bool = False
+    ) -> None:
         self._actor = act if isinstance(act, Actor) else _Stateless(act)
-        self._interface, self._key = interface, key
+        self._interface, self._key, self._stating = interface, key, stating
 
     def __call__(self, playing: Sequence[Playing]) -> Array:
         """Return the actions ``[n, ...]`` that are executed.
@@ -155,10 +162,18 @@ class Asking:
         state = {name: np.stack([each.state[name] for each in playing]) for name in names}
         noise = np.array([[self._key, each.number, each.steps] for each in playing], np.int64)
         task = np.stack(tasks) if tasks else None
-        answers, state = self._actor.step(observation, task, state, noise)
-        answers = np.asarray(answers)
+        if self._stating and isinstance(self._actor, Draws):
+            found = self._actor.drawn(observation, task, state, noise)
+        else:
+            found = Drawn(*self._actor.step(observation, task, state, noise))
+        answers, state = np.asarray(found.action), found.state
         self._interface.check_answers(answers, len(playing))
-        executed = self._interface.actions.executed(answers)
+        actions = self._interface.actions
+        executed = actions.executed(answers)
+        if found.log_prob is not None:
+            stated = found.log_prob(executed, actions.low, actions.high)
+            for episode, log_prob in zip(playing, stated.tolist(), strict=True):
+                episode.log_prob = log_prob
         if isinstance(self._actor, Remembering):
             state = self._actor.with_executed(state, executed)
         _deal(state, playing)

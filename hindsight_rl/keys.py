@@ -21,6 +21,9 @@ ACHIEVED: Key = "achieved_goal"
 """``[G]`` float32: where the row is, as a goal."""
 NEXT_ACHIEVED: Key = ("next", "achieved_goal")
 """Where the step led."""
+ACTION_LOG_PROB: Key = "action_log_prob"
+"""``[]`` float32, nats: of the executed action under the policy that acted, in environment units;
+at a bound to which actions are clipped the mass of what is clipped to it."""
 EPISODE, STEP, EPISODE_END = "episode", "step", "episode_end"
 """``[]`` int64: number of the episode, time in it, row number of its last step."""
 DRAWS, COMPANION = "draws", "companion"

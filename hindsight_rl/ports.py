@@ -338,7 +338,7 @@ class LearnerView(Protocol):
     def player(self) -> Act | Actor:
         """Return what the loop that plays episodes asks."""
 
-    def collecting(self, sample: bool) -> Actor | Callable[..., NDArray[Any]]:
+    def collecting(self, sample: bool) -> Actor:
         """Return what the collector of episodes asks."""
 
     def losses(self, batch: TensorDict) -> LossesView:

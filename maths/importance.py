@@ -24,6 +24,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hindsight_rl.maths.executed import clipped_normal
 from hindsight_rl.maths.losses import normal_log_prob
 
 
@@ -153,7 +154,8 @@ def clipped_normal_log_prob(
     """Return the log-probability of normal actions that are clipped to bounds.
 
     Between the bounds it is a density; at a bound it is the mass of the tail that was clipped to
-    it. A ratio of two densities at a bound would be that of one point of the tails.
+    it. A ratio of two densities at a bound would be that of one point of the tails. See
+    :mod:`hindsight_rl.maths.executed`.
 
     Args:
         action: ``[..., A]``, as executed, within the bounds.
@@ -166,11 +168,8 @@ def clipped_normal_log_prob(
         ``[...]`` float64, nats, the sum over dimensions: of policies over the same bounds only
         ratios mean something.
     """
-    place, size = (action.double() - mean.double()) / std.double(), std.double().log()
-    inside = -0.5 * place.square() - size - 0.5 * math.log(2.0 * math.pi)
-    below, above = (torch.special.log_ndtr(side * place) for side in (1.0, -1.0))
-    found = torch.where(action <= low, below, torch.where(action >= high, above, inside))
-    return found.sum(-1)
+    numbers = (value.double() for value in (action, mean, std, low, high))
+    return clipped_normal(*numbers)
 
 
 def discounted(reward: Tensor, discount: float) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from hindsight_rl.maths.executed import Units
 from hindsight_rl.spec import ActionSpec
 
 
@@ -54,6 +55,26 @@ class ActionScale(nn.Module):
         if self.discrete:
             return action
         return torch.clamp(action * self.scale + self.centre, self.low, self.high)
+
+    def units(self, low: Tensor | None = None, high: Tensor | None = None) -> Units:
+        """Return how actions in policy units become executed ones.
+
+        Args:
+            low: ``[A]``, a further bound, of the environment where it has one of its own; -inf
+                where a side is open.
+            high: ``[A]``, likewise; inf where a side is open.
+
+        Returns:
+            Centre, scale and the tighter of the bounds, ``[A]`` each: float64, or float32 on
+            devices that have no other.
+        """
+        dtype = torch.float32 if self.scale.device.type == "mps" else torch.float64
+        lower, upper = self.low, self.high
+        if low is not None:
+            lower = torch.maximum(lower, low.to(lower))
+        if high is not None:
+            upper = torch.minimum(upper, high.to(upper))
+        return Units(*(part.to(dtype) for part in (self.centre, self.scale, lower, upper)))
 
     def data_limits(self, action: ActionSpec) -> tuple[Tensor, Tensor]:
         """Return the smallest and largest actions of the data, ``[A]`` each, policy units.

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hindsight_rl.maths.bins import drawn_bin, drawn_lead, normal_share
 from hindsight_rl.maths.draws import fork, normals, uniform
+from hindsight_rl.maths.executed import Units, clipped_laplace, clipped_normal, squashed_normal
 from hindsight_rl.maths.losses import (
     categorical_log_prob,
     laplace_log_prob,
@@ -39,6 +40,21 @@ class Distribution(Protocol):
 
     def entropy(self) -> Tensor:
         """Return the entropy ``[...]``, nats, or what a class says instead."""
+
+
+class Stated(Distribution, Protocol):
+    """A distribution of real numbers that says how likely they are as they are executed."""
+
+    def executed(self, action: Tensor, units: Units) -> Tensor:
+        """Return the log-probability of executed actions, see :mod:`hindsight_rl.maths.executed`.
+
+        Args:
+            action: ``[..., A]`` in environment units.
+            units: Those of the environment.
+
+        Returns:
+            ``[...]``, nats, in the dtype of the units.
+        """
 
 
 class Drawable(Distribution, Protocol):
@@ -80,6 +96,11 @@ class Deterministic(NamedTuple):
         """Return zeros ``[...]``."""
         return torch.zeros_like(self.mean[..., 0])
 
+    def executed(self, action: Tensor, units: Units) -> Tensor:
+        """Return the log-probability ``[...]`` of executed actions where it explores."""
+        spread = torch.full_like(self.mean, math.log(self.exploration))
+        return DiagonalNormal(self.mean, spread).executed(action, units)
+
 
 class DiagonalNormal(NamedTuple):
     """Independent normal distributions; nothing is squashed, so there is no Jacobian."""
@@ -110,6 +131,11 @@ class DiagonalNormal(NamedTuple):
     def entropy(self) -> Tensor:
         """Return the differential entropy ``[...]``, nats."""
         return (self.log_std + 0.5 * torch.log(torch.tensor(2 * torch.pi * torch.e))).sum(-1)
+
+    def executed(self, action: Tensor, units: Units) -> Tensor:
+        """Return the log-probability ``[...]`` of executed actions ``[..., A]``."""
+        mean, std = units.place(self.mean), units.scale * self.log_std.exp()
+        return clipped_normal(action, mean, std, units.low, units.high)
 
 
 class Laplace(NamedTuple):
@@ -149,6 +175,11 @@ class Laplace(NamedTuple):
         """Return the differential entropy ``[...]``, nats."""
         return (self.log_std + 1.0 + math.log(2.0)).sum(-1)
 
+    def executed(self, action: Tensor, units: Units) -> Tensor:
+        """Return the log-probability ``[...]`` of executed actions ``[..., A]``."""
+        median, spread = units.place(self.mean), units.scale * self.log_std.exp()
+        return clipped_laplace(action, median, spread, units.low, units.high)
+
 
 class TanhNormal(NamedTuple):
     """tanh(u), u independent normal; the density includes the Jacobian of tanh."""
@@ -183,6 +214,11 @@ class TanhNormal(NamedTuple):
     def entropy(self) -> Tensor:
         """Return the entropy of u ``[...]``, nats, an upper bound of that of the action."""
         return DiagonalNormal(self.mean, self.log_std).entropy()
+
+    def executed(self, action: Tensor, units: Units) -> Tensor:
+        """Return the log-probability ``[...]`` of executed actions ``[..., A]``."""
+        mean, log_std = (value.to(units.scale.dtype) for value in self)
+        return squashed_normal(action, mean, log_std.exp(), units)
 
 
 class Mixture(NamedTuple):
@@ -255,6 +291,11 @@ class Mixture(NamedTuple):
         """Return a lower bound ``[...]``: the weighted entropy of the components, nats."""
         parts = DiagonalNormal(self.mean, self.log_std).entropy()
         return (torch.softmax(self.logits, -1) * parts).sum(-1)
+
+    def executed(self, action: Tensor, units: Units) -> Tensor:
+        """Return the log-probability ``[...]`` of executed actions ``[..., A]``."""
+        each = DiagonalNormal(self.mean, self.log_std).executed(action.unsqueeze(-2), units)
+        return torch.logsumexp(torch.log_softmax(self.logits, -1) + each, -1)
 
 
 class Categorical(NamedTuple):

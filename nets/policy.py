@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hindsight_rl.nets.action_scale import ActionScale
 from hindsight_rl.nets.cloning import Density
-from hindsight_rl.nets.distributions import Distribution, Drawable
+from hindsight_rl.nets.distributions import Distribution, Drawable, Stated
 from hindsight_rl.nets.encoders.decision import DecisionInputs
 from hindsight_rl.nets.encoders.entries import EntryInputs, Observation, make_inputs
 from hindsight_rl.nets.encoders.history import AttentionInputs, HistoryInputs, Past
@@ -176,6 +176,64 @@ class Policy(nn.Module):
         """
         log_prob: Tensor = self(observation, task).log_prob(self.scale.to_policy(action))
         return log_prob
+
+    def executed_log_prob(
+        self, observation: Observation, action: Tensor, task: Tensor | None = None
+    ) -> Tensor:
+        """Return the log-probability of executed actions, as the column ``action_log_prob`` has it.
+
+        Args:
+            observation: ``[..., O]``.
+            action: ``[..., A]`` in environment units, or ``[...]`` int64.
+            task: ``[..., Z]`` where the spec has a task.
+
+        Returns:
+            ``[...]``, nats: in environment units, and at a bound to which actions are clipped the
+            mass of what is clipped to it. See :mod:`hindsight_rl.maths.executed`.
+        """
+        return self.executed(self(observation, task), action)
+
+    def executed(
+        self,
+        distribution: Distribution,
+        action: Tensor,
+        low: Tensor | None = None,
+        high: Tensor | None = None,
+    ) -> Tensor:
+        """Return the log-probability of executed actions under a distribution of this policy.
+
+        Args:
+            distribution: Of this policy.
+            action: ``[..., A]`` in environment units, or ``[...]`` int64.
+            low: ``[A]``, bound of the environment beside that of the spec.
+            high: ``[A]``, likewise.
+
+        Returns:
+            ``[...]``, nats, see :meth:`executed_log_prob`.
+        """
+        if self.discrete:
+            return distribution.log_prob(action)
+        return cast(Stated, distribution).executed(action, self.scale.units(low, high))
+
+    def unstated(self, low: Tensor, high: Tensor, *, mixed: bool) -> str:
+        """Return why the probability of drawn actions as executed is not known.
+
+        Args:
+            low: ``[A]``, bound of the environment beside that of the spec.
+            high: ``[A]``, likewise.
+            mixed: Whether a share of the actions is drawn uniformly between these bounds instead.
+
+        Returns:
+            The end of a sentence; "" where it is known.
+        """
+        if self.discrete:
+            return ""
+        units = self.scale.units(low, high)
+        # Uniform draws would have a density where the policy's actions are clipped to a bound.
+        tighter = mixed & ((units.low > low) | (units.high < high)) | (units.low > units.high)
+        if bool(tighter.any()):
+            return "the environment has other action bounds than the policy"
+        return self.family.unstated(units)
 
     def row_loss(
         self,

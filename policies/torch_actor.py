@@ -18,6 +18,7 @@ from hindsight_rl.export.signature import Chunk as Queue
 from hindsight_rl.maths.draws import normals
 from hindsight_rl.offsets import relative_inputs
 from hindsight_rl.ports import Decision
+from hindsight_rl.propensities import NO_DENSITY, Drawn, certain
 from hindsight_rl.spec import Spec
 from hindsight_rl.windows import Chunk
 
@@ -106,6 +107,23 @@ class TorchActor:
                 carried[name][asked] = value
         action, queue = chunks.advance(self._queue, state, asked, answer)
         return action, carried | queue
+
+    def unstated(self, low: Array, high: Array, *, mixed: bool) -> str:
+        """Return why it is not known how likely its actions are, "" where it is.
+
+        Nothing is drawn but from noise: a choice is certain, a number has no density.
+        """
+        if self._learner.acting_noise:
+            return f"{type(self._learner).__name__} makes its actions of noise and has no density"
+        return "" if self._action.discrete else NO_DENSITY
+
+    def drawn(
+        self, observation: Observed, task: Array | None, state: dict[str, Array], noise: Array
+    ) -> Drawn:
+        """Return what :meth:`step` does, and how likely it is."""
+        action, following = self.step(observation, task, state, noise)
+        known = self._action.discrete and not self._learner.acting_noise
+        return Drawn(action, following, certain(action) if known else None)
 
     def with_executed(self, state: dict[str, Array], action: Array) -> dict[str, Array]:
         """Return the state after a step in which these actions were executed.

@@ -1,6 +1,6 @@
 """Acts: the side of a learner that acts, in training, in evaluation and in the exported file."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from hindsight_rl.offsets import relative_inputs
 from hindsight_rl.policies.torch_actor import TorchActor
 from hindsight_rl.ports import Act, Actor, Decision
 from hindsight_rl.spec import Spec
+from hindsight_rl.training.drawing import Drawing, on_device
 from hindsight_rl.windows import Chunk
 
 
@@ -92,11 +93,22 @@ class Acts:
         Returns:
             ``[N, n]``.
         """
-        scores: Tensor = self._distribution(observation, task).logits
+        scores: Tensor = self.distribution(observation, task).logits
         return scores
 
-    def _distribution(self, observation: Observation, task: Tensor | None) -> Any:
-        """Return the distribution of actions, at an episode's first step where steps differ."""
+    def distribution(self, observation: Observation, task: Tensor | None = None) -> Any:
+        """Return the distribution of actions, at an episode's first step where steps differ.
+
+        Args:
+            observation: ``[N, O]``, or ``[N, ...]`` by entry.
+            task: ``[N, Z]`` where the spec has a task.
+
+        Returns:
+            The distribution, in policy units.
+
+        Raises:
+            ValueError: There is no policy.
+        """
         self._check_acts()
         past = self.initial_state(rows_of(observation))
         return self.actor(observation, task, past) if past else self.actor(observation, task)
@@ -160,7 +172,7 @@ class Acts:
             return self.forward(observation, task)
         if self._only_from_noise:
             return self._first_action(observation, task, normals(draws, self.acting_noise))
-        sample = self._distribution(observation, task).sample(draws)
+        sample = self.distribution(observation, task).sample(draws)
         action: Tensor = self.actor.scale.to_environment(sample)
         return action
 
@@ -190,7 +202,7 @@ class Acts:
         self._check_acts()
         return TorchActor(self) if self.follows else self.act_numpy
 
-    def collecting(self, sample: bool) -> Actor | Callable[..., NDArray[Any]]:
+    def collecting(self, sample: bool) -> Actor:
         """Return what the collector of episodes asks.
 
         Args:
@@ -198,30 +210,19 @@ class Acts:
                 own, or none.
 
         Returns:
-            An actor, or ``act(observation [n, O], task [n, Z] or None, draws [n, 3])``; an
-            observation of entries is a dictionary.
+            An actor, which states how likely its actions were where that is known: see
+            :class:`hindsight_rl.propensities.Stating`.
 
         Raises:
             ValueError: There is no policy.
         """
         self._check_acts()
-        if self.follows:
-            return TorchActor(self)
+        return TorchActor(self) if self.follows else Drawing(self, sample)
 
-        def act(
-            observation: NDArray[np.float32] | Mapping[str, NDArray[Any]],
-            task: NDArray[np.float32] | None,
-            draws: Tensor,
-        ) -> NDArray[Any]:
-            seen, asked = relative_inputs(self.spec, observation, task)
-            with torch.inference_mode():
-                there = self._tensors(seen)
-                goal = None if asked is None else torch.as_tensor(asked, device=self.device)
-                drawn = draws.to(self.device) if sample else None
-                found: NDArray[Any] = self.act(there, goal, draws=drawn).cpu().numpy()
-                return found + self.first_choice
-
-        return act
+    @property
+    def draws_its_distribution(self) -> bool:
+        """Return whether :meth:`act` draws from :meth:`distribution`; not where it is replaced."""
+        return type(self).act is Acts.act and not self._only_from_noise
 
     @property
     def first_choice(self) -> int:
@@ -245,17 +246,9 @@ class Acts:
         """
         observation, task = relative_inputs(self.spec, observation, task)
         with torch.inference_mode():
-            there = self._tensors(observation)
+            there = on_device(observation, self.device)
             goal = None
             if task is not None:
                 goal = torch.as_tensor(task, dtype=torch.float32, device=self.device)
             found: NDArray[Any] = self.forward(there, goal).cpu().numpy()
             return found + self.first_choice
-
-    def _tensors(
-        self, observation: NDArray[np.float32] | Mapping[str, NDArray[Any]]
-    ) -> Observation:
-        """Return an observation on the learner's device; entries keep their types."""
-        if isinstance(observation, Mapping):
-            return {n: torch.as_tensor(v, device=self.device) for n, v in observation.items()}
-        return torch.as_tensor(observation, dtype=torch.float32, device=self.device)

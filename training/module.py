@@ -12,7 +12,7 @@ import atexit
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -151,7 +151,7 @@ class LearnerModule(LightningModule, ABC):
         """Return what the loop that plays episodes asks."""
 
     @abstractmethod
-    def collecting(self, sample: bool) -> Actor | Callable[..., NDArray[Any]]:
+    def collecting(self, sample: bool) -> Actor:
         """Return what the collector of episodes asks."""
 
     @abstractmethod

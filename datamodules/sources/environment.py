@@ -6,14 +6,12 @@ seed of its own, and every draw of the policy is counted by episode and step.
 """
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
+from hindsight_rl.datamodules.sources.deciding import Deciding, Policy, Random
 from hindsight_rl.datamodules.sources.episodes import (
     Collected,
     Command,
@@ -22,14 +20,14 @@ from hindsight_rl.datamodules.sources.episodes import (
     collected,
     lost_in_float32,
 )
-from hindsight_rl.envs.actions import ActionSpace
-from hindsight_rl.envs.interface import Env, EnvSource, Interface, Observed, RolloutError, make
+from hindsight_rl.envs.interface import Env, EnvSource, Interface, RolloutError, make
 from hindsight_rl.envs.lockstep import Lockstep, open_envs
-from hindsight_rl.envs.playing import Actor, Asking, Limit, Playing, State, play
+from hindsight_rl.envs.playing import Asking, Limit, Playing, play
 from hindsight_rl.envs.rollout import episode_seed
 from hindsight_rl.keys import (
     ACHIEVED,
     ACTION,
+    ACTION_LOG_PROB,
     NEXT_ACHIEVED,
     NEXT_OBSERVATION,
     OBSERVATION,
@@ -41,12 +39,7 @@ from hindsight_rl.keys import (
 )
 from hindsight_rl.logs.action_bounds import stated
 from hindsight_rl.logs.log import Log
-from hindsight_rl.maths.draws import fork, fork_key, seed_key, uniform
-from hindsight_rl.ports import Remembering
-
-Policy = Callable[[NDArray[np.float32], NDArray[np.float32] | None, Tensor], NDArray[Any]] | Actor
-"""``policy(observation [n, O], task [n, Z] or None, draws [n, 3]) -> action [n, ...]``, in the
-environment's units and numbers; or an actor with a state, whose noise the draws are."""
+from hindsight_rl.maths.draws import fork_key, seed_key
 
 
 class Collector:
@@ -71,6 +64,8 @@ class Collector:
         interface: What of it a policy meets.
         task_shape: Shape of the tasks the policy is given, ``None`` if it is given none.
         info: Facts for a log of its episodes: source, names, action bounds, control rate.
+        stating: Whether episodes have the column ``action_log_prob``, False at first; set it only
+            where :meth:`unstated` has no reason against it.
     """
 
     def __init__(
@@ -97,12 +92,12 @@ class Collector:
         self.name = env if isinstance(env, str) else getattr(env, "__name__", "environment")
         self._key = fork_key(seed_key(seed), "collect")
         self._envs: Lockstep | None = None
-        self._collected = self._warned = False
+        self._collected = self._warned = self.stating = False
         first = make(env, self._kwargs, draw=False)
         self.interface = Interface(first, self.name, images=True)
         _check_space(self.interface)
         self._limit = Limit(first, max_episode_steps, "max_episode_steps", self.name)
-        self._random = _Random(self.interface.actions, self.name, self._key)
+        self._random = Random(self.interface.actions, self.name, self._key)
         self.info = _facts(first, self.interface)
         self._envs = open_envs(env, self._kwargs, first, num_envs)
         if command is not None and self.interface.task_shape is not None:
@@ -116,13 +111,28 @@ class Collector:
         """Keys of the columns of its episodes, in their order; not of entries by name."""
         always = OBSERVATION, NEXT_OBSERVATION, ACTION, REWARD, TERMINATED, TRUNCATED
         task = () if self.task_shape is None else (TASK,)
-        return always + task + ((ACHIEVED, NEXT_ACHIEVED) if self.interface.achieves else ())
+        achieved = (ACHIEVED, NEXT_ACHIEVED) if self.interface.achieves else ()
+        return always + task + achieved + ((ACTION_LOG_PROB,) if self.stating else ())
 
     def close(self) -> None:
         """Close the environments; the next call of :meth:`collect` makes new ones."""
         if self._envs is not None:
             self._envs.close()
         self._envs = None
+
+    def unstated(self, policy: Policy | None) -> str:
+        """Return why it is not known how likely a policy's executed actions are.
+
+        Args:
+            policy: The policy, ``None`` for uniformly random actions.
+
+        Returns:
+            The end of a sentence; "" where it is known.
+        """
+        return self._deciding(policy).unstated()
+
+    def _deciding(self, policy: Policy | None) -> Deciding:
+        return Deciding(policy, self._random, self._explore, self.interface)
 
     def _opened(self) -> Lockstep:
         if self._envs is None:
@@ -151,14 +161,14 @@ class Collector:
                 choices.
         """
         recording = Recording(self.interface, self._command, self._key, log)
-        actor = _Deciding(policy, self._random, self._explore, self.interface)
+        actor = self._deciding(policy)
         numbers = range(first, first + count)
         play(
             self._opened(),
             [Playing(number, episode_seed(self._seed, number)) for number in numbers],
             min(count, self._num_envs),
             self._limit,
-            choose=Asking(actor, self.interface, self._key),
+            choose=Asking(actor, self.interface, self._key, stating=self.stating),
             send=self.interface.actions.sent,
             watcher=recording,
         )
@@ -176,81 +186,6 @@ class Collector:
             warnings.warn(lost, stacklevel=3)
             self._warned = True
         self._collected = True
-
-
-class _Deciding:
-    """A policy, uniformly random actions, or a mixture of the two."""
-
-    def __init__(
-        self, policy: Policy | None, random: "_Random", explore: float, interface: Interface
-    ) -> None:
-        self._policy, self._random = policy, random
-        self._explore, self._interface = explore, interface
-
-    def initial_state(self, n: int) -> State:
-        """Return the policy's."""
-        return self._policy.initial_state(n) if isinstance(self._policy, Actor) else {}
-
-    def step(
-        self,
-        observation: Observed,
-        task: NDArray[np.float32] | None,
-        state: State,
-        noise: NDArray[np.int64],
-    ) -> tuple[NDArray[Any], State]:
-        """Return actions and the policy's next state."""
-        draws = torch.from_numpy(noise)
-        if self._policy is None:
-            return self._random(draws), state
-        own = fork(draws, "policy")
-        if isinstance(self._policy, Actor):
-            actions, state = self._policy.step(observation, task, state, own.numpy())
-        else:
-            actions = self._policy(cast(NDArray[np.float32], observation), task, own)
-        if self._explore:
-            actions = np.asarray(actions)
-            self._interface.check_answers(actions, len(noise))
-            at_random = (uniform(fork(draws, "explore")) < self._explore).numpy()
-            at_random = at_random.reshape(-1, *[1] * (actions.ndim - 1))
-            actions = np.where(at_random, self._random(draws), actions)
-        return actions, state
-
-    def with_executed(self, state: State, action: NDArray[Any]) -> State:
-        """Return the policy's state after a step: what it did is what was executed."""
-        policy: object = self._policy
-        return policy.with_executed(state, action) if isinstance(policy, Remembering) else state
-
-
-class _Random:
-    """Uniformly random actions, each a function of its counter."""
-
-    def __init__(self, space: ActionSpace, name: str, key: int) -> None:
-        key = fork_key(key, "action")
-        self._space = space
-        if space.discrete:
-            self._keys = torch.tensor([fork_key(key, 0)])
-            return
-        if not np.isfinite([space.low, space.high]).all():
-            raise RolloutError(
-                f"{name}: its actions have no bounds ({space}), so none can be drawn uniformly. "
-                "Wrap it in gymnasium.wrappers.RescaleAction or one that states bounds"
-            )
-        dimensions = range(int(np.prod(space.shape)))
-        self._keys = torch.tensor([fork_key(key, number) for number in dimensions])
-
-    def __call__(self, draws: Tensor) -> NDArray[Any]:
-        """Return actions ``[n, ...]`` for counters ``[n, 3]``."""
-        words = draws[:, None].repeat(1, len(self._keys), 1)
-        words[..., 0] = self._keys
-        share, space = uniform(words).numpy(), self._space
-        if space.discrete:
-            return space.start + (share[:, 0] * space.n).astype(np.int64)
-        share, width = share.reshape(-1, *space.shape), space.high - space.low
-        if space.whole:  # each of them as often: the last one has room of its own
-            whole: NDArray[Any] = space.low + np.minimum(np.floor(share * (width + 1)), width)
-            return whole
-        found: NDArray[np.float32] = space.low + share * width
-        return found
 
 
 def _check_space(interface: Interface) -> None:

@@ -14,6 +14,7 @@ from hindsight_rl.envs.playing import Playing
 from hindsight_rl.keys import (
     ACHIEVED,
     ACTION,
+    ACTION_LOG_PROB,
     NEXT_ACHIEVED,
     NEXT_OBSERVATION,
     OBSERVATION,
@@ -64,10 +65,13 @@ class Episode:
         self.exact: dict[str, list[NDArray[Any]]] = {}
         self.actions: list[NDArray[Any]] = []
         self.rewards: list[float] = []
+        self.log_probs: list[float] = []
 
     def add(self, action: NDArray[Any], step: Step) -> None:
         """Keep a step; what is observed is kept by who looks at it."""
         self.actions.append(action)
+        if self.playing.log_prob is not None:
+            self.log_probs.append(self.playing.log_prob)
         self.rewards.append(step.reward)
 
 
@@ -192,6 +196,8 @@ def collected(done: Sequence[Episode]) -> Collected:
     if done[0].achieved:
         columns[ACHIEVED] = _joined(done, "achieved", slice(None, -1))
         columns[NEXT_ACHIEVED] = _joined(done, "achieved", slice(1, None))
+    if done[0].log_probs:
+        columns[ACTION_LOG_PROB] = _joined(done, "log_probs", slice(None)).astype(np.float32)
     _check_finite(columns, done, np.cumsum(lengths))
     successes = [episode.playing.success for episode in done]
     reported = any(success is not None for success in successes)

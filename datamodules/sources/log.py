@@ -12,7 +12,7 @@ from hindsight_rl.datamodules.sources.environment import Collector
 from hindsight_rl.datamodules.sources.episodes import Collected
 from hindsight_rl.entries import are_numbered
 from hindsight_rl.envs.interface import RolloutError
-from hindsight_rl.keys import ACTION, OBSERVATION, REWARD, STEP, TASK, Key
+from hindsight_rl.keys import ACTION, ACTION_LOG_PROB, OBSERVATION, REWARD, STEP, TASK, Key
 from hindsight_rl.logs.action_bounds import open_ends
 from hindsight_rl.logs.checks import ROUNDING
 from hindsight_rl.logs.errors import LogError
@@ -62,7 +62,7 @@ class LogSource:
         _check_shapes(log, collector, name)
         _check_names(log, collector, name)
         _check_actions(log, collector, name)
-        self._log, self._keys = log, collector.keys
+        self._log, self._collector = log, collector
         self.name, self.hash, self.episodes = name, log.hash(), log.episodes
         self.facts = {fact: log.info[fact] for fact in ("names", "units") if log.info.get(fact)}
         if "names" in self.facts:  # those that only count say less than the environment's
@@ -71,6 +71,10 @@ class LogSource:
 
     def __len__(self) -> int:
         return len(self._log)
+
+    def unstated(self) -> str:
+        """Return why it is not known how likely its actions were, "" where it is."""
+        return "" if ACTION_LOG_PROB in self._log else f"{self.name} has no such column"
 
     def check_fits(self, capacity: int) -> None:
         """Raise on a replay that would drop some of the rows at once.
@@ -113,7 +117,7 @@ class LogSource:
         ends = self._log.episode_ends()
         lengths = (self._log.column(STEP)[ends] + 1)[first : first + count]
         rows = slice(int(ends[first] + 1 - lengths[0]), int(ends[first + count - 1]) + 1)
-        columns = {key: self._log.column(key, rows) for key in self._keys}
+        columns = {key: self._log.column(key, rows) for key in self._collector.keys}
         number = torch.arange(count).repeat_interleave(lengths)
         returns = torch.zeros(count, dtype=torch.float64)
         returns.index_add_(0, number, columns[REWARD].double())

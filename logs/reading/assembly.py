@@ -11,6 +11,7 @@ from typing import Any
 from hindsight_rl.keys import (
     ACHIEVED,
     ACTION,
+    ACTION_LOG_PROB,
     EPISODE,
     EPISODE_END,
     NEXT_ACHIEVED,
@@ -32,7 +33,7 @@ from hindsight_rl.logs.reading.dimensions import named_dimensions
 from hindsight_rl.logs.reading.entries import observed_columns
 from hindsight_rl.logs.reading.episodes import Episodes, delimit, ends
 from hindsight_rl.logs.reading.equal_ends import warn_of_equal_ends
-from hindsight_rl.logs.reading.extras import ACTION_LOG_PROB, SUCCESS, extras
+from hindsight_rl.logs.reading.extras import SUCCESS, extras
 from hindsight_rl.logs.reading.last_rows import observed_last
 from hindsight_rl.logs.reading.leaked_reset import check_no_leaked_reset
 from hindsight_rl.logs.reading.steps import Steps

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from hindsight_rl.keys import Key
+from hindsight_rl.keys import ACTION_LOG_PROB, Key
 from hindsight_rl.logs import checks
 from hindsight_rl.logs.checks import Array
 from hindsight_rl.logs.problems import Problems
@@ -13,7 +13,6 @@ from hindsight_rl.logs.reading.episodes import Episodes
 from hindsight_rl.logs.reading.table import Table
 
 SUCCESS: Key = "success"
-ACTION_LOG_PROB: Key = "action_log_prob"
 
 ROUNDING = 1e-5
 """Nats by which the log-probability of a discrete action may lie above 0."""

@@ -28,6 +28,7 @@ from hindsight_rl.maths.bins import (
     quantile_edges,
 )
 from hindsight_rl.maths.draws import uniform
+from hindsight_rl.maths.executed import Units
 from hindsight_rl.nets.action_scale import ActionScale
 from hindsight_rl.nets.distributions import Distribution
 from hindsight_rl.nets.heads.family import Chosen, Family, Place
@@ -229,6 +230,11 @@ class Autoregressive(NamedTuple):
         """
         return self.greedy()[2]
 
+    def executed(self, action: Tensor, units: Units) -> Tensor:
+        """Return the log-density ``[...]`` of executed actions ``[..., A]``: none is clipped."""
+        found = self.log_prob(((action - units.centre) / units.scale).to(self.edges.dtype))
+        return found - units.scale.log().sum()
+
 
 class AutoregressiveHead(Family):
     """Bins of bounded actions, or between quantiles of the log; see this module.
@@ -267,6 +273,14 @@ class AutoregressiveHead(Family):
         else:
             action, away, _ = found.greedy()
         return Chosen(action, torch.stack([away, torch.zeros_like(away)], dim=-1))
+
+    def unstated(self, units: Units) -> str:
+        """Return a reason where actions are clipped, see :meth:`Family.unstated`."""
+        ends = units.place(self.edges[:, [0, -1]].T)
+        room = 1e-6 * (ends[1] - ends[0])
+        if bool(((ends[0] >= units.low - room) & (ends[1] <= units.high + room)).all()):
+            return ""
+        return "head 'autoregressive' draws actions that are clipped to the bounds"
 
     def metrics(self, distribution: Distribution) -> dict[str, Tensor]:
         """Return nothing: the entropy along the greedy bins costs more than the loss."""

@@ -2,10 +2,12 @@
 
 from torch import Tensor
 
+from hindsight_rl.maths.executed import Units
 from hindsight_rl.nets.action_scale import ActionScale
 from hindsight_rl.nets.distributions import Deterministic, Distribution
 from hindsight_rl.nets.heads.family import Family, Place
 from hindsight_rl.nets.network import Head
+from hindsight_rl.propensities import NO_DENSITY
 from hindsight_rl.spec import ActionSpec
 
 
@@ -22,6 +24,10 @@ class DeterministicHead(Family):
     def forward(self, output: Tensor, place: Place, log_std: Tensor | None) -> Distribution:
         """Return the point, see :meth:`Family.forward`."""
         return Deterministic(place(output), self.exploration)
+
+    def unstated(self, units: Units) -> str:
+        """Return a reason where nothing is drawn, see :meth:`Family.unstated`."""
+        return "" if self.exploration else NO_DENSITY
 
 
 FAMILY = DeterministicHead

@@ -10,6 +10,7 @@ from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
+from hindsight_rl.maths.executed import Units
 from hindsight_rl.nets.action_scale import ActionScale
 from hindsight_rl.nets.cloning import Density
 from hindsight_rl.nets.distributions import Distribution
@@ -98,6 +99,17 @@ class Family(nn.Module):
             The action, with what it is the argmax of.
         """
         return Chosen(distribution.mode)
+
+    def unstated(self, units: Units) -> str:
+        """Return why the probability of drawn actions as executed is not known.
+
+        Args:
+            units: From policy units to executed actions.
+
+        Returns:
+            The end of a sentence; "" where it is known.
+        """
+        return ""
 
     def start(self, last: nn.Linear) -> None:
         """Set the first weights of the network's last layer; left alone by default."""

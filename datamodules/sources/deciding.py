@@ -1,0 +1,171 @@
+"""Who decides while episodes are collected: a policy, uniform draws, or a mixture of the two."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hindsight_rl.envs.actions import ActionSpace
+from hindsight_rl.envs.interface import Interface, Observed, RolloutError
+from hindsight_rl.envs.playing import Actor, State
+from hindsight_rl.maths.draws import fork, fork_key, uniform
+from hindsight_rl.ports import Remembering
+from hindsight_rl.propensities import (
+    Drawn,
+    Draws,
+    LogProb,
+    Stating,
+    explored,
+    uniform_between,
+    uniform_choice,
+)
+
+Policy = Callable[[NDArray[np.float32], NDArray[np.float32] | None, Tensor], NDArray[Any]] | Actor
+"""``policy(observation [n, O], task [n, Z] or None, draws [n, 3]) -> action [n, ...]``, in the
+environment's units and numbers; or an actor with a state, whose noise the draws are."""
+
+
+class Random:
+    """Uniformly random actions, each a function of its counter.
+
+    Args:
+        space: The actions.
+        name: The environment, for messages.
+        key: First word of the counters' key.
+
+    Raises:
+        RolloutError: The actions have no bounds.
+    """
+
+    def __init__(self, space: ActionSpace, name: str, key: int) -> None:
+        key = fork_key(key, "action")
+        self._space = space
+        if space.discrete:
+            self._keys = torch.tensor([fork_key(key, 0)])
+            return
+        if not np.isfinite([space.low, space.high]).all():
+            raise RolloutError(
+                f"{name}: its actions have no bounds ({space}), so none can be drawn uniformly. "
+                "Wrap it in gymnasium.wrappers.RescaleAction or one that states bounds"
+            )
+        dimensions = range(int(np.prod(space.shape)))
+        self._keys = torch.tensor([fork_key(key, number) for number in dimensions])
+
+    def __call__(self, draws: Tensor) -> NDArray[Any]:
+        """Return actions ``[n, ...]`` for counters ``[n, 3]``."""
+        words = draws[:, None].repeat(1, len(self._keys), 1)
+        words[..., 0] = self._keys
+        share, space = uniform(words).numpy(), self._space
+        if space.discrete:
+            return space.start + (share[:, 0] * space.n).astype(np.int64)
+        share, width = share.reshape(-1, *space.shape), space.high - space.low
+        if space.whole:  # each of them as often: the last one has room of its own
+            whole: NDArray[Any] = space.low + np.minimum(np.floor(share * (width + 1)), width)
+            return whole
+        found: NDArray[np.float32] = space.low + share * width
+        return found
+
+    def log_prob(self, *, alone: bool) -> LogProb:
+        """Return how likely each action is.
+
+        Args:
+            alone: All actions are drawn so, not a share of a policy's.
+
+        Returns:
+            Their log-probabilities, see :class:`hindsight_rl.propensities.Drawn`.
+        """
+        if self._space.discrete:
+            return uniform_choice(self._space.n)
+        return uniform_between(whole=self._space.whole, atoms=not alone)
+
+
+class Deciding:
+    """A policy, uniformly random actions, or a mixture of the two.
+
+    Args:
+        policy: The policy, ``None`` for uniformly random actions.
+        random: Draws those.
+        explore: Share of the policy's actions that are drawn uniformly instead, in [0, 1].
+        interface: Of the environment.
+    """
+
+    def __init__(
+        self, policy: Policy | None, random: Random, explore: float, interface: Interface
+    ) -> None:
+        self._policy, self._random = policy, random
+        self._explore, self._interface = explore, interface
+
+    def initial_state(self, n: int) -> State:
+        """Return the policy's."""
+        return self._policy.initial_state(n) if isinstance(self._policy, Actor) else {}
+
+    def unstated(self) -> str:
+        """Return why it is not known how likely executed actions are, "" where it is."""
+        actions = self._interface.actions
+        policy: object = self._policy
+        if policy is None or self._explore == 1.0:
+            return ""
+        if not isinstance(policy, Stating):
+            return "the policy does not say how likely its actions are"
+        if actions.whole and not actions.discrete:
+            return f"{self._interface.name} rounds the policy's actions to whole numbers"
+        return policy.unstated(actions.low, actions.high, mixed=self._explore > 0)
+
+    def step(
+        self,
+        observation: Observed,
+        task: NDArray[np.float32] | None,
+        state: State,
+        noise: NDArray[np.int64],
+    ) -> tuple[NDArray[Any], State]:
+        """Return actions and the policy's next state."""
+        found = self.drawn(observation, task, state, noise)
+        return found.action, found.state
+
+    def drawn(
+        self,
+        observation: Observed,
+        task: NDArray[np.float32] | None,
+        state: State,
+        noise: NDArray[np.int64],
+    ) -> Drawn:
+        """Return actions, the policy's next state, and how likely the actions are."""
+        draws = torch.from_numpy(noise)
+        if self._policy is None:
+            return Drawn(self._random(draws), state, self._random.log_prob(alone=True))
+        own = self._own(observation, task, state, fork(draws, "policy"))
+        if not self._explore:
+            return own
+        actions = np.asarray(own.action)
+        self._interface.check_answers(actions, len(noise))
+        at_random = (uniform(fork(draws, "explore")) < self._explore).numpy()
+        at_random = at_random.reshape(-1, *[1] * (actions.ndim - 1))
+        actions = np.where(at_random, self._random(draws), actions)
+        alone = self._explore == 1.0
+        log_prob = self._random.log_prob(alone=alone)
+        if not alone:
+            if own.log_prob is None:
+                return Drawn(actions, own.state)
+            log_prob = explored(own.log_prob, log_prob, self._explore)
+        return Drawn(actions, own.state, log_prob)
+
+    def _own(
+        self, observation: Observed, task: NDArray[np.float32] | None, state: State, draws: Tensor
+    ) -> Drawn:
+        """Return what the policy itself does."""
+        policy, states = self._policy, cast(object, self._policy)
+        if isinstance(states, Draws):
+            return states.drawn(observation, task, state, draws.numpy())
+        if isinstance(policy, Actor):
+            return Drawn(*policy.step(observation, task, state, draws.numpy()))
+        if policy is None:
+            raise ValueError("there is no policy: actions are drawn uniformly")
+        return Drawn(policy(cast(NDArray[np.float32], observation), task, draws), state)
+
+    def with_executed(self, state: State, action: NDArray[Any]) -> State:
+        """Return the policy's state after a step: what it did is what was executed."""
+        policy: object = self._policy
+        return policy.with_executed(state, action) if isinstance(policy, Remembering) else state

@@ -1,0 +1,135 @@
+"""How likely executed actions were: what a policy may state, and what takes no network to know."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+LogProb = Callable[..., NDArray[np.float64]]
+"""``log_prob(executed [n, ...], low [A], high [A]) -> [n]``, nats; see :class:`Drawn`."""
+
+NO_DENSITY = "a deterministic policy of real numbers has no density"
+_AT_A_BOUND = -24.0 * math.log(2.0)
+"""Nats: a uniform draw, in steps of 2^-24 of the range, lies exactly at a bound as often."""
+
+
+class Drawn(NamedTuple):
+    """Actions, and how likely a policy was to have them executed.
+
+    Attributes:
+        action: ``[n, ...]`` in the environment's units or numbers.
+        state: The policy's next state, ``[n, ...]`` by name.
+        log_prob: Of what is executed, ``[n, ...]``, between the environment's bounds ``[A]`` of
+            what is executed, least and largest: ``log_prob(executed, low, high) -> [n]`` float64,
+            nats. In environment units, and at a bound to which actions are clipped the mass of
+            what is clipped to it. ``None`` where it is not known.
+    """
+
+    action: NDArray[Any]
+    state: dict[str, NDArray[Any]]
+    log_prob: LogProb | None = None
+
+
+@runtime_checkable
+class Draws(Protocol):
+    """A policy that may know how likely what it does is."""
+
+    def drawn(
+        self,
+        observation: NDArray[Any] | dict[str, NDArray[Any]],
+        task: NDArray[np.float32] | None,
+        state: dict[str, NDArray[Any]],
+        noise: NDArray[np.int64],
+    ) -> Drawn:
+        """Return what :meth:`Actor.step` does, and how likely it is."""
+
+
+@runtime_checkable
+class Stating(Draws, Protocol):
+    """A policy that says beforehand whether it knows how likely what it does is.
+
+    That depends on how it acts, never on what it sees: a log has the column ``action_log_prob`` of
+    all episodes or of none.
+    """
+
+    def unstated(self, low: NDArray[np.float32], high: NDArray[np.float32], *, mixed: bool) -> str:
+        """Return why the probability of executed actions is not known.
+
+        Args:
+            low: ``[A]``, least number that the environment executes; empty for choices.
+            high: ``[A]``, largest one.
+            mixed: Whether a share of the actions is drawn uniformly between these bounds instead.
+
+        Returns:
+            The end of a sentence; "" where it is known.
+        """
+
+
+def certain(action: Array) -> LogProb:
+    """Return the log-probabilities of a policy that takes one choice in each state.
+
+    Args:
+        action: ``[n]``, the choices, in the environment's numbers.
+
+    Returns:
+        0 where it was executed, else -inf.
+    """
+
+    def log_prob(executed: Array, low: Array, high: Array) -> NDArray[np.float64]:
+        return np.where(executed == action, 0.0, -np.inf)
+
+    return log_prob
+
+
+def uniform_choice(n: int) -> LogProb:
+    """Return the log-probabilities of uniform draws of n choices."""
+    return lambda executed, low, high: np.full(len(executed), -math.log(n))
+
+
+def uniform_between(*, whole: bool, atoms: bool) -> LogProb:
+    """Return the log-probabilities of uniform draws between finite bounds.
+
+    Args:
+        whole: Numbers are whole ones, each as likely.
+        atoms: The draws are mixed with those of a policy whose actions are clipped, so that an
+            action at a bound has a mass: of uniform draws next to nothing.
+
+    Returns:
+        The function; a dimension whose bounds are equal has one action.
+    """
+
+    def log_prob(executed: Array, low: Array, high: Array) -> NDArray[np.float64]:
+        width = high.astype(np.float64) - low + whole
+        each = np.broadcast_to(-np.log(np.where(width > 0, width, 1.0)), executed.shape)
+        if atoms:
+            at_bound = ((executed <= low) | (executed >= high)) & (width > 0)
+            each = np.where(at_bound, _AT_A_BOUND, each)
+        total: NDArray[np.float64] = each.reshape(len(executed), -1).sum(-1)
+        return total
+
+    return log_prob
+
+
+def explored(own: LogProb, uniform: LogProb, share: float) -> LogProb:
+    """Return log((1 - x) p + x u), the log-probabilities where a share is drawn uniformly.
+
+    Args:
+        own: Log of p, those of the policy.
+        uniform: Log of u, those of uniform draws.
+        share: x, in [0, 1].
+
+    Returns:
+        The function.
+    """
+    if share in (0.0, 1.0):
+        return uniform if share else own
+    kept, drawn = math.log1p(-share), math.log(share)
+
+    def log_prob(executed: Array, low: Array, high: Array) -> NDArray[np.float64]:
+        of_own, of_uniform = (part(executed, low, high) for part in (own, uniform))
+        return np.logaddexp(kept + of_own, drawn + of_uniform)
+
+    return log_prob
