@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from hindsight_rl.cli.runs import CHECKPOINTS, CONFIG, LAST, global_rank, new_ru
 from hindsight_rl.cli.words import configured_imports, spell_out
 from hindsight_rl.diagnostics.divergence import DivergenceError
 from hindsight_rl.diagnostics.evaluation import Evaluation
+from hindsight_rl.diagnostics.ope.choosing import ChooseByLog
 from hindsight_rl.diagnostics.watch import Watch
 from hindsight_rl.endings import Ended
 from hindsight_rl.files import write_whole
@@ -211,8 +212,8 @@ class HindsightCLI(LightningCLI):
         if every < 1:
             raise ValueError(f"checkpoint_every is {every} updates, it must be at least 1")
         callbacks: list[Callback] = [RunFolder(self.run, text, new=new)]
-        best = "eval/return" if self.model.evaluation.interval else None
-        callbacks.append(Checkpoints(folder, every=every, keep=keep, monitor=best))
+        best, mode = _best_by(self.model, self._get(self.config_init, "trainer"))
+        callbacks.append(Checkpoints(folder, every=every, keep=keep, monitor=best, mode=mode))
         callbacks.append(SaveOnSignal(folder / LAST))
         return callbacks
 
@@ -256,6 +257,14 @@ def _check_trainer(options: Any) -> None:
         )
     if str(options["devices"]) == "0":
         raise ValueError("trainer.devices is 0: give at least 1, or auto")
+
+
+def _best_by(model: Any, trainer: Any) -> tuple[str | None, Literal["max", "min"]]:
+    """Return what ``best.ckpt`` is chosen by, ``None`` for nothing, and whether most or least."""
+    for callback in trainer.get("callbacks") or []:
+        if isinstance(callback, ChooseByLog):
+            return callback.monitor, callback.mode
+    return ("eval/return" if model.evaluation.interval else None), "max"
 
 
 def _launched_from_outside() -> bool:

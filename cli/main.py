@@ -31,6 +31,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "validate": Command("lightning", "losses of a checkpoint on held-out episodes"),
         "test": Command("lightning", "returns of a checkpoint in an environment"),
         "predict": Command("lightning", "actions of a checkpoint on a log"),
+        "judge": Command("judge", "what policies are worth by a log, without an environment"),
     },
     "Robot": {
         "export": Command("export", "write a checkpoint as one ONNX file, or verify such a file"),

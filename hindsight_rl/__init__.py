@@ -55,6 +55,10 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.datamodules.offline import OfflineDataModule as OfflineDataModule
     from hindsight_rl.diagnostics.bound import Bound as Bound
     from hindsight_rl.diagnostics.evaluation import Evaluation as Evaluation
+    from hindsight_rl.diagnostics.ope.choosing import ChooseByLog as ChooseByLog
+    from hindsight_rl.diagnostics.ope.fitting import Fitting as Fitting
+    from hindsight_rl.diagnostics.ope.judge import Question as Question
+    from hindsight_rl.diagnostics.ope.judge import judge as judge
     from hindsight_rl.diagnostics.watch import Watch as Watch
     from hindsight_rl.envs.rollout import Rollout as Rollout
     from hindsight_rl.envs.rollout import rollout as rollout
@@ -124,6 +128,7 @@ _HOME = {
     "Bound": "diagnostics.bound",
     "CQL": "agents.cql",
     "CRR": "agents.crr",
+    "ChooseByLog": "diagnostics.ope.choosing",
     "ColumnLabel": "relabel.labels",
     "ColumnMap": "logs.reading.column_map",
     "Collection": "datamodules.collection",
@@ -143,6 +148,7 @@ _HOME = {
     "FQE": "agents.fqe",
     "FQL": "agents.fql",
     "FinalGoal": "relabel.goals",
+    "Fitting": "diagnostics.ope.fitting",
     "FlowBC": "agents.flow_bc",
     "FutureGoal": "relabel.goals",
     "GoalReaching": "tasks.family",
@@ -170,6 +176,7 @@ _HOME = {
     "OneStepFlow": "agents.one_step_flow",
     "OnnxPolicy": "export.runtime",
     "QLearning": "agents.q_learning",
+    "Question": "diagnostics.ope.judge",
     "RandomTask": "relabel.random_task",
     "RecentReturn": "tasks.commands",
     "RecurrentBC": "agents.recurrent_bc",
@@ -193,6 +200,7 @@ _HOME = {
     "TransitionInverseRL": "relabel.inverse_transition",
     "Watch": "diagnostics.watch",
     "export_policy": "export.onnx",
+    "judge": "diagnostics.ope.judge",
     "load_learner": "training.checkpoints.load",
     "read_log": "logs.reading",
     "read_logs": "logs.reading",

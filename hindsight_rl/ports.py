@@ -104,6 +104,9 @@ class LogView(Protocol):
     def column(self, key: Key) -> Tensor:
         """Return a whole column ``[N, ...]``."""
 
+    def take(self, key: Key, rows: Tensor) -> Tensor:
+        """Return rows of one column by their numbers ``[...]`` int64."""
+
     def drawable(self) -> Tensor:
         """Return the row numbers ``[M]`` int64 that may be drawn."""
 

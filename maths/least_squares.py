@@ -187,3 +187,62 @@ def quadratic_features(value: Tensor) -> Tensor:
     first, second = torch.triu_indices(value.shape[-1], value.shape[-1], device=value.device)
     one = torch.ones_like(value[..., :1])
     return torch.cat([one, value, value[..., first] * value[..., second]], dim=-1)
+
+
+class LinearEstimate(NamedTuple):
+    """The start value of a policy by linear values, and what each episode does to it."""
+
+    value: float
+    """Reward units, discounted."""
+    influence: Tensor
+    """``[n]`` float64 with mean 0: n times the slope of the value in an episode's count. Over
+    sqrt(n) their standard deviation is the standard error (delta method)."""
+    condition: float
+    """Condition number of the matrix: above about 1e8 the value means nothing."""
+
+
+def linear_estimate(
+    instrument: Tensor,
+    residual: Tensor,
+    reward: Tensor,
+    start: Tensor,
+    owner: Tensor,
+    *,
+    ridge: float = 0.0,
+) -> LinearEstimate:
+    """Return the start value of a policy with linear values.
+
+        J = mean_i phi_0i' eta,   sum_rows z (residual' eta - r) = 0
+
+    With the features of a row as z this is LSTD-Q. With the residual as z it is least squares of
+    the Bellman residual, which is what DualDICE gives where nu is linear: there
+    J = mean w r / (1 - discount), w = residual' theta, and the two solves are each other's
+    transpose.
+
+    Args:
+        instrument: ``[B, F]``, z.
+        residual: ``[B, F]`` of :func:`residuals`.
+        reward: ``[B]``.
+        start: ``[n, F]`` of each episode's first state and the policy's action there.
+        owner: ``[B]`` int64, episode of each row, in [0, n).
+        ridge: What is added to the diagonal of the mean matrix, at least 0.
+
+    Returns:
+        The estimate.
+
+    Raises:
+        ValueError: The matrix is singular.
+    """
+    rows, episodes = len(reward), len(start)
+    instrument, residual, start = instrument.double(), residual.double(), start.double()
+    matrix = instrument.T @ residual / rows
+    eta, condition = solved(matrix, instrument.T @ reward.double() / rows, ridge, "the values")
+    first = start.mean(0)
+    damped = matrix + ridge * torch.eye(len(matrix), dtype=torch.float64, device=matrix.device)
+    sensitive = torch.linalg.solve(damped.T, first)
+    error = reward.double() - residual @ eta
+    moved = torch.zeros(episodes, dtype=torch.float64, device=reward.device)
+    moved.index_add_(0, owner, (instrument @ sensitive) * error)
+    influence = (start - first) @ eta + episodes / rows * moved
+    # A ridge is no row of an episode: without it this mean is 0 already.
+    return LinearEstimate(float(first @ eta), influence - influence.mean(), condition)

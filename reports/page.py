@@ -31,7 +31,7 @@ from hindsight_rl.reports.numbers import Numbers, Posterior, measure
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _ARROW = "\N{RIGHTWARDS ARROW}"
 
-_PAGE = """<!DOCTYPE html>
+PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8"/>
@@ -49,7 +49,7 @@ _PAGE = """<!DOCTYPE html>
 </html>
 """
 
-_STYLE = """
+STYLE = """
 :root { color-scheme: light; }
 body { margin: 0; background: #fff; color: #1c2733;
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", Arial, sans-serif; }
@@ -136,7 +136,7 @@ def page(log: Log, numbers: Numbers) -> str:
             _rewards(log, numbers),
         ]
     parts += [_usefulness(numbers), _provenance(log)]
-    return _PAGE.format(title=_text(title), style=_STYLE, body="\n".join(parts))
+    return PAGE.format(title=_text(title), style=STYLE, body="\n".join(parts))
 
 
 # --- sections -------------------------------------------------------------------------------------

@@ -46,13 +46,16 @@ LAYERS: dict[str, set[str]] = {
     "relabel": {"tasks", "nets", "maths"},
     "training": {"nets", "policies", "maths", "diagnostics", "envs.rollout", "envs.playing"},
     "training.checkpoints.load": {"agents", "training"},
+    # A policy that is judged may be a file.
+    "training.given": {"training", "nets", "maths", "export.runtime"},
     "agents": {"training.learner", "training.policy_values", "training.sweep"}
-    | {"training.judged"}
-    | {"nets", "policies", "maths"},
+    | {"training.given", "training.judged", "nets", "policies", "maths"},
     "logs": {"configs", "maths"},
     "datamodules": {"maths", "logs", "relabel", "tasks"}
     | {f"envs.{name}" for name in ("actions", "interface", "lockstep", "playing", "rollout")},
     "diagnostics": {"nets", "maths", "envs.rollout", "envs.statistics"},
+    # A judgement fits values and a behaviour to the log.
+    "diagnostics.ope": {"agents", "training", "datamodules", "logs", "nets", "maths"},
     "reports": {"logs", "relabel", "tasks", "maths", "datamodules.relabeled"},
     "envs": set(),
     # Seeds become keys of noise by one function, whether a learner or its file is played.

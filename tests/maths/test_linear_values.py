@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hindsight_rl.maths.least_squares import lspi, lstd, quadratic_features
+from hindsight_rl.maths.least_squares import linear_estimate, lspi, lstd, quadratic_features
 from hindsight_rl.maths.occupancy import dual_dice, value_of
 
 DISCOUNT = 0.9
@@ -116,3 +116,61 @@ def test_ratios_lose_what_terminates() -> None:
 def test_products_of_features() -> None:
     found = quadratic_features(torch.tensor([2.0, 3.0]))
     assert found.tolist() == [1.0, 2.0, 3.0, 4.0, 6.0, 9.0]
+
+
+def drawn_from_the_process(episodes: int, steps: int, seed: int) -> tuple[Tensor, ...]:
+    """Return pairs, next states and owners of episodes of the uniform policy from state 0."""
+    random = torch.Generator().manual_seed(seed)
+    state = torch.zeros(episodes, dtype=torch.int64)
+    pairs, following = [], []
+    for _ in range(steps):
+        pair = 2 * state + torch.randint(2, (episodes,), generator=random)
+        state = (torch.rand(episodes, generator=random, dtype=torch.float64) < UP[pair]).long()
+        pairs.append(pair)
+        following.append(state)
+    owner = torch.arange(episodes).unsqueeze(-1).expand(-1, steps).reshape(-1)
+    return torch.stack(pairs, 1).reshape(-1), torch.stack(following, 1).reshape(-1), owner
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_the_start_value_and_what_each_episode_does_to_it(own: bool) -> None:
+    """By LSTD and by DualDICE: exact in the limit, and the influence is the slope in a count."""
+    pair, following, owner = drawn_from_the_process(400, 60, seed=0)
+    phi = ONE_EACH[pair]
+    after = torch.zeros(len(pair), 4, dtype=torch.float64)
+    for action in (0, 1):
+        after[torch.arange(len(pair)), 2 * following + action] = POLICY[following, action]
+    residual = phi - DISCOUNT * after
+    instrument = phi if own else residual
+    start = FIRST.expand(400, 4)
+
+    def estimate(rows: Tensor, first: Tensor) -> float:
+        found = linear_estimate(
+            instrument[rows], residual[rows], REWARD[pair[rows]], first, owner[rows] * 0
+        )
+        return found.value
+
+    found = linear_estimate(instrument, residual, REWARD[pair], start, owner)
+    assert float(found.influence.mean()) == pytest.approx(0.0, abs=1e-9)
+    if own:
+        assert found.value == pytest.approx(4.081395, abs=0.1)
+    # An episode that counts twice: the change is the influence over n, to first order.
+    every = torch.arange(len(pair))
+    for number in (0, 7, 199):
+        twice = torch.cat([every, every[owner == number]])
+        moved = estimate(twice, FIRST.expand(401, 4)) - found.value
+        slope = float(found.influence[number]) / 400
+        assert moved == pytest.approx(slope, abs=0.02 * abs(slope) + 2e-4)
+
+
+def test_dual_dice_is_the_transpose_of_residual_least_squares() -> None:
+    """J by ratios and by the other solve agree to rounding."""
+    pair, following, owner = drawn_from_the_process(50, 30, seed=1)
+    phi = ONE_EACH[pair]
+    after = ONE_EACH[2 * following + 1]
+    never, start = torch.zeros(len(pair), dtype=torch.bool), FIRST.expand(50, 4)
+    ratio = dual_dice(phi, after, start, never, discount=DISCOUNT).ratio
+    by_ratios = float(value_of(ratio, REWARD[pair], discount=DISCOUNT))
+    residual = phi - DISCOUNT * after
+    found = linear_estimate(residual, residual, REWARD[pair], start, owner)
+    assert found.value == pytest.approx(by_ratios, rel=1e-9)

@@ -22,12 +22,12 @@ from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.trainer.states import TrainerFn
 
-from hindsight_rl.attached import learner_of, only_tries
+from hindsight_rl.attached import callbacks_of, learner_of, only_tries
 from hindsight_rl.files import remove_drafts
 from hindsight_rl.training.checkpoints.file import SUFFIX, CheckpointIO
 
 LOGGER = logging.getLogger("hindsight_rl")
-EVALUATION, VALIDATION = "eval/", "validation/"
+EVALUATION, VALIDATION, JUDGED = "eval/", "validation/", "judged/"
 _STEP = "step="
 
 
@@ -88,7 +88,8 @@ class Checkpoints(Checkpoint):
         folder: Where to.
         every: Updates between checkpoints.
         keep: Number of the newest that are kept; -1 for all, 0 for none.
-        monitor: What ``best.ckpt`` has the most of, ``eval/...`` or ``validation/...``; ``None``
+        monitor: What ``best.ckpt`` has the most of, ``eval/...``, ``validation/...``, or
+            ``judged/...`` of a callback that judges by the log and comes before this one; ``None``
             for no such file.
         mode: Whether the best is the largest or the smallest.
 
@@ -147,6 +148,8 @@ class Checkpoints(Checkpoint):
             self._due.append(f"{_STEP}{trainer.global_step}{SUFFIX}")
         if evaluated(trainer):
             self._note_best(trainer, EVALUATION)
+        if judged(trainer):
+            self._note_best(trainer, JUDGED)
         if not validation_follows(trainer):
             self._save_due(trainer)
 
@@ -275,6 +278,14 @@ def evaluated(trainer: Trainer) -> bool:
     return bool(interval) and trainer.global_step % interval == 0
 
 
+def judged(trainer: Trainer) -> bool:
+    """Return whether the policy was judged by its log after the last update."""
+    return any(
+        getattr(callback, "judged_at", None) == trainer.global_step
+        for callback in callbacks_of(trainer)
+    )
+
+
 def validation_follows(trainer: Trainer) -> bool:
     """Return whether a validation comes after this update and before the next one."""
     every = trainer.val_check_interval
@@ -283,10 +294,10 @@ def validation_follows(trainer: Trainer) -> bool:
 
 
 def _check_monitor(monitor: str) -> None:
-    if not monitor.startswith((EVALUATION, VALIDATION)):
+    if not monitor.startswith((EVALUATION, VALIDATION, JUDGED)):
         raise ValueError(
-            f"monitor is '{monitor}': name an evaluation ({EVALUATION}return) or what is measured "
-            f"on held-out episodes ({VALIDATION}action_error)"
+            f"monitor is '{monitor}': name an evaluation ({EVALUATION}return), what is measured on "
+            f"held-out episodes ({VALIDATION}action_error), or what the log says ({JUDGED}low)"
         )
 
 

@@ -1,0 +1,1 @@
+"""What a policy is worth, judged by a log, without an environment."""

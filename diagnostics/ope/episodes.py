@@ -1,0 +1,79 @@
+"""The episodes of a log side by side: what estimators over episodes take."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hindsight_rl.keys import EPISODE_END, REWARD, TERMINATED
+from hindsight_rl.logs.log import Log
+
+
+class Episodes(NamedTuple):
+    """Whole episodes ``[n, H]``, shorter ones padded at their ends.
+
+    Attributes:
+        row: ``[n, H]`` int64, number of each step's row; that of the last step behind the end.
+        valid: ``[n, H]`` bool, steps that are part of the episode.
+        reward: ``[n, H]`` float64, 0 behind the end.
+        terminated: ``[n]`` bool, whether the task ended; else a time limit cut the episode.
+        owner: ``[M]`` int64, the episode of every step that counts, in the order of ``rows``.
+        rows: ``[M]`` int64, row numbers of these steps.
+    """
+
+    row: Tensor
+    valid: Tensor
+    reward: Tensor
+    terminated: Tensor
+    owner: Tensor
+    rows: Tensor
+
+    @property
+    def first(self) -> Tensor:
+        """Return the row number of each first step, ``[n]``."""
+        return self.row[:, 0]
+
+    @property
+    def last(self) -> Tensor:
+        """Return the row number of each last step, ``[n]``."""
+        return self.row[:, -1]
+
+    @property
+    def lengths(self) -> Tensor:
+        """Return the steps of each, ``[n]``."""
+        return self.valid.sum(-1)
+
+    def padded(self, column: Tensor) -> Tensor:
+        """Return a column ``[N]`` as ``[n, H]`` float64, 0 behind the end."""
+        return torch.where(self.valid, column.double()[self.row], 0.0)
+
+    def returns(self, discount: float) -> Tensor:
+        """Return what each episode got, ``[n]`` float64, discounted from its first step."""
+        steps = torch.arange(self.reward.shape[1], dtype=torch.float64)
+        return (self.reward * discount**steps).sum(-1)
+
+
+def episodes_of(log: Log, horizon: int | None = None) -> Episodes:
+    """Return the episodes of a log.
+
+    Args:
+        log: The log, all of its rows; those that a filter hides count too.
+        horizon: Steps after which an episode counts as cut, ``None`` for its own length.
+
+    Returns:
+        The episodes.
+    """
+    ends = log.column(EPISODE_END)
+    last = (ends == torch.arange(len(log))).nonzero().squeeze(-1)
+    first = torch.cat([torch.zeros(1, dtype=torch.int64), last[:-1] + 1])
+    terminated = log.column(TERMINATED)[last]
+    if horizon is not None:
+        terminated = terminated & (last < first + horizon)
+        last = torch.minimum(last, first + horizon - 1)
+    step = torch.arange(int((last - first).max()) + 1)
+    wanted = first.unsqueeze(-1) + step
+    valid = wanted <= last.unsqueeze(-1)
+    row = torch.minimum(wanted, last.unsqueeze(-1))
+    reward = torch.where(valid, log.column(REWARD).double()[row], 0.0)
+    owner, _ = valid.nonzero(as_tuple=True)
+    return Episodes(row, valid, reward, terminated, owner, row[valid])

@@ -1,0 +1,216 @@
+"""The rows of a judgement: every estimator's value, interval, and how far to believe it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from hindsight_rl.diagnostics.ope.episodes import Episodes
+from hindsight_rl.diagnostics.ope.values import Model, Values
+from hindsight_rl.intervals import Interval, student_interval, student_quantile
+from hindsight_rl.maths import doubly_robust as robust
+from hindsight_rl.maths import importance
+from hindsight_rl.maths.importance import Ratios
+from hindsight_rl.maths.intervals import bootstrap, percentile
+from hindsight_rl.maths.least_squares import LinearEstimate
+
+LEVEL = 0.95
+MAGIC_STEPS = 25  # partial returns that are mixed
+
+BELIEVE: Mapping[str, str] = MappingProxyType(
+    {
+        "fqe": "where the log shows what the policy does; it says nothing of what nobody did",
+        "lstd": "where values are quadratic in the state; else as a check that costs nothing",
+        "dualdice": "as lstd, and where both agree",
+        "is": "in short episodes, and of a policy close to the one that recorded",
+        "pdis": "as is, with less noise",
+        "wis": "where the effective number of episodes is above 30; it leans to the log's returns",
+        "cwpdis": "as wis, with less noise",
+        "dr": "where either the values or the probabilities are right, with ten effective episodes",
+        "wdr": "as dr, with less noise where weights are large",
+        "magic": "where wdr and fqe disagree: it mixes them by what it can measure of their errors",
+    }
+)
+"""When to believe each estimator, the rest of a sentence."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one estimator says of a policy.
+
+    Attributes:
+        method: Its short name, see :data:`BELIEVE`.
+        value: Reward units, discounted from the first step.
+        interval: 95 % interval, over episodes.
+        resampled: ``[R]``, values in resamples of episodes, the same resamples for every policy;
+            of an ensemble one value per member.
+        ensemble: Whether those are the members of an ensemble.
+        effective: Effective number of episodes of its weights; ``None`` where it has none.
+        heaviest: Episodes that carry 90 % of its weights; ``None`` where it has none.
+        condition: Condition number of its matrix; ``None`` where it has none.
+        warnings: Sentences.
+    """
+
+    method: str
+    value: float
+    interval: Interval
+    resampled: Tensor
+    ensemble: bool = False
+    effective: float | None = None
+    heaviest: int | None = None
+    condition: float | None = None
+    warnings: tuple[str, ...] = field(default=())
+
+
+def by_values(values: Values) -> Estimate:
+    """Return the row of fitted Q evaluation.
+
+    Every member saw a bootstrap of its own, so that the spread of members is the standard error of
+    one fit: of fitting, and of which episodes were recorded.
+
+    Args:
+        values: Of the ensemble.
+
+    Returns:
+        The estimate; its value is the mean of the members over all first states.
+    """
+    own = (values.weight * values.start).sum(-1) / values.weight.sum(-1).clamp_min(1.0)
+    middle = float(values.start.mean())
+    half = student_quantile(0.5 + LEVEL / 2.0, len(own) - 1) * float(own.std())
+    return Estimate("fqe", middle, Interval(middle - half, middle + half), own, ensemble=True)
+
+
+def by_least_squares(method: str, found: LinearEstimate, counts: Tensor) -> Estimate:
+    """Return the row of linear values.
+
+    Args:
+        method: Its name.
+        found: The solution.
+        counts: ``[R, n]``, how often each episode counts in resamples.
+    """
+    moved = counts @ found.influence / counts.shape[1]
+    spread = [found.value + float(one) for one in found.influence]
+    notes: tuple[str, ...] = ()
+    if found.condition > 1e8:
+        notes = (f"its matrix is nearly singular (condition number {found.condition:.0e})",)
+    return Estimate(
+        method,
+        found.value,
+        student_interval(spread, LEVEL),
+        found.value + moved,
+        condition=found.condition,
+        warnings=notes,
+    )
+
+
+def by_weights(
+    log_ratio: Tensor, episodes: Episodes, discount: float, counts: Tensor
+) -> list[Estimate]:
+    """Return the rows of importance sampling.
+
+    Args:
+        log_ratio: ``[n, H]`` of :func:`hindsight_rl.maths.importance.cumulative_log_ratio`.
+        episodes: Of the log.
+        discount: In [0, 1].
+        counts: ``[R, n]``, how often each episode counts in resamples.
+    """
+    reward = episodes.reward
+    found = {
+        "is": importance.ordinary(log_ratio, reward, discount=discount),
+        "pdis": importance.per_decision(log_ratio, reward, discount=discount),
+        "wis": importance.weighted(log_ratio, reward, discount=discount),
+        "cwpdis": importance.step_weighted(log_ratio, reward, discount=discount),
+    }
+    return [weighed(name, ratios, log_ratio, counts) for name, ratios in found.items()]
+
+
+def doubly(
+    log_ratio: Tensor, episodes: Episodes, model: Model, discount: float, counts: Tensor
+) -> list[Estimate]:
+    """Return the rows of doubly robust estimators.
+
+    Args:
+        log_ratio: ``[n, H]`` of :func:`hindsight_rl.maths.importance.cumulative_log_ratio`.
+        episodes: Of the log.
+        model: Values of the policy, from other episodes.
+        discount: In [0, 1].
+        counts: ``[R, n]``, how often each episode counts in resamples.
+    """
+    given = (log_ratio, episodes.reward, model.q, model.v)
+    found = [
+        weighed(name, estimator(*given, discount=discount), log_ratio, counts)
+        for name, estimator in (
+            ("dr", robust.doubly_robust),
+            ("wdr", robust.weighted_doubly_robust),
+        )
+    ]
+    return [*found, magic(found[-1].interval, log_ratio, episodes, model, discount, counts)]
+
+
+def magic(
+    trusted: Interval,
+    log_ratio: Tensor,
+    episodes: Episodes,
+    model: Model,
+    discount: float,
+    counts: Tensor,
+) -> Estimate:
+    """Return the row of MAGIC: partial returns, mixed by their estimated errors.
+
+    Args:
+        trusted: Interval of the estimate that follows the weights to the end.
+        log_ratio: ``[n, H]``.
+        episodes: Of the log.
+        model: Values of the policy, from other episodes.
+        discount: In [0, 1].
+        counts: ``[R, n]``, how often each episode counts in resamples.
+    """
+    parts = robust.partial_returns(log_ratio, episodes.reward, model.q, model.v, discount=discount)
+    columns = parts.shape[1]
+    kept = torch.linspace(0, columns - 1, min(columns, MAGIC_STEPS)).round().long().unique()
+    parts = parts[:, kept]
+    mixed = parts @ robust.magic_weights(parts, trusted.low, trusted.high)
+    n = len(mixed)
+    # Weights of episodes and of columns are held: resamples move the sum alone.
+    resampled = counts @ mixed
+    return Estimate(
+        "magic",
+        float(mixed.sum()),
+        percentile(resampled, LEVEL),
+        resampled,
+        **_weights_of(log_ratio, n),
+    )
+
+
+def weighed(name: str, ratios: Ratios, log_ratio: Tensor, counts: Tensor) -> Estimate:
+    """Return the row of an estimator that is a sum of ratios.
+
+    Args:
+        name: Of the estimator.
+        ratios: What it found.
+        log_ratio: ``[n, H]``, of its weights.
+        counts: ``[R, n]``, how often each episode counts in resamples.
+    """
+    return Estimate(
+        name,
+        float(ratios.value()),
+        bootstrap(ratios, counts, LEVEL),
+        ratios.value(counts),
+        **_weights_of(log_ratio, len(log_ratio)),
+    )
+
+
+def _weights_of(log_ratio: Tensor, episodes: int) -> dict[str, float | int | tuple[str, ...]]:
+    """Return how few episodes carry the weights, and a sentence where they are too few."""
+    last = log_ratio[:, -1]
+    effective = float(importance.effective_sample_size(last))
+    heaviest = importance.share_of_the_heaviest(last)
+    notes: tuple[str, ...] = ()
+    if effective == 0.0:
+        notes = ("no logged episode could have come from this policy: do not believe this row",)
+    elif effective < 10.0:
+        carry = "1 episode carries" if heaviest == 1 else f"{heaviest:,} episodes carry"
+        notes = (f"{carry} 90 % of the weight of {episodes:,}: do not believe this row",)
+    return {"effective": effective, "heaviest": heaviest, "warnings": notes}

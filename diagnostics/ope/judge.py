@@ -1,0 +1,368 @@
+"""What policies are worth, by a log of another one: every estimator, ranked, with what to doubt.
+
+found = judge([load("a.ckpt"), "b.onnx"], read_log("log.npz"))
+print(found.chosen, found.policies[0].estimates)
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hindsight_rl.arguments import above, check_ranges, within
+from hindsight_rl.diagnostics.ope import estimates as rows_of
+from hindsight_rl.diagnostics.ope import linear, values
+from hindsight_rl.diagnostics.ope.behavior import Behavior, Kind, behavior_of
+from hindsight_rl.diagnostics.ope.episodes import Episodes, episodes_of
+from hindsight_rl.diagnostics.ope.estimates import Estimate
+from hindsight_rl.diagnostics.ope.fitting import Fitting, data_of
+from hindsight_rl.diagnostics.ope.ranking import Ranking, ranked
+from hindsight_rl.diagnostics.ope.remarks import remarks_on, verdict
+from hindsight_rl.intervals import Interval, student_interval
+from hindsight_rl.keys import REWARD
+from hindsight_rl.logs.log import Log
+from hindsight_rl.maths.draws import fork_key, seed_key, uniform
+from hindsight_rl.maths.importance import cumulative_log_ratio, effective_sample_size
+from hindsight_rl.maths.intervals import resample
+from hindsight_rl.ports import Actor
+from hindsight_rl.training.given import Function, GivenPolicy
+from hindsight_rl.training.learner import Learner
+
+METHODS = ("fqe", "lstd", "dualdice", "is", "pdis", "wis", "cwpdis", "dr", "wdr", "magic")
+WEIGHTED = {"is", "pdis", "wis", "cwpdis"}
+ROBUST = {"dr", "wdr", "magic"}
+LINEAR = {"lstd", "dualdice"}
+NUMBERS = 40_000_000  # of resampled counts that are held at once
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of a log.
+
+    Args:
+        discount: Of the returns, in [0, 1]; 1 needs a horizon.
+        horizon: Steps that count; ``None`` for all, beyond the time limits of the log too.
+        behavior: Where the probabilities of the logged actions come from.
+        methods: Estimators, names of :data:`METHODS`.
+        by: Estimator that ranks.
+        drawn: Judge checkpoints as policies that draw their actions, as they would collect; False:
+            as they are exported.
+        samples: Draws of each action of a policy of chance, at least 1.
+        fitting: How networks are fitted.
+
+    Raises:
+        ValueError: An argument is out of range, or a method is none.
+    """
+
+    discount: float = 0.99
+    horizon: int | None = None
+    behavior: Kind = "auto"
+    methods: tuple[str, ...] = METHODS
+    by: str = "fqe"
+    drawn: bool = False
+    samples: int = 10
+    fitting: Fitting = field(default_factory=Fitting)
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        check_ranges(within("[0, 1]", discount=self.discount), above(0, samples=self.samples))
+        if self.horizon is not None and self.horizon < 1:
+            raise ValueError(f"horizon is {self.horizon}, it must be at least 1")
+        if self.discount == 1.0 and self.horizon is None:
+            raise ValueError(
+                "discount 1 has no value without an end: give a horizon, the steps that count"
+            )
+        unknown = [name for name in (*self.methods, self.by) if name not in METHODS]
+        if unknown:
+            raise ValueError(f"no estimator {unknown[0]!r}: there are {', '.join(METHODS)}")
+        if self.by not in self.methods:
+            raise ValueError(f"{self.by} ranks, so that it must be among the methods")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the log says of one policy.
+
+    Attributes:
+        name: The policy.
+        estimates: One per estimator that could be used.
+        covered: Share of logged states in which it does something that is usual there.
+        effective: Effective number of episodes by step, ``[H]``; ``None`` without probabilities.
+        outside: Share of states in which its action leaves the range of the logged ones.
+        left_out: Why estimators are missing: sentences.
+        remarks: What to doubt: sentences; the first is the verdict.
+    """
+
+    name: str
+    estimates: tuple[Estimate, ...]
+    covered: float
+    effective: Tensor | None
+    outside: float
+    left_out: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+    def estimate(self, method: str) -> Estimate | None:
+        """Return a row by its name, ``None`` where there is none."""
+        return next((one for one in self.estimates if one.method == method), None)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the log says of all policies.
+
+    Attributes:
+        question: What was asked.
+        source: The log.
+        episodes: Number of its episodes.
+        transitions: Number of its rows.
+        logged: Discounted return of the policy that recorded it.
+        logged_interval: Its 95 % interval.
+        behavior: Whether its probabilities were logged or fitted.
+        held_out: Mean log-probability of held-out actions under the cloned policy, nats.
+        policies: In the order given.
+        ranking: By :attr:`Question.by`; ``None`` where it could not be used on all of them.
+    """
+
+    question: Question
+    source: str
+    episodes: int
+    transitions: int
+    logged: float
+    logged_interval: Interval
+    behavior: str
+    held_out: float
+    policies: tuple[Judged, ...]
+    ranking: Ranking | None
+
+    @property
+    def chosen(self) -> str | None:
+        """Return the policy whose lower end is highest, ``None`` without a ranking."""
+        return None if self.ranking is None else self.policies[self.ranking.chosen].name
+
+
+def judge(
+    policies: Sequence[str | Path | Learner | Actor | Function],
+    log: Log,
+    question: Question | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    say: Say = lambda text: None,
+) -> Judgement:
+    """Return what policies are worth by a log.
+
+    Args:
+        policies: Checkpoints, exported files, learners or functions.
+        log: What was recorded; all of its episodes count.
+        question: What is asked; ``None`` for the defaults.
+        names: What the policies are called; ``None`` for their paths.
+        say: Receives a line before each fit.
+
+    Returns:
+        The judgement.
+
+    Raises:
+        CheckpointError: A checkpoint is damaged.
+        ContractError: A file is.
+        LogError: The log lacks something that was asked for.
+        ValueError: A policy does not go with the log, or there is none.
+    """
+    if not policies:
+        raise ValueError("there is no policy to judge: give a checkpoint or an exported file")
+    asked = question or Question()
+    episodes = episodes_of(log, asked.horizon)
+    _check(log, episodes)
+    spec = data_of(log, asked.fitting).spec
+    called = list(names) if names is not None else [None] * len(policies)
+    given = [
+        GivenPolicy(policy, spec, name=name, drawn=asked.drawn, seed=asked.fitting.seed)
+        for policy, name in zip(policies, called, strict=True)
+    ]
+    say("cloning the policy that recorded the log")
+    behavior = behavior_of(log, asked.fitting, asked.behavior)
+    counts = _counts(len(episodes.first), asked.fitting.seed)
+    judged = tuple(_judged(policy, log, episodes, behavior, counts, asked, say) for policy in given)
+    returns = episodes.returns(asked.discount)
+    return Judgement(
+        question=asked,
+        source=log.sources[0].name,
+        episodes=len(returns),
+        transitions=len(log),
+        logged=float(returns.mean()),
+        logged_interval=student_interval(returns.tolist()),
+        behavior=behavior.kind,
+        held_out=behavior.held_out,
+        policies=judged,
+        ranking=ranked([one.estimate(asked.by) for one in judged]),
+    )
+
+
+def _check(log: Log, episodes: Episodes) -> None:
+    count = len(episodes.first)
+    if count < 2:
+        raise ValueError(
+            f"{log.sources[0].name}: {count} episode: an interval needs at least 2, and is worth "
+            "something from about 20"
+        )
+    if not bool(log.column(REWARD).any()):
+        raise ValueError(
+            f"{log.sources[0].name}: all rewards are 0, so that every policy is worth 0. Give the "
+            "log rewards: relabel it ('hindsight relabel'), or name their column in the column map"
+        )
+
+
+def _counts(episodes: int, seed: int) -> Tensor:
+    """Return how often each episode counts in resamples, ``[R, n]``; fewer for many episodes."""
+    resamples = max(100, min(2000, NUMBERS // episodes))
+    key = fork_key(seed_key(seed), "resamples")
+    number = torch.arange(resamples * episodes).reshape(resamples, episodes)
+    counter = torch.stack([torch.full_like(number, key), number, torch.zeros_like(number)], -1)
+    return resample(episodes, uniform(counter))
+
+
+def _judged(
+    policy: GivenPolicy,
+    log: Log,
+    episodes: Episodes,
+    behavior: Behavior,
+    counts: Tensor,
+    asked: Question,
+    say: Say,
+) -> Judged:
+    """Return what the log says of one policy."""
+    answers = policy.answers(log, samples=asked.samples)
+    left_out: list[str] = []
+    found: list[Estimate] = []
+    held = values.with_answers(log, answers, policy.discrete)
+    options: dict[str, Any] = {"discount": asked.discount, "horizon": asked.horizon}
+    largest = 0.0
+    if "fqe" in asked.methods:
+        say(f"{policy.name}: fitting its values")
+        learner = values.fitted_values(held, asked.fitting, **options)
+        fitted = values.start_values(learner, log, episodes, answers)
+        largest = fitted.largest
+        found.append(rows_of.by_values(fitted))
+    found += _linear(log, episodes, answers, counts, asked, left_out)
+    log_prob = policy.log_prob(log) if (WEIGHTED | ROBUST) & set(asked.methods) else None
+    effective = None
+    if log_prob is None and policy.no_density:
+        left_out.append(
+            f"importance sampling and doubly robust estimates are left out: {policy.no_density}"
+        )
+    elif log_prob is not None:
+        ratio = cumulative_log_ratio(
+            episodes.padded(log_prob), episodes.padded(behavior.log_prob), episodes.valid
+        )
+        effective = effective_sample_size(ratio)
+        weighed = rows_of.by_weights(ratio, episodes, asked.discount, counts)
+        found += [one for one in weighed if one.method in asked.methods]
+        if ROBUST & set(asked.methods) and bool(effective[-1] > 0.0) and len(counts[0]) >= 4:
+            say(f"{policy.name}: fitting its values on halves of the episodes")
+            model = values.crossed(held, episodes, answers, asked.fitting, **options)
+            robust = rows_of.doubly(ratio, episodes, model, asked.discount, counts)
+            found += [one for one in robust if one.method in asked.methods]
+    covered = behavior.covered(log, episodes.rows, answers)
+    outside = _outside(log, answers.here, policy.discrete)
+    facts = {"covered": covered, "outside": outside, "largest": largest}
+    ordered = tuple(sorted(found, key=lambda one: METHODS.index(one.method)))
+    lines = remarks_on(
+        policy, ordered, episodes, asked.discount, asked.horizon, effective=effective, **facts
+    )
+    return Judged(
+        policy.name,
+        ordered,
+        covered,
+        effective,
+        outside,
+        tuple(left_out),
+        (verdict(covered), *lines),
+    )
+
+
+def _linear(
+    log: Log,
+    episodes: Episodes,
+    answers: Any,
+    counts: Tensor,
+    asked: Question,
+    left_out: list[str],
+) -> list[Estimate]:
+    """Return the rows of linear values, and say why they are missing."""
+    wanted = [name for name in asked.methods if name in LINEAR]
+    if not wanted:
+        return []
+    if asked.horizon is not None or asked.discount == 1.0:
+        left_out.append("linear values are left out: they know no horizon")
+        return []
+    features = linear.features_of(log, episodes, answers)
+    if features is None:
+        left_out.append("linear values are left out: the observation is no short vector")
+        return []
+    solve = {"lstd": linear.least_squares, "dualdice": linear.occupancy}
+    found = []
+    for name in wanted:
+        try:
+            solved = solve[name](features, log, episodes, asked.discount)
+        except ValueError as error:
+            left_out.append(f"{name} is left out: {error}")
+            continue
+        found.append(rows_of.by_least_squares(name, solved, counts))
+    return found
+
+
+def _outside(log: Log, here: Tensor, discrete: bool) -> float:
+    """Return the share of states in which an action leaves the range of the logged ones."""
+    if discrete:
+        return 0.0
+    logged = log.column("action")
+    slack = 1e-6 * (logged.amax(0) - logged.amin(0)).clamp_min(1e-12)
+    beyond = (here < logged.amin(0) - slack) | (here > logged.amax(0) + slack)
+    return float(beyond.any(-1).float().mean())
+
+
+def as_dict(found: Judgement) -> dict[str, Any]:
+    """Return a judgement as plain values, as ``--json`` prints them; NaN becomes ``None``."""
+
+    def number(value: float) -> float | None:
+        return value if math.isfinite(value) else None
+
+    def row(one: Estimate) -> dict[str, Any]:
+        return {
+            "method": one.method,
+            "value": number(one.value),
+            "low": number(one.interval.low),
+            "high": number(one.interval.high),
+            "effective_episodes": one.effective,
+            "episodes_with_90_percent": one.heaviest,
+            "condition": one.condition,
+            "warnings": list(one.warnings),
+        }
+
+    return {
+        "source": found.source,
+        "episodes": found.episodes,
+        "transitions": found.transitions,
+        "discount": found.question.discount,
+        "horizon": found.question.horizon,
+        "behavior": found.behavior,
+        "behavior_held_out_log_prob": number(found.held_out),
+        "logged": {"value": found.logged, **found.logged_interval._asdict()},
+        "chosen": found.chosen,
+        "ranking": None if found.ranking is None else found.ranking.as_dict(found.policies),
+        "policies": [
+            {
+                "name": one.name,
+                "covered": one.covered,
+                "outside": one.outside,
+                "estimates": [row(each) for each in one.estimates],
+                "left_out": list(one.left_out),
+                "remarks": list(one.remarks),
+            }
+            for one in found.policies
+        ],
+    }

@@ -1,0 +1,106 @@
+"""What to doubt of a judgement, in sentences."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from hindsight_rl.diagnostics.ope.episodes import Episodes
+from hindsight_rl.diagnostics.ope.estimates import Estimate
+from hindsight_rl.maths.returns import largest_return
+from hindsight_rl.training.given import GivenPolicy
+
+COVERED, BARELY = 0.8, 0.5  # of the states; the policy that recorded reaches 0.95
+
+
+def verdict(covered: float) -> str:
+    """Return the first sentence: whether the log says anything of the policy.
+
+    Args:
+        covered: Share of logged states in which it does something that is usual there.
+    """
+    share = f"{100 * covered:.0f} %"
+    if covered < BARELY:
+        return (
+            f"The log does not cover this policy: only in {share} of the logged states does it do "
+            "something that the log shows. Do not believe these numbers"
+        )
+    if covered < COVERED:
+        return (
+            f"The log covers this policy in part: in {share} of the logged states it does "
+            "something that the log shows. Where it leaves the log, values are guesses"
+        )
+    return f"The log covers this policy: in {share} of its states it does what is usual there"
+
+
+def remarks_on(
+    policy: GivenPolicy,
+    estimates: Sequence[Estimate],
+    episodes: Episodes,
+    discount: float,
+    horizon: int | None,
+    *,
+    covered: float,
+    outside: float,
+    largest: float,
+    effective: Tensor | None,
+) -> list[str]:
+    """Return further sentences.
+
+    Args:
+        policy: It.
+        estimates: Its rows.
+        episodes: Of the log.
+        discount: Of the returns.
+        horizon: Steps that count, ``None`` for all.
+        covered: Share of logged states in which it does something usual.
+        outside: Share of states in which its action leaves the range of the logged ones.
+        largest: Largest magnitude of a fitted value.
+        effective: Effective number of episodes by step, ``None`` without probabilities.
+    """
+    found = []
+    if outside > 0.01:
+        found.append(
+            f"in {100 * outside:.0f} % of the states its action lies outside of the range of all "
+            "logged actions"
+        )
+    if policy.follows:
+        found.append(
+            "it keeps a state, which follows the logged episodes: its values are those of the "
+            "observation alone"
+        )
+    if effective is not None and len(effective) > 1:
+        few = (effective < 10.0).nonzero()
+        if len(few):
+            found.append(
+                f"after {int(few[0])} steps fewer than 10 effective episodes are left: what "
+                "follows is decided by a few"
+            )
+    cut = ~episodes.terminated
+    if horizon is None and bool(cut.any()) and effective is not None:
+        rest = float(discount ** episodes.lengths[cut].double().mean())
+        if rest > 0.01:
+            found.append(
+                "is, pdis, wis and cwpdis stop where the log was cut by its time limit; the other "
+                f"rows go on beyond it, with {100 * rest:.0f} % of the weight left there"
+            )
+    bound = _bound(episodes, discount, horizon)
+    if largest > bound:
+        found.append(
+            f"fitted values reach {largest:.4g}, and no return can exceed {bound:.4g}: they have "
+            "diverged"
+        )
+    low = max((one.interval.low for one in estimates), default=0.0)
+    high = min((one.interval.high for one in estimates), default=0.0)
+    if len(estimates) > 1 and low > high:
+        found.append("the estimators disagree: some of their intervals do not meet")
+    return found
+
+
+def _bound(episodes: Episodes, discount: float, horizon: int | None) -> float:
+    """Return the largest magnitude a return can have."""
+    reward = episodes.reward[episodes.valid].float()
+    longest = horizon or (0 if bool((~episodes.terminated).any()) else int(episodes.lengths.max()))
+    steps = longest or 1 << 30
+    largest: float = largest_return(reward, torch.full_like(reward, discount), steps)
+    return 1.05 * largest

@@ -1,0 +1,408 @@
+"""A given policy on the rows of a log: what it would have done there.
+
+A policy is a checkpoint, an exported file, a learner, or a function. Where it keeps a state (a
+history, a recurrent cell, a chunk that is being executed) it follows each logged episode from its
+first step, and remembers what was executed there, not what it would have done.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hindsight_rl.export.runtime import OnnxPolicy
+from hindsight_rl.keys import ACTION, EPISODE, EPISODE_END, OBSERVATION, STEP, TASK, Key
+from hindsight_rl.maths.draws import fork, fork_key, seed_key
+from hindsight_rl.nets.encoders.entries import Observation
+from hindsight_rl.offsets import has_offset
+from hindsight_rl.ports import Act, Actor, LogView, Remembering
+from hindsight_rl.spec import Spec, SpecLike
+from hindsight_rl.training.checkpoints.load import load_learner
+from hindsight_rl.training.learner import Learner
+
+Function = Callable[..., NDArray[Any]]
+"""``act(observation [n, O]) -> action``, or ``act(observation, task)``, in the environment's units
+and numbers."""
+
+SPAN = 8192  # rows at a time
+TOGETHER = 256  # episodes that are followed side by side
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a policy does in every row of a log, and in the state that follows.
+
+    Attributes:
+        here: Actions ``[N, m, A]`` in environment units, m draws of each; of discrete actions the
+            probabilities ``[N, n]``.
+        after: The same in the next state.
+    """
+
+    here: Tensor
+    after: Tensor
+
+
+class GivenPolicy:
+    """A policy that is judged, not fitted.
+
+    Args:
+        policy: Path of a checkpoint or of an exported file (``.onnx``); a learner; an actor; or a
+            function of observations (and tasks).
+        spec: What the log looks like: a function says nothing of itself.
+        name: What it is called; ``None`` for its path or class.
+        drawn: Judge the policy that draws its actions, as it would collect; False: the one that is
+            exported. An exported file is judged as it is.
+        seed: Of the draws.
+
+    Raises:
+        CheckpointError: A checkpoint is missing, damaged, or of no learner.
+        ContractError: A file must not be run as it stands.
+        ValueError: The policy does not go with the log, or is none.
+
+    Attributes:
+        name: What it is called.
+        spec: What it takes; the log's where it does not say.
+        learner: The learner, ``None`` where it is none.
+    """
+
+    def __init__(
+        self,
+        policy: str | Path | Learner | Actor | Function,
+        spec: SpecLike,
+        *,
+        name: str | None = None,
+        drawn: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self._log_spec = Spec.of(spec)
+        self.name = name or _name(policy)
+        self.drawn, self._key = drawn, fork_key(seed_key(seed), "given policy")
+        made = _opened(policy) if isinstance(policy, (str, Path)) else policy
+        self.learner: Learner | None = made if isinstance(made, Learner) else None
+        self.spec = self._log_spec
+        self._actor: Any = made
+        if isinstance(made, Learner):
+            if not made.acts:
+                raise ValueError(f"{self.name}: {type(made).__name__} fits no policy to be judged")
+            self.spec, self._actor = made.spec, made.player()
+        elif isinstance(made, OnnxPolicy):
+            self.spec = Spec.of(cast(Mapping[str, Any], made.contract))
+        _check_fits(self.name, self.spec, self._log_spec)
+
+    @property
+    def discrete(self) -> bool:
+        """Whether it chooses one of a number of actions."""
+        return self.spec.action.discrete
+
+    @property
+    def follows(self) -> bool:
+        """Whether it keeps a state, so that an action depends on more than the present."""
+        if self.learner is not None:
+            return bool(self.learner.chunk or self.learner.initial_state(1))
+        return isinstance(self._actor, Actor) and bool(self._actor.initial_state(1))
+
+    @property
+    def chance(self) -> bool:
+        """Whether its actions are drawn."""
+        if self.learner is not None:
+            return self.drawn or self.learner.acting_noise > 0
+        return isinstance(self._actor, OnnxPolicy) and self._actor.signature.noise is not None
+
+    @property
+    def no_density(self) -> str:
+        """Why nothing is known of the probability of an action: a clause, ``""`` if it is known."""
+        if not self.chance and self.discrete:
+            return ""
+        if not self.chance:
+            return "it does one thing only in each state, and no density is known of that"
+        if self.learner is None:
+            return "an exported file does not say how probable an action is"
+        if self.follows:
+            return "it keeps a state, and its density is known for the first step only"
+        if self.learner.density != "exact":
+            known = {"bound": "a lower bound", "none": "nothing"}[self.learner.density]
+            return f"{known} is known of its density"
+        return ""
+
+    def answers(self, log: LogView, *, samples: int = 1) -> Answers:
+        """Return what it does in every row, and in the state after it.
+
+        Args:
+            log: The log.
+            samples: m, draws of each action; 1 is meant where nothing is drawn.
+
+        Returns:
+            The answers; of a row that ends no episode, ``after`` is what it does in the next.
+
+        Raises:
+            ValueError: It takes a task and the log has none, or it answers with something else than
+                actions.
+        """
+        if self.spec.task is not None and TASK not in log:
+            raise ValueError(
+                f"{self.name} takes a task, and the log has none: relabel the log first, with the "
+                "relabelers that it was fitted with"
+            )
+        count = samples if self.chance else 1
+        if self.discrete and self._exact_choices:
+            return Answers(*(self._probabilities(log, after=later) for later in (False, True)))
+        walk = self._followed if self.follows else self._asked
+        found = [walk(log, draw) for draw in range(count)]
+        here, after = (torch.stack([pair[side] for pair in found], dim=1) for side in (0, 1))
+        if not self.discrete:
+            return Answers(here.float(), after.float())
+        n = self.spec.action.n
+        return Answers(*(_shares(choice, n) for choice in (here, after)))
+
+    @property
+    def _exact_choices(self) -> bool:
+        return self.learner is not None and self.drawn and not self.follows
+
+    def log_prob(self, log: LogView) -> Tensor | None:
+        """Return the log-probability of every logged action.
+
+        Args:
+            log: The log.
+
+        Returns:
+            ``[N]`` float64, nats, of actions in environment units; ``None`` where
+            :attr:`no_density` says why.
+        """
+        if self.no_density:
+            return None
+        if self.discrete:
+            chosen = log.column(ACTION) - self._log_spec.action.start
+            shares = self.answers(log).here
+            return shares.double().gather(-1, chosen.unsqueeze(-1)).squeeze(-1).log()
+        learner = self.learner
+        if learner is None:
+            raise RuntimeError(f"{self.name} has a density and is no learner")
+        found = []
+        for rows in _spans(len(log)):
+            seen, task = self._tensors(log, rows, after=False)
+            action = log.take(ACTION, rows)
+            with torch.inference_mode():
+                found.append(learner.actor.executed_log_prob(seen, action, task).double().cpu())
+        return torch.cat(found)
+
+    # ------------------------------------------------------------------ without a state
+
+    def _asked(self, log: LogView, draw: int) -> tuple[Tensor, Tensor]:
+        """Return what it does in every row ``[N, ...]`` and after it, one draw of each."""
+        sides = []
+        for after in (False, True):
+            parts = [self._answer(log, rows, draw, after) for rows in _spans(len(log))]
+            sides.append(torch.cat(parts))
+        return sides[0], sides[1]
+
+    def _answer(self, log: LogView, rows: Tensor, draw: int, after: bool) -> Tensor:
+        learner, counters = self.learner, self._counters(log, rows, draw, after)
+        if learner is not None and not learner.acting_noise:
+            seen, task = self._tensors(log, rows, after=after)
+            drawn = counters.to(learner.device) if self.drawn else None
+            with torch.inference_mode():
+                return learner.act(seen, task, draws=drawn).cpu()
+        observation, task = self._arrays(log, rows, after=after)
+        return self._step(observation, task, {}, counters.numpy())[0]
+
+    def _probabilities(self, log: LogView, *, after: bool) -> Tensor:
+        parts = []
+        learner = cast(Learner, self.learner)
+        for rows in _spans(len(log)):
+            seen, task = self._tensors(log, rows, after=after)
+            with torch.inference_mode():
+                parts.append(learner.scores(seen, task).softmax(-1).cpu())
+        return torch.cat(parts)
+
+    # ------------------------------------------------------------------ with one
+
+    def _followed(self, log: LogView, draw: int) -> tuple[Tensor, Tensor]:
+        """Return what it does in every row ``[N, ...]`` and after it, along whole episodes."""
+        ends = log.column(EPISODE_END)
+        last = (ends == torch.arange(len(log))).nonzero().squeeze(-1)
+        first = torch.cat([torch.zeros(1, dtype=torch.int64), last[:-1] + 1])
+        order = (last - first).argsort(descending=True)
+        found: tuple[Tensor, Tensor] | None = None
+        for group in order.split(TOGETHER):
+            found = self._side_by_side(log, first[group], last[group], draw, found)
+        if found is None:
+            raise ValueError("the log is empty")
+        return found
+
+    def _side_by_side(
+        self,
+        log: LogView,
+        first: Tensor,
+        last: Tensor,
+        draw: int,
+        found: tuple[Tensor, Tensor] | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Follow some episodes, the longest first, and write down what it does in them."""
+        state = self._actor.initial_state(len(first))
+        for step in range(int((last - first).max()) + 2):
+            here = first + step
+            going = here <= last + 1  # one more question than steps: what follows the last
+            first, last, here = first[going], last[going], here[going]
+            state = {name: value[going.numpy()] for name, value in state.items()}
+            over = here > last
+            rows = torch.where(over, last, here)
+            observation, task = self._arrays(log, rows, after=over)
+            counters = self._counters(log, rows, draw, over)
+            answer, state = self._step(observation, task, state, counters.numpy())
+            if found is None:
+                room = answer.new_zeros(len(log), *answer.shape[1:])
+                found = room, room.clone()
+            found[0][rows[~over]] = answer[~over]
+            if step:
+                found[1][here - 1] = answer
+            state = self._after_execution(log, rows, state)
+        if found is None:
+            raise RuntimeError("no episode was followed")
+        return found
+
+    def _after_execution(
+        self, log: LogView, rows: Tensor, state: dict[str, NDArray[Any]]
+    ) -> dict[str, NDArray[Any]]:
+        actor: object = self._actor
+        if not isinstance(actor, Remembering):
+            return state
+        return actor.with_executed(state, log.take(ACTION, rows).numpy())
+
+    def _step(
+        self, observation: Any, task: Any, state: dict[str, NDArray[Any]], counters: NDArray[Any]
+    ) -> tuple[Tensor, dict[str, NDArray[Any]]]:
+        """Return checked answers, choices numbered from 0, and the next state."""
+        actor = self._actor
+        if isinstance(actor, Actor):
+            answer, state = actor.step(observation, task, state, counters)
+        else:
+            answer = cast(Act, actor)(*([observation] if task is None else [observation, task]))
+        given = torch.as_tensor(np.asarray(answer))
+        shape = [] if self.discrete else list(self.spec.action.shape)
+        if list(given.shape) != [len(counters), *shape]:
+            raise ValueError(
+                f"{self.name} answers {len(counters)} observations with shape "
+                f"{list(given.shape)}, and actions are {shape or 'one number'} each"
+            )
+        if not self.discrete:
+            if not bool(given.isfinite().all()):
+                raise ValueError(f"{self.name} answers with numbers that are not finite")
+            return given.float(), state
+        choice = given.long() - self.spec.action.start
+        if not bool(((choice >= 0) & (choice < self.spec.action.n)).all()):
+            start, n = self.spec.action.start, self.spec.action.n
+            raise ValueError(f"{self.name} chooses outside of {start} to {start + n - 1}")
+        return choice, state
+
+    # ------------------------------------------------------------------ what it is shown
+
+    def _counters(self, log: LogView, rows: Tensor, draw: int, after: Any) -> Tensor:
+        """Return the counters ``[n, 3]`` of draws; those after a row are those of the next."""
+        episode, step = log.take(EPISODE, rows), log.take(STEP, rows)
+        later = torch.as_tensor(after).long().expand_as(step)
+        key = torch.full_like(episode, self._key)
+        return fork(torch.stack([key, episode, step + later], dim=-1), draw)
+
+    def _tensors(
+        self, log: LogView, rows: Tensor, *, after: bool
+    ) -> tuple[Observation, Tensor | None]:
+        """Return an observation and a task as networks take them, on the learner's device."""
+        device = cast(Learner, self.learner).device
+        seen = {key: log.take(key, rows).to(device) for key in self._observed(log, after)}
+        task = None if self.spec.task is None else log.take(TASK, rows).to(device)
+        return _named(seen), task
+
+    def _arrays(self, log: LogView, rows: Tensor, *, after: bool | Tensor) -> Any:
+        """Return an observation and a task as an environment shows them: with their offsets.
+
+        Args:
+            log: The log.
+            rows: Which.
+            after: Whether the next observation of a row is meant, of all or of each.
+        """
+        seen = {}
+        for now, following in zip(
+            self._observed(log, False), self._observed(log, True), strict=True
+        ):
+            value = log.take(now, rows)
+            if not isinstance(after, bool) and bool(after.any()):
+                value = value.clone()
+                value[after] = log.take(following, rows[after])
+            elif after is True:
+                value = log.take(following, rows)
+            name = now if isinstance(now, str) else now[1]
+            seen[now] = _raw(value, self._log_spec.observation.get(name))
+        task = None
+        if self.spec.task is not None:
+            task = _raw(log.take(TASK, rows), self._log_spec.task)
+        return _named(seen), task
+
+    def _observed(self, log: LogView, after: bool) -> list[Key]:
+        names = list(self.spec.observation)
+        found: list[Key] = [OBSERVATION] if self.spec.whole else [(OBSERVATION, n) for n in names]
+        if not after:
+            return found
+        return [("next", *([key] if isinstance(key, str) else key)) for key in found]
+
+
+def _name(policy: object) -> str:
+    if isinstance(policy, (str, Path)):
+        return str(policy)
+    if isinstance(policy, Learner):
+        return type(policy).__name__
+    return getattr(policy, "__name__", type(policy).__name__)
+
+
+def _opened(path: str | Path) -> Learner | OnnxPolicy:
+    """Return what a file holds."""
+    if Path(path).suffix == ".onnx":
+        return OnnxPolicy(path)
+    return load_learner(path, seed_index=0)
+
+
+def _check_fits(name: str, policy: Spec, log: Spec) -> None:
+    """Raise where a policy takes or gives something else than the log holds."""
+    for what, own, there in (
+        ("observation", _shapes(policy), _shapes(log)),
+        ("action", _action(policy), _action(log)),
+    ):
+        if own != there:
+            raise ValueError(f"{name}: its {what} is {own}, and that of the log {there}")
+
+
+def _shapes(spec: Spec) -> str:
+    return ", ".join(f"{name} {list(entry.shape)}" for name, entry in spec.observation.items())
+
+
+def _action(spec: Spec) -> str:
+    action = spec.action
+    return f"one of {action.n}" if action.discrete else f"{list(action.shape)} real numbers"
+
+
+def _raw(value: Tensor, entry: Any) -> NDArray[Any]:
+    """Return numbers as the environment shows them, float64 where the spec has an offset."""
+    if not has_offset(entry):
+        return value.numpy()
+    shown: NDArray[Any] = value.double().numpy() + np.asarray(entry.offset)
+    return shown
+
+
+def _named(seen: Mapping[Key, Any]) -> Any:
+    """Return one array as it is, entries by name."""
+    if len(seen) == 1 and OBSERVATION in seen:
+        return seen[OBSERVATION]
+    return {key[1]: value for key, value in seen.items()}
+
+
+def _shares(choices: Tensor, n: int) -> Tensor:
+    """Return how often each of n was chosen, ``[N, n]`` float32, in draws ``[N, m]``."""
+    return torch.nn.functional.one_hot(choices.long(), n).float().mean(1)
+
+
+def _spans(rows: int) -> Iterable[Tensor]:
+    return torch.arange(rows).split(SPAN)
