@@ -313,7 +313,8 @@ class GivenPolicy:
     ) -> tuple[Observation, Tensor | None]:
         """Return an observation and a task as networks take them, on the learner's device."""
         device = cast(Learner, self.learner).device
-        seen = {key: log.take(key, rows).to(device) for key in self._observed(log, after)}
+        sides = zip(self._observed(after=False), self._observed(after=after), strict=True)
+        seen = {now: log.take(key, rows).to(device) for now, key in sides}
         task = None if self.spec.task is None else log.take(TASK, rows).to(device)
         return _named(seen), task
 
@@ -327,7 +328,7 @@ class GivenPolicy:
         """
         seen = {}
         for now, following in zip(
-            self._observed(log, False), self._observed(log, True), strict=True
+            self._observed(after=False), self._observed(after=True), strict=True
         ):
             value = log.take(now, rows)
             if not isinstance(after, bool) and bool(after.any()):
@@ -342,7 +343,7 @@ class GivenPolicy:
             task = _raw(log.take(TASK, rows), self._log_spec.task)
         return _named(seen), task
 
-    def _observed(self, log: LogView, after: bool) -> list[Key]:
+    def _observed(self, *, after: bool) -> list[Key]:
         names = list(self.spec.observation)
         found: list[Key] = [OBSERVATION] if self.spec.whole else [(OBSERVATION, n) for n in names]
         if not after:

@@ -1,4 +1,4 @@
-"""What a given policy does on the rows of a log: learners, files, functions, with and without state."""
+"""What a given policy does on the rows of a log: learners, files and functions."""
 
 from pathlib import Path
 
@@ -172,6 +172,6 @@ def test_what_does_not_go_with_the_log() -> None:
     with pytest.raises(ValueError, match=r"answers 47 observations with shape \[47, 3\]"):
         GivenPolicy(lambda observation: observation, spec, name="me").answers(log)
     with pytest.raises(ValueError, match="not finite"):
-        GivenPolicy(lambda observation: observation[:, :2] / 0 * 0, spec, name="me").answers(log)
+        GivenPolicy(lambda observation: np.full_like(observation[:, :2], np.nan), spec).answers(log)
     with pytest.raises(ValueError, match="FQE fits no policy"):
         GivenPolicy(FQE(spec, network=SMALL), spec)

@@ -1,0 +1,162 @@
+"""A judgement as a whole, on small logs: what is asked, what is refused, what is the same."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from episode_logs import episode_log
+from numpy.typing import NDArray
+
+from hindsight_rl import BC, Fitting, Question, judge
+from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.diagnostics.ope.judge import METHODS, as_dict
+from hindsight_rl.keys import ACTION, EPISODE, NEXT_OBSERVATION, OBSERVATION, REWARD
+from hindsight_rl.logs.errors import LogError
+from hindsight_rl.logs.log import Log
+from hindsight_rl.nets.network import Network
+
+SHORT = Fitting(updates=20, behavior_updates=20, hidden=(8,), members=2, batch_size=32)
+ASKED = Question(fitting=SHORT, discount=0.9)
+
+
+def coins(episodes: int = 60, steps: int = 4, seed: int = 0) -> Log:
+    """Return a log of fair coins and their probabilities: choice 1 pays 1, choice 0 nothing."""
+    random = torch.Generator().manual_seed(seed)
+    rows = episodes * steps
+    step = torch.arange(steps).repeat(episodes)
+    choice = torch.randint(2, (rows,), generator=random)
+    ends = step == steps - 1
+    seen = torch.nn.functional.one_hot(step, steps + 1).float()
+    after = torch.nn.functional.one_hot(step + 1, steps + 1).float()
+    columns = {
+        OBSERVATION: seen,
+        ACTION: choice,
+        NEXT_OBSERVATION: after,
+        REWARD: choice.float(),
+        ("next", "terminated"): ends,
+        ("next", "truncated"): torch.zeros(rows, dtype=torch.bool),
+        EPISODE: torch.arange(episodes).repeat_interleave(steps),
+        "action_log_prob": torch.full((rows,), -float(np.log(2.0))),
+    }
+    return Log.from_columns(columns, {"action_choices": 2})
+
+
+def ones(observation: NDArray[np.float32]) -> NDArray[np.int64]:
+    return np.ones(len(observation), np.int64)
+
+
+def test_a_policy_of_which_the_log_knows_the_probabilities() -> None:
+    """Always 1: worth 1 + .9 + .81 + .729; a sixteenth of the episodes did that."""
+    log = coins()
+    found = judge([ones], log, dataclasses.replace(ASKED, behavior="logged"))
+    one = found.policies[0]
+    truth = (1 - 0.9**4) / 0.1
+    assert found.behavior == "logged" and one.name == "ones"
+    assert {row.method for row in one.estimates} == set(METHODS)
+    by_name = {row.method: row for row in one.estimates}
+    # Every episode of the policy got just that: relative weights know no other.
+    assert by_name["wis"].value == pytest.approx(truth)
+    assert by_name["cwpdis"].value == pytest.approx(truth)
+    alike = (log.column(ACTION).view(60, 4) == 1).all(-1).sum()
+    assert by_name["wis"].effective == pytest.approx(int(alike))
+    # Values of one-hot steps and choices are linear in their products.
+    assert by_name["lstd"].value == pytest.approx(truth, abs=0.02)
+    low, high = by_name["pdis"].interval
+    assert low < truth < high
+    rewards = log.column(REWARD).view(60, 4).double()
+    mean = float((rewards * 0.9 ** torch.arange(4.0, dtype=torch.float64)).sum(-1).mean())
+    assert found.logged == pytest.approx(mean)
+    assert one.covered == 1.0  # each choice is usual
+
+
+def test_the_same_question_has_the_same_answer() -> None:
+    first, second = (as_dict(judge([ones], coins(20), ASKED)) for _ in range(2))
+    assert first == second
+
+
+def test_a_continuous_policy_without_density_says_so() -> None:
+    log = episode_log(lengths=(6, 5, 7, 6, 4, 8, 6, 7, 5, 6, 7, 6))
+    learner = BC(OfflineDataModule(log).spec, network=Network(hidden=(8,))).eval()
+    found = judge([learner], log, ASKED)
+    one = found.policies[0]
+    assert {row.method for row in one.estimates} == {"fqe", "lstd", "dualdice"}
+    assert "it does one thing only in each state" in one.left_out[0]
+    drawn = judge([learner], log, dataclasses.replace(ASKED, drawn=True))
+    assert {row.method for row in drawn.policies[0].estimates} == set(METHODS)
+    assert drawn.behavior == "fitted" and np.isfinite(drawn.held_out)
+
+
+def test_a_policy_that_the_log_does_not_cover_says_so_first() -> None:
+    log = episode_log(lengths=(30,) * 12)
+    fitting = dataclasses.replace(SHORT, behavior_updates=400, hidden=(32,), batch_size=128)
+
+    def corner(observation: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.full((len(observation), 2), [2.0, 3.0], np.float32)
+
+    found = judge([corner], log, dataclasses.replace(ASKED, fitting=fitting))
+    assert found.policies[0].covered < 0.5
+    assert found.policies[0].remarks[0].startswith("The log does not cover this policy")
+
+
+def test_several_policies_are_ranked() -> None:
+    def zeros(observation: NDArray[np.float32]) -> NDArray[np.int64]:
+        return np.zeros(len(observation), np.int64)
+
+    asked = dataclasses.replace(ASKED, methods=("wis", "lstd"), by="lstd", behavior="logged")
+    found = judge([zeros, ones], coins(), asked)
+    assert found.chosen == "ones"
+    assert found.ranking is not None and found.ranking.gaps[0].low > 0.0
+    facts = as_dict(found)
+    assert facts["ranking"]["order"] == ["ones", "zeros"]
+    assert [one["name"] for one in facts["policies"]] == ["zeros", "ones"]
+
+
+def test_an_undiscounted_horizon() -> None:
+    asked = dataclasses.replace(ASKED, discount=1.0, horizon=2, behavior="logged")
+    found = judge([ones], coins(), asked)
+    by_name = {row.method: row for row in found.policies[0].estimates}
+    assert by_name["wis"].value == pytest.approx(2.0)
+    assert "lstd" not in by_name
+    assert any("no horizon" in text for text in found.policies[0].left_out)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"discount": 1.0}, "give a horizon"),
+        ({"discount": 1.5}, "discount"),
+        ({"horizon": 0}, "horizon is 0"),
+        ({"methods": ("fqe", "luck")}, "no estimator 'luck': there are fqe, lstd"),
+        ({"methods": ("wis",)}, "fqe ranks, so that it must be among the methods"),
+        ({"samples": 0}, "samples"),
+    ],
+)
+def test_questions_that_make_no_sense(changed: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        dataclasses.replace(Question(), **changed)
+
+
+def test_logs_that_cannot_judge() -> None:
+    log = coins(10)
+    with pytest.raises(ValueError, match="there is no policy to judge"):
+        judge([], log, ASKED)
+    with pytest.raises(ValueError, match="1 episode: an interval needs at least 2"):
+        judge([ones], coins(1), ASKED)
+    nothing = log.with_columns({REWARD: torch.zeros(len(log))})
+    with pytest.raises(ValueError, match="all rewards are 0"):
+        judge([ones], nothing, ASKED)
+    without = Log.from_columns(
+        {
+            key: log.column(key)
+            for key in log.keys()
+            if key not in ("step", "episode_end", "action_log_prob")
+        },
+        log.info,
+    )
+    with pytest.raises(LogError, match="no column action_log_prob"):
+        judge([ones], without, dataclasses.replace(ASKED, behavior="logged"))
+    broken = log.column("action_log_prob").clone()
+    broken[3] = float("nan")
+    with pytest.raises(LogError, match="action_log_prob is nan in row 3"):
+        judge([ones], log.with_columns({"action_log_prob": broken}), ASKED)

@@ -1,0 +1,141 @@
+"""Parts of a judgement by hand: padded episodes, rows of the table, ranking, sentences."""
+
+import math
+
+import pytest
+import torch
+from small_logs import small
+
+from hindsight_rl.diagnostics.ope.episodes import Episodes, episodes_of
+from hindsight_rl.diagnostics.ope.estimates import (
+    Estimate,
+    by_least_squares,
+    by_values,
+    by_weights,
+    doubly,
+)
+from hindsight_rl.diagnostics.ope.ranking import ranked
+from hindsight_rl.diagnostics.ope.remarks import verdict
+from hindsight_rl.diagnostics.ope.values import Model, Values
+from hindsight_rl.intervals import Interval, student_quantile
+from hindsight_rl.maths.least_squares import LinearEstimate
+
+
+def test_episodes_are_padded_at_their_ends() -> None:
+    """Three steps with rewards 1, 2, 4, terminated; two with 8, 16, cut."""
+    found = episodes_of(small())
+    assert found.row.tolist() == [[0, 1, 2], [3, 4, 4]]
+    assert found.reward.tolist() == [[1, 2, 4], [8, 16, 0]]
+    assert found.terminated.tolist() == [True, False]
+    assert found.owner.tolist() == [0, 0, 0, 1, 1] and found.rows.tolist() == [0, 1, 2, 3, 4]
+    assert found.returns(0.5).tolist() == [1 + 1 + 1, 8 + 8]
+    assert found.padded(torch.arange(5)).tolist() == [[0, 1, 2], [3, 4, 0]]
+
+
+def test_a_horizon_cuts_episodes() -> None:
+    found = episodes_of(small(), horizon=2)
+    assert found.row.tolist() == [[0, 1], [3, 4]]
+    assert found.terminated.tolist() == [False, False]  # the end lies behind the horizon
+    assert episodes_of(small(), horizon=3).terminated.tolist() == [True, False]
+    assert episodes_of(small(), horizon=9).row.shape == (2, 3)
+
+
+def two_steps() -> tuple[torch.Tensor, Episodes]:
+    """Return log-ratios and episodes (a0, a1), (a1, a0): those of test_importance."""
+    log_ratio = torch.tensor([[1.6, 0.64], [0.4, 0.64]], dtype=torch.float64).log()
+    reward = torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
+    row = torch.tensor([[0, 1], [2, 3]])
+    valid, ended = torch.ones(2, 2, dtype=torch.bool), torch.ones(2, dtype=torch.bool)
+    return log_ratio, Episodes(row, valid, reward, ended, torch.tensor([0, 0, 1, 1]), row.flatten())
+
+
+# Both episodes once, the first twice, the second twice.
+COUNTS = torch.tensor([[1.0, 1.0], [2.0, 0.0], [0.0, 2.0]], dtype=torch.float64)
+
+
+def test_rows_of_importance_sampling() -> None:
+    log_ratio, episodes = two_steps()
+    rows = {one.method: one for one in by_weights(log_ratio, episodes, 0.9, COUNTS)}
+    assert rows["is"].value == pytest.approx(0.608)
+    assert rows["pdis"].value == pytest.approx(1.088)
+    assert rows["wis"].value == pytest.approx(0.95)
+    assert rows["cwpdis"].value == pytest.approx(1.25)
+    # Of the first episode alone: 1.6 * 1 per decision, and what it got where weights are relative.
+    assert rows["pdis"].resampled.tolist() == pytest.approx([1.088, 1.6, 0.576])
+    assert rows["cwpdis"].resampled.tolist() == pytest.approx([1.25, 1.0, 0.9])
+    assert rows["is"].effective == pytest.approx(2.0) and rows["is"].heaviest == 2
+    assert "2 episodes carry 90 % of the weight of 2" in rows["is"].warnings[0]
+
+
+def test_rows_of_doubly_robust_estimates() -> None:
+    log_ratio, episodes = two_steps()
+    q = torch.full((2, 2), 0.25, dtype=torch.float64)
+    v = torch.tensor([[0.25, 0.25, 0.0]] * 2, dtype=torch.float64)
+    rows = {one.method: one for one in doubly(log_ratio, episodes, Model(q, v), 0.9, COUNTS)}
+    # One constant for values: the weighted one is step-weighted importance sampling.
+    assert rows["wdr"].value == pytest.approx(1.25)
+    assert 0.25 <= rows["magic"].value <= 1.25  # between its partial returns
+    assert set(rows) == {"dr", "wdr", "magic"}
+
+
+def test_no_episode_of_the_policy() -> None:
+    _, episodes = two_steps()
+    never = torch.full((2, 2), -math.inf, dtype=torch.float64)
+    rows = by_weights(never, episodes, 0.9, COUNTS)
+    assert all(one.effective == 0.0 for one in rows)
+    assert all("could have come from this policy" in one.warnings[0] for one in rows)
+
+
+def test_the_spread_of_an_ensemble_is_its_interval() -> None:
+    start = torch.tensor([[1.0, 3.0], [2.0, 6.0], [0.0, 0.0]], dtype=torch.float64)
+    weight = torch.tensor([[1.0, 1.0], [3.0, 1.0], [0.0, 2.0]], dtype=torch.float64)
+    found = by_values(Values(start, weight, 6.0))
+    assert found.value == pytest.approx(2.0)
+    assert found.resampled.tolist() == pytest.approx([2.0, 3.0, 0.0])
+    half = student_quantile(0.975, 2) * float(torch.tensor([2.0, 3.0, 0.0]).std())
+    assert found.interval == pytest.approx((2.0 - half, 2.0 + half))
+
+
+def test_linear_rows_are_resampled_by_their_influence() -> None:
+    influence = torch.tensor([1.0, -1.0], dtype=torch.float64)
+    found = by_least_squares("lstd", LinearEstimate(5.0, influence, 1e9), COUNTS)
+    assert found.resampled.tolist() == pytest.approx([5.0, 6.0, 4.0])
+    half = student_quantile(0.975, 1) * math.sqrt(2.0) / math.sqrt(2.0)
+    assert found.interval == pytest.approx((5.0 - half, 5.0 + half))
+    assert "nearly singular (condition number 1e+09)" in found.warnings[0]
+
+
+def row(value: float, low: float, resampled: list[float], *, ensemble: bool = False) -> Estimate:
+    high = 2 * value - low
+    table = torch.tensor(resampled, dtype=torch.float64)
+    return Estimate("fqe", value, Interval(low, high), table, ensemble=ensemble)
+
+
+def test_the_highest_lower_end_is_chosen() -> None:
+    rows = [row(5.0, 1.0, [5.0, 9.0, 1.0]), row(4.0, 3.0, [4.0, 4.0, 4.0])]
+    found = ranked(rows)
+    assert found is not None and found.order == (1, 0) and found.chosen == 1
+    # Against the best in each resample: 1, 5 and 0 are lost.
+    assert found.regret == pytest.approx(2.0)
+    assert found.gaps[0] == pytest.approx((-5.0, 3.0)) and found.gaps[1] == (0.0, 0.0)
+    assert ranked([rows[0], None]) is None
+
+
+def test_members_of_ensembles_are_compared_in_pairs() -> None:
+    """Both move together: the difference is known better than either."""
+    rows = [
+        row(5.0, 2.0, [4.0, 5.0, 6.0], ensemble=True),
+        row(4.0, 1.0, [3.0, 4.1, 4.9], ensemble=True),
+    ]
+    found = ranked(rows)
+    assert found is not None
+    half = student_quantile(0.975, 2) * float(torch.tensor([1.0, 0.9, 1.1]).std())
+    assert found.gaps[1] == pytest.approx((1.0 - half, 1.0 + half))
+
+
+@pytest.mark.parametrize(
+    ("covered", "words"),
+    [(0.12, "does not cover this policy: only in 12 %"), (0.6, "in part"), (0.95, "in 95 %")],
+)
+def test_the_verdict(covered: float, words: str) -> None:
+    assert words in verdict(covered)
