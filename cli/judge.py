@@ -49,7 +49,8 @@ def _main(argv: Sequence[str]) -> int:
 
     question = _question(given)
     policies = _policies(given)
-    found = judge(policies, read_log(given.source, given.columns), question, say=_say)
+    log = read_log(given.source, given.columns)
+    found = judge(list(policies.values()), log, question, names=list(policies), say=_say)
     facts = as_dict(found)
     if given.page is not None:
         from hindsight_rl.reports.judging import page
@@ -66,11 +67,12 @@ def _say(text: str) -> None:
     sys.stderr.flush()
 
 
-def _policies(given: argparse.Namespace) -> list[Path]:
-    """Return the files that are judged, in the order of the command line."""
+def _policies(given: argparse.Namespace) -> dict[str, Path]:
+    """Return the files that are judged by their names, in the order of the command line."""
     from hindsight_rl.cli.runs import CHECKPOINTS, chosen_checkpoint
 
-    found = [*given.policies, *(chosen_checkpoint(folder) for folder in given.run)]
+    found = {str(path): path for path in given.policies}
+    found |= {str(folder): chosen_checkpoint(folder) for folder in given.run}
     for folder in given.select:
         saved = sorted(
             (folder / CHECKPOINTS).glob("step=*.ckpt"),
@@ -79,9 +81,9 @@ def _policies(given: argparse.Namespace) -> list[Path]:
         if not saved:
             raise ValueError(
                 f"--select {folder}: no checkpoints/step=*.ckpt in it. Keep several while fitting: "
-                "--checkpoints.every 1000 --checkpoints.keep 20"
+                "--checkpoint_every 1000 --keep 20"
             )
-        found += saved
+        found |= {f"{folder} {path.stem}": path for path in saved}
     return found
 
 

@@ -2,11 +2,12 @@
 
 import html
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from hindsight_rl.reports.page import PAGE, STYLE
 
-_WIDTH, _LINE, _LEFT, _RIGHT = 760, 26, 120, 30
+_WIDTH, _LINE, _RIGHT, _LETTER = 760, 26, 30, 8.2
 _GOOD, _PLAIN, _BAD = "#1f6f5c", "#33658a", "#b3413b"
 
 _CSS = """
@@ -27,7 +28,7 @@ def page(facts: Mapping[str, Any]) -> str:
         HTML that is XML too; whatever comes from a log is escaped.
     """
     names = ", ".join(one["name"] for one in facts["policies"])
-    title = f"Judged by {facts['source']}"
+    title = f"Judged by {Path(facts['source']).name}"
     parts = [f"<h1>{_text(title)}</h1>", f'<p class="lead">{_text(names)}</p>']
     parts += [_verdict(one, len(facts["policies"]) > 1) for one in facts["policies"]]
     parts += [_log(facts)]
@@ -127,10 +128,12 @@ def _forest(rows: Sequence[Mapping[str, Any]], logged: float) -> str:
     reach_kept = min(reach_kept, 1.1 * max(reach[-1], abs(logged - middle), 1e-9))
     left, right = middle - reach_kept, middle + reach_kept
     height = _LINE * (len(rows) + 1) + 10
+    labels = [_short(row["method"]) for row in rows]
+    margin = 20 + _LETTER * max(len(label) for label in labels)
 
     def across(value: float) -> float:
         kept = min(max(value, left), right)
-        return _LEFT + (kept - left) / (right - left) * (_WIDTH - _LEFT - _RIGHT)
+        return margin + (kept - left) / (right - left) * (_WIDTH - margin - _RIGHT)
 
     parts = [
         f'<line x1="{across(logged):.1f}" x2="{across(logged):.1f}" y1="4" '
@@ -138,8 +141,7 @@ def _forest(rows: Sequence[Mapping[str, Any]], logged: float) -> str:
     ]
     for place, row in enumerate(rows):
         y = _LINE * (place + 0.6)
-        label = row["method"] if len(row["method"]) <= 17 else f"...{row['method'][-15:]}"
-        parts.append(f'<text x="0" y="{y + 5:.1f}">{_text(label)}</text>')
+        parts.append(f'<text x="0" y="{y + 5:.1f}">{_text(labels[place])}</text>')
         if row not in shown:
             continue
         colour = _BAD if row["warnings"] else _PLAIN
@@ -152,7 +154,9 @@ def _forest(rows: Sequence[Mapping[str, Any]], logged: float) -> str:
             f'<circle cx="{across(row["value"]):.1f}" cy="{y:.1f}" r="4.5" fill="{colour}"/>'
         )
     y = height - 8
-    for value, anchor in ((left, "start"), (logged, "middle"), (right, "end")):
+    ends = [(left, "start"), (right, "end")]
+    apart = min(across(logged) - across(left), across(right) - across(logged))
+    for value, anchor in [*ends, (logged, "middle")] if apart > 120 else ends:
         parts.append(
             f'<text x="{across(value):.1f}" y="{y}" text-anchor="{anchor}" fill="#55606d" '
             f'font-size="12">{_number(value)}</text>'
@@ -164,6 +168,11 @@ def _forest(rows: Sequence[Mapping[str, Any]], logged: float) -> str:
         f'fill="#1c2733">{drawing}</svg><figcaption>Values and 95 % intervals; dotted: the return '
         "of the log; red: not to be believed; cut at the edges.</figcaption></figure>"
     )
+
+
+def _short(name: str) -> str:
+    """Return a name, or its end where it is long."""
+    return name if len(name) <= 32 else f"...{name[-29:]}"
 
 
 def _interval(row: Mapping[str, Any]) -> str:

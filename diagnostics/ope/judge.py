@@ -240,12 +240,11 @@ def _judged(
     found: list[Estimate] = []
     held = values.with_answers(log, answers, policy.discrete)
     options: dict[str, Any] = {"discount": asked.discount, "horizon": asked.horizon}
-    largest = 0.0
+    fitted = None
     if "fqe" in asked.methods:
         say(f"{policy.name}: fitting its values")
         learner = values.fitted_values(held, asked.fitting, **options)
         fitted = values.start_values(learner, log, episodes, answers)
-        largest = fitted.largest
         found.append(rows_of.by_values(fitted))
     found += _linear(log, episodes, answers, counts, asked, left_out)
     log_prob = policy.log_prob(log) if (WEIGHTED | ROBUST) & set(asked.methods) else None
@@ -268,10 +267,16 @@ def _judged(
             found += [one for one in robust if one.method in asked.methods]
     covered = behavior.covered(log, episodes.rows, answers)
     outside = _outside(log, answers.here, policy.discrete)
-    facts = {"covered": covered, "outside": outside, "largest": largest}
     ordered = tuple(sorted(found, key=lambda one: METHODS.index(one.method)))
     lines = remarks_on(
-        policy, ordered, episodes, asked.discount, asked.horizon, effective=effective, **facts
+        policy,
+        ordered,
+        episodes,
+        asked.discount,
+        asked.horizon,
+        outside=outside,
+        fitted=fitted,
+        effective=effective,
     )
     return Judged(
         policy.name,

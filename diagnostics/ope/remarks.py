@@ -7,6 +7,7 @@ from torch import Tensor
 
 from hindsight_rl.diagnostics.ope.episodes import Episodes
 from hindsight_rl.diagnostics.ope.estimates import Estimate
+from hindsight_rl.diagnostics.ope.values import Values
 from hindsight_rl.maths.returns import largest_return
 from hindsight_rl.training.given import GivenPolicy
 
@@ -40,9 +41,8 @@ def remarks_on(
     discount: float,
     horizon: int | None,
     *,
-    covered: float,
     outside: float,
-    largest: float,
+    fitted: Values | None,
     effective: Tensor | None,
 ) -> list[str]:
     """Return further sentences.
@@ -53,9 +53,8 @@ def remarks_on(
         episodes: Of the log.
         discount: Of the returns.
         horizon: Steps that count, ``None`` for all.
-        covered: Share of logged states in which it does something usual.
         outside: Share of states in which its action leaves the range of the logged ones.
-        largest: Largest magnitude of a fitted value.
+        fitted: What fitted Q evaluation found, ``None`` where it was not asked.
         effective: Effective number of episodes by step, ``None`` without probabilities.
     """
     found = []
@@ -84,17 +83,29 @@ def remarks_on(
                 "is, pdis, wis and cwpdis stop where the log was cut by its time limit; the other "
                 f"rows go on beyond it, with {100 * rest:.0f} % of the weight left there"
             )
-    bound = _bound(episodes, discount, horizon)
-    if largest > bound:
-        found.append(
-            f"fitted values reach {largest:.4g}, and no return can exceed {bound:.4g}: they have "
-            "diverged"
-        )
+    if fitted is not None:
+        found += _of_fit(fitted, estimates[0], _bound(episodes, discount, horizon))
     low = max((one.interval.low for one in estimates), default=0.0)
     high = min((one.interval.high for one in estimates), default=0.0)
     if len(estimates) > 1 and low > high:
         found.append("the estimators disagree: some of their intervals do not meet")
     return found
+
+
+def _of_fit(fitted: Values, row: Estimate, bound: float) -> list[str]:
+    """Return what is wrong with fitted values: they have not arrived, or have left."""
+    if fitted.largest > bound:
+        return [
+            f"fitted values reach {fitted.largest:.4g}, and no return can exceed {bound:.4g}: they "
+            "have diverged"
+        ]
+    half = (row.interval.high - row.interval.low) / 2.0
+    if abs(fitted.left) > max(half / 2.0, 0.02 * abs(row.value)):
+        return [
+            f"fqe has not arrived: its values would still move by about {fitted.left:+.3g}. Fit it "
+            "longer (--updates)"
+        ]
+    return []
 
 
 def _bound(episodes: Episodes, discount: float, horizon: int | None) -> float:
