@@ -126,13 +126,13 @@ def _forest(rows: Sequence[Mapping[str, Any]], logged: float) -> str:
     reach = sorted(max(abs(row["low"] - middle), abs(row["high"] - middle)) for row in shown)
     reach_kept = 1.1 * max(reach[len(reach) // 2] * 2.0, abs(logged - middle), 1e-9)
     reach_kept = min(reach_kept, 1.1 * max(reach[-1], abs(logged - middle), 1e-9))
-    left, right = middle - reach_kept, middle + reach_kept
+    left, right = float(middle - reach_kept), float(middle + reach_kept)
     height = _LINE * (len(rows) + 1) + 10
     labels = [_short(row["method"]) for row in rows]
     margin = 20 + _LETTER * max(len(label) for label in labels)
 
     def across(value: float) -> float:
-        kept = min(max(value, left), right)
+        kept: float = min(max(value, left), right)
         return margin + (kept - left) / (right - left) * (_WIDTH - margin - _RIGHT)
 
     parts = [

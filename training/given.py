@@ -5,7 +5,7 @@ history, a recurrent cell, a chunk that is being executed) it follows each logge
 first step, and remembers what was executed there, not what it would have done.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hindsight_rl.export.runtime import OnnxPolicy
-from hindsight_rl.keys import ACTION, EPISODE, EPISODE_END, OBSERVATION, STEP, TASK, Key
+from hindsight_rl.keys import ACTION, EPISODE, EPISODE_END, STEP, TASK
 from hindsight_rl.maths.draws import fork, fork_key, seed_key
-from hindsight_rl.nets.encoders.entries import Observation
-from hindsight_rl.offsets import has_offset
 from hindsight_rl.ports import Act, Actor, LogView, Remembering
 from hindsight_rl.spec import Spec, SpecLike
 from hindsight_rl.training.checkpoints.load import load_learner
 from hindsight_rl.training.learner import Learner
+from hindsight_rl.training.shown import Shown
 
 Function = Callable[..., NDArray[Any]]
 """``act(observation [n, O]) -> action``, or ``act(observation, task)``, in the environment's units
@@ -93,6 +92,7 @@ class GivenPolicy:
         elif isinstance(made, OnnxPolicy):
             self.spec = Spec.of(cast(Mapping[str, Any], made.contract))
         _check_fits(self.name, self.spec, self._log_spec)
+        self._shown = Shown(self.spec, self._log_spec)
 
     @property
     def discrete(self) -> bool:
@@ -184,7 +184,7 @@ class GivenPolicy:
             raise RuntimeError(f"{self.name} has a density and is no learner")
         found = []
         for rows in _spans(len(log)):
-            seen, task = self._tensors(log, rows, after=False)
+            seen, task = self._shown.tensors(log, rows, after=False, device=learner.device)
             action = log.take(ACTION, rows)
             with torch.inference_mode():
                 found.append(learner.actor.executed_log_prob(seen, action, task).double().cpu())
@@ -203,18 +203,18 @@ class GivenPolicy:
     def _answer(self, log: LogView, rows: Tensor, draw: int, after: bool) -> Tensor:
         learner, counters = self.learner, self._counters(log, rows, draw, after)
         if learner is not None and not learner.acting_noise:
-            seen, task = self._tensors(log, rows, after=after)
+            seen, task = self._shown.tensors(log, rows, after=after, device=learner.device)
             drawn = counters.to(learner.device) if self.drawn else None
             with torch.inference_mode():
                 return learner.act(seen, task, draws=drawn).cpu()
-        observation, task = self._arrays(log, rows, after=after)
+        observation, task = self._shown.arrays(log, rows, after=after)
         return self._step(observation, task, {}, counters.numpy())[0]
 
     def _probabilities(self, log: LogView, *, after: bool) -> Tensor:
         parts = []
         learner = cast(Learner, self.learner)
         for rows in _spans(len(log)):
-            seen, task = self._tensors(log, rows, after=after)
+            seen, task = self._shown.tensors(log, rows, after=after, device=learner.device)
             with torch.inference_mode():
                 parts.append(learner.scores(seen, task).softmax(-1).cpu())
         return torch.cat(parts)
@@ -251,7 +251,7 @@ class GivenPolicy:
             state = {name: value[going.numpy()] for name, value in state.items()}
             over = here > last
             rows = torch.where(over, last, here)
-            observation, task = self._arrays(log, rows, after=over)
+            observation, task = self._shown.arrays(log, rows, after=over)
             counters = self._counters(log, rows, draw, over)
             answer, state = self._step(observation, task, state, counters.numpy())
             if found is None:
@@ -299,56 +299,12 @@ class GivenPolicy:
             raise ValueError(f"{self.name} chooses outside of {start} to {start + n - 1}")
         return choice, state
 
-    # ------------------------------------------------------------------ what it is shown
-
     def _counters(self, log: LogView, rows: Tensor, draw: int, after: Any) -> Tensor:
         """Return the counters ``[n, 3]`` of draws; those after a row are those of the next."""
         episode, step = log.take(EPISODE, rows), log.take(STEP, rows)
         later = torch.as_tensor(after).long().expand_as(step)
         key = torch.full_like(episode, self._key)
         return fork(torch.stack([key, episode, step + later], dim=-1), draw)
-
-    def _tensors(
-        self, log: LogView, rows: Tensor, *, after: bool
-    ) -> tuple[Observation, Tensor | None]:
-        """Return an observation and a task as networks take them, on the learner's device."""
-        device = cast(Learner, self.learner).device
-        sides = zip(self._observed(after=False), self._observed(after=after), strict=True)
-        seen = {now: log.take(key, rows).to(device) for now, key in sides}
-        task = None if self.spec.task is None else log.take(TASK, rows).to(device)
-        return _named(seen), task
-
-    def _arrays(self, log: LogView, rows: Tensor, *, after: bool | Tensor) -> Any:
-        """Return an observation and a task as an environment shows them: with their offsets.
-
-        Args:
-            log: The log.
-            rows: Which.
-            after: Whether the next observation of a row is meant, of all or of each.
-        """
-        seen = {}
-        for now, following in zip(
-            self._observed(after=False), self._observed(after=True), strict=True
-        ):
-            value = log.take(now, rows)
-            if not isinstance(after, bool) and bool(after.any()):
-                value = value.clone()
-                value[after] = log.take(following, rows[after])
-            elif after is True:
-                value = log.take(following, rows)
-            name = now if isinstance(now, str) else now[1]
-            seen[now] = _raw(value, self._log_spec.observation.get(name))
-        task = None
-        if self.spec.task is not None:
-            task = _raw(log.take(TASK, rows), self._log_spec.task)
-        return _named(seen), task
-
-    def _observed(self, *, after: bool) -> list[Key]:
-        names = list(self.spec.observation)
-        found: list[Key] = [OBSERVATION] if self.spec.whole else [(OBSERVATION, n) for n in names]
-        if not after:
-            return found
-        return [("next", *([key] if isinstance(key, str) else key)) for key in found]
 
 
 def _name(policy: object) -> str:
@@ -385,25 +341,10 @@ def _action(spec: Spec) -> str:
     return f"one of {action.n}" if action.discrete else f"{list(action.shape)} real numbers"
 
 
-def _raw(value: Tensor, entry: Any) -> NDArray[Any]:
-    """Return numbers as the environment shows them, float64 where the spec has an offset."""
-    if not has_offset(entry):
-        return value.numpy()
-    shown: NDArray[Any] = value.double().numpy() + np.asarray(entry.offset)
-    return shown
-
-
-def _named(seen: Mapping[Key, Any]) -> Any:
-    """Return one array as it is, entries by name."""
-    if len(seen) == 1 and OBSERVATION in seen:
-        return seen[OBSERVATION]
-    return {key[1]: value for key, value in seen.items()}
-
-
 def _shares(choices: Tensor, n: int) -> Tensor:
     """Return how often each of n was chosen, ``[N, n]`` float32, in draws ``[N, m]``."""
     return torch.nn.functional.one_hot(choices.long(), n).float().mean(1)
 
 
-def _spans(rows: int) -> Iterable[Tensor]:
-    return torch.arange(rows).split(SPAN)
+def _spans(rows: int) -> list[Tensor]:
+    return [torch.arange(at, min(at + SPAN, rows)) for at in range(0, rows, SPAN)]

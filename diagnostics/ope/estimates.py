@@ -1,7 +1,7 @@
 """The rows of a judgement: every estimator's value, interval, and how far to believe it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import torch
@@ -172,16 +172,10 @@ def magic(
     kept = torch.linspace(0, columns - 1, min(columns, MAGIC_STEPS)).round().long().unique()
     parts = parts[:, kept]
     mixed = parts @ robust.magic_weights(parts, trusted.low, trusted.high)
-    n = len(mixed)
     # Weights of episodes and of columns are held: resamples move the sum alone.
     resampled = counts @ mixed
-    return Estimate(
-        "magic",
-        float(mixed.sum()),
-        percentile(resampled, LEVEL),
-        resampled,
-        **_weights_of(log_ratio, n),
-    )
+    row = Estimate("magic", float(mixed.sum()), percentile(resampled, LEVEL), resampled)
+    return _weighted(row, log_ratio)
 
 
 def weighed(name: str, ratios: Ratios, log_ratio: Tensor, counts: Tensor) -> Estimate:
@@ -193,17 +187,14 @@ def weighed(name: str, ratios: Ratios, log_ratio: Tensor, counts: Tensor) -> Est
         log_ratio: ``[n, H]``, of its weights.
         counts: ``[R, n]``, how often each episode counts in resamples.
     """
-    return Estimate(
-        name,
-        float(ratios.value()),
-        bootstrap(ratios, counts, LEVEL),
-        ratios.value(counts),
-        **_weights_of(log_ratio, len(log_ratio)),
+    interval = bootstrap(ratios, counts, LEVEL)
+    return _weighted(
+        Estimate(name, float(ratios.value()), interval, ratios.value(counts)), log_ratio
     )
 
 
-def _weights_of(log_ratio: Tensor, episodes: int) -> dict[str, float | int | tuple[str, ...]]:
-    """Return how few episodes carry the weights, and a sentence where they are too few."""
+def _weighted(row: Estimate, log_ratio: Tensor) -> Estimate:
+    """Return a row with how few episodes carry its weights, and a sentence where too few do."""
     last = log_ratio[:, -1]
     effective = float(importance.effective_sample_size(last))
     heaviest = importance.share_of_the_heaviest(last)
@@ -212,5 +203,5 @@ def _weights_of(log_ratio: Tensor, episodes: int) -> dict[str, float | int | tup
         notes = ("no logged episode could have come from this policy: do not believe this row",)
     elif effective < 10.0:
         carry = "1 episode carries" if heaviest == 1 else f"{heaviest:,} episodes carry"
-        notes = (f"{carry} 90 % of the weight of {episodes:,}: do not believe this row",)
-    return {"effective": effective, "heaviest": heaviest, "warnings": notes}
+        notes = (f"{carry} 90 % of the weight of {len(last):,}: do not believe this row",)
+    return replace(row, effective=effective, heaviest=heaviest, warnings=notes)

@@ -31,8 +31,8 @@ from hindsight_rl.training.given import Answers
 
 SPAN = 8192  # rows at a time
 # Values approach their end at the rate tau (1 - discount) per update: at 0.005 and discount 0.99
-# three fifths of the way are left after 10,000.
-TAU = 0.05
+# three fifths of the way would be left after 10,000.
+TAU = 0.1
 
 
 class Values(NamedTuple):

@@ -1,0 +1,99 @@
+"""Rows of a log as a policy is shown them: as networks take them, or as the environment would."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hindsight_rl.keys import OBSERVATION, TASK, Key
+from hindsight_rl.nets.encoders.entries import Observation
+from hindsight_rl.offsets import has_offset
+from hindsight_rl.ports import LogView
+from hindsight_rl.spec import Spec
+
+
+class Shown:
+    """What a policy is shown of a log.
+
+    Args:
+        policy: What the policy takes.
+        log: What the log holds, and which offsets were subtracted from it.
+    """
+
+    def __init__(self, policy: Spec, log: Spec) -> None:
+        self.policy, self.log = policy, log
+
+    def tensors(
+        self, log: LogView, rows: Tensor, *, after: bool, device: torch.device
+    ) -> tuple[Observation, Tensor | None]:
+        """Return an observation and a task as networks take them.
+
+        Args:
+            log: The log.
+            rows: ``[n]`` int64.
+            after: Whether the next observation of each row is meant.
+            device: Where they go.
+
+        Returns:
+            ``[n, ...]``, whole or by entry; the task ``None`` where the policy takes none.
+        """
+        sides = zip(self._observed(after=False), self._observed(after=after), strict=True)
+        seen = {now: log.take(key, rows).to(device) for now, key in sides}
+        task = None if self.policy.task is None else log.take(TASK, rows).to(device)
+        return _named(seen), task
+
+    def arrays(
+        self, log: LogView, rows: Tensor, *, after: bool | Tensor
+    ) -> tuple[Any, NDArray[Any] | None]:
+        """Return an observation and a task as an environment shows them: with their offsets.
+
+        Args:
+            log: The log.
+            rows: ``[n]`` int64.
+            after: Whether the next observation of a row is meant, of all or of each ``[n]``.
+
+        Returns:
+            As :meth:`tensors`, float64 where the spec has an offset.
+        """
+        seen = {}
+        later = torch.as_tensor(after).expand(len(rows))
+        for now, following in zip(
+            self._observed(after=False), self._observed(after=True), strict=True
+        ):
+            value = log.take(now, rows)
+            if bool(later.any()):
+                value = value.clone()
+                value[later] = log.take(following, rows[later])
+            name = now if isinstance(now, str) else now[1]
+            seen[now] = _raw(value, self.log.observation.get(name))
+        task = None
+        if self.policy.task is not None:
+            task = _raw(log.take(TASK, rows), self.log.task)
+        return _named(seen), task
+
+    def _observed(self, *, after: bool) -> list[Key]:
+        names = list(self.policy.observation)
+        found: list[Key] = [(OBSERVATION, n) for n in names]
+        if self.policy.whole:
+            found = [OBSERVATION]
+        if after:
+            found = [("next", *([key] if isinstance(key, str) else key)) for key in found]
+        return found
+
+
+def _raw(value: Tensor, entry: Any) -> NDArray[Any]:
+    """Return numbers as the environment shows them, float64 where the spec has an offset."""
+    if not has_offset(entry):
+        return value.numpy()
+    shown: NDArray[Any] = value.double().numpy() + np.asarray(entry.offset)
+    return shown
+
+
+def _named(seen: Mapping[Key, Any]) -> Any:
+    """Return one array as it is, entries by name."""
+    if len(seen) == 1 and OBSERVATION in seen:
+        return seen[OBSERVATION]
+    return {key[1]: value for key, value in seen.items()}
