@@ -207,8 +207,8 @@ class GivenPolicy:
             drawn = counters.to(learner.device) if self.drawn else None
             with torch.inference_mode():
                 return learner.act(seen, task, draws=drawn).cpu()
-        observation, task = self._shown.arrays(log, rows, after=after)
-        return self._step(observation, task, {}, counters.numpy())[0]
+        observation, goal = self._shown.arrays(log, rows, after=after)
+        return self._step(observation, goal, {}, counters.numpy())[0]
 
     def _probabilities(self, log: LogView, *, after: bool) -> Tensor:
         parts = []

@@ -75,8 +75,7 @@ class Shown:
         return _named(seen), task
 
     def _observed(self, *, after: bool) -> list[Key]:
-        names = list(self.policy.observation)
-        found: list[Key] = [(OBSERVATION, n) for n in names]
+        found: list[Key] = [("observation", name) for name in self.policy.observation]
         if self.policy.whole:
             found = [OBSERVATION]
         if after:
