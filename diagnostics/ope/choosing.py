@@ -50,7 +50,7 @@ class ChooseByLog(Callback):
         hidden: tuple[int, ...] = (256, 256),
         members: int = 5,
     ) -> None:
-        check_choices(type(self), {"by": by})
+        check_choices(type(self).__init__, {"by": by})
         if every < 1 or updates < 1:
             raise ValueError(f"every {every} and updates {updates} must be at least 1")
         if not 0.0 <= discount < 1.0:
