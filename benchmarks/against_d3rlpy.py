@@ -24,11 +24,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from results import BUILD, ROOT, STUDENT, fit, replace_part, source_hash
 from rows import FARTHER, GREEDIER, MEDIUM, SOFT, SQUASHED, Method, Row
+from shared import python_of_d3rlpy
 
 from hindsight_rl.files import write_text
 from hindsight_rl.nets.network import LatentNetwork, Network
 
-THEIRS = "d3rlpy==2.8.1"
 SEEDS = (0, 1, 2, 3, 4)
 # IQL is the one that is to reach -180. Its rate was chosen on the replay log after seeds 0 to 4 of
 # this one had been seen with another rate, so it is judged with seeds that were not. CQL is slow on
@@ -51,20 +51,6 @@ OURS = {
 UPDATES = {"cql": 2000, "bcq": 2000}
 
 
-def python_of_theirs() -> Path:
-    """Return a Python that has d3rlpy, made at the first call."""
-    home = BUILD / "d3rlpy"
-    python = home / "bin" / "python"
-    if not (home / "made").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
-        pins = (ROOT / "constraints.txt").read_text().splitlines()
-        torch = next(pin for pin in pins if pin.startswith("torch=="))
-        install = [str(python), "-m", "pip", "install", "-q", torch, THEIRS]
-        subprocess.run(install, check=True)
-        (home / "made").touch()
-    return python
-
-
 def kept_theirs(name: str, seed: int, updates: int) -> Path:
     """Return where what came of one of their fits is kept."""
     return BUILD / "against" / f"d3rlpy_{name}_{updates}_{seed}.json"
@@ -83,7 +69,7 @@ def theirs(name: str, seed: int, updates: int, log: Path) -> dict[str, Any]:
     path = kept_theirs(name, seed, updates)
     if not path.exists():
         script = ROOT / "benchmarks" / "peers_d3rlpy.py"
-        command = [python_of_theirs(), script, log, name, seed, updates, path]
+        command = [python_of_d3rlpy(), script, log, name, seed, updates, path]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         subprocess.run(
             [str(part) for part in command],

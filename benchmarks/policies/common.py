@@ -8,23 +8,22 @@ import argparse
 import functools
 import hashlib
 import json
-import logging
 import multiprocessing
 import os
 import statistics
 import sys
 import tempfile
 import time
-import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-BUILD = ROOT / "build"
-FIVE_SEEDS, CHOICE_SEEDS = (0, 1, 2, 3, 4), (100, 101)
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from shared import BUILD, CHOICE_SEEDS, FIVE_SEEDS, interval, quiet, say, table  # noqa: E402
+from shared import ROOT as ROOT  # noqa: E402
+
 TEST_SEED = 2_000_000
 
 
@@ -60,12 +59,6 @@ class Case:
         kept = ("learner", "log", "updates", "batch", "rate")
         found = {name: getattr(self, name) for name in kept} | {"model": dict(self.model)}
         return found | ({"acting": dict(self.acting)} if self.acting else {})
-
-
-def say(text: str) -> None:
-    """Print a line at once."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
 
 
 def fitted(case: Case, log: Any, seed: int, *, relabel: Sequence[Any] = ()) -> Any:
@@ -120,16 +113,6 @@ def arguments(kind: Any, model: Mapping[str, Any]) -> dict[str, Any]:
         name: made[name](**value) if name in made and isinstance(value, Mapping) else value
         for name, value in model.items()
     }
-
-
-def quiet() -> None:
-    """Take one thread, and have Lightning say nothing."""
-    import torch
-
-    torch.set_num_threads(1)
-    warnings.filterwarnings("ignore")
-    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def exported(learner: Any, path: Path, **options: Any) -> dict[str, Any]:
@@ -199,15 +182,6 @@ def _kept(script: str, work: Callable[[Case, int], Found], job: tuple[Case, int]
     return found
 
 
-def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Return mean, low and high of one number per seed: Student's 95 % interval."""
-    from hindsight_rl.intervals import student_interval
-
-    mean = statistics.fmean(values)
-    low, high = student_interval(values) if len(values) > 1 else (mean, mean)
-    return mean, low, high
-
-
 def report(script: str, found: Mapping[str, Sequence[Mapping[str, Any]]], title: str) -> None:
     """Print the table of a script, and write build/SCRIPT.json unless settings are being chosen."""
     from hindsight_rl.files import write_text
@@ -226,15 +200,6 @@ def report(script: str, found: Mapping[str, Sequence[Mapping[str, Any]]], title:
     say(table(("policy", "mean", "95 % interval", "seconds"), lines))
     if all(seed in FIVE_SEEDS for row in rows for seed in row["seeds"]):
         write_text(BUILD / f"{script}.json", json.dumps(rows, indent=1))
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Return a table in Markdown, columns aligned."""
-    lines = [[str(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    lines.insert(1, ["-" * width for width in widths])
-    padded = ([cell.ljust(width) for cell, width in zip(r, widths, strict=True)] for r in lines)
-    return "\n".join(f"| {' | '.join(row)} |" for row in padded)
 
 
 def played(learner: Any, env: Any, episodes: int, **options: Any) -> Any:
