@@ -1,0 +1,237 @@
+"""Twenty policies from poor to expert, judged by a log and tried out (``make judging``).
+
+    python benchmarks/judging/policies.py [--only pendulum] [--seeds 3] [--choose]
+
+Pendulum-v1 and CartPole-v1, policies and logs of our own, see worlds.py. Every policy plays 1,000
+episodes; a log of another policy says what it is worth by every estimator. Two questions: drawn
+actions for a number of steps, where probabilities help (importance sampling, doubly robust), and
+exported policies without an end (fitted Q evaluation, linear values and ratios). HalfCheetah-v5 is
+asked the same of fewer policies, with the probabilities of a cloned behaviour; it needs MuJoCo and
+an hour, so that it has to be named: ``--only halfcheetah``.
+
+Printed of every estimator, means over the seeds of the log: Spearman's rank correlation with the
+truth; what the policy with the highest lower end loses against the best, as a share of best to
+worst; the root mean squared error, in rewards; how many 95 % intervals hold the truth. The same
+error of the policies whose row carries no warning, and how many those are. Beside them a row that
+gives every policy the return of the log. Writes build/judging/policies.json.
+"""
+
+import argparse
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import common
+import worlds
+from worlds import Asked, Target, World
+
+# Chosen on the seeds that are not reported.
+FITTING = {"updates": 2000, "hidden": [64, 64], "members": 5}
+SAMPLES = 2
+METHODS: dict[Asked, tuple[str, ...]] = {
+    "steps": ("fqe", "is", "pdis", "wis", "cwpdis", "dr", "wdr", "magic"),
+    "all": ("fqe", "lstd", "dualdice"),
+}
+LOG = "return of the log"
+COVERED = ((0.8, 1.01), (0.5, 0.8), (-0.01, 0.5))
+
+
+def judged(name: str, world: World, asked: Asked, seed: int) -> dict[str, Any]:
+    """Return what a log says of all policies: by name and estimator ``[value, low, high, n]``.
+
+    A row is warned of if its own estimator says not to believe it, or if there is no value.
+    """
+    settings = {
+        "world": name,
+        "asked": asked,
+        "seed": seed,
+        "fitting": FITTING,
+        "samples": SAMPLES,
+        "policies": [target.name for target in worlds.targets(world)],
+        "log": [world.horizon, world.discount, *world.lengths, world.recorder, world.explore],
+    }
+    return common.kept("policies", settings, lambda: _judged(world, asked, seed))
+
+
+def _judged(world: World, asked: Asked, seed: int) -> dict[str, Any]:
+    from hindsight_rl.diagnostics.ope.fitting import Fitting
+    from hindsight_rl.diagnostics.ope.judge import Question, judge
+
+    common.quiet()
+    asked_of = worlds.targets(world)
+    question = Question(
+        discount=world.discount,
+        horizon=world.horizon if asked == "steps" else None,
+        behavior=world.behavior,
+        methods=METHODS[asked],
+        by="fqe",
+        drawn=asked == "steps",
+        samples=SAMPLES,
+        fitting=Fitting(**{**FITTING, "hidden": tuple(FITTING["hidden"]), "seed": seed}),
+    )
+    found = judge(
+        [target.learner() for target in asked_of],
+        worlds.log_of(world, asked, seed),
+        question,
+        names=[target.name for target in asked_of],
+        say=common.say,
+    )
+    policies = {
+        one.name: {
+            "covered": one.covered,
+            "estimates": {
+                row.method: {
+                    "value": row.value,
+                    "low": row.interval.low,
+                    "high": row.interval.high,
+                    "warned": bool(row.warnings) or not math.isfinite(row.value),
+                    "effective": row.effective,
+                }
+                for row in one.estimates
+            },
+        }
+        for one in found.policies
+    }
+    return {"policies": policies, "logged": found.logged, "behavior": found.behavior}
+
+
+def truths(world: World, asked: Asked, chosen: Sequence[Target]) -> dict[str, float]:
+    """Return the true values by name."""
+    return {one.name: worlds.truth(world, one, asked)["value"] for one in chosen}
+
+
+def of_log(said: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the row that knows nothing of a policy: the return of the log for all."""
+    one = {"value": said["logged"], "low": said["logged"], "high": said["logged"], "warned": False}
+    return {name: one for name in said["policies"]}
+
+
+def of_method(said: dict[str, Any], method: str) -> dict[str, dict[str, Any]]:
+    """Return what an estimator says, by policy; those that it says nothing of are missing."""
+    return {
+        name: one["estimates"][method]
+        for name, one in said["policies"].items()
+        if method in one["estimates"] and math.isfinite(one["estimates"][method]["value"])
+    }
+
+
+def summary(
+    name: str,
+    by_seed: Sequence[dict[str, dict[str, Any]]],
+    true: dict[str, float],
+    seeds: Sequence[int],
+) -> dict[str, Any]:
+    """Return the row of an estimator: means over the seeds of the log."""
+    ranks, regrets, pairs, believed = [], [], [], []
+    for said in by_seed:
+        names = list(said)
+        values = [true[each] for each in names]
+        if len(names) > 1:
+            ranks.append(common.rank_correlation([said[n]["value"] for n in names], values))
+        every = list(true.values())
+        if names:
+            chosen = max(names, key=lambda n: _finite(said[n]["low"]))
+            regrets.append(common.regret(list(true).index(chosen), every))
+        pairs += [(said[n], true[n]) for n in names]
+        believed += [(said[n], true[n]) for n in names if not said[n]["warned"]]
+    row: dict[str, Any] = {"name": name, "seeds": list(seeds), "policies": len(true)}
+    if not pairs:
+        return row
+    ends = [(one["low"], one["high"]) for one, _ in pairs]
+    error, low, high = common.root_mean_square([one["value"] - value for one, value in pairs])
+    row |= {"mean": error, "low": low, "high": high}
+    row |= common.coverage(ends, [value for _, value in pairs])
+    row |= {"rank": _mean(ranks), "regret": _mean(regrets), "answered": len(pairs) / len(by_seed)}
+    row["believed"] = len(believed) / len(by_seed)
+    if believed:
+        row["believed_error"] = common.root_mean_square([o["value"] - v for o, v in believed])[0]
+        held = common.coverage(
+            [(o["low"], o["high"]) for o, _ in believed], [v for _, v in believed]
+        )
+        row["believed_coverage"] = held["coverage"]
+    return row
+
+
+def _finite(value: float | None) -> float:
+    return value if value is not None and math.isfinite(value) else -math.inf
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else float("nan")
+
+
+def rows_of(name: str, seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a world."""
+    world = worlds.WORLDS[name]
+    chosen = worlds.targets(world)
+    for asked, methods in METHODS.items():
+        said = [judged(name, world, asked, seed) for seed in seeds]
+        true = truths(world, asked, chosen)
+        shared = {
+            "world": name,
+            "asked": asked,
+            "best": max(true.values()),
+            "worst": min(true.values()),
+            "seconds": _mean([one["seconds"] for one in said]) / len(true),
+            "behavior": said[0]["behavior"],
+        }
+        yield summary(LOG, [of_log(one) for one in said], true, seeds) | shared
+        for method in methods:
+            yield summary(method, [of_method(one, method) for one in said], true, seeds) | shared
+        for low, high in COVERED:
+            part = [_covered(one, low, high) for one in said]
+            share = f"fqe, log covers {max(0, low):.0%} to {min(1, high):.0%}"
+            yield summary(share, part, true, seeds) | shared
+
+
+def _covered(said: dict[str, Any], low: float, high: float) -> dict[str, dict[str, Any]]:
+    """Return what fitted Q evaluation says of policies that the log covers so far."""
+    found = of_method(said, "fqe")
+    inside = {n: low <= one["covered"] < high for n, one in said["policies"].items()}
+    return {name: one for name, one in found.items() if inside[name]}
+
+
+def text_of(rows: Sequence[dict[str, Any]]) -> str:
+    """Return the table of one question about one world."""
+    lines = []
+    for row in rows:
+        if "mean" not in row:
+            lines.append((row["name"], "-", "-", "-", "-", "0", "-", "-"))
+            continue
+        lines.append(
+            (
+                row["name"],
+                f"{row['rank']:.2f}",
+                f"{row['regret']:.2f}",
+                f"{row['mean']:.3g} [{row['low']:.3g}, {row['high']:.3g}]",
+                f"{row['coverage']:.2f}",
+                f"{row['believed']:.3g} of {row['answered']:.3g}",
+                f"{row['believed_error']:.3g}" if "believed_error" in row else "-",
+                f"{row['believed_coverage']:.2f}" if "believed_error" in row else "-",
+            )
+        )
+    header = ("estimator", "rank", "regret@1", "error [95 %]", "coverage")
+    return common.table((*header, "not warned of", "their error", "coverage"), lines)
+
+
+def main() -> int:
+    """Judge, try out, compare."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", default="pendulum,cartpole", help="worlds, by commas")
+    parser.add_argument("--seeds", type=int, default=3, help="logs of each question")
+    parser.add_argument("--choose", action="store_true", help="seeds that are not reported")
+    asked = parser.parse_args()
+    seeds = (100,) if asked.choose else common.FIVE_SEEDS[: asked.seeds]
+    for name in asked.only.split(","):
+        rows = list(rows_of(name, seeds))
+        for question in METHODS:
+            mine = [row for row in rows if row["asked"] == question]
+            common.show(f"{name}, {question}: {mine[0]['worst']:.2f} to {mine[0]['best']:.2f}", "")
+            common.say(text_of(mine))
+        if not asked.choose:
+            common.write_rows(f"policies-{name}", rows)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
