@@ -18,7 +18,7 @@ ROOMS := hindsight_rl maths nets tasks policies training agents relabel logs dat
 # links: it does not follow the finder of an editable install.
 TYPES := build/mypy/hindsight_rl
 
-.PHONY: help quickstart test fuzz check lint types docstrings spelling wheel bench memory policies logs results docs hipi clean
+.PHONY: help quickstart test fuzz check lint types docstrings spelling wheel bench memory policies judging logs results docs hipi clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,10 @@ policies: $(STAMP) ## rerun the evidence of docs/policies.md: three hours; HINDS
 	  $(BIN)/python benchmarks/policies/$$part.py $(ARGS) || exit 1; done
 	$(BIN)/python benchmarks/policies/kinds.py
 	$(BIN)/python benchmarks/policies/document.py
+
+judging: $(STAMP) ## rerun the evidence of docs/judging.md: an hour; HINDSIGHT_DATA names the folder of logs
+	for part in lqr policies checkpoints against_d3rlpy document; do \
+	  $(BIN)/python benchmarks/judging/$$part.py || exit 1; done
 
 logs: $(STAMP) ## write logs of our own below build/logs: about an hour, mostly two trainings
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,dev,mujoco]"

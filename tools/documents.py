@@ -19,6 +19,7 @@ from typing import Any
 import learner_pages
 from omegaconf import OmegaConf
 
+from hindsight_rl.diagnostics.ope.estimates import BELIEVE
 from hindsight_rl.files import write_text
 from hindsight_rl.plugins import import_rooms
 from hindsight_rl.relabel.relabeler import Relabeler
@@ -129,10 +130,17 @@ def placed(page: str, name: str, text: str) -> str:
     return pattern.sub(lambda _: f"{begin}\n{text}\n{end}", page)
 
 
+def believe() -> str:
+    """Return when to believe each estimator of ``hindsight judge``."""
+    rows = [f"| `{name}` | {when} |" for name, when in BELIEVE.items()]
+    return "\n".join(["| estimator | believe it |", "|---|---|", *rows])
+
+
 def documents() -> dict[Path, tuple[str, dict[str, str]]]:
     """Return every document with generated parts: its page if it has none yet, and its parts."""
     found = {
         ROOT / "README.md": ("", {"methods": methods()}),
+        ROOT / "docs" / "judging.md": ("", {"believe": believe()}),
         PAGES / "README.md": (
             "",
             {
