@@ -6,7 +6,7 @@ Pendulum-v1, the exported policies and the logs of policies.py (question ``all``
 Both have two layers of 64 units and batches of 256 on one thread, and see actions as shares of the
 torque or normalised; d3rlpy keeps its own defaults otherwise (one critic, Adam at 1e-4, a target
 that is copied every 100 updates). Ours fits five critics, since they give the interval. A second
-row gives d3rlpy five times the updates. For each policy theirs and ours are fitted one after the
+row gives d3rlpy four times the updates. For each policy theirs and ours are fitted one after the
 other; seconds are those of the fit. d3rlpy gets a Python of its own in build/d3rlpy, and the
 policies as TorchScript. Writes build/judging/against_d3rlpy.json.
 """
@@ -29,10 +29,11 @@ import worlds
 from shared import D3RLPY, python_of_d3rlpy
 from torch import Tensor, nn
 
-from policies import FITTING
+import policies
 
 WORLD = worlds.WORLDS["pendulum"]
-TORQUE, BATCH, LONGER = 2.0, 256, 5
+FITTING = policies.FITTING["all"]
+TORQUE, BATCH, LONGER = 2.0, 256, 4
 EVERY_SECOND = slice(0, None, 2)
 
 
@@ -86,12 +87,10 @@ def ours(learner: Any, log: Any, seed: int) -> dict[str, float]:
     """Return value, interval and seconds of our evaluation of a policy."""
     from hindsight_rl.diagnostics.ope import estimates, values
     from hindsight_rl.diagnostics.ope.episodes import episodes_of
-    from hindsight_rl.diagnostics.ope.fitting import Fitting, data_of
+    from hindsight_rl.diagnostics.ope.fitting import data_of
     from hindsight_rl.training.given import GivenPolicy
 
-    fitting = Fitting(
-        **{**FITTING, "hidden": tuple(FITTING["hidden"]), "seed": seed, "batch_size": BATCH}
-    )
+    fitting = common.fitting(FITTING | {"batch_size": BATCH}, seed)
     policy = GivenPolicy(learner, data_of(log, fitting).spec)
     start = time.perf_counter()
     answers = policy.answers(log)

@@ -48,6 +48,13 @@ def kept(script: str, settings: Mapping[str, Any], work: Callable[[], Any]) -> A
     return result
 
 
+def fitting(settings: Mapping[str, Any], seed: int) -> Any:
+    """Return how networks are fitted, from plain data."""
+    from hindsight_rl.diagnostics.ope.fitting import Fitting
+
+    return Fitting(**{**settings, "hidden": tuple(settings["hidden"]), "seed": seed})
+
+
 def write_rows(target: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write the rows of a table to build/judging/TARGET.json if all seeds are reported ones."""
     if all(seed in FIVE_SEEDS for row in rows for seed in row.get("seeds", ())):

@@ -29,9 +29,9 @@ from hindsight_rl.diagnostics.ope.values import Model  # noqa: E402
 from hindsight_rl.maths.doubly_robust import folds  # noqa: E402
 from hindsight_rl.maths.intervals import resample  # noqa: E402
 
-SIZES, RESAMPLES, DRAWS = (100, 1000), 2000, 10
+SIZES, RESAMPLES, DRAWS = (100, 1000), 2000, 4
 # Of networks: chosen on the seeds that are not reported.
-FITTING = {"updates": 4000, "hidden": [64, 64], "members": 5}
+FITTING = {"updates": 3000, "hidden": [64, 64], "members": 5}
 # Largest error, and least coverage, at 1,000 episodes.
 BARS: dict[str, tuple[float, float]] = {
     "cwpdis": (0.35, 0.0),
@@ -109,7 +109,6 @@ def networks(n: int, seed: int) -> dict[str, Any]:
     from hindsight_rl import Log
     from hindsight_rl.diagnostics.ope import values
     from hindsight_rl.diagnostics.ope.episodes import episodes_of
-    from hindsight_rl.diagnostics.ope.fitting import Fitting
     from hindsight_rl.training.given import Answers
 
     common.quiet()
@@ -135,7 +134,7 @@ def networks(n: int, seed: int) -> dict[str, Any]:
 
     given = Answers(answers(state[:, :-1]), answers(state[:, 1:]))
     held = values.with_answers(log, given, False)
-    fitting = Fitting(**{**FITTING, "hidden": tuple(FITTING["hidden"]), "seed": seed})
+    fitting = common.fitting(FITTING, seed)
     learner = values.fitted_values(held, fitting, discount=DISCOUNT, horizon=HORIZON)
     one = estimates.by_values(values.start_values(learner, log, episodes_of(log), given))
     return {"found": (one.value, *one.interval)}

@@ -64,7 +64,7 @@ def main() -> None:
         show_progress=False,
     )
     seconds = time.perf_counter() - start
-    actions = policy(torch.as_tensor(first)).numpy()
+    actions = policy(torch.as_tensor(first)).detach().numpy()
     value = float(evaluation.predict_value(first, actions).mean())
     (folder / "found.json").write_text(json.dumps({"value": value, "took": seconds}))
 
