@@ -124,6 +124,8 @@ class GivenPolicy:
             return "an exported file does not say how probable an action is"
         if self.follows:
             return "it keeps a state, and its density is known for the first step only"
+        if self._exact_choices:
+            return ""
         if self.learner.density != "exact":
             known = {"bound": "a lower bound", "none": "nothing"}[self.learner.density]
             return f"{known} is known of its density"
@@ -149,7 +151,7 @@ class GivenPolicy:
                 "relabelers that it was fitted with"
             )
         count = samples if self.chance else 1
-        if self.discrete and self._exact_choices:
+        if self._exact_choices:
             return Answers(*(self._probabilities(log, after=later) for later in (False, True)))
         walk = self._followed if self.follows else self._asked
         found = [walk(log, draw) for draw in range(count)]
@@ -161,7 +163,7 @@ class GivenPolicy:
 
     @property
     def _exact_choices(self) -> bool:
-        return self.learner is not None and self.drawn and not self.follows
+        return self.discrete and self.learner is not None and self.drawn and not self.follows
 
     def log_prob(self, log: LogView) -> Tensor | None:
         """Return the log-probability of every logged action.

@@ -29,7 +29,7 @@ LEARNERS: dict[str, tuple[str, Mapping[str, Any]]] = {
 }
 # Fewer updates and smaller networks than the command's.
 FITTING = {"updates": 3000, "hidden": [64, 64], "members": 5}
-DISCOUNT = 0.99
+DISCOUNT = 0.98
 WAYS = ("fqe", "lstd")
 
 

@@ -8,13 +8,14 @@ import torch
 from episode_logs import episode_log
 from numpy.typing import NDArray
 
-from hindsight_rl import BC, FQE, DiffusionBC, RecurrentBC, export_policy
+from hindsight_rl import BC, DQN, FQE, DiffusionBC, RecurrentBC, export_policy
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.keys import ACTION, EPISODE, NEXT_OBSERVATION, OBSERVATION
 from hindsight_rl.logs.log import Log
 from hindsight_rl.nets.network import Network
 from hindsight_rl.spec import Spec
 from hindsight_rl.training.given import GivenPolicy
+from hindsight_rl.training.learner import Learner
 
 SMALL = Network(hidden=(8,))
 
@@ -51,9 +52,10 @@ def test_a_learner_is_judged_as_it_is_exported(discrete: bool) -> None:
     assert policy.no_density == "" if discrete else "one thing only" in policy.no_density
 
 
-def test_drawn_choices_are_the_distribution_itself() -> None:
+@pytest.mark.parametrize("kind", [BC, DQN])  # a policy network, and values under a temperature
+def test_drawn_choices_are_the_distribution_itself(kind: type[Learner]) -> None:
     log = episode_log(discrete=True)
-    learner = BC(spec_of(log), network=SMALL).eval()
+    learner = kind(spec_of(log), network=SMALL).eval()
     policy = GivenPolicy(learner, learner.spec, drawn=True)
     found = policy.answers(log)
     with torch.inference_mode():
