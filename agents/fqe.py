@@ -11,20 +11,17 @@ much the value depends on which episodes were recorded. No return exceeds low = 
 gamma)) and high = max(r, r / (1 - gamma)) over all rows; networks answer in units of the log's
 returns. Only ``terminated`` ends a return: a time limit does not.
 
-With ``quantiles`` each estimate is a distribution of returns, fitted by quantile regression to
-those of y (Dabney et al. 2018, eq. 10, with the given policy in place of the greedy one). With a
-``horizon`` returns end after so many steps of an episode, and a critic is given the steps left.
+With ``quantiles`` each estimate is a distribution of returns, fitted to that of y (Dabney et al.
+2018, eq. 10, of the given policy). With a ``horizon`` returns end after so many steps of an
+episode, and a critic is given the steps left.
 
-Reference: Le, Voloshin and Yue 2019, "Batch policy learning under constraints", arXiv 1903.08738,
-algorithm 3; bootstrap over episodes: Hao et al. 2021, arXiv 2102.03607; quantiles: Dabney et al.
-2018, arXiv 1710.10044.
+Reference: Le, Voloshin and Yue 2019, arXiv 1903.08738, algorithm 3; bootstrap over episodes: Hao et
+al. 2021, arXiv 2102.03607; quantiles: Dabney et al. 2018, arXiv 1710.10044.
 
 Deviations:
-- Target networks follow at every update (Fu et al. 2021, arXiv 2103.16596), in place of fitting to
-  the end between two copies.
+- Targets follow at every update (Fu et al. 2021, arXiv 2103.16596); there they are copies in turn.
 - Quantiles are fitted by the plain pinball loss: Huber's draws them together.
-- A policy that would earn more in a step than any row of the log is judged too low: targets are
-  clipped to what the log's rewards can add up to.
+- Targets are clipped: a policy that earns more in a step than any row is judged too low.
 
 Update order: all critics, then their targets.
 """
@@ -44,6 +41,7 @@ from hindsight_rl.nets.encoders.entries import Observation
 from hindsight_rl.nets.network import Network
 from hindsight_rl.nets.return_critic import ReturnCritic
 from hindsight_rl.spec import SpecLike
+from hindsight_rl.training.given import Function
 from hindsight_rl.training.judged import JudgedPass, answer_key
 from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, Transition
 
@@ -56,6 +54,8 @@ class FQE(Learner):
 
     Args:
         spec: What the data look like.
+        policy: What is judged: path of a checkpoint or of an exported file, from Python a function
+            of observations (and tasks) too; ``None`` where its answers are columns of the log.
         network: Inputs and hidden layers, see :class:`Network`.
         discount: In [0, 1); 1 with a horizon.
         horizon: Steps of an episode after which returns end; ``None`` for never.
@@ -79,6 +79,7 @@ class FQE(Learner):
         self,
         spec: SpecLike | None = None,
         *,
+        policy: str | Function | None = None,
         network: Network = Network(),
         discount: float = 0.99,
         horizon: int | None = None,
@@ -88,6 +89,7 @@ class FQE(Learner):
         tau: float = 0.005,
         **learner: Any,
     ) -> None:
+        judged, policy = policy, policy if isinstance(policy, str) else None  # plain, to be saved
         super().__init__(spec, **learner)
         check_bootstrap(discount=discount, tau=tau, critics=critics)
         check_ranges(at_least(0, quantiles=quantiles))
@@ -104,9 +106,10 @@ class FQE(Learner):
         )
         self.target_critic = self.follow(self.critic)
         self.answer = answer_key(discrete=self.spec.action.discrete)
-        self.in_keys = (*TRANSITION, self.answer, *([] if horizon is None else [STEP]))
+        timed = () if horizon is None else (STEP,)
+        self.in_keys = (*TRANSITION, *timed, *((self.answer,) if judged is None else ()))
         self.log_pass = JudgedPass(
-            None, key=self.answer, discount=discount, horizon=horizon, take=self.take_returns
+            judged, self.spec, discount=discount, horizon=horizon, take=self.take_returns
         )
 
     def take_returns(self, known: ReturnRange) -> None:
@@ -137,10 +140,7 @@ class FQE(Learner):
         return y.movedim(1, -1), shares.movedim(0, -1).expand(len(y), -1, -1)
 
     def losses(self, batch: TensorDict) -> LossTerms:
-        """Return the term ``critic``, in units of the returns' spread, see :meth:`Learner.losses`.
-
-        Held-out rows count once, whatever the bootstrap: their loss is the Bellman error.
-        """
+        """Return the term ``critic``, in spreads of returns; held-out rows count once each."""
         now = Transition(batch)
         left = self.critic.left(None if self.horizon is None else batch[STEP])
         y, shares = self.target(batch, left)

@@ -10,7 +10,17 @@ from torch import Tensor
 
 from hindsight_rl.datamodules.sampler import ChunkSampler
 from hindsight_rl.float32 import inward
-from hindsight_rl.keys import ACTION, NEXT_ACHIEVED, OBSERVATION, ORIGIN, TASK, Key, key_name
+from hindsight_rl.keys import (
+    ACTION,
+    NEXT_ACHIEVED,
+    NEXT_POLICY_ACTION,
+    NEXT_POLICY_PROBABILITY,
+    OBSERVATION,
+    ORIGIN,
+    TASK,
+    Key,
+    key_name,
+)
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.reading.column_map import ColumnMap
@@ -244,6 +254,11 @@ def check_keys(needed: tuple[Key, ...], held: set[Any]) -> None:
                 f"the learner needs '{name}', which no batch has",
                 "Set data.mix, the share of each origin, of data that are collected "
                 "(IteratedDataModule).",
+            )
+        if key in (NEXT_POLICY_ACTION, NEXT_POLICY_PROBABILITY):
+            raise LogError(
+                f"the learner needs '{name}', what the judged policy does, which no batch has",
+                "Name the policy (--model.policy FILE), or give the log its answers as columns.",
             )
         makers = producers(key)
         path = makers[0] if len(makers) == 1 else "NAME"

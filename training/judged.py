@@ -22,10 +22,10 @@ from hindsight_rl.keys import (
 )
 from hindsight_rl.maths.returns import ReturnRange, last_rows, return_range
 from hindsight_rl.ports import DataView
+from hindsight_rl.spec import Spec
+from hindsight_rl.training.given import Function, GivenPolicy
 from hindsight_rl.training.sweep import Sweep
 
-Answers = Callable[[DataView, torch.device], Mapping[Key, Tensor]]
-"""What a given policy answers on every row of a log: columns ``[N, ...]`` by key."""
 _FOREIGN = (
     "the answers of the judged policy are those to each row's own task, and relabelers give rows "
     "other tasks in every batch: write the relabeled log first (hindsight relabel), and judge on it"
@@ -48,8 +48,9 @@ class JudgedPass(Sweep):
     """Goes over the log once, before the first update.
 
     Args:
-        answers: Gives the columns of the policy; ``None`` where the log has them.
-        key: Column of them that a batch gets, see :func:`answer_key`.
+        policy: Path of a checkpoint or an exported file, or a function, see :class:`GivenPolicy`,
+            opened when the log is there; ``None`` where the log has its answers.
+        spec: What the log looks like.
         discount: In [0, 1], below 1 without a horizon.
         horizon: Steps after which returns end, ``None`` for never.
         take: Is given what is known of returns; where the rewards of a row differ from batch to
@@ -58,15 +59,15 @@ class JudgedPass(Sweep):
 
     def __init__(
         self,
-        answers: Answers | None,
+        policy: str | Function | None,
+        spec: Spec,
         *,
-        key: Key,
         discount: float,
         horizon: int | None,
         take: Callable[[ReturnRange], None],
     ) -> None:
-        super().__init__(() if answers is None else (key,))
-        self.answers, self.take = answers, take
+        super().__init__(() if policy is None else (answer_key(discrete=spec.action.discrete),))
+        self.policy, self.spec, self.take = policy, spec, take
         self.discount, self.horizon = discount, horizon
 
     def found(
@@ -91,15 +92,15 @@ class JudgedPass(Sweep):
                 "rows that span several steps hold the rewards of the log's own actions, not of "
                 "the policy that is judged: leave the relabeler NStep out"
             )
-        if TASK in writes and self.answers is not None:
+        if TASK in writes and self.policy is not None:
             raise ValueError(_FOREIGN)
         if TASK in writes:
             warnings.warn(f"{_FOREIGN}, unless the policy does not look at tasks.", stacklevel=2)
         self.take(self._returns(datamodule, device))
-        if self.answers is None:
+        if self.policy is None:
             return {}
-        columns = self.answers(datamodule, device)
-        return {key: columns[key].to(device) for key in self.keys}
+        found = GivenPolicy(self.policy, self.spec).answers(datamodule.log).after
+        return {key: found.to(device) for key in self.keys}
 
     def _returns(self, datamodule: DataView, device: torch.device) -> ReturnRange:
         # Without the frames of a batch, where the rewards stand in the log.
@@ -124,7 +125,7 @@ class JudgedPass(Sweep):
         Returns:
             A shallow copy with the columns, in the shape of ``index``.
         """
-        if not self.keys:
+        if not self.columns:
             return chunk
         index, result = chunk["index"], chunk.copy()
         for key, column in self.on(index.device).items():

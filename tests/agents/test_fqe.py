@@ -4,21 +4,25 @@ import functools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from episode_logs import episode_log
-from small_fits import data_for, fit, learner_of, whole_log
+from small_fits import data_for, equal, fit, learner_of, whole_log
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.agents.bc import BC
 from hindsight_rl.agents.fqe import COUNTS, FQE
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.keys import NEXT_POLICY_ACTION, NEXT_POLICY_PROBABILITY
+from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.episode_weights import episode_weights
 from hindsight_rl.nets.network import Network
 from hindsight_rl.relabel.goals import FutureGoal
 from hindsight_rl.relabel.returns import NStep, ScaleReward
+from hindsight_rl.training.checkpoints.load import load_learner
 
 NO_LAYERS = Network(hidden=())
 
@@ -281,6 +285,56 @@ def test_values_of_a_process_of_two_states() -> None:
     torch.testing.assert_close(start, torch.full((2, 1), 4.081395), rtol=0, atol=1e-2)
 
 
+def regulator(episodes: int, steps: int) -> tuple[Log, Tensor]:
+    """Return s' = .9 s + .5 a + .1 n, r = -s^2 - .1 a^2, recorded by a = -.4 s + .3 n.
+
+    Returns:
+        The log, with eight actions of a = -.6 s + .25 n in every next state; the first states.
+    """
+    random = torch.Generator().manual_seed(0)
+    normal = functools.partial(torch.randn, generator=random)
+    states, actions = [normal(episodes)], []
+    for _ in range(steps):
+        actions.append(-0.4 * states[-1] + 0.3 * normal(episodes))
+        states.append(0.9 * states[-1] + 0.5 * actions[-1] + 0.1 * normal(episodes))
+    state, following = (torch.stack(part, 1).flatten() for part in (states[:-1], states[1:]))
+    action = torch.stack(actions, 1).flatten()
+    ends = torch.arange(len(state)) % steps == steps - 1
+    columns: dict[Any, Tensor] = {
+        "observation": state[:, None],
+        "action": action[:, None],
+        "episode": torch.arange(len(state)) // steps,
+        ("next", "observation"): following[:, None],
+        ("next", "reward"): -state.square() - 0.1 * action.square(),
+        ("next", "terminated"): torch.zeros_like(ends),
+        ("next", "truncated"): ends,
+        NEXT_POLICY_ACTION: (-0.6 * following[:, None] + 0.25 * normal(len(state), 8))[..., None],
+    }
+    return Log.from_columns(columns), states[0]
+
+
+@pytest.mark.slow
+def test_values_of_a_linear_system_for_twenty_steps(tmp_path: Path) -> None:
+    """V_t = p s^2 + c by the backward recursion; over all first states it is -2.123823."""
+    p = c = 0.0
+    for _ in range(20):
+        c = 0.95 * (p * (0.25 * 0.25**2 + 0.01) + c) - 0.1 * 0.25**2
+        p = -(1.0 + 0.1 * 0.6**2) + 0.95 * p * (0.9 - 0.5 * 0.6) ** 2
+    assert p + c == pytest.approx(-2.123823, abs=1e-6)
+    log, first = regulator(300, 20)
+    data = OfflineDataModule(log, batch_size=256)
+    learner = FQE(
+        data.spec, network=Network(hidden=(64, 64)), discount=0.95, horizon=20, critics=2, tau=0.02,
+        learning_rates={"critic": 1e-3},
+    )  # fmt: skip
+    fit(learner, data, tmp_path, 1500)
+    answer = -0.6 * first[:, None, None] + 0.25 * torch.randn(300, 64, 1)
+    found = learner.value(first[:, None], None, answer, torch.zeros(300, dtype=torch.int64))
+    exact = p * first.square() + c
+    torch.testing.assert_close(found.mean(-1), exact.mean().expand(2), rtol=0, atol=0.08)
+    assert float((found - exact).abs().mean()) < 0.15
+
+
 # --- the log --------------------------------------------------------------------------------------
 
 
@@ -336,3 +390,68 @@ def test_seeds_share_what_is_known_of_returns(tmp_path: Path) -> None:
         ends[-1] = [{k: v.clone() for k, v in part.items()} for part in ends[-1]]
     for one, two in zip(*ends, strict=True):
         assert all(one[name].equal(two[name]) for name in one)
+
+
+# --- a policy that is given -----------------------------------------------------------------------
+
+
+def centred(observation: Any) -> Any:
+    """Return the tangent of two observed numbers, within the bounds of the log."""
+    return 0.5 * np.tanh(observation[:, :2]) + np.array([0.0, 1.0], np.float32)
+
+
+def judging(policy: Any, folder: Path, updates: int = 8, **options: Any) -> FQE:
+    data = OfflineDataModule(episode_log(), batch_size=16, updates_per_step=8)
+    learner = learner_of(FQE, data.spec, policy=policy)
+    fit(learner, data, folder, updates, **options)
+    return learner
+
+
+def test_a_function_answers_where_the_log_has_no_columns(tmp_path: Path) -> None:
+    """Fitted to the same numbers as columns of the log, the critics are the same."""
+    learner = judging(centred, tmp_path)
+    log = episode_log()
+    after = log.column(("next", "observation")).numpy()
+    answers = torch.as_tensor(centred(after))[:, None]
+    assert learner.log_pass.columns[NEXT_POLICY_ACTION].equal(answers)
+    data = OfflineDataModule(log.with_columns({NEXT_POLICY_ACTION: answers}), batch_size=16)
+    data.updates_per_step = 8
+    twin = learner_of(FQE, data.spec)
+    fit(twin, data, tmp_path, 8)
+    assert equal(twin.state_dict(), learner.state_dict())
+    assert learner.hparams.policy is None
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+def test_a_checkpoint_answers(discrete: bool, tmp_path: Path) -> None:
+    data = data_for(BC, episode_log(discrete=discrete))
+    cloned = learner_of(BC, data.spec)
+    path = tmp_path / "policy.ckpt"
+    fit(cloned, data, tmp_path, 4).save_checkpoint(path)
+    learner = learner_of(FQE, data.spec, policy=str(path))
+    fit(learner, data, tmp_path, 8).save_checkpoint(tmp_path / "judged.ckpt")
+    action = cloned.eval()(data.log.column(("next", "observation")))
+    if discrete:
+        found = learner.log_pass.columns[NEXT_POLICY_PROBABILITY]
+        assert found.equal(torch.nn.functional.one_hot(action, 3).float())
+    else:
+        found = learner.log_pass.columns[NEXT_POLICY_ACTION]
+        torch.testing.assert_close(found, action.detach()[:, None])
+    # The checkpoint holds the answers: a run goes on without the policy.
+    path.unlink()
+    again = learner_of(FQE, data.spec, policy=str(path))
+    fit(again, data, tmp_path, 16, ckpt_path=tmp_path / "judged.ckpt")
+    assert torch.isfinite(again.critic.mean) and again.hparams.policy == str(path)
+    assert load_learner(tmp_path / "judged.ckpt").hparams.policy == str(path)
+
+
+def test_a_policy_never_saw_the_tasks_of_relabelers(tmp_path: Path) -> None:
+    data = OfflineDataModule(episode_log(goals=True, task=True), [FutureGoal()])
+    learner = learner_of(FQE, data.spec, policy=str(tmp_path / "any.ckpt"))
+    with pytest.raises(ValueError, match=r"other tasks in every batch: write the relabeled log"):
+        learner.log_pass.sweep(data, 0, torch.device("cpu"))
+
+
+def test_a_log_without_answers_needs_a_policy(tmp_path: Path) -> None:
+    with pytest.raises(LogError, match=r"needs 'next.policy_action', .* Name the policy \(--model"):
+        judging(None, tmp_path)
