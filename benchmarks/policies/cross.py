@@ -4,10 +4,11 @@
 
 Two logs. rllib_pendulum medium: episodes of a half-trained SAC (return -524); plain cloning, and
 IQL, which prefers the better actions. Four rooms: aimless wandering without labels, rewards or
-goals; goals are inferred by inverse RL and each policy is conditioned on them. Cloning cannot join
-pieces of different episodes. Does a policy of many futures come closer to what SAC makes of the
-same labels (``make quickstart``)? Prints return and success of the exported files, and writes
-build/cross.json. Logs: HINDSIGHT_DATA names their folder.
+goals; goals are inferred by inverse RL, or are what an episode reached later (future), and each
+policy is conditioned on them. Cloning cannot join pieces of different episodes. Does a policy of
+many futures come closer to what SAC makes of the same labels (``make quickstart``)? Prints return
+and success of the exported files, and writes build/cross.json. HINDSIGHT_DATA names the folder of
+logs.
 """
 
 import functools
@@ -30,6 +31,7 @@ def cases() -> list[Case]:
     """Return every policy on both logs."""
     pendulum = functools.partial(Case, log="pendulum", updates=5000)
     rooms = functools.partial(Case, log="rooms", updates=6000, batch=512)
+    future = functools.partial(Case, log="rooms, future", updates=6000, batch=512)
     once = {"chunk": 1, "execute": 1}
     single = once | {"steps": 4}
     return [
@@ -49,6 +51,9 @@ def cases() -> list[Case]:
         rooms("rooms, mixture", "BC", {"network": ROOM, "head": "mixture"}),
         rooms("rooms, flow", "FlowBC", {"network": ROOM} | single),
         rooms("rooms, flow, chunks of 8", "FlowBC", {"network": ROOM, "chunk": 8, "steps": 4}),
+        future("rooms, future, BC", "BC", {"network": ROOM}),
+        future("rooms, future, mixture", "BC", {"network": ROOM, "head": "mixture"}),
+        future("rooms, future, flow", "FlowBC", {"network": ROOM} | single),
     ]
 
 
@@ -68,11 +73,14 @@ def wandering() -> Any:
 def log_of(name: str) -> tuple[Any, list[Any]]:
     """Return a log and its data step."""
     from hindsight_rl import read_log
+    from hindsight_rl.relabel.goals import FutureGoal
     from hindsight_rl.relabel.inverse_trajectory import InverseRL
     from hindsight_rl.tasks.family import GoalReaching
 
     if name == "rooms":
         return wandering(), [InverseRL(GoalReaching(1.0, kind="dense"), candidates=64)]
+    if name == "rooms, future":
+        return wandering(), [FutureGoal(GoalReaching(1.0))]
     return read_log(MEDIUM, "rllib_pendulum_sac"), []
 
 
@@ -80,7 +88,7 @@ def work(case: Case, seed: int) -> common.Found:
     """Return what a seed of a policy gave: return on the pendulum, success in four rooms."""
     log, relabel = log_of(case.log)
     learner = common.fitted(case, log, seed, relabel=relabel)
-    rooms = case.log == "rooms"
+    rooms = case.log.startswith("rooms")
     env = ROOMS if rooms else "Pendulum-v1"
     found, facts = common.played(learner, env, ROOMS_EPISODES if rooms else PENDULUM_EPISODES)
     score = found.successes if rooms else found.returns
