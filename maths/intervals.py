@@ -179,3 +179,32 @@ def capped_lower_bound(values: Tensor, cap: float, level: float = 0.95) -> float
     if not cap > 0.0 or bool((values < 0.0).any()):
         raise ValueError(f"cap {cap} must be above 0, and no value below 0: subtract their least")
     return empirical_bernstein(values.clamp_max(cap), cap, level)
+
+
+def chosen_cap(values: Tensor, others: int, level: float = 0.95) -> float:
+    """Return the cap that promises the highest bound of other values like these.
+
+    Args:
+        values: ``[n]``, at least two, none below 0: the few that are given up for the choice.
+        others: How many values the bound will be of, at least two.
+        level: Probability that the bound holds, in (0, 1).
+
+    Returns:
+        One of the values, or 1 where all are 0.
+
+    Reference:
+        Thomas, Theocharous and Ghavamzadeh 2015, "High-confidence off-policy evaluation", section
+        "Selecting the threshold": its bound with mean and variance of the few, and the number of
+        the others.
+    """
+    log = math.log(2.0 / (1.0 - level))
+    best, found = -math.inf, 1.0
+    for cap in values.double().unique().tolist():
+        if cap <= 0.0:
+            continue
+        below = values.double().clamp_max(cap)
+        slack = math.sqrt(2.0 * float(below.var()) * log / others)
+        promised = float(below.mean()) - slack - 7.0 * cap * log / (3.0 * (others - 1))
+        if promised > best:
+            best, found = promised, cap
+    return found

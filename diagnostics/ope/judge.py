@@ -21,7 +21,7 @@ from hindsight_rl.diagnostics.ope.episodes import Episodes, episodes_of
 from hindsight_rl.diagnostics.ope.estimates import Estimate
 from hindsight_rl.diagnostics.ope.fitting import Fitting, data_of
 from hindsight_rl.diagnostics.ope.ranking import Ranking, ranked
-from hindsight_rl.diagnostics.ope.remarks import remarks_on, verdict
+from hindsight_rl.diagnostics.ope.remarks import least_return, remarks_on, verdict
 from hindsight_rl.intervals import Interval, student_interval
 from hindsight_rl.keys import REWARD
 from hindsight_rl.logs.log import Log
@@ -95,6 +95,8 @@ class Judged:
         covered: Share of logged states in which it does something that is usual there.
         effective: Effective number of episodes by step, ``[H]``; ``None`` without probabilities.
         outside: Share of states in which its action leaves the range of the logged ones.
+        guaranteed: Lower bound that holds with 95 % probability whatever the distribution of
+            returns; ``None`` where it says nothing, or without probabilities.
         left_out: Why estimators are missing: sentences.
         remarks: What to doubt: sentences; the first is the verdict.
     """
@@ -104,6 +106,7 @@ class Judged:
     covered: float
     effective: Tensor | None
     outside: float
+    guaranteed: float | None
     left_out: tuple[str, ...]
     remarks: tuple[str, ...]
 
@@ -248,7 +251,7 @@ def _judged(
         found.append(rows_of.by_values(fitted))
     found += _linear(log, episodes, answers, counts, asked, left_out)
     log_prob = policy.log_prob(log) if (WEIGHTED | ROBUST) & set(asked.methods) else None
-    effective = None
+    effective = bound = None
     if log_prob is None and policy.no_density:
         left_out.append(
             f"importance sampling and doubly robust estimates are left out: {policy.no_density}"
@@ -258,6 +261,8 @@ def _judged(
             episodes.padded(log_prob), episodes.padded(behavior.log_prob), episodes.valid
         )
         effective = effective_sample_size(ratio)
+        least = least_return(episodes, asked.discount, asked.horizon)
+        bound = rows_of.guaranteed(ratio, episodes, asked.discount, least)
         weighed = rows_of.by_weights(ratio, episodes, asked.discount, counts)
         found += [one for one in weighed if one.method in asked.methods]
         if ROBUST & set(asked.methods) and bool(effective[-1] > 0.0) and len(counts[0]) >= 4:
@@ -277,6 +282,7 @@ def _judged(
         outside=outside,
         fitted=fitted,
         effective=effective,
+        guaranteed=bound,
     )
     return Judged(
         policy.name,
@@ -284,6 +290,7 @@ def _judged(
         covered,
         effective,
         outside,
+        bound,
         tuple(left_out),
         (verdict(covered), *lines),
     )
@@ -364,6 +371,7 @@ def as_dict(found: Judgement) -> dict[str, Any]:
                 "name": one.name,
                 "covered": one.covered,
                 "outside": one.outside,
+                "guaranteed": one.guaranteed,
                 "estimates": [row(each) for each in one.estimates],
                 "left_out": list(one.left_out),
                 "remarks": list(one.remarks),

@@ -44,6 +44,7 @@ def remarks_on(
     outside: float,
     fitted: Values | None,
     effective: Tensor | None,
+    guaranteed: float | None,
 ) -> list[str]:
     """Return further sentences.
 
@@ -56,8 +57,16 @@ def remarks_on(
         outside: Share of states in which its action leaves the range of the logged ones.
         fitted: What fitted Q evaluation found, ``None`` where it was not asked.
         effective: Effective number of episodes by step, ``None`` without probabilities.
+        guaranteed: Lower bound that assumes nothing of returns, ``None`` where it says nothing.
     """
     found = []
+    if effective is not None:
+        found.append(
+            "no bound that assumes nothing of returns can be given: it takes more episodes"
+            if guaranteed is None
+            else f"it is worth at least {guaranteed:.4g} with 95 % probability, whatever the "
+            "distribution of returns (if the probabilities are right)"
+        )
     if outside > 0.01:
         found.append(
             f"in {100 * outside:.0f} % of the states its action lies outside of the range of all "
@@ -106,6 +115,19 @@ def _of_fit(fitted: Values, row: Estimate, bound: float) -> list[str]:
             "longer (--updates)"
         ]
     return []
+
+
+def least_return(episodes: Episodes, discount: float, horizon: int | None) -> float:
+    """Return the least an episode of the log can get, by its least reward.
+
+    Args:
+        episodes: Of the log.
+        discount: Of the returns.
+        horizon: Steps that count, ``None`` for the longest episode's.
+    """
+    least = min(float(episodes.reward[episodes.valid].min()), 0.0)
+    steps = min(episodes.reward.shape[1], horizon or episodes.reward.shape[1])
+    return least * float((discount ** torch.arange(steps, dtype=torch.float64)).sum())
 
 
 def _bound(episodes: Episodes, discount: float, horizon: int | None) -> float:

@@ -13,6 +13,7 @@ from hindsight_rl.diagnostics.ope.estimates import (
     by_values,
     by_weights,
     doubly,
+    guaranteed,
 )
 from hindsight_rl.diagnostics.ope.ranking import ranked
 from hindsight_rl.diagnostics.ope.remarks import verdict
@@ -139,3 +140,21 @@ def test_members_of_ensembles_are_compared_in_pairs() -> None:
 )
 def test_the_verdict(covered: float, words: str) -> None:
     assert words in verdict(covered)
+
+
+def test_the_bound_that_assumes_nothing() -> None:
+    """400 episodes that all got 1 of at least 0, with weights of 1: the cap is 1."""
+    steps = 400
+    ones, row = torch.ones(steps, 1, dtype=torch.float64), torch.arange(steps).unsqueeze(-1)
+    episodes = Episodes(row, ones.bool(), ones, ones[:, 0].bool(), row[:, 0], row[:, 0])
+    found = guaranteed(torch.zeros(steps, 1, dtype=torch.float64), episodes, 0.9, 0.0)
+    # No variance: what is left is 7 c ln(2 / 0.05) / (3 (n - 1)) of 380 episodes.
+    assert found == pytest.approx(1.0 - 7.0 * math.log(40.0) / (3.0 * 379.0))
+    # 4 episodes say nothing; nor do weights of 0.
+    few = Episodes(*(part[:4] for part in episodes))
+    assert guaranteed(torch.zeros(4, 1, dtype=torch.float64), few, 0.9, 0.0) is None
+    never = torch.full((steps, 1), -math.inf, dtype=torch.float64)
+    assert guaranteed(never, episodes, 0.9, 0.0) is None
+    # In units from the least return: of -2 to 1, moved by 3.
+    shifted = guaranteed(torch.zeros(steps, 1, dtype=torch.float64), episodes, 0.9, -2.0)
+    assert shifted == pytest.approx(-2.0 + 3.0 * (1.0 - 7.0 * math.log(40.0) / (3.0 * 379.0)))

@@ -11,6 +11,7 @@ from hindsight_rl.maths.importance import Ratios, mean_of
 from hindsight_rl.maths.intervals import (
     bootstrap,
     capped_lower_bound,
+    chosen_cap,
     empirical_bernstein,
     hoeffding,
     percentile,
@@ -104,3 +105,13 @@ def test_coverage_of_gaussian_means() -> None:
             covered[name] += found.low <= 0.0 <= found.high
     assert 930 <= covered["student"] <= 970  # 950 and three standard errors
     assert 880 <= covered["bootstrap"] <= 950
+
+
+def test_the_cap_with_the_highest_promise() -> None:
+    """Of 0, 1 and 100: capped at 1 the mean is known, at 100 it is not."""
+    values = torch.tensor([0.0, 1.0, 1.0, 1.0, 100.0])
+    # Of 20 others: 0.8 - 0.27 - 0.45 above 0, and 20.6 - 27 below.
+    assert chosen_cap(values, 20) == 1.0
+    # Of many others, the rare large ones are worth keeping: 20.6 - 3.8 - 0.9.
+    assert chosen_cap(values, 1000) == 100.0
+    assert chosen_cap(torch.zeros(3), 10) == 1.0
