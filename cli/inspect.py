@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hindsight_rl.cli.errors import command_parser, parse, run
 
 if TYPE_CHECKING:
+    from hindsight_rl.reports.quality import QualitySummary
     from hindsight_rl.reports.summary import ColumnSummary, Spread, Summary
 
 _EXAMPLES = """\
@@ -79,6 +80,8 @@ def format_log(summary: "Summary") -> str:
     lines += _aligned(_facts(summary), "ll")
     lines += ["", *_aligned(_spreads(summary), "lrrrrrrr")]
     lines += ["", *_aligned(_columns(summary), "lrrrrl")]
+    if summary.quality.measures:
+        lines += ["", *_aligned(_quality(summary.quality), "lrrrl")]
     for title, sentences in (("Remarks", summary.remarks), ("Problems", summary.problems)):
         if sentences:
             lines += ["", title, *(f"  - {sentence}" for sentence in sentences)]
@@ -111,6 +114,8 @@ def _facts(summary: "Summary") -> list[list[str]]:
         rows.append(
             ["control rate", f"{summary.control_rate_hz:g} Hz, {_duration(seconds)} in all"]
         )
+    if summary.quality.lag_steps is not None:
+        rows.append(["response", _lag(summary.quality)])
     if summary.guessed:
         found = (f"{field}: {_listed(names)}" for field, names in summary.guessed.items())
         rows.append(["guessed", ", ".join(found)])
@@ -218,6 +223,36 @@ def _is_bounded(
     actions = [other for other in summary.columns if other.key == column.key]
     place = next(i for i, other in enumerate(actions) if other is column)
     return place < len(bound) and bound[place] is not None
+
+
+def _lag(quality: "QualitySummary") -> str:
+    """Return how late the state answers the actions."""
+    steps, ms = quality.lag_steps, quality.lag_ms
+    if not steps:
+        return "the state changes within the step of an action"
+    many = (
+        f"{steps} step{'s' if steps > 1 else ''}{' or more' if steps == quality.lag_limit else ''}"
+    )
+    return f"the state changes {many}{'' if ms is None else f' ({ms:.0f} ms)'} after an action"
+
+
+def _quality(quality: "QualitySummary") -> list[list[str]]:
+    """Return one line for each measure: median, range, and episodes that stand out."""
+    rows = [["quality", "median", "min", "max", "episodes that stand out (counted from 0)"]]
+    for measure in quality.measures:
+        shown = [_measured(measure.name, v) for v in (measure.median, measure.min, measure.max)]
+        far = [one for one in quality.stand_out if one.measure == measure.name]
+        named = [f"{one.episode}: {_measured(one.measure, one.value)}" for one in far[:3]]
+        more = [f"{len(far) - 3} more"] if len(far) > 3 else []
+        label = measure.name + {"length": " (score)", "lag": " (steps)"}.get(measure.name, "")
+        rows.append([label, *shown, ", ".join(named + more)])
+    return rows
+
+
+def _measured(name: str, value: float) -> str:
+    if name in ("stillness", "saturation"):
+        return f"{100 * value:.1f} %"
+    return f"{value:.3g}"
 
 
 def _number(number: float) -> str:

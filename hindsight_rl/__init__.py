@@ -90,6 +90,7 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.relabel.labels import ReturnLabel as ReturnLabel
     from hindsight_rl.relabel.learned_task import LearnedTask as LearnedTask
     from hindsight_rl.relabel.once import Once as Once
+    from hindsight_rl.relabel.quality import Quality as Quality
     from hindsight_rl.relabel.random_task import RandomTask as RandomTask
     from hindsight_rl.relabel.relabeler import Relabeler as Relabeler
     from hindsight_rl.relabel.return_task import ReturnTask as ReturnTask
@@ -176,6 +177,7 @@ _HOME = {
     "OneStepFlow": "agents.one_step_flow",
     "OnnxPolicy": "export.runtime",
     "QLearning": "agents.q_learning",
+    "Quality": "relabel.quality",
     "Question": "diagnostics.ope.judge",
     "RandomTask": "relabel.random_task",
     "RecentReturn": "tasks.commands",

@@ -1,7 +1,10 @@
 """A weight from any column of the log, standardised."""
 
+from typing import Literal
+
 import torch
 
+from hindsight_rl.arguments import check_choices
 from hindsight_rl.keys import key_of
 from hindsight_rl.maths.weights import exponential_weight
 from hindsight_rl.ports import LogView
@@ -18,6 +21,7 @@ class ColumnWeight(Relabeler):
             ``next.reward``.
         temperature: Divides z, above 0.
         max_weight: Cap, above 0.
+        prefer: ``"low"`` weighs by -z: for costs, such as ``quality.jerk``.
 
     Raises:
         ValueError: An argument is out of range, or (``prepare``) the column is no number per row.
@@ -29,16 +33,21 @@ class ColumnWeight(Relabeler):
     out_keys = ("weight",)
 
     def __init__(
-        self, column: str = "return_to_go", temperature: float = 1.0, max_weight: float = 20.0
+        self,
+        column: str = "return_to_go",
+        temperature: float = 1.0,
+        max_weight: float = 20.0,
+        prefer: Literal["high", "low"] = "high",
     ) -> None:
         super().__init__()
+        check_choices(ColumnWeight.__init__, locals())
         if not temperature > 0 or not max_weight > 0:
             raise ValueError(
                 f"temperature {temperature} and max_weight {max_weight} must be above 0"
             )
         self.column = key_of(column)
         self.in_keys = (self.column,)
-        self.temperature, self.max_weight = temperature, max_weight
+        self.temperature, self.max_weight, self.prefer = temperature, max_weight, prefer
 
     def prepare(self, log: LogView) -> "ColumnWeight":
         """Return a copy that carries the weights.
@@ -60,5 +69,6 @@ class ColumnWeight(Relabeler):
         drawn = value[log.drawable()]
         spread = drawn.std(correction=0)
         score = (value - drawn.mean()) / torch.where(spread > 0, spread, 1.0)
+        score = score if self.prefer == "high" else -score
         weight = exponential_weight(score, temperature=self.temperature, max_weight=self.max_weight)
         return self.bound(columns={"weight": weight.float()})

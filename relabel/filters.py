@@ -25,6 +25,8 @@ class TopFraction(Relabeler):
         score: ``"return"`` (discounted sum of rewards of the episode), or the name of a column that
             is averaged over the episode.
         discount: For ``score="return"``, in [0, 1].
+        prefer: Whether the best have the highest score or the lowest: ``"low"`` for costs, such as
+            ``quality.jerk``.
 
     Raises:
         ValueError: ``fraction`` or ``discount`` is out of range.
@@ -39,6 +41,7 @@ class TopFraction(Relabeler):
         by: Literal["episodes", "steps"] = "episodes",
         score: str = "return",
         discount: float = 1.0,
+        prefer: Literal["high", "low"] = "high",
     ) -> None:
         super().__init__()
         check_choices(TopFraction.__init__, locals())
@@ -47,6 +50,7 @@ class TopFraction(Relabeler):
         if not 0 <= discount <= 1:
             raise ValueError(f"discount is {discount}, it must lie in [0, 1]")
         self.fraction, self.by, self.score, self.discount = fraction, by, score, discount
+        self.prefer = prefer
 
     @property
     def prepare_reads(self) -> tuple[Key, ...]:
@@ -59,7 +63,7 @@ class TopFraction(Relabeler):
         episode = log.column("episode")
         candidates, length = episode[rows].unique(return_counts=True)
         score = self._episode_score(log)[candidates]
-        order = torch.sort(score, descending=True, stable=True).indices
+        order = torch.sort(score, descending=self.prefer == "high", stable=True).indices
         if self.by == "episodes":
             keep = max(1, math.floor(self.fraction * len(candidates) + 1e-9))
         else:

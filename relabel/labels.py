@@ -155,6 +155,8 @@ class ColumnLabel(Relabeler):
             label.
         over: ``"episode"`` takes the largest value of the row's episode (a flag that is set at the
             end, or once, holds for all steps), ``"row"`` the row's own.
+        prefer: ``"low"`` turns the labels round, for costs such as ``quality.jerk``: -1 where the
+            value is above the threshold, else 1; without a threshold, minus the value.
 
     Raises:
         ValueError: ``over`` is neither, or (``prepare``) the column is not there, is no number per
@@ -168,12 +170,13 @@ class ColumnLabel(Relabeler):
         column: str = "next.reward",
         threshold: float | None = 0.5,
         over: Literal["episode", "row"] = "episode",
+        prefer: Literal["high", "low"] = "high",
     ) -> None:
         super().__init__()
         check_choices(ColumnLabel.__init__, locals())
         self.column = key_of(column)
         self.in_keys = (self.column,)
-        self.threshold, self.over = threshold, over
+        self.threshold, self.over, self.prefer = threshold, over, prefer
 
     def prepare(self, log: LogView) -> "ColumnLabel":
         """Return a copy that carries the labels.
@@ -199,6 +202,7 @@ class ColumnLabel(Relabeler):
         least, most = float(value[rows].amin()), float(value[rows].amax())
         if self.threshold is not None:
             value = torch.where(value > self.threshold, 1.0, -1.0)
+        value = value if self.prefer == "high" else -value
         fix = "use EpisodeLabel or ReturnLabel"
         if least < most:
             within = f"within the column's values, {least:g} to {most:g}"

@@ -35,7 +35,8 @@ class Relabeler:
 
     Attributes:
         in_keys: Keys that must be in the log or come from an earlier relabeler.
-        out_keys: Keys this relabeler adds or rewrites in the batch.
+        out_keys: Keys this relabeler adds or rewrites in the batch; once bound, those that the log
+            allowed.
         columns: Found by ``prepare``: further columns ``[N, ...]`` of the log.
         rows: Found by ``prepare``: row numbers ``[M]`` int64 that may be drawn, ``None`` for all.
         metrics: Scalars about the last call, to look at.

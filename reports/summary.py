@@ -22,6 +22,7 @@ from hindsight_rl.logs.checks import MOST_CHOICES, Array
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.packed import next_key, observed
 from hindsight_rl.logs.reading.assembly import Assembly
+from hindsight_rl.reports.quality import QualitySummary, quality_of, remarks_on_quality
 from hindsight_rl.reports.remarks import remarks_on
 
 _NOT_LISTED = {ACTION, REWARD, TERMINATED, TRUNCATED}
@@ -103,6 +104,7 @@ class Summary:
             of how many choices it is one; empty where it is one flat column.
         offsets: What was subtracted from the numbers of a key, per dimension.
         columns: Every dimension.
+        quality: Measures of each episode, and which episodes stand out.
         remarks: What looks odd, one sentence each.
         problems: What keeps the log from being read, one sentence each.
     """
@@ -127,6 +129,7 @@ class Summary:
     entries: dict[str, dict[str, Any]]
     offsets: dict[str, list[Any]]
     columns: tuple[ColumnSummary, ...]
+    quality: QualitySummary
     remarks: tuple[str, ...]
     problems: tuple[str, ...]
 
@@ -159,6 +162,7 @@ def summarize(assembly: Assembly, problems: Sequence[LogError] = ()) -> Summary:
     dimensions = _dimensions(assembly)
     action = columns[ACTION]
     discrete = action.ndim == 1 and action.dtype.kind in "iu"
+    quality = quality_of(assembly)
     return Summary(
         source=str(info.get("source", "memory")),
         format=str(info.get("format", "log")),
@@ -184,7 +188,11 @@ def summarize(assembly: Assembly, problems: Sequence[LogError] = ()) -> Summary:
         entries=_entries(assembly),
         offsets=dict(info.get("offset") or {}),
         columns=tuple(dimensions),
-        remarks=tuple(remarks_on(assembly, lengths, ended)),
+        quality=quality,
+        remarks=(
+            *remarks_on(assembly, lengths, ended),
+            *remarks_on_quality(quality, lengths),
+        ),
         problems=tuple(str(problem) for problem in problems),
     )
 

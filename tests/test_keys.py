@@ -48,6 +48,12 @@ def batch_of(relabel: list[Relabeler]) -> TensorDict:
     return data.on_after_batch_transfer(next(data.in_order()), 0)
 
 
+def bound_keys(relabel: list[Relabeler]) -> set[Any]:
+    """Return what the last relabeler declares once it is bound to the goal log."""
+    chain = OfflineDataModule(goal_log(), relabel, batch_size=32).relabel
+    return set(chain.relabelers[-1].out_keys)
+
+
 def flat(batch: TensorDict) -> dict[Any, torch.Tensor]:
     """Return the tensors of a batch by key, the counters of its draws left out."""
     keys = batch.keys(include_nested=True, leaves_only=True)
@@ -62,7 +68,8 @@ def test_relabeler_writes_what_it_declares(name: str) -> None:
     written = {
         key for key, value in after.items() if key not in before or not value.equal(before[key])
     }
-    declared = set(relabeler.out_keys)
+    declared = bound_keys([*earlier, relabeler])
+    assert declared <= set(relabeler.out_keys), f"{name} declares more once it is bound"
     assert written <= declared, f"{name}.out_keys lacks {written - declared}"
     assert declared <= after.keys(), f"{name} declares {declared - after.keys()}, never written"
     assert before.keys() <= after.keys(), f"{name} drops {before.keys() - after.keys()}"
