@@ -121,9 +121,9 @@ def episode_lags(
         norm = (size * episode_means(cause.square(), of, count)).sqrt()
         product = episode_means(left * cause, of, count)
         strength.append((product / torch.where(norm > 0, norm, 1.0)).square().mean(-1))
-    best, lag = torch.stack(strength, -1).max(-1)
+    best, lags = torch.stack(strength, -1).max(-1)
     held = torch.bincount(of, minlength=count)
-    return lag, (held >= 10 * (most + 1)) & (best > 0.5 * known.strength.max())
+    return lags, (held >= 10 * (most + 1)) & (best > 0.5 * known.strength.max())
 
 
 class _Own(NamedTuple):
@@ -177,4 +177,5 @@ def _inverse(gram: Tensor) -> Tensor:
     norm = gram.diagonal(dim1=-2, dim2=-1).sqrt()
     norm = torch.where(norm > 0, norm, 1.0)
     scale = norm[..., :, None] * norm[..., None, :]
-    return torch.linalg.pinv(gram / scale, rtol=1e-8, hermitian=True) / scale
+    found: Tensor = torch.linalg.pinv(gram / scale, rtol=1e-8, hermitian=True)
+    return found / scale

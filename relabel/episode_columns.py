@@ -18,7 +18,7 @@ class Part(NamedTuple):
     """Their rows."""
     episode: Tensor
     """``[n]`` int64, the episode of each row, the first one being 0."""
-    count: int
+    held: int
     """How many episodes."""
 
 
@@ -86,12 +86,12 @@ def column_of(values: Tensor, parts: Sequence[Part], counted: Tensor, span: int)
     total = square = torch.zeros(values.shape[1], dtype=torch.float64)
     moved, rows, first, shift = list[Motion](), 0, 0, values[0].double()
     for part in parts:
-        inside = counted[first : first + part.count][part.episode]
+        inside = counted[first : first + part.held][part.episode]
         # Large numbers have squares that leave no digits for the spread.
         shifted = values[part.rows][inside].double() - shift
         moved.append(motion(shifted, part.episode[inside], span))
         total, square = total + shifted.sum(0), square + shifted.square().sum(0)
-        rows, first = rows + len(shifted), first + part.count
+        rows, first = rows + len(shifted), first + part.held
     variance = square / rows - (total / rows).square()
     kept = (variance.isfinite() & (variance > 0)).nonzero()[:, 0]
     whole = Motion(*(torch.stack(sums).sum(0)[kept] for sums in zip(*moved, strict=True)))

@@ -190,7 +190,7 @@ def _stillness(state: Column, action: Column | None, parts: Sequence[Part], span
         slow, of = _slow(state, part, span)
         if action is not None and action.moves:
             slow &= _slow(action, part, span)[0]
-        found.append(episode_means(slow, of, part.count))
+        found.append(episode_means(slow, of, part.held))
     return torch.cat(found)
 
 

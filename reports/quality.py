@@ -118,8 +118,8 @@ def quality_of(assembly: Assembly) -> QualitySummary:
 
 
 def _measure(name: str, values: Array) -> Measure:
-    ends = (float(number) for number in (np.median(values), values.min(), values.max()))
-    return Measure(name, *ends, tuple(values.tolist()))
+    middle, low, high = float(np.median(values)), float(values.min()), float(values.max())
+    return Measure(name, middle, low, high, tuple(values.tolist()))
 
 
 def _stand_out(found: EpisodeQuality) -> list[Standout]:

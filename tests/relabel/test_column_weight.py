@@ -19,6 +19,14 @@ def test_weight_by_hand() -> None:
     torch.testing.assert_close(found, expected)
 
 
+def test_low_numbers_weigh_more_where_they_are_preferred() -> None:
+    """As above, with the sign of z turned round."""
+    log = episode_log([1, 1], reward=[0.0, 4.0])
+    relabel = ColumnWeight("next.reward", temperature=2.0, prefer="low")
+    found = bind(log, relabel)[0].column("weight")
+    torch.testing.assert_close(found, torch.tensor([math.exp(0.5), math.exp(-0.5)]))
+
+
 def test_weight_is_cut() -> None:
     """99 zeros and a 1: z of the last is 9.95, and exp(9.95) is far above 20."""
     log = episode_log([1] * 100, reward=[0.0] * 99 + [1.0])

@@ -65,6 +65,14 @@ def test_score_may_be_the_mean_of_a_column() -> None:
     assert kept(log, TopFraction(0.5, score="next.quality")) == "BC"
 
 
+def test_the_lowest_are_kept_where_they_are_preferred() -> None:
+    """Returns A 4, C 6, D 8, B 10 from below; by steps A holds 4 of 10, with C 7."""
+    assert kept(hand_log(), TopFraction(0.5, prefer="low")) == "AC"
+    assert kept(hand_log(), TopFraction(0.41, by="steps", prefer="low")) == "AC"
+    ties = episode_log([2, 2, 2, 2], reward=[1.0] * 8)
+    assert kept(ties, TopFraction(0.5, prefer="low")) == "AB"
+
+
 @pytest.mark.parametrize("by", ["episodes", "steps"])
 def test_ties_go_to_the_earlier_episode(by: str) -> None:
     log = episode_log([2, 2, 2, 2], reward=[1.0] * 8)

@@ -209,6 +209,9 @@ def test_a_column_may_be_the_label() -> None:
     assert label(log, ColumnLabel(threshold=None)).tolist() == [3, 3, -2]
     log = episode_log([2, 1], reward=[-1.0, 3.0, 4.0])
     assert label(log, ColumnLabel(threshold=3.0)).tolist() == [-1, -1, 1]  # above it, not at it
+    assert label(log, ColumnLabel(threshold=3.0, prefer="low")).tolist() == [1, 1, -1]
+    log = episode_log([2, 1], reward=[-1.0, 3.0, -4.0])
+    assert label(log, ColumnLabel(threshold=None, prefer="low")).tolist() == [-3, -3, 4]
 
 
 def test_wrong_columns_are_named() -> None:
