@@ -5,7 +5,7 @@ import importlib
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from hindsight_rl.envs.rollout import Rollout, lowered, rollout
 from hindsight_rl.envs.statistics import paired, summarize
 from hindsight_rl.export.probe import probe_of
 from hindsight_rl.export.runtime import OnnxPolicy
-from hindsight_rl.files import write_whole
+from hindsight_rl.files import write_text, write_whole
 
 _EXAMPLES = """\
 examples:
@@ -27,7 +27,8 @@ examples:
   hindsight run policy.onnx --env CartPole-v1 --task 500 500 --lower
   hindsight run policy.onnx --env gymnasium_robotics:FetchReach-v4
   hindsight run policy.onnx --env Pendulum-v1 --video pendulum.gif
-  hindsight run new.onnx --against old.onnx --env Pendulum-v1 --episodes 50"""
+  hindsight run new.onnx --against old.onnx --env Pendulum-v1 --episodes 50
+  hindsight run policy.onnx --env CartPole-v1 --episodes 100 --record played.npz"""
 
 _TIMED_CALLS = 2000
 
@@ -50,7 +51,8 @@ def _main(argv: Sequence[str]) -> int:
     if given.against is not None:
         other = _policy(given, given.against)
     film = None if given.video is None else Film(given.video)
-    done = _played(policy, given, film)
+    keep = None if given.record is None else LogFile(given.record)
+    done = _played(policy, given, film, keep)
     if film is not None:
         film.write()
     report: dict[str, Any] = {
@@ -60,6 +62,8 @@ def _main(argv: Sequence[str]) -> int:
         "threads": given.threads,
         **act_time(policy, given.task),
     }
+    if keep is not None:
+        report["log"] = keep.written
     if other is not None:
         report["against"] = _comparison(given.against, done, _played(other, given))
     sys.stdout.write(f"{json.dumps(report, indent=1) if given.json else _lines(report, policy)}\n")
@@ -70,7 +74,12 @@ def _policy(given: argparse.Namespace, path: Path) -> OnnxPolicy:
     return OnnxPolicy(path, threads=given.threads, deterministic=given.deterministic)
 
 
-def _played(policy: OnnxPolicy, given: argparse.Namespace, film: "Film | None" = None) -> Rollout:
+def _played(
+    policy: OnnxPolicy,
+    given: argparse.Namespace,
+    film: "Film | None" = None,
+    keep: "LogFile | None" = None,
+) -> Rollout:
     """Return the episodes of a policy."""
     return rollout(
         policy,
@@ -85,6 +94,7 @@ def _played(policy: OnnxPolicy, given: argparse.Namespace, film: "Film | None" =
         limit_option="--max_steps",
         spec=policy.contract,
         record=film,
+        keep=keep,
     )
 
 
@@ -168,6 +178,35 @@ class Film:
         write_whole(self._path, lambda file: first.save(file, "GIF", **options))
 
 
+class LogFile:
+    """A log of the episodes: one ``.npz`` file, and its column map in a ``.yaml`` file beside it.
+
+    Args:
+        path: A file ending in ``.npz``.
+
+    Raises:
+        ValueError: It is of another kind.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if path.suffix.lower() != ".npz":
+            raise ValueError(f"--record {path}: a NumPy archive is written. End it in .npz.")
+        self._path, self.written = path, ""
+
+    def __call__(
+        self, columns: Mapping[str, NDArray[Any]], column_map: Mapping[str, Any], unstated: str
+    ) -> None:
+        """Write both files, each whole or not at all."""
+        named: dict[str, Any] = dict(columns)
+        write_whole(self._path, lambda file: np.savez(file, **named))
+        write_text(self._path.with_suffix(".yaml"), json.dumps(column_map, indent=1) + "\n")
+        rows = len(columns["reward"])
+        columns_of = self._path.with_suffix(".yaml")
+        self.written = f"{self._path} ({rows:,} rows; column map {columns_of})"
+        if unstated:
+            sys.stderr.write(f"no action_log_prob is recorded: {unstated}\n")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("run", "Run an ONNX file in an environment.", _EXAMPLES)
     parser.add_argument("policy", type=Path, help="file that 'hindsight export' wrote")
@@ -220,6 +259,13 @@ def _parser() -> argparse.ArgumentParser:
         help="put zeros in the place of noise, for policies that were made for it; else noise is "
         "drawn from the seed",
     )
+    parser.add_argument(
+        "--record",
+        type=Path,
+        metavar="NPZ",
+        help="write the episodes as a log, and its column map beside it (.yaml); with "
+        "action_log_prob where the file acts by choices and draws nothing",
+    )
     parser.add_argument("--video", type=Path, metavar="GIF", help="draw the first episode")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
@@ -262,6 +308,8 @@ def _lines(report: dict[str, Any], policy: OnnxPolicy) -> str:
         format_summary(report),
         f"act         {time_taken} ({threads}, one row at a time{share})",
     ]
+    if "log" in report:
+        lines.append(f"log         {report['log']}")
     if "against" in report:
         lines.append(format_paired(report["against"]))
     return "\n".join(lines)

@@ -11,10 +11,11 @@ straight to the goal, and others that shake, go somewhere else first, or wander.
 """
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -22,9 +23,10 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from hindsight_rl.envs.actions import ActionSpace
-from hindsight_rl.envs.lockstep import Singles, Step
-from hindsight_rl.envs.playing import Limit, Playing, play
+from hindsight_rl.envs.playing import Limit, Playing
+from hindsight_rl.envs.recording import Keeping, Recording, record_episode
 from hindsight_rl.envs.waypoints import waypoints
+from hindsight_rl.propensities import clipped_normal
 
 Act = Callable[[Any], Any]
 Start = Callable[[np.random.Generator], Act]
@@ -44,31 +46,25 @@ class Behavior:
         good: Whether it does the task.
         share: How many episodes it gets, relative to the others that are as good.
         start: Draws the parameters of one episode and returns ``observation -> action``.
+        stated: Whether that returns actions as :class:`Said`, with their probability.
     """
 
     name: str
     good: bool
     share: float
     start: Start
+    stated: bool = False
 
 
-@dataclass(frozen=True)
-class Recording:
-    """One episode of T steps.
+class Said(NamedTuple):
+    """An action, and how likely it was given the parameters of the episode.
 
-    Args:
-        observations: T + 1 observations as the environment gave them.
-        actions: T actions.
-        rewards: ``[T]`` float64.
-        terminated: Whether the last step reached a terminal state.
-        truncated: Whether the last step was cut by a time limit.
+    Ratios to another policy have the mean 1 for each of these parameters, and so for all of them.
     """
 
-    observations: list[Any]
-    actions: list[Any]
-    rewards: Array
-    terminated: bool
-    truncated: bool
+    action: Any
+    log_prob: float
+    """Nats; in the environment's units, at a bound to which it is clipped a mass."""
 
 
 def behaviors_for(env: gymnasium.Env[Any, Any]) -> tuple[Behavior, ...]:
@@ -80,7 +76,7 @@ def behaviors_for(env: gymnasium.Env[Any, Any]) -> tuple[Behavior, ...]:
     if name.startswith("PointMaze_"):
         return _point_maze(env)
     scripted = {"CartPole-v1": _CARTPOLE, "Pendulum-v1": _PENDULUM}.get(name, ())
-    return (*scripted, Behavior("random", False, 1.0, partial(_random, env.action_space)))
+    return (*scripted, _uniform(env))
 
 
 def schedule(
@@ -134,25 +130,11 @@ def record(
     generator = np.random.default_rng(list(seed))
     episode = Playing(0, int(generator.integers(2**31)))
     keeping = _Keeping(env, name, behavior, generator)
-    play(
-        Singles(lambda: env, {}, env),
-        [episode],
-        1,
-        limit if isinstance(limit, Limit) else Limit(env, limit, "limit", name),
-        choose=keeping.choose,
-        send=lambda action: action,
-        watcher=keeping,
-    )
-    return Recording(
-        keeping.observations,
-        keeping.actions,
-        np.array(keeping.rewards),
-        episode.terminated,
-        episode.truncated,
-    )
+    ends = limit if isinstance(limit, Limit) else Limit(env, limit, "limit", name)
+    return record_episode(env, episode, ends, keeping, keeping.choose, lambda action: action)
 
 
-class _Keeping:
+class _Keeping(Keeping):
     """Behaves, and keeps observations as they are given and actions as they are sent."""
 
     def __init__(
@@ -162,34 +144,25 @@ class _Keeping:
         behavior: Behavior,
         generator: np.random.Generator,
     ) -> None:
+        super().__init__()
         self._behavior, self._generator = behavior, generator
         # Actions of other kinds are only ever sampled from their space.
         plain = isinstance(env.action_space, spaces.Box | spaces.Discrete)
         self._space = ActionSpace(env, name) if plain else None
-        self.observations: list[Any] = []
-        self.actions: list[Any] = []
-        self.rewards: list[float] = []
 
     def begin(self, episode: Playing, observation: Any) -> None:
         """Draw how to behave."""
         self._act = self._behavior.start(self._generator)
-        self.observations.append(observation)
+        super().begin(episode, observation)
 
     def choose(self, playing: Sequence[Playing]) -> list[Any]:
         """Return the one action."""
         action = self._act(self.observations[-1])
+        if isinstance(action, Said):
+            playing[0].log_prob, action = action.log_prob, action.action
         if self._space is None:
             return [action]
         return [self._space.sent(self._space.executed(np.asarray(action)[None])[0])]
-
-    def step(self, episode: Playing, action: Any, step: Step) -> None:
-        """Keep a step."""
-        self.observations.append(step.observation)
-        self.actions.append(action)
-        self.rewards.append(step.reward)
-
-    def after(self, playing: Sequence[Playing]) -> None:
-        """Nothing is done to all at once."""
 
 
 def _divided(behaviors: Sequence[Behavior], number: int) -> list[Behavior]:
@@ -208,6 +181,25 @@ def _random(space: spaces.Space[Any], generator: np.random.Generator) -> Act:
     own = copy.deepcopy(space)
     own.seed(int(generator.integers(2**31)))
     return lambda observation: own.sample()
+
+
+def _uniform(env: gymnasium.Env[Any, Any]) -> Behavior:
+    """Return random behaviour, which says how likely it is where it is uniform."""
+    space, draw = env.action_space, partial(_random, env.action_space)
+    if isinstance(space, spaces.Discrete):
+        choice = -math.log(space.n)
+        return Behavior("random", False, 1.0, partial(_saying, draw, choice), stated=True)
+    if isinstance(space, spaces.Box) and space.is_bounded():
+        width = space.high.astype(np.float64) - space.low + (space.dtype.kind in "iub")
+        density = -float(np.log(np.where(width > 0, width, 1.0)).sum())
+        return Behavior("random", False, 1.0, partial(_saying, draw, density), stated=True)
+    return Behavior("random", False, 1.0, draw)
+
+
+def _saying(start: Start, log_prob: float, generator: np.random.Generator) -> Act:
+    """Return behaviour all of whose actions are as likely."""
+    act = start(generator)
+    return lambda observation: Said(act(observation), log_prob)
 
 
 def _wander(draw: Callable[[Any], Array], hold: int, generator: np.random.Generator) -> Act:
@@ -288,10 +280,10 @@ def _cartpole(
     constant = generator.uniform(*lean)
     slip = generator.uniform(0.05, 0.2)
 
-    def act(observation: Array) -> int:
-        if generator.random() < slip:
-            return int(generator.integers(2))
-        return int(weights @ observation + constant > 0)
+    def act(observation: Array) -> Said:
+        meant = int(weights @ observation + constant > 0)
+        done = int(generator.integers(2)) if generator.random() < slip else meant
+        return Said(done, math.log(slip / 2 + (1.0 - slip) * (done == meant)))
 
     return act
 
@@ -313,7 +305,7 @@ def _pendulum(
     """
     scale = generator.uniform(0.8, 1.2)
 
-    def act(observation: Array) -> Array:
+    def act(observation: Array) -> Said:
         cosine, sine, speed = (float(number) for number in observation)
         if cosine > 0.9:
             torque = -gain * np.arctan2(sine, cosine) - damping * speed
@@ -321,23 +313,38 @@ def _pendulum(
             lacking = energy * _UPRIGHT_ENERGY - (0.5 * speed**2 + _UPRIGHT_ENERGY * cosine)
             # At rest at the bottom the direction is free, and 0 would never leave it.
             torque = lacking * (1.0 if speed >= 0 else -1.0)
-        torque = scale * torque + generator.normal(0.0, noise)
-        return np.array([np.clip(torque, -2.0, 2.0)], np.float32)
+        mean = scale * torque
+        torque = np.array([np.clip(mean + generator.normal(0.0, noise), -2.0, 2.0)], np.float32)
+        return Said(torque, clipped_normal(float(torque[0]), mean, noise, -2.0, 2.0))
 
     return act
 
 
 _CARTPOLE = (
     # 0.5 * (position + 1): parks at -1 m.
-    Behavior("park", True, 1, partial(_cartpole, (0.5, 0.9, 10.0, (2.0, 2.0)), (0.5, 0.5))),
+    Behavior(
+        "park", True, 1, partial(_cartpole, (0.5, 0.9, 10.0, (2.0, 2.0)), (0.5, 0.5)), stated=True
+    ),
     # Too little damping: the pole swings wider and wider and falls, after 20 to 200 steps.
-    Behavior("wobble", False, 8, partial(_cartpole, (0.0, 0.0, 10.0, (-0.05, 0.15)), (0.0, 0.0))),
+    Behavior(
+        "wobble",
+        False,
+        8,
+        partial(_cartpole, (0.0, 0.0, 10.0, (-0.05, 0.15)), (0.0, 0.0)),
+        stated=True,
+    ),
     # Keeps the pole tilted to the right: the cart runs off that end after 110 to 170 steps.
-    Behavior("drift", False, 1, partial(_cartpole, (0.0, 0.0, 10.0, (2.0, 2.0)), (-1.2, -0.6))),
+    Behavior(
+        "drift",
+        False,
+        1,
+        partial(_cartpole, (0.0, 0.0, 10.0, (2.0, 2.0)), (-1.2, -0.6)),
+        stated=True,
+    ),
 )
 _PENDULUM = (
-    Behavior("swing up", True, 1, partial(_pendulum, 1.0, 10.0, 2.0, 0.2)),
-    Behavior("too little energy", False, 4, partial(_pendulum, 0.4, 10.0, 2.0, 0.5)),
-    Behavior("too much energy", False, 3, partial(_pendulum, 2.0, 3.0, 0.2, 0.5)),
-    Behavior("noisy hold", False, 2, partial(_pendulum, 1.0, 4.0, 0.3, 1.5)),
+    Behavior("swing up", True, 1, partial(_pendulum, 1.0, 10.0, 2.0, 0.2), stated=True),
+    Behavior("too little energy", False, 4, partial(_pendulum, 0.4, 10.0, 2.0, 0.5), stated=True),
+    Behavior("too much energy", False, 3, partial(_pendulum, 2.0, 3.0, 0.2, 0.5), stated=True),
+    Behavior("noisy hold", False, 2, partial(_pendulum, 1.0, 4.0, 0.3, 1.5), stated=True),
 )

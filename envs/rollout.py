@@ -16,12 +16,17 @@ from numpy.typing import ArrayLike, NDArray
 from hindsight_rl.envs.interface import Env, EnvSource, Interface, RolloutError, frame, make
 from hindsight_rl.envs.lockstep import Singles, Step
 from hindsight_rl.envs.playing import Act, Actor, Asking, Limit, Playing, play
+from hindsight_rl.envs.recording import Columns
 from hindsight_rl.export.draws import seed_key
 from hindsight_rl.offsets import has_offset
+from hindsight_rl.propensities import Stating
 from hindsight_rl.spec import Spec, SpecLike
 
 Record = Callable[[NDArray[np.uint8], float], None]
 """Called with each frame ``[H, W, 3]`` of the first episode and the frames per second."""
+Keep = Callable[[Mapping[str, NDArray[Any]], Mapping[str, Any], str], object]
+"""``keep(columns, column_map, unstated)``: columns of a log ``[N, ...]`` by usual names, what a
+column map has to say of them, and why they have no ``action_log_prob``, "" where they have it."""
 NextTask = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
 """``next_task(task [..., Z], reward [...]) -> task [..., Z]`` of the following step."""
 _MOST_ENVS = 16
@@ -107,6 +112,7 @@ def rollout(
     limit_option: str = "max_steps",
     spec: SpecLike | None = None,
     record: Record | None = None,
+    keep: Keep | None = None,
 ) -> Rollout:
     """Return the outcome of whole episodes.
 
@@ -134,6 +140,7 @@ def rollout(
         spec: The policy's spec (or its dictionary, or a contract), to be checked against the
             environment beforehand.
         record: Receives the frames of the first episode.
+        keep: Receives the episodes as columns of a log, when all are played.
 
     Returns:
         The outcome, in the order of the episode numbers.
@@ -154,15 +161,21 @@ def rollout(
         if known is not None:
             interface.check_fit(known)
         begin = _first_task(task, next_task, interface, known)
+        columns = None if keep is None else Columns(interface)
+        unstated = _unstated(act, interface)
         done = play(
             envs,
             [Playing(i, episode_seed(seed, i)) for i in range(episodes)],
             count,
             Limit(first, max_steps, limit_option, name),
-            choose=Asking(act, interface, seed_key(seed)),
+            choose=Asking(
+                act, interface, seed_key(seed), stating=keep is not None and not unstated
+            ),
             send=interface.actions.sent,
-            watcher=_Judging(first, interface, begin, next_task, record),
+            watcher=_Judging(first, interface, begin, next_task, record, columns),
         )
+        if keep is not None and columns is not None:
+            keep(columns.columns(), columns.column_map(), unstated)
     return _table(sorted(done, key=lambda episode: episode.number), name, seed)
 
 
@@ -176,20 +189,26 @@ class _Judging:
         task: NDArray[np.float32] | None,
         next_task: NextTask | None,
         record: Record | None,
+        columns: Columns | None,
     ) -> None:
         self._first, self._interface = first, interface
         self._task, self._next_task, self._record = task, next_task, record
+        self._columns = columns
 
     def begin(self, episode: Playing, observation: Any) -> None:
         """Show the first observation and the first task."""
         episode.task = self._task
         self._see(episode, observation)
+        if self._columns is not None:
+            self._columns.begin(episode, observation)
 
     def step(self, episode: Playing, action: Any, step: Step) -> None:
         """Show what a step gave."""
         if episode.task is not None and self._next_task is not None:
             episode.task = self._next_task(episode.task, np.asarray(step.reward, np.float32))
         self._see(episode, step.observation)
+        if self._columns is not None:
+            self._columns.step(episode, action, step)
 
     def after(self, playing: Sequence[Playing]) -> None:
         """Nothing is done to all at once."""
@@ -202,6 +221,14 @@ class _Judging:
         if self._record is not None and episode.number == 0:  # played by the first environment
             rate = float(self._first.metadata.get("render_fps") or 30)
             self._record(frame(self._first, self._interface.name), rate)
+
+
+def _unstated(act: Act | Actor, interface: Interface) -> str:
+    """Return why a policy does not know how likely its executed actions are, "" where it does."""
+    policy: object = act
+    if not isinstance(policy, Stating):
+        return "the policy does not say how likely its actions are"
+    return policy.unstated(interface.actions.low, interface.actions.high, mixed=False)
 
 
 def _first_task(

@@ -24,6 +24,7 @@ from hindsight_rl.export.modelfile import MAX_BYTES, read_model, read_policy
 from hindsight_rl.export.read_signature import signature_of
 from hindsight_rl.export.session import open_session
 from hindsight_rl.export.slots import Slots
+from hindsight_rl.propensities import NO_DENSITY, Drawn, certain
 
 Observation = ArrayLike | Mapping[str, ArrayLike]
 """One array, or one per entry by name."""
@@ -187,6 +188,29 @@ class OnnxPolicy:
         if single:
             raise ValueError("step takes a batch [n, ...]: put one row into a batch of 1")
         return self._advance(feed, dict(state), np.asarray(noise))
+
+    def unstated(self, low: NDArray[np.float32], high: NDArray[np.float32], *, mixed: bool) -> str:
+        """Return why it is not known how likely executed actions are, "" where it is.
+
+        A file answers with one action: a choice is certain where nothing is drawn, and a number has
+        no density that the file would hold.
+        """
+        if self.signature.noise is not None and not self._deterministic:
+            return "the file draws its actions from noise and does not hold their density"
+        return "" if self.signature.action.discrete else NO_DENSITY
+
+    def drawn(
+        self,
+        observation: Observation,
+        task: ArrayLike | None,
+        state: Mapping[str, Array],
+        noise: NDArray[np.int64],
+    ) -> Drawn:
+        """Return what :meth:`step` does, and how likely it is; nothing is kept."""
+        action, following = self.step(observation, task, state, noise)
+        drawn = self.signature.noise is not None and not self._deterministic
+        known = self.signature.action.discrete and not drawn
+        return Drawn(action, following, certain(action) if known else None)
 
     def with_executed(self, state: Mapping[str, Array], action: Array) -> dict[str, Array]:
         """Return the state after a step in which these actions were executed; nothing is kept.

@@ -113,6 +113,35 @@ def uniform_between(*, whole: bool, atoms: bool) -> LogProb:
     return log_prob
 
 
+def clipped_normal(action: float, mean: float, std: float, low: float, high: float) -> float:
+    """Return the log-probability of a normal number that is clipped to bounds, as it was executed.
+
+    Args:
+        action: In [low, high].
+        mean: Before clipping.
+        std: Above 0.
+        low: Least number executed.
+        high: Largest one.
+
+    Returns:
+        Nats: a density between the bounds, at one the mass of what is clipped to it.
+    """
+    place = (action - mean) / std
+    if action <= low:
+        return _log_tail(place)
+    if action >= high:
+        return _log_tail(-place)
+    return -0.5 * place * place - math.log(std) - 0.5 * math.log(2.0 * math.pi)
+
+
+def _log_tail(place: float) -> float:
+    """Return the log of the mass of standard normal numbers below a place."""
+    if place > -30.0:
+        return math.log(0.5 * math.erfc(-place / math.sqrt(2.0)))
+    # erfc is 0 in double precision further out; the first term of its series is not.
+    return -0.5 * place * place - math.log(-place) - 0.5 * math.log(2.0 * math.pi)
+
+
 def explored(own: LogProb, uniform: LogProb, share: float) -> LogProb:
     """Return log((1 - x) p + x u), the log-probabilities where a share is drawn uniformly.
 

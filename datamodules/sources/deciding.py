@@ -87,14 +87,16 @@ class Deciding:
 
     Args:
         policy: The policy, ``None`` for uniformly random actions.
-        random: Draws those.
+        random: Draws those; ``None`` where none is drawn.
         explore: Share of the policy's actions that are drawn uniformly instead, in [0, 1].
         interface: Of the environment.
     """
 
     def __init__(
-        self, policy: Policy | None, random: Random, explore: float, interface: Interface
+        self, policy: Policy | None, random: Random | None, explore: float, interface: Interface
     ) -> None:
+        if random is None and (policy is None or explore > 0):
+            raise ValueError("actions are drawn uniformly, and nothing draws them: give random")
         self._policy, self._random = policy, random
         self._explore, self._interface = explore, interface
 
@@ -134,18 +136,19 @@ class Deciding:
     ) -> Drawn:
         """Return actions, the policy's next state, and how likely the actions are."""
         draws = torch.from_numpy(noise)
-        if self._policy is None:
-            return Drawn(self._random(draws), state, self._random.log_prob(alone=True))
+        drawing = self._random
+        if self._policy is None and drawing is not None:
+            return Drawn(drawing(draws), state, drawing.log_prob(alone=True))
         own = self._own(observation, task, state, fork(draws, "policy"))
-        if not self._explore:
+        if not self._explore or drawing is None:
             return own
         actions = np.asarray(own.action)
         self._interface.check_answers(actions, len(noise))
         at_random = (uniform(fork(draws, "explore")) < self._explore).numpy()
         at_random = at_random.reshape(-1, *[1] * (actions.ndim - 1))
-        actions = np.where(at_random, self._random(draws), actions)
+        actions = np.where(at_random, drawing(draws), actions)
         alone = self._explore == 1.0
-        log_prob = self._random.log_prob(alone=alone)
+        log_prob = drawing.log_prob(alone=alone)
         if not alone:
             if own.log_prob is None:
                 return Drawn(actions, own.state)

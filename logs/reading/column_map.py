@@ -96,7 +96,8 @@ class ColumnMap:
         success: Flag of what is good: one per row, or one per episode, which then holds for all of
             its rows. For ``ColumnLabel`` and filters; never guessed.
         action_log_prob: Log-probability (nats) that the policy that acted gave the logged action,
-            of actions as they are in the log; ``action_scale`` rescales densities. Never guessed.
+            of actions as they are in the log; ``action_scale`` rescales densities. Left out:
+            ``action_log_prob``, or an info of this name, if the log has one.
         extra: Further column or columns of one number per row or per episode, for relabelers that
             go by a column, and learners that read one. A batch has each under the last part of
             its name.
@@ -154,7 +155,7 @@ class ColumnMap:
     observation_choices: dict[str, int | None] | None = None
     image: Named | None = None
     success: str | None = None
-    action_log_prob: str | None = None
+    action_log_prob: str | None = LEFT_OUT
     extra: Named | None = None
     resize: list[int] | None = None
     frame_cache: str | None = None

@@ -46,11 +46,11 @@ COMMON_NAMES: Names = {
     "task": ("desired_goal", "desired_goals"),
     "achieved_goal": ("achieved_goal", "achieved_goals"),
     "next_achieved_goal": ("next_achieved_goal", "next_achieved_goals"),
+    "action_log_prob": ("action_log_prob",),
     # Never guessed: read where they are asked for.
     "continues": (),
     "image": (),
     "success": (),
-    "action_log_prob": (),
     "extra": (),
 }
 NEEDED = ("observation", "action", "reward")

@@ -224,6 +224,20 @@ def test_a_policy_without_a_density_leaves_it_out_of_the_first_round_too(
     assert torch.equal(found.column("action", slice(len(before))), before)
 
 
+@pytest.mark.parametrize("mix", [None, {"log": 0.5, "collected": 0.5}])
+def test_a_checkpoint_without_it_goes_on_without_it(mix: Any) -> None:
+    """Those of earlier releases, and those of policies without a density."""
+    log = log_of()
+    log = log.with_columns({ACTION_LOG_PROB: torch.full((len(log),), -math.log(2))})
+    old, new = (online(log, mix=mix, initial_episodes=4) for _ in range(2))
+    old._state_with(learner_of(BC, old.spec, head="deterministic").collecting(True))
+    assert ACTION_LOG_PROB in new.log and ACTION_LOG_PROB not in old.log
+    new.load_state_dict(old.state_dict())
+    assert ACTION_LOG_PROB not in new.log and not new._collector.stating
+    for key in old.log.keys():
+        assert torch.equal(new.log.column(key), old.log.column(key))
+
+
 def test_signed_cloning_reads_what_was_recorded(tmp_path: Path) -> None:
     """The ratio of a policy to itself is 1, at bounds too; after updates it is another."""
     relabel = [ColumnLabel("next.reward", threshold=None, over="row")]

@@ -95,8 +95,10 @@ def test_the_policy_that_acted_weighs_as_logged(tmp_path: Path) -> None:
     options = {"network": Network(hidden=(4,)), "ratio": "importance", "behavior": "logged"}
     learner = SignedBC(plain.spec, **options)
     observation = torch.from_numpy(foreign.columns()["observation"])
-    with torch.no_grad():  # in policy units, which are those the file has
-        log_prob = learner.actor.log_prob(observation, plain.log.column("action"))
+    with torch.no_grad():  # as executed, masses at bounds; in the file's units of two dimensions
+        action = plain.log.column("action")
+        log_prob = learner.actor.executed_log_prob(observation, action) + 2 * math.log(2.0)
+    assert (action.abs() == 2).any()
     again = OfflineDataModule(
         read(tmp_path, MAP | bounds, logp=log_prob.numpy()), [ColumnLabel("success")]
     )

@@ -32,6 +32,7 @@ NAMES: Names = {
     "task": ("observations/desired_goal",),
     "achieved_goal": ("observations/achieved_goal",),
     "next_achieved_goal": ("next_observations/achieved_goal",),
+    "action_log_prob": ("next_infos/action_log_prob",),
 }
 _INFO = "infos/"
 # Fields of what is known when acting.

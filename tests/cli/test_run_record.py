@@ -1,0 +1,126 @@
+"""``hindsight run --record``: the episodes of a file as a log that is read as any other."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_fits import learner_of
+from small_replays import REACH, iterated
+from tiny_envs import HORIZON, Look
+
+from hindsight_rl.agents.bc import BC
+from hindsight_rl.agents.dqn import DQN
+from hindsight_rl.agents.flow_bc import FlowBC
+from hindsight_rl.cli.run import LogFile, main
+from hindsight_rl.envs.rollout import episode_seed, rollout
+from hindsight_rl.export.onnx import export_policy
+from hindsight_rl.keys import ACTION_LOG_PROB
+from hindsight_rl.logs.reading import read_log
+
+
+def policy_of(folder: Path, kind: Any, env: Any, **arguments: Any) -> Any:
+    """Export an unfitted policy for an environment; return it."""
+    learner = learner_of(kind, iterated(env, initial_episodes=2).spec, **arguments)
+    export_policy(learner, folder / "policy.onnx")
+    return learner
+
+
+def recorded(folder: Path, env: str, *words: object) -> Path:
+    """Return the log of four episodes."""
+    given = [folder / "policy.onnx", "--env", env, "--episodes", 4, "--seed", 3]
+    given += ["--record", folder / "played.npz", *words]
+    assert main([str(word) for word in given]) == 0
+    return folder / "played.npz"
+
+
+def test_choices_are_certain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    learner = policy_of(tmp_path, DQN, "CartPole-v1")
+    path = recorded(tmp_path, "CartPole-v1")
+    shown = capsys.readouterr()
+    log = read_log(path)
+    told = f"log         {path} ({len(log)} rows; column map {tmp_path / 'played.yaml'})"
+    assert shown.out.splitlines()[-1] == told and shown.err == ""
+    assert (log.column(ACTION_LOG_PROB) == 0).all() and log.episodes == 4
+    assert torch.equal(learner(log.column("observation")), log.column("action"))
+    played = rollout(learner.player(), "CartPole-v1", episodes=4, seed=3)
+    lengths = log.column("step")[log.episode_ends()] + 1
+    assert lengths.tolist() == played.lengths.tolist()
+    assert log.column(("next", "terminated"))[log.episode_ends()].all()
+    assert log.info["repeated_next_observation"] == 0
+    mapped = read_log(path, str(tmp_path / "played.yaml"))
+    assert mapped.info["discrete_actions"] == 2 and mapped.hash() == log.hash()
+
+
+def test_numbers_have_no_density(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    policy_of(tmp_path, BC, "Pendulum-v1")
+    path = recorded(tmp_path, "Pendulum-v1", "--max_steps", 9, "--json")
+    told = "no action_log_prob is recorded: a deterministic policy of real numbers has no density\n"
+    assert capsys.readouterr().err == told
+    log = read_log(path, str(tmp_path / "played.yaml"))
+    assert ACTION_LOG_PROB not in log and len(log) == 36
+    assert log.info["action"] == {"low": [-2.0], "high": [2.0]}
+    assert log.column(("next", "truncated")).nonzero().flatten().tolist() == [8, 17, 26, 35]
+
+
+def test_noise_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    policy_of(tmp_path, FlowBC, "Pendulum-v1")
+    recorded(tmp_path, "Pendulum-v1", "--max_steps", 2)
+    assert "the file draws its actions from noise" in capsys.readouterr().err
+
+
+def test_goals_and_success(tmp_path: Path) -> None:
+    learner = policy_of(tmp_path, BC, REACH)
+    path = recorded(tmp_path, REACH)
+    log = read_log(path, str(tmp_path / "played.yaml"))
+    played = rollout(learner.player(), REACH, episodes=4, seed=3)
+    ends = log.episode_ends()
+    assert log.column("success").dtype == torch.bool
+    assert log.column("success")[ends].tolist() == played.final_successes.tolist()
+    assert log.column("achieved_goal").equal(log.column("observation"))
+    assert log.column(("next", "achieved_goal")).equal(log.column(("next", "observation")))
+    action = learner(log.column("observation"), log.column("task"))
+    torch.testing.assert_close(action, log.column("action"), atol=1e-5, rtol=0)
+    assert read_log(path).column("task").equal(log.column("task"))
+
+
+def test_entries_stay_entries(tmp_path: Path) -> None:
+    spec = iterated(Look, initial_episodes=2).spec
+
+    def act(observation: Any) -> np.ndarray:
+        return observation["state"][:, :1]
+
+    keep = LogFile(tmp_path / "played.npz")
+    rollout(act, Look, episodes=3, seed=3, spec=spec, keep=keep)
+    log = read_log(tmp_path / "played.npz", str(tmp_path / "played.yaml"))
+    assert log.shape(("observation", "camera")) == (16, 16, 3) and len(log) == 3 * HORIZON
+    env = Look()
+    first = env.reset(seed=episode_seed(3, 0))[0]
+    np.testing.assert_allclose(log.column(("observation", "state"))[0], first["state"])
+    np.testing.assert_array_equal(
+        log.column(("observation", "camera"), slice(1))[0], first["camera"]
+    )
+
+
+def test_a_log_is_an_archive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    policy_of(tmp_path, DQN, "CartPole-v1")
+    words = [tmp_path / "policy.onnx", "--env", "CartPole-v1", "--record", tmp_path / "log.csv"]
+    assert main([str(word) for word in words]) == 2
+    assert "End it in .npz." in capsys.readouterr().err and not (tmp_path / "log.csv").exists()
+
+
+def test_recording_needs_no_torch(tmp_path: Path) -> None:
+    policy_of(tmp_path, DQN, "CartPole-v1")
+    script = (
+        "import sys\n"
+        "sys.modules.update(dict.fromkeys(('torch', 'lightning', 'tensordict', 'minari')))\n"
+        "from hindsight_rl.cli.run import main\n"
+        f"words = ['{tmp_path}/policy.onnx', '--env', 'CartPole-v1', '--episodes', '2']\n"
+        f"raise SystemExit(main([*words, '--record', '{tmp_path}/played.npz']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert read_log(tmp_path / "played.npz").episodes == 2
