@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.agents.idql import IDQL as IDQL
     from hindsight_rl.agents.iql import IQL as IQL
     from hindsight_rl.agents.latent_bc import LatentBC as LatentBC
+    from hindsight_rl.agents.lspi import LSPI as LSPI
     from hindsight_rl.agents.marwil import MARWIL as MARWIL
     from hindsight_rl.agents.mpo import MPO as MPO
     from hindsight_rl.agents.one_step_flow import OneStepFlow as OneStepFlow
@@ -158,6 +159,7 @@ _HOME = {
     "IQL": "agents.iql",
     "InverseRL": "relabel.inverse_trajectory",
     "IteratedDataModule": "datamodules.iterated",
+    "LSPI": "agents.lspi",
     "LatentBC": "agents.latent_bc",
     "LatentNetwork": "nets.network",
     "LearnedTask": "relabel.learned_task",

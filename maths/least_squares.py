@@ -184,9 +184,10 @@ def quadratic_features(value: Tensor) -> Tensor:
     Returns:
         ``[..., 1 + D + D (D + 1) / 2]``.
     """
-    first, second = torch.triu_indices(value.shape[-1], value.shape[-1], device=value.device)
     one = torch.ones_like(value[..., :1])
-    return torch.cat([one, value, value[..., first] * value[..., second]], dim=-1)
+    # Slice by slice: old operator sets know no indices of triangles.
+    products = [value[..., i : i + 1] * value[..., i:] for i in range(value.shape[-1])]
+    return torch.cat([one, value, *products], dim=-1)
 
 
 class LinearEstimate(NamedTuple):

@@ -36,6 +36,7 @@ def episode_log(
     one_hot: bool = False,
     returns: bool = False,
     judged: bool = False,
+    costly: bool = False,
     seed: int = 0,
 ) -> Log:
     """Return episodes of a random walk whose actions depend on the observation.
@@ -52,6 +53,7 @@ def episode_log(
         returns: The first number of the task is the return to go, and a column.
         judged: Add what a policy answers, in each state and in the next: two actions, or how
             probable each choice is.
+        costly: Real actions cost their square, from the middle of their range on.
         seed: Seed of the walk.
 
     Returns:
@@ -86,6 +88,10 @@ def episode_log(
     if one_hot:
         state = torch.nn.functional.one_hot(walk.argmin(-1), 3).float()
         columns |= {"observation": state[:-1], ("next", "observation"): state[1:]}
+    if costly and not discrete:
+        low, high = torch.tensor(LOW), torch.tensor(HIGH)
+        share = (2.0 * columns["action"] - low - high) / (high - low)
+        columns["next", "reward"] = columns["next", "reward"] - 8.0 * share.square().sum(-1)
     if judged:
         columns |= _answers(walk, discrete)
     info: dict[str, Any] = {"source": "walk", "control_rate_hz": 20.0}

@@ -45,6 +45,9 @@ LEARNERS = {
     if name.startswith("hindsight_rl.")
 }
 
+# Those with a network of plain numbers: no table, no bins, no fixed features.
+NETWORKED = [n for n, k in LEARNERS.items() if not (k.one_hot or k.binned or k.linear)]
+
 
 def log_for(learner: type[Learner], **options: Any) -> Log:
     """Return an :func:`episode_log` of the kind a learner takes.
@@ -59,7 +62,11 @@ def log_for(learner: type[Learner], **options: Any) -> Log:
     if "continuous" not in learner.actions:
         options.setdefault("discrete", True)
     options |= {"one_hot": learner.one_hot, "returns": learner.commanded}
-    return episode_log(**options, judged=NEXT_POLICY_ACTION in learner.in_keys)
+    # Where values are solved for, those of real actions need a maximum, and choices to be shown.
+    costly = learner.linear
+    if costly:
+        options.setdefault("seed", 2)
+    return episode_log(**options, judged=NEXT_POLICY_ACTION in learner.in_keys, costly=costly)
 
 
 def takes(learner: type[Learner], options: dict[str, bool]) -> bool:
@@ -116,6 +123,8 @@ def learner_of(learner: type[Learner], spec: Spec, **arguments: Any) -> Learner:
         small["attention"] = Attention(width=8, heads=2, layers=2)
     if isinstance(defaults.get("search"), Search):
         small["search"] = Search(horizon=2, beam=3)
+    if learner.linear:  # more features than so few rows determine
+        small["ridge"] = 1.0
     arguments = small | arguments
     if "optimizer" in parameters:  # one of its own, and what is tested here is made for Adam
         arguments = {"optimizer": functools.partial(torch.optim.Adam, lr=3e-4)} | arguments

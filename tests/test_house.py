@@ -49,7 +49,8 @@ LAYERS: dict[str, set[str]] = {
     # A policy that is judged may be a file.
     "training.given": {"training", "nets", "maths", "export.runtime"},
     "agents": {"training.learner", "training.policy_values", "training.sweep"}
-    | {"training.given", "training.judged", "nets", "policies", "maths"},
+    | {"training.given", "training.judged", "training.policy_iteration"}
+    | {"nets", "policies", "maths"},
     "logs": {"configs", "maths"},
     "datamodules": {"maths", "logs", "relabel", "tasks"}
     | {f"envs.{name}" for name in ("actions", "interface", "lockstep", "playing", "rollout")},

@@ -99,6 +99,7 @@ class Learner(Acts, LearnerModule):
         one_hot: Whether observations must be one-hot vectors, as a table needs them.
         binned: Whether it reads numbers as the bins they lie in. There is then no network of plain
             numbers, whose inputs and layers a :class:`Network` would describe.
+        linear: Whether values are weighted sums of fixed features: there is no network either.
         commanded: Whether the first number of a task must be the return to go.
         rates: Rates that the paper gives single networks, by attribute name: those of
             ``learning_rates`` where it does not name them.
@@ -119,6 +120,7 @@ class Learner(Acts, LearnerModule):
     actions: ClassVar[tuple[str, ...]] = ("continuous", "discrete")
     one_hot: ClassVar[bool] = False
     binned: ClassVar[bool] = False
+    linear: ClassVar[bool] = False
     commanded: ClassVar[bool] = False
     rates: ClassVar[Mapping[str, float]] = MappingProxyType({})
     targets: ClassVar[dict[str, str]] = {}

@@ -6,11 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from command_fits import cart_log, fit_words
+from command_fits import hindsight as command
 from episode_logs import episode_log
 from small_fits import data_for, equal, fit, learner_of
 
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.agents.fqe import FQE
+from hindsight_rl.cli.runs import newest_checkpoint
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.keys import NEXT_POLICY_ACTION, NEXT_POLICY_PROBABILITY
 from hindsight_rl.logs.errors import LogError
@@ -78,3 +81,25 @@ def test_a_policy_never_saw_the_tasks_of_relabelers(tmp_path: Path) -> None:
 def test_a_log_without_answers_needs_a_policy(tmp_path: Path) -> None:
     with pytest.raises(LogError, match=r"needs 'next.policy_action', .* Name the policy \(--model"):
         judging(None, tmp_path)
+
+
+def test_commands_that_need_a_policy_say_in_one_line_that_there_is_none(tmp_path: Path) -> None:
+    """Fitted with the command, with the checkpoint of another learner as what is judged."""
+    log, runs = cart_log(tmp_path / "log.npz"), {name: tmp_path / name for name in ("bc", "fqe")}
+    for name, run in runs.items():
+        given = ["--model.policy", newest_checkpoint(runs["bc"])] if name == "fqe" else []
+        ended = command(*fit_words(*given, "--run", run, config=name, log=log, updates=4))
+        assert ended.code == 0, ended.err
+    saved = torch.load(newest_checkpoint(runs["fqe"]), weights_only=True)
+    columns = saved["hindsight"]["log_pass"]["columns"]
+    assert columns["next.policy_probability"].shape == (200, 2)
+    judged = ["--run", runs["fqe"]]
+    for words, said in (
+        (["export", *judged, "--output", tmp_path / "p.onnx"], "FQE is not exported: it judges"),
+        (["test", *judged], "FQE fits no policy: there are no episodes to run"),
+        (["test", *judged, "--env", "CartPole-v1"], "FQE fits no policy: leave the environment"),
+        (["predict", *judged], "FQE fits no policy: there are no actions to predict"),
+    ):
+        ended = command(*words)
+        assert ended.code == 2 and said in ended.err, (words, ended)
+        assert "Traceback" not in ended.err

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from episode_logs import episode_log
-from small_fits import LEARNERS, data_for, learner_of
+from small_fits import LEARNERS, NETWORKED, data_for, learner_of
 from specs import changed
 from torch import Tensor, nn
 
@@ -125,7 +125,7 @@ def test_frequencies_cover_the_task_and_reach_every_network() -> None:
     assert critic(observations(), torch.zeros(5, 2), tasks()).shape == (2, 5)
 
 
-@pytest.mark.parametrize("name", [n for n, k in LEARNERS.items() if not (k.one_hot or k.binned)])
+@pytest.mark.parametrize("name", NETWORKED)
 def test_every_learner_of_networks_takes_frequencies(name: str) -> None:
     """All but tables and bins, which have no inputs to widen."""
     kind = LEARNERS[name]

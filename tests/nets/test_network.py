@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from episode_logs import episode_log
-from small_fits import LEARNERS, data_for, learner_of
+from small_fits import LEARNERS, NETWORKED, data_for, learner_of
 
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.nets.critics import Critic, ValueNet
@@ -100,7 +100,7 @@ def test_frequencies_stand_beside_a_history() -> None:
     assert waves.width - plain.width == 3 * 2 * 3  # three numbers, sine and cosine, three waves
 
 
-@pytest.mark.parametrize("name", [n for n, k in LEARNERS.items() if not (k.one_hot or k.binned)])
+@pytest.mark.parametrize("name", NETWORKED)
 def test_every_learner_takes_a_network_and_keeps_it_as_plain_data(name: str) -> None:
     learner = learner_of(LEARNERS[name], data_for(LEARNERS[name]).spec)
     default = inspect.signature(LEARNERS[name]).parameters["network"].default
@@ -110,6 +110,12 @@ def test_every_learner_takes_a_network_and_keeps_it_as_plain_data(name: str) -> 
     again = learner.fresh(0)
     assert all(one.equal(other) for one, other in
                zip(again.parameters(), learner.parameters(), strict=True))  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name, kind in LEARNERS.items() if kind.linear])
+def test_linear_learners_take_no_network(name: str) -> None:
+    """Its fields would say nothing: features are fixed."""
+    assert "network" not in inspect.signature(LEARNERS[name]).parameters
 
 
 @pytest.mark.parametrize("name", [name for name, kind in LEARNERS.items() if kind.binned])
