@@ -23,6 +23,7 @@ Deviations:
 Update order: round, then theta.
 """
 
+import warnings
 from typing import Any
 
 import torch
@@ -118,6 +119,20 @@ class LSPI(Learner):
             self.critic.check_concave(found.theta)
             self.solved.copy_(found.theta.reshape(self.solved.shape))
             self.condition.fill_(found.condition)
+
+    def on_train_end(self) -> None:
+        """Warn where the greedy policy was still changing: its values are those of the one before.
+
+        A log far from the greedy policies may leave LSPI walking in a circle.
+        """
+        changed = float(self.changed)
+        if changed > 0:
+            warnings.warn(
+                f"the greedy actions of {changed:.1%} of the rows changed in the last round: "
+                "values are not yet those of the policy. Allow more rounds (max_steps); where they walk "
+                "in a circle, take other features or a larger ridge",
+                stacklevel=2,
+            )
 
     def losses(self, batch: TensorDict) -> LossTerms:
         """Return the term ``critic``, half the squared distance to the solution.

@@ -65,6 +65,20 @@ def test_rounds_walk_to_the_best_policy(tmp_path: Path) -> None:
     assert 1 < learner.latest["train/critic/condition"] < 100
 
 
+def test_a_policy_that_still_changes_is_said(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    """The third round judges 10 after 11; only the fourth sees that it stays.
+
+    They differ in state 1, the next one of (.1 + .8 + .3 + .9) / 4 of the rows.
+    """
+    table(tmp_path, 3)
+    assert any("actions of 52.5% of the rows changed" in str(each.message) for each in recwarn)
+    recwarn.clear()
+    table(tmp_path, 4)
+    assert not any("rows changed in the last round" in str(each.message) for each in recwarn)
+
+
 def test_a_first_policy_of_choice_0_is_judged_first(tmp_path: Path) -> None:
     """Q = r + .9 P Q of (0, 0) and (1, 0), whose rows of P are (.9, .1) and (.7, .3)."""
     chance = torch.tensor([[0.9, 0.1], [0.7, 0.3]], dtype=torch.float64)
