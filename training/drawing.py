@@ -112,7 +112,10 @@ class Drawing:
             with torch.inference_mode():
                 if self._discrete:
                     done = torch.as_tensor(executed - learner.first_choice, device=learner.device)
-                    found = distribution.log_prob(done)
+                    last = learner.spec.action.n - 1
+                    # The environment may have more choices than the log that the policy is of.
+                    found = distribution.log_prob(done.clamp(0, last))
+                    found = torch.where((done < 0) | (done > last), -torch.inf, found)
                 else:
                     done = torch.as_tensor(executed, device=learner.device)
                     found = learner.actor.executed(distribution, done, *self._bounds(low, high))

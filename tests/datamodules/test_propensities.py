@@ -112,6 +112,25 @@ def test_the_likeliest_choice_is_certain_but_for_exploration(learner_kind: str) 
     assert float((found < -0.5).float().mean()) == pytest.approx(0.2, abs=0.1)
 
 
+def test_choices_that_the_policy_does_not_know_are_explored_alone() -> None:
+    """A policy of choices 1 and 2 among 0 to 3: of the others log(.4 / 4)."""
+
+    def more() -> Walk:
+        env = choosing()
+        env.action_space = spaces.Discrete(4)
+        return env
+
+    spec = changed(spec_of(choosing), action={"start": 1})
+    for sample in (True, False):
+        learner = learner_of(BC, spec)
+        columns = recorded(more, learner, 300, sample=sample, explore=0.4).columns
+        unknown = (columns["action"] == 0) | (columns["action"] == 3)
+        found = columns[ACTION_LOG_PROB]
+        assert found[unknown].tolist() == pytest.approx([math.log(0.1)] * int(unknown.sum()))
+        assert float(unknown.float().mean()) == pytest.approx(0.2, abs=0.05)
+        assert (found[~unknown].exp() > 0.1 - 1e-6).all()
+
+
 @pytest.mark.parametrize("explore", [0.0, 0.25])
 @pytest.mark.parametrize("kind", ["gaussian", "mixture", "tanh_gaussian", "exploring"])
 def test_whole_episodes_have_the_mean_ratio_one(kind: str, explore: float) -> None:
