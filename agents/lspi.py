@@ -129,8 +129,8 @@ class LSPI(Learner):
         if changed > 0:
             warnings.warn(
                 f"the greedy actions of {changed:.1%} of the rows changed in the last round: "
-                "values are not yet those of the policy. Allow more rounds (max_steps); where they walk "
-                "in a circle, take other features or a larger ridge",
+                "values are not yet those of the policy. Allow more rounds (max_steps); where they "
+                "walk in a circle, take other features or a larger ridge",
                 stacklevel=2,
             )
 
