@@ -8,8 +8,9 @@ that is judged. Right values make every weight right, right ratios make every mo
 must come from other episodes than those that it is applied to (:func:`folds`), or it explains their
 noise and the interval is too short.
 
-Behind the end of an episode Q, V and r are 0 and rho is carried on. ``V[:, H]`` is the value after
-the last step: 0 at an end, the model's where a time limit cut the episode.
+Behind the end of an episode Q, V and r are 0 and rho is carried on, but for ``V[:, L]``, the value
+after the L steps of an episode: 0 at an end, the model's where a time limit cut it. V has a column
+more than there are steps for the longest ones.
 
 Reference: Jiang and Li 2016, arXiv 1511.03722, eq. 10; weighted, and MAGIC: Thomas and Brunskill
 2016, arXiv 1604.00923, sections 4 to 6.
@@ -51,7 +52,7 @@ def doubly_robust(
         log_ratio: ``[n, H]`` of :func:`hindsight_rl.maths.importance.cumulative_log_ratio`.
         reward: ``[n, H]``, 0 behind the end of an episode.
         q: ``[n, H]``, the model's value of each logged action, 0 behind the end.
-        v: ``[n, H + 1]``, the model's value of each state and of what follows the last step.
+        v: ``[n, H + 1]``, the model's value of each state and of what follows each last step.
         discount: In [0, 1].
 
     Returns:
@@ -73,7 +74,7 @@ def weighted_doubly_robust(
         log_ratio: ``[n, H]`` of :func:`hindsight_rl.maths.importance.cumulative_log_ratio`.
         reward: ``[n, H]``, 0 behind the end of an episode.
         q: ``[n, H]``, the model's value of each logged action, 0 behind the end.
-        v: ``[n, H + 1]``, the model's value of each state and of what follows the last step.
+        v: ``[n, H + 1]``, the model's value of each state and of what follows each last step.
         discount: In [0, 1].
 
     Returns:
@@ -96,7 +97,7 @@ def partial_returns(
         log_ratio: ``[n, H]`` of :func:`hindsight_rl.maths.importance.cumulative_log_ratio`.
         reward: ``[n, H]``, 0 behind the end of an episode.
         q: ``[n, H]``, the model's value of each logged action, 0 behind the end.
-        v: ``[n, H + 1]``, the model's value of each state and of what follows the last step.
+        v: ``[n, H + 1]``, the model's value of each state and of what follows each last step.
         discount: In [0, 1].
 
     Returns:

@@ -47,6 +47,23 @@ class Episodes(NamedTuple):
         """Return a column ``[N]`` as ``[n, H]`` float64, 0 behind the end."""
         return torch.where(self.valid, column.double()[self.row], 0.0)
 
+    def with_what_follows(self, value: Tensor, following: Tensor) -> Tensor:
+        """Return values of every state, and of the one that a time limit kept from going on.
+
+        It stands directly behind the last step of its own episode: an episode of L steps counts it
+        with discount^L, however long the others are.
+
+        Args:
+            value: ``[n, H]``, of every state, 0 behind the end.
+            following: ``[n]``, of the state after the last step; ignored where the task ended.
+
+        Returns:
+            ``[n, H + 1]``.
+        """
+        found = torch.cat([value, torch.zeros_like(value[:, :1])], dim=-1)
+        found[torch.arange(len(found)), self.lengths] = following.where(~self.terminated, 0.0)
+        return found
+
     def returns(self, discount: float) -> Tensor:
         """Return what each episode got, ``[n]`` float64, discounted from its first step."""
         steps = torch.arange(self.reward.shape[1], dtype=torch.float64)

@@ -57,8 +57,8 @@ class Model(NamedTuple):
 
     Attributes:
         q: ``[n, H]`` float64, of every logged action, 0 behind the end.
-        v: ``[n, H + 1]`` float64, of every state; in the last column of what follows the episode, 0
-            where it terminated.
+        v: ``[n, H + 1]`` float64, of every state, and behind the last step of each episode of what
+            follows it: 0 where it terminated, and in all later columns.
     """
 
     q: Tensor
@@ -149,7 +149,8 @@ def crossed(
     key[:, 1] = torch.arange(n)
     fold = folds(n, count, uniform(key))
     q = torch.zeros(n, steps, dtype=torch.float64)
-    v = torch.zeros(n, steps + 1, dtype=torch.float64)
+    v = torch.zeros(n, steps, dtype=torch.float64)
+    beyond = torch.zeros(n, dtype=torch.float64)
     for number in range(count):
         inside = fold[episodes.owner] == number
         learner = fitted_values(
@@ -157,25 +158,12 @@ def crossed(
         )
         rows, mine = episodes.rows[inside], (fold == number).nonzero().squeeze(-1)
         spread = torch.zeros(len(log), dtype=torch.float64)
-        for table, choice in ((q, _logged(learner, log, rows)), (v[:, :-1], answers.here[rows])):
+        for table, choice in ((q, _logged(learner, log, rows)), (v, answers.here[rows])):
             spread[rows] = _values(learner, log, rows, choice, after=False).mean(0)
             table[mine] = torch.where(episodes.valid[mine], spread[episodes.row[mine]], 0.0)
         last = episodes.last[mine]
-        beyond = _values(learner, log, last, answers.after[last], after=True).mean(0)
-        v[mine, -1] = torch.where(episodes.terminated[mine], 0.0, beyond)
-    return Model(q, _moved_to_the_end(v, episodes, discount))
-
-
-def _moved_to_the_end(v: Tensor, episodes: Episodes, discount: float) -> Tensor:
-    """Return the values with what follows a shorter episode at its own time, not at the last.
-
-    The tail of an estimator counts discount^H times the last column: of an episode of L steps it
-    must count discount^L.
-    """
-    found = v.clone()
-    gap = episodes.valid.shape[1] - episodes.lengths
-    found[:, -1] = v[:, -1] * discount ** -gap.double() if discount > 0.0 else v[:, -1]
-    return found
+        beyond[mine] = _values(learner, log, last, answers.after[last], after=True).mean(0)
+    return Model(q, episodes.with_what_follows(v, beyond))
 
 
 def _logged(learner: FQE, log: Log, rows: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from hindsight_rl.diagnostics.ope.ranking import ranked
 from hindsight_rl.diagnostics.ope.remarks import verdict
 from hindsight_rl.diagnostics.ope.values import Model, Values
 from hindsight_rl.intervals import Interval, student_quantile
+from hindsight_rl.maths import doubly_robust as robust
 from hindsight_rl.maths.least_squares import LinearEstimate
 
 
@@ -39,6 +40,37 @@ def test_a_horizon_cuts_episodes() -> None:
     assert found.terminated.tolist() == [False, False]  # the end lies behind the horizon
     assert episodes_of(small(), horizon=3).terminated.tolist() == [True, False]
     assert episodes_of(small(), horizon=9).row.shape == (2, 3)
+
+
+def test_what_follows_a_cut_episode_stands_behind_its_own_last_step() -> None:
+    """Three steps and an end; two steps, cut before a state worth 7."""
+    found = episodes_of(small())
+    value = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 0.0]], dtype=torch.float64)
+    following = torch.tensor([9.0, 7.0], dtype=torch.float64)
+    v = found.with_what_follows(value, following)
+    assert v.tolist() == [[1, 2, 3, 0], [4, 5, 7, 0]]
+    # By hand at discount 0.5 with ratios of 1: an episode's return, and 0.25 * 7 behind the cut.
+    q, ones = torch.zeros_like(value), torch.zeros_like(value)
+    v[:, :2] = v[0, 2] = 0.0
+    dr = robust.doubly_robust(ones, found.reward, q, v, discount=0.5)
+    assert float(dr.value()) == pytest.approx((3.0 + 16.0 + 1.75) / 2)
+    # A partial return of two steps ends where the second episode does, one of three behind it.
+    partial = robust.partial_returns(ones, found.reward, q, v, discount=0.5).sum(0)
+    assert partial.tolist() == pytest.approx([0.0, 4.5, (2 + 16 + 1.75) / 2, (3 + 16 + 1.75) / 2])
+
+
+@pytest.mark.parametrize("discount", [0.0, 0.1])
+def test_short_episodes_beside_very_long_ones_are_finite(discount: float) -> None:
+    value = torch.zeros(2, 400, dtype=torch.float64)
+    row = torch.zeros(2, 400, dtype=torch.int64)
+    valid = torch.ones(2, 400, dtype=torch.bool)
+    valid[1, 1:] = False
+    ended = torch.tensor([True, False])
+    none = torch.zeros(0, dtype=torch.int64)
+    long = Episodes(row, valid, value, ended, none, none)
+    v = long.with_what_follows(value, torch.ones(2, dtype=torch.float64))
+    dr = robust.doubly_robust(value, value, value, v, discount=discount)
+    assert float(dr.value()) == pytest.approx(discount / 2)
 
 
 def two_steps() -> tuple[torch.Tensor, Episodes]:
