@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -165,14 +166,19 @@ def _ranking(found: "Judgement") -> list[str]:
     """Return the order of several policies."""
     ranking = found.ranking
     if ranking is None:
-        return [f"no ranking: {found.question.by} could not be used on every policy"]
+        return [
+            f"no ranking: {found.question.by} could not be used on every policy, or says nothing "
+            "of any. Rank by another one: --by fqe"
+        ]
     lines = [f"ranking by the lower end of {ranking.method}"]
     for place, number in enumerate(ranking.order, 1):
         one, gap = found.policies[number], ranking.gaps[number]
         row = one.estimate(ranking.method)
-        low = float("nan") if row is None else row.interval.low
+        if row is None or math.isnan(gap.low):
+            lines.append(f"  {place:>2}  {one.name}  nothing is known")
+            continue
         better = "" if place == 1 else f"; the first is better by [{gap.low:,.4g}, {gap.high:,.4g}]"
-        lines.append(f"  {place:>2}  {one.name}  {low:,.4g}{better}")
+        lines.append(f"  {place:>2}  {one.name}  {row.interval.low:,.4g}{better}")
     lines.append(f"chosen: {found.chosen}; expected regret {ranking.regret:,.3g}")
     return lines
 

@@ -326,12 +326,18 @@ def _opened(path: str | Path) -> Learner | OnnxPolicy:
 
 def _check_fits(name: str, policy: Spec, log: Spec) -> None:
     """Raise where a policy takes or gives something else than the log holds."""
-    for what, own, there in (
+    pairs = [
         ("observation", _shapes(policy), _shapes(log)),
         ("action", _action(policy), _action(log)),
-    ):
+    ]
+    if policy.task is not None and log.task is not None:
+        pairs.append(("task", str(list(policy.task.shape)), str(list(log.task.shape))))
+    for what, own, there in pairs:
         if own != there:
-            raise ValueError(f"{name}: its {what} is {own}, and that of the log {there}")
+            raise ValueError(
+                f"{name}: its {what} is {own}, and that of the log {there}. Judge it by a log of "
+                "the robot and the task that it was fitted to"
+            )
 
 
 def _shapes(spec: Spec) -> str:
@@ -340,7 +346,9 @@ def _shapes(spec: Spec) -> str:
 
 def _action(spec: Spec) -> str:
     action = spec.action
-    return f"one of {action.n}" if action.discrete else f"{list(action.shape)} real numbers"
+    if not action.discrete:
+        return f"{list(action.shape)} real numbers"
+    return f"one of {action.n}" + (f", counted from {action.start}" if action.start else "")
 
 
 def _shares(choices: Tensor, n: int) -> Tensor:

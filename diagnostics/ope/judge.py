@@ -4,7 +4,6 @@ found = judge([load("a.ckpt"), "b.onnx"], read_log("log.npz"))
 print(found.chosen, found.policies[0].estimates)
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,10 +19,11 @@ from hindsight_rl.diagnostics.ope.behavior import Behavior, Kind, behavior_of
 from hindsight_rl.diagnostics.ope.episodes import Episodes, episodes_of
 from hindsight_rl.diagnostics.ope.estimates import Estimate
 from hindsight_rl.diagnostics.ope.fitting import Fitting, data_of
-from hindsight_rl.diagnostics.ope.ranking import Ranking, ranked
+from hindsight_rl.diagnostics.ope.ranking import Ranking, finite, ranked
 from hindsight_rl.diagnostics.ope.remarks import least_return, remarks_on, verdict
 from hindsight_rl.intervals import Interval, student_interval
 from hindsight_rl.keys import REWARD
+from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.draws import fork_key, seed_key, uniform
 from hindsight_rl.maths.importance import cumulative_log_ratio, effective_sample_size
@@ -163,7 +163,8 @@ def judge(
         policies: Checkpoints, exported files, learners or functions.
         log: What was recorded; all of its episodes count.
         question: What is asked; ``None`` for the defaults.
-        names: What the policies are called; ``None`` for their paths.
+        names: What the policies are called, no two alike; ``None`` for their paths or classes, with
+            numbers where these are alike.
         say: Receives a line before each fit.
 
     Returns:
@@ -173,7 +174,8 @@ def judge(
         CheckpointError: A checkpoint is damaged.
         ContractError: A file is.
         LogError: The log lacks something that was asked for.
-        ValueError: A policy does not go with the log, or there is none.
+        ValueError: A policy does not go with the log, there is none, or names do not tell them
+            apart.
     """
     if not policies:
         raise ValueError("there is no policy to judge: give a checkpoint or an exported file")
@@ -181,11 +183,10 @@ def judge(
     episodes = episodes_of(log, asked.horizon)
     _check(log, episodes)
     spec = data_of(log, asked.fitting).spec
-    called = list(names) if names is not None else [None] * len(policies)
     given = [
-        GivenPolicy(policy, spec, name=name, drawn=asked.drawn, seed=asked.fitting.seed)
-        for policy, name in zip(policies, called, strict=True)
+        GivenPolicy(policy, spec, drawn=asked.drawn, seed=asked.fitting.seed) for policy in policies
     ]
+    _name(given, names)
     say("cloning the policy that recorded the log")
     behavior = behavior_of(log, asked.fitting, asked.behavior)
     counts = _counts(len(episodes.first), asked.fitting.seed)
@@ -205,7 +206,30 @@ def judge(
     )
 
 
+def _name(given: Sequence[GivenPolicy], names: Sequence[str] | None) -> None:
+    """Give policies names that tell them apart."""
+    if names is None:
+        own = [policy.name for policy in given]
+        for place, policy in enumerate(given):
+            if own.count(policy.name) > 1:
+                policy.name = f"{policy.name} {own[: place + 1].count(own[place])}"
+        return
+    if len(names) != len(given) or len(set(names)) < len(names):
+        raise ValueError(
+            f"names are {list(names)} of {len(given)} policies: give each policy one of its own"
+        )
+    for policy, name in zip(given, names, strict=True):
+        policy.name = name
+
+
 def _check(log: Log, episodes: Episodes) -> None:
+    if "discount" in log:
+        raise LogError(
+            "the log has a column discount, so that its rows span several steps and hold the "
+            "rewards of its own actions, not of a policy that is judged",
+            "Judge by the log as it was recorded, before NStep relabeled it.",
+            path=log.sources[0].name,
+        )
     count = len(episodes.first)
     if count < 2:
         raise ValueError(
@@ -340,15 +364,12 @@ def _outside(log: Log, here: Tensor, discrete: bool) -> float:
 def as_dict(found: Judgement) -> dict[str, Any]:
     """Return a judgement as plain values, as ``--json`` prints them; NaN becomes ``None``."""
 
-    def number(value: float) -> float | None:
-        return value if math.isfinite(value) else None
-
     def row(one: Estimate) -> dict[str, Any]:
         return {
             "method": one.method,
-            "value": number(one.value),
-            "low": number(one.interval.low),
-            "high": number(one.interval.high),
+            "value": finite(one.value),
+            "low": finite(one.interval.low),
+            "high": finite(one.interval.high),
             "effective_episodes": one.effective,
             "episodes_with_90_percent": one.heaviest,
             "condition": one.condition,
@@ -362,7 +383,7 @@ def as_dict(found: Judgement) -> dict[str, Any]:
         "discount": found.question.discount,
         "horizon": found.question.horizon,
         "behavior": found.behavior,
-        "behavior_held_out_log_prob": number(found.held_out),
+        "behavior_held_out_log_prob": finite(found.held_out),
         "logged": {"value": found.logged, **found.logged_interval._asdict()},
         "chosen": found.chosen,
         "ranking": None if found.ranking is None else found.ranking.as_dict(found.policies),

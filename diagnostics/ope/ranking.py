@@ -1,5 +1,6 @@
 """Which of several policies to choose, and how sure that is."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -28,7 +29,7 @@ class Ranking:
         order: Numbers of the policies, the highest lower end first.
         chosen: The first of them.
         gaps: For every policy, in the order given: by how much the chosen one is better, a 95 %
-            interval of the paired difference, in the same episodes.
+            interval of the paired difference, in the same episodes; NaN where nothing is known.
         regret: What the choice is expected to lose against the best of them, reward units: the mean
             over resamples of the best value less the chosen one's.
     """
@@ -40,39 +41,61 @@ class Ranking:
     regret: float
 
     def as_dict(self, policies: Sequence[Named]) -> dict[str, Any]:
-        """Return it as plain values."""
+        """Return it as plain values; NaN becomes ``None``."""
         return {
             "by": self.method,
             "order": [policies[number].name for number in self.order],
-            "expected_regret": self.regret,
+            "expected_regret": finite(self.regret),
             "chosen_better_by": {
-                policy.name: gap._asdict() for policy, gap in zip(policies, self.gaps, strict=True)
+                policy.name: {"low": finite(gap.low), "high": finite(gap.high)}
+                for policy, gap in zip(policies, self.gaps, strict=True)
             },
         }
+
+
+def finite(value: float) -> float | None:
+    """Return a number as JSON can hold it, ``None`` for NaN and infinity."""
+    return value if math.isfinite(value) else None
 
 
 def ranked(rows: Sequence[Estimate | None]) -> Ranking | None:
     """Return the order of policies by the lower ends of their intervals.
 
+    A policy of which the log holds no episode comes last: its weights are all 0, and so is the sum
+    of its rewards, which would be more than any policy gets where rewards are costs.
+
     Args:
         rows: Of one estimator, one per policy.
 
     Returns:
-        The ranking; ``None`` where a policy has no such row.
+        The ranking; ``None`` where a policy has no such row, or none of them says anything.
     """
     found = [row for row in rows if row is not None]
     if not found or len(found) < len(rows):
         return None
-    order = sorted(range(len(found)), key=lambda number: -found[number].interval.low)
+    lows = [_low(row) for row in found]
+    if max(lows) == -math.inf:
+        return None
+    order = sorted(range(len(found)), key=lambda number: -lows[number])
     chosen = order[0]
-    tables = torch.stack([row.resampled.double() for row in found])
+    known = [row for row, low in zip(found, lows, strict=True) if low > -math.inf]
+    tables = torch.stack([row.resampled.double() for row in known])
     gaps = tuple(_gap(found[chosen], row) for row in found)
-    regret = float((tables.amax(0) - tables[chosen]).nanmean())
+    best = tables.nan_to_num(nan=-math.inf).amax(0)
+    regret = float((best - found[chosen].resampled.double()).nanmean())
     return Ranking(found[0].method, tuple(order), chosen, gaps, regret)
+
+
+def _low(row: Estimate) -> float:
+    """Return the lower end that a policy is ranked by, -inf where its row says nothing."""
+    says = row.effective != 0.0 and not math.isnan(row.interval.low)
+    return row.interval.low if says else -math.inf
 
 
 def _gap(chosen: Estimate, other: Estimate) -> Interval:
     """Return the interval of the difference of two estimates in the same resamples."""
+    if _low(other) == -math.inf:
+        return Interval(math.nan, math.nan)
     apart = chosen.resampled.double() - other.resampled.double()
     if not chosen.ensemble:
         return percentile(apart, LEVEL)

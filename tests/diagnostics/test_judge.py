@@ -121,6 +121,16 @@ def test_an_undiscounted_horizon() -> None:
     assert any("no horizon" in text for text in found.policies[0].left_out)
 
 
+def test_policies_of_one_name_are_told_apart() -> None:
+    asked = dataclasses.replace(ASKED, methods=("lstd",), by="lstd")
+    log = coins(20)
+    found = judge([ones, ones], log, asked)
+    assert [one.name for one in found.policies] == ["ones 1", "ones 2"]
+    assert set(as_dict(found)["ranking"]["chosen_better_by"]) == {"ones 1", "ones 2"}
+    with pytest.raises(ValueError, match="give each policy one of its own"):
+        judge([ones, ones], log, asked, names=["a", "a"])
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
@@ -146,6 +156,9 @@ def test_logs_that_cannot_judge() -> None:
     nothing = log.with_columns({REWARD: torch.zeros(len(log))})
     with pytest.raises(ValueError, match="all rewards are 0"):
         judge([ones], nothing, ASKED)
+    spanning = log.with_columns({"discount": torch.full((len(log),), 0.81)})
+    with pytest.raises(LogError, match="its rows span several steps"):
+        judge([ones], spanning, dataclasses.replace(ASKED, methods=("wis",), by="wis"))
     without = Log.from_columns(
         {
             key: log.column(key)

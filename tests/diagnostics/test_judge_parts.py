@@ -1,6 +1,8 @@
 """Parts of a judgement by hand: padded episodes, rows of the table, ranking, sentences."""
 
 import math
+from dataclasses import replace
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -144,6 +146,10 @@ def row(value: float, low: float, resampled: list[float], *, ensemble: bool = Fa
     return Estimate("fqe", value, Interval(low, high), table, ensemble=ensemble)
 
 
+class Named(NamedTuple):
+    name: str
+
+
 def test_the_highest_lower_end_is_chosen() -> None:
     rows = [row(5.0, 1.0, [5.0, 9.0, 1.0]), row(4.0, 3.0, [4.0, 4.0, 4.0])]
     found = ranked(rows)
@@ -152,6 +158,21 @@ def test_the_highest_lower_end_is_chosen() -> None:
     assert found.regret == pytest.approx(2.0)
     assert found.gaps[0] == pytest.approx((-5.0, 3.0)) and found.gaps[1] == (0.0, 0.0)
     assert ranked([rows[0], None]) is None
+
+
+def test_a_policy_of_which_nothing_is_known_is_not_chosen() -> None:
+    """Where rewards are costs, a sum of weights of 0 is more than any policy gets."""
+    never = replace(row(0.0, 0.0, [0.0, 0.0, 0.0]), effective=0.0)
+    nothing = row(math.nan, math.nan, [math.nan] * 3)
+    good, bad = row(-4.0, -5.0, [-4.0, math.nan, -3.0]), row(-9.0, -9.5, [-9.0, -8.0, -2.0])
+    found = ranked([never, nothing, bad, good])
+    assert found is not None and found.chosen == 3 and found.order == (3, 2, 0, 1)
+    # The best of the two that are known, less the chosen one, where it is known: 0 and 1.
+    assert found.regret == pytest.approx(0.5)
+    assert math.isnan(found.gaps[0].low) and found.gaps[2].high == pytest.approx(5.0)
+    facts = found.as_dict([Named(name) for name in "abcd"])
+    assert facts["chosen_better_by"]["b"] == {"low": None, "high": None}
+    assert ranked([never, nothing]) is None
 
 
 def test_members_of_ensembles_are_compared_in_pairs() -> None:

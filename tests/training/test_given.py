@@ -168,9 +168,19 @@ def test_what_does_not_go_with_the_log() -> None:
     other = BC(spec_of(episode_log(discrete=True)), network=SMALL).eval()
     with pytest.raises(ValueError, match=r"its action is one of 3, and that of the log \[2\]"):
         GivenPolicy(other, spec)
+    elsewhere = Log.from_columns(
+        {key: log.column(key) for key in log.keys() if key not in ("step", "episode_end")}
+        | {ACTION: torch.arange(len(log)) % 3 + 5},
+        {"discrete_actions": 3, "action_start": 5},
+    )
+    with pytest.raises(ValueError, match="one of 3, and that of the log one of 3, counted from 5"):
+        GivenPolicy(other, spec_of(elsewhere))
     with_task = BC(spec_of(episode_log(task=True)), network=SMALL).eval()
     with pytest.raises(ValueError, match="takes a task, and the log has none"):
         GivenPolicy(with_task, spec).answers(log)
+    wide = log.with_columns({"task": torch.zeros(len(log), 4)})
+    with pytest.raises(ValueError, match=r"its task is \[2\], and that of the log \[4\]. Judge"):
+        GivenPolicy(with_task, spec_of(wide))
     with pytest.raises(ValueError, match=r"answers 47 observations with shape \[47, 3\]"):
         GivenPolicy(lambda observation: observation, spec, name="me").answers(log)
     with pytest.raises(ValueError, match="not finite"):
