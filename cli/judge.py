@@ -145,10 +145,10 @@ def format_judgement(found: "Judgement") -> str:
 def _behavior(found: "Judgement") -> str:
     if found.behavior == "logged":
         return "its probabilities were logged"
-    return (
-        "its probabilities are those of a policy cloned from it (mean log-probability of held-out "
-        f"actions {found.held_out:.3g})"
-    )
+    held_out = f"mean log-probability of held-out actions {found.held_out:.3g}"
+    if math.isnan(found.held_out):
+        held_out = "too few episodes to hold some out and check it"
+    return f"its probabilities are those of a policy cloned from it ({held_out})"
 
 
 def _rows(one: "Judged") -> list[str]:

@@ -29,7 +29,7 @@ class Behavior:
         kind: Whether its probabilities were logged, or are those of a policy cloned from the log.
         log_prob: ``[N]`` float64, nats, of every logged action.
         held_out: Mean log-probability of the actions of held-out episodes under the cloned policy,
-            nats.
+            nats; NaN where there are fewer than 10 episodes, and none is held out.
         everyday: Log-probability under the cloned policy that 95 % of the logged actions exceed.
         clone: The cloned policy, which is there in either case.
     """
@@ -119,5 +119,4 @@ def _cloned(log: Log, fitting: Fitting) -> tuple[GivenPolicy, float]:
         raise RuntimeError("a mixture has a density")
     seen = torch.zeros(len(log), dtype=torch.bool)
     seen[data.log.drawable()] = True
-    checked = found[~seen] if share else found
-    return clone, float(checked.mean())
+    return clone, float(found[~seen].mean())  # NaN where nothing is held out

@@ -64,6 +64,25 @@ class Episodes(NamedTuple):
         found[torch.arange(len(found)), self.lengths] = following.where(~self.terminated, 0.0)
         return found
 
+    def steps(self, discount: float, horizon: int | None) -> Tensor:
+        """Return the discounted number of steps that each episode has, ``[n, 2]`` float64.
+
+        Args:
+            discount: In [0, 1], below 1 without a horizon.
+            horizon: Steps after which returns end, ``None`` for never.
+
+        Returns:
+            Those in the log, and those that a time limit kept from being in it.
+        """
+
+        def until(count: Tensor) -> Tensor:
+            return count if discount == 1.0 else (1.0 - discount**count) / (1.0 - discount)
+
+        length = self.lengths.double()
+        whole = until(torch.full_like(length, horizon or torch.inf))
+        logged = until(length)
+        return torch.stack([logged, (whole - logged).where(~self.terminated, 0.0)], dim=-1)
+
     def returns(self, discount: float) -> Tensor:
         """Return what each episode got, ``[n]`` float64, discounted from its first step."""
         steps = torch.arange(self.reward.shape[1], dtype=torch.float64)

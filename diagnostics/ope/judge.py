@@ -274,9 +274,10 @@ def _judged(
         fitted = values.start_values(learner, log, episodes, answers)
         found.append(rows_of.by_values(fitted))
     found += _linear(log, episodes, answers, counts, asked, left_out)
-    log_prob = policy.log_prob(log) if (WEIGHTED | ROBUST) & set(asked.methods) else None
+    weights = bool((WEIGHTED | ROBUST) & set(asked.methods))
+    log_prob = policy.log_prob(log) if weights else None
     effective = bound = None
-    if log_prob is None and policy.no_density:
+    if weights and log_prob is None:
         left_out.append(
             f"importance sampling and doubly robust estimates are left out: {policy.no_density}"
         )
@@ -289,7 +290,10 @@ def _judged(
         bound = rows_of.guaranteed(ratio, episodes, asked.discount, least)
         weighed = rows_of.by_weights(ratio, episodes, asked.discount, counts)
         found += [one for one in weighed if one.method in asked.methods]
-        if ROBUST & set(asked.methods) and bool(effective[-1] > 0.0) and len(counts[0]) >= 4:
+        no_halves = _no_halves(len(counts[0]), float(effective[-1]))
+        if ROBUST & set(asked.methods) and no_halves:
+            left_out.append(f"doubly robust estimates are left out: {no_halves}")
+        elif ROBUST & set(asked.methods):
             say(f"{policy.name}: fitting its values on halves of the episodes")
             model = values.crossed(held, episodes, answers, asked.fitting, **options)
             robust = rows_of.doubly(ratio, episodes, model, asked.discount, counts)
@@ -318,6 +322,13 @@ def _judged(
         tuple(left_out),
         (verdict(covered), *lines),
     )
+
+
+def _no_halves(episodes: int, effective: float) -> str:
+    """Return why values cannot be fitted on halves of the episodes, "" where they can."""
+    if episodes < 4:
+        return f"of {episodes} episodes there are no halves, it takes at least 4"
+    return "" if effective > 0.0 else "no logged episode could have come from this policy"
 
 
 def _linear(

@@ -31,7 +31,9 @@ def verdict(covered: float) -> str:
             f"The log covers this policy in part: in {share} of the logged states it does "
             "something that the log shows. Where it leaves the log, values are guesses"
         )
-    return f"The log covers this policy: in {share} of its states it does what is usual there"
+    return (
+        f"The log covers this policy: in {share} of the logged states it does what is usual there"
+    )
 
 
 def remarks_on(
@@ -84,19 +86,20 @@ def remarks_on(
                 f"after {int(few[0])} steps fewer than 10 effective episodes are left: what "
                 "follows is decided by a few"
             )
-    cut = ~episodes.terminated
-    if horizon is None and bool(cut.any()) and effective is not None:
-        rest = float(discount ** episodes.lengths[cut].double().mean())
-        if rest > 0.01:
-            found.append(
-                "is, pdis, wis and cwpdis stop where the log was cut by its time limit; the other "
-                f"rows go on beyond it, with {100 * rest:.0f} % of the weight left there"
-            )
+    here, beyond = episodes.steps(discount, horizon).sum(0).tolist()
+    if beyond > 0.01 * (here + beyond):
+        stopping = "the return of the log stops"
+        if effective is not None:
+            stopping = "the return of the log, is, pdis, wis and cwpdis stop"
+        found.append(
+            f"{stopping} where a time limit cut an episode; the other rows go on beyond it, where "
+            f"{100 * beyond / (here + beyond):.0f} % of the discounted steps lie: compare them "
+            "with each other, not with it"
+        )
     if fitted is not None:
         found += _of_fit(fitted, estimates[0], _bound(episodes, discount, horizon))
-    low = max((one.interval.low for one in estimates), default=0.0)
-    high = min((one.interval.high for one in estimates), default=0.0)
-    if len(estimates) > 1 and low > high:
+    believed = [one.interval for one in estimates if not one.warnings]
+    if len(believed) > 1 and max(low for low, _ in believed) > min(high for _, high in believed):
         found.append("the estimators disagree: some of their intervals do not meet")
     return found
 

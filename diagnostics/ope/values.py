@@ -43,7 +43,7 @@ class Values(NamedTuple):
         weight: ``[E, n]``, how often each episode counted where the member was fitted.
         largest: Largest magnitude of a value on the log.
         left: By how much the values would still move, reward units: the mean Bellman error of the
-            log's rows, summed over all steps to come.
+            log's rows, summed over the steps of an episode and those behind a time limit.
     """
 
     start: Tensor
@@ -116,7 +116,7 @@ def start_values(learner: FQE, log: Log, episodes: Episodes, answers: Answers) -
     ahead = _values(learner, log, rows, answers.after[rows], after=True)
     alive = (~log.take(TERMINATED, rows)).double()
     error = log.take(REWARD, rows) + learner.discount * alive * ahead - logged
-    steps = learner.horizon or 1.0 / (1.0 - learner.discount)
+    steps = float(episodes.steps(learner.discount, learner.horizon).sum(-1).mean())
     return Values(start, weight.double(), float(logged.abs().max()), steps * float(error.mean()))
 
 

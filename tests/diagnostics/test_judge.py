@@ -121,6 +121,27 @@ def test_an_undiscounted_horizon() -> None:
     assert any("no horizon" in text for text in found.policies[0].left_out)
 
 
+def test_what_is_left_out_says_why() -> None:
+    def zeros(observation: NDArray[np.float32]) -> NDArray[np.int64]:
+        return np.zeros(len(observation), np.int64)
+
+    log = coins(20)
+    log = log.with_columns({ACTION: torch.ones(len(log), dtype=torch.int64)})
+    asked = dataclasses.replace(ASKED, methods=("wdr", "lstd"), by="lstd", behavior="logged")
+    (left,) = judge([zeros], log, asked).policies[0].left_out
+    assert left.endswith("are left out: no logged episode could have come from this policy")
+    (left,) = judge([ones], coins(3), asked).policies[0].left_out
+    assert left.endswith("of 3 episodes there are no halves, it takes at least 4")
+    # What was not asked for is not missing.
+    continuous = episode_log(lengths=(6, 5, 7, 6))
+    learner = BC(OfflineDataModule(continuous).spec, network=Network(hidden=(8,))).eval()
+    asked = dataclasses.replace(ASKED, methods=("lstd",), by="lstd")
+    found = judge([learner], continuous, asked)
+    assert found.policies[0].left_out == ()
+    assert np.isnan(found.held_out)  # of four episodes none is held out
+    assert as_dict(found)["behavior_held_out_log_prob"] is None
+
+
 def test_policies_of_one_name_are_told_apart() -> None:
     asked = dataclasses.replace(ASKED, methods=("lstd",), by="lstd")
     log = coins(20)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from small_logs import small
 
+from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.diagnostics.ope.episodes import Episodes, episodes_of
 from hindsight_rl.diagnostics.ope.estimates import (
     Estimate,
@@ -18,11 +19,12 @@ from hindsight_rl.diagnostics.ope.estimates import (
     guaranteed,
 )
 from hindsight_rl.diagnostics.ope.ranking import ranked
-from hindsight_rl.diagnostics.ope.remarks import verdict
+from hindsight_rl.diagnostics.ope.remarks import remarks_on, verdict
 from hindsight_rl.diagnostics.ope.values import Model, Values
 from hindsight_rl.intervals import Interval, student_quantile
 from hindsight_rl.maths import doubly_robust as robust
 from hindsight_rl.maths.least_squares import LinearEstimate
+from hindsight_rl.training.given import GivenPolicy
 
 
 def test_episodes_are_padded_at_their_ends() -> None:
@@ -73,6 +75,41 @@ def test_short_episodes_beside_very_long_ones_are_finite(discount: float) -> Non
     v = long.with_what_follows(value, torch.ones(2, dtype=torch.float64))
     dr = robust.doubly_robust(value, value, value, v, discount=discount)
     assert float(dr.value()) == pytest.approx(discount / 2)
+
+
+def test_discounted_steps_in_the_log_and_behind_its_time_limits() -> None:
+    """Three steps and an end, two steps and a cut."""
+    found = episodes_of(small())
+    assert found.steps(0.5, None).tolist() == [[1.75, 0.0], [1.5, 0.5]]
+    assert found.steps(0.5, 3).tolist() == [[1.75, 0.0], [1.5, 0.25]]
+    assert found.steps(1.0, 4).tolist() == [[3.0, 0.0], [2.0, 2.0]]
+    assert found.steps(0.0, None).tolist() == [[1.0, 0.0], [1.0, 0.0]]
+    cut = episodes_of(small(), horizon=2)  # by the question itself: nothing is missing
+    assert cut.steps(1.0, 2).tolist() == [[2.0, 0.0], [2.0, 0.0]]
+
+
+def remarks(rows: list[Estimate], discount: float, horizon: int | None) -> list[str]:
+    log = small()
+    policy = GivenPolicy(lambda observation: observation[:, :1], OfflineDataModule(log).spec)
+    episodes = episodes_of(log, horizon)
+    return remarks_on(
+        policy, rows, episodes, discount, horizon, outside=0.0, fitted=None, effective=None
+    )
+
+
+def test_the_return_of_a_cut_log_is_not_that_of_the_estimators() -> None:
+    for horizon, share in ((None, "13 %"), (3, "7 %")):
+        (text,) = remarks([], 0.5, horizon)
+        assert text.startswith("the return of the log stops where a time limit cut an episode")
+        assert f"where {share} of the discounted steps lie" in text
+    assert remarks([], 0.5, 2) == [] and remarks([], 0.0, None) == []
+
+
+def test_rows_that_are_not_to_be_believed_disagree_with_nothing() -> None:
+    rows = [row(5.0, 4.0, [5.0]), replace(row(0.0, 0.0, [0.0]), warnings=("do not believe",))]
+    assert remarks(rows, 0.0, None) == []
+    (text,) = remarks([*rows, row(9.0, 8.0, [9.0])], 0.0, None)
+    assert text.startswith("the estimators disagree")
 
 
 def two_steps() -> tuple[torch.Tensor, Episodes]:
