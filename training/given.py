@@ -28,7 +28,6 @@ Function = Callable[..., NDArray[Any]]
 """``act(observation [n, O]) -> action``, or ``act(observation, task)``, in the environment's units
 and numbers."""
 
-SPAN = 8192  # rows at a time
 TOGETHER = 256  # episodes that are followed side by side
 
 
@@ -185,7 +184,7 @@ class GivenPolicy:
         if learner is None:
             raise RuntimeError(f"{self.name} has a density and is no learner")
         found = []
-        for rows in _spans(len(log)):
+        for rows in self._shown.spans(log):
             seen, task = self._shown.tensors(log, rows, after=False, device=learner.device)
             action = log.take(ACTION, rows)
             with torch.inference_mode():
@@ -198,7 +197,7 @@ class GivenPolicy:
         """Return what it does in every row ``[N, ...]`` and after it, one draw of each."""
         sides = []
         for after in (False, True):
-            parts = [self._answer(log, rows, draw, after) for rows in _spans(len(log))]
+            parts = [self._answer(log, rows, draw, after) for rows in self._shown.spans(log)]
             sides.append(torch.cat(parts))
         return sides[0], sides[1]
 
@@ -215,7 +214,7 @@ class GivenPolicy:
     def _probabilities(self, log: LogView, *, after: bool) -> Tensor:
         parts = []
         learner = cast(Learner, self.learner)
-        for rows in _spans(len(log)):
+        for rows in self._shown.spans(log):
             seen, task = self._shown.tensors(log, rows, after=after, device=learner.device)
             with torch.inference_mode():
                 parts.append(learner.scores(seen, task).softmax(-1).cpu())
@@ -354,7 +353,3 @@ def _action(spec: Spec) -> str:
 def _shares(choices: Tensor, n: int) -> Tensor:
     """Return how often each of n was chosen, ``[N, n]`` float32, in draws ``[N, m]``."""
     return torch.nn.functional.one_hot(choices.long(), n).float().mean(1)
-
-
-def _spans(rows: int) -> list[Tensor]:
-    return [torch.arange(at, min(at + SPAN, rows)) for at in range(0, rows, SPAN)]

@@ -1,6 +1,6 @@
 """Rows of a log as a policy is shown them: as networks take them, or as the environment would."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,24 @@ from hindsight_rl.offsets import has_offset
 from hindsight_rl.ports import LogView
 from hindsight_rl.spec import Spec
 
+SPAN = 8192  # rows at a time
+NUMBERS = 1 << 25  # of what is seen in them: images are shown fewer at a time
+
+
+def spans(log: LogView, keys: Sequence[Key], rows: Tensor) -> list[Tensor]:
+    """Return rows in parts, each small enough for memory.
+
+    Args:
+        log: The log.
+        keys: What is looked at.
+        rows: ``[M]`` int64.
+
+    Returns:
+        ``[m]`` int64 each.
+    """
+    width = sum(log.take(key, rows[:1]).numel() for key in keys)
+    return list(rows.split(max(1, min(SPAN, NUMBERS // max(width, 1)))))
+
 
 class Shown:
     """What a policy is shown of a log.
@@ -25,6 +43,10 @@ class Shown:
 
     def __init__(self, policy: Spec, log: Spec) -> None:
         self.policy, self.log = policy, log
+
+    def spans(self, log: LogView) -> list[Tensor]:
+        """Return all rows of a log in parts, each small enough for memory."""
+        return spans(log, self._observed(after=False), torch.arange(len(log)))
 
     def tensors(
         self, log: LogView, rows: Tensor, *, after: bool, device: torch.device

@@ -104,6 +104,25 @@ def behavior_of(log: Log, fitting: Fitting, kind: Kind = "auto") -> Behavior:
     return Behavior("fitted", own, held_out, everyday, clone)
 
 
+def beyond_logged(log: Log, here: Tensor, discrete: bool) -> float:
+    """Return the share of states in which an action leaves the range of the logged ones.
+
+    Args:
+        log: The log.
+        here: ``[N, m, A]``, what a policy does; probabilities of choices.
+        discrete: Whether actions are choices.
+
+    Returns:
+        In [0, 1]; 0 of choices.
+    """
+    if discrete:
+        return 0.0
+    logged = log.column(ACTION)
+    slack = 1e-6 * (logged.amax(0) - logged.amin(0)).clamp_min(1e-12)
+    beyond = (here < logged.amin(0) - slack) | (here > logged.amax(0) + slack)
+    return float(beyond.any(-1).float().mean())
+
+
 def _cloned(log: Log, fitting: Fitting) -> tuple[GivenPolicy, float]:
     """Return a policy cloned from most episodes of a log, and how likely the others are."""
     share = HELD_OUT if log.episodes >= 10 else 0.0

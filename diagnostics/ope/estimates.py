@@ -12,12 +12,22 @@ from hindsight_rl.diagnostics.ope.values import Model, Values
 from hindsight_rl.intervals import Interval, student_interval, student_quantile
 from hindsight_rl.maths import doubly_robust as robust
 from hindsight_rl.maths import importance
+from hindsight_rl.maths.draws import fork_key, seed_key, uniform
 from hindsight_rl.maths.importance import Ratios
-from hindsight_rl.maths.intervals import bootstrap, capped_lower_bound, chosen_cap, percentile
+from hindsight_rl.maths.intervals import (
+    bootstrap,
+    capped_lower_bound,
+    chosen_cap,
+    percentile,
+    resample,
+)
 from hindsight_rl.maths.least_squares import LinearEstimate
 
 LEVEL = 0.95
 MAGIC_STEPS = 25  # partial returns that are mixed
+LEAST, MOST = 100, 2000  # resamples
+NUMBERS = 40_000_000  # of counts that are held, where that leaves the least number of resamples
+BLOCK = 1_000_000  # draws at a time
 
 BELIEVE: Mapping[str, str] = MappingProxyType(
     {
@@ -62,6 +72,26 @@ class Estimate:
     heaviest: int | None = None
     condition: float | None = None
     warnings: tuple[str, ...] = field(default=())
+
+
+def resamples(episodes: int, seed: int) -> Tensor:
+    """Return how often each episode counts in resamples, fewer of them for many episodes.
+
+    Args:
+        episodes: n.
+        seed: Of the draws.
+
+    Returns:
+        ``[R, n]`` float64.
+    """
+    count = max(LEAST, min(MOST, NUMBERS // episodes))
+    key, each = fork_key(seed_key(seed), "resamples"), torch.arange(episodes)
+    found = torch.empty(count, episodes, dtype=torch.float64)
+    for rows in torch.arange(count).split(max(1, BLOCK // episodes)):
+        number = rows.unsqueeze(-1) * episodes + each
+        counter = torch.stack([torch.full_like(number, key), number, torch.zeros_like(number)], -1)
+        found[rows] = resample(episodes, uniform(counter))
+    return found
 
 
 def by_values(values: Values) -> Estimate:

@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from hindsight_rl.arguments import above, check_ranges, within
 from hindsight_rl.diagnostics.ope import estimates as rows_of
 from hindsight_rl.diagnostics.ope import linear, values
-from hindsight_rl.diagnostics.ope.behavior import Behavior, Kind, behavior_of
+from hindsight_rl.diagnostics.ope.behavior import Behavior, Kind, behavior_of, beyond_logged
 from hindsight_rl.diagnostics.ope.episodes import Episodes, episodes_of
 from hindsight_rl.diagnostics.ope.estimates import Estimate
 from hindsight_rl.diagnostics.ope.fitting import Fitting, data_of
@@ -25,9 +24,7 @@ from hindsight_rl.intervals import Interval, student_interval
 from hindsight_rl.keys import REWARD
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
-from hindsight_rl.maths.draws import fork_key, seed_key, uniform
 from hindsight_rl.maths.importance import cumulative_log_ratio, effective_sample_size
-from hindsight_rl.maths.intervals import resample
 from hindsight_rl.ports import Actor
 from hindsight_rl.training.given import Function, GivenPolicy
 from hindsight_rl.training.learner import Learner
@@ -36,7 +33,6 @@ METHODS = ("fqe", "lstd", "dualdice", "is", "pdis", "wis", "cwpdis", "dr", "wdr"
 WEIGHTED = {"is", "pdis", "wis", "cwpdis"}
 ROBUST = {"dr", "wdr", "magic"}
 LINEAR = {"lstd", "dualdice"}
-NUMBERS = 40_000_000  # of resampled counts that are held at once
 
 Say = Callable[[str], None]
 
@@ -189,7 +185,7 @@ def judge(
     _name(given, names)
     say("cloning the policy that recorded the log")
     behavior = behavior_of(log, asked.fitting, asked.behavior)
-    counts = _counts(len(episodes.first), asked.fitting.seed)
+    counts = rows_of.resamples(len(episodes.first), asked.fitting.seed)
     judged = tuple(_judged(policy, log, episodes, behavior, counts, asked, say) for policy in given)
     returns = episodes.returns(asked.discount)
     return Judgement(
@@ -243,15 +239,6 @@ def _check(log: Log, episodes: Episodes) -> None:
         )
 
 
-def _counts(episodes: int, seed: int) -> Tensor:
-    """Return how often each episode counts in resamples, ``[R, n]``; fewer for many episodes."""
-    resamples = max(100, min(2000, NUMBERS // episodes))
-    key = fork_key(seed_key(seed), "resamples")
-    number = torch.arange(resamples * episodes).reshape(resamples, episodes)
-    counter = torch.stack([torch.full_like(number, key), number, torch.zeros_like(number)], -1)
-    return resample(episodes, uniform(counter))
-
-
 def _judged(
     policy: GivenPolicy,
     log: Log,
@@ -299,7 +286,7 @@ def _judged(
             robust = rows_of.doubly(ratio, episodes, model, asked.discount, counts)
             found += [one for one in robust if one.method in asked.methods]
     covered = behavior.covered(log, episodes.rows, answers)
-    outside = _outside(log, answers.here, policy.discrete)
+    outside = beyond_logged(log, answers.here, policy.discrete)
     ordered = tuple(sorted(found, key=lambda one: METHODS.index(one.method)))
     lines = remarks_on(
         policy,
@@ -346,9 +333,10 @@ def _linear(
     if asked.horizon is not None or asked.discount == 1.0:
         left_out.append("linear values are left out: they know no horizon")
         return []
-    features = linear.features_of(log, episodes, answers)
-    if features is None:
-        left_out.append("linear values are left out: the observation is no short vector")
+    try:
+        features = linear.features_of(log, episodes, answers)
+    except ValueError as error:
+        left_out.append(f"linear values are left out: {error}")
         return []
     solve = {"lstd": linear.least_squares, "dualdice": linear.occupancy}
     found = []
@@ -360,16 +348,6 @@ def _linear(
             continue
         found.append(rows_of.by_least_squares(name, solved, counts))
     return found
-
-
-def _outside(log: Log, here: Tensor, discrete: bool) -> float:
-    """Return the share of states in which an action leaves the range of the logged ones."""
-    if discrete:
-        return 0.0
-    logged = log.column("action")
-    slack = 1e-6 * (logged.amax(0) - logged.amin(0)).clamp_min(1e-12)
-    beyond = (here < logged.amin(0) - slack) | (here > logged.amax(0) + slack)
-    return float(beyond.any(-1).float().mean())
 
 
 def as_dict(found: Judgement) -> dict[str, Any]:

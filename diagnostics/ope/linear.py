@@ -32,23 +32,34 @@ class Linear(NamedTuple):
     """``[n, F]``, of first states and the policy's actions in them."""
 
 
-def features_of(log: Log, episodes: Episodes, answers: Answers) -> Linear | None:
-    """Return quadratic features, ``None`` where the observation is no vector or there are too many.
+def features_of(log: Log, episodes: Episodes, answers: Answers) -> Linear:
+    """Return quadratic features.
 
     Args:
         log: The log.
         episodes: Its episodes.
         answers: Of the policy.
+
+    Returns:
+        The features.
+
+    Raises:
+        ValueError: The observation is no vector, or there are too many features.
     """
     if log.observed != ["observation"] or len(log.shape("observation")) != 1:
-        return None
+        raise ValueError("the observation is not one vector")
     discrete = not log.column(ACTION, slice(1)).is_floating_point()
     width = log.shape("observation")[0] + (log.shape(TASK)[0] if TASK in log else 0)
     acts = answers.here.shape[-1]
     size = width + (0 if discrete else acts)
     count = (1 + size + size * (size + 1) // 2) * (acts if discrete else 1)
-    if count > MOST or count * len(episodes.rows) > LARGEST:
-        return None
+    if count > MOST:
+        raise ValueError(f"there would be {count:,} features, and {MOST} are the most")
+    if count * len(episodes.rows) > LARGEST:
+        raise ValueError(
+            f"{len(episodes.rows):,} rows of {count} features need too much memory: judge by at "
+            f"most {LARGEST // count:,} rows"
+        )
     rows, first = episodes.rows, episodes.first
     state = _Standard(_states(log, rows, after=False))
     now, following = state(_states(log, rows, after=False)), state(_states(log, rows, after=True))

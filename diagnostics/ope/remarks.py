@@ -90,7 +90,7 @@ def remarks_on(
     if beyond > 0.01 * (here + beyond):
         stopping = "the return of the log stops"
         if effective is not None:
-            stopping = "the return of the log, is, pdis, wis and cwpdis stop"
+            stopping = "the return of the log, the bound, is, pdis, wis and cwpdis stop"
         found.append(
             f"{stopping} where a time limit cut an episode; the other rows go on beyond it, where "
             f"{100 * beyond / (here + beyond):.0f} % of the discounted steps lie: compare them "

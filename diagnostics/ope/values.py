@@ -28,8 +28,8 @@ from hindsight_rl.maths.episode_weights import episode_weights
 from hindsight_rl.nets.encoders.entries import Observation
 from hindsight_rl.nets.network import Network
 from hindsight_rl.training.given import Answers
+from hindsight_rl.training.shown import spans
 
-SPAN = 8192  # rows at a time
 # Values approach their end at the rate tau (1 - discount) per update: at 0.005 and discount 0.99
 # three fifths of the way would be left after 10,000.
 TAU = 0.1
@@ -177,8 +177,8 @@ def _logged(learner: FQE, log: Log, rows: Tensor) -> Tensor:
 
 def _values(learner: FQE, log: Log, rows: Tensor, choice: Tensor, *, after: bool) -> Tensor:
     """Return values ``[E, M]`` float64 of choices in the states of rows, or in those after them."""
-    found = []
-    for some, chosen in zip(rows.split(SPAN), choice.split(SPAN), strict=True):
+    found, parts = [], spans(log, log.observed, rows)
+    for some, chosen in zip(parts, choice.split([len(part) for part in parts]), strict=True):
         seen = _observation(log, some, after)
         task = log.take(TASK, some) if learner.spec.task is not None else None
         step = log.take(STEP, some) + int(after)

@@ -9,6 +9,7 @@ import torch
 from small_logs import small
 
 from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.diagnostics.ope import estimates, linear
 from hindsight_rl.diagnostics.ope.episodes import Episodes, episodes_of
 from hindsight_rl.diagnostics.ope.estimates import (
     Estimate,
@@ -17,6 +18,7 @@ from hindsight_rl.diagnostics.ope.estimates import (
     by_weights,
     doubly,
     guaranteed,
+    resamples,
 )
 from hindsight_rl.diagnostics.ope.ranking import ranked
 from hindsight_rl.diagnostics.ope.remarks import remarks_on, verdict
@@ -24,7 +26,7 @@ from hindsight_rl.diagnostics.ope.values import Model, Values
 from hindsight_rl.intervals import Interval, student_quantile
 from hindsight_rl.maths import doubly_robust as robust
 from hindsight_rl.maths.least_squares import LinearEstimate
-from hindsight_rl.training.given import GivenPolicy
+from hindsight_rl.training.given import Answers, GivenPolicy
 
 
 def test_episodes_are_padded_at_their_ends() -> None:
@@ -93,7 +95,15 @@ def remarks(rows: list[Estimate], discount: float, horizon: int | None) -> list[
     policy = GivenPolicy(lambda observation: observation[:, :1], OfflineDataModule(log).spec)
     episodes = episodes_of(log, horizon)
     return remarks_on(
-        policy, rows, episodes, discount, horizon, outside=0.0, fitted=None, effective=None
+        policy,
+        rows,
+        episodes,
+        discount,
+        horizon,
+        outside=0.0,
+        fitted=None,
+        effective=None,
+        guaranteed=None,
     )
 
 
@@ -123,6 +133,31 @@ def two_steps() -> tuple[torch.Tensor, Episodes]:
 
 # Both episodes once, the first twice, the second twice.
 COUNTS = torch.tensor([[1.0, 1.0], [2.0, 0.0], [0.0, 2.0]], dtype=torch.float64)
+
+
+def test_resamples_are_the_same_in_blocks_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = resamples(7, seed=1)
+    assert whole.shape == (2000, 7) and bool((whole.sum(-1) == 7.0).all())
+    # Counts of one episode are binomial: mean 1, variance 6 / 7, over 14,000 of them.
+    assert float(whole.var()) == pytest.approx(6 / 7, abs=0.05)
+    monkeypatch.setattr(estimates, "BLOCK", 22)  # three resamples at a time
+    assert torch.equal(resamples(7, seed=1), whole)
+    monkeypatch.setattr(estimates, "NUMBERS", 700)
+    assert torch.equal(resamples(7, seed=1), whole[:100])
+
+
+def test_why_there_are_no_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = small()
+    episodes, nothing = episodes_of(log), torch.zeros(5, 1, 1)
+    answers = Answers(nothing, nothing)
+    # Two numbers and an action: 1 + 3 + 6 features.
+    assert linear.features_of(log, episodes, answers).here.shape == (5, 10)
+    monkeypatch.setattr(linear, "LARGEST", 49)
+    with pytest.raises(ValueError, match="5 rows of 10 features need too much memory: .* 4 rows"):
+        linear.features_of(log, episodes, answers)
+    monkeypatch.setattr(linear, "MOST", 9)
+    with pytest.raises(ValueError, match="there would be 10 features, and 9 are the most"):
+        linear.features_of(log, episodes, answers)
 
 
 def test_rows_of_importance_sampling() -> None:

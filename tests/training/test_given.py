@@ -14,6 +14,7 @@ from hindsight_rl.keys import ACTION, EPISODE, NEXT_OBSERVATION, OBSERVATION
 from hindsight_rl.logs.log import Log
 from hindsight_rl.nets.network import Network
 from hindsight_rl.spec import Spec
+from hindsight_rl.training import shown
 from hindsight_rl.training.given import GivenPolicy
 from hindsight_rl.training.learner import Learner
 
@@ -99,6 +100,20 @@ def test_a_state_follows_the_logged_episode() -> None:
             elif row:
                 within = found.after[row, 0]
                 torch.testing.assert_close(within, found.here[row + 1, 0])
+
+
+def test_images_are_shown_fewer_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    log, rows = episode_log(), torch.arange(20, 31)
+    assert [len(part) for part in shown.spans(log, [OBSERVATION], rows)] == [11]
+    monkeypatch.setattr(shown, "NUMBERS", 13)  # of three each: four rows
+    parts = shown.spans(log, [OBSERVATION], rows)
+    assert [len(part) for part in parts] == [4, 4, 3] and torch.equal(torch.cat(parts), rows)
+    monkeypatch.setattr(shown, "NUMBERS", 1)
+    assert len(shown.spans(log, [OBSERVATION], rows)) == 11
+    learner = BC(spec_of(log), network=SMALL).eval()
+    found = GivenPolicy(learner, learner.spec).answers(log)
+    with torch.inference_mode():
+        torch.testing.assert_close(found.here[:, 0], learner(log.column(OBSERVATION)))
 
 
 def test_a_history_holds_what_was_executed() -> None:
