@@ -19,7 +19,13 @@ from hindsight_rl.diagnostics.ope.episodes import Episodes, episodes_of
 from hindsight_rl.diagnostics.ope.estimates import Estimate
 from hindsight_rl.diagnostics.ope.fitting import Fitting, data_of
 from hindsight_rl.diagnostics.ope.ranking import Ranking, finite, ranked
-from hindsight_rl.diagnostics.ope.remarks import least_return, remarks_on, verdict
+from hindsight_rl.diagnostics.ope.remarks import (
+    doubted,
+    least_return,
+    possible,
+    remarks_on,
+    verdict,
+)
 from hindsight_rl.intervals import Interval, student_interval
 from hindsight_rl.keys import REWARD
 from hindsight_rl.logs.errors import LogError
@@ -287,6 +293,8 @@ def _judged(
             found += [one for one in robust if one.method in asked.methods]
     covered = behavior.covered(log, episodes.rows, answers)
     outside = beyond_logged(log, answers.here, policy.discrete)
+    within = possible(episodes, asked.discount, asked.horizon)
+    found = [doubted(one, within) for one in found]
     ordered = tuple(sorted(found, key=lambda one: METHODS.index(one.method)))
     lines = remarks_on(
         policy,

@@ -1,6 +1,7 @@
 """What to doubt of a judgement, in sentences."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -8,7 +9,8 @@ from torch import Tensor
 from hindsight_rl.diagnostics.ope.episodes import Episodes
 from hindsight_rl.diagnostics.ope.estimates import Estimate
 from hindsight_rl.diagnostics.ope.values import Values
-from hindsight_rl.maths.returns import largest_return
+from hindsight_rl.intervals import Interval
+from hindsight_rl.maths.returns import return_range
 from hindsight_rl.training.given import GivenPolicy
 
 COVERED, BARELY = 0.8, 0.5  # of the states; the policy that recorded reaches 0.95
@@ -97,7 +99,8 @@ def remarks_on(
             "with each other, not with it"
         )
     if fitted is not None:
-        found += _of_fit(fitted, estimates[0], _bound(episodes, discount, horizon))
+        within = possible(episodes, discount, horizon)
+        found += _of_fit(fitted, estimates[0], 1.05 * max(abs(end) for end in within))
     believed = [one.interval for one in estimates if not one.warnings]
     if len(believed) > 1 and max(low for low, _ in believed) > min(high for _, high in believed):
         found.append("the estimators disagree: some of their intervals do not meet")
@@ -133,10 +136,31 @@ def least_return(episodes: Episodes, discount: float, horizon: int | None) -> fl
     return least * float((discount ** torch.arange(steps, dtype=torch.float64)).sum())
 
 
-def _bound(episodes: Episodes, discount: float, horizon: int | None) -> float:
-    """Return the largest magnitude a return can have."""
-    reward = episodes.reward[episodes.valid].float()
-    longest = horizon or (0 if bool((~episodes.terminated).any()) else int(episodes.lengths.max()))
-    steps = longest or 1 << 30
-    largest: float = largest_return(reward, torch.full_like(reward, discount), steps)
-    return 1.05 * largest
+def possible(episodes: Episodes, discount: float, horizon: int | None) -> Interval:
+    """Return between which values a return lies, by the rewards of the log.
+
+    Args:
+        episodes: Of the log.
+        discount: Of the returns.
+        horizon: Steps that count, ``None`` for all.
+    """
+    reward = episodes.reward[episodes.valid]
+    found = return_range(reward, torch.full_like(reward, discount), horizon=horizon)
+    return Interval(found.low, found.high)
+
+
+def doubted(row: Estimate, within: Interval) -> Estimate:
+    """Return a row with a sentence more where its value is none that a return can have.
+
+    Args:
+        row: It.
+        within: Of :func:`possible`.
+    """
+    slack = 0.05 * (within.high - within.low)
+    if within.low - slack <= row.value <= within.high + slack:
+        return row
+    note = (
+        f"no return of these rewards is outside of [{within.low:,.4g}, {within.high:,.4g}]: do not "
+        "believe this row"
+    )
+    return replace(row, warnings=(*row.warnings, note))

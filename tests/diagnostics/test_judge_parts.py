@@ -21,7 +21,7 @@ from hindsight_rl.diagnostics.ope.estimates import (
     resamples,
 )
 from hindsight_rl.diagnostics.ope.ranking import ranked
-from hindsight_rl.diagnostics.ope.remarks import remarks_on, verdict
+from hindsight_rl.diagnostics.ope.remarks import doubted, possible, remarks_on, verdict
 from hindsight_rl.diagnostics.ope.values import Model, Values
 from hindsight_rl.intervals import Interval, student_quantile
 from hindsight_rl.maths import doubly_robust as robust
@@ -283,3 +283,15 @@ def test_the_bound_that_assumes_nothing() -> None:
     # In units from the least return: of -2 to 1, moved by 3.
     shifted = guaranteed(torch.zeros(steps, 1, dtype=torch.float64), episodes, 0.9, -2.0)
     assert shifted == pytest.approx(-2.0 + 3.0 * (1.0 - 7.0 * math.log(40.0) / (3.0 * 379.0)))
+
+
+def test_a_value_that_no_return_can_have() -> None:
+    """Rewards of 0 and 1, discount 0.9: between 0 and 10."""
+    _, episodes = two_steps()
+    within = possible(episodes, 0.9, None)
+    assert within == pytest.approx((0.0, 10.0))
+    assert possible(episodes, 1.0, 3) == pytest.approx((0.0, 3.0))
+    assert doubted(row(10.4, 9.0, [10.0]), within).warnings == ()
+    found = doubted(row(11.0, 9.0, [11.0]), within).warnings
+    assert found == ("no return of these rewards is outside of [0, 10]: do not believe this row",)
+    assert doubted(row(-1.0, -2.0, [-1.0]), within).warnings
