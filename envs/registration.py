@@ -16,6 +16,9 @@ _ENVIRONMENTS = (
     ("Crossing", "crossing", None, 20),
 )
 
+# Name, world, steps after which an episode is cut. They need the extra ``robots``.
+_ROBOTS = (("Walker", "walker:Walker", 100),)
+
 
 def register() -> None:
     """Register the environments; a second call changes nothing."""
@@ -27,4 +30,14 @@ def register() -> None:
                 entry_point=f"hindsight_rl.envs.{module}:{name}",
                 vector_entry_point=None if many is None else f"hindsight_rl.envs.{many}",
                 max_episode_steps=horizon,
+            )
+    for name, world, horizon in _ROBOTS:
+        key = f"Hindsight/{name}-v0"
+        if key not in gymnasium.registry:
+            gymnasium.register(
+                key,
+                entry_point="hindsight_rl.envs.robots.single:RobotEnv",
+                vector_entry_point="hindsight_rl.envs.robots.many:RobotVectorEnv",
+                max_episode_steps=horizon,
+                kwargs={"world": world},
             )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hindsight_rl.envs.four_corners import FourCorners
 from hindsight_rl.envs.four_margins import FourMargins
 from hindsight_rl.envs.four_rooms import HORIZON, Floats, FourRooms, Observation, step_many
+from hindsight_rl.envs.resets import check_episodes, read_mode, read_reset
 
 Array = NDArray[Any]
 Step = tuple[Observation, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
@@ -33,9 +34,6 @@ class FourRoomsVectorEnv(VectorEnv[Observation, Floats, Array]):
         autoreset_mode: Whether an episode's end is followed by a reset in the next step
             (``"NextStep"``), or the caller resets (``"Disabled"``).
         **single: Arguments of :class:`FourRooms`.
-
-    Raises:
-        ValueError: A number is out of range, or the mode is another one.
     """
 
     kind: ClassVar[type[FourRooms]] = FourRooms
@@ -47,12 +45,7 @@ class FourRoomsVectorEnv(VectorEnv[Observation, Floats, Array]):
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         **single: Any,
     ) -> None:
-        mode = AutoresetMode(autoreset_mode)
-        if num_envs < 1 or mode is AutoresetMode.SAME_STEP:
-            raise ValueError(
-                f"num_envs is {num_envs} and autoreset_mode {mode.value!r}: there must be at least "
-                "one environment, and the mode be 'NextStep' or 'Disabled'"
-            )
+        mode = read_mode(num_envs, autoreset_mode)
         self.single = self.kind(**single)
         self.num_envs, self.max_episode_steps = num_envs, max_episode_steps
         self.render_mode = None
@@ -83,21 +76,10 @@ class FourRoomsVectorEnv(VectorEnv[Observation, Floats, Array]):
 
         Returns:
             Observations of all environments, and an empty dictionary.
-
-        Raises:
-            ValueError: There are not as many seeds, or flags, as environments.
         """
-        options = dict(options or {})
-        chosen = np.asarray(options.pop("reset_mask", np.ones(self.num_envs)), np.bool_)
-        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
-        seeds = [None] * self.num_envs if seeds is None else list(seeds)
-        if len(seeds) != self.num_envs or chosen.shape != (self.num_envs,):
-            raise ValueError(
-                f"{len(seeds)} seeds and a reset_mask of shape {list(chosen.shape)} for "
-                f"{self.num_envs} environments: give one of each per environment"
-            )
-        for i in np.flatnonzero(chosen):
-            self._begin(int(i), seeds[i], options)
+        asked = read_reset(self.num_envs, seed, options)
+        for i in asked.chosen:
+            self._begin(i, asked.seeds[i], asked.options)
         return self._observe(), {}
 
     def step(self, actions: Floats) -> Step:
@@ -108,16 +90,9 @@ class FourRoomsVectorEnv(VectorEnv[Observation, Floats, Array]):
 
         Returns:
             Observations, rewards, terminated, truncated, and ``is_success`` in the info.
-
-        Raises:
-            ValueError: An episode that is over is stepped, and nothing resets it.
         """
         over = self._over.copy()
-        if over.any() and self.metadata["autoreset_mode"] is AutoresetMode.DISABLED:
-            raise ValueError(
-                f"environment {int(over.argmax())} has no episode to step: reset it first, with "
-                "options={'reset_mask': ...} for those whose episodes are over"
-            )
+        check_episodes(over, self.metadata["autoreset_mode"])
         for i in np.flatnonzero(~over & (self._step > 0) & (self._step % HORIZON == 0)):
             self._noise[i] = self.single.draw_noise(self._generator(int(i), None))
         noise = self._noise[np.arange(self.num_envs), self._step % HORIZON]

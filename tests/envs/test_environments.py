@@ -7,14 +7,18 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
+from robots_installed import HORIZONS as ROBOT_HORIZONS
+from robots_installed import needs_robots
 
 from hindsight_rl.envs.registration import register
 from hindsight_rl.envs.rollout import rollout
 
 HORIZONS = {"FourRooms": 75, "FourCorners": 75, "FourMargins": 75, "PointMass": 100, "Crossing": 20}
 IDS = [f"Hindsight/{name}-v0" for name in HORIZONS]
+ROBOTS = [pytest.param(f"Hindsight/{name}-v0", marks=needs_robots) for name in ROBOT_HORIZONS]
+HORIZONS |= ROBOT_HORIZONS
 
-pytestmark = pytest.mark.parametrize("name", IDS)
+pytestmark = pytest.mark.parametrize("name", [*IDS, *ROBOTS])
 
 
 def play(env: gymnasium.Env[Any, Any], seed: int, steps: int = 120) -> list[Any]:
@@ -38,6 +42,8 @@ def flat(seen: list[Any]) -> np.ndarray:
 def test_gymnasium_accepts_it(name: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        # Joint positions and velocities of robots have no bounds.
+        warnings.filterwarnings("ignore", message=".*Box observation space m.* value is -?infinity")
         check_env(gymnasium.make(name, render_mode="rgb_array").unwrapped)
 
 

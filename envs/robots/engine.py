@@ -1,0 +1,91 @@
+"""MuJoCo and the models of the DeepMind control suite, imported when they are needed."""
+
+import importlib
+import importlib.util
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+from numpy.typing import NDArray
+
+Model = Any  # mujoco.MjModel, which is not always installed
+Data = Any  # mujoco.MjData
+Edit = Callable[[ElementTree.Element], None]
+
+_MISSING = (
+    "The environments of robots need {package}, which is not installed: "
+    'pip install "hindsight-rl[robots]"'
+)
+
+
+def engine(part: str = "mujoco") -> Any:
+    """Return MuJoCo's module, or one of its parts.
+
+    Args:
+        part: Dotted name: ``mujoco`` or ``mujoco.rollout``.
+
+    Returns:
+        The module.
+
+    Raises:
+        ImportError: MuJoCo is not installed.
+    """
+    try:
+        return importlib.import_module(part)
+    except ImportError as error:
+        raise ImportError(_MISSING.format(package="mujoco")) from error
+
+
+def suite_model(name: str, edit: Edit | None = None) -> Model:
+    """Return a model of the DeepMind control suite, read from the installed dm_control.
+
+    Nothing of dm_control is imported: only its XML files are read.
+
+    Args:
+        name: Of the file, without ``.xml``.
+        edit: Changes the tree of the file in place.
+
+    Returns:
+        The model.
+
+    Raises:
+        ImportError: MuJoCo or dm_control is not installed.
+    """
+    mujoco = engine()
+    found = importlib.util.find_spec("dm_control")
+    if found is None or not found.submodule_search_locations:
+        raise ImportError(_MISSING.format(package="dm_control"))
+    suite = Path(found.submodule_search_locations[0]) / "suite"
+    tree = ElementTree.fromstring((suite / f"{name}.xml").read_bytes())
+    if edit is not None:
+        edit(tree)
+    included = {f"./common/{path.name}": path for path in (suite / "common").glob("*.xml")}
+    assets = {key: path.read_bytes() for key, path in included.items()}
+    return mujoco.MjModel.from_xml_string(ElementTree.tostring(tree, "unicode"), assets)
+
+
+def random_joints(model: Model, generator: np.random.Generator) -> NDArray[np.float64]:
+    """Return joint positions ``[nq]`` of a random pose.
+
+    Joints with limits are uniform within them, hinges without are uniform over the circle, and the
+    others stay where the model puts them.
+
+    Args:
+        model: The model.
+        generator: Source of the draws.
+
+    Returns:
+        float64.
+    """
+    hinge = engine().mjtJoint.mjJNT_HINGE
+    positions: NDArray[np.float64] = model.qpos0.copy()
+    for joint in range(model.njnt):
+        at = model.jnt_qposadr[joint]
+        if model.jnt_limited[joint]:
+            positions[at] = generator.uniform(*model.jnt_range[joint])
+        elif model.jnt_type[joint] == hinge:
+            positions[at] = generator.uniform(-math.pi, math.pi)
+    return positions

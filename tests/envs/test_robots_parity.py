@@ -1,0 +1,39 @@
+"""Robots move and observe as in dm_control, from which their models are."""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from robots_installed import needs_robots
+
+import hindsight_rl.envs  # noqa: F401  registers the environments
+
+pytestmark = needs_robots
+
+STEPS = 40
+# Name, domain and task of dm_control, parts of its observation in the order of ours, where ours
+# begin. The solver starts cold in ours and warm in dm_control, so that contacts differ slightly.
+ROBOTS = [("Walker", "walker", "run", ["height", "orientations", "velocity"], 0)]
+
+
+@pytest.mark.parametrize(("name", "domain", "task", "shown", "begin"), ROBOTS)
+def test_the_same_actions_lead_to_the_same_states(
+    name: str, domain: str, task: str, shown: list[str], begin: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MUJOCO_GL", "disabled")
+    suite: Any = pytest.importorskip("dm_control.suite")
+    env = gymnasium.make(f"Hindsight/{name}-v0").unwrapped
+    env.reset(seed=3)
+    theirs = suite.load(domain, task)
+    theirs.reset()
+    with theirs.physics.reset_context():
+        theirs.physics.data.qpos[:] = env.data.qpos
+        theirs.physics.data.qvel[:] = env.data.qvel
+    low, high = env.action_space.low, env.action_space.high
+    for action in np.random.default_rng(1).uniform(low, high, (STEPS, len(low))):
+        seen = theirs.step(action).observation
+        expected = np.concatenate([np.ravel(seen[part]) for part in shown])
+        ours = env.step(action)[0]["observation"][begin:]
+        assert np.allclose(env.data.qpos, theirs.physics.data.qpos, atol=1e-6)
+        assert np.allclose(ours[: len(expected)], expected, rtol=1e-5, atol=1e-4)
