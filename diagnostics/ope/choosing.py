@@ -101,6 +101,9 @@ class ChooseByLog(Callback):
         Args:
             learner: It.
             log: The log it is fitted to.
+
+        Returns:
+            The row of fitted Q evaluation.
         """
         data = data_of(log, self.fitting)
         if not isinstance(learner, Learner):

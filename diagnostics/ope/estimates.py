@@ -119,6 +119,9 @@ def by_least_squares(method: str, found: LinearEstimate, counts: Tensor) -> Esti
         method: Its name.
         found: The solution.
         counts: ``[R, n]``, how often each episode counts in resamples.
+
+    Returns:
+        The estimate; its interval is Student's, by the delta method.
     """
     moved = counts @ found.influence / counts.shape[1]
     spread = [found.value + float(one) for one in found.influence]
@@ -145,6 +148,9 @@ def by_weights(
         episodes: Of the log.
         discount: In [0, 1].
         counts: ``[R, n]``, how often each episode counts in resamples.
+
+    Returns:
+        ``is``, ``pdis``, ``wis`` and ``cwpdis``.
     """
     reward = episodes.reward
     found = {
@@ -167,6 +173,9 @@ def doubly(
         model: Values of the policy, from other episodes.
         discount: In [0, 1].
         counts: ``[R, n]``, how often each episode counts in resamples.
+
+    Returns:
+        ``dr``, ``wdr`` and ``magic``.
     """
     given = (log_ratio, episodes.reward, model.q, model.v)
     found = [
@@ -196,6 +205,9 @@ def magic(
         model: Values of the policy, from other episodes.
         discount: In [0, 1].
         counts: ``[R, n]``, how often each episode counts in resamples.
+
+    Returns:
+        The estimate.
     """
     parts = robust.partial_returns(log_ratio, episodes.reward, model.q, model.v, discount=discount)
     columns = parts.shape[1]
@@ -216,6 +228,9 @@ def weighed(name: str, ratios: Ratios, log_ratio: Tensor, counts: Tensor) -> Est
         ratios: What it found.
         log_ratio: ``[n, H]``, of its weights.
         counts: ``[R, n]``, how often each episode counts in resamples.
+
+    Returns:
+        The estimate; its interval is BCa's.
     """
     interval = bootstrap(ratios, counts, LEVEL)
     return _weighted(

@@ -58,6 +58,9 @@ def data_of(log: Log, fitting: Fitting, *, validation: float = 0.0) -> OfflineDa
         log: The log; its drawable rows are those that are fitted to.
         fitting: How.
         validation: Share of episodes held out.
+
+    Returns:
+        The datamodule.
     """
     rows = len(log.drawable())
     return OfflineDataModule(

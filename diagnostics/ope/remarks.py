@@ -21,6 +21,9 @@ def verdict(covered: float) -> str:
 
     Args:
         covered: Share of logged states in which it does something that is usual there.
+
+    Returns:
+        A sentence without its full stop.
     """
     share = f"{100 * covered:.0f} %"
     if covered < BARELY:
@@ -62,6 +65,9 @@ def remarks_on(
         fitted: What fitted Q evaluation found, ``None`` where it was not asked.
         effective: Effective number of episodes by step, ``None`` without probabilities.
         guaranteed: Lower bound that assumes nothing of returns, ``None`` where it says nothing.
+
+    Returns:
+        Sentences without their full stops.
     """
     found = []
     if effective is not None:
@@ -130,6 +136,9 @@ def least_return(episodes: Episodes, discount: float, horizon: int | None) -> fl
         episodes: Of the log.
         discount: Of the returns.
         horizon: Steps that count, ``None`` for the longest episode's.
+
+    Returns:
+        At most 0, reward units.
     """
     least = min(float(episodes.reward[episodes.valid].min()), 0.0)
     steps = min(episodes.reward.shape[1], horizon or episodes.reward.shape[1])
@@ -143,6 +152,9 @@ def possible(episodes: Episodes, discount: float, horizon: int | None) -> Interv
         episodes: Of the log.
         discount: Of the returns.
         horizon: Steps that count, ``None`` for all.
+
+    Returns:
+        Its least and largest value, reward units.
     """
     reward = episodes.reward[episodes.valid]
     found = return_range(reward, torch.full_like(reward, discount), horizon=horizon)
@@ -155,6 +167,9 @@ def doubted(row: Estimate, within: Interval) -> Estimate:
     Args:
         row: It.
         within: Of :func:`possible`.
+
+    Returns:
+        The row itself where its value is possible.
     """
     slack = 0.05 * (within.high - within.low)
     if within.low - slack <= row.value <= within.high + slack:

@@ -84,6 +84,9 @@ def fitted_values(
         discount: Of the values.
         horizon: Steps to go at an episode's first step, ``None`` for no end.
         rows: ``[M]`` int64, what is fitted to; ``None`` for all.
+
+    Returns:
+        The learner, in evaluation mode.
     """
     chosen = torch.arange(len(log)) if rows is None else rows
     data = data_of(log.with_rows(chosen), fitting)
@@ -108,6 +111,9 @@ def start_values(learner: FQE, log: Log, episodes: Episodes, answers: Answers) -
         log: The log.
         episodes: Its episodes.
         answers: Of the policy.
+
+    Returns:
+        Values, and what is wrong with them.
     """
     first, rows = episodes.first, episodes.rows
     start = _values(learner, log, first, answers.here[first], after=False)
