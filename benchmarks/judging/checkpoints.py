@@ -28,7 +28,7 @@ LEARNERS: dict[str, tuple[str, Mapping[str, Any]]] = {
     "TD3+BC": ("TD3BC", {"network": NETWORK}),
 }
 # Fewer updates and smaller networks than the command's.
-FITTING = {"updates": 3000, "hidden": [64, 64], "members": 5}
+FITTING = {"updates": 2000, "hidden": [64, 64], "members": 5}
 DISCOUNT = 0.98
 WAYS = ("fqe", "lstd")
 

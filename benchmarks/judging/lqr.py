@@ -31,7 +31,7 @@ from hindsight_rl.maths.intervals import resample  # noqa: E402
 
 SIZES, RESAMPLES, DRAWS = (100, 1000), 2000, 4
 # Of networks: chosen on the seeds that are not reported.
-FITTING = {"updates": 3000, "hidden": [64, 64], "members": 5}
+FITTING = {"updates": 1500, "hidden": [64, 64], "members": 5}
 # Largest error, and least coverage, at 1,000 episodes.
 BARS: dict[str, tuple[float, float]] = {
     "cwpdis": (0.35, 0.0),

@@ -27,8 +27,8 @@ from worlds import Asked, Target, World
 
 # Fewer updates and smaller networks than the command's: a judgement of all of them takes minutes.
 FITTING: dict[Asked, dict[str, Any]] = {
-    "steps": {"updates": 1500, "hidden": [64, 64], "members": 5},
-    "all": {"updates": 3000, "hidden": [64, 64], "members": 5},
+    "steps": {"updates": 1000, "hidden": [64, 64], "members": 5},
+    "all": {"updates": 2000, "hidden": [64, 64], "members": 5},
 }
 SAMPLES = 2
 METHODS: dict[Asked, tuple[str, ...]] = {
