@@ -11,13 +11,14 @@ an hour, so that it has to be named: ``--only halfcheetah``.
 
 Printed of every estimator, means over the seeds of the log: Spearman's rank correlation with the
 truth; what the policy with the highest lower end loses against the best, as a share of best to
-worst; the root mean squared error, in rewards; how many 95 % intervals hold the truth. The same
-error of the policies whose row carries no warning, and how many those are. Beside them a row that
-gives every policy the return of the log. Writes build/judging/policies.json.
+worst; the root mean squared error, in rewards, and the median of its size; how many 95 % intervals
+hold the truth. The same of the policies whose row carries no warning, and how many those are.
+Beside them a row that gives every policy the return of the log. Writes build/judging/policies.json.
 """
 
 import argparse
 import math
+import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -104,7 +105,7 @@ def truths(world: World, asked: Asked, chosen: Sequence[Target]) -> dict[str, fl
 
 def of_log(said: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the row that knows nothing of a policy: the return of the log for all."""
-    one = {"value": said["logged"], "low": said["logged"], "high": said["logged"], "warned": False}
+    one = {"value": said["logged"], "low": math.nan, "high": math.nan, "warned": False}
     return {name: one for name in said["policies"]}
 
 
@@ -122,36 +123,46 @@ def summary(
     by_seed: Sequence[dict[str, dict[str, Any]]],
     true: dict[str, float],
     seeds: Sequence[int],
+    *,
+    ranks_all: bool = True,
 ) -> dict[str, Any]:
-    """Return the row of an estimator: means over the seeds of the log."""
+    """Return the row of an estimator: means over the seeds of the log.
+
+    Only where it ranks all policies is there a rank correlation, and a regret.
+    """
     ranks, regrets, pairs, believed = [], [], [], []
     for said in by_seed:
         names = list(said)
         values = [true[each] for each in names]
-        if len(names) > 1:
+        if names and ranks_all:
             ranks.append(common.rank_correlation([said[n]["value"] for n in names], values))
-        every = list(true.values())
-        if names:
             chosen = max(names, key=lambda n: _finite(said[n]["low"]))
-            regrets.append(common.regret(list(true).index(chosen), every))
+            regrets.append(common.regret(list(true).index(chosen), list(true.values())))
         pairs += [(said[n], true[n]) for n in names]
         believed += [(said[n], true[n]) for n in names if not said[n]["warned"]]
     row: dict[str, Any] = {"name": name, "seeds": list(seeds), "policies": len(true)}
     if not pairs:
         return row
-    ends = [(one["low"], one["high"]) for one, _ in pairs]
-    error, low, high = common.root_mean_square([one["value"] - value for one, value in pairs])
-    row |= {"mean": error, "low": low, "high": high}
-    row |= common.coverage(ends, [value for _, value in pairs])
-    row |= {"rank": _mean(ranks), "regret": _mean(regrets), "answered": len(pairs) / len(by_seed)}
+    row |= _error(pairs) | {"answered": len(pairs) / len(by_seed)}
+    if ranks:
+        row |= {"rank": _mean(ranks), "regret": _mean(regrets)}
     row["believed"] = len(believed) / len(by_seed)
     if believed:
-        row["believed_error"] = common.root_mean_square([o["value"] - v for o, v in believed])[0]
-        held = common.coverage(
-            [(o["low"], o["high"]) for o, _ in believed], [v for _, v in believed]
-        )
-        row["believed_coverage"] = held["coverage"]
+        found = _error(believed)
+        row |= {f"believed_{fact}": found[fact] for fact in ("mean", "coverage") if fact in found}
     return row
+
+
+def _error(pairs: Sequence[tuple[dict[str, Any], float]]) -> dict[str, float]:
+    """Return the error of estimates, and where they have intervals how many hold the truth."""
+    errors = [one["value"] - value for one, value in pairs]
+    mean, low, high = common.root_mean_square(errors)
+    median = statistics.median(abs(error) for error in errors)
+    found = {"mean": mean, "low": low, "high": high, "median": median}
+    ends = [(one["low"], one["high"]) for one, _ in pairs]
+    if all(math.isnan(end[0]) for end in ends):
+        return found
+    return found | common.coverage(ends, [value for _, value in pairs])
 
 
 def _finite(value: float | None) -> float:
@@ -177,13 +188,14 @@ def rows_of(name: str, seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
             "seconds": _mean([one["seconds"] for one in said]) / len(true),
             "behavior": said[0]["behavior"],
         }
-        yield summary(LOG, [of_log(one) for one in said], true, seeds) | shared
+        alike = [of_log(one) for one in said]
+        yield summary(LOG, alike, true, seeds, ranks_all=False) | shared
         for method in methods:
             yield summary(method, [of_method(one, method) for one in said], true, seeds) | shared
         for low, high in COVERED:
             part = [_covered(one, low, high) for one in said]
             share = f"fqe, log covers {max(0, low):.0%} to {min(1, high):.0%}"
-            yield summary(share, part, true, seeds) | shared
+            yield summary(share, part, true, seeds, ranks_all=False) | shared
 
 
 def _covered(said: dict[str, Any], low: float, high: float) -> dict[str, dict[str, Any]]:
@@ -195,24 +207,26 @@ def _covered(said: dict[str, Any], low: float, high: float) -> dict[str, dict[st
 
 def text_of(rows: Sequence[dict[str, Any]]) -> str:
     """Return the table of one question about one world."""
-    lines = []
-    for row in rows:
-        if "mean" not in row:
-            lines.append((row["name"], "-", "-", "-", "-", "0", "-", "-"))
-            continue
-        lines.append(
-            (
-                row["name"],
-                f"{row['rank']:.2f}",
-                f"{row['regret']:.2f}",
-                f"{row['mean']:.3g} [{row['low']:.3g}, {row['high']:.3g}]",
-                f"{row['coverage']:.2f}",
-                f"{row['believed']:.3g} of {row['answered']:.3g}",
-                f"{row['believed_error']:.3g}" if "believed_error" in row else "-",
-                f"{row['believed_coverage']:.2f}" if "believed_error" in row else "-",
-            )
+
+    def number(row: dict[str, Any], fact: str, form: str) -> str:
+        return format(row[fact], form) if fact in row else "-"
+
+    lines = [
+        (
+            row["name"],
+            number(row, "rank", ".2f"),
+            number(row, "regret", ".2f"),
+            number(row, "mean", ".3g"),
+            number(row, "median", ".3g"),
+            number(row, "coverage", ".2f"),
+            f"{row['believed']:.3g} of {row['answered']:.3g}",
+            number(row, "believed_mean", ".3g"),
+            number(row, "believed_coverage", ".2f"),
         )
-    header = ("estimator", "rank", "regret@1", "error [95 %]", "coverage")
+        for row in rows
+        if "mean" in row
+    ]
+    header = ("estimator", "rank", "regret@1", "error", "median", "coverage")
     return common.table((*header, "not warned of", "their error", "coverage"), lines)
 
 
