@@ -110,11 +110,15 @@ def of_log(said: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def of_method(said: dict[str, Any], method: str) -> dict[str, dict[str, Any]]:
-    """Return what an estimator says, by policy; those that it says nothing of are missing."""
+    """Return what an estimator says, by policy; those that it says nothing of are missing.
+
+    Weights that are all 0 say nothing, as the command has it.
+    """
+    rows = {n: one["estimates"].get(method) for n, one in said["policies"].items()}
     return {
-        name: one["estimates"][method]
-        for name, one in said["policies"].items()
-        if method in one["estimates"] and math.isfinite(one["estimates"][method]["value"])
+        name: row
+        for name, row in rows.items()
+        if row is not None and math.isfinite(row["value"]) and row["effective"] != 0.0
     }
 
 
