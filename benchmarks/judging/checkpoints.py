@@ -4,13 +4,15 @@
 
 rllib_pendulum medium: 50 episodes of a half-trained SAC, return -524. IQL and TD3+BC are fitted,
 with a checkpoint every 500 updates. ``hindsight judge --select`` takes the one with the highest
-lower end of fitted Q evaluation; every checkpoint then plays 100 episodes. Prints the true return
-of the chosen, the last and the best one, and of one picked blindly (the mean of all), and writes
-build/judging/checkpoints.json. Logs: HINDSIGHT_DATA names their folder.
+lower end of fitted Q evaluation, and beside it stands the one with the highest value; every
+checkpoint then plays 100 episodes. Prints the true return of the chosen, the last and the best
+one, and of one picked blindly (the mean of all), and writes build/judging/checkpoints.json. Logs:
+HINDSIGHT_DATA names their folder.
 """
 
 import argparse
 import functools
+import itertools
 import os
 import statistics
 from collections.abc import Mapping, Sequence
@@ -30,7 +32,7 @@ LEARNERS: dict[str, tuple[str, Mapping[str, Any]]] = {
 # Fewer updates and smaller networks than the command's.
 FITTING = {"updates": 2000, "hidden": [64, 64], "members": 5}
 DISCOUNT = 0.98
-WAYS = ("fqe", "lstd")
+WAYS, BY = ("fqe", "lstd"), {"lower end": 1, "value": 0}
 
 
 def fitted(name: str, seed: int) -> list[Path]:
@@ -91,11 +93,16 @@ def run(name: str, seed: int) -> dict[str, Any]:
     return {"said": said, "returns": returns, "covered": covered}
 
 
-def chosen(said: Sequence[Sequence[float] | None]) -> int | None:
-    """Return the checkpoint with the highest lower end, ``None`` where one has no value."""
+def chosen(said: Sequence[Sequence[float] | None], by: int) -> int | None:
+    """Return the checkpoint with the highest number, ``None`` where one has none.
+
+    Args:
+        said: Value, low and high of each.
+        by: Which of the three.
+    """
     if any(one is None for one in said):
         return None
-    return max(range(len(said)), key=lambda number: said[number][1])
+    return max(range(len(said)), key=lambda number: said[number][by])
 
 
 def rows_of(name: str, runs: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> list[Any]:
@@ -104,10 +111,10 @@ def rows_of(name: str, runs: Sequence[Mapping[str, Any]], seeds: Sequence[int]) 
     ranks: dict[str, list[float]] = {}
     for one in runs:
         returns = one["returns"]
-        for way in WAYS:
-            number = chosen(one["said"][way])
+        for way, by in itertools.product(WAYS, BY):
+            number = chosen(one["said"][way], BY[by])
             if number is not None:
-                row = f"chosen by {way}"
+                row = f"chosen by {way}, {by}"
                 picked.setdefault(row, []).append(returns[number])
                 values = [each[0] for each in one["said"][way]]
                 ranks.setdefault(row, []).append(common.rank_correlation(values, returns))
