@@ -9,8 +9,10 @@ nu - discount P_pi nu of the nu that minimises
     J(nu) = 1/2 E_log[ (nu(s, a) - discount (1 - terminated) nu(s', a'))^2 ]
             - (1 - discount) E_start[ nu(s_0, a_0) ]
 
-With features nu = theta' phi it is one solve, exact where there is a feature per pair. Where steps
-terminate the ratios sum to less than 1 over the log: they must not be normalised.
+With features nu = theta' phi it is one solve, exact where there is a feature per pair and the next
+features are expected ones. Of one drawn next state the square counts the variance of nu there too
+(double sampling), which biases the ratios. Where steps terminate they sum to less than 1 over the
+log: they must not be normalised.
 
 Reference: Nachum et al. 2019, arXiv 1906.04733, eq. 8 to 11, with f(x) = x^2 / 2.
 """

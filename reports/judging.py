@@ -124,8 +124,9 @@ def _forest(rows: Sequence[Mapping[str, Any]], logged: float) -> str:
     # One row that means nothing must not squeeze all others: it is cut at the edge.
     middle = sorted(row["value"] for row in shown)[len(shown) // 2]
     reach = sorted(max(abs(row["low"] - middle), abs(row["high"] - middle)) for row in shown)
-    reach_kept = 1.1 * max(reach[len(reach) // 2] * 2.0, abs(logged - middle), 1e-9)
-    reach_kept = min(reach_kept, 1.1 * max(reach[-1], abs(logged - middle), 1e-9))
+    least = 1e-9 * max(1.0, abs(middle))
+    reach_kept = 1.1 * max(reach[len(reach) // 2] * 2.0, abs(logged - middle), least)
+    reach_kept = min(reach_kept, 1.1 * max(reach[-1], abs(logged - middle), least))
     left, right = float(middle - reach_kept), float(middle + reach_kept)
     height = _LINE * (len(rows) + 1) + 10
     labels = [_short(row["method"]) for row in rows]

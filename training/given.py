@@ -125,6 +125,8 @@ class GivenPolicy:
             return "it keeps a state, and its density is known for the first step only"
         if self._exact_choices:
             return ""
+        if not self.learner.draws_its_distribution:
+            return "it does not draw its actions from a distribution that it states"
         if self.learner.density != "exact":
             known = {"bound": "a lower bound", "none": "nothing"}[self.learner.density]
             return f"{known} is known of its density"
@@ -151,7 +153,8 @@ class GivenPolicy:
             )
         count = samples if self.chance else 1
         if self._exact_choices:
-            return Answers(*(self._probabilities(log, after=later) for later in (False, True)))
+            sides = (self._log_probabilities(log, after=later) for later in (False, True))
+            return Answers(*(side.exp() for side in sides))
         walk = self._followed if self.follows else self._asked
         found = [walk(log, draw) for draw in range(count)]
         here, after = (torch.stack([pair[side] for pair in found], dim=1) for side in (0, 1))
@@ -159,6 +162,11 @@ class GivenPolicy:
             return Answers(here.float(), after.float())
         n = self.spec.action.n
         return Answers(*(_shares(choice, n) for choice in (here, after)))
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds were fitted together; it is the first of them."""
+        return 1 if self.learner is None else self.learner.seeds
 
     @property
     def _exact_choices(self) -> bool:
@@ -177,19 +185,22 @@ class GivenPolicy:
         if self.no_density:
             return None
         if self.discrete:
-            chosen = log.column(ACTION) - self._log_spec.action.start
-            shares = self.answers(log).here
-            return shares.double().gather(-1, chosen.unsqueeze(-1)).squeeze(-1).log()
+            chosen = (log.column(ACTION) - self._log_spec.action.start).unsqueeze(-1)
+            if self._exact_choices:  # a probability may be too small for float32
+                found = self._log_probabilities(log, after=False)
+            else:
+                found = self.answers(log).here.double().log()
+            return found.double().gather(-1, chosen).squeeze(-1)
         learner = self.learner
         if learner is None:
             raise RuntimeError(f"{self.name} has a density and is no learner")
-        found = []
+        parts = []
         for rows in self._shown.spans(log):
             seen, task = self._shown.tensors(log, rows, after=False, device=learner.device)
             action = log.take(ACTION, rows)
             with torch.inference_mode():
-                found.append(learner.actor.executed_log_prob(seen, action, task).double().cpu())
-        return torch.cat(found)
+                parts.append(learner.actor.executed_log_prob(seen, action, task).double().cpu())
+        return torch.cat(parts)
 
     # ------------------------------------------------------------------ without a state
 
@@ -211,13 +222,13 @@ class GivenPolicy:
         observation, goal = self._shown.arrays(log, rows, after=after)
         return self._step(observation, goal, {}, counters.numpy())[0]
 
-    def _probabilities(self, log: LogView, *, after: bool) -> Tensor:
+    def _log_probabilities(self, log: LogView, *, after: bool) -> Tensor:
         parts = []
         learner = cast(Learner, self.learner)
         for rows in self._shown.spans(log):
             seen, task = self._shown.tensors(log, rows, after=after, device=learner.device)
             with torch.inference_mode():
-                parts.append(learner.scores(seen, task).softmax(-1).cpu())
+                parts.append(learner.scores(seen, task).log_softmax(-1).cpu())
         return torch.cat(parts)
 
     # ------------------------------------------------------------------ with one
@@ -320,7 +331,7 @@ def _opened(path: str | Path) -> Learner | OnnxPolicy:
     """Return what a file holds."""
     if Path(path).suffix == ".onnx":
         return OnnxPolicy(path)
-    return load_learner(path, seed_index=0)
+    return load_learner(path)
 
 
 def _check_fits(name: str, policy: Spec, log: Spec) -> None:

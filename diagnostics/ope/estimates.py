@@ -33,7 +33,8 @@ BELIEVE: Mapping[str, str] = MappingProxyType(
     {
         "fqe": "where the log shows what the policy does; it says nothing of what nobody did",
         "lstd": "where values are quadratic in the state; else as a check that costs nothing",
-        "dualdice": "as lstd, and where both agree",
+        "dualdice": "as lstd, where the next state hardly depends on chance: it takes chance for "
+        "an error of the values",
         "is": "in short episodes, and of a policy close to the one that recorded",
         "pdis": "as is, with less noise",
         "wis": "where the effective number of episodes is above 30; it leans to the log's returns",

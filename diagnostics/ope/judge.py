@@ -189,6 +189,8 @@ def judge(
         GivenPolicy(policy, spec, drawn=asked.drawn, seed=asked.fitting.seed) for policy in policies
     ]
     _name(given, names)
+    if hidden := len(log) - len(log.drawable()):
+        say(f"{hidden:,} rows that a filter keeps from being drawn count too: episodes are whole")
     say("cloning the policy that recorded the log")
     behavior = behavior_of(log, asked.fitting, asked.behavior)
     counts = rows_of.resamples(len(episodes.first), asked.fitting.seed)

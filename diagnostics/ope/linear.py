@@ -104,6 +104,9 @@ def least_squares(
 def occupancy(features: Linear, log: Log, episodes: Episodes, discount: float) -> LinearEstimate:
     """Return the start value by DualDICE with linear nu: ratios of how often pairs are met.
 
+    Each row has one next state, so that the variance of nu there passes for a residual of nu: the
+    value is biased where transitions depend on chance.
+
     Args:
         features: Of the log under the policy.
         log: The log.

@@ -77,16 +77,7 @@ def remarks_on(
             else f"it is worth at least {guaranteed:.4g} with 95 % probability, whatever the "
             "distribution of returns (if the probabilities are right)"
         )
-    if outside > 0.01:
-        found.append(
-            f"in {100 * outside:.0f} % of the states its action lies outside of the range of all "
-            "logged actions"
-        )
-    if policy.follows:
-        found.append(
-            "it keeps a state, which follows the logged episodes: its values are those of the "
-            "observation alone"
-        )
+    found += _of_policy(policy, outside)
     if effective is not None and len(effective) > 1:
         few = (effective < 10.0).nonzero()
         if len(few):
@@ -110,6 +101,27 @@ def remarks_on(
     believed = [one.interval for one in estimates if not one.warnings]
     if len(believed) > 1 and max(low for low, _ in believed) > min(high for _, high in believed):
         found.append("the estimators disagree: some of their intervals do not meet")
+    return found
+
+
+def _of_policy(policy: GivenPolicy, outside: float) -> list[str]:
+    """Return what to know of a policy: where it acts as nothing logged did, and what it is."""
+    found = []
+    if outside > 0.01:
+        found.append(
+            f"in {100 * outside:.0f} % of the states its action lies outside of the range of all "
+            "logged actions"
+        )
+    if policy.seeds > 1:
+        found.append(
+            f"it holds {policy.seeds} seeds, and the first is judged: export others to judge them "
+            "(hindsight export --seed_index N)"
+        )
+    if policy.follows:
+        found.append(
+            "it keeps a state, which follows the logged episodes: its values are those of the "
+            "observation alone"
+        )
     return found
 
 

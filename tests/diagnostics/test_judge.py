@@ -145,7 +145,9 @@ def test_what_is_left_out_says_why() -> None:
 def test_policies_of_one_name_are_told_apart() -> None:
     asked = dataclasses.replace(ASKED, methods=("lstd",), by="lstd")
     log = coins(20)
-    found = judge([ones, ones], log, asked)
+    said: list[str] = []
+    found = judge([ones, ones], log.with_rows(torch.arange(60)), asked, say=said.append)
+    assert found.episodes == 20 and said[0].startswith("20 rows that a filter keeps")
     assert [one.name for one in found.policies] == ["ones 1", "ones 2"]
     assert set(as_dict(found)["ranking"]["chosen_better_by"]) == {"ones 1", "ones 2"}
     with pytest.raises(ValueError, match="give each policy one of its own"):

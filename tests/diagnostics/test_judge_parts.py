@@ -8,6 +8,7 @@ import pytest
 import torch
 from small_logs import small
 
+from hindsight_rl import BC
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.diagnostics.ope import estimates, linear
 from hindsight_rl.diagnostics.ope.episodes import Episodes, episodes_of
@@ -26,6 +27,7 @@ from hindsight_rl.diagnostics.ope.values import Model, Values
 from hindsight_rl.intervals import Interval, student_quantile
 from hindsight_rl.maths import doubly_robust as robust
 from hindsight_rl.maths.least_squares import LinearEstimate
+from hindsight_rl.nets.network import Network
 from hindsight_rl.training.given import Answers, GivenPolicy
 
 
@@ -90,9 +92,15 @@ def test_discounted_steps_in_the_log_and_behind_its_time_limits() -> None:
     assert cut.steps(1.0, 2).tolist() == [[2.0, 0.0], [2.0, 0.0]]
 
 
-def remarks(rows: list[Estimate], discount: float, horizon: int | None) -> list[str]:
+def remarks(
+    rows: list[Estimate],
+    discount: float,
+    horizon: int | None,
+    policy: GivenPolicy | None = None,
+) -> list[str]:
     log = small()
-    policy = GivenPolicy(lambda observation: observation[:, :1], OfflineDataModule(log).spec)
+    if policy is None:
+        policy = GivenPolicy(lambda observation: observation[:, :1], OfflineDataModule(log).spec)
     episodes = episodes_of(log, horizon)
     return remarks_on(
         policy,
@@ -113,6 +121,14 @@ def test_the_return_of_a_cut_log_is_not_that_of_the_estimators() -> None:
         assert text.startswith("the return of the log stops where a time limit cut an episode")
         assert f"where {share} of the discounted steps lie" in text
     assert remarks([], 0.5, 2) == [] and remarks([], 0.0, None) == []
+
+
+def test_the_first_of_several_seeds_is_judged() -> None:
+    log = small()
+    spec = OfflineDataModule(log).spec
+    policy = GivenPolicy(BC(spec, network=Network(hidden=(8,)), seeds=3), spec)
+    (text,) = remarks([], 0.0, None, policy)
+    assert text.startswith("it holds 3 seeds, and the first is judged: export others")
 
 
 def test_rows_that_are_not_to_be_believed_disagree_with_nothing() -> None:

@@ -8,7 +8,7 @@ import torch
 from episode_logs import episode_log
 from numpy.typing import NDArray
 
-from hindsight_rl import BC, DQN, FQE, DiffusionBC, RecurrentBC, export_policy
+from hindsight_rl import BC, CRR, DQN, FQE, DiffusionBC, RecurrentBC, export_policy
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.keys import ACTION, EPISODE, NEXT_OBSERVATION, OBSERVATION
 from hindsight_rl.logs.log import Log
@@ -175,6 +175,25 @@ def test_why_there_is_no_density() -> None:
         policy = GivenPolicy(learner.eval(), spec, drawn=True)
         assert why in policy.no_density
         assert policy.log_prob(log) is None
+
+
+def test_draws_of_something_else_than_the_actor_have_no_density() -> None:
+    """CRR draws from its actor weighted by its critic."""
+    spec = spec_of(episode_log())
+    policy = GivenPolicy(CRR(spec, network=SMALL).eval(), spec, drawn=True)
+    assert policy.no_density == "it does not draw its actions from a distribution that it states"
+
+
+def test_a_choice_too_rare_for_float32_has_a_probability() -> None:
+    log = episode_log(discrete=True)
+    learner = BC(spec_of(log), network=SMALL).eval()
+    with torch.no_grad():
+        learner.actor.net[-1].weight.zero_()
+        learner.actor.net[-1].bias.copy_(torch.tensor([0.0, 0.0, -200.0]))
+    found = GivenPolicy(learner, learner.spec, drawn=True).log_prob(log)
+    assert found is not None
+    expected = torch.where(log.column(ACTION) == 2, -200.0, 0.0).double() - np.log(2.0)
+    torch.testing.assert_close(found, expected)
 
 
 def test_what_does_not_go_with_the_log() -> None:
