@@ -15,6 +15,7 @@ from hindsight_rl.arguments import above, check_ranges, within
 from hindsight_rl.diagnostics.ope import estimates as rows_of
 from hindsight_rl.diagnostics.ope import linear, values
 from hindsight_rl.diagnostics.ope.behavior import Behavior, Kind, behavior_of, beyond_logged
+from hindsight_rl.diagnostics.ope.checks import check_log, name_policies
 from hindsight_rl.diagnostics.ope.episodes import Episodes, episodes_of
 from hindsight_rl.diagnostics.ope.estimates import Estimate
 from hindsight_rl.diagnostics.ope.fitting import Fitting, data_of
@@ -27,8 +28,6 @@ from hindsight_rl.diagnostics.ope.remarks import (
     verdict,
 )
 from hindsight_rl.intervals import Interval, student_interval
-from hindsight_rl.keys import REWARD
-from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.importance import cumulative_log_ratio, effective_sample_size
 from hindsight_rl.ports import Actor
@@ -183,12 +182,12 @@ def judge(
         raise ValueError("there is no policy to judge: give a checkpoint or an exported file")
     asked = question or Question()
     episodes = episodes_of(log, asked.horizon)
-    _check(log, episodes)
+    check_log(log, episodes)
     spec = data_of(log, asked.fitting).spec
     given = [
         GivenPolicy(policy, spec, drawn=asked.drawn, seed=asked.fitting.seed) for policy in policies
     ]
-    _name(given, names)
+    name_policies(given, names)
     if hidden := len(log) - len(log.drawable()):
         say(f"{hidden:,} rows that a filter keeps from being drawn count too: episodes are whole")
     say("cloning the policy that recorded the log")
@@ -208,43 +207,6 @@ def judge(
         policies=judged,
         ranking=ranked([one.estimate(asked.by) for one in judged]),
     )
-
-
-def _name(given: Sequence[GivenPolicy], names: Sequence[str] | None) -> None:
-    """Give policies names that tell them apart."""
-    if names is None:
-        own = [policy.name for policy in given]
-        for place, policy in enumerate(given):
-            if own.count(policy.name) > 1:
-                policy.name = f"{policy.name} {own[: place + 1].count(own[place])}"
-        return
-    if len(names) != len(given) or len(set(names)) < len(names):
-        raise ValueError(
-            f"names are {list(names)} of {len(given)} policies: give each policy one of its own"
-        )
-    for policy, name in zip(given, names, strict=True):
-        policy.name = name
-
-
-def _check(log: Log, episodes: Episodes) -> None:
-    if "discount" in log:
-        raise LogError(
-            "the log has a column discount, so that its rows span several steps and hold the "
-            "rewards of its own actions, not of a policy that is judged",
-            "Judge by the log as it was recorded, before NStep relabeled it.",
-            path=log.sources[0].name,
-        )
-    count = len(episodes.first)
-    if count < 2:
-        raise ValueError(
-            f"{log.sources[0].name}: {count} episode: an interval needs at least 2, and is worth "
-            "something from about 20"
-        )
-    if not bool(log.column(REWARD).any()):
-        raise ValueError(
-            f"{log.sources[0].name}: all rewards are 0, so that every policy is worth 0. Give the "
-            "log rewards: relabel it ('hindsight relabel'), or name their column in the column map"
-        )
 
 
 def _judged(
