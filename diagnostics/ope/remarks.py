@@ -1,5 +1,6 @@
 """What to doubt of a judgement, in sentences."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -184,7 +185,7 @@ def doubted(row: Estimate, within: Interval) -> Estimate:
         The row itself where its value is possible.
     """
     slack = 0.05 * (within.high - within.low)
-    if within.low - slack <= row.value <= within.high + slack:
+    if math.isnan(row.value) or within.low - slack <= row.value <= within.high + slack:
         return row
     note = (
         f"no return of these rewards is outside of [{within.low:,.4g}, {within.high:,.4g}]: do not "

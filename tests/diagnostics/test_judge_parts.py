@@ -311,3 +311,4 @@ def test_a_value_that_no_return_can_have() -> None:
     found = doubted(row(11.0, 9.0, [11.0]), within).warnings
     assert found == ("no return of these rewards is outside of [0, 10]: do not believe this row",)
     assert doubted(row(-1.0, -2.0, [-1.0]), within).warnings
+    assert doubted(row(math.nan, math.nan, [math.nan]), within).warnings == ()
