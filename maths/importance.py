@@ -256,6 +256,37 @@ def effective_sample_size(log_weight: Tensor) -> Tensor:
     return torch.where(square > 0.0, total.square() / square.clamp_min(1e-300), 0.0)
 
 
+class Odd(NamedTuple):
+    """A step at which the mean weight is not what it must be."""
+
+    step: int
+    """The first one."""
+    mean: float
+    """Of the weights."""
+
+
+def first_odd_mean(log_ratio: Tensor, errors: float = 4.0, least: float = 30.0) -> Odd | None:
+    """Return the first step at which weights do not average 1, as right probabilities would have.
+
+    Only steps at which enough effective episodes are left are looked at: a standard error of a few
+    large weights says nothing.
+
+    Args:
+        log_ratio: ``[n, H]`` of :func:`cumulative_log_ratio`.
+        errors: Standard errors that count as noise.
+        least: Effective episodes below which a step is not looked at.
+
+    Returns:
+        The step; ``None`` where there is none.
+    """
+    weight = log_ratio.double().exp()
+    mean, error = weight.mean(0), weight.std(0) / math.sqrt(len(weight))
+    odd = ((mean - 1.0).abs() > errors * error + 1e-9) & mean.isfinite()
+    odd &= effective_sample_size(log_ratio) >= least
+    found = odd.nonzero()
+    return Odd(int(found[0]), float(mean[found[0]])) if len(found) else None
+
+
 def share_of_the_heaviest(log_weight: Tensor, share: float = 0.9) -> int:
     """Return how many episodes carry a share of the whole weight.
 

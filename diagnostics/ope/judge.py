@@ -29,7 +29,11 @@ from hindsight_rl.diagnostics.ope.remarks import (
 )
 from hindsight_rl.intervals import Interval, student_interval
 from hindsight_rl.logs.log import Log
-from hindsight_rl.maths.importance import cumulative_log_ratio, effective_sample_size
+from hindsight_rl.maths.importance import (
+    cumulative_log_ratio,
+    effective_sample_size,
+    first_odd_mean,
+)
 from hindsight_rl.ports import Actor
 from hindsight_rl.training.given import Function, GivenPolicy
 from hindsight_rl.training.learner import Learner
@@ -233,7 +237,7 @@ def _judged(
     found += _linear(log, episodes, answers, counts, asked, left_out)
     weights = bool((WEIGHTED | ROBUST) & set(asked.methods))
     log_prob = policy.log_prob(log) if weights else None
-    effective = bound = None
+    effective = bound = odd = None
     if weights and log_prob is None:
         left_out.append(
             f"importance sampling and doubly robust estimates are left out: {policy.no_density}"
@@ -242,7 +246,7 @@ def _judged(
         ratio = cumulative_log_ratio(
             episodes.padded(log_prob), episodes.padded(behavior.log_prob), episodes.valid
         )
-        effective = effective_sample_size(ratio)
+        effective, odd = effective_sample_size(ratio), first_odd_mean(ratio)
         least = least_return(episodes, asked.discount, asked.horizon)
         bound = rows_of.guaranteed(ratio, episodes, asked.discount, least)
         weighed = rows_of.by_weights(ratio, episodes, asked.discount, counts)
@@ -269,6 +273,7 @@ def _judged(
         outside=outside,
         fitted=fitted,
         effective=effective,
+        odd=odd,
         guaranteed=bound,
     )
     return Judged(

@@ -11,6 +11,7 @@ from hindsight_rl.diagnostics.ope.episodes import Episodes
 from hindsight_rl.diagnostics.ope.estimates import Estimate
 from hindsight_rl.diagnostics.ope.values import Values
 from hindsight_rl.intervals import Interval
+from hindsight_rl.maths.importance import Odd
 from hindsight_rl.maths.returns import return_range
 from hindsight_rl.training.given import GivenPolicy
 
@@ -52,6 +53,7 @@ def remarks_on(
     outside: float,
     fitted: Values | None,
     effective: Tensor | None,
+    odd: Odd | None,
     guaranteed: float | None,
 ) -> list[str]:
     """Return further sentences.
@@ -65,6 +67,7 @@ def remarks_on(
         outside: Share of states in which its action leaves the range of the logged ones.
         fitted: What fitted Q evaluation found, ``None`` where it was not asked.
         effective: Effective number of episodes by step, ``None`` without probabilities.
+        odd: Where the weights do not average 1, ``None`` where they do.
         guaranteed: Lower bound that assumes nothing of returns, ``None`` where it says nothing.
 
     Returns:
@@ -77,6 +80,11 @@ def remarks_on(
             if guaranteed is None
             else f"it is worth at least {guaranteed:.4g} with 95 % probability, whatever the "
             "distribution of returns (if the probabilities are right)"
+        )
+    if odd is not None:
+        found.append(
+            f"the weights of step {odd.step} average {odd.mean:.3g}, and right probabilities would "
+            "average 1: those of the log are wrong, or those of the clone"
         )
     found += _of_policy(policy, outside)
     if effective is not None and len(effective) > 1:

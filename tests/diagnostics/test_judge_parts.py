@@ -111,6 +111,7 @@ def remarks(
         outside=0.0,
         fitted=None,
         effective=None,
+        odd=None,
         guaranteed=None,
     )
 

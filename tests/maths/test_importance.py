@@ -19,6 +19,7 @@ from hindsight_rl.maths.importance import (
     clipped_normal_log_prob,
     cumulative_log_ratio,
     effective_sample_size,
+    first_odd_mean,
     kernel,
     ordinary,
     per_decision,
@@ -233,3 +234,21 @@ def test_folds_are_equal_in_size() -> None:
     assert found.tolist() == [0, 0, 0, 0, 1, 1, 1]
     with pytest.raises(ValueError, match="2 folds of 1 episodes"):
         folds(1, 2, torch.zeros(1))
+
+
+def test_weights_that_do_not_average_one() -> None:
+    """Draws of a normal policy under its own probabilities, and under those of a wider one."""
+    drawn = torch.randn(2000, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    judged, behavior, wrong = (
+        torch.distributions.Normal(mean, std).log_prob(drawn)
+        for mean, std in ((0.1, 1.0), (0.0, 1.0), (0.0, 1.3))
+    )
+    valid = torch.ones(2000, 6, dtype=torch.bool)
+    assert first_odd_mean(cumulative_log_ratio(judged, behavior, valid)) is None
+    found = first_odd_mean(cumulative_log_ratio(judged, wrong, valid))
+    assert found is not None and found.step == 0
+    ratio = float((judged[:, 0] - wrong[:, 0]).exp().mean())
+    assert found.mean == pytest.approx(ratio) and abs(ratio - 1.0) > 0.05
+    # Of 20 episodes nothing can be said.
+    few = cumulative_log_ratio(judged[:20], wrong[:20], valid[:20])
+    assert first_odd_mean(few) is None
