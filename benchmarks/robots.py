@@ -1,7 +1,8 @@
 """Steps per second of each robot: alone, many together on one thread, and on all cores.
 
 Random actions within the bounds; episodes are reset as they end, and that time counts. Prints a
-table and writes build/robots.json.
+table, each cell by wall clock and, in brackets, by processor time, which other work on the machine
+disturbs less; writes build/robots.json.
 
     python benchmarks/robots.py [--seconds 1.5] [--count 64] [NAME ...]
 """
@@ -33,22 +34,40 @@ def names() -> list[str]:
     ]
 
 
-def alone(name: str, seconds: float) -> float:
+class Clock:
+    """Counts steps until the time is over."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.steps = seconds, 0
+        self._wall, self._processor = time.perf_counter(), time.process_time()
+
+    @property
+    def running(self) -> bool:
+        """Whether there is time left."""
+        return time.perf_counter() - self._wall < self.seconds
+
+    def rates(self) -> dict[str, float]:
+        """Return steps per second by wall clock, and by time of all processors."""
+        wall, used = time.perf_counter() - self._wall, time.process_time() - self._processor
+        return {"wall": self.steps / wall, "processor": self.steps / used}
+
+
+def alone(name: str, seconds: float) -> dict[str, float]:
     """Return the steps per second of one environment."""
     env = gymnasium.make(f"Hindsight/{name}-v0", disable_env_checker=True)
     low, high = env.action_space.low, env.action_space.high
     actions = np.random.default_rng(0).uniform(low, high, (_PREPARED, len(low)))
     env.reset(seed=0)
-    steps, begin = 0, time.perf_counter()
-    while time.perf_counter() - begin < seconds:
-        *_, terminated, truncated, _ = env.step(actions[steps % _PREPARED])
-        steps += 1
+    clock = Clock(seconds)
+    while clock.running:
+        *_, terminated, truncated, _ = env.step(actions[clock.steps % _PREPARED])
+        clock.steps += 1
         if terminated or truncated:
             env.reset()
-    return steps / (time.perf_counter() - begin)
+    return clock.rates()
 
 
-def together(name: str, seconds: float, count: int, threads: int) -> float:
+def together(name: str, seconds: float, count: int, threads: int) -> dict[str, float]:
     """Return the steps per second of so many environments, summed over them."""
     many: VectorEnv[Any, Any, Any] = gymnasium.make_vec(
         f"Hindsight/{name}-v0", count, threads=threads
@@ -56,13 +75,12 @@ def together(name: str, seconds: float, count: int, threads: int) -> float:
     low, high = many.single_action_space.low, many.single_action_space.high
     actions = np.random.default_rng(0).uniform(low, high, (_PREPARED, count, len(low)))
     many.reset(seed=0)
-    steps, begin = 0, time.perf_counter()
-    while time.perf_counter() - begin < seconds:
-        many.step(actions[steps % _PREPARED])
-        steps += 1
-    rate = steps * count / (time.perf_counter() - begin)
+    clock = Clock(seconds)
+    while clock.running:
+        many.step(actions[clock.steps // count % _PREPARED])
+        clock.steps += count
     many.close()
-    return rate
+    return clock.rates()
 
 
 def main() -> None:
@@ -72,7 +90,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=64, help="environments that step together")
     given = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
-    rows: dict[str, dict[str, float]] = {}
+    rows: dict[str, dict[str, dict[str, float]]] = {}
     print(f"| robot | alone | {given.count} on 1 thread | {given.count} on {cores} threads |")
     print("|---|---|---|---|")
     for name in given.names or names():
@@ -81,7 +99,8 @@ def main() -> None:
             "one_thread": together(name, given.seconds, given.count, 1),
             "all_cores": together(name, given.seconds, given.count, cores),
         }
-        print(f"| {name} | " + " | ".join(f"{rate:,.0f}" for rate in rows[name].values()) + " |")
+        cells = [f"{rate['wall']:,.0f} ({rate['processor']:,.0f})" for rate in rows[name].values()]
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
     about = {"count": given.count, "cores": cores, "python": platform.python_version()}
     about["mujoco"] = __import__("mujoco").__version__
     OUTPUT.parent.mkdir(exist_ok=True)

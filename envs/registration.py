@@ -17,7 +17,15 @@ _ENVIRONMENTS = (
 )
 
 # Name, world, steps after which an episode is cut. They need the extra ``robots``.
-_ROBOTS = (("Walker", "walker:Walker", 100),)
+_ROBOTS = (
+    ("Walker", "walker:Walker", 100),
+    ("HalfCheetah", "cheetah:HalfCheetah", 100),
+    ("Reacher", "reacher:Reacher", 1000),
+    ("Reacher32", "reacher:Reacher32", 1000),
+    ("Finger", "finger:Finger", 1000),
+    ("Quadruped", "quadruped:Quadruped", 300),
+    ("QuadrupedDense", "quadruped:QuadrupedDense", 300),
+)
 
 
 def register() -> None:

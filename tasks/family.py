@@ -151,14 +151,21 @@ class GoalReaching(TaskFamily):
     the goal counts as reached (a dense reward does not look at it, termination does). Its prior is
     uniform over the range, whatever the goal.
 
+    With a price of effort the last number of what was achieved is no part of the place but the
+    effort of the step (the squared length of its action, say). A dense reward is then minus the
+    distance minus the price times the effort.
+
     Args:
         radius: Success at or within this distance, above 0; or its smallest and largest value,
             where each task says its own.
         kind: ``"sparse"`` or ``"dense"``.
         ends: Reaching the goal terminates (False for tasks that go on at the goal).
+        effort: Price of effort, in reward per unit of effort, not negative; ``None``: what was
+            achieved is a place alone.
 
     Raises:
-        ValueError: ``radius`` is not above 0, or is no range, or ``kind`` is neither.
+        ValueError: ``radius`` is not above 0, or is no range, or ``kind`` is neither; ``effort`` is
+            negative, or the reward is sparse and has no use for it.
 
     Reference:
         Margins as part of the task: Eysenbach et al. 2020, arXiv 2002.11089, appendix C.
@@ -171,10 +178,16 @@ class GoalReaching(TaskFamily):
         radius: float | tuple[float, float] = 0.05,
         kind: Literal["sparse", "dense"] = "sparse",
         ends: bool = True,
+        effort: float | None = None,
     ) -> None:
         check_choices(GoalReaching.__init__, locals())
+        if effort is not None and not (effort >= 0 and kind == "dense"):
+            raise ValueError(
+                f"effort is {effort} and kind {kind!r}: a price of effort must not be negative, "
+                "and needs a dense reward"
+            )
         self.radius, self.margin = _radius(radius)
-        self.kind, self.ends = kind, ends
+        self.kind, self.ends, self.effort = kind, ends, effort
         self._prior = RowPrior()
 
     def prepare(self, log: LogView) -> Self:
@@ -195,8 +208,9 @@ class GoalReaching(TaskFamily):
             draws: ``[..., 3]`` int64 counters.
 
         Returns:
-            ``[..., Z]`` float32; Z is G, or G + 1 with a margin.
+            ``[..., Z]`` float32; Z is the size of a place, and one more with a margin.
         """
+        reached = self._place(reached)
         if self.margin is None:
             return reached
         low, high = self.margin
@@ -222,7 +236,7 @@ class GoalReaching(TaskFamily):
         Returns:
             ``[...]``, or ``[..., N]`` when pairwise; unit of the goal.
         """
-        reached: Tensor = batch[NEXT_ACHIEVED]
+        reached = self._place(batch[NEXT_ACHIEVED])
         goal = task if self.margin is None else task[..., :-1]
         if pairwise:
             reached = reached.unsqueeze(-2)
@@ -230,14 +244,21 @@ class GoalReaching(TaskFamily):
         return distance
 
     def reward(self, batch: TensorDict, task: Tensor, *, pairwise: bool = False) -> Tensor:
-        """Return 0 or -1 (sparse), or minus the distance (dense); see the class."""
+        """Return 0 or -1 (sparse), or minus the distance and the effort's price (dense)."""
         if self.kind == "dense":
-            return -self.distance(batch, task, pairwise=pairwise)
+            reward = -self.distance(batch, task, pairwise=pairwise)
+            if self.effort is None:
+                return reward
+            cost: Tensor = self.effort * batch[NEXT_ACHIEVED][..., -1]
+            return reward - (cost.unsqueeze(-1) if pairwise else cost)
         return self._reached(batch, task, pairwise).float() - 1.0
 
     def terminated(self, batch: TensorDict, task: Tensor, *, pairwise: bool = False) -> Tensor:
         """Return whether the goal was reached, or False throughout where tasks go on."""
         return self._reached(batch, task, pairwise) & self.ends
+
+    def _place(self, reached: Tensor) -> Tensor:
+        return reached if self.effort is None else reached[..., :-1]
 
     def _reached(self, batch: TensorDict, task: Tensor, pairwise: bool) -> Tensor:
         radius = self.radius if self.margin is None else task[..., -1]

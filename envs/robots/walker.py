@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hindsight_rl.envs.robots.engine import suite_model
+from hindsight_rl.envs.robots.engine import Model, suite_model
 from hindsight_rl.envs.robots.world import Array, Floats, Start, State, World
 
 LOW = (-1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0)
@@ -17,7 +17,8 @@ _JOINTS = ("z", "x", "y") + tuple(
     f"{side}_{joint}" for side in ("right", "left") for joint in ("hip", "knee", "ankle")
 )
 _STANDING = 1.3  # height of the torso where the joint of its height is 0, metres
-_FEET = (3, 6)
+_FEET = (_BODIES.index("right_foot"), _BODIES.index("left_foot"))
+_FEET_OFFSET = np.array([0.0, 0.7, 0.0, 0.7])
 
 
 class Walker(World):
@@ -51,8 +52,7 @@ class Walker(World):
 
     def __init__(self) -> None:
         self.model = suite_model("walker")
-        self._share = self.model.body_mass[1:] / self.model.body_mass[1:].sum()
-        self._inner = self.model.body_ipos[1:, [0, 2]].copy()
+        self._feet = _feet(self.model)
 
     def start(self, generator: np.random.Generator) -> Start:
         """Return the upright pose, at rest."""
@@ -60,21 +60,16 @@ class Walker(World):
 
     def observe(self, state: State) -> Array:
         """Return height, angles and velocities, ``[N, 24]``."""
-        angle = _angles(state.qpos)
-        turned = np.stack([np.cos(angle), np.sin(angle)], axis=2).reshape(len(angle), -1)
-        return np.concatenate([_STANDING + state.qpos[:, :1], turned, state.qvel], axis=1)
+        height = _STANDING + state.qpos[:, :1]
+        return np.concatenate([height, _turned(state.qpos), state.qvel], axis=1)
 
     def achieved(self, state: State, action: Array) -> Array:
         """Return the features, ``[N, 7]``."""
-        angle = _angles(state.qpos)
-        places = _places(state.qpos, angle)
-        middle = np.zeros((len(angle), 2))
-        for body, share in enumerate(self._share):
-            middle += share * (places[body] + _turned(angle[:, body], *self._inner[body]))
-        feet = [places[foot] - middle + np.array([0.0, 0.7]) for foot in _FEET]
+        # A product of matrices would sum in another order for one robot than for many.
+        feet = (_turned(state.qpos)[:, :, None] * self._feet).sum(1) + _FEET_OFFSET
         height, speed = _STANDING + state.qpos[:, :1] - 0.5, state.qvel[:, 1:2]
         effort = (action * action).sum(1, keepdims=True)
-        return np.concatenate([height, speed, *feet, effort], axis=1)
+        return np.concatenate([height, speed, feet, effort], axis=1)
 
     def reward(self, achieved: Floats, task: Floats) -> Floats:
         """Return weights times features."""
@@ -82,28 +77,41 @@ class Walker(World):
         return reward
 
 
-def _angles(qpos: Array) -> Array:
-    """Return the angles of the seven bodies, ``[N, 7]``, radians."""
+def _turned(qpos: Array) -> Array:
+    """Return cosine and sine of the angle of each body in turn, ``[N, 14]``."""
     torso = qpos[:, 2:3]
     right, left = np.cumsum(qpos[:, 3:6], axis=1), np.cumsum(qpos[:, 6:9], axis=1)
-    return np.concatenate([torso, torso - right, torso - left], axis=1)
+    angle = np.concatenate([torso, torso - right, torso - left], axis=1)
+    return np.stack([np.cos(angle), np.sin(angle)], axis=2).reshape(len(angle), -1)
 
 
-def _turned(angle: Array, x: float, z: float) -> Array:
-    """Return an offset (x, z) of bodies at an angle, ``[N, 2]``."""
-    sin, cos = np.sin(angle), np.cos(angle)
-    return np.stack([x * cos + z * sin, z * cos - x * sin], axis=1)
+def _feet(model: Model) -> Array:
+    """Return what cosines and sines make of the places of both feet about the centre of mass.
 
+    A point (x, z) of a body at angle t lies at (x cos t + z sin t, z cos t - x sin t) from the
+    body's origin, and a body turns about the anchor of its joint. So places are linear in cosines
+    and sines, with the model's lengths as coefficients; that of the torso is the same for all.
 
-def _places(qpos: Array, angle: Array) -> list[Array]:
-    """Return the places (x, z) of the seven bodies, ``[N, 2]`` each; lengths are the model's."""
-    torso = np.stack([qpos[:, 1], _STANDING + qpos[:, 0]], axis=1)
-    found = [torso]
-    for thigh in (1, 4):
-        leg, foot = thigh + 1, thigh + 2
-        hip = torso + _turned(angle[:, 0], 0.0, -0.3)
-        knee = hip + _turned(angle[:, thigh], 0.0, -0.45)
-        shin = knee + _turned(angle[:, leg], 0.0, -0.25)
-        ankle = shin + _turned(angle[:, leg], 0.0, -0.25)
-        found += [hip, shin, ankle + _turned(angle[:, foot], 0.06, 0.0)]
-    return found
+    Args:
+        model: Of the walker.
+
+    Returns:
+        ``[14, 4]``: rows as :func:`_turned` gives them; x and z of the right foot, then the left.
+    """
+
+    def turned(body: int, offset: Array) -> Array:
+        x, _, z = offset
+        found = np.zeros((2 * len(_BODIES), 2))
+        found[2 * body : 2 * body + 2] = [[x, z], [z, -x]]
+        return found
+
+    places = [np.zeros((2 * len(_BODIES), 2))]
+    for body in range(1, len(_BODIES)):
+        above = int(model.body_parentid[body + 1]) - 1  # body 0 of the model is the world
+        anchor = model.jnt_pos[model.body_jntadr[body + 1]]
+        hung = turned(above, model.body_pos[body + 1] + anchor) - turned(body, anchor)
+        places.append(places[above] + hung)
+    share = model.body_mass[1:] / model.body_mass[1:].sum()
+    centres = [place + turned(i, model.body_ipos[i + 1]) for i, place in enumerate(places)]
+    middle = np.tensordot(share, np.array(centres), axes=1)
+    return np.concatenate([places[foot] - middle for foot in _FEET], axis=1)

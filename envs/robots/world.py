@@ -79,11 +79,14 @@ class World(ABC):
 
     @abstractmethod
     def achieved(self, state: State, action: Array) -> Array:
-        """Return all that rewards and ends depend on, ``[N, G]``.
+        """Return all that rewards and ends depend on.
 
         Args:
             state: After the step.
             action: ``[N, A]``, that led there; zeros in a first state.
+
+        Returns:
+            ``[N, G]``.
         """
 
     @abstractmethod
@@ -164,14 +167,23 @@ class World(ABC):
 
 
 class GoalWorld(World):
-    """A task is a place: reward 0 within ``radius`` of it, else -1, and it ends there.
+    """A task is a place: reward 0 within ``radius`` of it, else -1, and success ends the episode.
 
-    Attributes:
-        radius: Distance that counts as reached, above 0.
+    Args:
+        radius: Distance that counts as reached, metres, above 0.
+        ends: Reaching the goal terminates. False for logs without a task, in which an end would
+            give away the goal.
+
+    Raises:
+        ValueError: ``radius`` is not above 0.
     """
 
-    ends = has_success = True
-    radius: float
+    has_success = True
+
+    def __init__(self, radius: float, ends: bool) -> None:
+        if not radius > 0:
+            raise ValueError(f"radius is {radius}: it must be above 0")
+        self.radius, self.ends = radius, ends
 
     def goal(self, task: Floats) -> Floats:
         """Return the places ``[..., G]`` that tasks ``[..., Z]`` mean."""
@@ -194,18 +206,10 @@ def distance(achieved: Floats, goal: Floats) -> Floats:
     return length
 
 
-def positive(**numbers: float) -> None:
-    """Check that arguments are above 0.
-
-    Args:
-        **numbers: By name.
-
-    Raises:
-        ValueError: One is not.
-    """
-    for name, number in numbers.items():
-        if not number > 0:
-            raise ValueError(f"{name} is {number}: it must be above 0")
+def on_circle(generator: np.random.Generator, radius: float) -> Array:
+    """Return a place ``[2]``, uniform on a circle about the origin."""
+    angle = generator.uniform(0.0, 2 * np.pi)
+    return radius * np.array([np.cos(angle), np.sin(angle)])
 
 
 def open_world(name: str, settings: Mapping[str, Any]) -> World:

@@ -12,14 +12,23 @@ from robots_installed import NAMES, needs_robots
 from tensordict import TensorDict
 
 from hindsight_rl.envs.robots.engine import engine, suite_model
-from hindsight_rl.envs.robots.world import World
+from hindsight_rl.envs.robots.reacher import PLACES
 from hindsight_rl.envs.rollout import rollout
-from hindsight_rl.tasks.family import TaskFamily
+from hindsight_rl.tasks.family import DiscreteTasks, GoalReaching, TaskFamily
 from hindsight_rl.tasks.linear import LinearTasks
 
 COUNT = 5
 FAMILIES: dict[str, tuple[dict[str, Any], TaskFamily]] = {
     "Walker": ({}, LinearTasks([-1.0] * 7, [1.0] * 6 + [0.0])),
+    "HalfCheetah": ({"pool": 8}, GoalReaching(kind="dense", ends=False, effort=0.05)),
+    "Reacher": ({"radius": 0.1}, GoalReaching(0.1)),
+    "Reacher32": ({"radius": 0.1}, DiscreteTasks(GoalReaching(0.1), PLACES.tolist())),
+    "Finger": ({"radius": 0.1}, GoalReaching(0.1)),
+    "Quadruped": ({"radius": 0.9}, GoalReaching(0.9)),
+    "QuadrupedDense": (
+        {"radius": 0.9},
+        GoalReaching(0.9, kind="dense", ends=False, effort=0.1),
+    ),
 }
 """Arguments that let random actions succeed now and then, and the family of such tasks."""
 
@@ -65,7 +74,7 @@ def test_many_together_equal_single_ones_to_the_bit(name: str) -> None:
     same(many.reset(seed=3)[0], first)
     same(alone.reset(seed=3)[0], first)
     cuts = 0
-    for _ in range(60):
+    for _ in range(55):
         # Beyond the bounds too, where actions are clipped.
         action = generator.uniform(1.2 * low, 1.2 * high, (COUNT, len(low))).astype(np.float32)
         theirs = single.step(action)
@@ -110,6 +119,7 @@ def test_the_family_computes_what_the_environment_said(name: str) -> None:
     pairs = family.reward(batch, given[:3], pairwise=True)
     again = many.world.reward(achieved[:, None], task[:3])
     assert np.allclose(pairs, again, atol=1e-5) and len(np.unique(reward)) > 1
+    assert ends.any() == (name in {"Reacher", "Reacher32", "Finger", "Quadruped"})
 
 
 @needs_robots
@@ -187,8 +197,8 @@ def test_rollout_plays_many_together_as_it_plays_one(name: str) -> None:
     assert np.array_equal(together.returns, single.returns)
 
 
-def simulated(name: str, steps: int = 30) -> tuple[World, Any]:
-    """Return a world and its data after some random steps, positions up to date."""
+def simulated(name: str, steps: int = 30) -> tuple[Any, Any]:
+    """Return an environment and its data after some random steps, positions up to date."""
     env = gymnasium.make(f"Hindsight/{name}-v0")
     env.action_space.seed(2)
     env.reset(seed=2)
@@ -207,3 +217,110 @@ def test_features_of_the_walker_are_those_of_the_simulator() -> None:
     expected = [data.xpos[1][2] - 0.5, data.qvel[1], *feet.ravel(), (data.ctrl**2).sum()]
     assert np.allclose(env.seen["achieved_goal"], expected, atol=1e-6)
     assert env.seen["achieved_goal"][6] > 0.5
+
+
+@needs_robots
+def test_speed_and_effort_of_the_half_cheetah() -> None:
+    """-|2.5 - v| - 0.05 |a|^2 of a speed given by hand."""
+    env, data = simulated("HalfCheetah")
+    expected = [data.qvel[0], (data.ctrl**2).sum()]
+    assert np.allclose(env.seen["achieved_goal"], expected, atol=1e-6)
+    assert env.compute_reward([1.5, 4.0], [2.5]) == pytest.approx(-1.0 - 0.2)
+    assert env.compute_reward([3.5, 0.0], [2.5]) == pytest.approx(-1.0)
+
+
+@needs_robots
+@pytest.mark.parametrize("pool", [0, 3])
+def test_the_half_cheetah_has_fallen_before_it_starts(pool: int) -> None:
+    env = gymnasium.make("Hindsight/HalfCheetah-v0", pool=pool)
+    starts = [env.reset(seed=seed)[0]["observation"] for seed in range(12)]
+    assert len(np.unique([start[0] for start in starts])) == (12 if pool == 0 else pool)
+    # Dropped by two seconds of gravity, it lies on the ground and hardly moves.
+    assert all(-0.8 < start[0] < 0.0 and np.abs(start[8:]).max() < 3 for start in starts)
+    with pytest.raises(ValueError, match="pool is -1"):
+        gymnasium.make("Hindsight/HalfCheetah-v0", pool=-1)
+
+
+@needs_robots
+@pytest.mark.parametrize("name", ["Reacher", "Reacher32"])
+def test_the_tip_of_the_reacher_is_that_of_the_simulator(name: str) -> None:
+    env, data = simulated(name)
+    assert np.allclose(env.seen["achieved_goal"], data.geom("finger").xpos[:2], atol=1e-6)
+    goals = np.array([env.reset(seed=seed)[0]["desired_goal"] for seed in range(200)])
+    if name == "Reacher32":
+        assert (goals.sum(1) == 1).all() and (goals.sum(0) > 0).sum() > 25
+        goals = env.world.goal(goals)
+    lengths = np.linalg.norm(goals, axis=1)
+    assert lengths.min() >= 0.05 and lengths.max() <= 0.2
+    assert (lengths < 0.09).any() and (lengths > 0.16).any()
+    assert env.world.success(goals, goals if name == "Reacher" else np.eye(32)[:1]).any()
+
+
+@needs_robots
+def test_a_place_of_the_reacher_is_reached_within_its_radius() -> None:
+    env = gymnasium.make("Hindsight/Reacher32-v0", radius=0.02).unwrapped
+    third = np.eye(32, dtype=np.float32)[3]
+    near, far = PLACES[3] + [0.019, 0.0], PLACES[3] + [0.021, 0.0]
+    assert env.compute_reward([near, far], third).tolist() == [0.0, -1.0]
+    assert env.compute_terminated([near, far], third).tolist() == [True, False]
+
+
+@needs_robots
+def test_the_knob_of_the_finger_is_that_of_the_simulator() -> None:
+    env, data = simulated("Finger", steps=200)
+    tip = data.site("tip").xpos - data.body("spinner").xpos
+    assert np.allclose(env.seen["achieved_goal"], tip[[0, 2]], atol=1e-6)
+    task = env.reset(seed=1)[0]["desired_goal"]
+    assert np.linalg.norm(task) == pytest.approx(0.13, abs=1e-6) and env.data.ncon == 0
+
+
+@needs_robots
+@pytest.mark.parametrize("name", ["Quadruped", "QuadrupedDense"])
+def test_goals_of_the_quadruped_lie_on_a_circle(name: str) -> None:
+    env = gymnasium.make(f"Hindsight/{name}-v0", distance=2.0).unwrapped
+    goals = np.array([env.reset(seed=seed)[0]["desired_goal"] for seed in range(20)])
+    assert np.allclose(np.linalg.norm(goals, axis=1), 2.0) and len(np.unique(goals)) > 20
+    with pytest.raises(ValueError, match="distance is 0.2: it must be above radius, 0.3"):
+        gymnasium.make(f"Hindsight/{name}-v0", distance=0.2)
+
+
+@needs_robots
+def test_the_quadruped_knows_where_its_front_is() -> None:
+    env, data = simulated("Quadruped")
+    turn = data.body("torso").xmat.reshape(3, 3)
+    names = list(env.observation_names)
+    shown = env.seen["observation"]
+    assert np.allclose(shown[[names.index("front_x"), names.index("front_y")]], turn[:2, 0])
+    assert shown[names.index("upright")] == pytest.approx(turn[2, 2], abs=1e-6)
+    assert np.allclose(env.seen["achieved_goal"], data.body("torso").xpos[:2], atol=1e-6)
+
+
+@needs_robots
+def test_dense_and_sparse_rewards_of_the_quadruped() -> None:
+    sparse = gymnasium.make("Hindsight/Quadruped-v0").unwrapped
+    dense = gymnasium.make("Hindsight/QuadrupedDense-v0").unwrapped
+    goal = [0.6, 0.8]
+    assert sparse.compute_reward([[0.6, 0.51], [0.6, 0.49]], goal).tolist() == [0.0, -1.0]
+    assert sparse.compute_terminated([[0.6, 0.51], [0.6, 0.49]], goal).tolist() == [True, False]
+    # 0 of the way, no effort; all of the way, an effort of 5 at 0.1.
+    rewards = dense.compute_reward([[0.0, 0.0, 0.0], [0.6, 0.8, 5.0]], goal)
+    assert np.allclose(rewards, [-1.0, -0.5])
+    assert not dense.compute_terminated([0.6, 0.8, 5.0], goal)
+
+
+@needs_robots
+@pytest.mark.parametrize("name", ["Reacher", "Reacher32", "Finger", "Quadruped"])
+def test_goals_that_do_not_end_episodes(name: str) -> None:
+    kwargs = FAMILIES[name][0]
+    many = make(name, "vector_entry_point", ends=False, **kwargs)
+    many.reset(seed=0)
+    many.action_space.seed(0)
+    success = 0
+    for _ in range(200):
+        _, _, terminated, _, info = many.step(many.action_space.sample())
+        assert not terminated.any()
+        success += info["is_success"].sum()
+    assert success > 0
+    many.close()
+    with pytest.raises(ValueError, match="radius is 0: it must be above 0"):
+        gymnasium.make(f"Hindsight/{name}-v0", radius=0)

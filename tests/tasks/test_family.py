@@ -1,6 +1,7 @@
 """Goals and discrete sets as families of tasks: reward, termination, prior."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -89,6 +90,32 @@ def test_unbound_family_has_no_prior() -> None:
 def test_radius_must_be_positive() -> None:
     with pytest.raises(ValueError, match="radius is 0, it must be above 0"):
         GoalReaching(radius=0)
+
+
+def test_effort_costs_its_price_and_is_no_part_of_the_place() -> None:
+    """At (3, 4) with effort 2: -5 - 0.1 * 2 from the origin, -0.2 at the goal itself."""
+    family = GoalReaching(radius=1.0, kind="dense", effort=0.1)
+    batch = steps([3.0, 4.0, 2.0], [0.0, 0.0, 0.0])
+    goals = torch.tensor([[0.0, 0.0], [3.0, 4.0]])
+    expected = torch.tensor([[-5.2, -0.2], [0.0, -5.0]])
+    torch.testing.assert_close(family.reward(batch, goals, pairwise=True), expected)
+    torch.testing.assert_close(family.reward(batch, goals), torch.tensor([-5.2, -5.0]))
+    assert family.terminated(batch, goals, pairwise=True).tolist() == [[False, True], [True, False]]
+    reached = batch["next", "achieved_goal"]
+    assert torch.equal(family.task_of(reached, many_draws(2)), reached[:, :2])
+
+
+def test_priors_of_goals_with_effort_are_places() -> None:
+    log = episode_log([4], goals=True)  # of two numbers: a place of one, and effort
+    drawn = GoalReaching(kind="dense", effort=0.05).prepare(log).sample(many_draws())
+    assert drawn.shape == (4000, 1)
+    assert set(drawn.flatten().tolist()) == set(log.column(NEXT_ACHIEVED)[:, 0].tolist())
+
+
+@pytest.mark.parametrize(("effort", "kind"), [(-0.1, "dense"), (0.1, "sparse")])
+def test_a_price_without_a_use_is_an_error(effort: float, kind: Any) -> None:
+    with pytest.raises(ValueError, match="must not be negative, and needs a dense reward"):
+        GoalReaching(kind=kind, effort=effort)
 
 
 # --- the margin as part of the task ---------------------------------------------------------------
