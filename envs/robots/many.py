@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 
 from hindsight_rl.envs.resets import check_episodes, read_mode, read_reset
 from hindsight_rl.envs.robots.engine import engine
-from hindsight_rl.envs.robots.world import Array, Floats, Observation, State, open_world, parts
+from hindsight_rl.envs.robots.world import (
+    BEGINNING,
+    Array,
+    Floats,
+    Observation,
+    State,
+    check_time,
+    open_world,
+    parts,
+)
 
 Step = tuple[Observation, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
 
@@ -95,7 +104,7 @@ class RobotVectorEnv(VectorEnv[Observation, Floats, NDArray[Any]]):
 
         Returns:
             Observations, rewards, terminated, truncated, and ``is_success`` in the info where the
-            task can be fulfilled.
+            task can be fulfilled. A simulation that diverges is a ``RuntimeError``.
         """
         over = self._over.copy()
         check_episodes(over, self.metadata["autoreset_mode"])
@@ -161,6 +170,7 @@ class _Physics:
         """Set one world to a first state."""
         model, data = self._model, self._scratch
         self._mujoco.mj_resetData(model, data)
+        data.time = BEGINNING
         data.qpos[:], data.qvel[:] = qpos, qvel
         self._mujoco.mj_forward(model, data)
         self._mujoco.mj_getState(model, data, self._now[i], self._kind)
@@ -181,6 +191,7 @@ class _Physics:
             sensordata=self._sensed,
             chunk_size=self._chunk,
         )
+        check_time(self._model, self._substeps, self._now[:, 0], self._states[:, -1, 0])
         self._now[:], self._sensors[:] = self._states[:, -1], self._sensed[:, -1]
 
     def state(self) -> State:

@@ -9,12 +9,14 @@ from numpy.typing import ArrayLike, NDArray
 from hindsight_rl.envs.robots.engine import engine
 from hindsight_rl.envs.robots.picture import picture
 from hindsight_rl.envs.robots.world import (
+    BEGINNING,
     Array,
     Flags,
     Floats,
     Observation,
     Start,
     State,
+    check_time,
     open_world,
     parts,
 )
@@ -87,13 +89,15 @@ class RobotEnv(gymnasium.Env[Any, Any]):
 
         Returns:
             Observation, reward, whether success ended the episode, False, and ``is_success`` where
-            the task can be fulfilled.
+            the task can be fulfilled. A simulation that diverges is a ``RuntimeError``.
         """
         world, data = self.world, self.data
         taken = world.controls(np.asarray(action)[None])
         data.ctrl[:] = taken[0]
         data.qacc_warmstart[:] = 0
+        before = data.time
         self._mujoco.mj_step(world.model, data, nstep=world.substeps)
+        check_time(world.model, world.substeps, np.array([before]), np.array([data.time]))
         seen = self._observe(taken)
         got, task = seen["achieved_goal"][None], self._task[None]
         reward = float(world.reward(got, task)[0])
@@ -139,6 +143,7 @@ class RobotEnv(gymnasium.Env[Any, Any]):
 
     def _begin(self, start: Start) -> None:
         self._mujoco.mj_resetData(self.world.model, self.data)
+        self.data.time = BEGINNING
         self.data.qpos[:], self.data.qvel[:] = start
         self._mujoco.mj_forward(self.world.model, self.data)
 

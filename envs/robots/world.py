@@ -21,6 +21,9 @@ Flags = NDArray[np.bool_]
 Observation = dict[str, Floats]
 Start = tuple[Array, Array]
 
+BEGINNING = 1.0
+"""Time of first states, seconds: MuJoCo starts a simulation that diverges anew, at time 0."""
+
 
 class State(NamedTuple):
     """Physics of N worlds, contiguous; SI units and radians.
@@ -210,6 +213,26 @@ def on_circle(generator: np.random.Generator, radius: float) -> Array:
     """Return a place ``[2]``, uniform on a circle about the origin."""
     angle = generator.uniform(0.0, 2 * np.pi)
     return radius * np.array([np.cos(angle), np.sin(angle)])
+
+
+def check_time(model: Model, substeps: int, before: Array, after: Array) -> None:
+    """Check that time went on by one step, which it does not where a simulation diverges.
+
+    Args:
+        model: The model.
+        substeps: Physics steps of one step.
+        before: ``[N]``, seconds.
+        after: ``[N]``, seconds.
+
+    Raises:
+        RuntimeError: It did not.
+    """
+    strayed = np.abs(after - before - substeps * model.opt.timestep) > 1e-6
+    if strayed.any():
+        raise RuntimeError(
+            f"the simulation of environment {int(strayed.argmax())} diverged (numbers that are not "
+            "finite, or huge): reset it, and look at the actions of this step"
+        )
 
 
 def open_world(name: str, settings: Mapping[str, Any]) -> World:

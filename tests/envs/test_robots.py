@@ -1,6 +1,7 @@
 """Robots: the numbers are the simulator's, one alone and many together give the same ones."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -159,6 +160,30 @@ def test_actions_that_are_no_numbers_are_errors(name: str) -> None:
         env.unwrapped.step(np.full(env.action_space.shape, np.nan))
     with pytest.raises(ValueError, match="has NaN"):
         many.step(np.full(many.action_space.shape, np.nan))
+    many.close()
+
+
+@needs_robots
+@each_robot
+@pytest.mark.parametrize("steps", [0, 2])
+def test_a_simulation_that_diverges_is_an_error(
+    name: str, steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MuJoCo starts it anew by itself, and goes on as if nothing had happened."""
+    monkeypatch.chdir(tmp_path)  # where MuJoCo writes of it
+    env, many = gymnasium.make(f"Hindsight/{name}-v0"), make(name, "vector_entry_point")
+    env.reset(seed=0)
+    many.reset(seed=0)
+    for _ in range(steps):
+        env.step(np.zeros(env.action_space.shape, np.float32))
+        many.step(np.zeros(many.action_space.shape, np.float32))
+    env.unwrapped.data.qvel[0] = 1e12
+    model = env.unwrapped.world.model
+    many._physics._now[3, 1 + model.nq] = 1e12
+    with pytest.raises(RuntimeError, match="environment 0 diverged"):
+        env.unwrapped.step(np.zeros(env.action_space.shape, np.float32))
+    with pytest.raises(RuntimeError, match="environment 3 diverged"):
+        many.step(np.zeros(many.action_space.shape, np.float32))
     many.close()
 
 
