@@ -34,7 +34,7 @@ def first_actions(
 EXPORTED = {name: kind for name, kind in LEARNERS.items() if not kind.not_exported}
 
 
-@pytest.mark.parametrize("name", LEARNERS.keys() - EXPORTED.keys())
+@pytest.mark.parametrize("name", sorted(LEARNERS.keys() - EXPORTED.keys()))
 def test_a_learner_without_a_file_says_why(name: str, tmp_path: Path) -> None:
     """The reason that it declares, and nothing is written."""
     kind = LEARNERS[name]
