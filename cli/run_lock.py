@@ -50,6 +50,22 @@ def locked(run: Path) -> Iterator[bool]:
         os.close(handle)
 
 
+def check_free(run: Path) -> None:
+    """Check that no process holds a run folder, before anything in it is read.
+
+    Checkpoints of a run that goes on come and go.
+
+    Args:
+        run: The folder.
+
+    Raises:
+        ValueError: Another process holds it.
+    """
+    if (run / LOCK).exists():
+        with locked(run):
+            pass
+
+
 def _taken(path: Path) -> int:
     """Return the handle of the file, locked."""
     handle = -1

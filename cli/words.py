@@ -11,10 +11,12 @@ import yaml
 
 from hindsight_rl.cli.former import current_classes, current_word, is_iterated
 from hindsight_rl.cli.learner_words import content, former_words, init_args, learner_words
+from hindsight_rl.cli.run_lock import check_free
 from hindsight_rl.cli.runs import (
     CHECKPOINTS,
     CONFIG,
     chosen_checkpoint,
+    global_rank,
     newest_checkpoint,
     newest_run,
 )
@@ -86,6 +88,8 @@ def _datamodule(words: list[str]) -> Any:
 
 def _going_on(run: Path) -> list[str]:
     """Return the words for going on from a run's newest checkpoint, and say which it is."""
+    if global_rank() == 0:  # further processes of a run share the lock of the first
+        check_free(run)
     if (run / CONFIG).exists() and not any((run / CHECKPOINTS).glob("*.ckpt")):
         # Killed before the first one. Its configuration makes the same updates again.
         sys.stderr.write(f"{run} has no checkpoint yet: it starts anew\n")

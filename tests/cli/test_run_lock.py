@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -29,9 +31,18 @@ def wait_for_checkpoint(run: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.01)
 
 
+@contextmanager
+def killed(process: "subprocess.Popen[str]") -> Iterator[None]:
+    """Kill a process at the end, so that a test that fails does not wait for it."""
+    try:
+        yield
+    finally:
+        process.kill()
+
+
 def test_the_second_fit_of_a_run_folder_names_the_first(place: Path) -> None:
-    run = place / "run"
-    with start(*fit_words("--run", "run", updates=10_000_000), folder=place) as first:
+    run, words = place / "run", fit_words("--run", "run", updates=10_000_000)
+    with start(*words, folder=place) as first, killed(first):
         wait_for_checkpoint(run, first)
         written = {path: path.stat().st_mtime_ns for path in (run / "config.yaml", run / LOCK)}
         with start("fit", "--resume", "--run", "run", folder=place) as second:
@@ -51,6 +62,20 @@ def test_the_second_fit_of_a_run_folder_names_the_first(place: Path) -> None:
     newest = max(checkpoints(run).values())
     done = hindsight("fit", "--resume", "--run", run, "--trainer.max_steps", newest + 8)
     assert done.code == 0 and checkpoints(run)["last.ckpt"] == newest + 8
+
+
+def test_a_run_that_goes_on_is_said_to_be_in_use_before_its_checkpoints_are_read(
+    place: Path,
+) -> None:
+    """They come and go while it runs: here there is none that can be read."""
+    run = place / "run"
+    assert fit("--run", "run").code == 0
+    for path in (run / "checkpoints").glob("*.ckpt"):
+        path.write_bytes(b"half")
+    with locked(run):
+        assert f"run is in use: process {os.getpid()}" in refused(fit("--resume", "--run", "run"))
+    free = fit("--resume", "--run", "run")
+    assert free.code == 2 and "run: no readable checkpoint" in free.err.splitlines()[-1]
 
 
 def test_a_new_run_folder_is_held_too_and_free_afterwards(place: Path) -> None:
