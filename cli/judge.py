@@ -12,7 +12,8 @@ from hindsight_rl.cli.errors import command_parser, parse, run
 from hindsight_rl.files import write_text
 
 if TYPE_CHECKING:
-    from hindsight_rl.diagnostics.ope.judge import Judged, Judgement, Question
+    from hindsight_rl.diagnostics.ope.judge import Judged, Judgement
+    from hindsight_rl.diagnostics.ope.question import Question
 
 _EXAMPLES = """\
 examples:
@@ -90,7 +91,7 @@ def _policies(given: argparse.Namespace) -> dict[str, Path]:
 
 def _question(given: argparse.Namespace) -> "Question":
     from hindsight_rl.diagnostics.ope.fitting import Fitting
-    from hindsight_rl.diagnostics.ope.judge import METHODS, Question
+    from hindsight_rl.diagnostics.ope.question import METHODS, Question
 
     methods = tuple(given.methods or (METHODS if not given.select else ("fqe", "lstd")))
     fitting = Fitting(

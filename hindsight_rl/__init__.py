@@ -58,8 +58,8 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.diagnostics.evaluation import Evaluation as Evaluation
     from hindsight_rl.diagnostics.ope.choosing import ChooseByLog as ChooseByLog
     from hindsight_rl.diagnostics.ope.fitting import Fitting as Fitting
-    from hindsight_rl.diagnostics.ope.judge import Question as Question
     from hindsight_rl.diagnostics.ope.judge import judge as judge
+    from hindsight_rl.diagnostics.ope.question import Question as Question
     from hindsight_rl.diagnostics.watch import Watch as Watch
     from hindsight_rl.envs.rollout import Rollout as Rollout
     from hindsight_rl.envs.rollout import rollout as rollout
@@ -180,7 +180,7 @@ _HOME = {
     "OnnxPolicy": "export.runtime",
     "QLearning": "agents.q_learning",
     "Quality": "relabel.quality",
-    "Question": "diagnostics.ope.judge",
+    "Question": "diagnostics.ope.question",
     "RandomTask": "relabel.random_task",
     "RecentReturn": "tasks.commands",
     "RecurrentBC": "agents.recurrent_bc",

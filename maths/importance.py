@@ -24,7 +24,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hindsight_rl.maths.executed import clipped_normal
 from hindsight_rl.maths.losses import normal_log_prob
 
 
@@ -146,30 +145,6 @@ def kernel(
     width = torch.full_like(chosen.double(), math.log(bandwidth))
     log_weight = normal_log_prob(action.double(), chosen.double(), width) - behavior.double()
     return mean_of(log_weight.exp() * reward.double())
-
-
-def clipped_normal_log_prob(
-    action: Tensor, mean: Tensor, std: Tensor, low: Tensor, high: Tensor
-) -> Tensor:
-    """Return the log-probability of normal actions that are clipped to bounds.
-
-    Between the bounds it is a density; at a bound it is the mass of the tail that was clipped to
-    it. A ratio of two densities at a bound would be that of one point of the tails. See
-    :mod:`hindsight_rl.maths.executed`.
-
-    Args:
-        action: ``[..., A]``, as executed, within the bounds.
-        mean: ``[..., A]``, before clipping.
-        std: ``[..., A]``, above 0.
-        low: ``[A]``; -inf where there is no bound.
-        high: ``[A]``; inf where there is no bound.
-
-    Returns:
-        ``[...]`` float64, nats, the sum over dimensions: of policies over the same bounds only
-        ratios mean something.
-    """
-    numbers = (value.double() for value in (action, mean, std, low, high))
-    return clipped_normal(*numbers)
 
 
 def discounted(reward: Tensor, discount: float) -> Tensor:

@@ -1,6 +1,7 @@
 """Shared set-up: one torch thread, reproducible Hypothesis, the folder of real logs."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,10 @@ from hypothesis import settings
 
 # The tensors here are small: more threads only wait for each other.
 torch.set_num_threads(1)
+
+# A shell has what it starts in the background ignore SIGINT, and some tests send it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # `pytest --hypothesis-profile explore` looks for new counterexamples.
 settings.register_profile("fixed", deadline=None, derandomize=True, max_examples=50)

@@ -70,7 +70,8 @@ def fitted(name: str, seed: int) -> list[Path]:
 def run(name: str, seed: int) -> dict[str, Any]:
     """Return what checkpoints are said to be worth, and what they get."""
     from hindsight_rl import load_learner, read_log, rollout
-    from hindsight_rl.diagnostics.ope.judge import Question, judge
+    from hindsight_rl.diagnostics.ope.judge import judge
+    from hindsight_rl.diagnostics.ope.question import Question
 
     paths = fitted(name, seed)
     common.quiet()

@@ -58,7 +58,8 @@ def judged(name: str, world: World, asked: Asked, seed: int) -> dict[str, Any]:
 
 
 def _judged(world: World, asked: Asked, seed: int) -> dict[str, Any]:
-    from hindsight_rl.diagnostics.ope.judge import Question, judge
+    from hindsight_rl.diagnostics.ope.judge import judge
+    from hindsight_rl.diagnostics.ope.question import Question
 
     common.quiet()
     asked_of = worlds.targets(world)

@@ -5,20 +5,20 @@ print(found.chosen, found.policies[0].estimates)
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
-from hindsight_rl.arguments import above, check_ranges, within
 from hindsight_rl.diagnostics.ope import estimates as rows_of
 from hindsight_rl.diagnostics.ope import linear, values
-from hindsight_rl.diagnostics.ope.behavior import Behavior, Kind, behavior_of, beyond_logged
+from hindsight_rl.diagnostics.ope.behavior import Behavior, behavior_of, beyond_logged
 from hindsight_rl.diagnostics.ope.checks import check_log, name_policies
 from hindsight_rl.diagnostics.ope.episodes import Episodes, episodes_of
 from hindsight_rl.diagnostics.ope.estimates import Estimate
-from hindsight_rl.diagnostics.ope.fitting import Fitting, data_of
+from hindsight_rl.diagnostics.ope.fitting import data_of
+from hindsight_rl.diagnostics.ope.question import METHODS, Question
 from hindsight_rl.diagnostics.ope.ranking import Ranking, finite, ranked
 from hindsight_rl.diagnostics.ope.remarks import (
     doubted,
@@ -30,64 +30,20 @@ from hindsight_rl.diagnostics.ope.remarks import (
 from hindsight_rl.intervals import Interval, student_interval
 from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.importance import (
+    Odd,
     cumulative_log_ratio,
     effective_sample_size,
     first_odd_mean,
 )
 from hindsight_rl.ports import Actor
-from hindsight_rl.training.given import Function, GivenPolicy
+from hindsight_rl.training.given import Answers, Function, GivenPolicy
 from hindsight_rl.training.learner import Learner
 
-METHODS = ("fqe", "lstd", "dualdice", "is", "pdis", "wis", "cwpdis", "dr", "wdr", "magic")
 WEIGHTED = {"is", "pdis", "wis", "cwpdis"}
 ROBUST = {"dr", "wdr", "magic"}
-LINEAR = {"lstd", "dualdice"}
+LINEAR: tuple[Literal["lstd", "dualdice"], ...] = ("lstd", "dualdice")
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is asked of a log.
-
-    Args:
-        discount: Of the returns, in [0, 1]; 1 needs a horizon.
-        horizon: Steps that count; ``None`` for all, beyond the time limits of the log too.
-        behavior: Where the probabilities of the logged actions come from.
-        methods: Estimators, names of :data:`METHODS`.
-        by: Estimator that ranks.
-        drawn: Judge checkpoints as policies that draw their actions, as they would collect; False:
-            as they are exported.
-        samples: Draws of each action of a policy of chance, at least 1.
-        fitting: How networks are fitted.
-
-    Raises:
-        ValueError: An argument is out of range, or a method is none.
-    """
-
-    discount: float = 0.99
-    horizon: int | None = None
-    behavior: Kind = "auto"
-    methods: tuple[str, ...] = METHODS
-    by: str = "fqe"
-    drawn: bool = False
-    samples: int = 10
-    fitting: Fitting = field(default_factory=Fitting)
-
-    def __post_init__(self) -> None:
-        """Check the arguments."""
-        check_ranges(within("[0, 1]", discount=self.discount), above(0, samples=self.samples))
-        if self.horizon is not None and self.horizon < 1:
-            raise ValueError(f"horizon is {self.horizon}, it must be at least 1")
-        if self.discount == 1.0 and self.horizon is None:
-            raise ValueError(
-                "discount 1 has no value without an end: give a horizon, the steps that count"
-            )
-        unknown = [name for name in (*self.methods, self.by) if name not in METHODS]
-        if unknown:
-            raise ValueError(f"no estimator {unknown[0]!r}: there are {', '.join(METHODS)}")
-        if self.by not in self.methods:
-            raise ValueError(f"{self.by} ranks, so that it must be among the methods")
 
 
 @dataclass(frozen=True)
@@ -227,38 +183,20 @@ def _judged(
     left_out: list[str] = []
     found: list[Estimate] = []
     held = values.with_answers(log, answers, policy.discrete)
-    options: dict[str, Any] = {"discount": asked.discount, "horizon": asked.horizon}
     fitted = None
     if "fqe" in asked.methods:
         say(f"{policy.name}: fitting its values")
-        learner = values.fitted_values(held, asked.fitting, **options)
+        learner = values.fitted_values(
+            held, asked.fitting, discount=asked.discount, horizon=asked.horizon
+        )
         fitted = values.start_values(learner, log, episodes, answers)
         found.append(rows_of.by_values(fitted))
     found += _linear(log, episodes, answers, counts, asked, left_out)
-    weights = bool((WEIGHTED | ROBUST) & set(asked.methods))
-    log_prob = policy.log_prob(log) if weights else None
-    effective = bound = odd = None
-    if weights and log_prob is None:
-        left_out.append(
-            f"importance sampling and doubly robust estimates are left out: {policy.no_density}"
-        )
-    elif log_prob is not None:
-        ratio = cumulative_log_ratio(
-            episodes.padded(log_prob), episodes.padded(behavior.log_prob), episodes.valid
-        )
-        effective, odd = effective_sample_size(ratio), first_odd_mean(ratio)
-        least = least_return(episodes, asked.discount, asked.horizon)
-        bound = rows_of.guaranteed(ratio, episodes, asked.discount, least)
-        weighed = rows_of.by_weights(ratio, episodes, asked.discount, counts)
-        found += [one for one in weighed if one.method in asked.methods]
-        no_halves = _no_halves(len(counts[0]), float(effective[-1]))
-        if ROBUST & set(asked.methods) and no_halves:
-            left_out.append(f"doubly robust estimates are left out: {no_halves}")
-        elif ROBUST & set(asked.methods):
-            say(f"{policy.name}: fitting its values on halves of the episodes")
-            model = values.crossed(held, episodes, answers, asked.fitting, **options)
-            robust = rows_of.doubly(ratio, episodes, model, asked.discount, counts)
-            found += [one for one in robust if one.method in asked.methods]
+    weighed = _Weighed()
+    if (WEIGHTED | ROBUST) & set(asked.methods):
+        weighed = _weighed(policy, log, held, answers, episodes, behavior, counts, asked, say)
+        found += weighed.estimates
+        left_out += weighed.left_out
     covered = behavior.covered(log, episodes.rows, answers)
     outside = beyond_logged(log, answers.here, policy.discrete)
     within = possible(episodes, asked.discount, asked.horizon)
@@ -272,19 +210,75 @@ def _judged(
         asked.horizon,
         outside=outside,
         fitted=fitted,
-        effective=effective,
-        odd=odd,
-        guaranteed=bound,
+        effective=weighed.effective,
+        odd=weighed.odd,
+        guaranteed=weighed.guaranteed,
     )
     return Judged(
         policy.name,
         ordered,
         covered,
-        effective,
+        weighed.effective,
         outside,
-        bound,
+        weighed.guaranteed,
         tuple(left_out),
         (verdict(covered), *lines),
+    )
+
+
+class _Weighed(NamedTuple):
+    """What the probabilities of a log say of a policy."""
+
+    estimates: tuple[Estimate, ...] = ()
+    left_out: tuple[str, ...] = ()
+    effective: Tensor | None = None
+    odd: Odd | None = None
+    guaranteed: float | None = None
+
+
+def _weighed(
+    policy: GivenPolicy,
+    log: Log,
+    held: Log,
+    answers: Answers,
+    episodes: Episodes,
+    behavior: Behavior,
+    counts: Tensor,
+    asked: Question,
+    say: Say,
+) -> _Weighed:
+    """Return the rows of importance sampling and of doubly robust estimates."""
+    log_prob = policy.log_prob(log)
+    if log_prob is None:
+        what = "importance sampling and doubly robust estimates are left out"
+        return _Weighed(left_out=(f"{what}: {policy.no_density}",))
+    ratio = cumulative_log_ratio(
+        episodes.padded(log_prob), episodes.padded(behavior.log_prob), episodes.valid
+    )
+    effective = effective_sample_size(ratio)
+    left_out: tuple[str, ...] = ()
+    least = least_return(episodes, asked.discount, asked.horizon)
+    found = rows_of.by_weights(ratio, episodes, asked.discount, counts)
+    if ROBUST & set(asked.methods):
+        if why := _no_halves(len(counts[0]), float(effective[-1])):
+            left_out = (f"doubly robust estimates are left out: {why}",)
+        else:
+            say(f"{policy.name}: fitting its values on halves of the episodes")
+            model = values.crossed(
+                held,
+                episodes,
+                answers,
+                asked.fitting,
+                discount=asked.discount,
+                horizon=asked.horizon,
+            )
+            found += rows_of.doubly(ratio, episodes, model, asked.discount, counts)
+    return _Weighed(
+        tuple(one for one in found if one.method in asked.methods),
+        left_out,
+        effective,
+        first_odd_mean(ratio),
+        rows_of.guaranteed(ratio, episodes, asked.discount, least),
     )
 
 
@@ -298,13 +292,13 @@ def _no_halves(episodes: int, effective: float) -> str:
 def _linear(
     log: Log,
     episodes: Episodes,
-    answers: Any,
+    answers: Answers,
     counts: Tensor,
     asked: Question,
     left_out: list[str],
 ) -> list[Estimate]:
     """Return the rows of linear values, and say why they are missing."""
-    wanted = [name for name in asked.methods if name in LINEAR]
+    wanted = [name for name in LINEAR if name in asked.methods]
     if not wanted:
         return []
     if asked.horizon is not None or asked.discount == 1.0:
@@ -315,11 +309,10 @@ def _linear(
     except ValueError as error:
         left_out.append(f"linear values are left out: {error}")
         return []
-    solve = {"lstd": linear.least_squares, "dualdice": linear.occupancy}
     found = []
     for name in wanted:
         try:
-            solved = solve[name](features, log, episodes, asked.discount)
+            solved = linear.start_value(name, features, log, episodes, asked.discount)
         except ValueError as error:
             left_out.append(f"{name} is left out: {error}")
             continue

@@ -1,6 +1,6 @@
 """Values that are linear in quadratic features of state and action: one solve, no fitting."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -81,12 +81,20 @@ def features_of(log: Log, episodes: Episodes, answers: Answers) -> Linear:
     )
 
 
-def least_squares(
-    features: Linear, log: Log, episodes: Episodes, discount: float
+def start_value(
+    method: Literal["lstd", "dualdice"],
+    features: Linear,
+    log: Log,
+    episodes: Episodes,
+    discount: float,
 ) -> LinearEstimate:
-    """Return the start value by LSTD-Q.
+    """Return the value of the first states.
+
+    Of DualDICE with linear nu: each row has one next state, so that the variance of nu there passes
+    for a residual of nu, and the value is biased where transitions depend on chance.
 
     Args:
+        method: ``"lstd"`` (LSTD-Q), or ``"dualdice"``: ratios of how often pairs are met.
         features: Of the log under the policy.
         log: The log.
         episodes: Its episodes.
@@ -98,38 +106,11 @@ def least_squares(
     Raises:
         ValueError: The matrix is singular.
     """
-    return _solved(features, log, episodes, discount, own=True)
-
-
-def occupancy(features: Linear, log: Log, episodes: Episodes, discount: float) -> LinearEstimate:
-    """Return the start value by DualDICE with linear nu: ratios of how often pairs are met.
-
-    Each row has one next state, so that the variance of nu there passes for a residual of nu: the
-    value is biased where transitions depend on chance.
-
-    Args:
-        features: Of the log under the policy.
-        log: The log.
-        episodes: Its episodes.
-        discount: In [0, 1).
-
-    Returns:
-        The estimate.
-
-    Raises:
-        ValueError: The matrix is singular.
-    """
-    return _solved(features, log, episodes, discount, own=False)
-
-
-def _solved(
-    features: Linear, log: Log, episodes: Episodes, discount: float, *, own: bool
-) -> LinearEstimate:
     rows = episodes.rows
     terminated = log.column(TERMINATED)[rows]
     residual = residuals(features.here, features.after, terminated, discount)
     return linear_estimate(
-        features.here if own else residual,
+        features.here if method == "lstd" else residual,
         residual,
         episodes.reward[episodes.valid],
         features.start,

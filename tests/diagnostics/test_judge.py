@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from hindsight_rl import BC, Fitting, Question, judge
 from hindsight_rl.datamodules.offline import OfflineDataModule
-from hindsight_rl.diagnostics.ope.judge import METHODS, as_dict
+from hindsight_rl.diagnostics.ope.judge import as_dict
+from hindsight_rl.diagnostics.ope.question import METHODS
 from hindsight_rl.keys import ACTION, EPISODE, NEXT_OBSERVATION, OBSERVATION, REWARD
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log

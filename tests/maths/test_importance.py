@@ -14,9 +14,9 @@ from hindsight_rl.maths.doubly_robust import (
     partial_returns,
     weighted_doubly_robust,
 )
+from hindsight_rl.maths.executed import clipped_normal
 from hindsight_rl.maths.importance import (
     Ratios,
-    clipped_normal_log_prob,
     cumulative_log_ratio,
     effective_sample_size,
     first_odd_mean,
@@ -195,8 +195,8 @@ def test_a_clipped_action_has_the_mass_of_a_tail() -> None:
     judged, recorded = torch.tensor([0.9, 0.1]), torch.tensor([0.5, 0.1])
     ratios = [
         (
-            clipped_normal_log_prob(action, judged, std, low, high)
-            - clipped_normal_log_prob(action, recorded, std, low, high)
+            clipped_normal(action, judged, std, low, high)
+            - clipped_normal(action, recorded, std, low, high)
         ).exp()
         for action in (at_bound, between)
     ]
@@ -207,9 +207,9 @@ def test_a_clipped_action_has_the_mass_of_a_tail() -> None:
     ends = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
     bounds = torch.tensor([-1.0]), torch.tensor([1.0])
     mean, spread = torch.tensor([0.5]), torch.tensor([0.5])
-    inside = clipped_normal_log_prob(grid, mean, spread, *bounds).exp()
+    inside = clipped_normal(grid, mean, spread, *bounds).exp()
     mass = torch.trapezoid(inside, grid[:, 0])
-    mass = mass + clipped_normal_log_prob(ends, mean, spread, *bounds).exp().sum()
+    mass = mass + clipped_normal(ends, mean, spread, *bounds).exp().sum()
     assert float(mass) == pytest.approx(1.0, abs=1e-4)
 
 

@@ -1,0 +1,53 @@
+"""What is asked of a log: which return, by which estimators, and how networks are fitted."""
+
+from dataclasses import dataclass, field
+
+from hindsight_rl.arguments import above, check_ranges, within
+from hindsight_rl.diagnostics.ope.behavior import Kind
+from hindsight_rl.diagnostics.ope.fitting import Fitting
+
+METHODS = ("fqe", "lstd", "dualdice", "is", "pdis", "wis", "cwpdis", "dr", "wdr", "magic")
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of a log.
+
+    Args:
+        discount: Of the returns, in [0, 1]; 1 needs a horizon.
+        horizon: Steps that count; ``None`` for all, beyond the time limits of the log too.
+        behavior: Where the probabilities of the logged actions come from.
+        methods: Estimators, names of :data:`METHODS`.
+        by: Estimator that ranks.
+        drawn: Judge checkpoints as policies that draw their actions, as they would collect; False:
+            as they are exported.
+        samples: Draws of each action of a policy of chance, at least 1.
+        fitting: How networks are fitted.
+
+    Raises:
+        ValueError: An argument is out of range, or a method is none.
+    """
+
+    discount: float = 0.99
+    horizon: int | None = None
+    behavior: Kind = "auto"
+    methods: tuple[str, ...] = METHODS
+    by: str = "fqe"
+    drawn: bool = False
+    samples: int = 10
+    fitting: Fitting = field(default_factory=Fitting)
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        check_ranges(within("[0, 1]", discount=self.discount), above(0, samples=self.samples))
+        if self.horizon is not None and self.horizon < 1:
+            raise ValueError(f"horizon is {self.horizon}, it must be at least 1")
+        if self.discount == 1.0 and self.horizon is None:
+            raise ValueError(
+                "discount 1 has no value without an end: give a horizon, the steps that count"
+            )
+        unknown = [name for name in (*self.methods, self.by) if name not in METHODS]
+        if unknown:
+            raise ValueError(f"no estimator {unknown[0]!r}: there are {', '.join(METHODS)}")
+        if self.by not in self.methods:
+            raise ValueError(f"{self.by} ranks, so that it must be among the methods")
