@@ -25,6 +25,8 @@ _ROBOTS = (
     ("Finger", "finger:Finger", 1000),
     ("Quadruped", "quadruped:Quadruped", 300),
     ("QuadrupedDense", "quadruped:QuadrupedDense", 300),
+    ("SawyerReach", "sawyer:SawyerReach", 150),
+    ("SawyerReachMargins", "sawyer:SawyerReachMargins", 150),
 )
 
 

@@ -1,9 +1,9 @@
-"""MuJoCo and the models of the DeepMind control suite, imported when they are needed."""
+"""MuJoCo, imported when it is needed, and models of packages that are installed."""
 
 import importlib
 import importlib.util
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -39,6 +39,24 @@ def engine(part: str = "mujoco") -> Any:
         raise ImportError(_MISSING.format(package="mujoco")) from error
 
 
+def folder(package: str) -> Path:
+    """Return the folder of an installed package, which is not imported.
+
+    Args:
+        package: Its name.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ImportError: It is not installed.
+    """
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise ImportError(_MISSING.format(package=package))
+    return Path(found.submodule_search_locations[0])
+
+
 def suite_model(name: str, edit: Edit | None = None) -> Model:
     """Return a model of the DeepMind control suite, read from the installed dm_control.
 
@@ -55,10 +73,7 @@ def suite_model(name: str, edit: Edit | None = None) -> Model:
         ImportError: MuJoCo or dm_control is not installed.
     """
     mujoco = engine()
-    found = importlib.util.find_spec("dm_control")
-    if found is None or not found.submodule_search_locations:
-        raise ImportError(_MISSING.format(package="dm_control"))
-    suite = Path(found.submodule_search_locations[0]) / "suite"
+    suite = folder("dm_control") / "suite"
     tree = ElementTree.fromstring((suite / f"{name}.xml").read_bytes())
     for include in tree.findall("include[@file='./common/skybox.xml']"):
         tree.remove(include)  # a picture of the sky takes half a second
@@ -67,6 +82,29 @@ def suite_model(name: str, edit: Edit | None = None) -> Model:
     included = {f"./common/{path.name}": path for path in (suite / "common").glob("*.xml")}
     assets = {key: path.read_bytes() for key, path in included.items()}
     return mujoco.MjModel.from_xml_string(ElementTree.tostring(tree, "unicode"), assets)
+
+
+def places(data: Data, kind: str, names: Sequence[str], qpos: NDArray[np.float64]) -> NDArray[Any]:
+    """Return where parts of robots are, by MuJoCo's kinematics.
+
+    Args:
+        data: Scratch data of the robots' model.
+        kind: ``body`` or ``site``.
+        names: K parts.
+        qpos: ``[N, nq]``, joint positions.
+
+    Returns:
+        ``[N, K, 3]``, metres.
+    """
+    mujoco, model = engine(), data.model
+    which = [getattr(model, kind)(name).id for name in names]
+    found = np.empty((len(qpos), len(which), 3))
+    everywhere = data.xpos if kind == "body" else data.site_xpos
+    for place, row in zip(found, qpos, strict=True):
+        data.qpos[:] = row
+        mujoco.mj_kinematics(model, data)
+        place[:] = everywhere[which]
+    return found
 
 
 def random_joints(model: Model, generator: np.random.Generator) -> NDArray[np.float64]:

@@ -70,7 +70,7 @@ class RobotVectorEnv(VectorEnv[Observation, Floats, NDArray[Any]]):
         self._physics = _Physics(self.world.model, self.world.substeps, num_envs, threads)
         self._generators: list[np.random.Generator | None] = [None] * num_envs
         self._task = np.zeros((num_envs, len(self.world.task_low)), np.float32)
-        self._still = np.zeros((num_envs, self.world.model.nu))
+        self._still = np.zeros((num_envs, len(self.world.action_bounds()[0])))
         self._step = np.zeros(num_envs, np.intp)
         self._over = np.ones(num_envs, np.bool_)
 
@@ -109,7 +109,7 @@ class RobotVectorEnv(VectorEnv[Observation, Floats, NDArray[Any]]):
         over = self._over.copy()
         check_episodes(over, self.metadata["autoreset_mode"])
         taken = self.world.controls(np.where(over[:, None], 0.0, actions))
-        self._physics.step(taken)
+        self._physics.step(*self.world.drive(taken, self._physics.pulls))
         self._step += 1
         for i in np.flatnonzero(over):
             self._begin(int(i), None, None)
@@ -163,7 +163,11 @@ class _Physics:
         self._sensors = np.zeros((count, model.nsensordata))
         self._states = np.zeros((count, substeps, size))
         self._sensed = np.zeros((count, substeps, model.nsensordata))
-        self._control = np.zeros((count, substeps, model.nu))
+        # What rollout takes for each physics step: actuators first, then places of pulling bodies.
+        self._control = np.zeros((count, substeps, model.nu + 3 * model.nmocap))
+        kinds = mujoco.mjtState.mjSTATE_CTRL, mujoco.mjtState.mjSTATE_MOCAP_POS
+        self._given = kinds[0].value | kinds[1].value
+        self.pulls = np.zeros((count, 3 * model.nmocap))
         self._warm = np.zeros((count, model.nv))
 
     def put(self, i: int, qpos: Array, qvel: Array) -> None:
@@ -174,16 +178,23 @@ class _Physics:
         data.qpos[:], data.qvel[:] = qpos, qvel
         self._mujoco.mj_forward(model, data)
         self._mujoco.mj_getState(model, data, self._now[i], self._kind)
-        self._sensors[i] = data.sensordata
+        self._sensors[i], self.pulls[i] = data.sensordata, data.mocap_pos.ravel()
 
-    def step(self, control: Array) -> None:
-        """Step all worlds with actions ``[N, A]``, without a warm start of the solver."""
-        self._control[:] = control[:, None]
+    def step(self, control: Array, pulls: Array) -> None:
+        """Step all worlds, without a warm start of the solver.
+
+        Args:
+            control: ``[N, nu]``, for the actuators.
+            pulls: ``[N, 3 M]``, where the pulling bodies go.
+        """
+        self.pulls = pulls
+        self._control[:] = np.concatenate([control, pulls], axis=1)[:, None]
         self._pool.rollout(
             self._models,
             self._datas,
             self._now,
             self._control,
+            control_spec=self._given,
             skip_checks=True,
             nstep=self._substeps,
             initial_warmstart=self._warm,
@@ -197,7 +208,7 @@ class _Physics:
     def state(self) -> State:
         """Return the states of all worlds."""
         qpos, qvel, act = np.split(self._now[:, 1:], [self._nq, self._nq + self._nv], axis=1)
-        return State(qpos.copy(), qvel.copy(), act.copy(), self._sensors)
+        return State(qpos.copy(), qvel.copy(), act.copy(), self._sensors, self.pulls)
 
     def close(self) -> None:
         """Stop the threads."""

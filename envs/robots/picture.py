@@ -1,5 +1,7 @@
 """Pictures of robots, drawn with NumPy alone: no graphics library, the same on every machine."""
 
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -7,8 +9,12 @@ from hindsight_rl.envs.drawing import Canvas
 from hindsight_rl.envs.robots.engine import Data, engine
 from hindsight_rl.envs.robots.world import Array, Floats, World
 
+Part = tuple[list[Array], float]
+"""Points ``[3]``, and the radius of what is drawn from one to the next."""
+
 _HEIGHT, _WIDTH = 360, 480
 _TICK = 0.5
+_BONE = 0.015  # radius of the lines of a skeleton, as a share of the picture's height
 _FAR = 0.02  # metres behind the middle, from where on a limb is drawn in blue
 
 
@@ -32,20 +38,39 @@ def picture(world: World, data: Data, task: Floats) -> NDArray[np.uint8]:
     _ground(canvas, world, low, scale)
     for place, radius in world.marks(task):
         canvas.disc(_flat(world, np.asarray(place)), radius, "goal")
-    model = world.model
-    long = {mujoco.mjtGeom.mjGEOM_CAPSULE.value, mujoco.mjtGeom.mjGEOM_CYLINDER.value}
-    geoms = np.flatnonzero(model.geom_bodyid > 0)
-    behind = _behind(world, data.geom_xpos[geoms])
-    for geom, far in sorted(zip(geoms, behind, strict=True), key=lambda pair: -pair[1]):
+    parts = _skeleton(world, data) if world.skeleton else _limbs(world, data)
+    behind = [_behind(world, np.mean(points, axis=0)) for points, _ in parts]
+    for i in sorted(range(len(parts)), key=lambda i: -behind[i]):
+        points, radius = parts[i]
+        color = "trail" if behind[i] > _FAR else "agent"
+        if len(points) > 1:
+            canvas.line([_flat(world, point) for point in points], color, 2 * radius * scale)
+        else:
+            canvas.disc(_flat(world, points[0]), radius, color)
+    return canvas.pixels
+
+
+def _limbs(world: World, data: Data) -> list[Part]:
+    """Return the geoms of bodies: both ends of long ones, the middle of others; and their radii."""
+    shapes, model = engine().mjtGeom, world.model
+    parts: list[Part] = []
+    for geom in np.flatnonzero(model.geom_bodyid > 0):
         radius, half, _ = model.geom_size[geom]
         where, axis = data.geom_xpos[geom], data.geom_xmat[geom].reshape(3, 3)[:, 2]
-        color = "trail" if far > _FAR else "agent"
-        if model.geom_type[geom] in long:
-            ends = [_flat(world, where + side * half * axis) for side in (-1, 1)]
-            canvas.line(ends, color, 2 * radius * scale)
-        else:
-            canvas.disc(_flat(world, where), float(radius), color)
-    return canvas.pixels
+        long = model.geom_type[geom] in (shapes.mjGEOM_CAPSULE, shapes.mjGEOM_CYLINDER)
+        ends = [where - half * axis, where + half * axis] if long else [where]
+        parts.append((ends, float(radius)))
+    return parts
+
+
+def _skeleton(world: World, data: Data) -> list[Part]:
+    """Return lines from body to body, for robots whose geoms are meshes."""
+    parts: list[Part] = []
+    for names in world.skeleton:
+        points = [data.xpos[world.model.body(name).id].copy() for name in names]
+        lines = [list(pair) for pair in itertools.pairwise(points)] or [points]
+        parts += [(line, _BONE * world.extent) for line in lines]
+    return parts
 
 
 def _flat(world: World, place: Array) -> Array:
@@ -54,11 +79,10 @@ def _flat(world: World, place: Array) -> Array:
     return np.array([-place[up], place[right]])
 
 
-def _behind(world: World, places: Array) -> Array:
-    """Return how far places ``[N, 3]`` lie behind the middle of the robot, metres."""
-    depth = 1 if world.view[1] == 2 else 2
-    behind: Array = places[:, depth] * (1.0 if depth == 1 else -1.0)
-    return behind
+def _behind(world: World, place: Array) -> float:
+    """Return how far a place ``[3]`` lies behind the middle of the robot, metres."""
+    right, up = np.eye(3)[list(world.view)]
+    return -float(np.cross(right, up) @ place)
 
 
 def _ground(canvas: Canvas, world: World, low: Array, scale: float) -> None:

@@ -49,7 +49,7 @@ class RobotEnv(gymnasium.Env[Any, Any]):
         self.action_space = self.world.action_space()
         rate = 1 / (self.world.substeps * self.world.model.opt.timestep)
         self.metadata = {**self.metadata, "render_fps": round(rate)}
-        self._still = np.zeros((1, self.world.model.nu))
+        self._still = np.zeros((1, len(self.world.action_bounds()[0])))
         self._task = np.zeros(len(self.world.task_low), np.float32)
 
     @property
@@ -93,7 +93,8 @@ class RobotEnv(gymnasium.Env[Any, Any]):
         """
         world, data = self.world, self.data
         taken = world.controls(np.asarray(action)[None])
-        data.ctrl[:] = taken[0]
+        control, pulls = world.drive(taken, self._pulls())
+        data.ctrl[:], data.mocap_pos[:] = control[0], pulls.reshape(-1, 3)
         data.qacc_warmstart[:] = 0
         before = data.time
         self._mujoco.mj_step(world.model, data, nstep=world.substeps)
@@ -147,8 +148,15 @@ class RobotEnv(gymnasium.Env[Any, Any]):
         self.data.qpos[:], self.data.qvel[:] = start
         self._mujoco.mj_forward(self.world.model, self.data)
 
+    def _pulls(self) -> Array:
+        pulls: Array = self.data.mocap_pos.reshape(1, -1)
+        return pulls
+
     def _observe(self, action: Array) -> Observation:
         data = self.data
-        state = State(data.qpos[None], data.qvel[None], data.act[None], data.sensordata[None])
+        qpos, qvel, act, sensors = (
+            part[None] for part in (data.qpos, data.qvel, data.act, data.sensordata)
+        )
+        state = State(qpos, qvel, act, sensors, self._pulls())
         seen = parts(self.world, state, action, self._task[None])
         return {name: part[0] for name, part in seen.items()}

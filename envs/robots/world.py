@@ -33,12 +33,14 @@ class State(NamedTuple):
         qvel: ``[N, nv]``, their velocities.
         act: ``[N, na]``, states of the actuators.
         sensors: ``[N, S]``. Those of forces and accelerations are of one physics step before.
+        pulls: ``[N, 3 M]``, places of the bodies that pull others (MuJoCo's mocap bodies).
     """
 
     qpos: Array
     qvel: Array
     act: Array
     sensors: Array
+    pulls: Array
 
 
 class World(ABC):
@@ -55,6 +57,7 @@ class World(ABC):
         achieved_names: ``[G]``.
         view: Axes of pictures: to the right, upwards.
         extent: Height of a picture, metres.
+        skeleton: Bodies between which pictures draw lines; by default they draw the geoms.
     """
 
     model: Model
@@ -67,6 +70,7 @@ class World(ABC):
     achieved_names: tuple[str, ...]
     view: tuple[int, int] = (0, 2)
     extent: float = 3.0
+    skeleton: tuple[tuple[str, ...], ...] = ()
 
     @abstractmethod
     def start(self, generator: np.random.Generator) -> Start:
@@ -122,24 +126,41 @@ class World(ABC):
             {"observation": seen, "achieved_goal": got, "desired_goal": self.task_space()}
         )
 
-    def action_space(self) -> spaces.Box:
-        """Return the space of actions: the range of each actuator."""
+    def action_bounds(self) -> tuple[Array, Array]:
+        """Return the smallest and the largest actions ``[A]``: the range of each actuator."""
         low, high = self.model.actuator_ctrlrange.T
+        return low, high
+
+    def action_space(self) -> spaces.Box:
+        """Return the space of actions."""
+        low, high = self.action_bounds()
         return spaces.Box(low.astype(np.float32), high.astype(np.float32))
 
+    def drive(self, action: Array, pulls: Array) -> tuple[Array, Array]:
+        """Return what a step gives to the simulator; if no more is said, actuators get the action.
+
+        Args:
+            action: ``[N, A]``, within the bounds.
+            pulls: ``[N, 3 M]``, where the pulling bodies are.
+
+        Returns:
+            ``[N, nu]`` for the actuators, and where the pulling bodies go, ``[N, 3 M]``.
+        """
+        return action, pulls
+
     def controls(self, action: ArrayLike) -> Array:
-        """Return actions as the actuators take them.
+        """Return actions within their bounds.
 
         Args:
             action: ``[N, A]``.
 
         Returns:
-            ``[N, A]`` float64, clipped to the ranges.
+            ``[N, A]`` float64, clipped.
 
         Raises:
             ValueError: A number is NaN.
         """
-        low, high = self.model.actuator_ctrlrange.T
+        low, high = self.action_bounds()
         given = np.asarray(action, np.float64)
         if np.isnan(given).any():
             raise ValueError(f"action {given.tolist()} has NaN: the policy that gave it is broken")
@@ -192,13 +213,17 @@ class GoalWorld(World):
         """Return the places ``[..., G]`` that tasks ``[..., Z]`` mean."""
         return task
 
+    def margin(self, task: Floats) -> Floats:
+        """Return the distances that count as reached, for tasks ``[..., Z]``."""
+        return np.asarray(self.radius, np.float32)
+
     def reward(self, achieved: Floats, task: Floats) -> Floats:
         """Return 0 or -1."""
         return self.success(achieved, task).astype(np.float32) - np.float32(1)
 
     def success(self, achieved: Floats, task: Floats) -> Flags:
-        """Return whether the places are within the radius of the goals."""
-        reached: Flags = distance(achieved, self.goal(task)) <= np.float32(self.radius)
+        """Return whether the places are within the margins of the goals."""
+        reached: Flags = distance(achieved, self.goal(task)) <= self.margin(task)
         return reached
 
 

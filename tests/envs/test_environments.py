@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 from robots_installed import HORIZONS as ROBOT_HORIZONS
-from robots_installed import needs_robots
+from robots_installed import params
 
 from hindsight_rl.envs.registration import register
 from hindsight_rl.envs.rollout import rollout
 
 HORIZONS = {"FourRooms": 75, "FourCorners": 75, "FourMargins": 75, "PointMass": 100, "Crossing": 20}
 IDS = [f"Hindsight/{name}-v0" for name in HORIZONS]
-ROBOTS = [pytest.param(f"Hindsight/{name}-v0", marks=needs_robots) for name in ROBOT_HORIZONS]
+ROBOTS = params(form="Hindsight/{}-v0")
 HORIZONS |= ROBOT_HORIZONS
 
 pytestmark = pytest.mark.parametrize("name", [*IDS, *ROBOTS])

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.vector import VectorEnv
-from robots_installed import NAMES, needs_robots
+from robots_installed import needs, needs_robots, params
 from tensordict import TensorDict
 
 from hindsight_rl.envs.robots.engine import engine, suite_model
 from hindsight_rl.envs.robots.reacher import PLACES
+from hindsight_rl.envs.robots.sawyer import HIGH, LOW, MARGINS
 from hindsight_rl.envs.rollout import rollout
 from hindsight_rl.tasks.family import DiscreteTasks, GoalReaching, TaskFamily
 from hindsight_rl.tasks.linear import LinearTasks
@@ -30,10 +31,13 @@ FAMILIES: dict[str, tuple[dict[str, Any], TaskFamily]] = {
         {"radius": 0.9},
         GoalReaching(0.9, kind="dense", ends=False, effort=0.1),
     ),
+    "SawyerReach": ({"radius": 0.25}, GoalReaching(0.25)),
+    "SawyerReachMargins": ({"margins": [0.1, 0.5]}, GoalReaching((0.1, 0.5))),
 }
 """Arguments that let random actions succeed now and then, and the family of such tasks."""
 
-each_robot = pytest.mark.parametrize("name", NAMES)
+each_robot = pytest.mark.parametrize("name", params())
+ENDING = ["Reacher", "Reacher32", "Finger", "Quadruped", "SawyerReach", "SawyerReachMargins"]
 
 
 def make(name: str, mode: str, **kwargs: Any) -> VectorEnv:
@@ -58,9 +62,10 @@ def test_without_the_models_the_error_names_the_extra(monkeypatch: pytest.Monkey
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r'need dm_control.*pip install "hindsight-rl\[robots\]"'):
         suite_model("walker")
+    with pytest.raises(ImportError, match=r'need metaworld.*pip install "hindsight-rl\[robots\]"'):
+        gymnasium.make("Hindsight/SawyerReach-v0")
 
 
-@needs_robots
 @each_robot
 def test_many_together_equal_single_ones_to_the_bit(name: str) -> None:
     """Over cuts, ends and automatic resets; threads change nothing."""
@@ -91,7 +96,6 @@ def test_many_together_equal_single_ones_to_the_bit(name: str) -> None:
     alone.close()
 
 
-@needs_robots
 @each_robot
 def test_the_family_computes_what_the_environment_said(name: str) -> None:
     kwargs, family = FAMILIES[name]
@@ -120,10 +124,9 @@ def test_the_family_computes_what_the_environment_said(name: str) -> None:
     pairs = family.reward(batch, given[:3], pairwise=True)
     again = many.world.reward(achieved[:, None], task[:3])
     assert np.allclose(pairs, again, atol=1e-5) and len(np.unique(reward)) > 1
-    assert ends.any() == (name in {"Reacher", "Reacher32", "Finger", "Quadruped"})
+    assert ends.any() == (name in ENDING)
 
 
-@needs_robots
 @each_robot
 def test_every_number_has_a_name(name: str) -> None:
     env = gymnasium.make(f"Hindsight/{name}-v0").unwrapped
@@ -135,7 +138,6 @@ def test_every_number_has_a_name(name: str) -> None:
         assert len(names) == len(set(names)) == len(part)
 
 
-@needs_robots
 @each_robot
 def test_a_task_can_be_given(name: str) -> None:
     env = gymnasium.make(f"Hindsight/{name}-v0")
@@ -150,7 +152,6 @@ def test_a_task_can_be_given(name: str) -> None:
         env.reset(options={"tusk": task})
 
 
-@needs_robots
 @each_robot
 def test_actions_that_are_no_numbers_are_errors(name: str) -> None:
     env, many = gymnasium.make(f"Hindsight/{name}-v0"), make(name, "vector_entry_point")
@@ -163,7 +164,6 @@ def test_actions_that_are_no_numbers_are_errors(name: str) -> None:
     many.close()
 
 
-@needs_robots
 @each_robot
 @pytest.mark.parametrize("steps", [0, 2])
 def test_a_simulation_that_diverges_is_an_error(
@@ -207,7 +207,6 @@ def test_the_caller_resets_what_is_over() -> None:
     many.close()
 
 
-@needs_robots
 @each_robot
 def test_rollout_plays_many_together_as_it_plays_one(name: str) -> None:
     def push(observation: Any, task: Any) -> Any:
@@ -333,8 +332,7 @@ def test_dense_and_sparse_rewards_of_the_quadruped() -> None:
     assert not dense.compute_terminated([0.6, 0.8, 5.0], goal)
 
 
-@needs_robots
-@pytest.mark.parametrize("name", ["Reacher", "Reacher32", "Finger", "Quadruped"])
+@pytest.mark.parametrize("name", params(ENDING))
 def test_goals_that_do_not_end_episodes(name: str) -> None:
     kwargs = FAMILIES[name][0]
     many = make(name, "vector_entry_point", ends=False, **kwargs)
@@ -347,5 +345,33 @@ def test_goals_that_do_not_end_episodes(name: str) -> None:
         success += info["is_success"].sum()
     assert success > 0
     many.close()
-    with pytest.raises(ValueError, match="radius is 0: it must be above 0"):
-        gymnasium.make(f"Hindsight/{name}-v0", radius=0)
+    bad, words = ({"radius": 0}, "radius is 0: it must be above 0")
+    if name == "SawyerReachMargins":
+        bad, words = ({"margins": [0.1, 0.1]}, "give low and high, 0 <= low < high")
+    with pytest.raises(ValueError, match=words):
+        gymnasium.make(f"Hindsight/{name}-v0", **bad)
+
+
+@needs("metaworld")
+def test_margins_of_the_sawyer_are_part_of_its_tasks() -> None:
+    env = gymnasium.make("Hindsight/SawyerReachMargins-v0").unwrapped
+    tasks = np.array([env.reset(seed=seed)[0]["desired_goal"] for seed in range(200)])
+    assert np.all((tasks[:, :3] >= np.float32(LOW)) & (tasks[:, :3] <= np.float32(HIGH)))
+    assert MARGINS[0] <= tasks[:, 3].min() < 0.01 and 0.09 < tasks[:, 3].max() <= MARGINS[1]
+    task, at = np.array([0.0, 0.85, 0.2, 0.04]), np.array([[0.0, 0.85, 0.239], [0.041, 0.85, 0.2]])
+    assert env.compute_reward(at, task).tolist() == [0.0, -1.0]
+    assert env.compute_terminated(at, task).tolist() == [True, False]
+
+
+@needs("metaworld")
+def test_the_sawyer_reaches_every_goal() -> None:
+    """A policy that moves the pull by what the hand lacks; the hand hangs below its pull."""
+    env = gymnasium.make("Hindsight/SawyerReach-v0", radius=0.005)
+    for seed in range(10):
+        seen, _ = env.reset(seed=seed)
+        for _ in range(150):
+            way = 10 * (seen["desired_goal"] - seen["achieved_goal"])
+            seen, reward, terminated, *_ = env.step(np.append(np.clip(way, -1, 1), 0.0))
+            if terminated:
+                break
+        assert terminated and reward == 0

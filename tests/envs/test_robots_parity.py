@@ -1,11 +1,11 @@
-"""Robots move and observe as in dm_control, from which their models are."""
+"""Robots move and observe as in dm_control and Meta-World, from which their models are."""
 
 from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
-from robots_installed import needs_robots
+from robots_installed import needs, needs_robots
 
 import hindsight_rl.envs  # noqa: F401  registers the environments
 
@@ -44,3 +44,27 @@ def test_the_same_actions_lead_to_the_same_states(
         ours = env.step(action)[0]["observation"][begin:]
         assert np.allclose(env.data.qpos, theirs.physics.data.qpos, rtol=0, atol=1e-8)
         assert np.allclose(ours[: len(expected)], expected, rtol=1e-6, atol=1e-6)
+
+
+@needs("metaworld")
+@pytest.mark.parametrize("cold", [True, False])
+def test_the_sawyer_moves_as_in_meta_world(cold: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the bit where its solver starts cold as ours does; else as far as solvers agree."""
+    monkeypatch.setenv("MUJOCO_GL", "disabled")
+    theirs = pytest.importorskip("metaworld.envs.sawyer_reach_v3").SawyerReachEnvV3()
+    theirs._set_task_called, theirs._last_rand_vec = True, np.array([0, 0.6, 0.02, 0, 0.85, 0.2])
+    theirs.reset()
+    env = gymnasium.make("Hindsight/SawyerReach-v0", ends=False).unwrapped
+    first, _ = env.reset(seed=3)
+    assert np.array_equal(env.data.qpos, theirs.data.qpos)
+    assert np.array_equal(env.data.qvel, theirs.data.qvel)
+    for action in np.random.default_rng(1).uniform(-1, 1, (150, 4)):
+        if cold:
+            theirs.data.qacc_warmstart[:] = 0
+        seen = theirs.step(action)[0]
+        ours = env.step(action)[0]["observation"]
+        error = np.abs(env.data.qpos - theirs.data.qpos).max()
+        assert error == 0 if cold else error < 1e-8
+        expected = np.concatenate([seen[:4], theirs.data.mocap_pos[0], seen[4:7]])
+        assert np.allclose(ours, expected, rtol=0, atol=1e-6)
+    assert np.linalg.norm(ours[:3] - first["achieved_goal"]) > 0.05
