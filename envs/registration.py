@@ -27,6 +27,7 @@ _ROBOTS = (
     ("QuadrupedDense", "quadruped:QuadrupedDense", 300),
     ("SawyerReach", "sawyer:SawyerReach", 150),
     ("SawyerReachMargins", "sawyer:SawyerReachMargins", 150),
+    ("JacoReach", "jaco:JacoReach", 250),
 )
 
 

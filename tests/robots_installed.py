@@ -19,6 +19,7 @@ HORIZONS = {
     "QuadrupedDense": 300,
     "SawyerReach": 150,
     "SawyerReachMargins": 150,
+    "JacoReach": 250,
 }
 NAMES = list(HORIZONS)
 """Robots registered as ``Hindsight/NAME-v0``, and the steps of their episodes."""

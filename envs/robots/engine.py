@@ -3,7 +3,7 @@
 import importlib
 import importlib.util
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -82,29 +82,6 @@ def suite_model(name: str, edit: Edit | None = None) -> Model:
     included = {f"./common/{path.name}": path for path in (suite / "common").glob("*.xml")}
     assets = {key: path.read_bytes() for key, path in included.items()}
     return mujoco.MjModel.from_xml_string(ElementTree.tostring(tree, "unicode"), assets)
-
-
-def places(data: Data, kind: str, names: Sequence[str], qpos: NDArray[np.float64]) -> NDArray[Any]:
-    """Return where parts of robots are, by MuJoCo's kinematics.
-
-    Args:
-        data: Scratch data of the robots' model.
-        kind: ``body`` or ``site``.
-        names: K parts.
-        qpos: ``[N, nq]``, joint positions.
-
-    Returns:
-        ``[N, K, 3]``, metres.
-    """
-    mujoco, model = engine(), data.model
-    which = [getattr(model, kind)(name).id for name in names]
-    found = np.empty((len(qpos), len(which), 3))
-    everywhere = data.xpos if kind == "body" else data.site_xpos
-    for place, row in zip(found, qpos, strict=True):
-        data.qpos[:] = row
-        mujoco.mj_kinematics(model, data)
-        place[:] = everywhere[which]
-    return found
 
 
 def random_joints(model: Model, generator: np.random.Generator) -> NDArray[np.float64]:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hindsight_rl.envs.robots.engine import Data, engine, folder, places
+from hindsight_rl.envs.robots.engine import Data, engine, folder
+from hindsight_rl.envs.robots.kinematics import frames
 from hindsight_rl.envs.robots.world import Array, Floats, GoalWorld, Start, State
 
 LOW, HIGH = (-0.1, 0.8, 0.05), (0.1, 0.9, 0.3)
@@ -78,7 +79,7 @@ class SawyerReach(GoalWorld):
 
     def observe(self, state: State) -> Array:
         """Return hand, opening, pull and block, ``[N, 10]``."""
-        found = places(self._data, "body", ("hand", "rightclaw", "leftclaw", "obj"), state.qpos)
+        found, _ = frames(self._data, "body", ("hand", "rightclaw", "leftclaw", "obj"), state.qpos)
         across = found[:, 1] - found[:, 2]
         apart = np.sqrt((across * across).sum(1, keepdims=True))
         opened = np.minimum(apart / _OPEN, 1.0)
@@ -86,7 +87,7 @@ class SawyerReach(GoalWorld):
 
     def achieved(self, state: State, action: Array) -> Array:
         """Return the place of the hand, ``[N, 3]``."""
-        return places(self._data, "body", ("hand",), state.qpos)[:, 0]
+        return frames(self._data, "body", ("hand",), state.qpos)[0][:, 0]
 
     def marks(self, task: Floats) -> list[tuple[Sequence[float], float]]:
         """Return the goal."""

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.vector import VectorEnv
-from robots_installed import needs, needs_robots, params
+from robots_installed import needs_robots, params
 from tensordict import TensorDict
 
 from hindsight_rl.envs.robots.engine import engine, suite_model
 from hindsight_rl.envs.robots.reacher import PLACES
-from hindsight_rl.envs.robots.sawyer import HIGH, LOW, MARGINS
 from hindsight_rl.envs.rollout import rollout
 from hindsight_rl.tasks.family import DiscreteTasks, GoalReaching, TaskFamily
 from hindsight_rl.tasks.linear import LinearTasks
@@ -33,11 +32,13 @@ FAMILIES: dict[str, tuple[dict[str, Any], TaskFamily]] = {
     ),
     "SawyerReach": ({"radius": 0.25}, GoalReaching(0.25)),
     "SawyerReachMargins": ({"margins": [0.1, 0.5]}, GoalReaching((0.1, 0.5))),
+    "JacoReach": ({"radius": 0.2}, GoalReaching(0.2)),
 }
 """Arguments that let random actions succeed now and then, and the family of such tasks."""
 
 each_robot = pytest.mark.parametrize("name", params())
-ENDING = ["Reacher", "Reacher32", "Finger", "Quadruped", "SawyerReach", "SawyerReachMargins"]
+ENDING = ["Reacher", "Reacher32", "Finger", "Quadruped"]
+ENDING += ["SawyerReach", "SawyerReachMargins", "JacoReach"]
 
 
 def make(name: str, mode: str, **kwargs: Any) -> VectorEnv:
@@ -350,28 +351,3 @@ def test_goals_that_do_not_end_episodes(name: str) -> None:
         bad, words = ({"margins": [0.1, 0.1]}, "give low and high, 0 <= low < high")
     with pytest.raises(ValueError, match=words):
         gymnasium.make(f"Hindsight/{name}-v0", **bad)
-
-
-@needs("metaworld")
-def test_margins_of_the_sawyer_are_part_of_its_tasks() -> None:
-    env = gymnasium.make("Hindsight/SawyerReachMargins-v0").unwrapped
-    tasks = np.array([env.reset(seed=seed)[0]["desired_goal"] for seed in range(200)])
-    assert np.all((tasks[:, :3] >= np.float32(LOW)) & (tasks[:, :3] <= np.float32(HIGH)))
-    assert MARGINS[0] <= tasks[:, 3].min() < 0.01 and 0.09 < tasks[:, 3].max() <= MARGINS[1]
-    task, at = np.array([0.0, 0.85, 0.2, 0.04]), np.array([[0.0, 0.85, 0.239], [0.041, 0.85, 0.2]])
-    assert env.compute_reward(at, task).tolist() == [0.0, -1.0]
-    assert env.compute_terminated(at, task).tolist() == [True, False]
-
-
-@needs("metaworld")
-def test_the_sawyer_reaches_every_goal() -> None:
-    """A policy that moves the pull by what the hand lacks; the hand hangs below its pull."""
-    env = gymnasium.make("Hindsight/SawyerReach-v0", radius=0.005)
-    for seed in range(10):
-        seen, _ = env.reset(seed=seed)
-        for _ in range(150):
-            way = 10 * (seen["desired_goal"] - seen["achieved_goal"])
-            seen, reward, terminated, *_ = env.step(np.append(np.clip(way, -1, 1), 0.0))
-            if terminated:
-                break
-        assert terminated and reward == 0

@@ -68,3 +68,34 @@ def test_the_sawyer_moves_as_in_meta_world(cold: bool, monkeypatch: pytest.Monke
         expected = np.concatenate([seen[:4], theirs.data.mocap_pos[0], seen[4:7]])
         assert np.allclose(ours, expected, rtol=0, atol=1e-6)
     assert np.linalg.norm(ours[:3] - first["achieved_goal"]) > 0.05
+
+
+@pytest.mark.parametrize("cold", [True, False])
+def test_the_jaco_moves_as_in_dm_control(cold: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From its own first states; joint positions are radians, torques signed logarithms."""
+    monkeypatch.setenv("MUJOCO_GL", "disabled")
+    theirs = pytest.importorskip("dm_control.manipulation").load("reach_site_features", seed=0)
+    env = gymnasium.make("Hindsight/JacoReach-v0", ends=False).unwrapped
+    low, high = env.action_space.low, env.action_space.high
+    assert np.allclose(theirs.action_spec().minimum, low) and theirs.action_spec().shape == (9,)
+    arm, hand = "jaco_arm/joints_", "jaco_arm/jaco_hand/"
+    for seed in range(3):
+        theirs.reset()
+        env.reset(seed=seed)
+        physics = theirs.physics
+        env.data.qpos[:], env.data.qvel[:] = physics.data.qpos, physics.data.qvel
+        for action in np.random.default_rng(seed).uniform(low, high, (STEPS, 9)):
+            if cold:
+                physics.data.qacc_warmstart[:] = 0
+            seen = theirs.step(action).observation
+            ours = env.step(action)[0]
+            turned = seen[f"{arm}pos"][0].T
+            names = [f"{hand}joints_pos", f"{arm}vel", f"{hand}joints_vel", f"{arm}torque"]
+            names += [f"{hand}pinch_site_pos", f"{hand}pinch_site_rmat"]
+            parts = [turned, *(seen[name] for name in names)]
+            expected = np.concatenate([np.ravel(part) for part in parts])
+            error = np.abs(env.data.qpos - physics.data.qpos).max()
+            assert error < 1e-12 if cold else error < 1e-5
+            close = 1e-6 if cold else 1e-3
+            assert np.allclose(ours["observation"], expected, rtol=close, atol=close)
+            assert np.allclose(ours["achieved_goal"], expected[30:33], atol=close)
