@@ -22,7 +22,7 @@ _MISSING = (
 
 
 def engine(part: str = "mujoco") -> Any:
-    """Return MuJoCo's module, or one of its parts.
+    """Return MuJoCo's module, one of its parts, or a module of another simulator.
 
     Args:
         part: Dotted name: ``mujoco`` or ``mujoco.rollout``.
@@ -31,12 +31,13 @@ def engine(part: str = "mujoco") -> Any:
         The module.
 
     Raises:
-        ImportError: MuJoCo is not installed.
+        ImportError: Its package is not installed.
     """
     try:
         return importlib.import_module(part)
     except ImportError as error:
-        raise ImportError(_MISSING.format(package="mujoco")) from error
+        package = (error.name or part).partition(".")[0]
+        raise ImportError(_MISSING.format(package=package)) from error
 
 
 def folder(package: str) -> Path:

@@ -52,8 +52,7 @@ def move_to(data: Data, site: str, place: Array, attitude: ArrayLike, joints: in
         Whether the pose was found. Limits of joints are not looked at.
 
     Reference:
-        S. R. Buss, Introduction to inverse kinematics, 2004, section 5; dm_control's
-        ``qpos_from_site_pose``, with its constants.
+        ``qpos_from_site_pose`` of dm_control, whose constants these are.
     """
     mujoco, model = engine(), data.model
     which = model.site(site).id

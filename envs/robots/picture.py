@@ -1,13 +1,15 @@
 """Pictures of robots, drawn with NumPy alone: no graphics library, the same on every machine."""
 
 import itertools
+from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hindsight_rl.envs.drawing import Canvas
-from hindsight_rl.envs.robots.engine import Data, engine
-from hindsight_rl.envs.robots.world import Array, Floats, World
+from hindsight_rl.envs.robots.engine import Data, Model, engine
+from hindsight_rl.envs.robots.world import Array, Floats
 
 Part = tuple[list[Array], float]
 """Points ``[3]``, and the radius of what is drawn from one to the next."""
@@ -18,7 +20,33 @@ _BONE = 0.015  # radius of the lines of a skeleton, as a share of the picture's 
 _FAR = 0.02  # metres behind the middle, from where on a limb is drawn in blue
 
 
-def picture(world: World, data: Data, task: Floats) -> NDArray[np.uint8]:
+class Drawn(Protocol):
+    """What pictures need of a world: see :class:`World`."""
+
+    @property
+    def model(self) -> Model:
+        """The model."""
+
+    @property
+    def view(self) -> tuple[int, int]:
+        """Axes to the right and upwards."""
+
+    @property
+    def extent(self) -> float:
+        """Height, metres."""
+
+    @property
+    def skeleton(self) -> tuple[tuple[str, ...], ...]:
+        """Bodies between which lines are drawn."""
+
+    def marks(self, task: Floats) -> list[tuple[Sequence[float], float]]:
+        """Return places and radii of a task."""
+
+    def centre(self, data: Data) -> Array:
+        """Return the place in the middle."""
+
+
+def picture(world: Drawn, data: Data, task: Floats) -> NDArray[np.uint8]:
     """Return a picture of a robot, in its world's view.
 
     Args:
@@ -50,7 +78,7 @@ def picture(world: World, data: Data, task: Floats) -> NDArray[np.uint8]:
     return canvas.pixels
 
 
-def _limbs(world: World, data: Data) -> list[Part]:
+def _limbs(world: Drawn, data: Data) -> list[Part]:
     """Return the geoms of bodies: both ends of long ones, the middle of others; and their radii."""
     shapes, model = engine().mjtGeom, world.model
     parts: list[Part] = []
@@ -63,7 +91,7 @@ def _limbs(world: World, data: Data) -> list[Part]:
     return parts
 
 
-def _skeleton(world: World, data: Data) -> list[Part]:
+def _skeleton(world: Drawn, data: Data) -> list[Part]:
     """Return lines from body to body, for robots whose geoms are meshes."""
     parts: list[Part] = []
     for names in world.skeleton:
@@ -73,19 +101,19 @@ def _skeleton(world: World, data: Data) -> list[Part]:
     return parts
 
 
-def _flat(world: World, place: Array) -> Array:
+def _flat(world: Drawn, place: Array) -> Array:
     """Return where a place ``[3]`` is drawn: downwards, to the right."""
     right, up = world.view
     return np.array([-place[up], place[right]])
 
 
-def _behind(world: World, place: Array) -> float:
+def _behind(world: Drawn, place: Array) -> float:
     """Return how far a place ``[3]`` lies behind the middle of the robot, metres."""
     right, up = np.eye(3)[list(world.view)]
     return -float(np.cross(right, up) @ place)
 
 
-def _ground(canvas: Canvas, world: World, low: Array, scale: float) -> None:
+def _ground(canvas: Canvas, world: Drawn, low: Array, scale: float) -> None:
     """Draw the ground and a mark every half metre of it, in a view from the side."""
     if world.view[1] != 2:
         return

@@ -155,17 +155,9 @@ class World(ABC):
             action: ``[N, A]``.
 
         Returns:
-            ``[N, A]`` float64, clipped.
-
-        Raises:
-            ValueError: A number is NaN.
+            ``[N, A]`` float64, clipped; NaN is a ``ValueError``.
         """
-        low, high = self.action_bounds()
-        given = np.asarray(action, np.float64)
-        if np.isnan(given).any():
-            raise ValueError(f"action {given.tolist()} has NaN: the policy that gave it is broken")
-        clipped: Array = np.clip(given, low, high)
-        return clipped
+        return clipped(action, *self.action_bounds())
 
     def read_task(self, options: Mapping[str, Any] | None) -> Floats | None:
         """Return the task ``[Z]`` that options of a reset name, ``None`` if they name none.
@@ -225,6 +217,27 @@ class GoalWorld(World):
         """Return whether the places are within the margins of the goals."""
         reached: Flags = distance(achieved, self.goal(task)) <= self.margin(task)
         return reached
+
+
+def clipped(action: ArrayLike, low: Array, high: Array) -> Array:
+    """Return actions ``[..., A]`` within their bounds, float64.
+
+    Args:
+        action: ``[..., A]``.
+        low: ``[A]``.
+        high: ``[A]``.
+
+    Returns:
+        The actions.
+
+    Raises:
+        ValueError: A number is NaN.
+    """
+    given = np.asarray(action, np.float64)
+    if np.isnan(given).any():
+        raise ValueError(f"action {given.tolist()} has NaN: the policy that gave it is broken")
+    within: Array = np.clip(given, low, high)
+    return within
 
 
 def distance(achieved: Floats, goal: Floats) -> Floats:
