@@ -12,8 +12,10 @@ Behind the end of an episode Q, V and r are 0 and rho is carried on, but for ``V
 after the L steps of an episode: 0 at an end, the model's where a time limit cut it. V has a column
 more than there are steps for the longest ones.
 
-Reference: Jiang and Li 2016, arXiv 1511.03722, eq. 10; weighted, and MAGIC: Thomas and Brunskill
-2016, arXiv 1604.00923, sections 4 to 6.
+Their mixture with the model's own value is in :mod:`hindsight_rl.maths.magic`.
+
+Reference: Jiang and Li 2016, arXiv 1511.03722, eq. 10; weighted: Thomas and Brunskill 2016, arXiv
+1604.00923, section 5.
 """
 
 import torch
@@ -86,70 +88,3 @@ def weighted_doubly_robust(
     corrections = Ratios(weight * discounted(reward - q, discount), weight)
     values = Ratios(factors * discounted(v, discount), factors)
     return Ratios(*(torch.cat(pair, dim=-1) for pair in zip(corrections, values, strict=True)))
-
-
-def partial_returns(
-    log_ratio: Tensor, reward: Tensor, q: Tensor, v: Tensor, *, discount: float
-) -> Tensor:
-    """Return what each episode adds to returns that trust the weights for j steps, then the model.
-
-    Args:
-        log_ratio: ``[n, H]`` of :func:`hindsight_rl.maths.importance.cumulative_log_ratio`.
-        reward: ``[n, H]``, 0 behind the end of an episode.
-        q: ``[n, H]``, the model's value of each logged action, 0 behind the end.
-        v: ``[n, H + 1]``, the model's value of each state and of what follows each last step.
-        discount: In [0, 1].
-
-    Returns:
-        ``[n, H + 1]``: summed over episodes, column j is g^(j - 1) of the reference, from the model
-        alone (j = 0) to the weighted doubly robust estimate (j = H).
-    """
-    weight = relative_weights(log_ratio)
-    weight = weight / weight.sum(0)
-    first = torch.full_like(weight[:, :1], 1.0 / len(weight))
-    before = torch.cat([first, weight], dim=-1)
-    steps = weight * (reward - q) + before[:, :-1] * v[:, :-1]
-    sums = discounted(steps, discount).cumsum(-1)
-    tail = before * discounted(v, discount)
-    return torch.cat([torch.zeros_like(first), sums], dim=-1) + tail
-
-
-def magic_weights(parts: Tensor, low: float, high: float, *, rounds: int = 2000) -> Tensor:
-    """Return how much each partial return counts: least estimated squared error.
-
-    Minimises x' (Omega + b b') x over x >= 0 with sum 1, by projected gradient steps with momentum.
-    Omega is the covariance of the partial returns, b_j how far each lies from an interval of the
-    one that trusts the weights for all steps.
-
-    Args:
-        parts: ``[n, J]`` of :func:`partial_returns`.
-        low: Lower end of that interval.
-        high: Upper end.
-        rounds: Steps of the minimisation.
-
-    Returns:
-        ``[J]`` float64.
-    """
-    parts = parts.double()
-    omega = len(parts) * torch.cov(parts.T)
-    total = parts.sum(0)
-    bias = (total - high).clamp_min(0.0) - (low - total).clamp_min(0.0)
-    matrix = omega.reshape(len(bias), len(bias)) + bias.outer(bias)
-    size = float(torch.linalg.matrix_norm(matrix, 2))
-    point = torch.full_like(bias, 1.0 / len(bias))
-    ahead, momentum = point, 1.0
-    for _ in range(rounds if size > 0.0 else 0):
-        following = _onto_simplex(ahead - (matrix @ ahead) / size)
-        growth = (1.0 + (1.0 + 4.0 * momentum**2) ** 0.5) / 2.0
-        ahead = following + (momentum - 1.0) / growth * (following - point)
-        point, momentum = following, growth
-    return point
-
-
-def _onto_simplex(point: Tensor) -> Tensor:
-    """Return the nearest point ``[J]`` that is at least 0 and sums to 1."""
-    ordered = point.sort(descending=True).values
-    excess = ordered.cumsum(0) - 1.0
-    place = torch.arange(1, len(point) + 1, dtype=point.dtype)
-    kept = int((ordered - excess / place > 0.0).sum())
-    return (point - excess[kept - 1] / kept).clamp_min(0.0)

@@ -24,8 +24,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hindsight_rl.maths.losses import normal_log_prob
-
 
 class Ratios(NamedTuple):
     """An estimate: sum_k sum_i N_ik / sum_i D_ik over episodes i.
@@ -113,38 +111,6 @@ def episode_weights(log_ratio: Tensor, cap: float | None = None) -> Tensor:
     if not cap > 0.0:
         raise ValueError(f"cap is {cap}, it must be above 0")
     return log_ratio.double().exp().clamp_max(cap)
-
-
-def kernel(
-    action: Tensor, chosen: Tensor, behavior: Tensor, reward: Tensor, *, bandwidth: float
-) -> Ratios:
-    """Return the value of a deterministic policy in problems of one step.
-
-    Logged actions count by how near they are to the policy's: it has no density, and no ratio. The
-    bias falls with the square of the bandwidth, the variance grows with its inverse to the power A.
-    Over several steps nearly nothing is near in all of them: use fitted Q evaluation there.
-
-    Args:
-        action: ``[n, A]``, logged.
-        chosen: ``[n, A]``, what the policy does in the same states.
-        behavior: ``[n]``, log-density of the logged action under what recorded it, nats.
-        reward: ``[n]``.
-        bandwidth: h, in units of the action, above 0.
-
-    Returns:
-        The estimate, a mean over rows.
-
-    Raises:
-        ValueError: ``bandwidth`` is not above 0.
-
-    Reference:
-        Kallus and Zhou 2018, arXiv 1802.06037, with a Gaussian kernel.
-    """
-    if not bandwidth > 0.0:
-        raise ValueError(f"bandwidth is {bandwidth}, it must be above 0")
-    width = torch.full_like(chosen.double(), math.log(bandwidth))
-    log_weight = normal_log_prob(action.double(), chosen.double(), width) - behavior.double()
-    return mean_of(log_weight.exp() * reward.double())
 
 
 def discounted(reward: Tensor, discount: float) -> Tensor:

@@ -25,20 +25,23 @@ from hindsight_rl.intervals import wilson  # noqa: E402
 HOME = BUILD / "judging"
 
 
-def kept(script: str, settings: Mapping[str, Any], work: Callable[[], Any]) -> Any:
+def kept(
+    script: str, settings: Mapping[str, Any], work: Callable[[], Any], *, again: bool = False
+) -> Any:
     """Return what ``work`` returned, plain values, from build/judging where it was done before.
 
     Args:
         script: Name of the script.
         settings: What the result depends on, plain data.
         work: Makes the result.
+        again: Compute it even so: the code behind it has changed.
 
     Returns:
         The result, with the seconds it took as ``seconds``.
     """
     text = json.dumps(settings, sort_keys=True)
     path = HOME / f"{script}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
-    if path.exists():
+    if path.exists() and not again:
         return json.loads(path.read_text())["result"]
     start = time.perf_counter()
     result = work()
@@ -59,6 +62,12 @@ def write_rows(target: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write the rows of a table to build/judging/TARGET.json if all seeds are reported ones."""
     if all(seed in FIVE_SEEDS for row in rows for seed in row.get("seeds", ())):
         write_text(HOME / f"{target}.json", json.dumps(rows, indent=1))
+
+
+def rows_of(target: str) -> list[dict[str, Any]]:
+    """Return the rows of build/judging/TARGET.json, none where it is not there."""
+    path = HOME / f"{target}.json"
+    return list(json.loads(path.read_text())) if path.exists() else []
 
 
 def root_mean_square(errors: Sequence[float]) -> tuple[float, float, float]:

@@ -5,7 +5,6 @@
 What has no result yet keeps its place in the page as it is.
 """
 
-import json
 import sys
 from typing import Any
 
@@ -22,12 +21,6 @@ from documents import placed  # noqa: E402
 
 PAGE = common.ROOT / "docs" / "judging.md"
 ASKED = {"steps": "drawn actions, the first steps alone", "all": "as exported, without an end"}
-
-
-def rows_of(name: str) -> list[dict[str, Any]]:
-    """Return the rows of a script's result, none where it has not run."""
-    path = common.HOME / f"{name}.json"
-    return list(json.loads(path.read_text())) if path.exists() else []
 
 
 def regulator(rows: list[dict[str, Any]]) -> str:
@@ -64,7 +57,7 @@ def main() -> int:
         "against_d3rlpy": against_d3rlpy.text_of,
     }
     for name, text_of in tables.items():
-        if rows := rows_of(name):
+        if rows := common.rows_of(name):
             page = placed(page, name, text_of(rows))
     write_text(PAGE, page)
     return 0

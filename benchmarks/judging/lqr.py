@@ -1,19 +1,26 @@
 """Estimators where the truth is known: a linear system with a quadratic cost (``make judging``).
 
-    python benchmarks/judging/lqr.py [--repetitions 200] [--fits 10] [--choose]
+    python benchmarks/judging/lqr.py [--repetitions 200] [--fits 10] [--choose] [--again magic ...]
 
 20 steps, discount 0.95. What recorded is a ~ N(-0.4 s, 0.3^2), what is judged N(-0.6 s, 0.25^2),
 worth -2.123823 by the backward recursion. Logs of 100 and of 1,000 episodes, 200 of each: root mean
 squared error of every estimator, and how many of its 95 % intervals hold the truth. Doubly robust
 estimates take values by least squares, stage by stage, from the other half of the episodes; and the
 same values halved, which is a wrong model. Then fitted Q evaluation by networks, on the first logs
-of 1,000 episodes. Prints the tables against the bars, and writes build/judging/lqr.json.
+of 1,000 episodes.
+
+A kernel judges the same policy without its noise, over 1, 3 and 20 steps. Of the first logs what
+recorded is cloned too, as where no probabilities were logged.
+
+Prints the tables against the bars, and writes build/judging/lqr.json.
 """
 
 import argparse
+import itertools
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
 
 import common
 import torch
@@ -21,17 +28,25 @@ from torch import Tensor
 
 sys.path.append(str(common.ROOT / "tests"))
 import regulator  # noqa: E402
-from regulator import DISCOUNT, HORIZON, JUDGED  # noqa: E402
+from regulator import BEHAVIOR, DISCOUNT, HORIZON, JUDGED  # noqa: E402
 
-from hindsight_rl.diagnostics.ope import estimates  # noqa: E402
-from hindsight_rl.diagnostics.ope.episodes import Episodes  # noqa: E402
+from hindsight_rl import Log  # noqa: E402
+from hindsight_rl.diagnostics.ope import estimates, values  # noqa: E402
+from hindsight_rl.diagnostics.ope.behavior import behavior_of  # noqa: E402
+from hindsight_rl.diagnostics.ope.episodes import Episodes, episodes_of  # noqa: E402
 from hindsight_rl.diagnostics.ope.values import Model  # noqa: E402
 from hindsight_rl.maths.doubly_robust import folds  # noqa: E402
+from hindsight_rl.maths.importance import cumulative_log_ratio, step_weighted  # noqa: E402
 from hindsight_rl.maths.intervals import resample  # noqa: E402
+from hindsight_rl.maths.kernel import bandwidths, kernel  # noqa: E402
+from hindsight_rl.training.given import Answers  # noqa: E402
 
 SIZES, RESAMPLES, DRAWS = (100, 1000), 2000, 4
+WITHOUT_CHANCE = (JUDGED[0], 0.0)
 # Of networks: chosen on the seeds that are not reported.
 FITTING = {"updates": 1500, "hidden": [64, 64], "members": 5}
+CHOICE = 10_000  # the first seed that is not reported
+CLONES = 20  # logs, of which what recorded them is cloned
 # Largest error, and least coverage, at 1,000 episodes.
 BARS: dict[str, tuple[float, float]] = {
     "cwpdis": (0.35, 0.0),
@@ -40,13 +55,27 @@ BARS: dict[str, tuple[float, float]] = {
     "dr, Q halved": (0.27, 0.0),
     "fqe, networks": (0.15, 0.0),
 }
+COMPARED = ("cwpdis", "dr", "dr, Q halved", "wdr, Q halved")
+"""By logged probabilities, and by those of a clone."""
+NAMES = (
+    *("is", "pdis", "wis", "cwpdis"),
+    *("kernel, 1 step", "kernel, 3 steps", "kernel, 20 steps"),
+    *("least squares by stages", "least squares, Q halved"),
+    *("dr", "wdr", "magic", "dr, Q halved", "wdr, Q halved", "magic, Q halved"),
+    *(f"{one}, {kind}" for one in COMPARED for kind in ("logged", "cloned")),
+    "fqe, networks",
+)
+"""Rows, in the order of the table."""
 Found = tuple[float, float, float]
 """Value, low and high; both ends NaN where an estimator has no interval here."""
 
 
-def truth() -> float:
-    """Return the value of what is judged."""
-    p, c = regulator.exact(JUDGED)[0]
+def truth(name: str) -> float:
+    """Return the value of what a row judges: without noise, and for some steps, by a kernel."""
+    kernel, steps = name.startswith("kernel"), HORIZON
+    if kernel:
+        steps = int(name.split()[1])
+    p, c = regulator.exact(WITHOUT_CHANCE if kernel else JUDGED)[HORIZON - steps]
     return p + c
 
 
@@ -75,56 +104,127 @@ def whole_episodes(reward: Tensor) -> Episodes:
     return Episodes(row, all_of_them, reward, cut, owner, row.flatten())
 
 
-def estimators(n: int, seed: int, counts: Tensor) -> Iterator[tuple[str, Found]]:
-    """Yield what every estimator says of one log."""
-    state, action, reward = regulator.recorded(n, seed)
-    log_ratio = regulator.log_ratio_of(state, action)
-    episodes = whole_episodes(reward)
-    for one in estimates.by_weights(log_ratio, episodes, DISCOUNT, counts):
+class Recorded(NamedTuple):
+    """One log, and what estimators over episodes take of it."""
+
+    state: Tensor
+    action: Tensor
+    reward: Tensor
+    log_ratio: Tensor
+    episodes: Episodes
+    counts: Tensor
+    seed: int
+
+
+def of_ratios(log: Recorded) -> Iterator[tuple[str, Found]]:
+    """Yield what importance sampling says of one log."""
+    for one in estimates.by_weights(log.log_ratio, log.episodes, DISCOUNT, log.counts):
         yield one.method, (one.value, *one.interval)
-    theta = regulator.stagewise(state, action, reward)[0]
-    value = float(regulator.value_at(state[:, 0], theta).mean())
+
+
+def of_values(log: Recorded) -> Iterator[tuple[str, Found]]:
+    """Yield what right and wrong values alone say of one log."""
+    theta = regulator.stagewise(log.state, log.action, log.reward)[0]
+    value = float(regulator.value_at(log.state[:, 0], theta).mean())
     nothing = float("nan"), float("nan")
     yield "least squares by stages", (value, *nothing)
     yield "least squares, Q halved", (value / 2.0, *nothing)
-    model = crossed(state, action, reward, seed)
+
+
+def of_both(log: Recorded, methods: tuple[str, ...]) -> Iterator[tuple[str, Found]]:
+    """Yield what doubly robust estimates say of one log, with right and with wrong values."""
+    model = crossed(log.state, log.action, log.reward, log.seed)
     for suffix, given in (("", model), (", Q halved", Model(model.q / 2.0, model.v / 2.0))):
-        for one in estimates.doubly(log_ratio, episodes, given, DISCOUNT, counts):
+        for one in estimates.doubly(
+            log.log_ratio, log.episodes, given, DISCOUNT, log.counts, methods
+        ):
             yield f"{one.method}{suffix}", (one.value, *one.interval)
 
 
-def repeated(n: int, seeds: range) -> dict[str, Any]:
-    """Return what every estimator says of logs of n episodes, a list by name."""
+def of_kernel(log: Recorded) -> Iterator[tuple[str, Found]]:
+    """Yield what a kernel says of the same policy without its noise, over few and many steps."""
+    gain, spread = BEHAVIOR
+    here = log.state[:, :-1]
+    recorded = torch.distributions.Normal(gain * here, spread).log_prob(log.action)
+    for steps in (1, 3, HORIZON):
+        some = slice(steps)
+        ratio = kernel(
+            log.action[:, some, None],
+            WITHOUT_CHANCE[0] * here[:, some, None],
+            recorded[:, some],
+            torch.ones_like(recorded[:, some], dtype=torch.bool),
+            bandwidth=bandwidths(torch.tensor([spread]), len(here), steps),
+        )
+        found = step_weighted(ratio, log.reward[:, some], discount=DISCOUNT)
+        one = estimates.weighed("kernel", found, ratio, log.counts)
+        name = f"kernel, {steps} step{'s' if steps > 1 else ''}"
+        yield name, (one.value, *one.interval)
+
+
+def of_clone(log: Recorded) -> Iterator[tuple[str, Found]]:
+    """Yield what ratios to a cloned behaviour say, and ratios to the logged one, of some logs."""
+    if log.seed % CHOICE >= CLONES:
+        return
+    common.quiet()
+    fitting = common.fitting(FITTING, log.seed)
+    behavior = behavior_of(as_log(log.state, log.action, log.reward), fitting, "fitted")
+    judged = torch.distributions.Normal(JUDGED[0] * log.state[:, :-1], JUDGED[1])
+    cloned = cumulative_log_ratio(
+        judged.log_prob(log.action), log.episodes.padded(behavior.log_prob), log.episodes.valid
+    )
+    for kind, ratio in (("logged", log.log_ratio), ("cloned", cloned)):
+        rows = log._replace(log_ratio=ratio)
+        for name, one in (*of_ratios(rows), *of_both(rows, ("dr", "wdr"))):
+            if name in COMPARED:
+                yield f"{name}, {kind}", one
+
+
+PARTS: dict[str, Callable[[Recorded], Iterator[tuple[str, Found]]]] = {
+    "ratios": of_ratios,
+    "values": of_values,
+    "robust": partial(of_both, methods=("dr", "wdr")),
+    "magic": partial(of_both, methods=("magic",)),
+    "kernel": of_kernel,
+    "clone": of_clone,
+}
+"""Rows that are computed together, by the word for them on the command line."""
+
+
+def repeated(part: str, n: int, seeds: range) -> dict[str, Any]:
+    """Return what the estimators of a part say of logs of n episodes, a list by name."""
     random = torch.Generator().manual_seed(n)
     counts = resample(n, torch.rand(RESAMPLES, n, generator=random, dtype=torch.float64))
     found: dict[str, Any] = {}
     for seed in seeds:
-        for name, one in estimators(n, seed, counts):
+        state, action, reward = regulator.recorded(n, seed)
+        log_ratio = regulator.log_ratio_of(state, action)
+        log = Recorded(state, action, reward, log_ratio, whole_episodes(reward), counts, seed)
+        for name, one in PARTS[part](log):
             found.setdefault(name, []).append(one)
     return found
 
 
-def networks(n: int, seed: int) -> dict[str, Any]:
-    """Return what fitted Q evaluation by networks says of one log."""
-    from hindsight_rl import Log
-    from hindsight_rl.diagnostics.ope import values
-    from hindsight_rl.diagnostics.ope.episodes import episodes_of
-    from hindsight_rl.training.given import Answers
-
-    common.quiet()
-    state, action, reward = regulator.recorded(n, seed)
+def as_log(state: Tensor, action: Tensor, reward: Tensor) -> Log:
+    """Return a log of episodes that a time limit cut."""
     last = torch.zeros_like(reward, dtype=torch.bool)
     last[:, -1] = True
     columns: dict[Any, Tensor] = {
         "observation": state[:, :-1].reshape(-1, 1).float(),
         "action": action.reshape(-1, 1).float(),
-        "episode": torch.arange(n).repeat_interleave(HORIZON),
+        "episode": torch.arange(len(reward)).repeat_interleave(HORIZON),
         ("next", "observation"): state[:, 1:].reshape(-1, 1).float(),
         ("next", "reward"): reward.flatten().float(),
         ("next", "terminated"): torch.zeros(reward.numel(), dtype=torch.bool),
         ("next", "truncated"): last.flatten(),
     }
-    log = Log.from_columns(columns, {"source": "regulator"})
+    return Log.from_columns(columns, {"source": "regulator"})
+
+
+def networks(n: int, seed: int) -> dict[str, Any]:
+    """Return what fitted Q evaluation by networks says of one log."""
+    common.quiet()
+    state, action, reward = regulator.recorded(n, seed)
+    log = as_log(state, action, reward)
     random = torch.Generator().manual_seed(seed)
     gain, spread = JUDGED
 
@@ -142,7 +242,7 @@ def networks(n: int, seed: int) -> dict[str, Any]:
 
 def row_of(n: int, name: str, found: list[Found], seconds: float) -> dict[str, Any]:
     """Return a row of the table."""
-    value = truth()
+    value = truth(name)
     error, low, high = common.root_mean_square([one[0] - value for one in found])
     row: dict[str, Any] = {"name": name, "episodes": n, "mean": error, "low": low, "high": high}
     row |= {"repetitions": len(found), "seconds": seconds}
@@ -170,34 +270,57 @@ def text_of(rows: list[dict[str, Any]]) -> str:
     return common.table(header, lines)
 
 
+def rows_of_networks(seeds: range, again: bool) -> Iterator[dict[str, Any]]:
+    """Yield the row of fitted Q evaluation."""
+    n = max(SIZES)
+    fits = []
+    for seed in seeds:
+        settings = {"networks": FITTING, "n": n, "seed": seed}
+        fits.append(common.kept("lqr", settings, lambda seed=seed: networks(n, seed), again=again))
+    if fits:
+        seconds = sum(each["seconds"] for each in fits) / len(fits)
+        yield row_of(n, "fqe, networks", [tuple(each["found"]) for each in fits], seconds)
+
+
 def main() -> int:
     """Repeat, compare, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--repetitions", type=int, default=200)
     parser.add_argument("--fits", type=int, default=10)
     parser.add_argument("--choose", action="store_true", help="seeds that are not reported")
+    parser.add_argument(
+        "--again",
+        nargs="+",
+        choices=[*PARTS, "networks"],
+        help="compute the rows of these parts anew, and leave the others as they were",
+    )
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    first = 10_000 if asked.choose else 0
-    rows: list[dict[str, Any]] = []
-    for n in SIZES:
-        seeds = range(first, first + asked.repetitions)
-        settings = {"n": n, "first": first, "repetitions": asked.repetitions}
-        found = common.kept("lqr", settings, lambda n=n, seeds=seeds: repeated(n, seeds))
+    first = CHOICE if asked.choose else 0
+    seeds = range(first, first + asked.repetitions)
+    made: list[dict[str, Any]] = []
+    for n, part in itertools.product(SIZES, asked.again or PARTS):
+        if part not in PARTS:
+            continue
+        settings = {"part": part, "n": n, "first": first, "repetitions": asked.repetitions}
+        work = partial(repeated, part, n, seeds)
+        found = common.kept("lqr", settings, work, again=asked.again is not None)
         seconds = found.pop("seconds")
-        rows += [row_of(n, name, each, seconds) for name, each in found.items()]
-    fits = []
-    for seed in range(first, first + asked.fits):
-        settings = {"networks": FITTING, "n": max(SIZES), "seed": seed}
-        fits.append(common.kept("lqr", settings, lambda seed=seed: networks(max(SIZES), seed)))
-    if fits:
-        seconds = sum(each["seconds"] for each in fits) / len(fits)
-        found = [tuple(each["found"]) for each in fits]
-        rows.append(row_of(max(SIZES), "fqe, networks", found, seconds))
-    common.show("Regulator", text_of(rows))
+        made += [row_of(n, name, each, seconds) for name, each in found.items()]
+    if asked.again is None or "networks" in asked.again:
+        made += rows_of_networks(range(first, first + asked.fits), asked.again is not None)
+    before = [] if asked.again is None else common.rows_of("lqr")
+    rows = {_place(row): row for row in (*before, *made)}
+    ordered = [rows[place] for place in sorted(rows)]
+    common.show("Regulator", text_of(ordered))
     if not asked.choose:
-        common.write_rows("lqr", rows)
+        common.write_rows("lqr", ordered)
     return 0
+
+
+def _place(row: dict[str, Any]) -> tuple[int, int]:
+    """Return where a row stands in the table."""
+    return row["episodes"], NAMES.index(row["name"])
 
 
 if __name__ == "__main__":

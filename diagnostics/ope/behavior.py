@@ -1,7 +1,7 @@
 """What recorded a log: its probabilities, logged or cloned."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -11,11 +11,13 @@ from hindsight_rl.diagnostics.ope.fitting import Fitting, data_of, fit, seeded
 from hindsight_rl.keys import ACTION
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
+from hindsight_rl.maths.executed import Units
 from hindsight_rl.nets.network import Network
 from hindsight_rl.training.given import Answers, GivenPolicy
 
 LOGGED, WEIGHT = "action_log_prob", "weight"
 HELD_OUT = 0.1  # share of episodes that the cloned policy is checked on
+DRAWS = 10  # of each action, where its spread is measured
 USUAL = 0.05  # actions that are rarer in their state than this share of the logged ones are foreign
 
 Kind = Literal["auto", "logged", "fitted"]
@@ -39,6 +41,25 @@ class Behavior:
     held_out: float
     everyday: float
     clone: GivenPolicy
+
+    @property
+    def units(self) -> Units:
+        """Return the bounds that actions are clipped to, and their units."""
+        if self.clone.learner is None:
+            raise RuntimeError("a clone is a learner")
+        return cast(BC, self.clone.learner).actor.scale.units()
+
+    def spread(self, log: Log) -> Tensor:
+        """Return the standard deviation of its actions in one state ``[A]``, by the clone's draws.
+
+        Args:
+            log: The log, whose states count.
+
+        Returns:
+            Root of the mean variance, in units of the actions.
+        """
+        drawn = self.clone.answers(log, samples=DRAWS).here.double()
+        return drawn.var(1).mean(0).sqrt()
 
     def covered(self, log: Log, rows: Tensor, answers: Answers) -> float:
         """Return the share of states in which a policy does something that is usual there.

@@ -1,6 +1,6 @@
 """The rows of a judgement: every estimator's value, interval, and how far to believe it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -22,12 +22,13 @@ from hindsight_rl.maths.intervals import (
     resample,
 )
 from hindsight_rl.maths.least_squares import LinearEstimate
+from hindsight_rl.maths.magic import magic
 
 LEVEL = 0.95
-MAGIC_STEPS = 25  # partial returns that are mixed
 LEAST, MOST = 100, 2000  # resamples
 NUMBERS = 40_000_000  # of counts that are held, where that leaves the least number of resamples
 BLOCK = 1_000_000  # draws at a time
+PRODUCTS = 50_000_000_000  # of numbers, that all resamples of MAGIC may take: seconds
 
 BELIEVE: Mapping[str, str] = MappingProxyType(
     {
@@ -39,6 +40,8 @@ BELIEVE: Mapping[str, str] = MappingProxyType(
         "pdis": "as is, with less noise",
         "wis": "where the effective number of episodes is above 30; it leans to the log's returns",
         "cwpdis": "as wis, with less noise",
+        "kernel": "as cwpdis, in one step or very few, of a policy without chance: it judges that "
+        "policy with noise of the bandwidth",
         "dr": "where either the values or the probabilities are right, with ten effective episodes",
         "wdr": "as dr, with less noise where weights are large",
         "magic": "where wdr and fqe disagree: it mixes them by what it can measure of their errors",
@@ -61,6 +64,7 @@ class Estimate:
         effective: Effective number of episodes of its weights; ``None`` where it has none.
         heaviest: Episodes that carry 90 % of its weights; ``None`` where it has none.
         condition: Condition number of its matrix; ``None`` where it has none.
+        bandwidth: Of its kernel, one per dimension of the actions; ``None`` where it has none.
         warnings: Sentences.
     """
 
@@ -72,6 +76,7 @@ class Estimate:
     effective: float | None = None
     heaviest: int | None = None
     condition: float | None = None
+    bandwidth: tuple[float, ...] | None = None
     warnings: tuple[str, ...] = field(default=())
 
 
@@ -164,7 +169,12 @@ def by_weights(
 
 
 def doubly(
-    log_ratio: Tensor, episodes: Episodes, model: Model, discount: float, counts: Tensor
+    log_ratio: Tensor,
+    episodes: Episodes,
+    model: Model,
+    discount: float,
+    counts: Tensor,
+    methods: Collection[str] = ("dr", "wdr", "magic"),
 ) -> list[Estimate]:
     """Return the rows of doubly robust estimators.
 
@@ -174,6 +184,7 @@ def doubly(
         model: Values of the policy, from other episodes.
         discount: In [0, 1].
         counts: ``[R, n]``, how often each episode counts in resamples.
+        methods: Those that are wanted.
 
     Returns:
         ``dr``, ``wdr`` and ``magic``.
@@ -185,39 +196,33 @@ def doubly(
             ("dr", robust.doubly_robust),
             ("wdr", robust.weighted_doubly_robust),
         )
+        if name in methods
     ]
-    return [*found, magic(found[-1].interval, log_ratio, episodes, model, discount, counts)]
+    if "magic" in methods:
+        found.append(mixed(log_ratio, episodes, model, discount, counts))
+    return found
 
 
-def magic(
-    trusted: Interval,
-    log_ratio: Tensor,
-    episodes: Episodes,
-    model: Model,
-    discount: float,
-    counts: Tensor,
+def mixed(
+    log_ratio: Tensor, episodes: Episodes, model: Model, discount: float, counts: Tensor
 ) -> Estimate:
     """Return the row of MAGIC: partial returns, mixed by their estimated errors.
 
     Args:
-        trusted: Interval of the estimate that follows the weights to the end.
         log_ratio: ``[n, H]``.
         episodes: Of the log.
         model: Values of the policy, from other episodes.
         discount: In [0, 1].
-        counts: ``[R, n]``, how often each episode counts in resamples.
+        counts: ``[R, n]``, how often each episode counts in resamples; of long logs the first of
+            them, at least 100.
 
     Returns:
-        The estimate.
+        The estimate; its interval is the percentile one of resamples that mix anew.
     """
-    parts = robust.partial_returns(log_ratio, episodes.reward, model.q, model.v, discount=discount)
-    columns = parts.shape[1]
-    kept = torch.linspace(0, columns - 1, min(columns, MAGIC_STEPS)).round().long().unique()
-    parts = parts[:, kept]
-    mixed = parts @ robust.magic_weights(parts, trusted.low, trusted.high)
-    # Weights of episodes and of columns are held: resamples move the sum alone.
-    resampled = counts @ mixed
-    row = Estimate("magic", float(mixed.sum()), percentile(resampled, LEVEL), resampled)
+    found = magic(log_ratio, episodes.reward, model.q, model.v, discount=discount)
+    products = log_ratio.numel() * len(found.kept)
+    resampled = found.value(counts[: max(LEAST, PRODUCTS // products)])
+    row = Estimate("magic", float(found.value()), percentile(resampled, LEVEL), resampled)
     return _weighted(row, log_ratio)
 
 

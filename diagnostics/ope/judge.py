@@ -7,7 +7,7 @@ print(found.chosen, found.policies[0].estimates)
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -20,27 +20,14 @@ from hindsight_rl.diagnostics.ope.estimates import Estimate
 from hindsight_rl.diagnostics.ope.fitting import data_of
 from hindsight_rl.diagnostics.ope.question import METHODS, Question
 from hindsight_rl.diagnostics.ope.ranking import Ranking, finite, ranked
-from hindsight_rl.diagnostics.ope.remarks import (
-    doubted,
-    least_return,
-    possible,
-    remarks_on,
-    verdict,
-)
+from hindsight_rl.diagnostics.ope.remarks import doubted, possible, remarks_on, verdict
+from hindsight_rl.diagnostics.ope.weighing import weighed_rows
 from hindsight_rl.intervals import Interval, student_interval
 from hindsight_rl.logs.log import Log
-from hindsight_rl.maths.importance import (
-    Odd,
-    cumulative_log_ratio,
-    effective_sample_size,
-    first_odd_mean,
-)
 from hindsight_rl.ports import Actor
 from hindsight_rl.training.given import Answers, Function, GivenPolicy
 from hindsight_rl.training.learner import Learner
 
-WEIGHTED = {"is", "pdis", "wis", "cwpdis"}
-ROBUST = {"dr", "wdr", "magic"}
 LINEAR: tuple[Literal["lstd", "dualdice"], ...] = ("lstd", "dualdice")
 
 Say = Callable[[str], None]
@@ -192,11 +179,9 @@ def _judged(
         fitted = values.start_values(learner, log, episodes, answers)
         found.append(rows_of.by_values(fitted))
     found += _linear(log, episodes, answers, counts, asked, left_out)
-    weighed = _Weighed()
-    if (WEIGHTED | ROBUST) & set(asked.methods):
-        weighed = _weighed(policy, log, held, answers, episodes, behavior, counts, asked, say)
-        found += weighed.estimates
-        left_out += weighed.left_out
+    weighed = weighed_rows(policy, log, held, answers, episodes, behavior, counts, asked, say)
+    found += weighed.estimates
+    left_out += weighed.left_out
     covered = behavior.covered(log, episodes.rows, answers)
     outside = beyond_logged(log, answers.here, policy.discrete)
     within = possible(episodes, asked.discount, asked.horizon)
@@ -224,69 +209,6 @@ def _judged(
         tuple(left_out),
         (verdict(covered), *lines),
     )
-
-
-class _Weighed(NamedTuple):
-    """What the probabilities of a log say of a policy."""
-
-    estimates: tuple[Estimate, ...] = ()
-    left_out: tuple[str, ...] = ()
-    effective: Tensor | None = None
-    odd: Odd | None = None
-    guaranteed: float | None = None
-
-
-def _weighed(
-    policy: GivenPolicy,
-    log: Log,
-    held: Log,
-    answers: Answers,
-    episodes: Episodes,
-    behavior: Behavior,
-    counts: Tensor,
-    asked: Question,
-    say: Say,
-) -> _Weighed:
-    """Return the rows of importance sampling and of doubly robust estimates."""
-    log_prob = policy.log_prob(log)
-    if log_prob is None:
-        what = "importance sampling and doubly robust estimates are left out"
-        return _Weighed(left_out=(f"{what}: {policy.no_density}",))
-    ratio = cumulative_log_ratio(
-        episodes.padded(log_prob), episodes.padded(behavior.log_prob), episodes.valid
-    )
-    effective = effective_sample_size(ratio)
-    left_out: tuple[str, ...] = ()
-    least = least_return(episodes, asked.discount, asked.horizon)
-    found = rows_of.by_weights(ratio, episodes, asked.discount, counts)
-    if ROBUST & set(asked.methods):
-        if why := _no_halves(len(counts[0]), float(effective[-1])):
-            left_out = (f"doubly robust estimates are left out: {why}",)
-        else:
-            say(f"{policy.name}: fitting its values on halves of the episodes")
-            model = values.crossed(
-                held,
-                episodes,
-                answers,
-                asked.fitting,
-                discount=asked.discount,
-                horizon=asked.horizon,
-            )
-            found += rows_of.doubly(ratio, episodes, model, asked.discount, counts)
-    return _Weighed(
-        tuple(one for one in found if one.method in asked.methods),
-        left_out,
-        effective,
-        first_odd_mean(ratio),
-        rows_of.guaranteed(ratio, episodes, asked.discount, least),
-    )
-
-
-def _no_halves(episodes: int, effective: float) -> str:
-    """Return why values cannot be fitted on halves of the episodes, "" where they can."""
-    if episodes < 4:
-        return f"of {episodes} episodes there are no halves, it takes at least 4"
-    return "" if effective > 0.0 else "no logged episode could have come from this policy"
 
 
 def _linear(
@@ -332,6 +254,7 @@ def as_dict(found: Judgement) -> dict[str, Any]:
             "effective_episodes": one.effective,
             "episodes_with_90_percent": one.heaviest,
             "condition": one.condition,
+            "bandwidth": None if one.bandwidth is None else list(one.bandwidth),
             "warnings": list(one.warnings),
         }
 

@@ -6,7 +6,11 @@ from hindsight_rl.arguments import above, check_ranges, within
 from hindsight_rl.diagnostics.ope.behavior import Kind
 from hindsight_rl.diagnostics.ope.fitting import Fitting
 
-METHODS = ("fqe", "lstd", "dualdice", "is", "pdis", "wis", "cwpdis", "dr", "wdr", "magic")
+METHODS = (
+    *("fqe", "lstd", "dualdice"),
+    *("is", "pdis", "wis", "cwpdis", "kernel"),
+    *("dr", "wdr", "magic"),
+)
 
 
 @dataclass(frozen=True)

@@ -73,37 +73,16 @@ def remarks_on(
     Returns:
         Sentences without their full stops.
     """
-    found = []
-    if effective is not None:
-        found.append(
-            "no bound that assumes nothing of returns can be given: it takes more episodes"
-            if guaranteed is None
-            else f"it is worth at least {guaranteed:.4g} with 95 % probability, whatever the "
-            "distribution of returns (if the probabilities are right)"
-        )
+    found = [] if effective is None else _of_bound(guaranteed)
     if odd is not None:
         found.append(
             f"the weights of step {odd.step} average {odd.mean:.3g}, and right probabilities would "
             "average 1: those of the log are wrong, or those of the clone"
         )
     found += _of_policy(policy, outside)
-    if effective is not None and len(effective) > 1:
-        few = (effective < 10.0).nonzero()
-        if len(few):
-            found.append(
-                f"after {int(few[0])} steps fewer than 10 effective episodes are left: what "
-                "follows is decided by a few"
-            )
-    here, beyond = episodes.steps(discount, horizon).sum(0).tolist()
-    if beyond > 0.01 * (here + beyond):
-        stopping = "the return of the log stops"
-        if effective is not None:
-            stopping = "the return of the log, the bound, is, pdis, wis and cwpdis stop"
-        found.append(
-            f"{stopping} where a time limit cut an episode; the other rows go on beyond it, where "
-            f"{100 * beyond / (here + beyond):.0f} % of the discounted steps lie: compare them "
-            "with each other, not with it"
-        )
+    found += [] if effective is None else _of_few(effective)
+    found += _of_time_limits(estimates, episodes, discount, horizon, effective is not None)
+    found += _of_kernel(estimates, episodes.reward.shape[1])
     if fitted is not None:
         within = possible(episodes, discount, horizon)
         found += _of_fit(fitted, estimates[0], 1.05 * max(abs(end) for end in within))
@@ -111,6 +90,61 @@ def remarks_on(
     if len(believed) > 1 and max(low for low, _ in believed) > min(high for _, high in believed):
         found.append("the estimators disagree: some of their intervals do not meet")
     return found
+
+
+def _of_bound(guaranteed: float | None) -> list[str]:
+    """Return what is certain whatever the distribution of returns."""
+    if guaranteed is None:
+        return ["no bound that assumes nothing of returns can be given: it takes more episodes"]
+    return [
+        f"it is worth at least {guaranteed:.4g} with 95 % probability, whatever the "
+        "distribution of returns (if the probabilities are right)"
+    ]
+
+
+def _of_few(effective: Tensor) -> list[str]:
+    """Return after how many steps too few episodes are left."""
+    few = (effective < 10.0).nonzero()
+    if len(effective) < 2 or not len(few):
+        return []
+    return [
+        f"after {int(few[0])} steps fewer than 10 effective episodes are left: what "
+        "follows is decided by a few"
+    ]
+
+
+def _of_time_limits(
+    rows: Sequence[Estimate],
+    episodes: Episodes,
+    discount: float,
+    horizon: int | None,
+    probable: bool,
+) -> list[str]:
+    """Return what stops where a time limit cut an episode, if that matters."""
+    here, beyond = episodes.steps(discount, horizon).sum(0).tolist()
+    if beyond <= 0.01 * (here + beyond):
+        return []
+    stopping = "the return of the log stops"
+    if probable:
+        stopping = "the return of the log, the bound, is, pdis, wis and cwpdis stop"
+    elif any(row.bandwidth is not None for row in rows):
+        stopping = "the return of the log and kernel stop"
+    return [
+        f"{stopping} where a time limit cut an episode; the other rows go on beyond it, where "
+        f"{100 * beyond / (here + beyond):.0f} % of the discounted steps lie: compare them "
+        "with each other, not with it"
+    ]
+
+
+def _of_kernel(rows: Sequence[Estimate], steps: int) -> list[str]:
+    """Return what a row with a bandwidth is an estimate of."""
+    width = next((row.bandwidth for row in rows if row.bandwidth is not None), None)
+    if width is None:
+        return []
+    noise = ", ".join(f"{one:.3g}" for one in width)
+    every = "its action" if steps == 1 else f"each of its {steps:,} actions"
+    few = "" if steps == 1 else "; it is made for one step"
+    return [f"kernel judges this policy with normal noise of spread [{noise}] on {every}{few}"]
 
 
 def _of_policy(policy: GivenPolicy, outside: float) -> list[str]:

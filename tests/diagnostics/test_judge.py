@@ -54,7 +54,7 @@ def test_a_policy_of_which_the_log_knows_the_probabilities() -> None:
     one = found.policies[0]
     truth = (1 - 0.9**4) / 0.1
     assert found.behavior == "logged" and one.name == "ones"
-    assert {row.method for row in one.estimates} == set(METHODS)
+    assert {row.method for row in one.estimates} == set(METHODS) - {"kernel"}
     by_name = {row.method: row for row in one.estimates}
     # Every episode of the policy got just that: relative weights know no other.
     assert by_name["wis"].value == pytest.approx(truth)
@@ -84,8 +84,68 @@ def test_a_continuous_policy_without_density_says_so() -> None:
     assert {row.method for row in one.estimates} == {"fqe", "lstd", "dualdice"}
     assert "it does one thing only in each state" in one.left_out[0]
     drawn = judge([learner], log, dataclasses.replace(ASKED, drawn=True))
-    assert {row.method for row in drawn.policies[0].estimates} == set(METHODS)
+    assert {row.method for row in drawn.policies[0].estimates} == set(METHODS) - {"kernel"}
     assert drawn.behavior == "fitted" and np.isfinite(drawn.held_out)
+
+
+def shoves(episodes: int = 300, steps: int = 1, seed: int = 0) -> Log:
+    """Return a log of actions N(0, 0.5^2) that cost their square, with their probabilities."""
+    random = torch.Generator().manual_seed(seed)
+    rows = episodes * steps
+    action = 0.5 * torch.randn(rows, 1, generator=random)
+    columns = {
+        OBSERVATION: torch.randn(rows, 2, generator=random),
+        ACTION: action,
+        NEXT_OBSERVATION: torch.randn(rows, 2, generator=random),
+        REWARD: -action.squeeze(-1).square(),
+        ("next", "terminated"): torch.arange(rows) % steps == steps - 1,
+        ("next", "truncated"): torch.zeros(rows, dtype=torch.bool),
+        EPISODE: torch.arange(episodes).repeat_interleave(steps),
+        "action_log_prob": torch.distributions.Normal(0.0, 0.5).log_prob(action).squeeze(-1),
+    }
+    return Log.from_columns(columns)
+
+
+def pushes(observation: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.full((len(observation), 1), 0.3, np.float32)
+
+
+def test_a_policy_without_chance_is_judged_by_a_kernel_where_steps_are_few() -> None:
+    """It costs 0.09, and the square of the bandwidth: 0.5 (4 / 900)^(1/5) = 0.169."""
+    asked = dataclasses.replace(ASKED, methods=("kernel",), by="kernel", horizon=1)
+    asked = dataclasses.replace(
+        asked, fitting=dataclasses.replace(SHORT, behavior_updates=300, hidden=(32,))
+    )
+    found = judge([pushes, lambda seen: 1.5 + pushes(seen)], shoves(), asked, names=["near", "far"])
+    near, far = (one.estimates[0] for one in found.policies)
+    assert near.bandwidth == pytest.approx((0.169,), rel=0.15)
+    low, high = near.interval
+    assert low < -(0.09 + near.bandwidth[0] ** 2) < high and high - low < 0.05
+    assert near.effective > 60.0 and near.warnings == ()
+    (remark,) = found.policies[0].remarks[1:]
+    assert remark.startswith("kernel judges this policy with normal noise of spread [0.1")
+    assert remark.endswith("] on its action")
+    # No logged action is near 1.8: few episodes carry the weight.
+    assert "of the weight of 300: do not believe this row" in far.warnings[0]
+    assert found.chosen == "near"
+    assert as_dict(found)["policies"][0]["estimates"][0]["bandwidth"] == list(near.bandwidth)
+
+
+def test_a_kernel_of_many_steps_is_wide_and_says_so() -> None:
+    asked = dataclasses.replace(ASKED, methods=("kernel",), by="kernel")
+    log = shoves(20, steps=4)
+    (left,) = judge([pushes], log, asked).policies[0].left_out
+    assert left.startswith("kernel is left out: it takes a horizon")
+    found = judge([pushes], log, dataclasses.replace(asked, horizon=4)).policies[0]
+    (row,) = found.estimates
+    assert any(
+        "% of their range in the log: it judges a policy with" in one for one in row.warnings
+    )
+    assert found.remarks[-1].endswith("on each of its 4 actions; it is made for one step")
+    # Where probabilities are known there are better rows.
+    choices = dataclasses.replace(asked, behavior="logged", horizon=2)
+    (left,) = judge([ones], coins(), choices).policies[0].left_out
+    assert left == "kernel is left out: the probabilities of this policy are known"
 
 
 def test_a_policy_that_the_log_does_not_cover_says_so_first() -> None:

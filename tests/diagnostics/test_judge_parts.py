@@ -27,6 +27,7 @@ from hindsight_rl.diagnostics.ope.values import Model, Values
 from hindsight_rl.intervals import Interval, student_quantile
 from hindsight_rl.maths import doubly_robust as robust
 from hindsight_rl.maths.least_squares import LinearEstimate
+from hindsight_rl.maths.magic import magic
 from hindsight_rl.nets.network import Network
 from hindsight_rl.training.given import Answers, GivenPolicy
 
@@ -63,7 +64,7 @@ def test_what_follows_a_cut_episode_stands_behind_its_own_last_step() -> None:
     dr = robust.doubly_robust(ones, found.reward, q, v, discount=0.5)
     assert float(dr.value()) == pytest.approx((3.0 + 16.0 + 1.75) / 2)
     # A partial return of two steps ends where the second episode does, one of three behind it.
-    partial = robust.partial_returns(ones, found.reward, q, v, discount=0.5).sum(0)
+    partial = magic(ones, found.reward, q, v, discount=0.5).returns()
     assert partial.tolist() == pytest.approx([0.0, 4.5, (2 + 16 + 1.75) / 2, (3 + 16 + 1.75) / 2])
 
 

@@ -10,8 +10,6 @@ from torch import Tensor
 from hindsight_rl.maths.doubly_robust import (
     doubly_robust,
     folds,
-    magic_weights,
-    partial_returns,
     weighted_doubly_robust,
 )
 from hindsight_rl.maths.executed import clipped_normal
@@ -20,7 +18,6 @@ from hindsight_rl.maths.importance import (
     cumulative_log_ratio,
     effective_sample_size,
     first_odd_mean,
-    kernel,
     ordinary,
     per_decision,
     share_of_the_heaviest,
@@ -28,6 +25,7 @@ from hindsight_rl.maths.importance import (
     weighted,
 )
 from hindsight_rl.maths.intervals import student
+from hindsight_rl.maths.magic import magic, magic_weights
 
 DISCOUNT = 0.9
 
@@ -100,14 +98,14 @@ def test_exact_values_are_right_in_every_episode(bandit: tuple[Tensor, Tensor]) 
     torch.testing.assert_close(found.numerator[:, 0], doubles(1.52, 1.52))
     again = weighted_doubly_robust(log_ratio, reward, q, v, discount=DISCOUNT)
     assert value(again) == pytest.approx(1.52)
-    parts = partial_returns(log_ratio, reward, q, v, discount=DISCOUNT).sum(0)
+    parts = magic(log_ratio, reward, q, v, discount=DISCOUNT).parts().sum(0)
     torch.testing.assert_close(parts, doubles(1.52, 1.52, 1.52))
 
 
 def test_partial_returns_and_the_way_magic_mixes_them(bandit: tuple[Tensor, Tensor]) -> None:
     log_ratio, reward = bandit
     q, v = torch.full((2, 2), 0.25), doubles([0.25, 0.25, 0.0]).expand(2, 3)
-    parts = partial_returns(log_ratio, reward, q, v, discount=DISCOUNT)
+    parts = magic(log_ratio, reward, q, v, discount=DISCOUNT).parts()
     torch.testing.assert_close(parts.sum(0), doubles(0.25, 1.025, 1.25))
     covariance = 2 * torch.cov(parts[:, 1:].T)
     torch.testing.assert_close(
@@ -172,19 +170,6 @@ def test_second_moment_of_ratios_of_shifted_gaussians(distance: float, expected:
     second = torch.trapezoid((2 * log_ratio + behavior).exp(), action)
     assert float(second) == pytest.approx(expected, abs=1e-6)
     assert math.exp(0.5**2) ** 20 == pytest.approx(148.413, abs=1e-3)
-
-
-@pytest.mark.parametrize(("bandwidth", "expected"), [(0.1, -0.26), (0.3, -0.34), (0.5, -0.5)])
-def test_a_kernel_judges_a_policy_without_a_density(bandwidth: float, expected: float) -> None:
-    """Reward -a^2, recorded by N(0, 1), the policy answers 0.5: -(0.25 + h^2), over a grid."""
-    action = torch.linspace(-8.0, 8.0, 16_001, dtype=torch.float64)
-    behavior = torch.distributions.Normal(0.0, 1.0).log_prob(action)
-    chosen = torch.full((len(action), 1), 0.5)
-    found = kernel(action[:, None], chosen, behavior, -(action**2), bandwidth=bandwidth)
-    value = torch.trapezoid(behavior.exp() * found.numerator[:, 0], action)
-    assert float(value) == pytest.approx(expected, abs=1e-6)
-    with pytest.raises(ValueError, match="bandwidth is 0"):
-        kernel(action[:, None], chosen, behavior, action, bandwidth=0.0)
 
 
 def test_a_clipped_action_has_the_mass_of_a_tail() -> None:
