@@ -18,6 +18,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+# Of log temperature: below and above that of the spread of scores, and halvings of the interval.
+_SHARPEST, _FLATTEST, _HALVINGS = 14.0, 7.0, 24
+
 
 class SoftValues(NamedTuple):
     """What a learner says of transitions under tasks: all of a soft Q-value but the reward."""
@@ -94,6 +97,65 @@ def task_posterior(
     logits = prior + torch.where(supported, excess, 0.0)
     possible = (logits > -torch.inf).any(dim=-1, keepdim=True)
     return torch.softmax(torch.where(possible, logits, prior), dim=-1)
+
+
+def temperature_for(
+    perplexity: float,
+    scores: Tensor,
+    log_prior: Tensor | None = None,
+    *,
+    partition: bool = True,
+) -> float:
+    """Return the temperature at which items have so many tasks each.
+
+    The number of tasks of an item is the perplexity of its posterior, exp(entropy). Hot, its mean
+    over the items that are possible under a task is that of the prior over the tasks under which
+    they are possible. Cold, it is 1 without ties; and with log Z an item keeps every task for which
+    it is the best of all items. Log temperature is bisected between the two; a number beyond them
+    gets the temperature of the nearer end.
+
+    Args:
+        perplexity: Tasks per item, mean over the items, at least 1.
+        scores: ``[B, N]``, nats; -inf where an item is impossible under a task.
+        log_prior: ``[N]``, nats, up to a constant; ``None`` for equal ones.
+        partition: Subtract log Z, estimated from these items at each temperature.
+
+    Returns:
+        Temperature, above 0; 1 where all scores are equal, or none is finite.
+
+    Reference:
+        Perplexity as the number of neighbours: van der Maaten and Hinton 2008, "Visualizing data
+        using t-SNE"; here all items share one temperature.
+    """
+    scores = scores[(scores > -torch.inf).any(-1)]
+    finite = scores[scores.isfinite()]
+    spread = float(finite.max() - finite.min()) if len(finite) else 0.0
+    if spread == 0:
+        return 1.0
+    low, high = math.log(spread) - _SHARPEST, math.log(spread) + _FLATTEST
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        posterior = task_posterior(
+            scores, log_prior, partition=partition, temperature=math.exp(middle)
+        )
+        if float(mean_perplexity(posterior)) < perplexity:
+            low = middle
+        else:
+            high = middle
+    return math.exp((low + high) / 2)
+
+
+def mean_perplexity(posterior: Tensor) -> Tensor:
+    """Return the mean of exp(entropy) over items: among how many tasks each chooses.
+
+    Args:
+        posterior: ``[..., N]``, rows that sum to 1.
+
+    Returns:
+        ``[]``, in [1, N].
+    """
+    entropy: Tensor = -torch.special.xlogy(posterior, posterior).sum(-1)
+    return entropy.exp().mean()
 
 
 def sample_tasks(posterior: Tensor, uniform: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""Relabeling as inverse RL, trajectory by trajectory: each goes to the tasks it was good for.
+"""Relabeling as inverse RL by rewards: a row goes to the tasks that its trajectory was good for.
 
-The task of a row is drawn from the posterior over tasks given how good its trajectory is for each.
-The log-partition function makes tasks comparable: a trajectory is judged relative to others on the
-same task, not by the size of the task's rewards.
+The task of a row is drawn from the posterior over tasks given how good its trajectory, or what
+follows the row, is for each. The log-partition function makes tasks comparable: experience is
+judged relative to others on the same task, not by the size of the task's rewards.
 """
 
 from collections.abc import Sequence
@@ -14,22 +14,39 @@ from torch import Tensor
 from hindsight_rl.arguments import check_choices
 from hindsight_rl.keys import DRAWS, NEXT_ACHIEVED, Key
 from hindsight_rl.maths.draws import counters, fork, integers
-from hindsight_rl.maths.posterior import posterior_metrics, task_posterior
+from hindsight_rl.maths.posterior import (
+    log_partition,
+    posterior_metrics,
+    task_posterior,
+    temperature_for,
+)
 from hindsight_rl.ports import LogView
 from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.relabel.task_choice import Proposal, assigned, check_arguments, drawn
+from hindsight_rl.relabel.units import Judged, Score, Unit, check_unit, judged
 from hindsight_rl.tasks.family import GoalReaching, TaskFamily
 
-_TOGETHER = 1 << 22  # rewards, rows by tasks, that are computed together
+_BLOCK = 1 << 20  # posterior, units by tasks, that is computed together
+_SAMPLE = 1 << 23  # posterior that decides the temperature
 
 
 class InverseRL(Relabeler):
     """The task is drawn from the posterior of the trajectory, row by row.
 
     The score under a task is the sum of the task's rewards over the steps of the episode (a longer
-    one has more to say). Tasks, scores and log Z are found once, from the rows that may be drawn.
-    Needs no learner: with cloning it is HIPI-BC. Transitions are judged by
-    :class:`TransitionInverseRL`.
+    one has more to say). Sums of many steps leave next to one task per episode, whatever the row:
+    the posterior saturates. Three options help cloning, all off as published:
+
+    - ``unit="rest"``: a row is judged by what follows it, and a number by so many of the steps that
+      follow;
+    - ``score="fulfilled"``: a row only gets tasks that what follows it fulfils. Sparse goals that
+      no step reached say nothing in a sum. With every state reached as a candidate, ``unit="rest"``
+      and a high temperature this is ``FutureGoal``;
+    - ``perplexity``: the temperature that leaves each unit so many tasks.
+
+    Tasks, scores and log Z are found once, from the rows that may be drawn. A row of the log then
+    takes 4 bytes for every task, or an episode where it is the unit. Needs no learner: with cloning
+    it is HIPI-BC. Transitions are judged by :class:`TransitionInverseRL`.
 
     Args:
         family: The tasks; sparse goal reaching by default.
@@ -43,10 +60,17 @@ class InverseRL(Relabeler):
         temperature: Divides the scores; above 0.
         fraction: Probability that a row is relabeled, in [0, 1]; the rest keep their task.
         seed: Seed of the draws of the candidates.
+        unit: What a row is judged by: ``"episode"``, its whole episode; ``"rest"``, the episode
+            from the row on; a number, so many steps of that.
+        score: ``"sum"`` of the unit's rewards; ``"mean"``, which is a temperature of the number of
+            steps; ``"fulfilled"``, the sum up to the step that ends the task, -inf where none does.
+            Rows whose unit fulfils no candidate are then not drawn.
+        perplexity: Mean number of tasks that a unit has, exp(entropy): the temperature is found for
+            it, or that which comes nearest. In [1, number of tasks].
 
     Raises:
         ValueError: An argument is out of range, or (``prepare``) there is no task to choose from,
-            or (``__call__``) there is no task to keep.
+            or none that is fulfilled, or (``__call__``) there is no task to keep.
 
     Reference:
         Eysenbach et al. 2020, arXiv 2002.11089, algorithm 1 with eq. 7.
@@ -65,15 +89,22 @@ class InverseRL(Relabeler):
         temperature: float = 1.0,
         fraction: float = 1.0,
         seed: int = 0,
+        unit: Unit = "episode",
+        score: Score = "sum",
+        perplexity: float | None = None,
     ) -> None:
         super().__init__()
         check_choices(InverseRL.__init__, locals())
         check_arguments(candidates, tasks, temperature, fraction)
         _check_partition(partition)
+        check_unit(unit)
+        _check_perplexity(perplexity, candidates if tasks is None else len(tasks), temperature)
         self.family, self.candidates, self.propose = family or GoalReaching(), candidates, propose
         self.tasks, self.partition, self.temperature = tasks, partition, temperature
         self.fraction, self.seed = fraction, seed
+        self.unit, self.score, self.perplexity = unit, score, perplexity
         self.choices = self.posterior = torch.empty(0, 0)
+        self._fulfilled = torch.empty(0, 2)
 
     @property
     def prepare_reads(self) -> tuple[Key, ...]:
@@ -83,7 +114,7 @@ class InverseRL(Relabeler):
         return (*self.in_keys, *self.family.in_keys, *proposed)
 
     def prepare(self, log: LogView) -> "InverseRL":
-        """Return a copy bound to a log: it knows the tasks and the posterior ``[E, N]``.
+        """Return a copy bound to a log: it knows the tasks and the posterior ``[U, N]`` of units.
 
         Args:
             log: The log.
@@ -92,7 +123,7 @@ class InverseRL(Relabeler):
             The bound relabeler.
 
         Raises:
-            ValueError: There is no task to choose from.
+            ValueError: There is no task to choose from, or none is fulfilled that must be.
         """
         other = self.bound()
         other.family = self.family.prepare(log)
@@ -100,7 +131,19 @@ class InverseRL(Relabeler):
             other.choices = torch.tensor(self.tasks, dtype=torch.float32)
         else:
             other.choices = other._proposed(log)
-        other.posterior = other._posterior(log)
+        found = judged(log, other.family, other.choices, self.unit, self.score)
+        rows, unit_of = log.drawable(), other._unit_of(log)
+        if self.score == "fulfilled":
+            other.rows = rows = rows[found.fulfilled.any(-1)[unit_of[rows]]]
+            if not len(rows):
+                raise ValueError(
+                    f"nothing that may be drawn fulfils any of the {len(other.choices)} candidates "
+                    f"(unit {self.unit!r}), and score 'fulfilled' gives no others: propose more or "
+                    "other tasks, of a family whose tasks end, or set score to 'sum'"
+                )
+        counted = torch.zeros(len(found.scores), dtype=torch.bool)
+        counted[unit_of[rows]] = True
+        other._decide(found, counted)
         return other
 
     def __call__(self, batch: TensorDict) -> TensorDict:
@@ -112,34 +155,30 @@ class InverseRL(Relabeler):
         Returns:
             TensorDict of the same shape.
         """
-        posterior = self.posterior.to(batch[DRAWS].device)[batch["episode"]]
-        task = self.choices.to(posterior.device)[drawn(posterior, batch)]
+        device = batch[DRAWS].device
+        unit = batch["episode" if self.unit == "episode" else "index"]
+        posterior = self.posterior.to(device)[unit]
+        task = self.choices.to(device)[drawn(posterior, batch)]
         result, changed = assigned(batch, task, self.family, self.fraction)
+        shares = self._fulfilled.to(device)[unit].flatten(0, -2).mean(0)
         self.metrics = posterior_metrics(posterior.flatten(0, -2)) | changed
+        self.metrics |= {"fulfilled": shares[0], "supported": shares[1]}
         return result
 
     def scores(self, log: LogView) -> Tensor:
-        """Return the sum of rewards of every episode under every task, ``[E, N]``, reward units.
+        """Return the score of every unit under every task, ``[U, N]``, reward units.
 
         Args:
             log: The log.
 
         Returns:
-            float32.
+            float32; U is the number of episodes, or of rows.
         """
-        episode = log.column("episode")
-        total = torch.zeros(int(episode[-1]) + 1, len(self.choices))
-        columns = {key: log.column(key) for key in self.family.in_keys}
-        step = max(1, _TOGETHER // len(self.choices))
-        for start in range(0, len(log), step):
-            rows = slice(start, start + step)
-            batch = TensorDict(batch_size=[len(episode[rows])])
-            for key, column in columns.items():
-                batch.set(key, column[rows])
-            total.index_add_(
-                0, episode[rows], self.family.reward(batch, self.choices, pairwise=True)
-            )
-        return total
+        return judged(log, self.family, self.choices, self.unit, self.score).scores
+
+    def _unit_of(self, log: LogView) -> Tensor:
+        """Return the number of each row's unit, ``[R]``."""
+        return log.column("episode") if self.unit == "episode" else torch.arange(len(log))
 
     def _proposed(self, log: LogView) -> Tensor:
         """Return the tasks ``[N, Z]`` that all trajectories choose from."""
@@ -157,20 +196,32 @@ class InverseRL(Relabeler):
             )
         return log.column("task")[row]
 
-    def _posterior(self, log: LogView) -> Tensor:
-        """Return the posterior ``[E, N]`` of the episodes; log Z is that of drawable ones."""
-        episode = log.column("episode")
-        mask = torch.zeros(int(episode[-1]) + 1, dtype=torch.bool)
-        mask[episode[log.drawable()]] = True
+    def _decide(self, found: Judged, counted: Tensor) -> None:
+        """Find temperature and posterior of the units; log Z is that of those that count."""
+        scores = found.scores
         # Draws from the prior have its probabilities already; a fixed set has not.
         log_prior = None if self.tasks is None else self.family.log_prior(self.choices)
-        return task_posterior(
-            self.scores(log),
-            log_prior,
-            partition=self.partition,
-            mask=mask,
-            temperature=self.temperature,
-        )
+        if self.perplexity is not None:
+            some = counted.nonzero()[:, 0]
+            some = some[:: max(1, -(-scores[some].numel() // _SAMPLE))]
+            self.temperature = temperature_for(
+                self.perplexity, scores[some], log_prior, partition=self.partition
+            )
+        log_z: Tensor | bool = False
+        if self.partition:
+            few = max(1, _BLOCK // len(scores))
+            parts = (s / self.temperature for s in scores.split(few, dim=1))
+            log_z = torch.cat([log_partition(part, counted) for part in parts])
+        share = torch.empty(len(scores))
+        # The posterior takes the place of the scores, block by block: they are as large as a log.
+        for block in torch.arange(len(scores)).split(max(1, _BLOCK // scores.shape[1])):
+            rows = slice(int(block[0]), int(block[-1]) + 1)
+            scores[rows] = task_posterior(
+                scores[rows], log_prior, partition=log_z, temperature=self.temperature
+            )
+            share[rows] = (scores[rows] * found.fulfilled[rows]).sum(-1)
+        self.posterior = scores
+        self._fulfilled = torch.stack([share, found.fulfilled.any(-1).float()], dim=-1)
 
 
 def _check_partition(partition: object) -> None:
@@ -179,4 +230,16 @@ def _check_partition(partition: object) -> None:
         raise ValueError(
             f"partition is {partition!r}, it must be true or false; a running log Z is for "
             "transitions: use TransitionInverseRL"
+        )
+
+
+def _check_perplexity(perplexity: float | None, tasks: int, temperature: float) -> None:
+    """Raise an error for a number of tasks that no posterior has, or that has a rival."""
+    if perplexity is None:
+        return
+    if not 1 <= perplexity <= tasks:
+        raise ValueError(f"perplexity is {perplexity}, it must lie in [1, {tasks}], the tasks")
+    if temperature != 1:
+        raise ValueError(
+            f"perplexity finds the temperature, and it is given as {temperature} too: leave one out"
         )

@@ -26,7 +26,13 @@ from hindsight_rl.relabel.soft_scores import (
     over_ranks,
     soft_scores,
 )
-from hindsight_rl.relabel.task_choice import Proposal, assigned, check_arguments, drawn
+from hindsight_rl.relabel.task_choice import (
+    Proposal,
+    assigned,
+    check_arguments,
+    drawn,
+    success_shares,
+)
 from hindsight_rl.tasks.family import GoalReaching, TaskFamily
 
 
@@ -176,6 +182,7 @@ class TransitionInverseRL(Relabeler):
         task = tasks.gather(1, chosen.expand(*batch.batch_size, tasks.shape[-1]))
         result, changed = assigned(batch, task, self.family, self.fraction)
         self.metrics = posterior_metrics(posterior, judged) | changed
+        self.metrics |= success_shares(result, tasks, judged, self.family)
         return result
 
     def judge(self, batch: TensorDict) -> Judged:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from tensordict import TensorDict
 from torch import Tensor
 
@@ -75,3 +76,28 @@ def assigned(
     if held is None or held.shape != result["task"].shape:
         return result, {}
     return result, {"changed": (held != result["task"]).any(-1).float().mean()}
+
+
+def success_shares(
+    result: TensorDict, tasks: Tensor, judged: Tensor, family: TaskFamily
+) -> dict[str, Tensor]:
+    """Return how many steps are a success: for the task that their row got, and for any candidate.
+
+    Args:
+        result: Relabeled transitions ``[K, B]``.
+        tasks: ``[K, N, Z]``, the candidates of each update.
+        judged: ``[K, B]`` bool, rows that got a task.
+        family: Says when tasks end.
+
+    Returns:
+        ``fulfilled``: share of the rows whose step ends their task; ``supported``: share of the
+        first update's whose step ends a candidate. 0 where no row got a task.
+    """
+    ended = result["next", "terminated"] & judged
+    few = result[0].select(*family.in_keys)
+    possible = family.terminated(few, tasks[0], pairwise=True).any(-1) & judged[0]
+
+    def share(of: Tensor, among: Tensor) -> Tensor:
+        return of.sum() / among.sum().clamp_min(1).to(torch.float32)
+
+    return {"fulfilled": share(ended, judged), "supported": share(possible, judged[0])}

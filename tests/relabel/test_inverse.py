@@ -9,7 +9,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.maths.posterior import task_posterior
-from hindsight_rl.relabel import inverse_trajectory
+from hindsight_rl.relabel import inverse_trajectory, units
 from hindsight_rl.relabel.inverse_trajectory import InverseRL
 from hindsight_rl.tasks.family import GoalReaching, TaskFamily
 
@@ -50,7 +50,8 @@ def test_posterior_is_that_of_summed_rewards(
     together: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Scores, prior, log Z and temperature, whatever is computed together."""
-    monkeypatch.setattr(inverse_trajectory, "_TOGETHER", together)
+    monkeypatch.setattr(units, "_TOGETHER", together)
+    monkeypatch.setattr(inverse_trajectory, "_BLOCK", together)
     log, tasks = episode_log(LENGTHS, goals=True), torch.tensor(WEIGHTS)
     scores = sums(log) @ tasks.T
     for options in ({}, {"partition": False}, {"temperature": 5.0}):

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from episode_logs import episode_log
+from episode_logs import drawn, episode_log
 from small_logs import same
 from soft_logs import CORNERS, NEXT_ACHIEVED, chunk_for, near, sac_for
 from tensordict import TensorDict
@@ -20,7 +20,7 @@ from hindsight_rl.relabel.inverse_transition import TransitionInverseRL
 from hindsight_rl.relabel.random_task import RandomTask
 from hindsight_rl.tasks.family import GoalReaching, TaskFamily
 
-REWARD = ("next", "reward")
+REWARD, TERMINATED = ("next", "reward"), ("next", "terminated")
 
 
 def inverse(family: TaskFamily | None = None, **options: Any) -> TransitionInverseRL:
@@ -262,6 +262,23 @@ def test_metrics_are_means_over_updates_of_the_judged_rows() -> None:
     each = [entropy[k][judged.rows[k]].mean() for k in range(3)]
     torch.testing.assert_close(bound.metrics["entropy"], torch.stack(each).mean())
     assert 1 <= float(bound.metrics["effective_tasks"]) <= 6
+
+
+def test_metrics_say_how_many_steps_are_a_success() -> None:
+    """For the task of their row, and for any of the candidates; of the rows that are judged."""
+    family = GoalReaching(radius=0.4)
+    relabeler = TransitionInverseRL(family, candidates=6, fraction=0.5)
+    log = episode_log(task=True, goals=True)
+    chunk, chain = drawn(log, relabeler, updates=3, batch_size=40)
+    bound = chain.relabelers[0]
+    judged, result = bound.judge(chunk), bound(chunk)
+    ended = result[TERMINATED][judged.rows].float().mean()
+    assert 0 < float(ended) < 1
+    torch.testing.assert_close(bound.metrics["fulfilled"], ended)
+    near = torch.cdist(chunk[0][NEXT_ACHIEVED], judged.tasks[0]) <= 0.4
+    supported = near.any(-1)[judged.rows[0]].float().mean()
+    assert 0 < float(supported) < 1
+    torch.testing.assert_close(bound.metrics["supported"], supported)
 
 
 # --- log Z over updates ---------------------------------------------------------------------------
