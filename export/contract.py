@@ -4,7 +4,8 @@ A contract is a plain dictionary; lists hold one entry per dimension, ``None`` m
 ``contract.schema.json`` beside this file is its JSON Schema, ``signature_of`` its typed form.
 
 ===================  ===============================================================================
-``version``          2 (1: a file of release 0.1, without the entries marked 2)
+``version``          2, and 3 with entries marked 3 (1: a file of release 0.1, without those marked
+                     2)
 ``observation``      ``kind`` "vector": ``shape [O]``, ``dtype`` "float32", ``names``, ``units``,
                      ``mean``, ``std``, ``offset`` (subtracted, in float64, before the numbers
                      become float32; ``mean`` and the probe rows are without it);
@@ -32,6 +33,9 @@ A contract is a plain dictionary; lists hold one entry per dimension, ``None`` m
                      ``committed`` D (left out: 0): so many actions after them are executed while it
                      runs. They are its state ``committed [D, A]``, ``committed_count []`` says how
                      many, and its answer repeats them
+``distribution`` (3) ``None``, or what the action is drawn from by noise: ``kind`` "normal",
+                     "laplace", "tanh_normal", "mixture" (``components``) or "categorical"; outputs
+                     ``distribution.NAME [N, ...]`` as :mod:`hindsight_rl.densities` lists them
 ``robot`` (2)        ``None``, or ``joints`` (their order), ``command``, ``stiffness``, ``damping``,
                      ``default_pose``, ``rate_limit`` per joint
 ``control_rate_hz``  rate of the log the policy was fitted to
@@ -43,7 +47,7 @@ A contract is a plain dictionary; lists hold one entry per dimension, ``None`` m
 ``parity``           measured at export: ``tolerance``, ``margin``, ``batches``, ``rows``, results
 ``probe``            rows of the log: ``observation`` (by entry; bytes in base64), ``task``,
                      ``noise``, and the learner's ``action`` and ``scores``; ``first``, with a
-                     state: where an episode begins
+                     state: where an episode begins; ``log_prob``, with a distribution
 ===================  ===============================================================================
 
 Normalisation, unscaling and clipping are inside the graph: ``mean`` and ``std`` inform only.
@@ -65,8 +69,10 @@ from hindsight_rl.export.probe import probe_of
 from hindsight_rl.export.read_signature import signature_of
 
 VERSION = 2
-"""The version that is written."""
-VERSIONS = (1, 2)
+"""The version that is written, so that robots with an older release read it."""
+DRAWN_VERSION = 3
+"""The version of files that draw their actions and state from what."""
+VERSIONS = (1, 2, 3)
 """The versions that are read."""
 MAX_TOLERANCE = 1e-3
 """Largest share of the action range by which a file may say that it differs from its learner."""
@@ -164,7 +170,7 @@ def validate(contract: Any) -> None:
     version = contract.get("version")
     if type(version) is not int or version not in VERSIONS:
         raise ContractError(
-            f"{KEY}: version {version!r}, and this release reads versions 1 and 2. "
+            f"{KEY}: version {version!r}, and this release reads versions 1 to 3. "
             "Export again with this release, or run the file with the release that wrote it."
         )
     signature = signature_of(contract)

@@ -14,7 +14,9 @@ state, takes noise or answers with chunks has, each only where it applies,
   ``committed_count [n]`` int64 says how many are there;
 - ``decide(observation, task, state, noise) -> Decision``: action ``[n, A]``, ``[n, C, A]`` with
   chunks, or ``[n]`` int64 counted from 0; the next state; and, where the action is an argmax
-  (discrete actions, components of a mixture, candidates), the scores ``[n, M]``.
+  (discrete actions, components of a mixture, candidates), the scores ``[n, M]``;
+- ``drawn_policy()``: a policy of this kind that draws its actions from ``drawing_noise(observation,
+  task)`` in the place of ``acting_noise``, and whose decisions hold their ``distribution``.
 
 Observations of several entries come as a dictionary of tensors. ``not_exported`` is the reason of a
 learner that has no file.
@@ -27,9 +29,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hindsight_rl.export.draws import counters, normals
+from hindsight_rl.export.draws import counters, normals, uniforms
 from hindsight_rl.export.torch_graph import ExportError
-from hindsight_rl.ports import Decision, Exported
+from hindsight_rl.ports import Decision, Described, DrawNoise, Exported
 from hindsight_rl.spec import Spec
 
 LONGEST = 32
@@ -46,11 +48,11 @@ class Exportable:
         state: Initial value ``[...]`` of each part of the state, by its name.
         outputs: Names of what the module returns.
         stated: The contract's entries on observation, task, action, scores, state, noise, sampler,
-            chunk.
+            chunk, and distribution where actions are drawn.
         first: ``[R]`` bool, where an episode of the probe rows begins.
     """
 
-    module: nn.Module
+    module: "_Flat"
     given: dict[str, Tensor]
     state: dict[str, Tensor]
     outputs: list[str]
@@ -69,7 +71,7 @@ class Exportable:
         """Return what the learner answers to its probe rows.
 
         Returns:
-            ``[R, ...]`` by output.
+            ``[R, ...]`` by output; ``log_prob`` in the place of the numbers of a distribution.
 
         Raises:
             ExportError: An answer is not finite.
@@ -84,7 +86,11 @@ class Exportable:
                     f"the learner's {name} is not finite on its own probe rows: training diverged. "
                     "Export an earlier checkpoint."
                 )
-        return found
+        numbers = [name for name in found if name.startswith("distribution.")]
+        if numbers:
+            with torch.no_grad():
+                found["log_prob"] = self.module.log_prob(found["action"], *self.inputs().values())
+        return {name: answer for name, answer in found.items() if name not in numbers}
 
     def _played(self) -> dict[str, Tensor]:
         """Return the answers to whole episodes, each with the state that it led to itself."""
@@ -124,36 +130,39 @@ def exportable_of(learner: Exported) -> Exportable:
     initial = getattr(learner, "initial_state", None)
     state = {} if initial is None else {name: value[0] for name, value in initial(1).items()}
     first = torch.arange(rows) % LONGEST == 0 if state else torch.ones(rows, dtype=torch.bool)
-    width = int(getattr(learner, "acting_noise", 0))
+    noise = _noise_of(learner, given, entries)
+    width = noise.width
     if width:
-        given["noise"] = _noise(first, width)
+        given["noise"] = _drawn(first, noise)
     module = _Flat(learner, entries, "task" in given, list(state), bool(width))
     examples = [value[:1] for value in given.values() if value is not given.get("noise")]
     examples += [value[None] for value in state.values()]
     with torch.no_grad():
-        tried = module(*examples, *([given["noise"][:1]] if width else []))
-    scored = len(tried) > 1 + len(state)
-    outputs = ["action", *(["scores"] if scored else []), *(f"next_state.{n}" for n in state)]
+        tried = module.decided(*examples, *([given["noise"][:1]] if width else []))
+    outputs = ["action", *([] if tried.scores is None else ["scores"])]
+    outputs += [f"next_state.{name}" for name in state]
+    if tried.distribution is not None:
+        numbers = tried.distribution.numbers
+        module.rows = {name: tuple(value.shape[1:]) for name, value in numbers.items()}
+        outputs += [f"distribution.{name}" for name in numbers]
     chunk, sampler = getattr(learner, "chunk", None), getattr(learner, "sampler", None)
     plain = spec.to_dict()
     stated = {
         "observation": plain["observation"],
         "task": plain["task"],
-        "scores": {"shape": list(tried[1].shape[1:])} if scored else None,
+        "scores": None if tried.scores is None else {"shape": list(tried.scores.shape[1:])},
         "state": [
             _stated(name, value, actions=name == getattr(learner, "action_state", None))
             for name, value in state.items()
         ],
-        "noise": {
-            "shape": [width],
-            "distribution": "normal",
-            "zero": bool(getattr(learner, "zero_noise", False)),
-        }
+        "noise": {"shape": [width], "distribution": noise.distribution, "zero": noise.zero}
         if width
         else None,
         "sampler": None if sampler is None else sampler.describe(),
         "chunk": None if chunk is None else _chunk(chunk),
     }
+    if tried.distribution is not None:
+        stated["distribution"] = _distribution(tried.distribution)
     return Exportable(module, given, state, outputs, stated, first)
 
 
@@ -168,19 +177,45 @@ class _Flat(nn.Module):
         action = spec_of(learner).action
         self._discrete, self._start = action.discrete, action.start
         self._entries, self._task, self._state, self._noise = entries, task, state, noise
+        self.rows: dict[str, tuple[int, ...]] = {}  # shape of a row of each number stated
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """Return the action, the scores it is the argmax of if it is one, and the next state."""
-        left = list(tensors)
-        entries = {name: left.pop(0) for name in self._entries}
-        observation = entries or left.pop(0)
-        task = left.pop(0) if self._task else None
-        state = {name: left.pop(0) for name in self._state}
-        found = self._decide(observation, task, state, left.pop(0) if self._noise else None)
+        """Return the action, its scores, the next state, and the numbers of its distribution.
+
+        Of these the action is always there; scores where it is their argmax.
+        """
+        found = self.decided(*tensors)
         # In the graph, so that every runtime answers in the environment's numbers.
         action = found.action + self._start if self._start else found.action
         scores = () if found.scores is None else (found.scores,)
-        return (action, *scores, *(found.state[name] for name in self._state))
+        drawn = [] if found.distribution is None else self._shaped(found.distribution.numbers)
+        return (action, *scores, *(found.state[name] for name in self._state), *drawn)
+
+    def _shaped(self, numbers: dict[str, Tensor]) -> list[Tensor]:
+        """Return numbers ``[N, ...]`` whose row shape the graph knows; tracing loses it."""
+        return [value.reshape(-1, *self.rows[name]) for name, value in numbers.items()]
+
+    def log_prob(self, action: Tensor, *tensors: Tensor) -> Tensor:
+        """Return how likely the learner says that its answers ``[R, ...]`` are, ``[R]`` nats."""
+        observation, task, _ = self._given(tensors)
+        stated = getattr(self.learner, "log_prob")  # noqa: B009
+        found: Tensor = stated(observation, action - self._start if self._start else action, task)
+        return found
+
+    def _given(
+        self, tensors: tuple[Tensor, ...]
+    ) -> tuple[Tensor | dict[str, Tensor], Tensor | None, list[Tensor]]:
+        """Return the observation, the task, and what else is given."""
+        left = list(tensors)
+        entries = {name: left.pop(0) for name in self._entries}
+        observation = entries or left.pop(0)
+        return observation, left.pop(0) if self._task else None, left
+
+    def decided(self, *tensors: Tensor) -> Decision:
+        """Return what the learner decides, choices counted from 0."""
+        observation, task, left = self._given(tensors)
+        state = {name: left.pop(0) for name in self._state}
+        return self._decide(observation, task, state, left.pop(0) if self._noise else None)
 
     def _decide(
         self,
@@ -264,11 +299,33 @@ def _rows(rows: NDArray[Any] | None, name: str) -> Tensor:
     return torch.from_numpy(rows.copy())
 
 
-def _noise(first: Tensor, width: int) -> Tensor:
+def _noise_of(learner: Exported, given: dict[str, Tensor], entries: list[str]) -> DrawNoise:
+    """Return the noise that an answer is made of."""
+    asked = getattr(learner, "drawing_noise", None)
+    if asked is None:
+        zero = bool(getattr(learner, "zero_noise", False))
+        return DrawNoise(int(getattr(learner, "acting_noise", 0)), "normal", zero)
+    row = {name: value[:1] for name, value in given.items()}
+    observed = {name: row[f"observation.{name}"] for name in entries} or row["observation"]
+    with torch.no_grad():
+        found: DrawNoise = asked(observed, row.get("task"))
+    return found
+
+
+def _drawn(first: Tensor, noise: DrawNoise) -> Tensor:
     """Return the noise of probe rows, ``[R, S]``."""
     episode = first.cumsum(0) - 1
     step = torch.arange(len(first)) - torch.where(first)[0][episode]
-    return torch.from_numpy(normals(counters(0, episode.numpy(), step.numpy()), width))
+    draw = normals if noise.distribution == "normal" else uniforms
+    return torch.from_numpy(draw(counters(0, episode.numpy(), step.numpy()), noise.width))
+
+
+def _distribution(described: Described) -> dict[str, Any]:
+    """Return what a contract says of the distribution that actions are drawn from."""
+    stated: dict[str, Any] = {"kind": described.kind}
+    if described.kind == "mixture":
+        stated["components"] = described.numbers["logits"].shape[-1]
+    return stated
 
 
 def _chunk(chunk: Any) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The exporter: a learner becomes one ONNX file with a contract, or no file at all.
 
-The graph is normalise -> network -> mode -> unscale and clip (or argmax), from plain tensors to
-plain tensors, with a free batch dimension. A file appears under its name only after onnxruntime has
-answered the learner's probe rows as the learner did.
+The graph is normalise -> network -> mode, or draw -> unscale and clip (or argmax), from plain
+tensors to plain tensors, with a free batch dimension. A file appears under its name only after
+onnxruntime has answered the learner's probe rows as the learner did.
 """
 
 import base64
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from hindsight_rl.export.contract import (
+    DRAWN_VERSION,
     KEY,
     MAX_TOLERANCE,
     VERSION,
@@ -57,6 +58,7 @@ def export_policy(
     tolerance: float | None = None,
     rate_limit: Sequence[float] | None = None,
     steps: int | None = None,
+    drawn: bool = False,
 ) -> dict[str, Any]:
     """Write a learner's policy to one ONNX file and return the report of its check.
 
@@ -72,6 +74,8 @@ def export_policy(
             (:meth:`hindsight_rl.export.runtime.OnnxPolicy.rate_limited`).
         steps: Steps from noise to action, for learners with a sampler; ``None`` for those that it
             was made with. So few that modes are averaged are a warning.
+        drawn: Write a policy that draws its actions and states how likely they are, in the place of
+            the one that takes the likeliest.
 
     Returns:
         The report of :func:`hindsight_rl.export.verify.verify_file`.
@@ -92,7 +96,8 @@ def export_policy(
         )
     learner = copy.deepcopy(learner).cpu().eval().requires_grad_(False)
     choose_steps(learner, steps)
-    policy = exportable_of(cast(Exported, learner))  # that it has a spec is checked there
+    acting = _drawn_policy(learner) if drawn else learner
+    policy = exportable_of(cast(Exported, acting))  # that it has a spec is checked there
     if tolerance is None:
         entries = spec_of(learner).observation.values()
         tolerance = 1e-4 if any(isinstance(each, Image) for each in entries) else 1e-5
@@ -111,6 +116,18 @@ def export_policy(
     return _write(_with_contract(model, contract), path)
 
 
+def _drawn_policy(learner: nn.Module) -> nn.Module:
+    """Return the policy of a learner that draws its actions."""
+    make = getattr(learner, "drawn_policy", None)
+    if make is None:
+        raise ExportError(f"drawn: {type(learner).__name__} has no drawn_policy. Leave it out.")
+    try:
+        made: nn.Module = make()
+    except ValueError as error:
+        raise ExportError(str(error)) from error
+    return made
+
+
 def _contract(learner: nn.Module, policy: Exportable, opset: int, tolerance: float) -> Contract:
     """Return the contract of a learner; its hash and measured parity are not known yet."""
     spec = spec_of(learner).to_dict()
@@ -124,7 +141,7 @@ def _contract(learner: nn.Module, policy: Exportable, opset: int, tolerance: flo
         if name != "quantiles"
     }
     return {
-        "version": VERSION,
+        "version": DRAWN_VERSION if "distribution" in policy.stated else VERSION,
         **policy.stated,
         "action": action,
         "robot": None,

@@ -25,12 +25,14 @@ class Probe:
         action: ``[R, ...]``, the learner's answers; whole chunks where there are any.
         scores: ``[R, M]``, where the answer is an argmax.
         starts: ``[R]`` bool, where an episode begins, and with it the state.
+        log_prob: ``[R]``, how likely the learner's answers are, nats; where that is stated.
     """
 
     inputs: dict[str, NDArray[Any]]
     action: NDArray[Any]
     scores: NDArray[np.float64] | None
     starts: NDArray[np.bool_]
+    log_prob: NDArray[np.float64] | None = None
 
     def segments(self) -> list[NDArray[np.int64]]:
         """Return the row numbers of each episode."""
@@ -66,6 +68,24 @@ def probe_of(contract: Mapping[str, Any], signature: Signature) -> Probe:
         if not tables["observation"]:
             fail("probe.observation", "is empty")
     rows = _rows(probe, tables)
+    inputs = _inputs(probe, tables, rows, signature)
+    action = _table(
+        _listed(probe, "action"), "probe.action", (rows, *signature.answer_shape), "float64"
+    )
+    if signature.action.discrete:
+        _check_choices(action, "probe.action", signature.action.start, signature.action.n)
+    stated: dict[str, NDArray[np.float64] | None] = {"scores": None, "log_prob": None}
+    for name in stated:
+        if (width := _width(name, signature)) is not None:
+            stated[name] = _table(_listed(probe, name), f"probe.{name}", (rows, *width), "float64")
+    starts = _starts(probe, rows, signature)
+    return Probe(inputs, action, stated["scores"], starts, stated["log_prob"])
+
+
+def _inputs(
+    probe: Mapping[str, Any], tables: Mapping[str, Any], rows: int, signature: Signature
+) -> dict[str, NDArray[Any]]:
+    """Return the rows of every input that is given, and of the noise."""
     inputs: dict[str, NDArray[Any]] = {}
     for given in signature.observation:
         place = f"probe.{given.name}"
@@ -78,17 +98,14 @@ def probe_of(contract: Mapping[str, Any], signature: Signature) -> Probe:
     if signature.noise is not None:
         shape = (rows, *signature.noise.shape)
         inputs["noise"] = _table(_listed(probe, "noise"), "probe.noise", shape, "float32")
-    action = _table(
-        _listed(probe, "action"), "probe.action", (rows, *signature.answer_shape), "float64"
-    )
-    if signature.action.discrete:
-        _check_choices(action, "probe.action", signature.action.start, signature.action.n)
-    scores = None
-    if signature.scores is not None:
-        scores = _table(
-            _listed(probe, "scores"), "probe.scores", (rows, signature.scores), "float64"
-        )
-    return Probe(inputs, action, scores, _starts(probe, rows, signature))
+    return inputs
+
+
+def _width(name: str, signature: Signature) -> tuple[int, ...] | None:
+    """Return the shape of a row of scores or log-probabilities; ``None`` where there are none."""
+    if name == "scores":
+        return None if signature.scores is None else (signature.scores,)
+    return None if signature.distribution is None else ()
 
 
 def _rows(probe: Mapping[str, Any], tables: Mapping[str, Any]) -> int:

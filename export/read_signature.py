@@ -1,16 +1,19 @@
-"""Reads a contract's statements about inputs and outputs, of version 1 and 2, and checks them."""
+"""Reads a contract's statements about inputs and outputs, of all versions, and checks them."""
 
 from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
 
+from hindsight_rl import densities
+from hindsight_rl.densities import KINDS
 from hindsight_rl.export.checks import entry, fail, floats, optional, sizes, words
 from hindsight_rl.export.signature import (
     DTYPES,
     Action,
     Chunk,
     Distribution,
+    DrawnFrom,
     Dtype,
     Input,
     Kind,
@@ -22,13 +25,15 @@ from hindsight_rl.windows import COMMITTED, COMMITTED_COUNT
 
 MAX_CHUNK = 4096
 """Most actions in one chunk."""
+MAX_COMPONENTS = 65_536
+"""Most components of a mixture."""
 
 
 def signature_of(contract: Mapping[str, Any]) -> Signature:
     """Return the signature a contract states, checked.
 
     Args:
-        contract: Of version 1 or 2.
+        contract: Of version 1, 2 or 3.
 
     Returns:
         The signature.
@@ -45,15 +50,21 @@ def signature_of(contract: Mapping[str, Any]) -> Signature:
         task = _input(contract["task"], "task")
     action = _action(entry(contract, "action", dict))
     state = _state(contract, action) if second else ()
+    noise = _noise(contract) if second else None
+    chunk = _chunk(contract, action, state) if second else None
+    distribution = None
+    if contract["version"] >= 3:
+        distribution = _distribution(contract, action, drawn=noise is not None, chunk=chunk)
     return Signature(
         observation=parts,
         entries=nested,
         task=task,
         action=action,
-        scores=_scores(contract, action, second),
+        scores=_scores(contract, action, second, chosen=distribution is None),
         state=state,
-        noise=_noise(contract) if second else None,
-        chunk=_chunk(contract, action, state) if second else None,
+        noise=noise,
+        chunk=chunk,
+        distribution=distribution,
     )
 
 
@@ -140,8 +151,10 @@ def _action(action: Mapping[str, Any]) -> Action:
     return Action(False, shape, "float32")
 
 
-def _scores(contract: Mapping[str, Any], action: Action, second: bool) -> int | None:
-    """Return the length of the scores."""
+def _scores(
+    contract: Mapping[str, Any], action: Action, second: bool, *, chosen: bool
+) -> int | None:
+    """Return the length of the scores; where choices are drawn, they are not those of choices."""
     if not second:
         return action.n if action.discrete else None
     described = optional(contract, "scores", dict)
@@ -150,7 +163,7 @@ def _scores(contract: Mapping[str, Any], action: Action, second: bool) -> int | 
             fail("scores", "is missing, and discrete actions are an argmax")
         return None
     shape = sizes(described, "shape", "scores", empty=False)
-    if len(shape) != 1 or (action.discrete and shape[0] != action.n):
+    if len(shape) != 1 or (action.discrete and chosen and shape[0] != action.n):
         fail("scores.shape", f"is {list(shape)}, and must be one size, that of the choices")
     return shape[0]
 
@@ -192,6 +205,38 @@ def _noise(contract: Mapping[str, Any]) -> Noise | None:
         cast(Distribution, distribution),
         bool(zero),
     )
+
+
+def _distribution(
+    contract: Mapping[str, Any], action: Action, *, drawn: bool, chunk: Chunk | None
+) -> DrawnFrom | None:
+    """Return the distribution that actions are drawn from."""
+    described = optional(contract, "distribution", dict)
+    if described is None:
+        return None
+    kind = described.get("kind")
+    fitting = [each for each in KINDS if (each == "categorical") == action.discrete]
+    if kind not in fitting:
+        fail("distribution.kind", f"is {kind!r}, and must be one of {', '.join(fitting)}")
+    if not drawn:
+        fail("distribution", "is stated, and noise is not, of which actions are drawn")
+    if chunk is not None:
+        fail("distribution", "is stated, and chunk too: the density of a chunk is not of a step")
+    components = 0
+    if kind == "mixture":
+        components = entry(described, "components", int, "distribution")
+        if not 0 < components <= MAX_COMPONENTS:
+            fail("distribution.components", f"is {components}, and 1 to {MAX_COMPONENTS} are read")
+    bounded = (_whole(contract["action"], side) for side in ("low", "high"))
+    if kind == "tanh_normal" and not all(bounded):
+        fail("distribution.kind", "is 'tanh_normal', and action.low and high have an open end")
+    return DrawnFrom(cast(densities.Kind, kind), components)
+
+
+def _whole(action: Mapping[str, Any], side: str) -> bool:
+    """Return whether every dimension has a bound on a side."""
+    ends = action.get(side)
+    return ends is not None and None not in ends
 
 
 def _chunk(contract: Mapping[str, Any], action: Action, state: tuple[State, ...]) -> Chunk | None:

@@ -16,18 +16,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hindsight_rl.export import chunks, draws
+from hindsight_rl.densities import Likelihood
+from hindsight_rl.export import chunks, draws, limits, stated
 from hindsight_rl.export.contract import Contract
 from hindsight_rl.export.fast_way import FastWay, overflow
-from hindsight_rl.export.given import Given
+from hindsight_rl.export.feed import Feed, Observation
 from hindsight_rl.export.modelfile import MAX_BYTES, read_model, read_policy
 from hindsight_rl.export.read_signature import signature_of
 from hindsight_rl.export.session import open_session
 from hindsight_rl.export.slots import Slots
-from hindsight_rl.propensities import NO_DENSITY, Drawn, certain
+from hindsight_rl.propensities import Drawn, certain
 
-Observation = ArrayLike | Mapping[str, ArrayLike]
-"""One array, or one per entry by name."""
 Array = NDArray[Any]
 
 
@@ -68,24 +67,29 @@ class OnnxPolicy:
         """Inputs and outputs of the graph, typed."""
         self._session = open_session(graph, self.contract, path, threads=threads)
         self._outputs = list(self.signature.outputs())
-        self._observation = [Given(stated) for stated in self.signature.observation]
-        self._task = None if self.signature.task is None else Given(self.signature.task)
+        self._feed = Feed(self.signature)
         noise = self.signature.noise
         if deterministic and noise is not None and not noise.zero:
+            advice = "Leave it out; the same seed gives the same actions."
+            if self.signature.distribution is not None:
+                advice += " Without --drawn 'hindsight export' writes the likeliest action."
             raise ValueError(
                 f"{path}: deterministic=True puts zeros in the place of noise, and this policy was "
                 "not made for that: noise chooses between several good answers, and zeros lead to "
-                "their average. Leave it out; the same seed gives the same actions."
+                f"their average. {advice}"
             )
         self._seed, self._deterministic = seed, deterministic
         if noise is not None:
             self._draws = draws.Ahead(noise.width, noise.distribution)
         self._follows = bool(self.signature.state or noise or self.signature.chunk)
+        self._drawn = noise is not None and not deterministic
         self._slots: Slots | None = None
+        self._last: Likelihood | None = None
         self._next_episode = 0
         self._fast = None
         if not self._follows and not self.signature.entries:
-            self._fast = FastWay(self._session, self._observation[0], self._task, self.signature)
+            given = self._feed.observation[0], self._feed.task
+            self._fast = FastWay(self._session, *given, self.signature)
 
     def act(self, observation: Observation, task: ArrayLike | None = None) -> Any:
         """Return the action for one observation, or one action per row of a batch.
@@ -117,7 +121,8 @@ class OnnxPolicy:
         feed, single = self._feed(observation, task)
         rows = len(next(iter(feed.values())))
         slots = self._following(rows)
-        answers, slots.state = self._advance(feed, slots.state, slots.counters(self._seed))
+        found = self._advance(feed, slots.state, slots.counters(self._seed))
+        answers, slots.state, self._last = found
         slots.steps += 1
         if not single:
             return answers
@@ -143,7 +148,7 @@ class OnnxPolicy:
                 raise ValueError(f"episode is {episode}, and must not be negative")
             self._next_episode = episode
         if slots is None:
-            self._slots = None
+            self._slots = self._last = None
             return
         count = 0 if self._slots is None else len(self._slots.steps)
         if not all(0 <= slot < count for slot in slots):
@@ -184,20 +189,42 @@ class OnnxPolicy:
         Raises:
             ValueError: As :meth:`act`; or the observation is a single one.
         """
-        feed, single = self._feed(observation, task)
-        if single:
-            raise ValueError("step takes a batch [n, ...]: put one row into a batch of 1")
-        return self._advance(feed, dict(state), np.asarray(noise))
+        feed = self._feed.batch(observation, task)
+        return self._advance(feed, dict(state), np.asarray(noise))[:2]
+
+    def log_prob(self, action: ArrayLike) -> Any:
+        """Return how likely the last answer of :meth:`act` was to be executed as this action.
+
+        This is what a log holds as ``action_log_prob``. It is for files that draw their actions and
+        state from what (``hindsight export --drawn``).
+
+        Args:
+            action: ``[A]``, or ``[N, A]`` for a batch; choices ``[]`` or ``[N]``; in the units and
+                numbers of the contract, clipped to its bounds.
+
+        Returns:
+            Nats, a ``float``, or ``[N]`` float64: a density in the units of the action, and at a
+            bound the mass of all that is clipped to it.
+
+        Raises:
+            ValueError: The file does not know it, nothing was answered in this episode, or the
+                shape is that of other actions.
+        """
+        if self.signature.distribution is None or not self._drawn:
+            raise ValueError(
+                "this file does not draw from a distribution that it states: write one that does, "
+                "'hindsight export --drawn'"
+            )
+        if self._last is None or self._slots is None:
+            raise ValueError("log_prob follows act, and act was not called in this episode")
+        done = self._as_answered(action, self._slots, "action")
+        found = self._last(done, self._last.low, self._last.high)
+        return float(found[0]) if np.ndim(action) == len(self.signature.action.shape) else found
 
     def unstated(self, low: NDArray[np.float32], high: NDArray[np.float32], *, mixed: bool) -> str:
-        """Return why it is not known how likely executed actions are, "" where it is.
-
-        A file answers with one action: a choice is certain where nothing is drawn, and a number has
-        no density that the file would hold.
-        """
-        if self.signature.noise is not None and not self._deterministic:
-            return "the file draws its actions from noise and does not hold their density"
-        return "" if self.signature.action.discrete else NO_DENSITY
+        """Return why it is not known how likely executed actions are, "" where it is."""
+        facts = self.contract, self.signature, low, high
+        return stated.unstated(*facts, drawn=self._drawn, mixed=mixed)
 
     def drawn(
         self,
@@ -207,10 +234,12 @@ class OnnxPolicy:
         noise: NDArray[np.int64],
     ) -> Drawn:
         """Return what :meth:`step` does, and how likely it is; nothing is kept."""
-        action, following = self.step(observation, task, state, noise)
-        drawn = self.signature.noise is not None and not self._deterministic
-        known = self.signature.action.discrete and not drawn
-        return Drawn(action, following, certain(action) if known else None)
+        feed = self._feed.batch(observation, task)
+        action, following, likelihood = self._advance(feed, dict(state), np.asarray(noise))
+        if not self._drawn:
+            known = self.signature.action.discrete
+            return Drawn(action, following, certain(action) if known else None)
+        return Drawn(action, following, likelihood)
 
     def with_executed(self, state: Mapping[str, Array], action: Array) -> dict[str, Array]:
         """Return the state after a step in which these actions were executed; nothing is kept.
@@ -250,13 +279,16 @@ class OnnxPolicy:
             if self._follows:
                 raise ValueError("executed follows act, and act was not called in this episode")
             return
+        done = self._as_answered(action, self._slots, "executed")
+        self._slots.state = self.with_executed(self._slots.state, done)
+
+    def _as_answered(self, action: ArrayLike, slots: Slots, name: str) -> Array:
+        """Return actions ``[N, ...]`` in the place of those that were answered last."""
         done = np.asarray(action, dtype=self.signature.action.dtype)
-        shape = (len(self._slots.steps), *self.signature.action.shape)
+        shape = (len(slots.steps), *self.signature.action.shape)
         if done.shape != shape and (1, *done.shape) != shape:
-            raise ValueError(
-                f"executed has shape {list(done.shape)}, and act answered {list(shape)}"
-            )
-        self._slots.state = self.with_executed(self._slots.state, done.reshape(shape))
+            raise ValueError(f"{name} has shape {list(done.shape)}, and act answered {list(shape)}")
+        return done.reshape(shape)
 
     def rate_limited(
         self, action: ArrayLike, last: ArrayLike | None, *, seconds: float | None = None
@@ -279,22 +311,9 @@ class OnnxPolicy:
             ValueError: Neither a control rate nor ``seconds`` is known, or ``seconds`` is not
                 positive.
         """
-        limits = self.contract["action"].get("rate_limit")
-        if limits is None or last is None:
-            return action
-        rate = self.contract["control_rate_hz"]
-        wanted = np.asarray(action, dtype=np.float32)
-        if seconds is None and rate is None:
-            raise ValueError("the contract states no control rate: give the seconds of a step")
-        seconds = 1.0 / rate if seconds is None else seconds
-        if not seconds > 0.0:
-            raise ValueError(f"seconds is {seconds}, and must be positive")
-        step = [np.inf if limit is None else limit * seconds for limit in limits]
-        before = np.asarray(last, dtype=np.float64)
-        allowed = np.clip(wanted, before - step, before + step)
-        return allowed.astype(np.float32)
+        return limits.rate_limited(self.contract, action, last, seconds)
 
-    def _following(self, rows: int) -> "Slots":
+    def _following(self, rows: int) -> Slots:
         """Return what is kept of the episodes of a batch."""
         if self._slots is None or not self._follows:
             episodes = np.arange(self._next_episode, self._next_episode + rows)
@@ -307,51 +326,17 @@ class OnnxPolicy:
             )
         return self._slots
 
-    def _feed(
-        self, observation: Observation, task: ArrayLike | None
-    ) -> tuple[dict[str, Array], bool]:
-        """Return checked inputs ``[N, ...]``, and whether a single observation was given."""
-        arrays = self._arrays(observation)
-        first = self._observation[0]
-        single = arrays[0].shape == first.shape
-        if single:
-            for given, array in zip(self._observation, arrays, strict=True):
-                if array.shape != given.shape:
-                    raise given.mismatch(array)
-            arrays = [array[None] for array in arrays]
-        feed: dict[str, Array] = {first.name: first.batch(arrays[0])}
-        rows = len(feed[first.name])
-        for given, array in zip(self._observation[1:], arrays[1:], strict=True):
-            feed[given.name] = given.batch(array, rows)
-        if self._task is not None:
-            value = self._task.default if task is None else np.asarray(task)
-            feed[self._task.name] = self._task.batch(value, rows)
-        elif task is not None:
-            raise ValueError("this policy takes no task, and one was given")
-        return feed, single
-
-    def _arrays(self, observation: Observation) -> list[Array]:
-        """Return the entries of an observation in the order of the contract."""
-        if not self.signature.entries:
-            return [np.asarray(observation)]
-        labels = [stated.label for stated in self.signature.observation]
-        if not isinstance(observation, Mapping):
-            raise ValueError(f"this policy takes a dictionary with {labels}, and got one array")
-        if set(observation) != set(labels):
-            raise ValueError(
-                f"the observation has {sorted(observation)}, and this policy takes {labels}"
-            )
-        return [np.asarray(observation[label]) for label in labels]
-
     def _advance(
         self, feed: dict[str, Array], state: dict[str, Array], counters: NDArray[np.int64]
-    ) -> tuple[Array, dict[str, Array]]:
-        """Return the actions of a step and the following state."""
+    ) -> tuple[Array, dict[str, Array], Likelihood | None]:
+        """Return the actions of a step, the following state, and how likely actions are."""
         chunk = self.signature.chunk
         feed |= {f"state.{kept.name}": state[f"state.{kept.name}"] for kept in self.signature.state}
         if chunk is None:
             answers = self._run(self._with_noise(feed, counters))
-            return answers.pop("action"), answers
+            likelihood = stated.likelihood_of(self.contract, self.signature, answers)
+            kept = {name: answers[name] for name in answers if name.startswith("state.")}
+            return answers["action"], kept, likelihood
         asked = chunks.due(chunk, state)
         carried = {name: value for name, value in state.items() if name.startswith("state.")}
         answer = np.zeros((0, *self.signature.answer_shape), dtype=self.signature.action.dtype)
@@ -366,10 +351,10 @@ class OnnxPolicy:
                 carried[name] = carried[name].copy()
                 carried[name][asked] = value
         action, queue = chunks.advance(chunk, state, asked, answer)
-        return action, carried | queue
+        return action, carried | queue, None
 
     def _run(self, feed: dict[str, Array]) -> dict[str, Array]:
-        """Return the graph's action and next state, by the names of the state; all are finite."""
+        """Return the graph's answers, the next state by the names of the state; all are finite."""
         answers = dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))
         for name, value in answers.items():
             if value.dtype.kind == "f" and not np.isfinite(value).all():
@@ -379,10 +364,10 @@ class OnnxPolicy:
 
     def _with_noise(self, feed: dict[str, Array], counters: NDArray[np.int64]) -> dict[str, Array]:
         """Return what the graph takes, with the noise ``[N, S]`` of a step where it takes any."""
-        stated = self.signature.noise
-        if stated is None:
+        noise = self.signature.noise
+        if noise is None:
             return feed
-        shape = (len(counters), *stated.shape)
+        shape = (len(counters), *noise.shape)
         if self._deterministic:
             return feed | {"noise": np.zeros(shape, dtype=np.float32)}
         return feed | {"noise": self._draws.of(counters).reshape(shape)}

@@ -1,4 +1,4 @@
-"""What goes into a policy's graph and comes out of it, typed: both versions of the contract.
+"""What goes into a policy's graph and comes out of it, typed: all versions of the contract.
 
 The contract is JSON, written for every language; this is what Python code works with.
 """
@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from hindsight_rl import densities
 
 Kind = Literal["vector", "image", "discrete"]
 Dtype = Literal["float32", "uint8", "int64"]
@@ -96,6 +98,23 @@ class Noise:
 
 
 @dataclass(frozen=True)
+class DrawnFrom:
+    """The distribution that an answer is drawn from: outputs ``distribution.NAME``.
+
+    Attributes:
+        kind: Which numbers state it, see :mod:`hindsight_rl.densities`.
+        components: Of a mixture; 0 for others.
+    """
+
+    kind: densities.Kind
+    components: int = 0
+
+    def numbers(self, action: "Action") -> dict[str, tuple[int, ...]]:
+        """Return the shape of a row of each of its numbers, by name."""
+        return densities.shapes(self.kind, action.shape, self.components or action.n)
+
+
+@dataclass(frozen=True)
 class Chunk:
     """Several actions at once: output ``action [N, length, ...]``.
 
@@ -146,6 +165,7 @@ class Signature:
         state: What is kept from step to step.
         noise: ``None`` where there is none.
         chunk: ``None`` where each answer is one action.
+        distribution: ``None`` where answers are not drawn, or it is not stated from what.
     """
 
     observation: tuple[Input, ...]
@@ -156,6 +176,7 @@ class Signature:
     state: tuple[State, ...]
     noise: Noise | None
     chunk: Chunk | None
+    distribution: DrawnFrom | None = None
 
     @property
     def given(self) -> tuple[Input, ...]:
@@ -185,4 +206,8 @@ class Signature:
         }
         if self.scores is not None:
             found["scores"] = ("float32", (self.scores,))
-        return found | {f"next_state.{kept.name}": (kept.dtype, kept.shape) for kept in self.state}
+        found |= {f"next_state.{kept.name}": (kept.dtype, kept.shape) for kept in self.state}
+        if self.distribution is not None:
+            numbers = self.distribution.numbers(self.action).items()
+            found |= {f"distribution.{name}": ("float32", shape) for name, shape in numbers}
+        return found

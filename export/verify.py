@@ -19,11 +19,17 @@ from hindsight_rl.export.probe import Probe, probe_of
 from hindsight_rl.export.read_signature import signature_of
 from hindsight_rl.export.session import open_session
 from hindsight_rl.export.signature import Signature
+from hindsight_rl.export.stated import likelihood_of
 
 BATCHES = (1, 2, 7)
 """Batch sizes at which the probe rows are played: exporters like to freeze the first dimension."""
 MARGIN = 1e-4
 """Two scores closer than this may swap: the argmax of such a row is not compared."""
+NATS = 1000.0
+"""Nats by which log-probabilities may differ, for a difference of actions of their whole range.
+
+At the tolerance of 1e-5 they may differ by 0.01: that of a spread of a thousandth of the range.
+"""
 WIDEST = 1000.0
 """Bounds wider than this many times the spread of the answers do not measure a difference.
 
@@ -42,8 +48,8 @@ def verify_file(path: str | Path) -> dict[str, Any]:
 
     Returns:
         ``path``, ``bytes``, ``model_hash``, ``opset``, ``learner``, ``onnxruntime`` (its release
-        here), ``noise`` and ``sampler`` as the contract has them, and ``parity``, as
-        :func:`measure_parity` gives it.
+        here), ``noise``, ``sampler`` and ``distribution`` as the contract has them, and ``parity``,
+        as :func:`measure_parity` gives it.
 
     Raises:
         ContractError: The file is not as exported, or answers differently here.
@@ -66,6 +72,7 @@ def verify_bytes(data: bytes, path: str | Path) -> dict[str, Any]:
         "onnxruntime": onnxruntime.__version__,
         "noise": contract.get("noise"),
         "sampler": contract.get("sampler"),
+        "distribution": contract.get("distribution"),
         "parity": measured,
     }
 
@@ -94,6 +101,9 @@ def measure_parity(session: onnxruntime.InferenceSession, contract: Contract) ->
         divided by a tenth of the steps since it began, if that is more than 1: rounding adds up);
         ``max_absolute``, in units of the action; and ``outside``, the first answer outside the
         bounds the contract states, in words, or ``None``.
+
+        Where the distribution is stated that actions are drawn from: ``max_log_prob_difference``,
+        of the log-probabilities of the learner's answers, nats.
     """
     signature = signature_of(contract)
     probe, stated = probe_of(contract, signature), contract["parity"]
@@ -107,6 +117,9 @@ def measure_parity(session: onnxruntime.InferenceSession, contract: Contract) ->
         report["max_score_difference"] = float(
             max(np.abs(answer["scores"] - probe.scores).max() for answer in passes)
         )
+    if probe.log_prob is not None:
+        stated_here = [_log_prob(contract, signature, answer, probe) for answer in passes]
+        report["max_log_prob_difference"] = float(np.abs(stated_here - probe.log_prob).max())
     answers = np.stack([answer["action"] for answer in passes])
     if signature.action.discrete:
         wrong = (answers != probe.action).reshape(*answers.shape[:2], -1).any(axis=-1)
@@ -132,6 +145,12 @@ def check_parity(measured: dict[str, Any], path: str | Path) -> None:
     Raises:
         ContractError: The answers differ by more, or one lies outside the contract's bounds.
     """
+    apart = measured.get("max_log_prob_difference", 0.0)
+    if not apart <= NATS * measured["tolerance"]:  # written so that NaN fails
+        raise ContractError(
+            f"{path}: onnxruntime and the learner differ by {apart:.3g} nats in how likely an "
+            f"action is, and by at most {NATS * measured['tolerance']:g} they may"
+        )
     if "disagreements" in measured:
         if measured["disagreements"]:
             raise ContractError(
@@ -197,6 +216,16 @@ def _play(
         left -= int((~done[np.unique(rows)]).sum())
         done[rows] = True
     return answers
+
+
+def _log_prob(
+    contract: Contract, signature: Signature, outputs: dict[str, NDArray[Any]], probe: Probe
+) -> NDArray[np.float64]:
+    """Return how likely the learner's answers ``[R]`` are by what the graph states."""
+    likelihood = likelihood_of(contract, signature, outputs)
+    if likelihood is None:
+        raise ValueError("the file states no distribution")
+    return likelihood(probe.action, likelihood.low, likelihood.high)
 
 
 def _lead(scores: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ from typing import (
     runtime_checkable,
 )
 
+from hindsight_rl.densities import Kind
 from hindsight_rl.keys import Key
 
 if TYPE_CHECKING:
@@ -117,6 +118,32 @@ class LogView(Protocol):
         """Return the log with other drawable rows."""
 
 
+class DrawNoise(NamedTuple):
+    """The random numbers that make an action.
+
+    Attributes:
+        width: How many a row needs.
+        distribution: ``"normal"``: standard normal; ``"uniform"``: on [0, 1).
+        zero: Whether zeros make the mode of the distribution.
+    """
+
+    width: int
+    distribution: Literal["normal", "uniform"] = "normal"
+    zero: bool = False
+
+
+class Described(NamedTuple):
+    """A distribution of actions in the units of the environment: what a file says of it.
+
+    Attributes:
+        kind: Of the distribution.
+        numbers: ``[n, ...]`` by name, see :mod:`hindsight_rl.densities`.
+    """
+
+    kind: Kind
+    numbers: dict[str, Tensor]
+
+
 class Decision(NamedTuple):
     """What a policy answers at one step: what its exported graph answers.
 
@@ -127,11 +154,13 @@ class Decision(NamedTuple):
         scores: ``[n, M]`` where the action is their argmax, or that of candidates they belong to;
             of several choices, by how much the least clear one leads, and 0. Where the best leads
             by little, rounding decides, and files are not compared.
+        distribution: What the action was drawn from, where it was and that is known.
     """
 
     action: Tensor
     state: dict[str, Tensor]
     scores: Tensor | None = None
+    distribution: Described | None = None
 
 
 class Episodes(Protocol):

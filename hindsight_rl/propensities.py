@@ -128,13 +128,13 @@ def clipped_normal(action: float, mean: float, std: float, low: float, high: flo
     """
     place = (action - mean) / std
     if action <= low:
-        return _log_tail(place)
+        return log_tail(place)
     if action >= high:
-        return _log_tail(-place)
+        return log_tail(-place)
     return -0.5 * place * place - math.log(std) - 0.5 * math.log(2.0 * math.pi)
 
 
-def _log_tail(place: float) -> float:
+def log_tail(place: float) -> float:
     """Return the log of the mass of standard normal numbers below a place."""
     if place > -30.0:
         return math.log(0.5 * math.erfc(-place / math.sqrt(2.0)))

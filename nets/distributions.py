@@ -6,13 +6,13 @@ are in those units; in environment units they differ by a constant.
 """
 
 import math
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from hindsight_rl.maths.bins import drawn_bin, drawn_lead, normal_share
-from hindsight_rl.maths.draws import fork, normals, uniform
+from hindsight_rl.maths.draws import normals, uniforms
 from hindsight_rl.maths.executed import Units, clipped_laplace, clipped_normal, squashed_normal
 from hindsight_rl.maths.losses import (
     categorical_log_prob,
@@ -23,45 +23,11 @@ from hindsight_rl.maths.losses import (
     tanh_normal_log_prob,
 )
 from hindsight_rl.maths.mixtures import log_density_at_means
-
-
-class Distribution(Protocol):
-    """A distribution of actions in policy units, batch shape ``[...]``."""
-
-    @property
-    def mode(self) -> Tensor:
-        """Return the likeliest action ``[..., A]``, or ``[...]`` int64."""
-
-    def log_prob(self, action: Tensor) -> Tensor:
-        """Return the log-density of actions ``[..., A]``, shape ``[...]``, nats."""
-
-    def sample(self, draws: Tensor) -> Tensor:
-        """Return one action per counter ``[..., 3]``."""
-
-    def entropy(self) -> Tensor:
-        """Return the entropy ``[...]``, nats, or what a class says instead."""
-
-
-class Stated(Distribution, Protocol):
-    """A distribution of real numbers that says how likely they are as they are executed."""
-
-    def executed(self, action: Tensor, units: Units) -> Tensor:
-        """Return the log-probability of executed actions, see :mod:`hindsight_rl.maths.executed`.
-
-        Args:
-            action: ``[..., A]`` in environment units.
-            units: Those of the environment.
-
-        Returns:
-            ``[...]``, nats, in the dtype of the units.
-        """
-
-
-class Drawable(Distribution, Protocol):
-    """A distribution whose actions are made of normal noise."""
-
-    def act_on(self, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the action that normal noise makes, and its log-density ``[...]``."""
+from hindsight_rl.nets.protocols import Distribution as Distribution
+from hindsight_rl.nets.protocols import Drawable as Drawable
+from hindsight_rl.nets.protocols import FromNoise as FromNoise
+from hindsight_rl.nets.protocols import Stated as Stated
+from hindsight_rl.ports import Described, DrawNoise
 
 
 class Deterministic(NamedTuple):
@@ -98,8 +64,25 @@ class Deterministic(NamedTuple):
 
     def executed(self, action: Tensor, units: Units) -> Tensor:
         """Return the log-probability ``[...]`` of executed actions where it explores."""
+        return self._around.executed(action, units)
+
+    @property
+    def _around(self) -> "DiagonalNormal":
         spread = torch.full_like(self.mean, math.log(self.exploration))
-        return DiagonalNormal(self.mean, spread).executed(action, units)
+        return DiagonalNormal(self.mean, spread)
+
+    @property
+    def noise(self) -> DrawNoise:
+        """Return the noise of an action where it explores."""
+        return self._around.noise
+
+    def from_noise(self, noise: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the point moved by normal noise ``[..., A]``."""
+        return self.act_on(noise)[0], None
+
+    def described(self, units: Units) -> Described:
+        """Return mean and spread where it explores."""
+        return self._around.described(units)
 
 
 class DiagonalNormal(NamedTuple):
@@ -137,6 +120,20 @@ class DiagonalNormal(NamedTuple):
         mean, std = units.place(self.mean), units.scale * self.log_std.exp()
         return clipped_normal(action, mean, std, units.low, units.high)
 
+    @property
+    def noise(self) -> DrawNoise:
+        """Return the noise of an action."""
+        return DrawNoise(self.mean.shape[-1], zero=True)
+
+    def from_noise(self, noise: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the action ``[..., A]`` that normal noise makes."""
+        return self.act_on(noise)[0], None
+
+    def described(self, units: Units) -> Described:
+        """Return mean and spread, not clipped."""
+        numbers = {"mean": units.place(self.mean), "std": units.scale * self.log_std.exp()}
+        return Described("normal", numbers)
+
 
 class Laplace(NamedTuple):
     """Independent Laplace distributions: they fit the median, so rare jumps count little."""
@@ -157,9 +154,7 @@ class Laplace(NamedTuple):
 
     def sample(self, draws: Tensor) -> Tensor:
         """Return one action ``[..., A]`` per counter ``[..., 3]`` (inverse transform)."""
-        width = self.mean.shape[-1]
-        share = torch.stack([uniform(draws, draw) for draw in range(width)], dim=-1) - 0.5
-        return self._at(share + 2.0**-25)  # half a step away from -0.5 keeps the logarithm finite
+        return self.from_noise(uniforms(draws, self.noise.width))[0]
 
     def act_on(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return the action ``[..., A]`` that normal noise makes, and its log-density ``[...]``."""
@@ -179,6 +174,21 @@ class Laplace(NamedTuple):
         """Return the log-probability ``[...]`` of executed actions ``[..., A]``."""
         median, spread = units.place(self.mean), units.scale * self.log_std.exp()
         return clipped_laplace(action, median, spread, units.low, units.high)
+
+    @property
+    def noise(self) -> DrawNoise:
+        """Return the noise of an action."""
+        return DrawNoise(self.mean.shape[-1], "uniform")
+
+    def from_noise(self, noise: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the action ``[..., A]`` that uniform noise makes."""
+        # Half a step away from -0.5 keeps the logarithm finite.
+        return self._at(noise - 0.5 + 2.0**-25), None
+
+    def described(self, units: Units) -> Described:
+        """Return median and spread, not clipped."""
+        numbers = {"median": units.place(self.mean), "spread": units.scale * self.log_std.exp()}
+        return Described("laplace", numbers)
 
 
 class TanhNormal(NamedTuple):
@@ -219,6 +229,19 @@ class TanhNormal(NamedTuple):
         """Return the log-probability ``[...]`` of executed actions ``[..., A]``."""
         mean, log_std = (value.to(units.scale.dtype) for value in self)
         return squashed_normal(action, mean, log_std.exp(), units)
+
+    @property
+    def noise(self) -> DrawNoise:
+        """Return the noise of an action."""
+        return DrawNoise(self.mean.shape[-1], zero=True)
+
+    def from_noise(self, noise: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the action ``[..., A]`` that normal noise makes."""
+        return self.act_on(noise)[0], None
+
+    def described(self, units: Units) -> Described:
+        """Return mean and spread of u."""
+        return Described("tanh_normal", {"mean": self.mean, "std": self.log_std.exp()})
 
 
 class Mixture(NamedTuple):
@@ -283,9 +306,7 @@ class Mixture(NamedTuple):
 
     def sample(self, draws: Tensor) -> Tensor:
         """Return one action ``[..., A]`` per counter ``[..., 3]``."""
-        component = Categorical(self.logits).sample(fork(draws, "component"))
-        spread = self._pick(component, self.log_std).exp()
-        return self._pick(component, self.mean) + spread * normals(draws, self.mean.shape[-1])
+        return self.act_on(normals(draws, self.noise.width))[0]
 
     def entropy(self) -> Tensor:
         """Return a lower bound ``[...]``: the weighted entropy of the components, nats."""
@@ -296,6 +317,21 @@ class Mixture(NamedTuple):
         """Return the log-probability ``[...]`` of executed actions ``[..., A]``."""
         each = DiagonalNormal(self.mean, self.log_std).executed(action.unsqueeze(-2), units)
         return torch.logsumexp(torch.log_softmax(self.logits, -1) + each, -1)
+
+    @property
+    def noise(self) -> DrawNoise:
+        """Return the noise of an action: a number for the component, and one per dimension."""
+        return DrawNoise(1 + self.mean.shape[-1])
+
+    def from_noise(self, noise: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the action ``[..., A]`` that normal noise makes, and how clear its choice is."""
+        away = drawn_lead(self.logits, normal_share(noise[..., 0]))
+        return self.act_on(noise)[0], torch.stack([away, torch.zeros_like(away)], -1)
+
+    def described(self, units: Units) -> Described:
+        """Return weights, and means and spreads, not clipped."""
+        parts = DiagonalNormal(self.mean, self.log_std).described(units).numbers
+        return Described("mixture", {"logits": self.logits} | parts)
 
 
 class Categorical(NamedTuple):
@@ -315,11 +351,25 @@ class Categorical(NamedTuple):
 
     def sample(self, draws: Tensor) -> Tensor:
         """Return one action ``[...]`` int64 per counter ``[..., 3]`` (inverse transform)."""
-        cumulative = torch.softmax(self.logits, -1).cumsum(-1)
-        above = uniform(draws).unsqueeze(-1) * cumulative[..., -1:]
-        return (cumulative <= above).sum(-1)
+        return self.from_noise(uniforms(draws, 1))[0]
 
     def entropy(self) -> Tensor:
         """Return the entropy ``[...]``, nats."""
         log_prob = torch.log_softmax(self.logits, -1)
         return -(log_prob.exp() * log_prob).sum(-1)
+
+    @property
+    def noise(self) -> DrawNoise:
+        """Return the noise of a choice."""
+        return DrawNoise(1, "uniform")
+
+    def from_noise(self, noise: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the choice ``[...]`` that a share ``[..., 1]`` leads to, and how clear it is."""
+        cumulative = torch.softmax(self.logits, -1).cumsum(-1)
+        chosen = (cumulative <= noise * cumulative[..., -1:]).sum(-1)
+        away = drawn_lead(self.logits, noise.squeeze(-1))
+        return chosen, torch.stack([away, torch.zeros_like(away)], -1)
+
+    def described(self, units: Units | None = None) -> Described:
+        """Return the logits."""
+        return Described("categorical", {"logits": self.logits})

@@ -17,6 +17,7 @@ from hindsight_rl.policies.torch_actor import TorchActor
 from hindsight_rl.ports import Act, Actor, Decision
 from hindsight_rl.spec import Spec
 from hindsight_rl.training.drawing import Drawing, on_device
+from hindsight_rl.training.drawn_policy import DrawnPolicy, not_drawn
 from hindsight_rl.windows import Chunk
 
 
@@ -223,6 +224,25 @@ class Acts:
     def draws_its_distribution(self) -> bool:
         """Return whether :meth:`act` draws from :meth:`distribution`; not where it is replaced."""
         return type(self).act is Acts.act and not self._only_from_noise
+
+    def drawn_policy(self) -> DrawnPolicy:
+        """Return what is exported where the file draws its actions, as :meth:`collecting` does.
+
+        Returns:
+            The policy; it states how likely what it draws is.
+
+        Raises:
+            ValueError: There is no policy, or nothing is known of how likely its actions are.
+        """
+        self._check_acts()
+        reason = not_drawn(self)
+        if reason:
+            raise ValueError(
+                f"{type(self).__name__}: a file that draws its actions states how likely they are, "
+                f"and here that is not known: {reason}. Leave drawn out, or fit a policy of the "
+                "present alone with head 'gaussian', 'laplace', 'tanh_gaussian' or 'mixture'"
+            )
+        return DrawnPolicy(self)
 
     @property
     def first_choice(self) -> int:

@@ -282,6 +282,11 @@ class AutoregressiveHead(Family):
             return ""
         return "head 'autoregressive' draws actions that are clipped to the bounds"
 
+    @property
+    def not_drawn(self) -> str:
+        """Return that the density of an action takes the network once more."""
+        return "head 'autoregressive' asks its network again for the density of every action"
+
     def metrics(self, distribution: Distribution) -> dict[str, Tensor]:
         """Return nothing: the entropy along the greedy bins costs more than the loss."""
         return {}

@@ -27,6 +27,11 @@ class DeterministicHead(Family):
 
     def unstated(self, units: Units) -> str:
         """Return a reason where nothing is drawn, see :meth:`Family.unstated`."""
+        return self.not_drawn
+
+    @property
+    def not_drawn(self) -> str:
+        """Return a reason where nothing is drawn, see :attr:`Family.not_drawn`."""
         return "" if self.exploration else NO_DENSITY
 
 

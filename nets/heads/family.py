@@ -111,6 +111,11 @@ class Family(nn.Module):
         """
         return ""
 
+    @property
+    def not_drawn(self) -> str:
+        """Return why no file can draw actions and state their density: a clause, "" if it can."""
+        return ""
+
     def start(self, last: nn.Linear) -> None:
         """Set the first weights of the network's last layer; left alone by default."""
 

@@ -54,7 +54,7 @@ def test_entries_it_does_not_know_are_kept() -> None:
 @pytest.mark.parametrize(
     ("place", "value", "told"),
     [
-        ("version", 3, "version 3, and this release reads versions 1 and 2"),
+        ("version", 4, "version 4, and this release reads versions 1 to 3"),
         ("version", True, "version True"),
         ("version", None, "version None"),
         ("observation", "here", "observation is of type str, and must be an object"),

@@ -55,7 +55,7 @@ def test_files_made_by_hand_fit_the_schema(write: Any, tmp_path: Path) -> None:
 
 
 DAMAGE = [
-    ("version", 3),
+    ("version", 4),
     ("observation", {}),
     ("observation.dtype", "uint8"),
     ("observation.names", "x"),

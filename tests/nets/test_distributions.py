@@ -184,7 +184,7 @@ def test_laplace_sample_moments() -> None:
 @pytest.mark.parametrize("number", [0.0, 1.0 - 2.0**-24])
 def test_laplace_samples_are_finite(number: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """The smallest and the largest number that can be drawn."""
-    monkeypatch.setattr(distributions, "uniform", lambda counter, _: torch.full((6,), number))
+    monkeypatch.setattr(distributions, "uniforms", lambda _, width: torch.full((6, width), number))
     sample = Laplace(torch.zeros(6, 2), torch.zeros(6, 2)).sample(draws(6))
     expected = math.log(2.0**-24) * (1 if number == 0 else -1)
     torch.testing.assert_close(sample, torch.full((6, 2), expected))

@@ -1,0 +1,41 @@
+"""How fast an action may change: held by the loop that sends commands."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from hindsight_rl.export.contract import Contract
+
+
+def rate_limited(
+    contract: Contract, action: ArrayLike, last: ArrayLike | None, seconds: float | None
+) -> Any:
+    """Return an action as near to the wanted one as its rate limit allows.
+
+    Args:
+        contract: Of the file; see :meth:`hindsight_rl.export.runtime.OnnxPolicy.rate_limited`.
+        action: ``[..., A]``, wanted.
+        last: ``[..., A]``, the command sent before; ``None`` at an episode's first step.
+        seconds: Time since then; a step at the contract's control rate if ``None``.
+
+    Returns:
+        ``[..., A]`` float32; the action itself where nothing limits it.
+
+    Raises:
+        ValueError: Neither a control rate nor ``seconds`` is known, or ``seconds`` is not positive.
+    """
+    limits = contract["action"].get("rate_limit")
+    if limits is None or last is None:
+        return action
+    rate = contract["control_rate_hz"]
+    wanted = np.asarray(action, dtype=np.float32)
+    if seconds is None and rate is None:
+        raise ValueError("the contract states no control rate: give the seconds of a step")
+    seconds = 1.0 / rate if seconds is None else seconds
+    if not seconds > 0.0:
+        raise ValueError(f"seconds is {seconds}, and must be positive")
+    step = [np.inf if limit is None else limit * seconds for limit in limits]
+    before = np.asarray(last, dtype=np.float64)
+    allowed = np.clip(wanted, before - step, before + step)
+    return allowed.astype(np.float32)
