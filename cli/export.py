@@ -17,6 +17,7 @@ _EXAMPLES = """\
 examples:
   hindsight export --run runs/iql-001 --output policy.onnx
   hindsight export --run runs/flow_bc-001 --output policy.onnx --steps 4
+  hindsight export --run runs/sac-001 --output collects.onnx --drawn
   hindsight export --ckpt_path mine.ckpt --output policy.onnx --import my_learners
   hindsight export --verify policy.onnx
 
@@ -24,7 +25,7 @@ Nothing is written unless onnxruntime answers the checkpoint's probe rows as PyT
 --verify repeats that from the file alone, and needs no PyTorch."""
 
 
-_WRITING = ("output", "opset", "tolerance", "rate_limit", "steps", "import", "seed_index")
+_WRITING = ("output", "opset", "tolerance", "rate_limit", "steps", "drawn", "import", "seed_index")
 """Options of an export that a verification would ignore."""
 
 
@@ -74,7 +75,8 @@ def _export(given: argparse.Namespace) -> dict[str, Any]:
         count = learner.seed_states.count
         sys.stderr.write(f"seed 0 of {count} is exported: --seed-index N takes another\n")
     _check_names(learner)
-    options = {name: getattr(given, name) for name in ("opset", "tolerance", "rate_limit", "steps")}
+    names = ("opset", "tolerance", "rate_limit", "steps", "drawn")
+    options = {name: getattr(given, name) for name in names}
     chosen = {name: value for name, value in options.items() if value is not None}
     return export_policy(learner, given.output, **chosen)
 
@@ -124,6 +126,8 @@ def format_report(report: Mapping[str, Any], done: str) -> str:
             f"(tolerance {parity['tolerance']:g})"
         )
     noise = [] if report["noise"] is None else [f"{'noise':<12}{_noise(report)}"]
+    if report["distribution"] is not None:
+        noise.append(f"{'drawn':<12}{_drawn(report)}")
     return "\n".join(
         [
             f"{done:<12}{report['path']} ({report['learner']}, {report['bytes']:,} bytes)",
@@ -142,7 +146,20 @@ def _noise(report: Mapping[str, Any]) -> str:
     numbers = f"{math.prod(noise['shape'])} {noise['distribution']} numbers an answer"
     walk = "" if sampler is None else f", {sampler['steps']} steps ({sampler['kind']})"
     zeros = "may be left out" if noise["zero"] else "needed: zeros would average what is good"
+    if report["distribution"] is not None and not noise["zero"]:
+        zeros = "needed"
     return f"{numbers}{walk}; {zeros}"
+
+
+def _drawn(report: Mapping[str, Any]) -> str:
+    """Return what actions are drawn from, in words."""
+    stated = report["distribution"]
+    parts = f" of {stated['components']}" if "components" in stated else ""
+    apart = report["parity"]["max_log_prob_difference"]
+    return (
+        f"actions are drawn, from a stated distribution ({stated['kind']}{parts}); "
+        f"log-probabilities differ by {apart:.1e}"
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -177,6 +194,13 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         metavar="N",
         help="steps from noise to action of flow and diffusion policies; default: those of the fit",
+    )
+    parser.add_argument(
+        "--drawn",
+        action="store_const",
+        const=True,
+        help="write the policy as it collects: it draws its actions from noise, and states how "
+        "likely they are, so that 'hindsight run --record' and 'hindsight judge' know it",
     )
     parser.add_argument(
         "--seed-index",

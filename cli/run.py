@@ -264,7 +264,8 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="NPZ",
         help="write the episodes as a log, and its column map beside it (.yaml); with "
-        "action_log_prob where the file acts by choices and draws nothing",
+        "action_log_prob where the file draws its actions ('hindsight export --drawn'), or acts by "
+        "choices and draws nothing",
     )
     parser.add_argument("--video", type=Path, metavar="GIF", help="draw the first episode")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

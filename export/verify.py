@@ -225,7 +225,9 @@ def _log_prob(
     likelihood = likelihood_of(contract, signature, outputs)
     if likelihood is None:
         raise ValueError("the file states no distribution")
-    return likelihood(probe.action, likelihood.low, likelihood.high)
+    # JSON has a float32 as a decimal that is read back as it: near a bound the rest would count.
+    action = probe.action.astype(signature.action.dtype)
+    return likelihood(action, likelihood.low, likelihood.high)
 
 
 def _lead(scores: NDArray[np.float64]) -> NDArray[np.float64]:

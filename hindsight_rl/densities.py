@@ -99,7 +99,8 @@ class Likelihood:
         if self.kind == "normal":
             return _normal(action, numbers["mean"], numbers["std"], lower, upper)
         each = _normal(action[:, None], numbers["mean"], numbers["std"], lower, upper)
-        return np.logaddexp.reduce(_log_softmax(numbers["logits"]) + each, axis=-1)
+        found: Doubles = np.logaddexp.reduce(_log_softmax(numbers["logits"]) + each, axis=-1)
+        return found
 
 
 def _of_choices(choice: NDArray[Any], logits: Doubles) -> Doubles:

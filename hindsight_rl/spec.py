@@ -34,7 +34,7 @@ from hindsight_rl.spec_reading import (
     task_of,
 )
 
-VERSIONS = (1, 2)
+VERSIONS = (1, 2, 3)
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ class Spec:
         """Return the spec that a dictionary holds.
 
         Args:
-            facts: Of version 1 or 2; the contract of a policy file serves as well. Facts that are
-                not known are left out.
+            facts: Of version 1 or 2; the contract of a policy file serves as well, of version 3
+                too. Facts that are not known are left out.
 
         Returns:
             The spec.
@@ -105,7 +105,7 @@ class Spec:
         version = facts.get("version")
         if type(version) is not int or version not in VERSIONS:
             raise SpecError(
-                f"spec: version is {version!r}, and this release reads 1 and 2. Use the release "
+                f"spec: version is {version!r}, and this release reads 1 to 3. Use the release "
                 "that wrote it."
             )
         described = mapping(needed(facts, "observation", "spec"), "observation")

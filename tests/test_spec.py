@@ -151,8 +151,8 @@ def test_statistics_that_nobody_measured_are_named() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "told"),
     [
-        (("version",), None, "version is None, and this release reads 1 and 2"),
-        (("version",), 3, "version is 3, and this release reads 1 and 2"),
+        (("version",), None, "version is None, and this release reads 1 to 3"),
+        (("version",), 4, "version is 4, and this release reads 1 to 3"),
         (("observation",), ..., "observation is missing"),
         (("observation",), [3], "observation must be a dictionary, and is list"),
         (("observation", "shape"), ..., "observation.shape is missing"),

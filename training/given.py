@@ -5,7 +5,7 @@ history, a recurrent cell, a chunk that is being executed) it follows each logge
 first step, and remembers what was executed there, not what it would have done.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -22,7 +22,7 @@ from hindsight_rl.ports import Act, Actor, LogView, Remembering
 from hindsight_rl.spec import Spec, SpecLike
 from hindsight_rl.training.checkpoints.load import load_learner
 from hindsight_rl.training.learner import Learner
-from hindsight_rl.training.shown import Shown
+from hindsight_rl.training.shown import Shown, check_fits
 
 Function = Callable[..., NDArray[Any]]
 """``act(observation [n, O]) -> action``, or ``act(observation, task)``, in the environment's units
@@ -54,7 +54,7 @@ class GivenPolicy:
         spec: What the log looks like: a function says nothing of itself.
         name: What it is called; ``None`` for its path or class.
         drawn: Judge the policy that draws its actions, as it would collect; False: the one that is
-            exported. An exported file is judged as it is.
+            exported. An exported file is judged as it is, and draws where it was exported so.
         seed: Of the draws.
 
     Raises:
@@ -90,7 +90,7 @@ class GivenPolicy:
             self.spec, self._actor = made.spec, made.player()
         elif isinstance(made, OnnxPolicy):
             self.spec = Spec.of(cast(Mapping[str, Any], made.contract))
-        _check_fits(self.name, self.spec, self._log_spec)
+        check_fits(self.name, self.spec, self._log_spec)
         self._shown = Shown(self.spec, self._log_spec)
 
     @property
@@ -110,7 +110,12 @@ class GivenPolicy:
         """Whether its actions are drawn."""
         if self.learner is not None:
             return self.drawn or self.learner.acting_noise > 0
-        return isinstance(self._actor, OnnxPolicy) and self._actor.signature.noise is not None
+        return self._file is not None and self._file.signature.noise is not None
+
+    @property
+    def _file(self) -> OnnxPolicy | None:
+        """The exported file, if it is one."""
+        return self._actor if isinstance(self._actor, OnnxPolicy) else None
 
     @property
     def no_density(self) -> str:
@@ -120,6 +125,8 @@ class GivenPolicy:
         if not self.chance:
             return "it does one thing only in each state, and no density is known of that"
         if self.learner is None:
+            if self._file is not None and self._file.signature.distribution is not None:
+                return ""
             return "an exported file does not say how probable an action is"
         if self.follows:
             return "it keeps a state, and its density is known for the first step only"
@@ -170,6 +177,9 @@ class GivenPolicy:
 
     @property
     def _exact_choices(self) -> bool:
+        """Whether the probability of every choice is known, and not only which one was drawn."""
+        if self._file is not None and self._file.signature.distribution is not None:
+            return self.discrete
         return self.discrete and self.learner is not None and self.drawn and not self.follows
 
     def log_prob(self, log: LogView) -> Tensor | None:
@@ -193,7 +203,7 @@ class GivenPolicy:
             return found.double().gather(-1, chosen).squeeze(-1)
         learner = self.learner
         if learner is None:
-            raise RuntimeError(f"{self.name} has a density and is no learner")
+            return self._by_file(log, [log.column(ACTION).numpy()], after=False).squeeze(-1)
         parts = []
         for rows in self._shown.spans(log):
             seen, task = self._shown.tensors(log, rows, after=False, device=learner.device)
@@ -222,9 +232,31 @@ class GivenPolicy:
         observation, goal = self._shown.arrays(log, rows, after=after)
         return self._step(observation, goal, {}, counters.numpy())[0]
 
+    def _by_file(self, log: LogView, actions: Sequence[NDArray[Any]], *, after: bool) -> Tensor:
+        """Return the log-probabilities ``[N, k]`` float64 that a file states of k actions a row.
+
+        It states those of every action beside the one that it draws, which is not asked for.
+        """
+        file, parts = cast(OnnxPolicy, self._file), []
+        for rows in self._shown.spans(log):
+            observation, task = self._shown.arrays(log, rows, after=after)
+            noise = self._counters(log, rows, 0, after).numpy()
+            found = file.drawn(observation, task, {}, noise).log_prob
+            if found is None:
+                raise RuntimeError(f"{self.name} does not state what it draws from")
+            most = np.full(self.spec.action.shape, np.inf, np.float32)
+            stated = [found(action[rows.numpy()], -most, most) for action in actions]
+            parts.append(torch.from_numpy(np.stack(stated, axis=-1)))
+        return torch.cat(parts)
+
     def _log_probabilities(self, log: LogView, *, after: bool) -> Tensor:
+        """Return those of every choice, ``[N, n]``."""
+        if self.learner is None:
+            choices = self.spec.action.start + np.arange(self.spec.action.n)
+            each = [np.full(len(log), choice) for choice in choices]
+            return self._by_file(log, each, after=after)
         parts = []
-        learner = cast(Learner, self.learner)
+        learner = self.learner
         for rows in self._shown.spans(log):
             seen, task = self._shown.tensors(log, rows, after=after, device=learner.device)
             with torch.inference_mode():
@@ -332,33 +364,6 @@ def _opened(path: str | Path) -> Learner | OnnxPolicy:
     if Path(path).suffix == ".onnx":
         return OnnxPolicy(path)
     return load_learner(path)
-
-
-def _check_fits(name: str, policy: Spec, log: Spec) -> None:
-    """Raise where a policy takes or gives something else than the log holds."""
-    pairs = [
-        ("observation", _shapes(policy), _shapes(log)),
-        ("action", _action(policy), _action(log)),
-    ]
-    if policy.task is not None and log.task is not None:
-        pairs.append(("task", str(list(policy.task.shape)), str(list(log.task.shape))))
-    for what, own, there in pairs:
-        if own != there:
-            raise ValueError(
-                f"{name}: its {what} is {own}, and that of the log {there}. Judge it by a log of "
-                "the robot and the task that it was fitted to"
-            )
-
-
-def _shapes(spec: Spec) -> str:
-    return ", ".join(f"{name} {list(entry.shape)}" for name, entry in spec.observation.items())
-
-
-def _action(spec: Spec) -> str:
-    action = spec.action
-    if not action.discrete:
-        return f"{list(action.shape)} real numbers"
-    return f"one of {action.n}" + (f", counted from {action.start}" if action.start else "")
 
 
 def _shares(choices: Tensor, n: int) -> Tensor:

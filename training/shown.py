@@ -118,3 +118,39 @@ def _named(seen: Mapping[Key, Any]) -> Any:
     if len(seen) == 1 and OBSERVATION in seen:
         return seen[OBSERVATION]
     return {key[1]: value for key, value in seen.items()}
+
+
+def check_fits(name: str, policy: Spec, log: Spec) -> None:
+    """Check that a policy takes and gives what a log holds.
+
+    Args:
+        name: Of the policy.
+        policy: What it takes.
+        log: What the log looks like.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    pairs = [
+        ("observation", _shapes(policy), _shapes(log)),
+        ("action", _action(policy), _action(log)),
+    ]
+    if policy.task is not None and log.task is not None:
+        pairs.append(("task", str(list(policy.task.shape)), str(list(log.task.shape))))
+    for what, own, there in pairs:
+        if own != there:
+            raise ValueError(
+                f"{name}: its {what} is {own}, and that of the log {there}. Judge it by a log of "
+                "the robot and the task that it was fitted to"
+            )
+
+
+def _shapes(spec: Spec) -> str:
+    return ", ".join(f"{name} {list(entry.shape)}" for name, entry in spec.observation.items())
+
+
+def _action(spec: Spec) -> str:
+    action = spec.action
+    if not action.discrete:
+        return f"{list(action.shape)} real numbers"
+    return f"one of {action.n}" + (f", counted from {action.start}" if action.start else "")

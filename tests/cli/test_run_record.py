@@ -10,22 +10,32 @@ import pytest
 import torch
 from small_fits import learner_of
 from small_replays import REACH, iterated
+from specs import changed
 from tiny_envs import HORIZON, Look
 
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.agents.dqn import DQN
 from hindsight_rl.agents.flow_bc import FlowBC
+from hindsight_rl.agents.sac import SAC
 from hindsight_rl.cli.run import LogFile, main
+from hindsight_rl.diagnostics.ope.judge import judge
+from hindsight_rl.diagnostics.ope.question import Question
 from hindsight_rl.envs.rollout import episode_seed, rollout
 from hindsight_rl.export.onnx import export_policy
 from hindsight_rl.keys import ACTION_LOG_PROB
 from hindsight_rl.logs.reading import read_log
+from hindsight_rl.training.given import GivenPolicy
+
+OPEN = {"low": None, "high": None}
 
 
-def policy_of(folder: Path, kind: Any, env: Any, **arguments: Any) -> Any:
+def policy_of(
+    folder: Path, kind: Any, env: Any, *, drawn: bool = False, spec: Any = None, **arguments: Any
+) -> Any:
     """Export an unfitted policy for an environment; return it."""
-    learner = learner_of(kind, iterated(env, initial_episodes=2).spec, **arguments)
-    export_policy(learner, folder / "policy.onnx")
+    spec = iterated(env, initial_episodes=2).spec if spec is None else spec
+    learner = learner_of(kind, spec, **arguments)
+    export_policy(learner, folder / "policy.onnx", drawn=drawn)
     return learner
 
 
@@ -64,6 +74,56 @@ def test_numbers_have_no_density(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert ACTION_LOG_PROB not in log and len(log) == 36
     assert log.info["action"] == {"low": [-2.0], "high": [2.0]}
     assert log.column(("next", "truncated")).nonzero().flatten().tolist() == [8, 17, 26, 35]
+
+
+@pytest.mark.parametrize(
+    ("env", "kind", "arguments"),
+    [
+        ("Pendulum-v1", BC, {"head": "gaussian"}),
+        ("Pendulum-v1", BC, {"head": "mixture"}),
+        ("Pendulum-v1", SAC, {}),
+        ("CartPole-v1", DQN, {"temperature": 0.1}),
+    ],
+    ids=["gaussian", "mixture", "tanh", "choices"],
+)
+def test_a_file_that_draws_judged_by_its_own_log_is_worth_what_it_got(
+    env: str, kind: Any, arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    """Every weight is 1: per-decision importance sampling is the mean of the logged returns."""
+    learner = policy_of(tmp_path, kind, env, drawn=True, **arguments)
+    path = recorded(tmp_path, env, "--max_steps", 12)
+    log = read_log(path, str(tmp_path / "played.yaml"))
+    logged = log.column(ACTION_LOG_PROB).double()
+    assert logged.isfinite().all() and len(logged.unique()) > 5
+    seen, action = log.column("observation"), log.column("action")
+    if kind is DQN:
+        own = learner.distribution(seen).log_prob(action).double()
+        assert len(action.unique()) == 2
+    else:
+        own = learner.actor.executed_log_prob(seen, action)
+    torch.testing.assert_close(logged, own.detach(), atol=1e-4, rtol=1e-5)
+    file = GivenPolicy(tmp_path / "policy.onnx", learner.spec)
+    torch.testing.assert_close(file.log_prob(log), logged, atol=1e-5, rtol=1e-6)
+    asked = Question(discount=0.9, horizon=12, behavior="logged", methods=("is", "pdis"), by="pdis")
+    found = judge([tmp_path / "policy.onnx"], log, asked)
+    discount = 0.9 ** log.column("step").double()
+    total = float((discount * log.column(("next", "reward")).double()).sum()) / log.episodes
+    assert found.logged == pytest.approx(total, rel=1e-6)
+    for method in ("is", "pdis"):
+        assert found.policies[0].estimate(method).value == pytest.approx(total, rel=1e-4)
+
+
+def test_an_environment_may_clip_more_than_the_file(tmp_path: Path) -> None:
+    """A log without bounds: what the environment clips has the mass of all beyond its bounds."""
+    spec = changed(iterated("Pendulum-v1", initial_episodes=2).spec, action=OPEN)
+    learner = policy_of(tmp_path, BC, "Pendulum-v1", drawn=True, spec=spec, head="gaussian")
+    path = recorded(tmp_path, "Pendulum-v1", "--max_steps", 12)
+    log = read_log(path, str(tmp_path / "played.yaml"))
+    action, bound = log.column("action"), torch.tensor([2.0])
+    assert 0.02 < (action.abs() == 2.0).float().mean() < 0.9
+    distribution = learner.actor(log.column("observation"))
+    expected = learner.actor.executed(distribution, action, -bound, bound).detach()
+    torch.testing.assert_close(log.column(ACTION_LOG_PROB).double(), expected, atol=1e-4, rtol=1e-5)
 
 
 def test_noise_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,7 +173,7 @@ def test_a_log_is_an_archive(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_recording_needs_no_torch(tmp_path: Path) -> None:
-    policy_of(tmp_path, DQN, "CartPole-v1")
+    policy_of(tmp_path, DQN, "CartPole-v1", drawn=True)
     script = (
         "import sys\n"
         "sys.modules.update(dict.fromkeys(('torch', 'lightning', 'tensordict', 'minari')))\n"
@@ -123,4 +183,5 @@ def test_recording_needs_no_torch(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert read_log(tmp_path / "played.npz").episodes == 2
+    log = read_log(tmp_path / "played.npz")
+    assert log.episodes == 2 and (log.column(ACTION_LOG_PROB) < 0).all()

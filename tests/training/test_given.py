@@ -147,6 +147,23 @@ def test_a_file_answers_as_its_learner(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("discrete", [False, True])
+def test_a_file_that_draws_has_the_density_of_its_learner(discrete: bool, tmp_path: Path) -> None:
+    """As the learner that draws: the same actions of the same seed, probabilities of choices."""
+    log = episode_log(discrete=discrete)
+    learner = BC(spec_of(log), network=SMALL).eval()
+    export_policy(learner, tmp_path / "policy.onnx", opset=17, drawn=True)
+    file = GivenPolicy(tmp_path / "policy.onnx", learner.spec, seed=4)
+    own = GivenPolicy(learner, learner.spec, drawn=True, seed=4)
+    assert file.chance and not file.no_density and not file.follows
+    answers, expected = (policy.answers(log, samples=2) for policy in (file, own))
+    for found, wanted in ((answers.here, expected.here), (answers.after, expected.after)):
+        torch.testing.assert_close(found.float(), wanted, atol=2e-5, rtol=1e-5)
+    stated, expected_log_prob = file.log_prob(log), own.log_prob(log)
+    assert stated is not None and stated.dtype == torch.float64
+    torch.testing.assert_close(stated, expected_log_prob, atol=1e-4, rtol=1e-5)
+
+
 def test_choices_of_an_environment_that_counts_from_elsewhere() -> None:
     log = episode_log(discrete=True)
     shifted = Log.from_columns(
