@@ -91,12 +91,13 @@ class PolicyEpisodes:
 def _loaded(path: Path, *, sample: bool, seed: int) -> tuple[Actor, Spec]:
     """Return what acts, and its spec."""
     if path.suffix == ".onnx":
-        if sample:
+        policy = OnnxPolicy(path, seed=seed)
+        if sample and policy.signature.distribution is None:
             raise ValueError(
                 f"--sample draws from a distribution, which {path} does not hold: it acts as it "
-                "was exported. Give the run or the checkpoint it was exported from"
+                "was exported. Give the run or the checkpoint it was exported from, or export it "
+                "with --drawn"
             )
-        policy = OnnxPolicy(path, seed=seed)
         return policy, Spec.of(policy.contract)
     learner = load_learner(chosen_checkpoint(path) if path.is_dir() else path)
     if learner.seed_states is not None:

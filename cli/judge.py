@@ -23,9 +23,9 @@ examples:
   hindsight judge a.ckpt --drawn --behavior logged --methods wdr fqe --by wdr --data.source log.npz
 
 Values are discounted returns from the first states of the log. An exported policy that does one
-thing only in each state has no probabilities: with --drawn a checkpoint is judged as it collects,
-and importance sampling and doubly robust estimates are there too. docs/judging.md says which
-estimator to believe when."""
+thing only in each state has no probabilities: with --drawn a checkpoint is judged as it collects
+(a file that 'hindsight export --drawn' wrote always is), and importance sampling and doubly robust
+estimates are there too. docs/judging.md says which estimator to believe when."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

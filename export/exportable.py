@@ -143,7 +143,8 @@ def exportable_of(learner: Exported) -> Exportable:
     outputs += [f"next_state.{name}" for name in state]
     if tried.distribution is not None:
         numbers = tried.distribution.numbers
-        module.rows = {name: tuple(value.shape[1:]) for name, value in numbers.items()}
+        rows = {"action": tried.action} | numbers
+        module.rows = {name: tuple(value.shape[1:]) for name, value in rows.items()}
         outputs += [f"distribution.{name}" for name in numbers]
     chunk, sampler = getattr(learner, "chunk", None), getattr(learner, "sampler", None)
     plain = spec.to_dict()
@@ -177,7 +178,7 @@ class _Flat(nn.Module):
         action = spec_of(learner).action
         self._discrete, self._start = action.discrete, action.start
         self._entries, self._task, self._state, self._noise = entries, task, state, noise
-        self.rows: dict[str, tuple[int, ...]] = {}  # shape of a row of each number stated
+        self.rows: dict[str, tuple[int, ...]] = {}  # shape of a row of what is drawn
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Return the action, its scores, the next state, and the numbers of its distribution.
@@ -188,7 +189,9 @@ class _Flat(nn.Module):
         # In the graph, so that every runtime answers in the environment's numbers.
         action = found.action + self._start if self._start else found.action
         scores = () if found.scores is None else (found.scores,)
-        drawn = [] if found.distribution is None else self._shaped(found.distribution.numbers)
+        drawn: list[Tensor] = []
+        if found.distribution is not None:
+            action, *drawn = self._shaped({"action": action} | found.distribution.numbers)
         return (action, *scores, *(found.state[name] for name in self._state), *drawn)
 
     def _shaped(self, numbers: dict[str, Tensor]) -> list[Tensor]:

@@ -97,6 +97,25 @@ def test_a_policy_with_a_past_plays_too(tmp_path: Path) -> None:
     assert (log.column(ACTION_LOG_PROB) == 0).all() and log.episodes == 4
 
 
+@pytest.mark.parametrize(("kind", "env"), [(BC, "Pendulum-v1"), (DQN, "CartPole-v1")])
+def test_a_file_that_draws_records_what_its_run_records(
+    kind: Any, env: str, tmp_path: Path
+) -> None:
+    """With --sample: the same draws, a share of them uniform, and the same probabilities."""
+    learner, words = policy_of(kind, env), ["--sample", "--explore", 0.2, "--max_steps", 9]
+    path = tmp_path / "policy.onnx"
+    export_policy(learner, path, opset=17, drawn=True)
+    logs = [
+        collected(env, tmp_path / name, "--policy", place, *words)
+        for name, place in (("file", path), ("run", saved(learner, tmp_path)))
+    ]
+    found, expected = (log.column(ACTION_LOG_PROB) for log in logs)
+    assert len(found.unique()) > 3
+    actions = [log.column("action").float() for log in logs]
+    torch.testing.assert_close(*actions, atol=1e-4, rtol=0)
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
+
+
 def test_no_column_where_it_is_not_known(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -113,7 +132,11 @@ def test_no_column_where_it_is_not_known(
         ("CartPole-v1", ["--sample"], "--sample is of a policy: give --policy"),
         ("CartPole-v1", ["--policy", "RUN", "--good", "0.5"], "--good is of scripted behaviour"),
         ("CartPole-v1", ["--policy", "RUN", "--explore", "2"], "--explore is 2.0, it must lie in"),
-        ("CartPole-v1", ["--policy", "x.onnx", "--sample"], "acts as it was exported"),
+        (
+            "CartPole-v1",
+            ["--policy", "FILE", "--sample"],
+            "acts as it was exported.*, or export it with --",
+        ),
         ("Pendulum-v1", ["--policy", "RUN"], r"observes \[3\], and the policy takes \[4\]"),
         ("CartPole-v1", ["--policy", "nowhere"], "nowhere"),
     ],
@@ -121,8 +144,11 @@ def test_no_column_where_it_is_not_known(
 def test_mistakes(
     env: str, words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = str(saved(policy_of(BC, "CartPole-v1"), tmp_path))
-    given = [run if word == "RUN" else word for word in words]
+    learner = policy_of(BC, "CartPole-v1")
+    places = {"RUN": str(saved(learner, tmp_path)), "FILE": str(tmp_path / "policy.onnx")}
+    if "FILE" in words:
+        export_policy(learner, places["FILE"], opset=17)
+    given = [places.get(word, word) for word in words]
     assert main(["--env", env, "--output", str(tmp_path / "log"), *given]) == 2
     told = capsys.readouterr().err
     assert told.count("\n") == 1 and not (tmp_path / "log").exists()

@@ -64,6 +64,26 @@ def test_report_in_words(
     assert lines[3] == "            32 probe rows, batches of 1, 2, 7"
 
 
+def test_a_file_that_draws_is_told(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "policy.onnx"
+    words = ["--ckpt_path", str(checkpoint), "--output", str(path), "--opset", "17", "--drawn"]
+    assert main(words) == 0
+    shown = capsys.readouterr().out.splitlines()
+    kind = OnnxPolicy(path).contract["distribution"]["kind"]
+    noise = {"normal": "3 normal numbers an answer; may be left out"}
+    noise["categorical"] = "1 uniform numbers an answer; needed"
+    assert f"noise       {noise[kind]}" in shown
+    drawn = f"drawn       actions are drawn, from a stated distribution ({kind}); log-probabilities"
+    assert any(line.startswith(drawn) for line in shown)
+    assert main(["--verify", str(path)]) == 0
+    assert drawn in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["--verify", str(path), "--drawn"])
+    assert "leave out --drawn" in capsys.readouterr().err
+
+
 def test_a_learner_without_a_file_is_named_with_the_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from small_fits import learner_of
 from specs import changed
-from stand_ins import StandIn
+from stand_ins import StandIn, spec_of
 
+from hindsight_rl.agents.bc import BC
 from hindsight_rl.export.onnx import export_policy
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "export.md"
-GYM, BENCH, GUARDED = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S)
+GYM, BENCH, GUARDED, DRAWN = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S)
 
 
 @pytest.fixture
@@ -46,6 +49,24 @@ def test_gym_loop(robot: dict[str, Any]) -> None:
     export_policy(learner, "policy.onnx", opset=17)
     exec(GYM, robot)
     assert robot["over"] and robot["terminated"]
+
+
+def test_a_file_that_draws_says_how_likely_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    learner = learner_of(BC, spec_of(), head="gaussian").eval()
+    export_policy(learner, "drawn.onnx", opset=17, drawn=True)
+    logged: dict[str, Any] = {}
+
+    def log(observation: Any, action: Any, action_log_prob: float) -> None:
+        logged.update(action=action, log_prob=action_log_prob)
+
+    seen = np.zeros(4, np.float32)
+    exec(DRAWN, {"observation": seen, "log": log})
+    action = torch.from_numpy(logged["action"][None])
+    expected = learner.actor.executed_log_prob(torch.from_numpy(seen[None]), action)
+    assert logged["log_prob"] == pytest.approx(expected.item(), abs=1e-4)
 
 
 def test_bench_loop_keeps_the_rate(robot: dict[str, Any]) -> None:
