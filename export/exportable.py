@@ -143,8 +143,8 @@ def exportable_of(learner: Exported) -> Exportable:
     outputs += [f"next_state.{name}" for name in state]
     if tried.distribution is not None:
         numbers = tried.distribution.numbers
-        rows = {"action": tried.action} | numbers
-        module.rows = {name: tuple(value.shape[1:]) for name, value in rows.items()}
+        drawn = {"action": tried.action} | numbers
+        module.rows = {name: tuple(value.shape[1:]) for name, value in drawn.items()}
         outputs += [f"distribution.{name}" for name in numbers]
     chunk, sampler = getattr(learner, "chunk", None), getattr(learner, "sampler", None)
     plain = spec.to_dict()
