@@ -25,7 +25,7 @@ help: ## list the targets
 
 quickstart: $(STAMP) ## collect, inspect, fit, test, export, run; FAST=1 shrinks it
 	$(BIN)/python tools/quickstart.py $(if $(filter-out 0,$(FAST)),--fast)
-	$(BIN)/python tools/four_rooms.py $(if $(filter-out 0,$(FAST)),--fast)
+	$(BIN)/python tools/showcase.py $(if $(filter-out 0,$(FAST)),--fast)
 
 # The networks of the tests are small: a second thread slows them down.
 test: export OMP_NUM_THREADS ?= 1
@@ -73,7 +73,7 @@ docs: $(STAMP) ## rewrite what pages say of code, and the pages on the deadly tr
 
 hipi: $(STAMP) ## rerun the evidence of docs/hipi.md: about two hours
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,dev,mujoco,evidence]"
-	for part in fig4 online cloning gcsl her rcp document; do \
+	for part in four_rooms fig4 online cloning gcsl her rcp document; do \
 	  $(BIN)/python benchmarks/hipi/$$part.py; done
 
 clean: ## remove everything that is made again, except the environment

@@ -23,14 +23,14 @@ examples:
   hindsight collect --env Pendulum-v1 --policy runs/iql-001 --sample --output drawn-v0
   hindsight collect --env CartPole-v1 --policy policy.onnx --explore 0.1 --output explored-v0
 
-CartPole-v1 and Pendulum-v1 have good and clumsy behaviour, four rooms and point mass an aimless
-one, any other environment a random one. With {"ends": false} no episode in the rooms ends at the
-goal that was set, which would give it away. A name that ends in -v0 can be loaded by its id:
-MINARI_DATASETS_PATH=data, pendulum/mixed-v0.
+CartPole-v1 and Pendulum-v1 have good and clumsy behaviour, the point mass one that does the task of
+the episode and an aimless one, four rooms an aimless one, any other environment a random one. With
+{"ends": false} no episode in the rooms ends at the goal that was set, which would give it away. A
+name that ends in -v0 can be loaded by its id: MINARI_DATASETS_PATH=data, pendulum/mixed-v0.
 
 Where it is known how likely each executed action was, the dataset has infos/action_log_prob: of
-CartPole-v1, Pendulum-v1 and uniformly random actions, of policies drawn from their density
-(--sample) or with choices, --explore included."""
+CartPole-v1, Pendulum-v1, the point mass with --good 1 and uniformly random actions, of policies
+drawn from their density (--sample) or with choices, --explore included."""
 
 _MAX_STEPS = 1000
 

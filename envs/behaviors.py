@@ -5,9 +5,10 @@ metre to the left of where every episode starts; clumsy ones start in the same p
 good ones there, and fall. A clone of the whole log does what most rows do near the start; a clone
 of the best episodes, or one weighted by advantage, parks and stays up for 500 steps.
 
-In the worlds of this package where one walks (four rooms, four corners, point mass) the only
-behaviour is aimless: it wanders. The point mazes of Gymnasium-Robotics have a controller that goes
-straight to the goal, and others that shake, go somewhere else first, or wander.
+In the worlds of this package where one walks the only behaviour is aimless: it wanders. The point
+mass is also pushed as the task of the episode asks. The point mazes of Gymnasium-Robotics have a
+controller that goes straight to the goal, and others that shake, go somewhere else first, or
+wander.
 """
 
 import copy
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 
 from hindsight_rl.envs.actions import ActionSpace
 from hindsight_rl.envs.playing import Limit, Playing
+from hindsight_rl.envs.pursuit import pursuing
 from hindsight_rl.envs.recording import Keeping, Recording, record_episode
 from hindsight_rl.envs.waypoints import waypoints
 from hindsight_rl.propensities import clipped_normal
@@ -70,9 +72,14 @@ class Said(NamedTuple):
 def behaviors_for(env: gymnasium.Env[Any, Any]) -> tuple[Behavior, ...]:
     """Return the scripted behaviours of an environment: the last, or the only one, is aimless."""
     name = env.spec.id if env.spec is not None else ""
-    aimless = dict.fromkeys(_ROOMS, _walk) | {"Hindsight/PointMass-v0": _push}
-    if name in aimless:
-        return (Behavior("wander", False, 1.0, partial(aimless[name], _box(env.action_space))),)
+    if name in _ROOMS:
+        return (Behavior("wander", False, 1.0, partial(_walk, _box(env.action_space))),)
+    if name == "Hindsight/PointMass-v0":
+        wander = partial(_push, _box(env.action_space))
+        return (
+            Behavior("pursue", True, 1.0, _pursue, stated=True),
+            Behavior("wander", False, 1.0, wander),
+        )
     if name.startswith("PointMaze_"):
         return _point_maze(env)
     scripted = {"CartPole-v1": _CARTPOLE, "Pendulum-v1": _PENDULUM}.get(name, ())
@@ -247,6 +254,12 @@ def _walk(space: spaces.Box, generator: np.random.Generator) -> Act:
 def _push(space: spaces.Box, generator: np.random.Generator) -> Act:
     """Return actions uniform over the space, each held for 10 steps."""
     return _wander(_random(space, generator), 10, generator)
+
+
+def _pursue(generator: np.random.Generator) -> Act:
+    """Return forces that earn what the task of the episode weighs."""
+    act = pursuing(generator)
+    return lambda observation: Said(*act(observation))
 
 
 def _point_maze(env: gymnasium.Env[Any, Any]) -> tuple[Behavior, ...]:

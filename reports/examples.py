@@ -79,7 +79,9 @@ def draw_examples(log: Log, numbers: Numbers, labels: Sequence[str]) -> "Figure"
         axes.set_title(_title(log, rows, episode), fontsize=8.5)
         handles, words = axes.get_legend_handles_labels()
         names |= dict(zip(words, handles, strict=True))
-    figure.legend(list(names.values()), list(names), loc="outside upper left", ncols=len(names))
+    figure.legend(
+        list(names.values()), list(names), loc="outside upper left", ncols=min(len(names), 4)
+    )
     return figure
 
 

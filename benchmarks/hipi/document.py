@@ -172,18 +172,35 @@ def options(report: dict[str, Any]) -> str:
 def showcase(report: dict[str, Any]) -> str:
     """Return the table of ``make quickstart``'s second half, and keep its picture."""
     rows = [
+        (row["pair"], f"{row['return']:.1f}", f"{row['onnx_return']:.1f}")
+        for row in reversed(report["rows"])
+    ]
+    rows.append(("what recorded the log", f"{report['recorded']:.1f}", ""))
+    _keep("build/showcase/showcase.png", "showcase.png")
+    table = common.table(("", "return", "exported file"), rows)
+    return f"{table}\n\n![logged episodes with inferred tasks, and the policy](hipi/showcase.png)"
+
+
+def wandering(report: dict[str, Any]) -> str:
+    """Return the table of goals from aimless wandering, and keep its picture."""
+    rows = [
         (row["pair"], f"{row['success']:.2f}", f"{row['onnx_success']:.2f}")
         for row in reversed(report["rows"])
     ]
     rows.append(("scripted shortest path", f"{report['controller']:.2f}", ""))
-    PICTURES.mkdir(exist_ok=True)
-    shutil.copyfile(common.ROOT / "build/four_rooms/rollouts.png", PICTURES / "showcase.png")
+    _keep("build/four_rooms/rollouts.png", "wandering.png")
     table = common.table(("", "success", "exported file"), rows)
-    return f"{table}\n\n![eight episodes of the exported policy](hipi/showcase.png)"
+    return f"{table}\n\n![eight episodes of the exported policy](hipi/wandering.png)"
+
+
+def _keep(picture: str, name: str) -> None:
+    PICTURES.mkdir(exist_ok=True)
+    shutil.copyfile(common.ROOT / picture, PICTURES / name)
 
 
 PARTS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
-    "showcase": ("../four_rooms", showcase),
+    "showcase": ("../showcase", showcase),
+    "wandering": ("../four_rooms", wandering),
     "figure 4": ("fig4", crossing),
     "online": ("online", online),
     "figure 7": ("cloning", cloning),

@@ -94,7 +94,7 @@ def test_the_configuration_of_a_run_is_read_by_fit_and_relabel(tmp_path: Path) -
     assert read_settings(str(own)).relabel == [part]
 
 
-@pytest.mark.parametrize("name", ["hipi_bc", "hipi_rl", "four_rooms"])
+@pytest.mark.parametrize("name", ["hipi_bc", "hipi_rl", "four_rooms", "point_mass"])
 def test_packaged_configurations_are_of_today(name: str) -> None:
     path = packaged_config(name)
     assert spell_out(["fit", "--config", name])[0][2] == path

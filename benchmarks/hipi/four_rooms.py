@@ -1,6 +1,6 @@
-"""The showcase, second half of ``make quickstart``: from aimless wandering to reaching goals.
+"""From aimless wandering to reaching goals (part of ``make hipi``).
 
-    python tools/four_rooms.py [--fast] [--seed 0] [--episodes 200]
+    python benchmarks/hipi/four_rooms.py [--fast] [--seed 0] [--episodes 200]
 
 Collects episodes of wandering through four rooms that nobody labelled or rewarded, and fits
 policies that take a goal: cloning with random, final, future and inverse-RL labels, and SAC with
@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from quickstart import command, say
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "tools"))
+from quickstart import command, say  # noqa: E402
 
 FOLDER = Path("build/four_rooms")
 LOG = FOLDER / "log"
@@ -160,7 +162,7 @@ def picture(policy: Path, path: Path, rows: int = 2, columns: int = 4) -> None:
 
 
 def main() -> int:
-    """Run the showcase."""
+    """Run it."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--fast", action="store_true", help="a tenth of the log, few updates")
     parser.add_argument("--seed", type=int, default=0)
