@@ -18,10 +18,10 @@ ROOMS := hindsight_rl maths nets tasks policies training agents relabel logs dat
 # links: it does not follow the finder of an editable install.
 TYPES := build/mypy/hindsight_rl
 
-.PHONY: help quickstart test fuzz check lint types docstrings spelling wheel bench memory policies judging logs results docs hipi clean
+.PHONY: help quickstart test fuzz check lint types docstrings spelling wheel bench memory policies judging logs results docs hipi hipi-robots clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 quickstart: $(STAMP) ## collect, inspect, fit, test, export, run; FAST=1 shrinks it
 	$(BIN)/python tools/quickstart.py $(if $(filter-out 0,$(FAST)),--fast)
@@ -75,6 +75,11 @@ hipi: $(STAMP) ## rerun the evidence of docs/hipi.md: about two hours
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,dev,mujoco,evidence]"
 	for part in four_rooms fig4 online cloning gcsl her rcp document; do \
 	  $(BIN)/python benchmarks/hipi/$$part.py; done
+
+hipi-robots: $(STAMP) ## relabeling on the paper's robots, part of docs/hipi.md: three hours
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,dev,robots,evidence]"
+	$(BIN)/python benchmarks/hipi/robots.py $(ARGS)
+	$(BIN)/python benchmarks/hipi/document.py
 
 clean: ## remove everything that is made again, except the environment
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis hindsight_rl.egg-info

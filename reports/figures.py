@@ -369,7 +369,7 @@ def draw_posterior(posterior: Posterior) -> "Figure":
     )
     axes.set(
         xlabel=f"{count} candidate tasks, ordered by the trajectories they share",
-        ylabel=f"{len(shown)} trajectories" + (f", every {step}th" if step > 1 else ""),
+        ylabel=f"{len(shown)} trajectories" + (f", one in {step}" if step > 1 else ""),
         yticks=[],
     )
     axes.set_xticks(np.arange(count) if count <= _BARS else [])

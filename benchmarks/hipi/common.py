@@ -135,22 +135,25 @@ def trainer(updates: int = -1, **options: Any) -> Any:
 
 
 class Curve:
-    """Collects the score of every evaluation beside the environment steps taken by then."""
+    """Collects the score of every evaluation beside the steps and seconds taken by then."""
 
     def __init__(self, data: Any, key: str) -> None:
-        self.data, self.key = data, key
+        self.data, self.key, self._begun = data, key, 0.0
         self.steps: list[int] = []
+        self.seconds: list[float] = []
         self.scores: list[float] = []
 
     def callback(self) -> Any:
-        """Return the callback for a trainer."""
+        """Return the callback for a trainer; seconds count from here, evaluations included."""
         from lightning.pytorch.callbacks import LambdaCallback
 
+        self._begun = time.perf_counter()
         return LambdaCallback(on_train_batch_end=self._look)
 
     def _look(self, trainer: Any, learner: Any, *_: Any) -> None:
         if learner.updates % learner.evaluation.every == 0:
             self.steps.append(self.data.history[-1].env_steps)
+            self.seconds.append(time.perf_counter() - self._begun)
             self.scores.append(learner.latest[self.key])
 
 

@@ -45,18 +45,27 @@ def interval(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def curves(found: dict[str, Any], name: str, score: str) -> None:
-    """Draw learning curves, one line per data step, and save them as docs/hipi/NAME.svg."""
-    figure, axes = plt.subplots(figsize=(5, 3.2), layout="constrained")
-    for data_step, runs in found.items():
-        steps = np.mean(runs["env_steps"], axis=0)
-        point, (low, high) = interval(np.array(runs["scores"], np.float64))
-        colour = COLOURS.get(data_step, "#c1272d")
-        axes.plot(steps, point, label=data_step, color=colour)
-        axes.fill_between(steps, low, high, alpha=0.15, color=colour, linewidth=0)
-    axes.set_xlabel("environment steps")
-    axes.set_ylabel(score)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8)
+    """Draw learning curves, one line per data step, and save them as docs/hipi/NAME.svg.
+
+    Left over environment steps, right over seconds where they were measured.
+    """
+    scales = [("env_steps", "environment steps")]
+    if all("seconds_at" in runs for runs in found.values()):
+        scales.append(("seconds_at", "seconds"))
+    figure, panels = plt.subplots(
+        1, len(scales), figsize=(5 * len(scales), 3.2), layout="constrained", squeeze=False
+    )
+    for axes, (key, label) in zip(panels[0], scales, strict=True):
+        for data_step, runs in found.items():
+            at = np.mean(runs[key], axis=0)
+            point, (low, high) = interval(np.array(runs["scores"], np.float64))
+            colour = COLOURS.get(data_step, "#c1272d")
+            axes.plot(at, point, label=data_step, color=colour)
+            axes.fill_between(at, low, high, alpha=0.15, color=colour, linewidth=0)
+        axes.set_xlabel(label)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0][0].set_ylabel(score)
+    panels[0][0].legend(frameon=False, fontsize=8)
     PICTURES.mkdir(exist_ok=True)
     plt.rcParams["svg.hashsalt"] = name  # equal results give equal files
     figure.savefig(PICTURES / f"{name}.svg", metadata={"Date": None})
@@ -68,21 +77,28 @@ def _spread(found: dict[str, float], digits: int = 2) -> str:
 
 
 def online(report: dict[str, Any]) -> str:
-    """Return the table of figures 5 and 6, and draw their curves."""
+    """Return the table of figures 5 and 6, and draw their curves over steps and over seconds."""
     rows = []
     for name, domain in report["domains"].items():
         curves(domain["curves"], name, domain["score"])
         digits = 2 if domain["score"] == "success" else 1
         rows += [
-            (domain["title"], step, _spread(c["final"], digits), _spread(c["area"], digits))
+            (
+                domain["title"],
+                step,
+                f"{domain['settings']['env_steps']:,}",
+                _spread(c["final"], digits),
+                _spread(c["area"], digits),
+                f"{np.mean([seconds[-1] for seconds in c['seconds_at']]):.0f}",
+            )
             for step, c in domain["curves"].items()
         ]
-    steps = f"after {report['settings']['env_steps']:,} steps"
     pictures = [
         f"![{domain['title']}: {domain['score']} over environment steps](hipi/{name}.svg)"
         for name, domain in report["domains"].items()
     ]
-    table = common.table(("", "tasks of batches", steps, "mean over the curve"), rows)
+    header = ("", "tasks of batches", "steps", "after them", "mean over the curve", "seconds")
+    table = common.table(header, rows)
     return "\n".join([table, "", *pictures])
 
 
@@ -203,6 +219,7 @@ PARTS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "wandering": ("../four_rooms", wandering),
     "figure 4": ("fig4", crossing),
     "online": ("online", online),
+    "robots": ("robots", online),
     "figure 7": ("cloning", cloning),
     "figure 8": ("cloning", bias),
     "gcsl": ("gcsl", alone("gcsl")),

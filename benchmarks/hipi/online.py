@@ -20,7 +20,7 @@ import numpy as np
 
 from hindsight_rl.nets.network import Network
 
-ENV_STEPS, EVAL_EVERY, EVAL_EPISODES = 16_000, 2_000, 100
+EVAL_EPISODES = 100
 
 
 class Domain(NamedTuple):
@@ -34,6 +34,7 @@ class Domain(NamedTuple):
     model: dict[str, Any]
     score: str
     title: str
+    settings: dict[str, Any] = {}  # noqa: RUF012  (plain data, never changed)
 
 
 REACHED = "inverse RL, states reached"
@@ -78,6 +79,9 @@ def family_of(domain: Domain) -> Any:
     from hindsight_rl.envs.four_corners import CORNERS
     from hindsight_rl.envs.four_margins import MARGINS
     from hindsight_rl.envs.point_mass import HIGH, LOW
+    from hindsight_rl.envs.robots.reacher import PLACES
+    from hindsight_rl.envs.robots.walker import HIGH as WALK_HIGH
+    from hindsight_rl.envs.robots.walker import LOW as WALK_LOW
     from hindsight_rl.tasks.family import DiscreteTasks, GoalReaching
     from hindsight_rl.tasks.linear import LinearTasks
 
@@ -87,6 +91,9 @@ def family_of(domain: Domain) -> Any:
         "corners": lambda: DiscreteTasks(GoalReaching(radius), CORNERS.tolist()),
         "weights": lambda: LinearTasks(list(LOW), list(HIGH)),
         "margins": lambda: GoalReaching(MARGINS),
+        "speeds": lambda: GoalReaching(kind="dense", ends=False, effort=0.05),
+        "gaits": lambda: LinearTasks(WALK_LOW, WALK_HIGH),
+        "places": lambda: DiscreteTasks(GoalReaching(radius), PLACES.tolist()),
     }[domain.family]()
 
 
@@ -112,17 +119,17 @@ def relabelers(domain: Domain, data_step: str, settings: dict[str, Any]) -> list
     return [kinds[data_step](family, fraction=fraction)] if data_step in kinds else []
 
 
-def run(name: str, data_step: str, seed: int, settings: dict[str, Any]) -> dict[str, Any]:
+def run(domain: Domain, data_step: str, seed: int, settings: dict[str, Any]) -> dict[str, Any]:
     """Return the curve of one run: environment steps, and the score on fresh tasks.
 
     Args:
-        name: Domain.
+        domain: Where.
         data_step: Which tasks batches get.
         seed: Seed of weights, episodes and draws.
         settings: The same for all data steps.
 
     Returns:
-        ``env_steps`` and ``scores``, and the learner's weights' last score under ``final``.
+        ``env_steps``, ``seconds_at`` and ``scores`` of the evaluations, and the last as ``final``.
     """
     import torch
 
@@ -132,7 +139,6 @@ def run(name: str, data_step: str, seed: int, settings: dict[str, Any]) -> dict[
     from hindsight_rl.diagnostics.evaluation import Evaluation
 
     common.quiet(seed)
-    domain = DOMAINS[name]
     env = f"hindsight_rl.envs:Hindsight/{domain.env}-v0"
     data = IteratedDataModule(
         env,
@@ -143,6 +149,7 @@ def run(name: str, data_step: str, seed: int, settings: dict[str, Any]) -> dict[
         collection=Collection(
             initial_episodes=20,
             episodes_per_round=8,
+            max_episode_steps=settings["episode_steps"],
         ),
     )
     learner = SAC(
@@ -151,18 +158,29 @@ def run(name: str, data_step: str, seed: int, settings: dict[str, Any]) -> dict[
         tau=settings["tau"],
         optimizer=functools.partial(torch.optim.Adam, lr=settings["rate"], fused=True),
         evaluation=Evaluation(
-            env=env, env_kwargs=domain.env_kwargs, every=EVAL_EVERY, episodes=EVAL_EPISODES
+            env=env,
+            env_kwargs=domain.env_kwargs,
+            every=settings["evaluate_every"],
+            episodes=EVAL_EPISODES,
+            max_steps=settings["episode_steps"],
         ),
         compile="update",
         **domain.model,
     )
     curve = common.Curve(data, f"eval/{domain.score}")
     common.trainer(settings["env_steps"], callbacks=[curve.callback()]).fit(learner, data)
-    return {"env_steps": curve.steps, "scores": curve.scores, "final": curve.scores[-1]}
+    return {
+        "env_steps": curve.steps,
+        "seconds_at": curve.seconds,
+        "scores": curve.scores,
+        "final": curve.scores[-1],
+    }
 
 
 SETTINGS: dict[str, Any] = {
-    "env_steps": ENV_STEPS,
+    "env_steps": 16_000,
+    "evaluate_every": 2_000,
+    "episode_steps": None,
     "hidden": [64, 64],
     "batch_size": 128,
     "rate": 1e-3,
@@ -173,17 +191,26 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def job(task: tuple[str, str, int, dict[str, Any]]) -> dict[str, Any]:
+def job(task: tuple[str, Domain, str, int, dict[str, Any]]) -> dict[str, Any]:
     """Return one run, kept from before where it was made."""
-    name, data_step, seed, settings = task
+    name, domain, data_step, seed, settings = task
     asked = {"domain": name, "data_step": data_step, "seed": seed, **settings}
-    return common.kept("online", asked, lambda: run(name, data_step, seed, settings))
+    return common.kept("online", asked, lambda: run(domain, data_step, seed, settings))
 
 
-def main() -> int:
-    """Run everything and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--domains", nargs="+", default=list(DOMAINS), choices=list(DOMAINS))
+def compare(domains: dict[str, Domain], target: str, title: str) -> int:
+    """Run every data step in every domain, print the tables, write build/hipi/TARGET.json.
+
+    Args:
+        domains: By name.
+        target: Name of the report.
+        title: Of the command.
+
+    Returns:
+        Exit code.
+    """
+    parser = argparse.ArgumentParser(description=title)
+    parser.add_argument("--domains", nargs="+", default=list(domains), choices=list(domains))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--choose", action="store_true", help="seeds that are not reported")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="with --choose")
@@ -191,43 +218,53 @@ def main() -> int:
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     changes = dict(word.split("=") for word in options.set)
-    settings = SETTINGS | {name: float(value) for name, value in changes.items()}
     seeds = common.CHOICE_SEEDS if options.choose else range(options.seeds)
+    settings = {
+        name: SETTINGS
+        | domains[name].settings
+        | {key: float(value) for key, value in changes.items()}
+        for name in options.domains
+    }
     jobs = [
-        (name, data_step, seed, settings)
+        (name, domains[name], data_step, seed, settings[name])
         for seed in seeds
         for name in options.domains
-        for data_step in DOMAINS[name].data_steps
+        for data_step in domains[name].data_steps
     ]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.workers, context) as pool:
         found = list(pool.map(job, jobs))
-    report: dict[str, Any] = {"settings": settings, "seeds": list(seeds), "domains": {}}
+    report: dict[str, Any] = {"seeds": list(seeds), "domains": {}}
     for name in options.domains:
-        domain, rows = DOMAINS[name], []
+        domain, rows = domains[name], []
         curves: dict[str, Any] = {}
         for data_step in domain.data_steps:
             runs = [
                 one
-                for one, (at, step, *_) in zip(found, jobs, strict=True)
+                for one, (at, _, step, *_) in zip(found, jobs, strict=True)
                 if (at, step) == (name, data_step)
             ]
             curves[data_step] = {
-                "env_steps": [one["env_steps"] for one in runs],
-                "scores": [one["scores"] for one in runs],
+                key: [one[key] for one in runs] for key in ("env_steps", "seconds_at", "scores")
             }
             last = common.summary([one["final"] for one in runs])
             area = common.summary([float(np.mean(one["scores"])) for one in runs])
-            rows.append((data_step, last, area))
+            rows.append((data_step, last, area, f"{np.mean([r['seconds'] for r in runs]):.0f} s"))
             curves[data_step] |= {"final": last._asdict(), "area": area._asdict()}
-        report["domains"][name] = {"title": domain.title, "score": domain.score, "curves": curves}
+        report["domains"][name] = {
+            "title": domain.title,
+            "score": domain.score,
+            "settings": settings[name],
+            "curves": curves,
+        }
         common.say(f"\n{domain.title}: {domain.score}, {len(seeds)} seeds\n")
-        header = ("tasks of batches", f"after {ENV_STEPS:,} steps", "mean over the curve")
+        last_column = f"after {settings[name]['env_steps']:,.0f} steps"
+        header = ("tasks of batches", last_column, "mean over the curve", "a run")
         common.say(common.table(header, rows))
     if not options.choose:
-        common.write_json("online", report)
+        common.write_json(target, report)
     return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(compare(DOMAINS, "online", (__doc__ or "").split("\n")[0]))
