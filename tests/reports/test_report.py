@@ -344,4 +344,4 @@ def test_many_trajectories_are_thinned() -> None:
     probability = torch.full((figures._MOST_TRAJECTORIES * 3 + 1, 2), 0.5)
     with figures.drawing():
         figure = figures.draw_posterior(Posterior(probability, torch.zeros(2, 1)))
-        assert "trajectories, every 4th" in figures.to_svg(figure, "p")
+        assert "trajectories, one in 4" in figures.to_svg(figure, "p")
