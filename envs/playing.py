@@ -19,7 +19,7 @@ from hindsight_rl.envs.lockstep import Lockstep, Step
 from hindsight_rl.ports import Act as Act
 from hindsight_rl.ports import Actor as Actor
 from hindsight_rl.ports import Remembering
-from hindsight_rl.propensities import Drawn, Draws
+from hindsight_rl.propensities import Drawn, Draws, Stating
 
 LONGEST = 10_000
 """Steps after which an episode is cut where neither the environment nor the caller ends it."""
@@ -178,6 +178,25 @@ class Asking:
             state = self._actor.with_executed(state, executed)
         _deal(state, playing)
         return executed
+
+
+def why_unstated(policy: object, interface: Interface, *, mixed: bool) -> str:
+    """Return why it is not known how likely the executed actions of a policy are.
+
+    Args:
+        policy: The policy.
+        interface: How it meets the environment.
+        mixed: Whether a share of the actions is drawn uniformly instead.
+
+    Returns:
+        The end of a sentence, "" where it is known.
+    """
+    actions = interface.actions
+    if not isinstance(policy, Stating):
+        return "the policy does not say how likely its actions are"
+    if actions.whole and not actions.discrete:
+        return f"{interface.name} rounds the policy's actions to whole numbers"
+    return policy.unstated(actions.low, actions.high, mixed=mixed)
 
 
 class _Stateless:

@@ -15,11 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from hindsight_rl.envs.interface import Env, EnvSource, Interface, RolloutError, frame, make
 from hindsight_rl.envs.lockstep import Singles, Step
-from hindsight_rl.envs.playing import Act, Actor, Asking, Limit, Playing, play
+from hindsight_rl.envs.playing import Act, Actor, Asking, Limit, Playing, play, why_unstated
 from hindsight_rl.envs.recording import Columns
 from hindsight_rl.export.draws import seed_key
 from hindsight_rl.offsets import has_offset
-from hindsight_rl.propensities import Stating
 from hindsight_rl.spec import Spec, SpecLike
 
 Record = Callable[[NDArray[np.uint8], float], None]
@@ -162,7 +161,7 @@ def rollout(
             interface.check_fit(known)
         begin = _first_task(task, next_task, interface, known)
         columns = None if keep is None else Columns(interface)
-        unstated = _unstated(act, interface)
+        unstated = why_unstated(act, interface, mixed=False)
         done = play(
             envs,
             [Playing(i, episode_seed(seed, i)) for i in range(episodes)],
@@ -221,14 +220,6 @@ class _Judging:
         if self._record is not None and episode.number == 0:  # played by the first environment
             rate = float(self._first.metadata.get("render_fps") or 30)
             self._record(frame(self._first, self._interface.name), rate)
-
-
-def _unstated(act: Act | Actor, interface: Interface) -> str:
-    """Return why a policy does not know how likely its executed actions are, "" where it does."""
-    policy: object = act
-    if not isinstance(policy, Stating):
-        return "the policy does not say how likely its actions are"
-    return policy.unstated(interface.actions.low, interface.actions.high, mixed=False)
 
 
 def _first_task(

@@ -10,14 +10,13 @@ from torch import Tensor
 
 from hindsight_rl.envs.actions import ActionSpace
 from hindsight_rl.envs.interface import Interface, Observed, RolloutError
-from hindsight_rl.envs.playing import Actor, State
+from hindsight_rl.envs.playing import Actor, State, why_unstated
 from hindsight_rl.maths.draws import fork, fork_key, uniform
 from hindsight_rl.ports import Remembering
 from hindsight_rl.propensities import (
     Drawn,
     Draws,
     LogProb,
-    Stating,
     explored,
     uniform_between,
     uniform_choice,
@@ -106,15 +105,9 @@ class Deciding:
 
     def unstated(self) -> str:
         """Return why it is not known how likely executed actions are, "" where it is."""
-        actions = self._interface.actions
-        policy: object = self._policy
-        if policy is None or self._explore == 1.0:
+        if self._policy is None or self._explore == 1.0:
             return ""
-        if not isinstance(policy, Stating):
-            return "the policy does not say how likely its actions are"
-        if actions.whole and not actions.discrete:
-            return f"{self._interface.name} rounds the policy's actions to whole numbers"
-        return policy.unstated(actions.low, actions.high, mixed=self._explore > 0)
+        return why_unstated(self._policy, self._interface, mixed=self._explore > 0)
 
     def step(
         self,

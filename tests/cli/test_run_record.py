@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from small_fits import learner_of
 from small_replays import REACH, iterated
 from specs import changed
-from tiny_envs import HORIZON, Look
+from tiny_envs import HORIZON, Look, Walk
 
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.agents.dqn import DQN
@@ -22,6 +23,7 @@ from hindsight_rl.diagnostics.ope.judge import judge
 from hindsight_rl.diagnostics.ope.question import Question
 from hindsight_rl.envs.rollout import episode_seed, rollout
 from hindsight_rl.export.onnx import export_policy
+from hindsight_rl.export.runtime import OnnxPolicy
 from hindsight_rl.keys import ACTION_LOG_PROB
 from hindsight_rl.logs.reading import read_log
 from hindsight_rl.training.given import GivenPolicy
@@ -124,6 +126,23 @@ def test_an_environment_may_clip_more_than_the_file(tmp_path: Path) -> None:
     distribution = learner.actor(log.column("observation"))
     expected = learner.actor.executed(distribution, action, -bound, bound).detach()
     torch.testing.assert_close(log.column(ACTION_LOG_PROB).double(), expected, atol=1e-4, rtol=1e-5)
+
+
+def test_an_environment_that_rounds_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A whole number has the mass of all that is rounded to it, which no density says."""
+
+    def whole() -> Walk:
+        env = Walk()
+        env.action_space = spaces.Box(-1, 1, (1,), np.int64)
+        return env
+
+    policy_of(tmp_path, BC, Walk, drawn=True)
+    keep = LogFile(tmp_path / "played.npz")
+    rollout(OnnxPolicy(tmp_path / "policy.onnx"), whole, episodes=2, seed=0, keep=keep)
+    assert ACTION_LOG_PROB not in read_log(tmp_path / "played.npz", str(tmp_path / "played.yaml"))
+    assert "rounds the policy's actions to whole numbers" in capsys.readouterr().err
 
 
 def test_noise_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

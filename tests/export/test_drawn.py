@@ -12,7 +12,7 @@ import pytest
 import torch
 from json_schema import errors
 from policy_files import contract, node, write
-from small_fits import data_for, learner_of
+from small_fits import LEARNERS, data_for, learner_of, log_for, takes
 from stand_ins import StandIn, spec_of
 
 from hindsight_rl.agents.bc import BC
@@ -29,6 +29,7 @@ from hindsight_rl.export.runtime import OnnxPolicy
 from hindsight_rl.export.torch_graph import ExportError
 from hindsight_rl.nets.distributions import TanhNormal
 from hindsight_rl.nets.network import Head
+from hindsight_rl.training.drawn_policy import not_drawn
 from hindsight_rl.training.learner import Learner
 
 SCHEMA: dict[str, Any] = json.loads(
@@ -240,6 +241,36 @@ def test_it_is_said_why_there_is_none(reason: str, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=f"{reason}.* [Ll]eave (it|drawn) out"):
         export_policy(WITHOUT[reason]().eval(), tmp_path / "policy.onnx", drawn=True)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("discrete", [False, True], ids=["continuous", "discrete"])
+@pytest.mark.parametrize("kind", LEARNERS.values(), ids=LEARNERS.keys())
+def test_every_learner_has_one_or_says_why(
+    kind: type[Learner], discrete: bool, tmp_path: Path
+) -> None:
+    """On the rows of a log: what it collects, and as likely."""
+    options = {"discrete": True} if discrete else {}
+    if not takes(kind, options):
+        pytest.skip(f"{kind.__name__} takes {' and '.join(kind.actions)} actions only")
+    made = learner_of(kind, data_for(kind, log := log_for(kind, **options)).spec).eval()
+    path = tmp_path / "policy.onnx"
+    if kind.not_exported or not_drawn(made):
+        with pytest.raises(ExportError, match="is not exported|Leave drawn out"):
+            export_policy(made, path, drawn=True)
+        assert not path.exists()
+        return
+    policy, seen = written(made, tmp_path), log.column("observation").numpy()
+    noise = counters(2, np.arange(len(seen)), 1)
+    found, expected = (
+        each.drawn(seen, None, {}, noise) for each in (policy, made.collecting(True))
+    )
+    if discrete:
+        assert np.mean(found.action == expected.action) > 0.99
+    else:
+        np.testing.assert_allclose(found.action, expected.action, rtol=0, atol=1e-4)
+    ends = np.full(() if discrete else found.action.shape[1], np.inf, np.float32)
+    stated = [each.log_prob(expected.action, -ends, ends) for each in (found, expected)]
+    np.testing.assert_allclose(*stated, rtol=0, atol=2e-3)
 
 
 # --- the file -------------------------------------------------------------------------------------
