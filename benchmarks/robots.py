@@ -2,7 +2,8 @@
 
 Random actions within the bounds; episodes are reset as they end, and that time counts. Prints a
 table, each cell by wall clock and, in brackets, by processor time, which other work on the machine
-disturbs less; writes build/robots.json.
+disturbs less; then how far robots stray from the environments that their models come from
+(robots_parity.py). Writes build/robots.json.
 
     python benchmarks/robots.py [--seconds 1.5] [--count 64] [NAME ...]
 """
@@ -17,6 +18,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import robots_parity
 from gymnasium.vector import VectorEnv
 
 import hindsight_rl.envs  # noqa: F401  registers the environments
@@ -30,8 +32,13 @@ def names() -> list[str]:
     return [
         spec.name
         for spec in gymnasium.registry.values()
-        if spec.namespace == "Hindsight" and "world" in spec.kwargs
+        if spec.namespace == "Hindsight" and ".robots." in str(spec.entry_point)
     ]
+
+
+def is_batched(name: str) -> bool:
+    """Return whether many of a robot step together."""
+    return gymnasium.spec(f"Hindsight/{name}-v0").vector_entry_point is not None
 
 
 class Clock:
@@ -94,17 +101,21 @@ def main() -> None:
     print(f"| robot | alone | {given.count} on 1 thread | {given.count} on {cores} threads |")
     print("|---|---|---|---|")
     for name in given.names or names():
-        rows[name] = {
-            "alone": alone(name, given.seconds),
-            "one_thread": together(name, given.seconds, given.count, 1),
-            "all_cores": together(name, given.seconds, given.count, cores),
-        }
+        rows[name] = {"alone": alone(name, given.seconds)}
+        for where, threads in (("one_thread", 1), ("all_cores", cores)):
+            if is_batched(name):
+                rows[name][where] = together(name, given.seconds, given.count, threads)
         cells = [f"{rate['wall']:,.0f} ({rate['processor']:,.0f})" for rate in rows[name].values()]
+        cells += ["not batched"] * (3 - len(cells))
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
+    print()
+    strays = robots_parity.table(given.names or names(), episodes=5, steps=200)
     about = {"count": given.count, "cores": cores, "python": platform.python_version()}
     about["mujoco"] = __import__("mujoco").__version__
     OUTPUT.parent.mkdir(exist_ok=True)
-    OUTPUT.write_text(json.dumps({**about, "steps_per_second": rows}, indent=2) + "\n")
+    OUTPUT.write_text(
+        json.dumps({**about, "steps_per_second": rows, "parity": strays}, indent=2) + "\n"
+    )
 
 
 if __name__ == "__main__":
