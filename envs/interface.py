@@ -267,6 +267,8 @@ def make(source: EnvSource, env_kwargs: Mapping[str, Any] | None = None, *, draw
     try:
         return gymnasium.make(source, disable_env_checker=True, **kwargs)
     except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
+        if "hindsight-rl[" in str(error):  # ours, which name their extra
+            raise RolloutError(f"{source}: {error}") from error
         raise RolloutError(
             f"{source}: a package it needs is missing ({error}). For MuJoCo and robot "
             'environments: pip install "hindsight-rl[mujoco]".'

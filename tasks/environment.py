@@ -122,6 +122,8 @@ class EnvGoals(TaskFamily):
             try:
                 self._made = gymnasium.make(self.env, disable_env_checker=True, **self.env_kwargs)
             except (ImportError, TypeError, gymnasium.error.Error) as error:
+                if "hindsight-rl[" in str(error):  # ours, which name their extra
+                    raise ValueError(f"EnvGoals cannot make {self.env}: {error}") from error
                 raise ValueError(
                     f"EnvGoals cannot make {self.env} with {self.env_kwargs} "
                     f"({str(error).rstrip('.')}). If a package other than Gymnasium brings it, "

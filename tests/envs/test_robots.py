@@ -12,9 +12,12 @@ from gymnasium.vector import VectorEnv
 from robots_installed import needs_robots, params
 from tensordict import TensorDict
 
+from hindsight_rl.envs.entry_spaces import RolloutError
+from hindsight_rl.envs.interface import make as make_env
 from hindsight_rl.envs.robots.engine import engine, suite_model
 from hindsight_rl.envs.robots.reacher import PLACES
 from hindsight_rl.envs.rollout import rollout
+from hindsight_rl.tasks.environment import EnvGoals
 from hindsight_rl.tasks.family import DiscreteTasks, GoalReaching, TaskFamily
 from hindsight_rl.tasks.linear import LinearTasks
 
@@ -53,9 +56,17 @@ def same(ours: Any, theirs: Any) -> None:
 
 
 def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By itself, from the commands, and from a family that asks the environment."""
     monkeypatch.setitem(sys.modules, "mujoco", None)
-    with pytest.raises(ImportError, match=r'need mujoco.*pip install "hindsight-rl\[robots\]"'):
+    words = r'need mujoco, which is not installed: pip install "hindsight-rl\[robots\]"$'
+    with pytest.raises(ImportError, match=words):
         gymnasium.make("Hindsight/Walker-v0")
+    with pytest.raises(RolloutError, match=f"^Hindsight/SawyerReach-v0: .*{words}"):
+        make_env("Hindsight/SawyerReach-v0", draw=False)
+    with pytest.raises(
+        ValueError, match=f"^EnvGoals cannot make Hindsight/JacoReach-v0: .*{words}"
+    ):
+        EnvGoals("Hindsight/JacoReach-v0")._environment()
 
 
 @needs_robots
