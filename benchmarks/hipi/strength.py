@@ -1,12 +1,13 @@
 """How strong the posterior of inverse RL by rewards is, and what cloning makes of it.
 
-    python benchmarks/hipi/strength.py [--domains rooms ...] [--seeds 5] [--choose]
+    python benchmarks/hipi/strength.py [--domains rooms ...] [--all] [--seeds 3] [--choose]
 
 Wandering in four rooms (any goal, and four corners) and of a point mass with linear rewards, and
 runs of the scripted shortest path whose goals are known. For every data step: how many tasks a row
 chooses among, exp(entropy); the share of rows whose task the rest of the episode fulfils; and the
-success (the return, for linear rewards) of cloning. Prints tables, and writes build/strength.json.
-Finished runs are kept in build/hipi/.
+success (the return, for linear rewards) of cloning. The domains ``steps`` and ``steps_sparse`` fit
+SAC by transitions: where their candidates come from. ``--all`` adds data steps that were tried and
+not kept. Prints tables, and writes build/strength.json. Finished runs are kept in build/hipi/.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from torch import Tensor
 from wandering import as_log, mass_log, rooms_log
 
 from hindsight_rl.agents.bc import BC
+from hindsight_rl.agents.sac import SAC
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.envs.four_corners import CORNERS
 from hindsight_rl.envs.four_rooms import draw_position, step_many
@@ -36,17 +38,29 @@ from hindsight_rl.maths.posterior import mean_perplexity
 from hindsight_rl.nets.network import Network
 from hindsight_rl.relabel.goals import FinalGoal, FutureGoal
 from hindsight_rl.relabel.inverse_trajectory import InverseRL
+from hindsight_rl.relabel.inverse_transition import TransitionInverseRL
 from hindsight_rl.relabel.random_task import RandomTask
 from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.tasks.family import DiscreteTasks, GoalReaching, TaskFamily
 from hindsight_rl.tasks.linear import LinearTasks
 
-STEPS, BATCH, UPDATES, EPISODES = 75, 256, 3000, 400
+STEPS, UPDATES, EPISODES = 75, 3000, 400
 SPARSE, DENSE = GoalReaching(1.0), GoalReaching(1.0, kind="dense")
 ANY: dict[str, Any] = {"candidates": 256}
 FULFILLED: dict[str, Any] = {"score": "fulfilled"}
 FOUR: dict[str, Any] = {"tasks": np.eye(4).tolist()}
 EPISODE, REST_FULFILLED = "episode, as published", "rest, fulfilled"
+TRIED = {
+    "final goals",
+    "random goals",
+    "episode, mean",
+    "episode, perplexity 4",
+    "episode, fulfilled",
+    "rest",
+    "10 steps, fulfilled",
+    "25 steps",
+}
+FACTS = {"perplexity": 1, "temperature": 1, "fulfilled": 2, "supported": 2}  # and their digits
 Arms = dict[str, list[Relabeler]]
 
 
@@ -59,6 +73,33 @@ class Domain(NamedTuple):
     frequencies: int
     score: Callable[[Any], float]
     title: str
+    learner: Callable[[Any, int], Any]
+    batch: int = 256
+
+
+def adam(parameters: Any) -> torch.optim.Optimizer:
+    """Return the optimizer of all fits."""
+    return torch.optim.Adam(parameters, lr=1e-3, fused=True)
+
+
+def cloner(spec: Any, frequencies: int) -> BC:
+    """Return what clones."""
+    network = Network(hidden=(128, 128), frequencies=frequencies)
+    return BC(spec, network=network, head="mixture", optimizer=adam)
+
+
+def critic(spec: Any, frequencies: int) -> SAC:
+    """Return what learns from transitions."""
+    network = Network(hidden=(64, 64), frequencies=frequencies)
+    return SAC(
+        spec,
+        network=network,
+        optimizer=adam,
+        discount=0.98,
+        tau=0.02,
+        value_range=(-50.0, 0.0),
+        compile="off",
+    )
 
 
 def goal_far_from(place: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -69,7 +110,7 @@ def goal_far_from(place: np.ndarray, generator: np.random.Generator) -> np.ndarr
             return goal
 
 
-def rooms_success(learner: Any) -> float:
+def rooms_success(learner: Any, radius: float = 1.0) -> float:
     """Return the share of fresh goals that are reached within 75 steps."""
     generator = np.random.default_rng(555)
     place = np.stack([draw_position(generator) for _ in range(EPISODES)])
@@ -78,7 +119,7 @@ def rooms_success(learner: Any) -> float:
     for _ in range(STEPS):
         action = np.clip(learner.act_numpy(place.astype(np.float32), goal), -1, 1)
         place = step_many(place, action, generator.standard_normal(EPISODES))
-        done |= np.linalg.norm(place - goal, axis=1) <= 1.0
+        done |= np.linalg.norm(place - goal, axis=1) <= radius
     return float(done.mean())
 
 
@@ -118,6 +159,7 @@ def more_goal_arms() -> Arms:
     return {
         "future goals, geometric 0.8": [FutureGoal(SPARSE, offset="geometric", discount=0.8)],
         "random goals": [RandomTask(SPARSE)],
+        "episode, mean": inverse(DENSE, **ANY, score="mean"),
         "episode, perplexity 4": inverse(DENSE, **ANY, perplexity=4),
         "rest": inverse(DENSE, **ANY, unit="rest"),
         "10 steps, fulfilled": inverse(SPARSE, **ANY, **FULFILLED, unit=10),
@@ -144,12 +186,42 @@ def mass_arms() -> Arms:
         "episode, perplexity 4": inverse(family, **ANY, perplexity=4),
         "rest": inverse(family, **ANY, unit="rest"),
         "25 steps": inverse(family, **ANY, unit=25),
+        "10 steps": inverse(family, **ANY, unit=10),
+    }
+
+
+def step_arms(radius: float) -> Arms:
+    """Return the data steps of SAC: half of the rows keep a random goal."""
+    family = GoalReaching(radius)
+    judge = functools.partial(
+        TransitionInverseRL, family, candidates=16, fraction=0.5, entropy_scale=0.0
+    )
+    goals = RandomTask(family)
+    return {
+        "random goals": [goals],
+        "future goals": [goals, FutureGoal(family, fraction=0.5)],
+        "transitions, propose prior": [goals, judge(propose="prior")],
+        "transitions, propose reached": [goals, judge(propose="reached")],
     }
 
 
 def corners(family: TaskFamily) -> DiscreteTasks:
     """Return the four corners as tasks."""
     return DiscreteTasks(family, CORNERS.tolist())
+
+
+def steps(radius: float) -> Domain:
+    """Return wandering in four rooms for SAC."""
+    return Domain(
+        rooms_log,
+        GoalReaching(radius),
+        step_arms(radius),
+        3,
+        functools.partial(rooms_success, radius=radius),
+        f"wandering in four rooms, SAC by transitions, radius {radius}: success",
+        critic,
+        128,
+    )
 
 
 DOMAINS = {
@@ -160,6 +232,7 @@ DOMAINS = {
         3,
         rooms_success,
         "wandering in four rooms, any goal: success",
+        cloner,
     ),
     "shortest": Domain(
         shortest_log,
@@ -168,6 +241,7 @@ DOMAINS = {
         3,
         rooms_success,
         "runs of the shortest path, any goal: success",
+        cloner,
     ),
     "corners": Domain(
         rooms_log,
@@ -176,6 +250,7 @@ DOMAINS = {
         3,
         corners_success,
         "wandering in four rooms, four corners: success",
+        cloner,
     ),
     "mass": Domain(
         functools.partial(mass_log, 1000),
@@ -184,7 +259,10 @@ DOMAINS = {
         0,
         functools.partial(mass_return, turn=np.eye(5, dtype=np.float32)),
         "wandering of a point mass, linear rewards: return",
+        cloner,
     ),
+    "steps": steps(1.0),
+    "steps_sparse": steps(0.3),
 }
 
 
@@ -204,20 +282,18 @@ def clone(name: str, arm: str, seed: int) -> dict[str, Any]:
 
     Returns:
         ``score``; ``perplexity``, tasks per drawn row; ``fulfilled``, the share of drawn rows whose
-        task a step of the rest of the episode ends; ``temperature``; ``cpu``, seconds.
+        task a step of the rest of the episode ends; ``supported``, those (or their steps alone, for
+        transitions) that end any candidate; ``temperature``; ``cpu``, seconds.
     """
     common.quiet(seed)
     domain, start = DOMAINS[name], time.process_time()
-    data = OfflineDataModule(log_of(name), domain.arms[arm], batch_size=BATCH, seed=seed)
-    learner = BC(
-        data.spec,
-        network=Network(hidden=(128, 128), frequencies=domain.frequencies),
-        head="mixture",
-        optimizer=functools.partial(torch.optim.Adam, lr=1e-3, fused=True),
-    )
+    data = OfflineDataModule(log_of(name), domain.arms[arm], batch_size=domain.batch, seed=seed)
+    learner = domain.learner(data.spec, domain.frequencies)
     common.trainer(UPDATES).fit(learner, data)
     found: dict[str, Any] = {"score": domain.score(learner)}
     found["fulfilled"] = fulfilled(data, domain.family)
+    if "supported" in data.relabel.metrics:
+        found["supported"] = float(data.relabel.metrics["supported"])
     for part in data.relabel.relabelers:
         if isinstance(part, InverseRL):
             rows = data.log.drawable()
@@ -257,32 +333,37 @@ def main() -> int:
     """Clone everything that is asked for and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--domains", nargs="*", default=list(DOMAINS))
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--all", action="store_true", help="what was tried and not kept too")
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--choose", action="store_true", help="seeds that are not reported")
     options = parser.parse_args()
     seeds = [seed + 100 * options.choose for seed in range(options.seeds)]
+    arms = {
+        name: [arm for arm in DOMAINS[name].arms if options.all or arm not in TRIED]
+        for name in options.domains
+    }
     found = {
         (name, arm, seed): run(name, arm, seed)
         for seed in seeds
         for name in options.domains
-        for arm in DOMAINS[name].arms
+        for arm in arms[name]
     }
     report = []
     for name in options.domains:
         rows = []
-        for arm in DOMAINS[name].arms:
+        for arm in arms[name]:
             runs = [found[name, arm, seed] for seed in seeds]
             score = common.summary([one["score"] for one in runs])
             facts = [
                 "" if key not in runs[0] else f"{np.mean([one[key] for one in runs]):.{digits}f}"
-                for key, digits in (("perplexity", 1), ("temperature", 1), ("fulfilled", 2))
+                for key, digits in FACTS.items()
             ]
             rows.append((arm, *facts, score))
             report.append(
                 {"name": f"{name}: {arm}", "mean": score.iqm, "low": score.low, "high": score.high}
                 | {"seeds": len(seeds), "seconds": sum(one["cpu"] for one in runs)}
             )
-        header = ("tasks of batches", "tasks per row", "temperature", "fulfilled", "score")
+        header = ("tasks of batches", *FACTS, "score")
         common.say(f"\n{DOMAINS[name].title}, {len(seeds)} seeds\n")
         common.say(common.table(header, rows))
     if not options.choose:
