@@ -32,6 +32,7 @@ from hindsight_rl.relabel.task_choice import (
     check_arguments,
     drawn,
     success_shares,
+    usual_proposal,
 )
 from hindsight_rl.tasks.family import GoalReaching, TaskFamily
 
@@ -63,8 +64,10 @@ class TransitionInverseRL(Relabeler):
             them a transition costs two passes of the policy and one of a critic.
         propose: Where they come from: ``"prior"``, of the family; ``"log"``, the tasks that rows
             of the update have by now, those of an earlier relabeler too, which must be of the
-            family; ``"reached"``, tasks that getting where its steps led fulfils. A row's own need
-            not be among those drawn; ``fraction`` below 1 keeps it for some.
+            family; ``"reached"``, tasks that getting where its steps led fulfils, so that some rows
+            are a success. ``None`` is ``"reached"`` where getting somewhere fulfils tasks of the
+            family, else ``"prior"``. A row's own need not be among those drawn; ``fraction`` below
+            1 keeps it for some.
         tasks: A fixed set of tasks instead, Z numbers each.
         partition: Subtract log Z; without it the task with the largest rewards takes all.
             ``"running"``, for a fixed set: an average over updates.
@@ -89,7 +92,7 @@ class TransitionInverseRL(Relabeler):
         self,
         family: TaskFamily | None = None,
         candidates: int = 32,
-        propose: Proposal = "prior",
+        propose: Proposal | None = None,
         tasks: Sequence[Sequence[float]] | None = None,
         partition: bool | Literal["running"] = True,
         temperature: float = 1.0,
@@ -107,7 +110,8 @@ class TransitionInverseRL(Relabeler):
                 "a running log Z is for transitions and tasks that stay the same: give tasks, or "
                 "set partition to True"
             )
-        self.family, self.candidates, self.propose = family or GoalReaching(), candidates, propose
+        self.family, self.candidates = family or GoalReaching(), candidates
+        self.propose = propose or usual_proposal(self.family)
         self.tasks, self.partition, self.temperature = tasks, partition, temperature
         self.fraction, self.entropy_scale = fraction, entropy_scale
         self.choices = torch.empty(0, 0)

@@ -7,7 +7,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.keys import DRAWS
+from hindsight_rl.keys import DRAWS, NEXT_ACHIEVED
 from hindsight_rl.maths.draws import uniform
 from hindsight_rl.maths.posterior import sample_tasks
 from hindsight_rl.relabel.new_tasks import check_fraction, recompute
@@ -15,6 +15,21 @@ from hindsight_rl.tasks.family import TaskFamily
 
 Proposal = Literal["prior", "log", "reached"]
 """Where candidates come from: the family, tasks of the log, or what steps fulfilled."""
+
+
+def usual_proposal(family: TaskFamily) -> Proposal:
+    """Return where the candidates of transitions come from unless one says so.
+
+    Few steps are a success for goals drawn from the whole prior, and each is one for where it led.
+
+    Args:
+        family: The tasks.
+
+    Returns:
+        ``"reached"`` where getting somewhere fulfils a task of the family, else ``"prior"``.
+    """
+    names_tasks = type(family).task_of is not TaskFamily.task_of
+    return "reached" if names_tasks and NEXT_ACHIEVED in family.in_keys else "prior"
 
 
 def check_arguments(

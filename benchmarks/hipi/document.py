@@ -185,6 +185,22 @@ def options(report: dict[str, Any]) -> str:
     return common.table(("", "tasks of batches", "score", "an update"), rows)
 
 
+def strength(report: list[dict[str, Any]]) -> str:
+    """Return what units and scores of inverse RL do for cloning."""
+    rows = [
+        (
+            *one["name"].split(": ", 1),
+            "" if one["perplexity"] is None else f"{one['perplexity']:.1f}",
+            f"{one['fulfilled']:.2f}",
+            f"{one['mean']:.2f}"
+            if one["seeds"] == 1
+            else _spread({"iqm": one["mean"], "low": one["low"], "high": one["high"]}),
+        )
+        for one in report
+    ]
+    return common.table(("", "tasks of batches", "tasks per row", "fulfilled", "success"), rows)
+
+
 def showcase(report: dict[str, Any]) -> str:
     """Return the table of ``make quickstart``'s second half, and keep its picture."""
     rows = [
@@ -214,7 +230,7 @@ def _keep(picture: str, name: str) -> None:
     shutil.copyfile(common.ROOT / picture, PICTURES / name)
 
 
-PARTS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
+PARTS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "showcase": ("../showcase", showcase),
     "wandering": ("../four_rooms", wandering),
     "figure 4": ("fig4", crossing),
@@ -222,6 +238,7 @@ PARTS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "robots": ("robots", online),
     "figure 7": ("cloning", cloning),
     "figure 8": ("cloning", bias),
+    "strength": ("../strength", strength),
     "gcsl": ("gcsl", alone("gcsl")),
     "her": ("her", alone("her")),
     "rcp": ("rcp", commanded),

@@ -60,6 +60,14 @@ TRIED = {
     "10 steps, fulfilled",
     "25 steps",
 }
+LABELS = {
+    "rooms": "wandering, any goal",
+    "shortest": "shortest paths, any goal",
+    "corners": "wandering, four corners",
+    "mass": "point mass, linear rewards",
+    "steps": "SAC, radius 1",
+    "steps_sparse": "SAC, radius 0.3",
+}
 FACTS = {"perplexity": 1, "temperature": 1, "fulfilled": 2, "supported": 2}  # and their digits
 Arms = dict[str, list[Relabeler]]
 
@@ -354,14 +362,16 @@ def main() -> int:
         for arm in arms[name]:
             runs = [found[name, arm, seed] for seed in seeds]
             score = common.summary([one["score"] for one in runs])
-            facts = [
-                "" if key not in runs[0] else f"{np.mean([one[key] for one in runs]):.{digits}f}"
-                for key, digits in FACTS.items()
-            ]
-            rows.append((arm, *facts, score))
+            facts = {
+                key: float(np.mean([one[key] for one in runs])) if key in runs[0] else None
+                for key in FACTS
+            }
+            shown = ("" if v is None else f"{v:.{FACTS[key]}f}" for key, v in facts.items())
+            rows.append((arm, *shown, score))
             report.append(
-                {"name": f"{name}: {arm}", "mean": score.iqm, "low": score.low, "high": score.high}
-                | {"seeds": len(seeds), "seconds": sum(one["cpu"] for one in runs)}
+                {"name": f"{LABELS[name]}: {arm}", "mean": score.iqm, "low": score.low}
+                | {"high": score.high, "seeds": len(seeds), **facts}
+                | {"seconds": sum(one["cpu"] for one in runs)}
             )
         header = ("tasks of batches", *FACTS, "score")
         common.say(f"\n{DOMAINS[name].title}, {len(seeds)} seeds\n")

@@ -138,7 +138,7 @@ def test_several_seeds_of_a_learner_are_an_error() -> None:
 
 def test_what_is_prepared_anew_is_bound_anew() -> None:
     """As a replay grows: the copy knows the new log, wants the learner's values and no old ones."""
-    relabeler = inverse(candidates=64)
+    relabeler = inverse(candidates=64, propose="prior")
     _, first = chunk_for(relabeler)
     chunk, second = chunk_for(relabeler)
     other = relabeler.prepare(episode_log([3, 4], task=True, goals=True, seed=5))

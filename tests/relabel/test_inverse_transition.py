@@ -19,6 +19,7 @@ from hindsight_rl.relabel.inverse_trajectory import InverseRL
 from hindsight_rl.relabel.inverse_transition import TransitionInverseRL
 from hindsight_rl.relabel.random_task import RandomTask
 from hindsight_rl.tasks.family import GoalReaching, TaskFamily
+from hindsight_rl.tasks.linear import LinearTasks
 
 REWARD, TERMINATED = ("next", "reward"), ("next", "terminated")
 
@@ -227,6 +228,16 @@ def test_reached_states_are_tasks_with_a_margin_of_the_prior() -> None:
         assert 0.1 <= float(margin.min()) < 0.2 and 0.6 < float(margin.max()) <= 0.7
         reached = episode_log(goals=True).column(NEXT_ACHIEVED)
         assert bool((tasks[:, None, :2] == reached).all(-1).any(1).all())
+
+
+def test_candidates_are_states_reached_where_those_are_tasks() -> None:
+    """Else they come from the prior, as do fixed tasks; what is asked for is what happens."""
+    assert inverse().propose == inverse(GoalReaching((0.1, 0.5))).propose == "reached"
+    assert inverse(LinearTasks([0, 0], [1, 1])).propose == inverse(Table()).propose == "prior"
+    assert inverse(propose="prior").propose == "prior"
+    chunk, bound = chunk_for(inverse(candidates=16))
+    where = chunk[NEXT_ACHIEVED]
+    assert bool((bound.judge(chunk).tasks[:, :, None] == where[:, None]).all(-1).any(-1).all())
 
 
 def test_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,10 @@ EVERY: dict[str, Callable[[], Relabeler]] = {
     "EpisodeGoal": lambda: EpisodeGoal(fraction=0.5),
     "RandomTask": lambda: RandomTask(fraction=0.5),
     "InverseRL": lambda: InverseRL(candidates=5, fraction=0.5),
+    "InverseRL of steps": lambda: InverseRL(candidates=5, unit=3, fraction=0.5),
+    "InverseRL of what is fulfilled": lambda: InverseRL(
+        GoalReaching(0.5), candidates=5, unit="rest", score="fulfilled", perplexity=2
+    ),
     "TransitionInverseRL": lambda: TransitionInverseRL(
         candidates=5, propose="reached", fraction=0.5
     ),
