@@ -198,7 +198,7 @@ def strength(report: list[dict[str, Any]]) -> str:
         )
         for one in report
     ]
-    return common.table(("", "tasks of batches", "tasks per row", "fulfilled", "success"), rows)
+    return common.table(("", "tasks of batches", "tasks per row", "fulfilled", "score"), rows)
 
 
 def showcase(report: dict[str, Any]) -> str:
