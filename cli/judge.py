@@ -108,6 +108,7 @@ def _question(given: argparse.Namespace) -> "Question":
         by=given.by or ("fqe" if "fqe" in methods else methods[0]),
         drawn=given.drawn,
         samples=given.samples,
+        check=not given.no_check,
         fitting=fitting,
     )
 
@@ -135,6 +136,9 @@ def format_judgement(found: "Judgement") -> str:
         f"{found.question.discount:g}{end}",
         f"its policy   {_behavior(found)}",
     ]
+    if found.itself is not None:
+        lines.append(f"check        {found.itself.sentence}")
+        lines += [f"{'':<13}{_sentence(text)}" for text in found.itself.warnings]
     for one in found.policies:
         lines += ["", one.name, *_rows(one)]
         lines += [f"  {_sentence(text)}" for text in (*one.remarks[1:], *one.left_out)]
@@ -238,6 +242,11 @@ def _parser() -> argparse.ArgumentParser:
         help="judge checkpoints as policies that draw their actions; default: as they are exported",
     )
     add("--samples", type=int, default=10, help="draws of each action of such a policy; default 10")
+    add(
+        "--no_check",
+        action="store_true",
+        help="do not compare fqe of what recorded the log with its returns, which takes one fit",
+    )
     add("--updates", type=int, default=20_000, help="of fitted Q evaluation; default 20,000")
     add(
         "--hidden",

@@ -76,6 +76,19 @@ def percentile(values: Tensor, level: float = 0.95) -> Interval:
     return Interval(_quantile(values, (1.0 - level) / 2.0), _quantile(values, (1.0 + level) / 2.0))
 
 
+def with_bias(interval: Interval, bias: float) -> Interval:
+    """Return an interval that reaches further on the side to which a bias may have moved it from.
+
+    Args:
+        interval: Of what resamples do to an estimate.
+        bias: How far the estimate lies above another one that has none.
+
+    Returns:
+        The interval, with its lower end lower by a bias above 0, or its upper end higher.
+    """
+    return Interval(interval.low - max(bias, 0.0), interval.high + max(-bias, 0.0))
+
+
 def bootstrap(estimate: Ratios, counts: Tensor, level: float = 0.95) -> Interval:
     """Return the bias-corrected and accelerated (BCa) interval over resampled episodes.
 

@@ -63,7 +63,11 @@ def _log(facts: Mapping[str, Any]) -> str:
     lines = "".join(
         f"<tr><th>{_text(name)}</th><td>{_text(value)}</td></tr>" for name, value in rows
     )
-    return f"<section><h2>The log</h2><table>{lines}</table></section>"
+    check = facts["check"]
+    notes = "" if check is None else f"<p>Check: {_text(check['sentence'])}.</p>"
+    for text in () if check is None else check["warnings"]:
+        notes += f'<p class="doubt">{_text(_sentence(text))}</p>'
+    return f"<section><h2>The log</h2><table>{lines}</table>{notes}</section>"
 
 
 def _ranking(facts: Mapping[str, Any]) -> str:

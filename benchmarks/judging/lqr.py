@@ -264,7 +264,8 @@ def text_of(rows: list[dict[str, Any]]) -> str:
         if "bar" in row:
             least = f", {row['least_coverage']:.2f}" if row["least_coverage"] else ""
             bar = f"{row['bar']:.2f}{least}: {'reached' if row['reached'] else 'MISSED'}"
-        error = f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+        digits = ".3f" if row["high"] < 1000.0 else ".1g"
+        error = f"{row['mean']:{digits}} [{row['low']:{digits}}, {row['high']:{digits}}]"
         lines.append((f"{row['episodes']:,}", row["name"], error, held, row["repetitions"], bar))
     header = ("episodes", "estimator", "error [95 %]", "coverage", "logs", "bar")
     return common.table(header, lines)

@@ -71,6 +71,7 @@ def _judged(world: World, asked: Asked, seed: int) -> dict[str, Any]:
         by="fqe",
         drawn=asked == "steps",
         samples=SAMPLES,
+        check=False,
         fitting=common.fitting(FITTING[asked], seed),
     )
     found = judge(

@@ -18,6 +18,7 @@ from hindsight_rl.diagnostics.ope.checks import check_log, name_policies
 from hindsight_rl.diagnostics.ope.episodes import Episodes, episodes_of
 from hindsight_rl.diagnostics.ope.estimates import Estimate
 from hindsight_rl.diagnostics.ope.fitting import data_of
+from hindsight_rl.diagnostics.ope.itself import Itself, itself
 from hindsight_rl.diagnostics.ope.question import METHODS, Question
 from hindsight_rl.diagnostics.ope.ranking import Ranking, finite, ranked
 from hindsight_rl.diagnostics.ope.remarks import doubted, possible, remarks_on, verdict
@@ -76,6 +77,8 @@ class Judgement:
         logged_interval: Its 95 % interval.
         behavior: Whether its probabilities were logged or fitted.
         held_out: Mean log-probability of held-out actions under the cloned policy, nats.
+        itself: What fitted Q evaluation says of what recorded the log; ``None`` where that was not
+            asked for.
         policies: In the order given.
         ranking: By :attr:`Question.by`; ``None`` where it could not be used on all of them.
     """
@@ -88,6 +91,7 @@ class Judgement:
     logged_interval: Interval
     behavior: str
     held_out: float
+    itself: Itself | None
     policies: tuple[Judged, ...]
     ranking: Ranking | None
 
@@ -140,6 +144,10 @@ def judge(
     say("cloning the policy that recorded the log")
     behavior = behavior_of(log, asked.fitting, asked.behavior)
     counts = rows_of.resamples(len(episodes.first), asked.fitting.seed)
+    checked = None
+    if asked.check and "fqe" in asked.methods:
+        say("fitting the values of what recorded the log, a check")
+        checked = itself(log, episodes, behavior, asked)
     judged = tuple(_judged(policy, log, episodes, behavior, counts, asked, say) for policy in given)
     returns = episodes.returns(asked.discount)
     return Judgement(
@@ -151,6 +159,7 @@ def judge(
         logged_interval=student_interval(returns.tolist()),
         behavior=behavior.kind,
         held_out=behavior.held_out,
+        itself=checked,
         policies=judged,
         ranking=ranked([one.estimate(asked.by) for one in judged]),
     )
@@ -267,6 +276,7 @@ def as_dict(found: Judgement) -> dict[str, Any]:
         "behavior": found.behavior,
         "behavior_held_out_log_prob": finite(found.held_out),
         "logged": {"value": found.logged, **found.logged_interval._asdict()},
+        "check": None if found.itself is None else found.itself.as_dict(),
         "chosen": found.chosen,
         "ranking": None if found.ranking is None else found.ranking.as_dict(found.policies),
         "policies": [

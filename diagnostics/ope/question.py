@@ -26,6 +26,8 @@ class Question:
         drawn: Judge checkpoints as policies that draw their actions, as they would collect; False:
             as they are exported.
         samples: Draws of each action of a policy of chance, at least 1.
+        check: Evaluate what recorded the log too, by ``fqe`` if it is among the methods, and
+            compare with its returns: one fit more, whatever the number of policies.
         fitting: How networks are fitted.
 
     Raises:
@@ -39,6 +41,7 @@ class Question:
     by: str = "fqe"
     drawn: bool = False
     samples: int = 10
+    check: bool = True
     fitting: Fitting = field(default_factory=Fitting)
 
     def __post_init__(self) -> None:

@@ -84,8 +84,7 @@ def remarks_on(
     found += _of_time_limits(estimates, episodes, discount, horizon, effective is not None)
     found += _of_kernel(estimates, episodes.reward.shape[1])
     if fitted is not None:
-        within = possible(episodes, discount, horizon)
-        found += _of_fit(fitted, estimates[0], 1.05 * max(abs(end) for end in within))
+        found += of_fit(fitted, estimates[0], episodes, discount, horizon)
     believed = [one.interval for one in estimates if not one.warnings]
     if len(believed) > 1 and max(low for low, _ in believed) > min(high for _, high in believed):
         found.append("the estimators disagree: some of their intervals do not meet")
@@ -168,8 +167,22 @@ def _of_policy(policy: GivenPolicy, outside: float) -> list[str]:
     return found
 
 
-def _of_fit(fitted: Values, row: Estimate, bound: float) -> list[str]:
-    """Return what is wrong with fitted values: they have not arrived, or have left."""
+def of_fit(
+    fitted: Values, row: Estimate, episodes: Episodes, discount: float, horizon: int | None
+) -> list[str]:
+    """Return what is wrong with fitted values: they have not arrived, or have left.
+
+    Args:
+        fitted: What fitted Q evaluation found.
+        row: Its row.
+        episodes: Of the log.
+        discount: Of the returns.
+        horizon: Steps that count, ``None`` for all.
+
+    Returns:
+        Sentences without their full stops.
+    """
+    bound = 1.05 * max(abs(end) for end in possible(episodes, discount, horizon))
     if fitted.largest > bound:
         return [
             f"fitted values reach {fitted.largest:.4g}, and no return can exceed {bound:.4g}: they "

@@ -167,9 +167,23 @@ def crossed(
         for table, choice in ((q, _logged(learner, log, rows)), (v, answers.here[rows])):
             spread[rows] = _values(learner, log, rows, choice, after=False).mean(0)
             table[mine] = torch.where(episodes.valid[mine], spread[episodes.row[mine]], 0.0)
-        last = episodes.last[mine]
-        beyond[mine] = _values(learner, log, last, answers.after[last], after=True).mean(0)
+        beyond[mine] = behind(learner, log, episodes.last[mine], answers)
     return Model(q, episodes.with_what_follows(v, beyond))
+
+
+def behind(learner: FQE, log: Log, rows: Tensor, answers: Answers) -> Tensor:
+    """Return the values ``[M]`` float64 of the states after rows, means of the members.
+
+    Args:
+        learner: The evaluation.
+        log: The log.
+        rows: ``[M]`` int64.
+        answers: Of the policy.
+
+    Returns:
+        Values, as if no task had ended there.
+    """
+    return _values(learner, log, rows, answers.after[rows], after=True).mean(0)
 
 
 def _logged(learner: FQE, log: Log, rows: Tensor) -> Tensor:

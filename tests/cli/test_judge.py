@@ -32,20 +32,22 @@ def test_a_run_is_judged_with_a_page(finished: Path, tmp_path: Path) -> None:
     # A deterministic choice has a probability, and every estimator is there.
     assert names[:7] == ["fqe", "lstd", "dualdice", "is", "pdis", "wis", "cwpdis"]
     assert "of a policy cloned from it" in done.out
+    assert "\ncheck        fitted Q evaluation says " in done.out
     root = ET.fromstring(page.read_text().partition("\n")[2])
     words = " ".join(root.itertext())
     assert str(finished) in words and "effective episodes" in words
+    assert "Check: fitted Q evaluation says " in words
     assert root.find(".//{http://www.w3.org/2000/svg}circle") is not None
 
 
 def test_all_checkpoints_of_a_run_are_ranked(finished: Path) -> None:
     log = finished.parent / "log.npz"
-    done = judge("--select", finished, "--json", log=log)
+    done = judge("--select", finished, "--json", "--no_check", log=log)
     assert done.code == 0, done.err
     found = json.loads(done.out)
     names = {one["name"] for one in found["policies"]}
     saved = {f"{finished} {path.stem}" for path in finished.glob("checkpoints/step=*.ckpt")}
-    assert names == saved
+    assert names == saved and found["check"] is None
     assert found["chosen"] == found["ranking"]["order"][0]
     assert {row["method"] for row in found["policies"][0]["estimates"]} == {"fqe", "lstd"}
 

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from hindsight_rl import BC, Fitting, Question, judge
 from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.diagnostics.ope import itself
+from hindsight_rl.diagnostics.ope.estimates import by_values
 from hindsight_rl.diagnostics.ope.judge import as_dict
 from hindsight_rl.diagnostics.ope.question import METHODS
 from hindsight_rl.keys import ACTION, EPISODE, NEXT_OBSERVATION, OBSERVATION, REWARD
@@ -158,6 +160,58 @@ def test_a_policy_that_the_log_does_not_cover_says_so_first() -> None:
     found = judge([corner], log, dataclasses.replace(ASKED, fitting=fitting))
     assert found.policies[0].covered < 0.5
     assert found.policies[0].remarks[0].startswith("The log does not cover this policy")
+
+
+def test_what_recorded_the_log_is_worth_what_its_episodes_returned() -> None:
+    """Fair coins of 4 steps: 0.5 (1 - 0.9^4) / 0.1 = 1.7195, by 60 episodes."""
+    fitting = dataclasses.replace(SHORT, updates=600, behavior_updates=200, hidden=(32,))
+    asked = Question(fitting=fitting, discount=0.9, methods=("fqe",))
+    log = coins()
+    said: list[str] = []
+    found = judge([ones], log, asked, say=said.append)
+    assert found.itself is not None and "fitting the values of what recorded the log" in said[1]
+    assert found.itself.value == pytest.approx(found.logged, abs=0.1)
+    assert found.itself.returned == found.logged and not found.itself.beyond
+    assert found.itself.returned_interval == found.logged_interval
+    assert found.itself.warnings == ()
+    assert found.itself.sentence.startswith(f"fitted Q evaluation says {found.itself.value:.4g} [")
+    assert found.itself.sentence.endswith(
+        f"] of what recorded the log, whose episodes returned "
+        f"{found.logged:.4g} [{found.logged_interval.low:.4g}, {found.logged_interval.high:.4g}]"
+    )
+    assert as_dict(found)["check"]["returned"]["value"] == found.logged
+    # After two updates values are near their beginning.
+    short = dataclasses.replace(asked, fitting=dataclasses.replace(SHORT, updates=2, members=8))
+    early = judge([ones], log, short).itself
+    assert early is not None and early.warnings[0].startswith("fqe has not arrived")
+    left = judge([ones], log, dataclasses.replace(short, check=False))
+    assert left.itself is None and as_dict(left)["check"] is None
+    assert judge([ones], log, dataclasses.replace(short, methods=("wis",), by="wis")).itself is None
+
+
+def test_values_behind_time_limits_are_part_of_what_episodes_returned() -> None:
+    """The coins again, cut after 4 steps that could have gone on."""
+    log = coins()
+    last = log.column(("next", "terminated"))
+    log = log.with_columns(
+        {("next", "terminated"): torch.zeros_like(last), ("next", "truncated"): last}
+    )
+    whole = judge([ones], log, dataclasses.replace(ASKED, methods=("fqe",))).itself
+    assert whole is not None and whole.beyond
+    assert whole.sentence.endswith("], fitted values behind time limits included")
+    asked = dataclasses.replace(ASKED, methods=("fqe",), horizon=4)
+    found = judge([ones], log, asked)
+    assert found.itself is not None and not found.itself.beyond
+    assert found.itself.returned == found.logged
+
+
+def test_values_that_miss_the_returns_of_the_log_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        itself, "by_values", lambda found: by_values(found._replace(start=9.0 + found.start))
+    )
+    asked = dataclasses.replace(ASKED, methods=("fqe",))
+    found = judge([ones], coins(), asked).itself
+    assert found is not None and found.warnings[-1].startswith("they disagree: fitted values are")
 
 
 def test_several_policies_are_ranked() -> None:

@@ -200,6 +200,10 @@ def test_rows_of_doubly_robust_estimates() -> None:
     # One constant for values: the weighted one is step-weighted importance sampling.
     assert rows["wdr"].value == pytest.approx(1.25)
     assert 0.25 <= rows["magic"].value <= 1.25  # between its partial returns
+    # What a model that is wrong may have done to it is in its interval.
+    assert rows["magic"].interval.high - rows["magic"].resampled.max() == pytest.approx(
+        rows["wdr"].value - rows["magic"].value
+    )
     assert set(rows) == {"dr", "wdr", "magic"}
 
 

@@ -17,6 +17,7 @@ from hindsight_rl.maths.intervals import (
     percentile,
     resample,
     student,
+    with_bias,
 )
 
 FIVE = torch.arange(5, dtype=torch.float64)
@@ -115,3 +116,9 @@ def test_the_cap_with_the_highest_promise() -> None:
     # Of many others, the rare large ones are worth keeping: 20.6 - 3.8 - 0.9.
     assert chosen_cap(values, 1000) == 100.0
     assert chosen_cap(torch.zeros(3), 10) == 1.0
+
+
+def test_a_bias_is_on_one_side() -> None:
+    assert with_bias(Interval(1.0, 2.0), 0.5) == (0.5, 2.0)
+    assert with_bias(Interval(1.0, 2.0), -0.5) == (1.0, 2.5)
+    assert with_bias(Interval(1.0, 2.0), 0.0) == (1.0, 2.0)
