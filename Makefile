@@ -18,7 +18,7 @@ ROOMS := hindsight_rl maths nets tasks policies training agents relabel logs dat
 # links: it does not follow the finder of an editable install.
 TYPES := build/mypy/hindsight_rl
 
-.PHONY: help quickstart test fuzz check lint types docstrings spelling wheel bench memory policies judging logs results docs hipi hipi-robots clean
+.PHONY: help quickstart test fuzz check lint types docstrings spelling wheel bench heart memory policies judging logs results docs hipi hipi-robots clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ fuzz: $(STAMP) ## read damaged and hostile files of every kind; SECONDS=600 SEED
 	PYTHONPATH=tests $(BIN)/python -m fuzz.run --seconds $(SECONDS) --seed $(SEED)
 
 check: lint types docstrings spelling wheel ## all that needs no run: style, types, docstrings, wheel
+
+heart: $(STAMP) ## what inverse RL of transitions costs beside HER, and how far each saving is from it
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/heart.py cost distance $(ARGS)
 
 bench: $(STAMP) ## updates per second, sampling, latency; writes build/bench.json
 	$(BIN)/python benchmarks/bench.py $(ARGS)

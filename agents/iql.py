@@ -32,7 +32,11 @@ from hindsight_rl.nets.network import Head, HeadKind, Network
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.spec import SpecLike
 from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, Transition, named
-from hindsight_rl.training.policy_values import expectile_value_loss, implicit_critic_loss
+from hindsight_rl.training.policy_values import (
+    expectile_value_loss,
+    implicit_critic_loss,
+    logged_value,
+)
 
 
 class IQL(Learner):
@@ -109,6 +113,10 @@ class IQL(Learner):
         """Return what rows are worth under other tasks; draws are not used: V knows no action."""
         check_exact("IQL.soft_values", self.actor, "tasks are judged by log pi")
         now, inverse = Transition(batch), self.inverse_temperature
-        value, level = self.value(now.next_observation, task), 1.0 / inverse if inverse else 0.0
-        log_prob = now.log_prob(self.actor, task)
-        return SoftValues(log_prob, value, task.new_full((), level), self.discount)
+        return SoftValues(
+            lambda: now.log_prob(self.actor, task),
+            lambda: self.value(now.next_observation, task),
+            task.new_full((), 1.0 / inverse if inverse else 0.0),
+            self.discount,
+            lambda: logged_value(self.critic, now, task),
+        )

@@ -13,42 +13,87 @@ Reference: Eysenbach et al. 2020, arXiv 2002.11089, eq. 3 to 9 and algorithm 1.
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import cached_property
 
 import torch
 from torch import Tensor
+
+Part = Tensor | Callable[[], Tensor]
+"""A tensor, or what computes it."""
 
 # Of log temperature: below and above that of the spread of scores, and halvings of the interval.
 _SHARPEST, _FLATTEST, _HALVINGS = 14.0, 7.0, 24
 
 
-class SoftValues(NamedTuple):
-    """What a learner says of transitions under tasks: all of a soft Q-value but the reward."""
+class SoftValues:
+    """What a learner says of transitions under tasks, each part computed when it is asked for.
 
-    log_prob: Tensor
-    """``[...]``, of the logged action under the policy for the task, nats."""
-    next_value: Tensor
-    """``[...]``, of the next state for the task, reward units."""
-    temperature: Tensor
-    """``[]``, what the policy divides values by, reward units per nat."""
-    discount: float
-    """Of the learner, in [0, 1]."""
+    Args:
+        log_prob: ``[...]``, of the logged action under the policy for the task, nats.
+        next_value: ``[...]``, of the next state for the task, reward units.
+        temperature: ``[]``, what the policy divides values by, reward units per nat.
+        discount: Of the learner, in [0, 1].
+        value: ``[...]``, of the logged action for the task by the critic, reward units; ``None``
+            where the learner does not say.
+    """
+
+    def __init__(
+        self,
+        log_prob: Part,
+        next_value: Part,
+        temperature: Tensor,
+        discount: float,
+        value: Part | None = None,
+    ) -> None:
+        self._log_prob, self._next_value, self._value = log_prob, next_value, value
+        self.temperature, self.discount = temperature, discount
+
+    @cached_property
+    def log_prob(self) -> Tensor:
+        """The log-probability of the logged action, ``[...]``, nats."""
+        return _computed(self._log_prob)
+
+    @cached_property
+    def next_value(self) -> Tensor:
+        """The value of the next state, ``[...]``, reward units."""
+        return _computed(self._next_value)
+
+    @cached_property
+    def value(self) -> Tensor:
+        """The value of the logged action, ``[...]``, reward units; ``ValueError`` without one."""
+        if self._value is None:
+            raise ValueError(
+                "this learner's soft_values do not say what the logged action is worth: set by to "
+                "'step' in scoring, or give SoftValues a value"
+            )
+        return _computed(self._value)
+
+
+def _computed(part: Part) -> Tensor:
+    return part if isinstance(part, Tensor) else part()
 
 
 def log_partition(scores: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return log Z of each task, estimated by the mean of exp(score) over the items.
 
+    Where a share of the items, drawn without looking at scores, stands for all, the estimate of Z
+    has their mean.
+
     Args:
         scores: ``[..., B, N]``, nats; -inf where an item is impossible under a task.
-        mask: ``[..., B]`` bool, items that count (padded steps do not); ``None`` for all.
+        mask: ``[..., B]`` bool, items that count (padded steps do not), or ``[..., B, N]``, those
+            that count for each task; ``None`` for all.
 
     Returns:
         ``[..., N]``, nats; -inf for a task that no item supports.
     """
     if mask is None:
         return torch.logsumexp(scores, dim=-2) - math.log(scores.shape[-2])
-    counted = torch.where(mask.unsqueeze(-1), scores, -torch.inf)
-    count = mask.sum(-1, keepdim=True).to(scores.dtype)
+    if mask.ndim < scores.ndim:
+        mask = mask.unsqueeze(-1)
+    counted = torch.where(mask, scores, -torch.inf)
+    count = mask.sum(-2).to(scores.dtype)
     return torch.logsumexp(counted, dim=-2) - count.clamp_min(1.0).log()
 
 
@@ -176,7 +221,7 @@ def sample_tasks(posterior: Tensor, uniform: Tensor) -> Tensor:
 
 def transition_scores(
     reward: Tensor,
-    log_prob: Tensor,
+    log_prob: Tensor | None,
     next_value: Tensor,
     terminated: Tensor,
     *,
@@ -189,7 +234,8 @@ def transition_scores(
 
     Args:
         reward: ``[B, N]``, of each transition under each task.
-        log_prob: ``[B, N]``, of the action under the policy for each task, nats.
+        log_prob: ``[B, N]``, of the action under the policy for each task, nats; ``None`` leaves
+            the term out.
         next_value: ``[B, N]``, value of the next state, its action drawn from the policy.
         terminated: ``[B, N]`` bool, whether the task ends with the step.
         discount: In [0, 1].
@@ -202,8 +248,60 @@ def transition_scores(
     Reference:
         Eysenbach et al. 2020, arXiv 2002.11089, eq. 8; hipi/relabelling_replay_buffer.py.
     """
-    going = torch.where(terminated, 0.0, next_value)
-    return reward - entropy_scale * log_prob + discount * going
+    ahead = discount * torch.where(terminated, 0.0, next_value)
+    return reward + ahead if log_prob is None else reward - entropy_scale * log_prob + ahead
+
+
+def critic_scores(
+    reward: Tensor,
+    log_prob: Tensor | None,
+    value: Tensor,
+    terminated: Tensor,
+    *,
+    entropy_scale: float | Tensor = 1.0,
+) -> Tensor:
+    """Return the soft Q-value of transitions under tasks, from a critic of the step itself.
+
+        terminated ? r(s, a, z) : Q(s, a, z), minus entropy_scale * log pi(a | s, z)
+
+    What :func:`transition_scores` are, where the critic has converged, steps have no chance in them
+    and the policy no entropy; one pass of a network less. Where a task ends, no critic is needed.
+
+    Args:
+        reward: ``[B, N]``, of each transition under each task.
+        log_prob: As :func:`transition_scores` takes it.
+        value: ``[B, N]``, of each logged action for each task.
+        terminated: ``[B, N]`` bool, whether the task ends with the step.
+        entropy_scale: As there. The learner's temperature gives the soft value of the state, where
+            the policy is the soft-max of the critic: then all actions of a state are alike.
+
+    Returns:
+        ``[B, N]``, nats at temperature 1.
+
+    Reference:
+        Eysenbach et al. 2020, arXiv 2002.11089, eq. 8, whose code looks one step ahead.
+    """
+    known = torch.where(terminated, reward, value)
+    return known if log_prob is None else known - entropy_scale * log_prob
+
+
+def refined_scores(scores: Tensor, better: Tensor, known: Tensor) -> Tensor:
+    """Return scores with those of some pairs in the place of cheaper ones.
+
+    The others are shifted by what the better ones differ from the cheaper, on average over the
+    known pairs: a constant that cheaper scores are off by changes nothing.
+
+    Args:
+        scores: ``[..., B, N]``, cheap ones of all pairs, nats.
+        better: ``[..., B, N]``, looked at where they are known.
+        known: ``[..., B, N]`` bool, pairs whose better score is known.
+
+    Returns:
+        ``[..., B, N]``, nats.
+    """
+    gap = torch.where(known, better - scores, 0.0).sum((-2, -1), keepdim=True)
+    shift = gap / known.sum((-2, -1), keepdim=True).clamp_min(1)
+    return torch.where(known, better, scores + shift)
 
 
 def posterior_metrics(posterior: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:

@@ -151,12 +151,15 @@ class Greedy:
 
         Returns:
             Log-probability of the logged action under the soft-max of the values, the largest value
-            of the next state, and the temperature.
+            of the next state, the temperature, the discount, and the value of the logged action.
         """
-        log_prob = self(batch["observation"], task).log_prob(batch["action"])
-        next_value = self.values(batch["next", "observation"], task).amax(-1)
-        temperature = torch.full((), self.temperature, device=task.device)
-        return SoftValues(log_prob, next_value, temperature, discount)
+        return SoftValues(
+            lambda: self(batch["observation"], task).log_prob(batch["action"]),
+            lambda: self.values(batch["next", "observation"], task).amax(-1),
+            torch.full((), self.temperature, device=task.device),
+            discount,
+            lambda: value_of(self.values(batch["observation"], task), batch["action"]),
+        )
 
     @property
     def scale(self) -> Any:

@@ -18,6 +18,7 @@ from hindsight_rl.maths.draws import fork, integers, uniform
 from hindsight_rl.maths.posterior import log_partition, posterior_metrics, task_posterior
 from hindsight_rl.ports import LogView
 from hindsight_rl.relabel.relabeler import Relabeler, Values
+from hindsight_rl.relabel.scoring import Scoring, table_of
 from hindsight_rl.relabel.soft_scores import (
     EntropyScale,
     RunningLogZ,
@@ -61,7 +62,8 @@ class TransitionInverseRL(Relabeler):
     Args:
         family: The tasks; sparse goal reaching by default.
         candidates: Number of tasks to choose from; all rows of an update share them. For each of
-            them a transition costs two passes of the policy and one of a critic.
+            them a transition costs two passes of the policy and one of a critic, less with an
+            ``entropy_scale`` of 0 and with ``scoring``.
         propose: Where they come from: ``"prior"``, of the family; ``"log"``, the tasks that rows
             of the update have by now, those of an earlier relabeler too, which must be of the
             family; ``"reached"``, tasks that getting where its steps led fulfils, so that some rows
@@ -76,6 +78,7 @@ class TransitionInverseRL(Relabeler):
         entropy_scale: Weight of -log pi(a | s, task): 1 as in the published code, ``"learner"`` for
             the learner's own temperature, which agrees with its critic, 0 for none.
         rate: Weight of the newest update in a running log Z, in (0, 1].
+        scoring: How pairs of a row and a candidate are scored: exactly, or for less work.
 
     Raises:
         ValueError: An argument is out of range, or (``use``) the learner has no soft values, or
@@ -99,10 +102,12 @@ class TransitionInverseRL(Relabeler):
         fraction: float = 1.0,
         entropy_scale: EntropyScale = 1.0,
         rate: float = 0.05,
+        scoring: Scoring = Scoring(),
     ) -> None:
         super().__init__()
         check_choices(TransitionInverseRL.__init__, locals())
         check_arguments(candidates, tasks, temperature, fraction)
+        _check_running(scoring, partition)
         if not 0 < rate <= 1:
             raise ValueError(f"rate is {rate}, it must lie in (0, 1]")
         if partition == "running" and tasks is None:
@@ -114,6 +119,7 @@ class TransitionInverseRL(Relabeler):
         self.propose = propose or usual_proposal(self.family)
         self.tasks, self.partition, self.temperature = tasks, partition, temperature
         self.fraction, self.entropy_scale = fraction, entropy_scale
+        self.scoring = scoring
         self.choices = torch.empty(0, 0)
         self.rate, self.running = rate, RunningLogZ(rate)
         self._soft: SoftScores | None = None
@@ -141,7 +147,14 @@ class TransitionInverseRL(Relabeler):
 
     def use(self, values: Values | None) -> None:
         """Take the learner's soft values; ``ValueError`` where it has none."""
-        self._soft = soft_scores("TransitionInverseRL", self.family, values, self.entropy_scale)
+        self._soft = soft_scores(
+            "TransitionInverseRL",
+            self.family,
+            values,
+            self.entropy_scale,
+            self.scoring.by,
+            self.scoring.precision,
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return the running log Z, where there is one."""
@@ -205,18 +218,25 @@ class TransitionInverseRL(Relabeler):
         if self._soft is None:
             shape = (*draws.shape[:-1], tasks.shape[-2])
             return Judged(tasks, torch.full(shape, 1.0 / shape[-1], device=draws.device), judged)
-        scores = self._score(self._soft, batch, tasks, judged)
-        log_z = self._log_z(scores, judged, draws[:, 0, 1])
         log_prior = None if self.tasks is None else self.family.log_prior(tasks[:, None])
-        posterior = task_posterior(scores, log_prior, partition=log_z, temperature=self.temperature)
-        return Judged(tasks, posterior, judged)
 
-    def _log_z(self, scores: Tensor, judged: Tensor, updates: Tensor) -> Tensor | bool:
-        """Return log Z ``[K, N]`` of each update, ``False`` where none is subtracted."""
+        def posterior(scores: Tensor, counted: Tensor, updates: Tensor | None = None) -> Tensor:
+            log_z = self._log_z(scores, counted, updates)
+            return task_posterior(scores, log_prior, partition=log_z, temperature=self.temperature)
+
+        each = _each(draws, tasks.shape[-2])
+        scores, counted = table_of(self.scoring, self._soft, batch, tasks, each, judged, posterior)
+        return Judged(tasks, posterior(scores, counted, draws[:, 0, 1]), judged)
+
+    def _log_z(self, scores: Tensor, counted: Tensor, updates: Tensor | None) -> Tensor | bool:
+        """Return log Z ``[K, N]`` of each update, ``False`` where none is subtracted.
+
+        An average over updates moves by those that are given.
+        """
         if not self.partition:
             return False
-        log_z = over_ranks(log_partition(scores / self.temperature, judged), judged)
-        if self.partition != "running":
+        log_z = over_ranks(log_partition(scores / self.temperature, counted), counted)
+        if self.partition != "running" or updates is None:
             return log_z
         return self.running(log_z, updates, moves=torch.is_grad_enabled())
 
@@ -236,17 +256,13 @@ class TransitionInverseRL(Relabeler):
             return found
         return self.family.task_of(found, fork(_each(draws, found.shape[1]), "reached"))
 
-    @torch.no_grad()
-    def _score(self, soft: SoftScores, batch: TensorDict, tasks: Tensor, judged: Tensor) -> Tensor:
-        """Return the soft Q-values ``[K, B, N]``, -inf for rows that are not judged."""
-        rows = soft.rows(batch)
-        if self.fraction == 1:
-            group = torch.arange(len(tasks), device=tasks.device).repeat_interleave(batch.shape[1])
-            every: Tensor = soft(rows.reshape(-1), tasks, group).unflatten(0, batch.batch_size)
-            return every
-        scores = torch.full((*judged.shape, tasks.shape[-2]), -torch.inf, device=tasks.device)
-        scores[judged] = soft(rows[judged], tasks, judged.nonzero()[:, 0])
-        return scores
+
+def _check_running(scoring: Scoring, partition: bool | str) -> None:
+    if scoring.candidates is not None and partition == "running":
+        raise ValueError(
+            "a running log Z needs every task in every update: leave candidates out of scoring, or "
+            "set partition to True"
+        )
 
 
 def _tasks_of(batch: TensorDict) -> Tensor:

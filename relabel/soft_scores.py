@@ -5,6 +5,7 @@ Shared by the relabelers that judge transitions by a learner's critic.
 
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,11 +16,13 @@ from torch import Tensor
 
 from hindsight_rl.keys import DRAWS
 from hindsight_rl.maths.draws import fork
-from hindsight_rl.maths.posterior import transition_scores
+from hindsight_rl.maths.posterior import critic_scores, transition_scores
 from hindsight_rl.relabel.relabeler import Values
 from hindsight_rl.tasks.family import TaskFamily
 
 EntropyScale = float | Literal["learner"]
+Score = Literal["step", "critic"]
+Precision = Literal["float32", "bfloat16"]
 
 _KEYS = ("observation", "action", ("next", "observation"), DRAWS)
 _FORWARD = 1 << 13  # rows by tasks that pass a network together
@@ -33,12 +36,18 @@ class SoftScores:
     Args:
         family: Gives reward and termination.
         values: ``soft_values`` of the learner.
-        entropy_scale: Weight of -log pi(a | s, task), ``"learner"`` for the learner's temperature.
+        entropy_scale: Weight of -log pi(a | s, task), ``"learner"`` for the learner's temperature;
+            0 saves the pass of the policy.
+        score: ``"step"``, the reward and the value of the next state, or ``"critic"``, the value of
+            the logged action, and the reward where the task ends.
+        precision: Of the hidden layers of the networks that are asked.
     """
 
     family: TaskFamily
     values: Values
     entropy_scale: EntropyScale
+    score: Score = "step"
+    precision: Precision = "float32"
 
     def rows(self, batch: TensorDict) -> TensorDict:
         """Return only what scores need of a batch."""
@@ -69,16 +78,22 @@ class SoftScores:
         pairs = row.expand(tasks.shape[:-1])
         # Networks broadcast a row against its tasks, which saves work, but for chosen numbers.
         seen = row if row["action"].is_floating_point() else pairs
-        found = self.values(seen, tasks, seen[DRAWS])
+        with self._in_precision(tasks.device.type):
+            found = self.values(seen, tasks, seen[DRAWS])
+            log_prob = None if self.entropy_scale == 0 else found.log_prob
+            value = found.value if self.score == "critic" else found.next_value
         scale = found.temperature if self.entropy_scale == "learner" else self.entropy_scale
+        reward, terminated = self.family.reward(pairs, tasks), self.family.terminated(pairs, tasks)
+        if self.score == "critic":
+            return critic_scores(reward, log_prob, value, terminated, entropy_scale=scale)
         return transition_scores(
-            self.family.reward(pairs, tasks),
-            found.log_prob,
-            found.next_value,
-            self.family.terminated(pairs, tasks),
-            discount=found.discount,
-            entropy_scale=scale,
+            reward, log_prob, value, terminated, discount=found.discount, entropy_scale=scale
         )
+
+    def _in_precision(self, device: str) -> AbstractContextManager[object]:
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(device, torch.bfloat16)
 
 
 class RunningLogZ:
@@ -131,7 +146,12 @@ class RunningLogZ:
 
 
 def soft_scores(
-    name: str, family: TaskFamily, values: Values | None, entropy_scale: EntropyScale
+    name: str,
+    family: TaskFamily,
+    values: Values | None,
+    entropy_scale: EntropyScale,
+    score: Score = "step",
+    precision: Precision = "float32",
 ) -> SoftScores:
     """Return what judges transitions by a learner's soft values.
 
@@ -140,6 +160,8 @@ def soft_scores(
         family: Judges the reward of the step.
         values: ``soft_values`` of the learner.
         entropy_scale: See :class:`SoftScores`.
+        score: Likewise.
+        precision: Likewise.
 
     Returns:
         The scores.
@@ -154,7 +176,7 @@ def soft_scores(
             f"{name} judges transitions by a critic, and this learner has none: use SAC or IQL, or "
             "InverseRL, which judges whole trajectories"
         )
-    return SoftScores(family, values, entropy_scale)
+    return SoftScores(family, values, entropy_scale, score, precision)
 
 
 def ranks() -> int:
@@ -177,14 +199,15 @@ def over_ranks(log_z: Tensor, counted: Tensor) -> Tensor:
 
     Args:
         log_z: ``[K, N]``, of this rank's rows, nats.
-        counted: ``[K, B]`` bool, the rows that count.
+        counted: ``[K, B]`` bool, the rows that count; or ``[K, B, N]``, for each task.
 
     Returns:
         Nats.
     """
     if ranks() == 1:
         return log_z
-    count = counted.sum(-1, keepdim=True).to(log_z.dtype)
+    counted = counted if counted.ndim == 3 else counted.unsqueeze(-1)
+    count = counted.sum(1).to(log_z.dtype)
     sums = gathered((log_z + count.log()).unsqueeze(1))
     total = gathered(count.unsqueeze(1)).sum(1)
     return torch.logsumexp(sums, dim=1) - total.clamp_min(1.0).log()

@@ -120,15 +120,18 @@ def policy_soft_values(
 
     Returns:
         Log-probability of the logged action, value of the next state, temperature (0 for behaviour
-        cloning), and the discount.
+        cloning), the discount, and the least value of the logged action.
     """
     policy, temperature, now = learner.actor, learner.temperature, Transition(batch)
     check_exact(f"{type(learner).__name__}.soft_values", policy, "tasks are judged by log pi")
     finite = temperature if temperature < math.inf else 0.0
-    noise = None if policy.discrete else normals(draws, policy.drawing_noise)
-    ahead = choices(policy, learner.critic, now.next_observation, task, noise)
-    level = torch.full((), finite, device=task.device)
-    return SoftValues(now.log_prob(policy, task), ahead.expected(), level, learner.discount)
+    return SoftValues(
+        lambda: now.log_prob(policy, task),
+        lambda: _value_ahead(policy, learner.critic, now, task, draws),
+        torch.full((), finite, device=task.device),
+        learner.discount,
+        lambda: logged_value(learner.critic, now, task),
+    )
 
 
 class SoftActorCritic(Protocol):
@@ -159,11 +162,40 @@ def soft_actor_values(
 
     Returns:
         Log-probability of the logged action and value of the next state by the first online critic,
-        as in the authors' code of HIPI; the temperature.
+        as in the authors' code of HIPI; the temperature, the discount, and the value of the logged
+        action by the same critic.
     """
     policy, now = learner.actor, Transition(batch)
-    noise = None if policy.discrete else normals(draws, policy.drawing_noise)
     first = partial(learner.critic, members=1)
-    ahead = choices(policy, first, now.next_observation, task, noise)
-    log_prob = now.log_prob(policy, task)
-    return SoftValues(log_prob, ahead.expected(), learner.temperature(), learner.discount)
+    return SoftValues(
+        lambda: now.log_prob(policy, task),
+        lambda: _value_ahead(policy, first, now, task, draws),
+        learner.temperature(),
+        learner.discount,
+        lambda: logged_value(first, now, task),
+    )
+
+
+def logged_value(critic: Critics, now: Transition, task: Tensor) -> Tensor:
+    """Return what logged actions are worth under other tasks, by the least of the critics.
+
+    Args:
+        critic: ``(observation, action, task) -> [E, ...]``.
+        now: Transitions ``[...]``, or ``[..., 1]`` where rows meet several tasks.
+        task: ``[..., Z]``.
+
+    Returns:
+        ``[...]``, as the task, reward units.
+    """
+    action, shape = now.action, task.shape[:-1]
+    # A critic broadcasts observations to tasks, actions it does not.
+    wide = (*shape, action.shape[-1]) if action.is_floating_point() else shape
+    return critic(now.observation, action.expand(wide), task).amin(0)
+
+
+def _value_ahead(
+    policy: Policy, critic: Critics, now: Transition, task: Tensor, draws: Tensor
+) -> Tensor:
+    """Return the policy's value of next states under other tasks, one action drawn by counters."""
+    noise = None if policy.discrete else normals(draws, policy.drawing_noise)
+    return choices(policy, critic, now.next_observation, task, noise).expected()

@@ -201,6 +201,23 @@ def strength(report: list[dict[str, Any]]) -> str:
     return common.table(("", "tasks of batches", "tasks per row", "fulfilled", "score"), rows)
 
 
+def heart(report: list[dict[str, Any]]) -> str:
+    """Return what ways to score cost beside HER at L, and how far they are from the posterior."""
+    found = {row["name"]: row for row in report}
+    rows = []
+    start, end = "total variation: ", ", log"
+    for name in (n[len(start) : -len(end)] for n in found if n.startswith(start) and end in n):
+        cost = found.get(f"{name} at L")
+        apart = (found.get(f"{start}{name}, {propose}") for propose in ("log", "reached"))
+        spread = f"{cost['mean']:.2f} [{cost['low']:.2f}, {cost['high']:.2f}]" if cost else ""
+        rows.append(
+            [name, spread, f"{cost['cpu_ratio']:.2f}" if cost else ""]
+            + [f"{row['mean']:.3f}" if row else "" for row in apart]
+        )
+    header = ("scoring", "cost at L, wall", "CPU", "distance, tasks of the batch", "states reached")
+    return common.table(header, rows)
+
+
 def showcase(report: dict[str, Any]) -> str:
     """Return the table of ``make quickstart``'s second half, and keep its picture."""
     rows = [
@@ -243,6 +260,7 @@ PARTS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "her": ("her", alone("her")),
     "rcp": ("rcp", commanded),
     "candidates": ("options", candidates),
+    "heart": ("../heart", heart),
     "options": ("options", options),
 }
 

@@ -12,6 +12,7 @@ import argparse
 import functools
 import multiprocessing
 import os
+import time
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, NamedTuple
 
@@ -102,12 +103,14 @@ def relabelers(domain: Domain, data_step: str, settings: dict[str, Any]) -> list
     from hindsight_rl.relabel.goals import FinalGoal, FutureGoal
     from hindsight_rl.relabel.inverse_transition import TransitionInverseRL
     from hindsight_rl.relabel.random_task import RandomTask
+    from hindsight_rl.relabel.scoring import Scoring
 
     family, fraction = family_of(domain), settings["fraction"]
     inverse = functools.partial(
         TransitionInverseRL,
         candidates=settings["candidates"],
         entropy_scale=settings["entropy_scale"],
+        scoring=Scoring(**settings.get("scoring", {})),
     )
     kinds = {
         "inverse RL": functools.partial(inverse, propose="log"),
@@ -126,10 +129,11 @@ def run(domain: Domain, data_step: str, seed: int, settings: dict[str, Any]) -> 
         domain: Where.
         data_step: Which tasks batches get.
         seed: Seed of weights, episodes and draws.
-        settings: The same for all data steps.
+        settings: The same for all data steps; ``scoring`` holds options of inverse RL's.
 
     Returns:
-        ``env_steps``, ``seconds_at`` and ``scores`` of the evaluations, and the last as ``final``.
+        ``env_steps``, ``seconds_at`` and ``scores`` of the evaluations, the last as ``final``, and
+        ``cpu_seconds``.
     """
     import torch
 
@@ -167,13 +171,14 @@ def run(domain: Domain, data_step: str, seed: int, settings: dict[str, Any]) -> 
         compile="update",
         **domain.model,
     )
-    curve = common.Curve(data, f"eval/{domain.score}")
+    curve, start = common.Curve(data, f"eval/{domain.score}"), time.process_time()
     common.trainer(settings["env_steps"], callbacks=[curve.callback()]).fit(learner, data)
     return {
         "env_steps": curve.steps,
         "seconds_at": curve.seconds,
         "scores": curve.scores,
         "final": curve.scores[-1],
+        "cpu_seconds": time.process_time() - start,
     }
 
 

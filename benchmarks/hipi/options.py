@@ -110,7 +110,7 @@ def posterior_table(updates: int) -> list[dict[str, Any]]:
     size, batches = 256, 8
     data.batch_size = size
     chunk = data._sampler().chunk(updates, batches)
-    soft = SoftScores(GOALS, sac.soft_values, DISCOUNT, 0.0)
+    soft = SoftScores(GOALS, sac.soft_values, 0.0)
     chunk["task"] = data.relabel.relabelers[1].family.sample(chunk["draws"])
     rows = soft.rows(chunk)
     with torch.no_grad():

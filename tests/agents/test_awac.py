@@ -222,6 +222,8 @@ def test_soft_values_by_hand(discrete: bool) -> None:
             action, _ = learner.actor.draw(following, normals(batch["draws"], 2), task)
             value = learner.critic(following, action, task).amin(0)
         torch.testing.assert_close(found.next_value[:, number], value)
+        logged = learner.critic(batch["observation"], batch["action"], task).amin(0)
+        torch.testing.assert_close(found.value[:, number], logged)
 
 
 def test_soft_values_of_cloning_have_temperature_0() -> None:

@@ -227,6 +227,9 @@ def test_soft_values_by_hand() -> None:
         torch.testing.assert_close(found.log_prob[:, number], expected.squeeze(-1))
         value = learner.action_values(batch["next", "observation"], task).amax(-1)
         torch.testing.assert_close(found.next_value[:, number], value)
+        value = learner.action_values(batch["observation"], task)
+        value = value.gather(-1, batch["action"].unsqueeze(-1)).squeeze(-1)
+        torch.testing.assert_close(found.value[:, number], value)
 
 
 # --- errors ---------------------------------------------------------------------------------------

@@ -266,6 +266,8 @@ def test_soft_values_by_hand(discrete: bool) -> None:
         torch.testing.assert_close(found.log_prob[:, number], log_prob)
         value = learner.value(batch["next", "observation"], task)
         torch.testing.assert_close(found.next_value[:, number], value)
+        logged = learner.critic(batch["observation"], batch["action"], task).amin(0)
+        torch.testing.assert_close(found.value[:, number], logged)
 
 
 def test_soft_values_of_cloning_have_temperature_0() -> None:

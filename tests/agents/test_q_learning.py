@@ -18,6 +18,7 @@ from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.draws import counters
 from hindsight_rl.maths.posterior import task_posterior
 from hindsight_rl.relabel.inverse_transition import TransitionInverseRL
+from hindsight_rl.relabel.scoring import Scoring
 from hindsight_rl.tasks.family import GoalReaching
 
 # Two ways cross at X. Action 0 stays, and is what a policy does where it knows nothing.
@@ -132,6 +133,17 @@ def test_inverse_rl_by_the_table_itself(tmp_path: Path) -> None:
         expected = {"A": -3.0, "a": -2.0, "C": -3.0, "c": -2.0, "X": -1.0, other: FAR}
         for cell, best in expected.items():
             assert found[cell] == pytest.approx(best, abs=1e-4)
+    # A table that has converged says by itself what it says one step ahead.
+    chunk, found = data._sampler().chunk(0, 50), []
+    for by in ("step", "critic"):
+        scoring = Scoring(by)  # type: ignore[arg-type]
+        judge = TransitionInverseRL(
+            GoalReaching(radius=0.5), tasks=goals, entropy_scale=0.0, scoring=scoring
+        ).prepare(log)
+        judge.use(learner.soft_values)
+        found.append(judge.judge(chunk).posterior)
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-4)
+    assert 0.1 < float((found[0].amax(-1) < 0.9).float().mean()) < 0.9
 
 
 def test_soft_values_are_of_the_task_that_is_asked_for() -> None:

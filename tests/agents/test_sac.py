@@ -286,21 +286,25 @@ def test_soft_values_by_hand(discrete: bool) -> None:
             action = learner.actor.scale.to_environment(policy.sample(noise[:, 0]))
             value = learner.critic(seen, action, task)[0]
         torch.testing.assert_close(found.next_value[:, number], value)
+        logged = learner.critic(batch["observation"], batch["action"], task)[0]
+        torch.testing.assert_close(found.value[:, number], logged)
 
 
 def test_soft_values_ask_the_first_critic_alone() -> None:
     learner, batch = case(task=True)
     before = learner.soft_values(batch, batch["task"], batch["draws"])
+    known, valued = before.next_value, before.value
     with torch.no_grad():
         learner.critic.members[1][-1].bias -= 100.0
         for parameter in learner.target_critic.parameters():
             parameter += 1.0
     after = learner.soft_values(batch, batch["task"], batch["draws"])
-    assert after.next_value.equal(before.next_value)
+    assert after.next_value.equal(known) and after.value.equal(valued)
     with torch.no_grad():
         learner.critic.members[0][-1].bias += 1.0
-    moved = learner.soft_values(batch, batch["task"], batch["draws"]).next_value
-    torch.testing.assert_close(moved, before.next_value + 1.0)
+    moved = learner.soft_values(batch, batch["task"], batch["draws"])
+    torch.testing.assert_close(moved.next_value, known + 1.0)
+    torch.testing.assert_close(moved.value, valued + 1.0)
 
 
 # --- errors ---------------------------------------------------------------------------------------
