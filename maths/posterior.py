@@ -121,10 +121,10 @@ def task_posterior(
         has support, every item gets the prior.
 
     Raises:
-        ValueError: ``temperature`` is not above 0.
+        ValueError: ``temperature`` is not above 0, or not finite.
     """
-    if not temperature > 0:
-        raise ValueError(f"temperature is {temperature}, it must be above 0")
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature is {temperature}, it must be above 0 and finite")
     scores = scores / temperature
     prior = torch.zeros_like(scores[..., :1, :]) if log_prior is None else log_prior
     if isinstance(partition, Tensor):

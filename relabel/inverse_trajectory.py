@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hindsight_rl.arguments import check_choices
 from hindsight_rl.keys import DRAWS, NEXT_ACHIEVED, Key
-from hindsight_rl.maths.draws import counters, fork, integers
+from hindsight_rl.maths.draws import counters, fork, integers, uniform
 from hindsight_rl.maths.posterior import (
     log_partition,
     posterior_metrics,
@@ -160,7 +160,9 @@ class InverseRL(Relabeler):
         posterior = self.posterior.to(device)[unit]
         task = self.choices.to(device)[drawn(posterior, batch)]
         result, changed = assigned(batch, task, self.family, self.fraction)
-        shares = self._fulfilled.to(device)[unit].flatten(0, -2).mean(0)
+        relabeled = uniform(batch[DRAWS], draw=1) < self.fraction
+        fulfilled = self._fulfilled.to(device)[unit] * relabeled.unsqueeze(-1)
+        shares = fulfilled.flatten(0, -2).sum(0) / relabeled.sum().clamp_min(1)
         self.metrics = posterior_metrics(posterior.flatten(0, -2)) | changed
         self.metrics |= {"fulfilled": shares[0], "supported": shares[1]}
         return result

@@ -1,5 +1,6 @@
 """Choosing tasks from a posterior: what inverse RL of trajectories and of transitions share."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -52,8 +53,8 @@ def check_arguments(
     check_fraction(fraction)
     if candidates < 1 or (tasks is not None and not len(tasks)):
         raise ValueError("there must be at least one task to choose: candidates or tasks")
-    if not temperature > 0:
-        raise ValueError(f"temperature is {temperature}, it must be above 0")
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature is {temperature}, it must be above 0 and finite")
 
 
 def drawn(posterior: Tensor, batch: TensorDict) -> Tensor:

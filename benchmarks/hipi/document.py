@@ -224,7 +224,7 @@ def showcase(report: dict[str, Any]) -> str:
         (row["pair"], f"{row['return']:.1f}", f"{row['onnx_return']:.1f}")
         for row in reversed(report["rows"])
     ]
-    rows.append(("what recorded the log", f"{report['recorded']:.1f}", ""))
+    rows.append(("the log, for its own tasks", f"{report['logged']:.1f}", ""))
     _keep("build/showcase/showcase.png", "showcase.png")
     table = common.table(("", "return", "exported file"), rows)
     return f"{table}\n\n![logged episodes with inferred tasks, and the policy](hipi/showcase.png)"

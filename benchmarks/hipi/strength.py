@@ -191,6 +191,7 @@ def mass_arms() -> Arms:
     return {
         "random tasks": [RandomTask(family)],
         EPISODE: inverse(family, **ANY),
+        "episode, mean": inverse(family, **ANY, score="mean"),
         "episode, perplexity 4": inverse(family, **ANY, perplexity=4),
         "rest": inverse(family, **ANY, unit="rest"),
         "25 steps": inverse(family, **ANY, unit=25),

@@ -83,7 +83,8 @@ def weighed_rows(
         if (WEIGHTED | ROBUST) & set(asked.methods):
             what = "importance sampling and doubly robust estimates are left out"
             left_out.append(f"{what}: {policy.no_density}")
-        found = kernel_row(policy, log, answers, episodes, behavior, counts, asked, left_out)
+        found, why = kernel_row(policy, log, answers, episodes, behavior, counts, asked)
+        left_out += [f"kernel is left out: {why}"] if why else []
         return Weighed(() if found is None else (found,), tuple(left_out))
     ratio = cumulative_log_ratio(
         episodes.padded(log_prob), episodes.padded(behavior.log_prob), episodes.valid
@@ -125,8 +126,7 @@ def kernel_row(
     behavior: Behavior,
     counts: Tensor,
     asked: Question,
-    left_out: list[str],
-) -> Estimate | None:
+) -> tuple[Estimate | None, str]:
     """Return the row of a policy that does one thing only in each state.
 
     Args:
@@ -137,28 +137,25 @@ def kernel_row(
         behavior: What recorded it.
         counts: ``[R, n]``, how often each episode counts in resamples.
         asked: The question.
-        left_out: Receives a sentence where there is no row that was asked for.
 
     Returns:
-        Step-weighted importance sampling with a kernel, or ``None``.
+        Step-weighted importance sampling with a kernel, or ``None``; and why there is no row that
+        was asked for, "" where there is one or none was.
     """
     if "kernel" not in asked.methods:
-        return None
+        return None, ""
     if policy.chance or policy.discrete:
-        if asked.methods != METHODS:
-            left_out.append("kernel is left out: it is for policies without chance")
-        return None
+        named = asked.methods != METHODS
+        return None, "it is for policies without chance" if named else ""
     if asked.horizon is None:
-        left_out.append(
-            "kernel is left out: it takes a horizon, best of one step (--horizon 1): hardly an "
-            "episode is near this policy in all of many steps"
+        return None, (
+            "it takes a horizon, best of one step (--horizon 1): hardly an episode is near this "
+            "policy in all of many steps"
         )
-        return None
     steps = episodes.valid.shape[1]
     spread = behavior.spread(log)
     if not bool((spread > 0.0).all()):
-        left_out.append("kernel is left out: what recorded the log had no spread")
-        return None
+        return None, "what recorded the log had no spread"
     width = bandwidths(spread, len(episodes.valid), steps)
     units = behavior.units
     ratio = kernel(
@@ -173,7 +170,7 @@ def kernel_row(
     found = step_weighted(ratio, episodes.reward, discount=asked.discount)
     row = rows_of.weighed("kernel", found, ratio, counts)
     notes = (*row.warnings, *_wide(width, log.column(ACTION)[episodes.rows].double()))
-    return replace(row, bandwidth=tuple(width.tolist()), warnings=notes)
+    return replace(row, bandwidth=tuple(width.tolist()), warnings=notes), ""
 
 
 def _wide(width: Tensor, logged: Tensor) -> tuple[str, ...]:

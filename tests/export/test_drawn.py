@@ -357,8 +357,8 @@ DAMAGE = [
 ]
 
 
-@pytest.mark.parametrize(("place", "value", "told"), DAMAGE)
-def test_damage_is_named(place: str, value: Any, told: str) -> None:
+@pytest.mark.parametrize(("place", "value", "message"), DAMAGE)
+def test_damage_is_named(place: str, value: Any, message: str) -> None:
     broken = copy.deepcopy(by_hand())
     validate(broken)
     *outer, last = place.split(".")
@@ -366,5 +366,5 @@ def test_damage_is_named(place: str, value: Any, told: str) -> None:
     for name in outer:
         within = within[name]
     within[last] = value
-    with pytest.raises(ContractError, match=told):
+    with pytest.raises(ContractError, match=message):
         validate(broken)

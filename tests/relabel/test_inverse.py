@@ -121,6 +121,7 @@ def test_fraction_keeps_the_other_rows() -> None:
         ({"candidates": 0}, "at least one task to choose"),
         ({"tasks": []}, "at least one task to choose"),
         ({"temperature": 0.0}, "temperature is 0.0, it must be above 0"),
+        ({"temperature": float("inf")}, "temperature is inf, it must be above 0 and finite"),
         ({"partition": "running"}, "it must be true or false; .* use TransitionInverseRL"),
     ],
 )

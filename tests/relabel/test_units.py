@@ -162,6 +162,25 @@ def test_metrics_say_how_many_rows_fulfil_their_task_and_any() -> None:
     assert float(chain.metrics["fulfilled"]) == pytest.approx(float(share.mean()))
 
 
+def test_metrics_leave_out_rows_that_keep_their_task() -> None:
+    """Half of the rows are relabeled; the shares are of those, and 0 where there are none."""
+    tasks = torch.stack([LOG.column(NEXT_ACHIEVED)[1], torch.full((2,), 1e3)]).tolist()
+
+    log = LOG.with_columns({"task": torch.zeros(len(LOG), 2)})
+
+    def shares(fraction: float) -> tuple[float, float, Tensor]:
+        options: dict[str, Any] = {"tasks": tasks, "unit": "rest", "fraction": fraction}
+        chunk, chain = drawn(log, InverseRL(GoalReaching(1e-6), **options))
+        relabeled = (chain(chunk)["task"] != 0.0).any(-1)
+        reaches = (chunk["index"] <= 1)[relabeled].float()
+        return float(chain.metrics["supported"]), float(chain.metrics["fulfilled"]), reaches
+
+    supported, fulfilled, reaches = shares(0.5)
+    assert supported == pytest.approx(float(reaches.mean()))
+    assert 0.0 < fulfilled <= supported
+    assert shares(0.0)[:2] == (0.0, 0.0)
+
+
 def test_nothing_that_is_fulfilled_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"fulfils any of the 1 candidates \(unit 'rest'\)"):
         bound(SPARSE, torch.full((1, 2), 1e3), unit="rest", score="fulfilled")
