@@ -33,8 +33,8 @@ SHORT: dict[Asked, dict[str, Any]] = {
 }
 # Short fits are far from their end there.
 LONG: dict[Asked, dict[str, Any]] = {
-    "steps": {"updates": 5000, "hidden": [256, 256], "members": 5},
-    "all": {"updates": 10_000, "hidden": [256, 256], "members": 5},
+    "steps": {"updates": 3000, "hidden": [128, 128], "members": 5},
+    "all": {"updates": 6000, "hidden": [128, 128], "members": 5},
 }
 FITTING = {"pendulum": SHORT, "cartpole": SHORT, "halfcheetah": LONG}
 SAMPLES = 2
