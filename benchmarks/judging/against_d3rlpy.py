@@ -32,7 +32,7 @@ from torch import Tensor, nn
 import policies
 
 WORLD = worlds.WORLDS["pendulum"]
-FITTING = policies.FITTING["all"]
+FITTING = policies.SHORT["all"]
 TORQUE, BATCH, LONGER = 2.0, 256, 5
 EVERY_THIRD = slice(0, None, 3)
 

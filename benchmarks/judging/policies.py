@@ -7,7 +7,7 @@ episodes; a log of another policy says what it is worth by every estimator. Two 
 actions for a number of steps, where probabilities help (importance sampling, doubly robust), and
 exported policies without an end (fitted Q evaluation, linear values and ratios). HalfCheetah-v5 is
 asked the same of fewer policies, with the probabilities of a cloned behaviour; it needs MuJoCo and
-an hour, so that it has to be named: ``--only halfcheetah``.
+two hours, so that it has to be named: ``--only halfcheetah``.
 
 Printed of every estimator, means over the seeds of the log: Spearman's rank correlation with the
 truth; what the policy with the highest lower end loses against the best, as a share of best to
