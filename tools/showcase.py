@@ -14,24 +14,21 @@ everything: the numbers then mean little.
 
 import argparse
 import json
-import multiprocessing
-import os
 import shlex
 import shutil
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+from pairs import TEST_SEED, Pair, begin, played, run_pairs, table, tiled
 from quickstart import command, say
 
 FOLDER = Path("build/showcase")
 LOG, INFERRED = FOLDER / "log", FOLDER / "log.inferred"
 ENV = "Hindsight/PointMass-v0"
-TEST_SEED = 2_000_000
 
 # What the log keeps to itself: neither the task nor the reward of the episodes is read.
 UNLABELLED = '{"task": null, "reward": 0.0}'
@@ -39,18 +36,6 @@ FAMILY = {
     "class_path": "LinearTasks",
     "init_args": {"low": [-1, -1, -1, -1, -1], "high": [1, 1, 1, 1, 0]},
 }
-
-
-class Pair(NamedTuple):
-    """A data step and a policy step."""
-
-    name: str
-    config: str
-    updates: int
-    fast_updates: int
-    relabel: tuple[dict[str, Any], ...] = ()
-    labelled: bool = False
-    options: tuple[str, ...] = ()
 
 
 def _part(name: str, **arguments: Any) -> dict[str, Any]:
@@ -169,12 +154,9 @@ def picture(policy: Path, path: Path, columns: int = 4) -> None:
     from PIL import Image
 
     from hindsight_rl import Log
-    from hindsight_rl.envs.interface import Interface, frame, make
-    from hindsight_rl.envs.rollout import episode_seed
-    from hindsight_rl.export.runtime import OnnxPolicy
+    from hindsight_rl.envs.interface import frame, make
 
-    act, tiles = OnnxPolicy(policy), []
-    log = Log.load(INFERRED)
+    log, tiles = Log.load(INFERRED), []
     episode = log.column("episode")
     for number in range(2 * columns):
         rows = (episode == number).nonzero().flatten()
@@ -185,22 +167,10 @@ def picture(policy: Path, path: Path, columns: int = 4) -> None:
             env.step(action)
         tiles.append(frame(env, ENV))
         env.close()
-    for number in range(2 * columns):
-        env = make(ENV, draw=True)
-        interface = Interface(env, ENV)
-        observation, _ = env.reset(seed=episode_seed(TEST_SEED, number))
-        done = False
-        while not done:
-            observation, _, terminated, truncated, _ = env.step(
-                act.act(*interface.see(observation))
-            )
-            done = terminated or truncated
-        tiles.append(frame(env, ENV))
-        env.close()
-    lines = [np.concatenate(tiles[at : at + columns], 1) for at in range(0, len(tiles), columns)]
-    half = len(lines) // 2
-    lines.insert(half, np.full((40, *lines[0].shape[1:]), 255, np.uint8))
-    Image.fromarray(np.concatenate(lines, 0)).save(path)
+    above = tiled(tiles, columns)
+    below = tiled([played(policy, ENV, number) for number in range(2 * columns)], columns)
+    gap = np.full((40, *above.shape[1:]), 255, np.uint8)
+    Image.fromarray(np.concatenate([above, gap, below], 0)).save(path)
 
 
 def agreement() -> list[float]:
@@ -215,16 +185,8 @@ def agreement() -> list[float]:
 
 def main() -> int:
     """Run the showcase."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--fast", action="store_true", help="a tenth of the log, few updates")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--episodes", type=int, default=200, help="fresh tasks to test on")
-    parser.add_argument("--workers", type=int, default=2)
-    options = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = "1"
     begun = time.perf_counter()
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    FOLDER.mkdir(parents=True)
+    options = begin((__doc__ or "").split("\n")[0], "tasks", FOLDER)
     collect = (
         *("collect", "--env", ENV, "--good", "1", "--seed", str(options.seed)),
         *("--episodes", str(60 if options.fast else 500), "--output", str(LOG)),
@@ -237,15 +199,7 @@ def main() -> int:
         *("--output", str(INFERRED), "--report", str(FOLDER / "report.html")),
     )
     sys.stdout.write(command(*relabel, show=True))
-    jobs = [(key, options.seed, options.episodes, options.fast) for key in PAIRS]
-    found = []
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(options.workers, context) as pool:
-        for result in pool.map(one, jobs):
-            sys.stdout.write("".join(f"\n$ {line}" for line in result["commands"]) + "\n")
-            sys.stdout.write(f"{result['pair']}: return {result['return']:.1f}\n")
-            sys.stdout.flush()
-            found.append(result)
+    found = run_pairs(one, PAIRS, options, "return")
     best = FOLDER / "policy.onnx"
     shutil.copyfile(FOLDER / f"bc_inverse_rl-{options.seed}.onnx", best)
     picture(best, FOLDER / "showcase.png")
@@ -255,13 +209,9 @@ def main() -> int:
 def _reported(found: list[dict[str, Any]], options: argparse.Namespace, seconds: float) -> int:
     """Write build/showcase.json, print the table, and return the exit code."""
     mark, agreed = logged(), agreement()
-    lines = [f"{'policy step, tasks of the log':<38}{'return':>8}{'ONNX':>8}{'equal':>7}{'fit':>8}"]
-    lines += [
-        f"{row['pair']:<38}{row['return']:>8.1f}{row['onnx_return']:>8.1f}"
-        f"{'yes' if row['equal'] else 'NO':>7}{row['fit_seconds']:>6.0f} s"
-        for row in reversed(found)
-    ]
-    lines.append(f"{'the log, for its own tasks':<38}{mark:>8.1f}")
+    text = table(
+        found, "policy step, tasks of the log", "return", 1, ("the log, for its own tasks", mark)
+    )
     report = {
         "seconds": seconds,
         "logged": mark,
@@ -277,7 +227,7 @@ def _reported(found: list[dict[str, Any]], options: argparse.Namespace, seconds:
     policy = FOLDER / "policy.onnx"
     sys.stdout.write(
         f"\n{ENV}: {options.episodes} fresh tasks of 100 steps\n"
-        + "\n".join(lines)
+        + text
         + f"\n\nInferred and true weights correlate over the episodes: {weights}.\n"
         "SAC computes the reward of any task for any step, so that random tasks serve it "
         "too; where it gains by inverse RL: docs/hipi.md\n"

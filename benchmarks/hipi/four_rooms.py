@@ -10,40 +10,25 @@ the commands and one table; writes build/four_rooms.json, build/four_rooms/polic
 of its rollouts. ``--fast`` shrinks everything: the numbers then mean little.
 """
 
-import argparse
 import json
-import multiprocessing
-import os
 import shutil
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "tools"))
+from pairs import TEST_SEED, Pair, begin, played, run_pairs, table, tiled  # noqa: E402
 from quickstart import command, say  # noqa: E402
 
 FOLDER = Path("build/four_rooms")
 LOG = FOLDER / "log"
 ENV = "Hindsight/FourRooms-v0"
-TEST_SEED = 2_000_000
 
 FAMILY = {"class_path": "GoalReaching", "init_args": {"radius": 1.0}}
 DENSE = {"class_path": "GoalReaching", "init_args": {"radius": 1.0, "kind": "dense"}}
-
-
-class Pair(NamedTuple):
-    """A data step and a policy step."""
-
-    name: str
-    config: str
-    updates: int
-    fast_updates: int
-    relabel: tuple[dict[str, Any], ...] = ()
-    options: tuple[str, ...] = ()
 
 
 def _part(name: str, **arguments: Any) -> dict[str, Any]:
@@ -137,74 +122,32 @@ def controller(episodes: int) -> float:
     return float(np.mean(found.successes))
 
 
-def picture(policy: Path, path: Path, rows: int = 2, columns: int = 4) -> None:
-    """Draw episodes of an exported policy, each with its way from start to goal, as one PNG."""
-    from PIL import Image
-
-    from hindsight_rl.envs.interface import Interface, frame, make
-    from hindsight_rl.envs.rollout import episode_seed
-    from hindsight_rl.export.runtime import OnnxPolicy
-
-    act, tiles = OnnxPolicy(policy), []
-    for episode in range(rows * columns):
-        env = make(ENV, draw=True)
-        interface = Interface(env, ENV)
-        observation, _ = env.reset(seed=episode_seed(TEST_SEED, episode))
-        done = False
-        while not done:
-            seen = interface.see(observation)
-            observation, _, terminated, truncated, _ = env.step(act.act(*seen))
-            done = terminated or truncated
-        tiles.append(frame(env, ENV))
-        env.close()
-    lines = [np.concatenate(tiles[at : at + columns], 1) for at in range(0, len(tiles), columns)]
-    Image.fromarray(np.concatenate(lines, 0)).save(path)
-
-
 def main() -> int:
     """Run it."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--fast", action="store_true", help="a tenth of the log, few updates")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--episodes", type=int, default=200, help="fresh goals to test on")
-    parser.add_argument("--workers", type=int, default=2)
-    options = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = "1"
+    from PIL import Image
+
     begun = time.perf_counter()
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    FOLDER.mkdir(parents=True)
+    options = begin((__doc__ or "").split("\n")[0], "goals", FOLDER)
     walks = 200 if options.fast else 2000
     collect = (
         *("collect", "--env", ENV, "--env_kwargs", '{"ends": false}', "--seed", "0"),
         *("--episodes", str(walks), "--output", str(LOG)),
     )
     sys.stdout.write(command(*collect, show=True))
-    jobs = [(key, options.seed, options.episodes, options.fast) for key in PAIRS]
-    found = []
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(options.workers, context) as pool:
-        for result in pool.map(one, jobs):
-            sys.stdout.write("".join(f"\n$ {line}" for line in result["commands"]) + "\n")
-            sys.stdout.write(f"{result['pair']}: success {result['success']:.2f}\n")
-            sys.stdout.flush()
-            found.append(result)
+    found = run_pairs(one, PAIRS, options, "success")
     best = FOLDER / "policy.onnx"
     shutil.copyfile(FOLDER / f"sac_inverse_rl-{options.seed}.onnx", best)
-    picture(best, FOLDER / "rollouts.png")
+    Image.fromarray(tiled([played(best, ENV, number) for number in range(8)], 4)).save(
+        FOLDER / "rollouts.png"
+    )
     mark = controller(options.episodes)
-    lines = [f"{'policy step and data step':<28}{'success':>9}{'ONNX':>7}{'equal':>7}{'fit':>8}"]
-    lines += [
-        f"{row['pair']:<28}{row['success']:>9.2f}{row['onnx_success']:>7.2f}"
-        f"{'yes' if row['equal'] else 'NO':>7}{row['fit_seconds']:>6.0f} s"
-        for row in reversed(found)
-    ]
-    lines.append(f"{'scripted shortest path':<28}{mark:>9.2f}")
+    text = table(found, "policy step and data step", "success", 2, ("scripted shortest path", mark))
     seconds = time.perf_counter() - begun
     report = {"seconds": seconds, "controller": mark, "rows": found, "fast": options.fast}
     Path("build/four_rooms.json").write_text(json.dumps(report, indent=1))
     sys.stdout.write(
         f"\n{ENV}: {options.episodes} fresh goals at least 15 away, within 75 steps\n"
-        + "\n".join(lines)
+        + text
         + f"\n\n{FOLDER}/rollouts.png shows eight of them; the goal is an input of the file: "
         f"hindsight run {best} --env {ENV}\n{seconds:.0f} s\n"
     )
