@@ -5,7 +5,8 @@
 V after the last step is 0, and the policy is pi_t = exp(Q_t - V_t). Where a step leads to one state
 only, V_0 is the log-partition function of trajectories: log sum over action sequences of exp(sum of
 rewards). Its gradient in the rewards is where the policy goes. Rewards may be batched: one problem,
-many tasks.
+many tasks. Transitions whose probabilities sum to less than 1 end the episode with the rest, and a
+reward of -inf is an action that is not there.
 
 Reference: Ziebart 2010, "Modeling purposeful adaptive behavior with the principle of maximum causal
 entropy", algorithms 9.1 and 9.3.
@@ -46,7 +47,7 @@ def soft_values(
     """
     if horizon < 1:
         raise ValueError(f"horizon is {horizon}, it must be at least 1")
-    reward = _of_actions(reward, transition, discount)
+    reward = rewards_of_actions(reward, transition, discount)
     value = reward.new_zeros(reward.shape[:-1])
     values, policies = [], []
     for _ in range(horizon):
@@ -77,7 +78,7 @@ def soft_fixed_point(
     """
     if not 0.0 <= discount < 1.0 or tolerance <= 0.0:
         raise ValueError(f"discount {discount} must be in [0, 1) and tolerance {tolerance} above 0")
-    reward = _of_actions(reward, transition, discount)
+    reward = rewards_of_actions(reward, transition, discount)
     value = reward.new_zeros(reward.shape[:-1])
     # A step of the backup moves values by this much at most where they are that close to the end.
     near = tolerance * (1.0 - discount)
@@ -111,13 +112,50 @@ def state_visits(policy: Tensor, transition: Tensor, start: Tensor) -> Tensor:
     return torch.stack(visits, dim=-2)
 
 
+def discounted_visits(
+    policy: Tensor, transition: Tensor, start: Tensor, *, discount: float
+) -> Tensor:
+    """Return how often a policy without an end is in every state, sum_t discount^t P(s_t = s).
+
+    Args:
+        policy: ``[..., S, A]``, probabilities.
+        transition: ``[S, A, S]``, probabilities of the next state.
+        start: ``[S]``, probabilities of the first state.
+        discount: In [0, 1).
+
+    Returns:
+        ``[..., S]``; they sum to 1 / (1 - discount) where no step ends the episode.
+
+    Raises:
+        ValueError: ``discount`` is out of range.
+    """
+    if not 0.0 <= discount < 1.0:
+        raise ValueError(f"discount is {discount}, it must be in [0, 1)")
+    moves = torch.einsum("...sa,sax->...xs", policy, transition)
+    system = torch.eye(len(start), dtype=moves.dtype, device=moves.device) - discount * moves
+    visits: Tensor = torch.linalg.solve(system, start.expand(*policy.shape[:-2], -1))
+    return visits
+
+
 def _expected(transition: Tensor, value: Tensor) -> Tensor:
     """Return the expected value ``[..., S, A]`` of the next state."""
     return torch.einsum("sax,...x->...sa", transition, value)
 
 
-def _of_actions(reward: Tensor, transition: Tensor, discount: float) -> Tensor:
-    """Return rewards ``[..., S, A]``, all shapes and the discount checked."""
+def rewards_of_actions(reward: Tensor, transition: Tensor, discount: float) -> Tensor:
+    """Return rewards ``[..., S, A]``, all shapes and the discount checked.
+
+    Args:
+        reward: As :func:`soft_values` takes it.
+        transition: ``[S, A, S]``.
+        discount: In [0, 1].
+
+    Returns:
+        A view where it can be one.
+
+    Raises:
+        ValueError: Shapes do not fit, or the discount is out of range.
+    """
     if transition.ndim != 3 or transition.shape[0] != transition.shape[2]:
         raise ValueError(f"transition is {tuple(transition.shape)}, it must be [S, A, S]")
     if not 0.0 <= discount <= 1.0:
