@@ -303,3 +303,43 @@ def best_of(count: int, noise: float) -> Overoptimised:
     most = float((0.5 * (at[1:] + at[:-1]) * (below**count).diff()).sum())
     scale = math.sqrt(1 + noise**2)
     return Overoptimised(math.log(count) - (count - 1) / count, most * scale, most / scale)
+
+
+def teacher_label(
+    margin: Tensor,
+    chance: Tensor,
+    *,
+    beta: float = math.inf,
+    mistakes: float = 0.0,
+    ties: float = 0.0,
+) -> Tensor:
+    """Return what a synthetic teacher answers, who sees the true rewards.
+
+    Args:
+        margin: ``[M]``, true reward of the second segment less that of the first.
+        chance: ``[M, 2]`` on [0, 1): draws of the answer and of a mistake.
+        beta: Rationality, above 0, one over reward units: the second wins with probability
+            sigma(beta * margin); infinite for a teacher without noise.
+        mistakes: Probability in [0, 1] of the opposite answer.
+        ties: Margins up to this size are called a tie, at least 0, reward units.
+
+    Returns:
+        ``[M]``: 0, 1 or .5.
+
+    Raises:
+        ValueError: An argument is out of range.
+
+    Reference:
+        Lee, Smith, Dragan and Abbeel 2021, "B-Pref: benchmarking preference-based reinforcement
+        learning", arXiv 2111.03026, section 4.1.
+    """
+    if not beta > 0 or not 0 <= mistakes <= 1 or not ties >= 0:
+        raise ValueError(
+            f"beta {beta} must be above 0, mistakes {mistakes} in [0, 1], ties {ties} at least 0"
+        )
+    if math.isinf(beta):
+        second = margin > 0
+    else:
+        second = chance[:, 0] < torch.sigmoid(beta * margin)
+    second = second ^ (chance[:, 1] < mistakes)
+    return torch.where(margin.abs() <= ties, 0.5, second.to(margin.dtype))

@@ -19,6 +19,7 @@ from hindsight_rl.maths.preferences import (
     ranked_loss,
     segment_sum,
     standardised,
+    teacher_label,
 )
 
 ATOL = 2e-6
@@ -284,3 +285,29 @@ def test_arguments_out_of_range() -> None:
         best_of(0, 1.0)
     with pytest.raises(ValueError, match=r"label"):
         preference_loss(one, one, f64(1, 0))
+
+
+# --- synthetic teachers ---------------------------------------------------------------------------
+
+
+def test_teachers_by_hand() -> None:
+    """Margins 2, -2, 0, .1; draws below sigma(beta margin) choose the second; then mistakes."""
+    margin = f64(2, -2, 0, 0.1)
+    chance = torch.stack([f64(0.9, 0.01, 0.3, 0.5), f64(0.05, 0.5, 0.01, 0.5)], dim=1)
+    close(teacher_label(margin, chance), [1, 0, 0.5, 1])
+    close(teacher_label(margin, chance, mistakes=0.1), [0, 0, 0.5, 1])
+    close(teacher_label(margin, chance, ties=0.1), [1, 0, 0.5, 0.5])
+    close(teacher_label(margin, chance, beta=1), [0, 1, 0.5, 1])  # .88 < .9; .12 > .01; .52 > .5
+
+
+def test_a_rational_teacher_is_as_sure_as_bradley_terry() -> None:
+    chance = torch.stack([(torch.arange(1000) + 0.5) / 1000, torch.ones(1000)], dim=1).double()
+    found = teacher_label(torch.full((1000,), 1.0, dtype=torch.float64), chance, beta=2.0)
+    close(found.mean(), 0.881)  # sigma(2) = .8808, of 1,000 even draws
+
+
+def test_teacher_arguments_out_of_range() -> None:
+    chance = torch.zeros(1, 2)
+    for wrong in ({"beta": 0.0}, {"mistakes": 1.1}, {"ties": -1.0}):
+        with pytest.raises(ValueError, match=r"mistakes .* in \[0, 1\], ties .* at least 0"):
+            teacher_label(f64(1), chance, **wrong)
