@@ -4,6 +4,7 @@ import math
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
@@ -34,7 +35,7 @@ def open_archive(path: Path) -> np.lib.npyio.NpzFile:
         LogError: Not an archive, cut, or of too many arrays.
     """
     try:
-        archive = np.load(path, allow_pickle=False)
+        archive: Any = np.load(path, allow_pickle=False)
     except DAMAGE as error:
         raise unreadable(path, "an npz archive", error) from error
     if isinstance(archive, np.ndarray):
@@ -46,7 +47,8 @@ def open_archive(path: Path) -> np.lib.npyio.NpzFile:
     except LogError:
         archive.close()
         raise
-    return archive
+    found: np.lib.npyio.NpzFile = archive
+    return found
 
 
 def arrays(archive: np.lib.npyio.NpzFile, names: list[str], path: Path) -> dict[str, Array]:

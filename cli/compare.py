@@ -1,0 +1,142 @@
+"""``hindsight compare``: which of two segments is better, answered by people or by a teacher."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hindsight_rl.cli.errors import command_parser, parse, run
+
+if TYPE_CHECKING:
+    from hindsight_rl.logs.log import Log
+    from hindsight_rl.logs.preferences import Preferences
+
+_EXAMPLES = """\
+examples:
+  hindsight compare --data.source log.npz --pairs 500 --teacher return
+  hindsight compare --data.source log.npz --pairs 500 --teacher return --beta 2 --mistakes 0.1
+  hindsight fit --config reward_model --data.source log.npz --data.preferences preferences.npz
+
+Answers are appended to --output, which is about one log and one length of segments. A teacher sees
+the rewards of the log: it is for trying a method whose result can then be judged by them."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``hindsight compare``.
+
+    Args:
+        argv: Words after ``compare``; ``None`` takes those of the process.
+
+    Returns:
+        Exit code: 0 done, 2 a mistake of the caller.
+    """
+    return run(_main, argv)
+
+
+def _main(argv: Sequence[str]) -> int:
+    given = parse(_parser(), argv)
+    # torch, behind these, would make `--help` slow.
+    from hindsight_rl.logs.preferences import joined, read_preferences
+    from hindsight_rl.logs.reading import read_log
+
+    _check(given)
+    log = read_log(given.source, given.columns)
+    known = read_preferences(given.output, log) if given.output.exists() else None
+    if given.length is None:
+        given.length = 50 if known is None else known.length
+    found = _taught(log, given, 0 if known is None else len(known))
+    if known is not None:
+        found = joined(known, found, given.output)
+    found.save(given.output)
+    sys.stdout.write(f"{given.output}: {_said(found, 0 if known is None else len(known))}\n")
+    return 0
+
+
+def _check(given: argparse.Namespace) -> None:
+    if given.pairs < 1:
+        raise ValueError(f"--pairs {given.pairs}: at least 1")
+
+
+def _taught(log: "Log", given: argparse.Namespace, first: int) -> "Preferences":
+    """Return the answers of a teacher about pairs that were not asked before."""
+    import torch
+
+    from hindsight_rl.logs.preferences import Preferences
+    from hindsight_rl.logs.segments import draw_pairs, places, segment_returns
+    from hindsight_rl.maths.draws import counters, fork, uniforms
+    from hindsight_rl.maths.preferences import teacher_label
+
+    rows = draw_pairs(log, given.length, given.pairs, seed=given.seed, first=first)
+    score = segment_returns(log, rows, given.length)
+    number = torch.arange(first, first + given.pairs)
+    zero = torch.zeros(1, dtype=torch.int64)
+    chance = uniforms(fork(counters(given.seed, zero, number), "teacher")[0], 2)
+    label = teacher_label(
+        score[:, 1] - score[:, 0],
+        chance,
+        beta=given.beta,
+        mistakes=given.mistakes,
+        ties=given.ties,
+    )
+    return Preferences(
+        log.hash(),
+        given.length,
+        *places(log, rows),
+        label.float(),
+        score.float(),
+        (given.annotator or f"teacher {given.teacher}",) * given.pairs,
+        ("",) * given.pairs,
+    )
+
+
+def _said(found: "Preferences", known: int) -> str:
+    ties = int((found.label == 0.5).sum())
+    new = len(found) - known
+    text = f"{len(found):,} answers about segments of {found.length} steps"
+    return text + (f", {new:,} of them new" if known else "") + (f", {ties:,} ties" if ties else "")
+
+
+def _parser() -> argparse.ArgumentParser:
+    about = "Compare segments of a log in pairs: which of the two is better?"
+    parser = command_parser("compare", about, _EXAMPLES)
+    add: Any = parser.add_argument
+    add("--data.source", dest="source", required=True, metavar="LOG", help="the log")
+    add(
+        "--data.columns",
+        dest="columns",
+        metavar="MAP",
+        help="column map: a YAML file, the name of a packaged one, or '{observation: obs}'",
+    )
+    add("--pairs", type=int, default=50, metavar="N", help="how many pairs; default 50")
+    add(
+        "--length",
+        type=int,
+        metavar="L",
+        help="steps of a segment; default: those of the answers in --output, or else 50",
+    )
+    add(
+        "--output",
+        type=Path,
+        default=Path("preferences.npz"),
+        metavar="FILE",
+        help="where answers are appended; default preferences.npz",
+    )
+    add(
+        "--teacher",
+        choices=("return",),
+        required=True,
+        help="answer at once by the sums of the log's rewards",
+    )
+    add(
+        "--beta",
+        type=float,
+        default=float("inf"),
+        help="the second segment wins with probability sigma(beta * difference of returns); "
+        "default: always the better one",
+    )
+    add("--mistakes", type=float, default=0.0, help="share of opposite answers; default 0")
+    add("--ties", type=float, default=0.0, help="returns this close are a tie; default 0")
+    add("--annotator", default="", metavar="NAME", help="who answers")
+    add("--seed", type=int, default=0, help="of the pairs and of a teacher's chance; default 0")
+    return parser
