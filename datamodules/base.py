@@ -111,9 +111,7 @@ class LogDataModule(LightningDataModule):
 
     def _loader(self, rows: torch.Tensor | None, stream: str) -> DataLoader[TensorDict]:
         self._use_learner()
-        batches = _InOrder(self._sampler(), self.seed, rows, stream, count=len(self.log))
-        # Batches come whole: the default collation crashes on TensorDict.
-        return DataLoader(batches, batch_size=None, collate_fn=_identity)
+        return whole(Batches(self._sampler(), self.seed, rows, stream, count=len(self.log)))
 
     def in_order(
         self, rows: torch.Tensor | None = None, *, batch_size: int = 4096, stream: str = "sweep"
@@ -128,7 +126,7 @@ class LogDataModule(LightningDataModule):
         Yields:
             TensorDict ``[1, B]``; the last may be shorter.
         """
-        batches = _InOrder(self._sampler(), self.seed, rows, stream, batch_size, len(self.log))
+        batches = Batches(self._sampler(), self.seed, rows, stream, batch_size, len(self.log))
         for number in range(len(batches)):
             yield batches[number]
 
@@ -171,8 +169,17 @@ def from_zero(batch: TensorDict, start: int) -> TensorDict:
     return found
 
 
-class _InOrder(Dataset[TensorDict]):
-    """Batches ``[1, B]`` of given rows (``None``: the first ``count``), gathered on demand."""
+class Batches(Dataset[TensorDict]):
+    """Batches ``[1, B]`` of given rows in order, gathered on demand.
+
+    Args:
+        sampler: Gathers them.
+        seed: Of their draws.
+        rows: ``[M]`` int64 numbers; ``None`` for the first ``count``.
+        stream: Name of the stream of draws.
+        batch_size: B.
+        count: Rows where none are given.
+    """
 
     def __init__(
         self,
@@ -197,6 +204,11 @@ class _InOrder(Dataset[TensorDict]):
         rows = torch.arange(start, stop) if self._rows is None else self._rows[start:stop]
         draws = counters(self._seed, torch.zeros(1, dtype=torch.int64), rows)
         return self._sampler.gather(rows[None], fork(draws, self._stream))
+
+
+def whole(batches: Batches) -> DataLoader[TensorDict]:
+    """Return a loader of batches as they are: the default collation crashes on TensorDict."""
+    return DataLoader(batches, batch_size=None, collate_fn=_identity)
 
 
 def _identity(batch: TensorDict) -> TensorDict:

@@ -12,13 +12,17 @@ from hindsight_rl.datamodules.sampler import ChunkSampler
 from hindsight_rl.float32 import inward
 from hindsight_rl.keys import (
     ACTION,
+    FIRST,
     NEXT_ACHIEVED,
     NEXT_POLICY_ACTION,
     NEXT_POLICY_PROBABILITY,
     OBSERVATION,
     ORIGIN,
+    PREFERENCE,
+    SECOND,
     TASK,
     Key,
+    is_below,
     key_name,
 )
 from hindsight_rl.logs.errors import LogError
@@ -254,6 +258,11 @@ def check_keys(needed: tuple[Key, ...], held: set[Any]) -> None:
                 f"the learner needs '{name}', which no batch has",
                 "Set data.mix, the share of each origin, of data that are collected "
                 "(IteratedDataModule).",
+            )
+        if key == PREFERENCE or any(is_below(key, part) for part in (FIRST, SECOND)):
+            raise LogError(
+                f"the learner needs '{name}', of pairs of segments, which no row has",
+                "Serve pairs: --data PreferenceDataModule --data.preferences FILE.",
             )
         if key in (NEXT_POLICY_ACTION, NEXT_POLICY_PROBABILITY):
             raise LogError(

@@ -43,6 +43,7 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.agents.one_step_flow import OneStepFlow as OneStepFlow
     from hindsight_rl.agents.q_learning import QLearning as QLearning
     from hindsight_rl.agents.recurrent_bc import RecurrentBC as RecurrentBC
+    from hindsight_rl.agents.reward_model import RewardModel as RewardModel
     from hindsight_rl.agents.sac import SAC as SAC
     from hindsight_rl.agents.signed_bc import SignedBC as SignedBC
     from hindsight_rl.agents.sil import SIL as SIL
@@ -54,6 +55,9 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.datamodules.collection import Collection as Collection
     from hindsight_rl.datamodules.iterated import IteratedDataModule as IteratedDataModule
     from hindsight_rl.datamodules.offline import OfflineDataModule as OfflineDataModule
+    from hindsight_rl.datamodules.preferences import (
+        PreferenceDataModule as PreferenceDataModule,
+    )
     from hindsight_rl.diagnostics.bound import Bound as Bound
     from hindsight_rl.diagnostics.evaluation import Evaluation as Evaluation
     from hindsight_rl.diagnostics.ope.choosing import ChooseByLog as ChooseByLog
@@ -178,6 +182,7 @@ _HOME = {
     "Once": "relabel.once",
     "OneStepFlow": "agents.one_step_flow",
     "OnnxPolicy": "export.runtime",
+    "PreferenceDataModule": "datamodules.preferences",
     "QLearning": "agents.q_learning",
     "Quality": "relabel.quality",
     "Question": "diagnostics.ope.question",
@@ -190,6 +195,7 @@ _HOME = {
     "ReturnTasks": "tasks.returns",
     "ReturnToGo": "relabel.returns",
     "ReturnWeight": "relabel.returns",
+    "RewardModel": "agents.reward_model",
     "Rollout": "envs.rollout",
     "SAC": "agents.sac",
     "SIL": "agents.sil",

@@ -39,6 +39,14 @@ POLICY_PROBABILITY: Key = "policy_probability"
 NEXT_POLICY_PROBABILITY: Key = ("next", "policy_probability")
 """The same in the next state."""
 
+FIRST, SECOND = "first", "second"
+"""Segments of a pair: entries ``[L, ...]`` of observation, action and task below them, and
+``score`` [] where a teacher gave it."""
+PREFERENCE: Key = "preference"
+"""``[]`` float32: of a pair the probability that the second segment is better."""
+PAIR: Key = "pair"
+"""``[]`` int64: number of a pair's answer."""
+
 ORIGIN: Key = "origin"
 """Where a row comes from: ``[]`` int64, its place in :data:`ORIGINS`; see ``data.mix``."""
 

@@ -79,7 +79,7 @@ def preference_loss(first: Tensor, second: Tensor, label: Tensor, *, noise: floa
 
 
 def pair_accuracy(margin: Tensor, label: Tensor) -> Tensor:
-    """Return the share of decided pairs whose better segment is found; NaN where none is decided.
+    """Return the share of decided pairs whose better segment is found; .5 where none is decided.
 
     Args:
         margin: ``[..., M]``, sum of the second segment less that of the first; 0 counts half.
@@ -89,8 +89,8 @@ def pair_accuracy(margin: Tensor, label: Tensor) -> Tensor:
         ``[...]`` in [0, 1].
     """
     decided = (label != 0.5).to(margin.dtype)
-    right = 0.5 + 0.5 * margin.sign() * (label - 0.5).sign()
-    return (right * decided).sum(-1) / decided.sum()
+    gain = 0.5 * margin.sign() * (label - 0.5).sign()
+    return 0.5 + (gain * decided).sum(-1) / decided.sum().clamp_min(1.0)
 
 
 def calibration_error(probability: Tensor, label: Tensor, bins: int = 10) -> Tensor:

@@ -21,8 +21,11 @@ from torch import Tensor
 
 import hindsight_rl.relabel
 from hindsight_rl.datamodules.offline import OfflineDataModule
-from hindsight_rl.keys import NEXT_POLICY_ACTION, is_below
+from hindsight_rl.datamodules.preferences import PreferenceDataModule
+from hindsight_rl.keys import FIRST, NEXT_POLICY_ACTION, is_below
 from hindsight_rl.logs.log import Log
+from hindsight_rl.logs.preferences import Preferences
+from hindsight_rl.logs.segments import draw_pairs, places, segment_returns
 from hindsight_rl.nets.network import Attention, Network
 from hindsight_rl.policies.planning import Search
 from hindsight_rl.relabel.relabeler import Relabeler
@@ -94,12 +97,17 @@ def data_for(
     log: Log | None = None,
     arguments: dict[str, Any] | None = None,
     **options: Any,
-) -> OfflineDataModule:
-    """Return a datamodule with the relabelers that write what a learner reads and a log lacks."""
+) -> Any:
+    """Return a datamodule with the relabelers that write what a learner reads and a log lacks.
+
+    Of a learner of preferences one that serves 47 pairs, as many as the log has rows.
+    """
     log = log_for(learner) if log is None else log
     options = {"batch_size": 16, "updates_per_step": 8} | options
     plain = OfflineDataModule(log, **options)
     reader = learner(plain.spec, **arguments or {})
+    if any(is_below(key, FIRST) for key in reader.in_keys):
+        return pairs_of(log, **options).serve(reader)
     windowed = [key for part in (HISTORY, CHUNK) for key in window_names(reader.in_keys, part)]
     own = [key for key in reader.in_keys if key[0] not in (HISTORY, CHUNK)]
     held = plain.batch_keys()  # of rows alone: a window of a column that is not there is an error
@@ -108,6 +116,17 @@ def data_for(
     relabel = [_relabeler(WRITERS[key]) for key in missing]
     data = OfflineDataModule(log, relabel, **options) if relabel else plain
     return data.serve(reader)
+
+
+def pairs_of(log: Log, count: int = 47, length: int = 4, **options: Any) -> PreferenceDataModule:
+    """Return a datamodule of pairs that a teacher answered by the log's rewards."""
+    rows = draw_pairs(log, length, count, seed=0)
+    score = segment_returns(log, rows, length).float()
+    label = (score[:, 1] > score[:, 0]).float()
+    answers = Preferences(
+        log.hash(), length, *places(log, rows), label, score, ("",) * count, ("",) * count
+    )
+    return PreferenceDataModule(log, answers, **{"validation": 0.0} | options)
 
 
 def learner_of(learner: type[Learner], spec: Spec, **arguments: Any) -> Learner:

@@ -5,11 +5,13 @@ from typing import Any
 import pytest
 import torch
 from relabelers import WRITERS, chain, relabelers
-from small_fits import log_for
+from small_fits import log_for, pairs_of
 from tensordict import TensorDict
 
+from hindsight_rl.datamodules.make_spec import check_keys
 from hindsight_rl.datamodules.offline import OfflineDataModule
-from hindsight_rl.keys import NEXT_POLICY_ACTION
+from hindsight_rl.keys import FIRST, NEXT_POLICY_ACTION, is_below
+from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
 from hindsight_rl.relabel.relabeler import Relabeler, producers
 from hindsight_rl.training.checkpoints.load import learner_classes
@@ -100,6 +102,11 @@ def test_keys_of_learner_are_met(name: str) -> None:
     fits = "continuous" in kind.actions and not kind.one_hot and not judges
     log = goal_log() if fits else log_for(kind, goals=True)
     learner = kind(OfflineDataModule(log, batch_size=32).spec)
+    if any(is_below(key, FIRST) for key in learner.in_keys):
+        assert set(learner.in_keys) <= pairs_of(log, batch_size=32).serve(learner).batch_keys()
+        with pytest.raises(LogError, match="Serve pairs: --data PreferenceDataModule"):
+            check_keys(learner.in_keys, OfflineDataModule(log).batch_keys())
+        return
     seen = [name for part in ("history", "chunk") for name in window_names(learner.in_keys, part)]
     windows = [RELABELERS[WRITERS[key]]() for key in seen if key not in log]
     data = OfflineDataModule(log, windows, batch_size=32).serve(learner)

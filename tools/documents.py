@@ -64,6 +64,8 @@ def data_step(name: str, data: Any) -> str:
     known, options = relabelers(), data["init_args"]
     names = [entry["class_path"] for entry in options.get("relabel", None) or []]
     source = "as collected" if data["class_path"].startswith("Iterated") else "as logged"
+    if data["class_path"].startswith("Preference"):
+        source = "pairs of segments, compared"
     if name.endswith("_online"):
         source = "as logged, then as collected"
     return "<br>".join(f"`{name}`: {first_line(known[name])}" for name in names) or source

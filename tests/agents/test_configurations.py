@@ -9,10 +9,11 @@ import torch
 import yaml
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
-from small_fits import LEARNERS, log_for
+from small_fits import LEARNERS, log_for, pairs_of
 
 from hindsight_rl.datamodules.iterated import IteratedDataModule
 from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.datamodules.preferences import PreferenceDataModule
 from hindsight_rl.keys import NEXT_ACHIEVED
 from hindsight_rl.plugins import import_rooms
 from hindsight_rl.training.learner import Learner
@@ -39,7 +40,12 @@ def parsed(name: str, source: Path, **trainer: Any) -> Any:
     few: dict[str, Any] = {"env": env}
     collection = config["data"]["init_args"].get("collection", {})
     few["collection"] = collection | {"initial_episodes": 2, "episodes_per_round": 1}
-    changed = {OfflineDataModule: {"source": str(source)}, IteratedDataModule: few}
+    answers = source.with_name("preferences.npz")
+    changed = {
+        OfflineDataModule: {"source": str(source)},
+        IteratedDataModule: few,
+        PreferenceDataModule: {"source": str(source), "preferences": str(answers)},
+    }
     named = {kind.__name__: values for kind, values in changed.items()}
     config["data"]["init_args"] |= named[config["data"]["class_path"]]
     config["trainer"] |= trainer
@@ -62,6 +68,7 @@ def saved_log(name: str, tmp_path: Path) -> Path:
     if name == "point_mass":  # as many features as its tasks have weights
         log = log.with_columns({NEXT_ACHIEVED: torch.linspace(-1, 1, 235).reshape(47, 5)})
     log.save(tmp_path / "log")
+    pairs_of(log).preferences.save(tmp_path / "preferences.npz")
     return tmp_path / "log"
 
 
