@@ -16,6 +16,8 @@ _EXAMPLES = """\
 examples:
   hindsight relabel wandering.npz --config hipi_bc --output wandering.relabeled
   hindsight relabel log.hdf5 --config goals.yaml --output log.relabeled --report report.html
+  hindsight relabel played.npz --expert policy.onnx --output labelled
+  hindsight relabel played.npz --expert my_robot:controller --expert_reads state,mass --output new
 
 goals.yaml is a configuration of 'fit', of which the data block counts (relabel, columns, seed), or
 
@@ -23,6 +25,10 @@ goals.yaml is a configuration of 'fit', of which the data block counts (relabel,
     - class_path: FutureGoal
       init_args:
         family: {class_path: GoalReaching, init_args: {radius: 0.5}}
+
+--expert adds the column expert_action, what an expert would do in each row's state: an exported
+file, or a function of the current folder, controller(observation [n, O], task [n, Z] or None, env),
+where env is None. The relabeler ExpertAction trains on it.
 
 Every row is decided about once. Training on the copy without relabelers gives what training on the
 source with these relabelers in Once(..., seed) gives. Columns that are replaced are kept."""
@@ -60,7 +66,7 @@ def _main(argv: Sequence[str]) -> int:
 
     if given.report is not None:
         import matplotlib  # noqa: F401  # an extra: said before the work, not after it
-    settings = read_settings(given.config)
+    settings = _settings(given)
     if isinstance(settings.columns, list) and given.columns is None:
         raise ValueError(
             f"--config {given.config} has a column map for each of several sources: give --columns"
@@ -71,7 +77,7 @@ def _main(argv: Sequence[str]) -> int:
     check_output(given.output, [source], overwrite=given.overwrite)
     if given.report is not None:
         _check_report(given.report, source, given.output)
-    relabelers, rule = build(settings.relabel, given.config)
+    relabelers, rule = build(settings.relabel, given.config or "--expert")
     log = read_log(given.source, columns)
     bound = write_relabeled(
         log, relabelers, given.output, seed=seed, rule=rule, overwrite=given.overwrite
@@ -90,7 +96,18 @@ def _parser() -> argparse.ArgumentParser:
     parser = command_parser("relabel", "Write a relabeled copy of a log.", _EXAMPLES)
     parser.add_argument("source", help="file, folder, or id of a local Minari dataset")
     parser.add_argument(
-        "-c", "--config", required=True, metavar="FILE", help="YAML file, or a packaged one's name"
+        "-c", "--config", metavar="FILE", help="YAML file, or a packaged one's name"
+    )
+    parser.add_argument(
+        "--expert",
+        metavar="WHO",
+        help="label every row first: policy.onnx, or module:function",
+    )
+    parser.add_argument(
+        "--expert_reads",
+        metavar="COLUMNS",
+        type=lambda text: text.split(","),
+        help="columns that the expert sees, joined, in the place of the observation: a,b",
     )
     parser.add_argument(
         "--output", required=True, type=Path, metavar="FOLDER", help="where the copy goes"
@@ -106,6 +123,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--report", type=Path, metavar="HTML", help="write a page about the copy")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing copy")
     return parser
+
+
+def _settings(given: argparse.Namespace) -> Settings:
+    """Return what is to be done: the labels of the expert, then what the configuration says."""
+    if given.config is None and given.expert is None:
+        raise ValueError("there is nothing to do: give --config FILE, --expert WHO, or both")
+    if given.expert is None and given.expert_reads:
+        raise ValueError("--expert_reads is what an expert sees: give --expert WHO too")
+    found = Settings([], None, 0) if given.config is None else read_settings(given.config)
+    if given.expert is None:
+        return found
+    arguments = {"expert": given.expert, "reads": given.expert_reads}
+    seed = found.seed if given.seed is None else given.seed
+    labels = {"class_path": "ExpertLabels", "init_args": arguments | {"seed": seed}}
+    return found._replace(relabel=[labels, *found.relabel])
 
 
 def read_settings(config: str) -> Settings:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from lightning import LightningDataModule, LightningModule, Trainer
@@ -68,6 +68,7 @@ class LogDataModule(LightningDataModule):
             return None
         window = getattr(learner, "window", Window())
         keys = (*getattr(learner, "in_keys", ()), *getattr(learner, "optional_keys", ()))
+        self.relabel.check_learner(cast(LearnerView, learner))
         check_rewritten(self.relabel.relabelers, keys)
         return Windows(self.log, window, keys)
 

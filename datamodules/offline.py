@@ -89,7 +89,7 @@ class OfflineDataModule(LogDataModule):
         self.split_hash = _rows_hash(training, len(log))
         ready = log.with_columns(self.relabel.columns).with_rows(self.relabel.rows)
         self.log = replace(ready, digest=self.log_hash).packed().with_frame_stack(frame_stack)
-        self._held_out = held_out
+        self._held_out = with_target(held_out, self.relabel.labelled)
         self.spec = make_spec(self.log, self._sampler(), self.relabel, batch_size)
 
     def train_dataloader(self) -> ChunkSampler:
@@ -225,6 +225,30 @@ def _rows_hash(rows: torch.Tensor | None, count: int) -> str:
         part = torch.arange(start, stop) if rows is None else rows[start : start + SPAN]
         digest.update(part.numpy().data)
     return digest.hexdigest()[:16]
+
+
+def with_target(held_out: torch.Tensor, labelled: torch.Tensor | None) -> torch.Tensor:
+    """Return the held-out rows ``[M]`` that have a target, so that something is validated.
+
+    Args:
+        held_out: Row numbers ``[H]`` int64.
+        labelled: Flags ``[N]`` of the rows that have one, ``None`` for all.
+
+    Returns:
+        Row numbers ``[M]`` int64.
+
+    Raises:
+        LogError: There are held-out rows, and none has a target.
+    """
+    if labelled is None or not len(held_out):
+        return held_out
+    kept = held_out[labelled[held_out]]
+    if not len(kept):
+        raise LogError(
+            f"none of the {len(held_out)} held-out rows has a label, so nothing is validated",
+            "Set validation to 0, label rows of more episodes, or choose another seed.",
+        )
+    return kept
 
 
 def split_by_episode(log: Log, share: float, seed: int) -> tuple[torch.Tensor | None, torch.Tensor]:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from hindsight_rl.datamodules.sampler import ChunkSampler
 from hindsight_rl.files import whole_folder, write_text
-from hindsight_rl.keys import DRAWS, Key, key_name
+from hindsight_rl.keys import ACTION, DRAWS, EXPERT_ACTION, Key, key_name
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.folder import (
     HEADER,
@@ -33,7 +33,7 @@ from hindsight_rl.logs.frames import next_key
 from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.packed import Column, PackedColumns, content_hash
 from hindsight_rl.maths.draws import counters
-from hindsight_rl.relabel.chain import Compose
+from hindsight_rl.relabel.chain import Compose, parts_of
 from hindsight_rl.relabel.once import Once
 from hindsight_rl.relabel.relabeler import Relabeler
 
@@ -91,11 +91,16 @@ def write_relabeled(
     check_output(target, _folders(log), overwrite=overwrite)
     bound = Compose([Once(list(relabelers), seed)]).prepare(log)
     _check_no_critic(bound)
+    _check_executed(bound)
     ready = log.with_columns(bound.columns).with_rows(bound.rows)
     with whole_folder(target, overwrite=overwrite) as draft:
         columns = _write_columns(draft / MATRIX, log, ready, bound)
         rule = rule or [{"class_path": _path_of(part)} for part in relabelers]
-        _finish(draft, log, ready.rows, columns, _provenance(log, columns, rule, seed))
+        made = _provenance(log, columns, rule, seed)
+        made[PROVENANCE][-1] |= {
+            k: v for part in parts_of(bound) for k, v in part.provenance.items()
+        }
+        _finish(draft, log, ready.rows, columns, made)
     return bound
 
 
@@ -135,6 +140,17 @@ def _check_no_critic(bound: Relabeler) -> None:
             f"a log is relabeled without a learner, and a relabeler needs one ({error})",
             "Let 'hindsight fit' relabel while it trains, or judge whole trajectories.",
         ) from error
+
+
+def _check_executed(bound: Relabeler) -> None:
+    """Raise on another action beside the reward and the successor of the executed one."""
+    for part in parts_of(bound):
+        if ACTION in part.columns or ACTION in part.call_writes:
+            raise LogError(
+                f"{type(part).__name__} puts another action beside the reward and the successor of "
+                "the one that was executed, and any learner may read the written log",
+                "Leave it out here, and let 'hindsight fit' apply it (data.relabel).",
+            )
 
 
 def _folders(log: Log) -> list[Path]:
@@ -208,6 +224,8 @@ def _check_same(key: Key, value: Tensor, log: Log, rows: slice) -> None:
 def _check_finite(values: Mapping[Key, Tensor], start: int) -> None:
     for key, value in values.items():
         good = torch.isfinite(value).reshape(len(value), -1).all(1)
+        if key == EXPERT_ACTION:  # NaN where nobody said
+            good |= value.isnan().reshape(len(value), -1).all(1)
         if not bool(good.all()):
             raise LogError(
                 "the relabelers make a number that is not finite",

@@ -82,6 +82,8 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.relabel.ascent import AscendTask as AscendTask
     from hindsight_rl.relabel.chain import Compose as Compose
     from hindsight_rl.relabel.column_weight import ColumnWeight as ColumnWeight
+    from hindsight_rl.relabel.expert_action import ExpertAction as ExpertAction
+    from hindsight_rl.relabel.expert_labels import ExpertLabels as ExpertLabels
     from hindsight_rl.relabel.filters import TopFraction as TopFraction
     from hindsight_rl.relabel.goals import EpisodeGoal as EpisodeGoal
     from hindsight_rl.relabel.goals import FinalGoal as FinalGoal
@@ -151,6 +153,8 @@ _HOME = {
     "EpisodeGoal": "relabel.goals",
     "EpisodeLabel": "relabel.labels",
     "Evaluation": "diagnostics.evaluation",
+    "ExpertAction": "relabel.expert_action",
+    "ExpertLabels": "relabel.expert_labels",
     "FQE": "agents.fqe",
     "FQL": "agents.fql",
     "FinalGoal": "relabel.goals",

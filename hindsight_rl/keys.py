@@ -24,6 +24,11 @@ NEXT_ACHIEVED: Key = ("next", "achieved_goal")
 ACTION_LOG_PROB: Key = "action_log_prob"
 """``[]`` float32, nats: of the executed action under the policy that acted, in environment units;
 at a bound to which actions are clipped the mass of what is clipped to it."""
+EXPERT_ACTION: Key = "expert_action"
+"""``[A]`` float32, or ``[]`` float32 of a choice: what an expert would have done; NaN where nobody
+said."""
+BY_EXPERT: Key = "by_expert"
+"""``[]`` bool: the expert's action was executed."""
 EPISODE, STEP, EPISODE_END = "episode", "step", "episode_end"
 """``[]`` int64: number of the episode, time in it, row number of its last step."""
 DRAWS, COMPANION = "draws", "companion"

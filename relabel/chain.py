@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.keys import COMPANION, DRAWS, Key, key_name
+from hindsight_rl.keys import COMPANION, DRAWS, TASK, Key, key_name
 from hindsight_rl.maths.draws import fork
-from hindsight_rl.ports import LogView
+from hindsight_rl.ports import LearnerView, LogView
 from hindsight_rl.relabel.relabeler import Relabeler, Values
 
 _NEW_GOALS = {"task", ("next", "reward")}
@@ -70,9 +71,16 @@ class Compose(Relabeler):
             log = log.with_columns(part.columns).with_rows(part.rows)
             columns |= part.columns
             parts.append(part)
-        other = self.bound(columns=columns, rows=log.rows)
+        flags = [part.labelled for part in parts if part.labelled is not None]
+        labelled = torch.stack(flags).all(0) if flags else None
+        other = self.bound(columns=columns, rows=log.rows, labelled=labelled)
         other.relabelers = parts
         return other
+
+    def check_learner(self, learner: LearnerView) -> None:
+        """Have every part look at the learner that reads the batches."""
+        for part in self.relabelers:
+            part.check_learner(learner)
 
     def use(self, values: Values | None) -> None:
         """Give the learner's soft values to all parts."""
@@ -147,6 +155,13 @@ def _check_pair(earlier: Relabeler, later: Relabeler) -> None:
             f"{one} and {two} together have no meaning: rewards summed over several steps belong "
             f"to the logged task, a new goal judges single steps; leave one of the two out"
         )
+    for own, other in ((earlier, later), (later, earlier)):
+        if own.of_own_task and TASK in other.out_keys:
+            raise ValueError(
+                f"{type(own).__name__} and {type(other).__name__} together have no meaning: what "
+                "the one writes belongs to the row's own task, and the other gives the row another "
+                "task; leave one of the two out"
+            )
     needed = {*later.prepare_reads}
     if type(later).__call__ is Relabeler.__call__:
         needed |= {*later.out_keys}  # its columns would be overwritten

@@ -23,7 +23,7 @@ from torch import Tensor
 from hindsight_rl.keys import Key, key_name
 from hindsight_rl.maths.posterior import SoftValues
 from hindsight_rl.plugins import import_rooms
-from hindsight_rl.ports import LogView
+from hindsight_rl.ports import LearnerView, LogView
 
 Values = Callable[[TensorDict, Tensor, Tensor], SoftValues]
 """``soft_values(batch [...], task [..., Z], draws [..., 3])`` of a learner; where actions are real
@@ -39,15 +39,21 @@ class Relabeler:
             allowed.
         columns: Found by ``prepare``: further columns ``[N, ...]`` of the log.
         rows: Found by ``prepare``: row numbers ``[M]`` int64 that may be drawn, ``None`` for all.
+        labelled: Found by ``prepare``: flags ``[N]`` bool of the rows that have a target at all,
+            ``None`` for all. Without one a row is not validated on either; what a filter leaves out
+            may be.
+        of_own_task: Whether what it writes belongs to the row's own task.
         metrics: Scalars about the last call, to look at.
     """
 
     in_keys: tuple[Key, ...] = ()
     out_keys: tuple[Key, ...] = ()
+    of_own_task: bool = False
 
     def __init__(self) -> None:
         self.columns: dict[Key, Tensor] = {}
         self.rows: Tensor | None = None
+        self.labelled: Tensor | None = None
         self.metrics: dict[str, Tensor] = {}
 
     @property
@@ -83,6 +89,18 @@ class Relabeler:
             The bound relabeler.
         """
         return self
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What a written log says of it beside its arguments, such as the hash of a file."""
+        return {}
+
+    def check_learner(self, learner: LearnerView) -> None:
+        """Raise where a learner reads what does not go with what this relabeler writes.
+
+        Args:
+            learner: Reads the batches.
+        """
 
     def use(self, values: Values | None) -> None:
         """Take the learner's soft values; called before its first batch.
@@ -131,20 +149,25 @@ class Relabeler:
         return batch
 
     def bound(
-        self, *, columns: Mapping[Key, Tensor] | None = None, rows: Tensor | None = None
+        self,
+        *,
+        columns: Mapping[Key, Tensor] | None = None,
+        rows: Tensor | None = None,
+        labelled: Tensor | None = None,
     ) -> Self:
         """Return a copy that carries what ``prepare`` found.
 
         Args:
             columns: Further columns ``[N, ...]`` of the log.
             rows: Row numbers ``[M]`` int64 that may be drawn.
+            labelled: Flags ``[N]`` of the rows that have a target.
 
         Returns:
             The bound copy.
         """
         other = copy.copy(self)
         other.columns = dict(columns or {})
-        other.rows = rows
+        other.rows, other.labelled = rows, labelled
         return other
 
 

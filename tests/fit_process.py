@@ -22,6 +22,7 @@ from small_replays import iterated
 
 from hindsight_rl.datamodules.base import LogDataModule
 from hindsight_rl.logs.log import Log
+from hindsight_rl.relabel.expert_action import ExpertAction
 from hindsight_rl.relabel.goals import FutureGoal
 from hindsight_rl.training.checkpoints.arguments import constructor_arguments
 
@@ -40,6 +41,7 @@ class Job:
         trainer: Options of the trainer.
         save_every: Updates between checkpoints in ``folder/checkpoints``.
         kill_after: Updates after which the process kills itself, 0 for never.
+        labelled: Train on the column ``expert_action``.
     """
 
     learner: str
@@ -51,6 +53,7 @@ class Job:
     trainer: dict[str, Any] = field(default_factory=dict)
     save_every: int = 25
     kill_after: int = 0
+    labelled: bool = False
 
 
 class _Kill(Callback):
@@ -70,9 +73,10 @@ def fit_job(job: Job, ckpt_path: Path | None = None) -> Path:
     kind, folder = LEARNERS[job.learner], Path(job.folder)
     arguments = constructor_arguments(job.arguments, kind)  # plain values, where JSON held them
     if job.log:
-        data: LogDataModule = data_for(kind, Log.load(job.log), arguments, **job.data)
+        more = {"relabel": [ExpertAction()]} if job.labelled else {}
+        data: LogDataModule = data_for(kind, Log.load(job.log), arguments, **job.data, **more)
     else:
-        data = iterated(relabel=[FutureGoal()], **job.data)
+        data = iterated(relabel=[ExpertAction() if job.labelled else FutureGoal()], **job.data)
     learner = learner_of(kind, data.spec, **arguments)
     saved = ModelCheckpoint(
         folder / "checkpoints", "{step}", every_n_train_steps=job.save_every, save_top_k=-1

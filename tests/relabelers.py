@@ -10,6 +10,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hindsight_rl.plugins import import_rooms
+from hindsight_rl.relabel.experts import ExpertSource
 from hindsight_rl.relabel.relabeler import Relabeler
 
 # A relabeler for each key that tests of learners and relabelers need: the simplest that writes it.
@@ -20,12 +21,14 @@ WRITERS = {
     "discount": "NStep",
     "advantage": "LinearAdvantage",
     "label": "EpisodeLabel",
+    "expert_action": "ExpertLabels",
 }
 # What stands for an argument without a default, by its type.
 _STAND_INS: dict[Any, Any] = {
     float: 0.5,
     int: 3,
     Sequence[Sequence[float]]: [[0.0, 1.0], [1.0, 0.0]],
+    ExpertSource: "stand_ins:first_numbers",
 }
 
 

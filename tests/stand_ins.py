@@ -61,6 +61,11 @@ def spec_of(
     return Spec.from_dict(facts)
 
 
+def first_numbers(observation: Any, task: Any, env: Any) -> Any:
+    """Answer as an expert of two actions: the first two numbers that are observed."""
+    return observation[:, :2]
+
+
 class StandIn(nn.Module):
     """An untrained policy: normalise, two layers of 16 units, squash, unscale, clip or argmax."""
 

@@ -44,6 +44,7 @@ LAYERS: dict[str, set[str]] = {
     # The queue of a chunk is executed by the same code for a learner and for its file.
     "policies.torch_actor": {"maths", "export.chunks", "export.signature"},
     "relabel": {"tasks", "nets", "maths"},
+    "relabel.experts": {"export.runtime"},  # who labels a log may be a file
     "training": {"nets", "policies", "maths", "diagnostics", "envs.rollout", "envs.playing"},
     "training.checkpoints.load": {"agents", "training"},
     # A policy that is judged may be a file.

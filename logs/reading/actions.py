@@ -21,11 +21,17 @@ class Actions:
     """Actions ``[N, A]`` float32 or ``[N]`` int64, and what the log's facts say of them.
 
     ``log_scale`` is the log of the volume that one logged unit of volume has in environment units.
+    Real numbers are ``scale`` times the logged ones plus ``offset``, ``[A]``, and lie between
+    ``low`` and ``high``, ``[A]`` or ``None``.
     """
 
     values: Array
     info: dict[str, Any]
     log_scale: float = 0.0
+    scale: Array | float = 1.0
+    offset: Array | float = 0.0
+    low: Array | None = None
+    high: Array | None = None
 
 
 def scaled(table: Table, findings: Problems) -> Actions:
@@ -132,7 +138,7 @@ def _continuous(table: Table, names: list[str], parts: list[Array], findings: Pr
     checks.within_bounds(action, low, high, ", ".join(names), findings)
     with np.errstate(divide="ignore"):  # a factor of 0 is reported where a density is read
         log_scale = float(np.log(np.abs(scale.astype(np.float64))).sum())
-    return Actions(action, info, log_scale)
+    return Actions(action, info, log_scale, scale, offset, low, high)
 
 
 def _bound(table: Table, side: str, width: int, findings: Problems) -> Array | None:

@@ -14,6 +14,7 @@ from hindsight_rl.keys import (
     ACTION_LOG_PROB,
     EPISODE,
     EPISODE_END,
+    EXPERT_ACTION,
     NEXT_ACHIEVED,
     OBSERVATION,
     REWARD,
@@ -33,6 +34,7 @@ from hindsight_rl.logs.reading.dimensions import named_dimensions
 from hindsight_rl.logs.reading.entries import observed_columns
 from hindsight_rl.logs.reading.episodes import Episodes, delimit, ends
 from hindsight_rl.logs.reading.equal_ends import warn_of_equal_ends
+from hindsight_rl.logs.reading.expert_actions import expert_actions
 from hindsight_rl.logs.reading.extras import SUCCESS, extras
 from hindsight_rl.logs.reading.last_rows import observed_last
 from hindsight_rl.logs.reading.leaked_reset import check_no_leaked_reset
@@ -42,7 +44,7 @@ from hindsight_rl.logs.reading.table import Table
 # What an image or a further column cannot be called.
 _KEYS = (
     *(OBSERVATION, ACTION, TASK, ACHIEVED, EPISODE, STEP, EPISODE_END),
-    *(SUCCESS, ACTION_LOG_PROB, "next", "index", "draws", "companion", "noise"),
+    *(SUCCESS, ACTION_LOG_PROB, EXPERT_ACTION, "next", "index", "draws", "companion", "noise"),
 )
 
 
@@ -85,6 +87,7 @@ def assemble(table: Table, findings: Problems) -> Assembly:
     columns: dict[Key, Array] = {EPISODE: episodes.number} | steps.observed() | _goals(steps)
     columns |= steps.images(_KEYS) | {ACTION: actions.values, REWARD: steps.reward()}
     columns |= {TERMINATED: terminated, TRUNCATED: truncated}
+    columns |= expert_actions(table, actions, findings)
     columns |= extras(table, actions, episodes, {*_KEYS, *columns}, findings)
     facts = _repeated(steps, columns, truncated & ~terminated)
     if episodes.parted:

@@ -98,6 +98,9 @@ class ColumnMap:
         action_log_prob: Log-probability (nats) that the policy that acted gave the logged action,
             of actions as they are in the log; ``action_scale`` rescales densities. Left out:
             ``action_log_prob``, or an info of this name, if the log has one.
+        expert_action: Column or columns of what an expert would have done, in the units of the
+            actions: they are scaled and clipped alike. NaN (an empty cell) where nobody said. Left
+            out: ``expert_action``, if the log has one.
         extra: Further column or columns of one number per row or per episode, for relabelers that
             go by a column, and learners that read one. A batch has each under the last part of
             its name.
@@ -156,6 +159,7 @@ class ColumnMap:
     image: Named | None = None
     success: str | None = None
     action_log_prob: str | None = LEFT_OUT
+    expert_action: Named | None = LEFT_OUT
     extra: Named | None = None
     resize: list[int] | None = None
     frame_cache: str | None = None
@@ -235,7 +239,11 @@ class ColumnMap:
 
 _DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(ColumnMap)}
 _TEXT_OPTIONS = ("delimiter", "decimal_point", "comment")
-_NEW = ("continues", "episode_start")  # fields that versions without guesses switched off lack
+_NEW = (
+    "continues",
+    "episode_start",
+    "expert_action",
+)  # fields that versions without guesses switched off lack
 _GUESSED = [n for n, value in _DEFAULTS.items() if value == LEFT_OUT and n not in _TEXT_OPTIONS]
 _OF_OLD = [name for name in _GUESSED if name not in _NEW]
 

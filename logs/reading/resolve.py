@@ -47,6 +47,7 @@ COMMON_NAMES: Names = {
     "achieved_goal": ("achieved_goal", "achieved_goals"),
     "next_achieved_goal": ("next_achieved_goal", "next_achieved_goals"),
     "action_log_prob": ("action_log_prob",),
+    "expert_action": ("expert_action", "expert_action_*", "expert_action[*]"),
     # Never guessed: read where they are asked for.
     "continues": (),
     "image": (),

@@ -15,6 +15,7 @@ from command_fits import fit, hindsight
 
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.datamodules.relabeled import PROVENANCE, original
+from hindsight_rl.export.runtime import OnnxPolicy
 from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.reading import read_log
 from hindsight_rl.relabel.goals import FutureGoal
@@ -242,3 +243,97 @@ def test_log_without_goals_names_the_column(place: Path) -> None:
     done = hindsight("relabel", "plain.npz", "--config", "goals.yaml", "--output", "other")
     assert done.code == 2
     assert "the log has no 'next.achieved_goal'" in done.err
+
+
+# --- an expert labels -----------------------------------------------------------------------------
+
+EXPERT = """
+import numpy as np
+
+CALLS = []
+
+
+def balance(observation, task, env):
+    CALLS.append(len(observation))
+    return (observation[:, 2] > 0).astype(np.int64)
+
+
+def places(observation, task, env):
+    assert observation.shape[1] == 2
+    return (observation[:, 0] > 0).astype(np.int64)
+"""
+
+
+@pytest.fixture
+def experts(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same folder with a module of experts, whose name no other test uses."""
+    name = f"experts_of_{place.name}".replace("-", "_")
+    (place / f"{name}.py").write_text(EXPERT)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return place / f"{name}.py"
+
+
+def test_an_expert_labels_a_log_that_is_then_trained_on(experts: Path) -> None:
+    who = f"{experts.stem}:balance"
+    done = hindsight("relabel", "log.npz", "--expert", who, "--output", "labelled")
+    assert done.code == 0, done.err
+    assert done.out == "labelled: 200 rows in 10 episodes; added expert_action\n"
+    assert sum(sys.modules[experts.stem].CALLS) == 200  # each row once
+    log = Log.load("labelled")
+    assert torch.equal(log.column("expert_action"), (log.column("observation")[:, 2] > 0).float())
+    (made,) = log.info[PROVENANCE]
+    digest = hashlib.sha256(experts.read_bytes()).hexdigest()
+    assert (made["expert"], made["expert_hash"]) == (who, f"sha256:{digest}")
+    assert made["rule"][0]["init_args"]["expert"] == who
+    trained = fit(
+        *("--data.relabel", "[{class_path: ExpertAction}]", "--run", "a"),
+        config="bc",
+        log="labelled",
+    )
+    assert trained.code == 0, trained.err
+    told = fit(
+        "--data.relabel", "[{class_path: ExpertAction}]", config="discrete_cql", log="labelled"
+    )
+    assert told.code == 2
+    assert "DiscreteCQL reads 'next.observation', which belongs to the executed action" in told.err
+
+
+def test_an_exported_policy_labels_and_its_hash_is_kept(experts: Path) -> None:
+    assert fit("--run", "a", config="bc").code == 0
+    words = ("export", "--run", "a", "--output", "policy.onnx")
+    assert hindsight(*words).code == 0
+    done = hindsight("relabel", "log.npz", "--expert", "policy.onnx", "--output", "labelled")
+    assert done.code == 0, done.err
+    log = Log.load("labelled")
+    policy = OnnxPolicy("policy.onnx")
+    answers = policy.act(log.column("observation").numpy())
+    assert log.column("expert_action").tolist() == answers.tolist()
+    digest = hashlib.sha256(Path("policy.onnx").read_bytes()).hexdigest()
+    assert log.info[PROVENANCE][0]["expert_hash"] == f"sha256:{digest}"
+
+
+def test_an_expert_sees_the_columns_it_is_given(experts: Path) -> None:
+    who = f"{experts.stem}:places"
+    words = ("relabel", "log.npz", "--expert", who, "--output", "labelled", "--columns", "map.yaml")
+    done = hindsight(*words, "--expert_reads", "achieved_goal", "--config", "goals.yaml")
+    assert done.code == 0, done.err
+    log = Log.load("labelled")
+    expected = (log.column("achieved_goal")[:, 0] > 0).float()
+    assert torch.equal(log.column("expert_action"), expected) and "task" in log
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "there is nothing to do: give --config FILE, --expert WHO, or both"),
+        (("--expert_reads", "x", "--config", "goals.yaml"), "give --expert WHO too"),
+        (("--expert", "gone.onnx"), "expert gone.onnx: no such file"),
+        (("--expert", "nobody"), "neither an exported file (policy.onnx) nor module:function"),
+    ],
+)
+def test_mistakes_about_experts_are_one_line(
+    words: tuple[str, ...], message: str, place: Path
+) -> None:
+    done = hindsight("relabel", "log.npz", "--output", "new", *words)
+    assert done.code == 2 and message in done.err and done.err.count("\n") == 1
+    assert not (place / "new").exists()

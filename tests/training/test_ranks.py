@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from command_fits import cart_log, fit, fit_words, refused
+from episode_logs import episode_log
 from fit_process import Job, fit_job, run_jobs
 from lightning.pytorch.callbacks import Callback
 from small_fits import LEARNERS, data_for
@@ -59,6 +60,23 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
                 atol=1e-6,
                 msg=lambda text, job=job, name=name: f"{job.folder}, {name}: {text}",
             )
+
+
+@pytest.mark.slow
+def test_two_processes_clone_an_expert_as_one(tmp_path: Path) -> None:
+    """Rows without a label are drawn by neither rank."""
+    log = episode_log()
+    label = 0.5 * log.column("action")
+    label[::3] = torch.nan
+    log.with_columns({"expert_action": label}).save(tmp_path / "log")
+    data = {"batch_size": 16, "updates_per_step": 7}
+    job = Job("BC", str(tmp_path / "log"), str(tmp_path / "two"), 60, data=data, labelled=True)
+    ended = run_jobs([replace(job, trainer={"strategy": "ddp", "devices": 2})], tmp_path)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    shared = torch.load(tmp_path / "two" / "final.ckpt", weights_only=True)
+    alone = torch.load(fit_job(replace(job, folder=str(tmp_path / "one"))), weights_only=True)
+    for name, value in alone["state_dict"].items():
+        torch.testing.assert_close(shared["state_dict"][name], value, rtol=1e-6, atol=1e-6)
 
 
 # --- what a rank reads ----------------------------------------------------------------------------
