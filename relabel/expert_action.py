@@ -94,6 +94,11 @@ class ExpertAction(Relabeler):
             ValueError: It does; the message names the key.
         """
         name = type(learner).__name__
+        if not learner.acts:
+            raise ValueError(
+                f"{name} fits no policy, and ExpertAction is for policies that imitate an expert: "
+                "leave it out"
+            )
         for key in learner.read_keys:
             path = (key,) if isinstance(key, str) else key
             if any(part in _OF_EXECUTED for part in path):

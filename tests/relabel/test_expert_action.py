@@ -173,11 +173,11 @@ def test_of_all_learners_only_those_of_state_and_action_are_let_in(name: str) ->
 def test_windows_of_actions_are_refused() -> None:
     keys = {"history": ("history", "action"), "chunk": ("chunk", "action")}
     for part, window in (("history", Window(history=2)), ("chunk", Window(chunk=3))):
-        learner: Any = SimpleNamespace(read_keys=("action", keys[part]), window=window)
+        learner: Any = SimpleNamespace(acts=True, read_keys=("action", keys[part]), window=window)
         with pytest.raises(ValueError, match=f"reads a {part} of actions, those that were"):
             ExpertAction().check_learner(learner)
     alone: Any = SimpleNamespace(
-        read_keys=("action", keys["chunk"]), window=Window(), log_pass=None
+        acts=True, read_keys=("action", keys["chunk"]), window=Window(), log_pass=None
     )
     ExpertAction().check_learner(alone)
 
