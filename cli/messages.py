@@ -31,10 +31,21 @@ _NOISE = (
 _PROTOCOLS: dict[str, type] = {"Command": Command}
 """Protocols that a class of the user's own may implement for an option."""
 _CHOICES = "Expected a typing.Literal["
-_MISSPELT = re.compile(
-    r"^(?P<keys>(?:Parser key \"[\w.]+\": ?)+)Expected a typing\.Literal\[(?P<words>[^]]*)\]"
-    r".*Got value: (?P<given>[^\s.]\S*?)\.?$"
+_KEYS = r'(?:Parser key "[\w.]+": ?)+'
+_WORD = r"Expected a typing\.Literal\[[^]]*\]"
+# Types alone; or words and the fields that may be given in their place.
+_ONLY_EXPECTED = re.compile(
+    rf"{_KEYS}(?:(?:(?:{_WORD}|Expected a <class '\w+'>)(?:\. Got value: \S+)?\.? ?)+"
+    rf"|{_WORD}.*Got value: [^\s.]\S*)"
 )
+_GIVEN = re.compile(r"(?:Got|Given) value: (?!NestedArg)(\S.*?)\.?$", re.MULTILINE)
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
+    "list": "a list",
+}
 _OWN = "checkpoint_every ckpt_path config env import json keep print_config resume run".split()
 
 
@@ -71,18 +82,30 @@ def reduced(message: str) -> str:
         lines = [line for line in lines if not line.startswith(_CHOICES)]
     kept = " ".join(line for line in lines if line and not line.startswith(_NOISE))
     kept += "" if kept.endswith(".") else "."
-    misspelt = _MISSPELT.match(kept)
-    return _choices(misspelt) if misspelt else f"{kept}{_mend(message)}"
+    return _not_allowed(kept, message) or f"{kept}{_mend(message)}"
 
 
-def _choices(found: re.Match[str]) -> str:
-    """Return what is said of a word that is none of an option's, with the nearest of them."""
-    option = ".".join(re.findall(r'"([\w.]+)"', found["keys"]))
-    words, given = re.findall(r"'([^']*)'", found["words"]), found["given"]
-    near = difflib.get_close_matches(given, words, n=1)
+def _not_allowed(kept: str, message: str) -> str | None:
+    """Return what is said of a value that is none of an option's, with the nearest word.
+
+    Args:
+        kept: The lines that say what is wrong.
+        message: All lines, with the value.
+
+    Returns:
+        One sentence or two; ``None`` where something else is wrong.
+    """
+    given = _GIVEN.search(message)
+    if given is None or not _ONLY_EXPECTED.fullmatch(kept):
+        return None
+    kinds = [_KINDS.get(kind, kind) for kind in re.findall(r"<class '(\w+)'>", kept)]
+    listed = ", ".join(re.findall(r"Literal\[([^]]*)\]", kept))
+    words = list(dict.fromkeys(re.findall(r"'([^']*)'", listed)))
+    near = difflib.get_close_matches(given[1], words, n=1)
     guess = f" Did you mean '{near[0]}'?" if near else ""
-    allowed = " or ".join(f"'{word}'" for word in words)
-    return f"{option} is '{given}', it must be {allowed}.{guess}"
+    option = ".".join(re.findall(r'Parser key "([\w.]+)"', kept))
+    allowed = " or ".join([*dict.fromkeys(kinds), *(f"'{word}'" for word in words)])
+    return f"{option} is '{given[1]}', it must be {allowed}.{guess}"
 
 
 def _mend(message: str) -> str:

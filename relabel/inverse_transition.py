@@ -31,6 +31,7 @@ from hindsight_rl.relabel.task_choice import (
     Proposal,
     assigned,
     check_arguments,
+    check_proposals,
     drawn,
     success_shares,
     usual_proposal,
@@ -67,9 +68,9 @@ class TransitionInverseRL(Relabeler):
         propose: Where they come from: ``"prior"``, of the family; ``"log"``, the tasks that rows
             of the update have by now, those of an earlier relabeler too, which must be of the
             family; ``"reached"``, tasks that getting where its steps led fulfils, so that some rows
-            are a success. ``None`` is ``"reached"`` where getting somewhere fulfils tasks of the
-            family, else ``"prior"``. A row's own need not be among those drawn; ``fraction`` below
-            1 keeps it for some.
+            are a success. Several share the candidates evenly. ``None`` is ``"reached"`` where
+            getting somewhere fulfils tasks of the family, else ``"prior"``. A row's own need not be
+            among those drawn; ``fraction`` below 1 keeps it for some.
         tasks: A fixed set of tasks instead, Z numbers each.
         partition: Subtract log Z; without it the task with the largest rewards takes all.
             ``"running"``, for a fixed set: an average over updates.
@@ -95,7 +96,7 @@ class TransitionInverseRL(Relabeler):
         self,
         family: TaskFamily | None = None,
         candidates: int = 32,
-        propose: Proposal | None = None,
+        propose: Proposal | Sequence[Proposal] | None = None,
         tasks: Sequence[Sequence[float]] | None = None,
         partition: bool | Literal["running"] = True,
         temperature: float = 1.0,
@@ -116,7 +117,8 @@ class TransitionInverseRL(Relabeler):
                 "set partition to True"
             )
         self.family, self.candidates = family or GoalReaching(), candidates
-        self.propose = propose or usual_proposal(self.family)
+        self.propose = usual_proposal(self.family) if propose is None else propose
+        self._proposals = check_proposals(self.propose, candidates)
         self.tasks, self.partition, self.temperature = tasks, partition, temperature
         self.fraction, self.entropy_scale = fraction, entropy_scale
         self.scoring = scoring
@@ -246,15 +248,25 @@ class TransitionInverseRL(Relabeler):
         if self.tasks is not None:
             choices = self.choices.to(draws.device)
             return choices.expand(len(draws), *choices.shape)
-        if self.propose == "prior":
-            return self.family.sample(_each(draws, self.candidates))
-        found = gathered(_tasks_of(batch) if self.propose == "log" else batch[NEXT_ACHIEVED])
-        if self.candidates < found.shape[1]:
-            row = integers(_each(draws, self.candidates), found.shape[1]).unsqueeze(-1)
+        shares = _each(draws, self.candidates).tensor_split(len(self._proposals), dim=1)
+        parts = [
+            self._proposed(propose, batch, each)
+            for propose, each in zip(self._proposals, shares, strict=True)
+        ]
+        return torch.cat(parts, dim=1)
+
+    def _proposed(self, propose: Proposal, batch: TensorDict, each: Tensor) -> Tensor:
+        """Return candidates ``[K, n, Z]`` from one place, for counters ``[K, N, 3]``; n <= N."""
+        if propose == "prior":
+            return self.family.sample(each)
+        found = gathered(_tasks_of(batch) if propose == "log" else batch[NEXT_ACHIEVED])
+        each = each[:, : found.shape[1]]
+        if each.shape[1] < found.shape[1]:
+            row = integers(each, found.shape[1]).unsqueeze(-1)
             found = found.gather(1, row.expand(*row.shape[:2], found.shape[-1]))
-        if self.propose == "log":
+        if propose == "log":
             return found
-        return self.family.task_of(found, fork(_each(draws, found.shape[1]), "reached"))
+        return self.family.task_of(found, fork(each, "reached"))
 
 
 def _check_running(scoring: Scoring, partition: bool | str) -> None:

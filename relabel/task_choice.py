@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from tensordict import TensorDict
@@ -31,6 +31,34 @@ def usual_proposal(family: TaskFamily) -> Proposal:
     """
     names_tasks = type(family).task_of is not TaskFamily.task_of
     return "reached" if names_tasks and NEXT_ACHIEVED in family.in_keys else "prior"
+
+
+def check_proposals(
+    propose: Proposal | Sequence[Proposal], candidates: int
+) -> tuple[Proposal, ...]:
+    """Return the places that candidates come from.
+
+    Args:
+        propose: One or several.
+        candidates: How many tasks they share.
+
+    Returns:
+        One or more, each once.
+
+    Raises:
+        ValueError: There is none, one that is unknown or named twice, or one without a candidate.
+    """
+    found = (propose,) if isinstance(propose, str) else tuple(propose)
+    known = get_args(Proposal)
+    if not found or len(set(found)) < len(found) or not set(found) <= set(known):
+        raise ValueError(
+            f"propose is {list(found)}: give one or several of {', '.join(known)}, each once"
+        )
+    if candidates < len(found):
+        raise ValueError(
+            f"candidates is {candidates}, fewer than the {len(found)} proposals that share them"
+        )
+    return found
 
 
 def check_arguments(

@@ -144,16 +144,20 @@ class Curve:
         self.scores: list[float] = []
 
     def callback(self) -> Any:
-        """Return the callback for a trainer; seconds count from here, evaluations included."""
+        """Return the callback for a trainer.
+
+        Seconds are those of the processor from here on, evaluations included: with one thread on an
+        idle machine those of the clock.
+        """
         from lightning.pytorch.callbacks import LambdaCallback
 
-        self._begun = time.perf_counter()
+        self._begun = time.process_time()
         return LambdaCallback(on_train_batch_end=self._look)
 
     def _look(self, trainer: Any, learner: Any, *_: Any) -> None:
         if learner.updates % learner.evaluation.every == 0:
             self.steps.append(self.data.history[-1].env_steps)
-            self.seconds.append(time.perf_counter() - self._begun)
+            self.seconds.append(time.process_time() - self._begun)
             self.scores.append(learner.latest[self.key])
 
 

@@ -47,11 +47,11 @@ def interval(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def curves(found: dict[str, Any], name: str, score: str) -> None:
     """Draw learning curves, one line per data step, and save them as docs/hipi/NAME.svg.
 
-    Left over environment steps, right over seconds where they were measured.
+    Left over environment steps, right over seconds of one core where they were measured.
     """
     scales = [("env_steps", "environment steps")]
     if all("seconds_at" in runs for runs in found.values()):
-        scales.append(("seconds_at", "seconds"))
+        scales.append(("seconds_at", "seconds of one core"))
     figure, panels = plt.subplots(
         1, len(scales), figsize=(5 * len(scales), 3.2), layout="constrained", squeeze=False
     )
@@ -97,7 +97,7 @@ def online(report: dict[str, Any]) -> str:
         f"![{domain['title']}: {domain['score']} over environment steps](hipi/{name}.svg)"
         for name, domain in report["domains"].items()
     ]
-    header = ("", "tasks of batches", "steps", "after them", "mean over the curve", "seconds")
+    header = ("", "tasks of batches", "steps", "after them", "mean over the curve", "core seconds")
     table = common.table(header, rows)
     return "\n".join([table, "", *pictures])
 
@@ -201,6 +201,17 @@ def strength(report: list[dict[str, Any]]) -> str:
     return common.table(("", "tasks of batches", "tasks per row", "fulfilled", "score"), rows)
 
 
+def supported(report: list[dict[str, Any]]) -> str:
+    """Return how many rows are a success for any candidate, by where candidates come from."""
+    kinds = ("prior", "reached")
+    rows = [
+        (one["radius"], one["candidates"], one["rows"], *(f"{one[kind]:.2f}" for kind in kinds))
+        for one in report
+    ]
+    header = ("radius", "candidates", "rows", *(f"`propose: {kind}`" for kind in kinds))
+    return common.table(header, rows)
+
+
 def heart(report: list[dict[str, Any]]) -> str:
     """Return what ways to score cost beside HER at L, and how far they are from the posterior."""
     found = {row["name"]: row for row in report}
@@ -256,6 +267,7 @@ PARTS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "figure 7": ("cloning", cloning),
     "figure 8": ("cloning", bias),
     "strength": ("../strength", strength),
+    "supported": ("supported", supported),
     "gcsl": ("gcsl", alone("gcsl")),
     "her": ("her", alone("her")),
     "rcp": ("rcp", commanded),

@@ -10,9 +10,9 @@ and writes build/hipi/online.json. Finished runs are kept in build/hipi/online/.
 
 import argparse
 import functools
+import json
 import multiprocessing
 import os
-import time
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, NamedTuple
 
@@ -20,8 +20,6 @@ import common
 import numpy as np
 
 from hindsight_rl.nets.network import Network
-
-EVAL_EPISODES = 100
 
 
 class Domain(NamedTuple):
@@ -44,7 +42,7 @@ _TASKS = ("inverse RL", "random", "none")
 _ROOMS = {"discount": 0.98, "value_range": [-50.0, 0.0]}
 DOMAINS = {
     "four_rooms": Domain(
-        "FourRooms", "goals", _GOALS, {}, 3, _ROOMS, "success", "four rooms (Fig. 5)"
+        "FourRooms", "goals", _GOALS, {"radius": 1.0}, 3, _ROOMS, "success", "four rooms (Fig. 5)"
     ),
     "four_rooms_sparse": Domain(
         "FourRooms",
@@ -57,7 +55,14 @@ DOMAINS = {
         "four rooms, radius 0.3 (Fig. 5)",
     ),
     "four_corners": Domain(
-        "FourCorners", "corners", _TASKS, {}, 3, _ROOMS, "success", "four corners (Fig. 6)"
+        "FourCorners",
+        "corners",
+        _TASKS,
+        {"radius": 1.0},
+        3,
+        _ROOMS,
+        "success",
+        "four corners (Fig. 6)",
     ),
     "point_mass": Domain(
         "PointMass",
@@ -81,17 +86,19 @@ def family_of(domain: Domain) -> Any:
     from hindsight_rl.envs.four_margins import MARGINS
     from hindsight_rl.envs.point_mass import HIGH, LOW
     from hindsight_rl.envs.robots.reacher import PLACES
+    from hindsight_rl.envs.robots.sawyer import MARGINS as ARM_MARGINS
     from hindsight_rl.envs.robots.walker import HIGH as WALK_HIGH
     from hindsight_rl.envs.robots.walker import LOW as WALK_LOW
     from hindsight_rl.tasks.family import DiscreteTasks, GoalReaching
     from hindsight_rl.tasks.linear import LinearTasks
 
-    radius = domain.env_kwargs.get("radius", 1.0)
+    radius = domain.env_kwargs.get("radius")
     return {
         "goals": lambda: GoalReaching(radius),
         "corners": lambda: DiscreteTasks(GoalReaching(radius), CORNERS.tolist()),
         "weights": lambda: LinearTasks(list(LOW), list(HIGH)),
         "margins": lambda: GoalReaching(MARGINS),
+        "arm margins": lambda: GoalReaching(ARM_MARGINS),
         "speeds": lambda: GoalReaching(kind="dense", ends=False, effort=0.05),
         "gaits": lambda: LinearTasks(WALK_LOW, WALK_HIGH),
         "places": lambda: DiscreteTasks(GoalReaching(radius), PLACES.tolist()),
@@ -132,8 +139,8 @@ def run(domain: Domain, data_step: str, seed: int, settings: dict[str, Any]) -> 
         settings: The same for all data steps; ``scoring`` holds options of inverse RL's.
 
     Returns:
-        ``env_steps``, ``seconds_at`` and ``scores`` of the evaluations, the last as ``final``, and
-        ``cpu_seconds``.
+        ``env_steps``, ``seconds_at`` (of the processor) and ``scores`` of the evaluations, the
+        last as ``final``.
     """
     import torch
 
@@ -165,20 +172,19 @@ def run(domain: Domain, data_step: str, seed: int, settings: dict[str, Any]) -> 
             env=env,
             env_kwargs=domain.env_kwargs,
             every=settings["evaluate_every"],
-            episodes=EVAL_EPISODES,
+            episodes=settings.get("episodes", 100),
             max_steps=settings["episode_steps"],
         ),
         compile="update",
         **domain.model,
     )
-    curve, start = common.Curve(data, f"eval/{domain.score}"), time.process_time()
+    curve = common.Curve(data, f"eval/{domain.score}")
     common.trainer(settings["env_steps"], callbacks=[curve.callback()]).fit(learner, data)
     return {
         "env_steps": curve.steps,
         "seconds_at": curve.seconds,
         "scores": curve.scores,
         "final": curve.scores[-1],
-        "cpu_seconds": time.process_time() - start,
     }
 
 
@@ -199,7 +205,8 @@ SETTINGS: dict[str, Any] = {
 def job(task: tuple[str, Domain, str, int, dict[str, Any]]) -> dict[str, Any]:
     """Return one run, kept from before where it was made."""
     name, domain, data_step, seed, settings = task
-    asked = {"domain": name, "data_step": data_step, "seed": seed, **settings}
+    of = {"domain": name, "env_kwargs": domain.env_kwargs, "model": domain.model}
+    asked = {**of, "data_step": data_step, "seed": seed, **settings}
     return common.kept("online", asked, lambda: run(domain, data_step, seed, settings))
 
 
@@ -227,7 +234,7 @@ def compare(domains: dict[str, Domain], target: str, title: str) -> int:
     settings = {
         name: SETTINGS
         | domains[name].settings
-        | {key: float(value) for key, value in changes.items()}
+        | {key: json.loads(value) for key, value in changes.items()}
         for name in options.domains
     }
     jobs = [
@@ -254,7 +261,9 @@ def compare(domains: dict[str, Domain], target: str, title: str) -> int:
             }
             last = common.summary([one["final"] for one in runs])
             area = common.summary([float(np.mean(one["scores"])) for one in runs])
-            rows.append((data_step, last, area, f"{np.mean([r['seconds'] for r in runs]):.0f} s"))
+            rows.append(
+                (data_step, last, area, f"{np.mean([r['seconds_at'][-1] for r in runs]):.0f}")
+            )
             curves[data_step] |= {"final": last._asdict(), "area": area._asdict()}
         report["domains"][name] = {
             "title": domain.title,
@@ -264,7 +273,7 @@ def compare(domains: dict[str, Domain], target: str, title: str) -> int:
         }
         common.say(f"\n{domain.title}: {domain.score}, {len(seeds)} seeds\n")
         last_column = f"after {settings[name]['env_steps']:,.0f} steps"
-        header = ("tasks of batches", last_column, "mean over the curve", "a run")
+        header = ("tasks of batches", last_column, "mean over the curve", "seconds")
         common.say(common.table(header, rows))
     if not options.choose:
         common.write_json(target, report)

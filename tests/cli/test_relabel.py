@@ -181,7 +181,12 @@ def of(name: str, **arguments: object) -> str:
         ("relabel: [FutureGaol]", "FutureGaol. Did you mean 'FutureGoal'?"),
         (of("FutureGoal", fractoin=1), "'fractoin' is not accepted. Did you mean 'fraction'?"),
         (of("FutureGoal", fraction=2), "config.yaml: fraction is 2.0, it must lie in [0, 1]"),
-        (of("FutureGoal", fraction="x"), "Expected a <class 'float'>. Got value: x"),
+        (of("FutureGoal", fraction="x"), "fraction is 'x', it must be a number."),
+        (
+            of("InverseRL", unit="rst"),
+            "unit is 'rst', it must be a whole number or 'episode' or 'rest'. Did",
+        ),
+        (of("InverseRL", unit=2.5), "unit is '2.5', it must be a whole number or 'episode'"),
         (of("FutureGoal", family="GoalReching"), "Did you mean 'GoalReaching'?"),
         (of("InverseRL", level="steps"), "is not accepted. InverseRL judges trajectories, Transi"),
         (of("TransitionInverseRL"), "a log is relabeled without a learner"),

@@ -214,6 +214,19 @@ def test_candidates_are_few_and_come_from_where_they_should(propose: Any) -> Non
         assert bool((tasks[number][:, None] == source).all(-1).any(1).all())
 
 
+def test_several_proposals_share_the_candidates_evenly() -> None:
+    chunk, bound = chunk_for(inverse(propose=["reached", "log"], candidates=7), updates=3)
+    tasks = bound.judge(chunk).tasks
+    assert tasks.shape == (3, 7, 2)
+    for where, found in ((NEXT_ACHIEVED, tasks[:, :4]), ("task", tasks[:, 4:])):
+        assert bool((found[:, :, None] == chunk[where][:, None]).all(-1).any(-1).all())
+    for propose in ([], ["log", "log"], ["log", "future"]):
+        with pytest.raises(ValueError, match="propose is .*: give one or several of .*, each once"):
+            inverse(propose=propose)
+    with pytest.raises(ValueError, match="candidates is 1, fewer than the 2 proposals"):
+        inverse(propose=["log", "reached"], candidates=1)
+
+
 def test_reached_states_are_tasks_with_a_margin_of_the_prior() -> None:
     family = GoalReaching((0.1, 0.7))
     for kind in (TransitionInverseRL, InverseRL):
