@@ -95,6 +95,7 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.relabel.labels import ColumnLabel as ColumnLabel
     from hindsight_rl.relabel.labels import EpisodeLabel as EpisodeLabel
     from hindsight_rl.relabel.labels import ReturnLabel as ReturnLabel
+    from hindsight_rl.relabel.learned_reward import LearnedReward as LearnedReward
     from hindsight_rl.relabel.learned_task import LearnedTask as LearnedTask
     from hindsight_rl.relabel.once import Once as Once
     from hindsight_rl.relabel.quality import Quality as Quality
@@ -170,6 +171,7 @@ _HOME = {
     "LSPI": "agents.lspi",
     "LatentBC": "agents.latent_bc",
     "LatentNetwork": "nets.network",
+    "LearnedReward": "relabel.learned_reward",
     "LearnedTask": "relabel.learned_task",
     "Learner": "training.learner",
     "LinearAdvantage": "relabel.advantage",
