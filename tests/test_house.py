@@ -45,15 +45,13 @@ LAYERS: dict[str, set[str]] = {
     "policies.torch_actor": {"maths", "export.chunks", "export.signature"},
     "relabel": {"tasks", "nets", "maths"},
     "relabel.experts": {"export.runtime"},  # who labels a log may be a file
-    # A reward that was learned before is a checkpoint.
     "relabel.learned_reward": {"nets", "maths", "training.checkpoints.load"},
     "training": {"nets", "policies", "maths", "diagnostics", "envs.rollout", "envs.playing"},
     "training.checkpoints.load": {"agents", "training"},
     # A policy that is judged may be a file.
     "training.given": {"training", "nets", "maths", "export.runtime"},
-    "agents": {"training.learner", "training.policy_values", "training.sweep"}
-    | {"training.given", "training.judged", "training.policy_iteration"}
-    | {"nets", "policies", "maths"},
+    "agents": {"nets", "policies", "maths", "training.learner", "training.policy_values"}
+    | {f"training.{name}" for name in ("sweep", "given", "judged", "policy_iteration")},
     "logs": {"configs", "maths"},
     "datamodules": {"maths", "logs", "relabel", "tasks"}
     | {f"envs.{name}" for name in ("actions", "interface", "lockstep", "playing", "rollout")},
@@ -358,9 +356,7 @@ def test_the_data_step_draws_from_counters() -> None:
 
 
 def test_long_files_are_split_or_say_why() -> None:
-    extra = [
-        path for name in ("tests", "benchmarks", "tools") for path in (ROOT / name).rglob("*.py")
-    ]
+    extra = [p for name in ("tests", "benchmarks", "tools") for p in (ROOT / name).rglob("*.py")]
     faults = []
     for path in [*modules().values(), *extra]:
         count = len(path.read_text(encoding="utf-8").splitlines())
