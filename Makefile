@@ -82,6 +82,7 @@ hipi: $(STAMP) ## rerun the evidence of docs/hipi.md: about two hours
 hipi-robots: $(STAMP) ## relabeling on the paper's robots, part of docs/hipi.md: three hours
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,dev,robots,evidence]"
 	$(BIN)/python benchmarks/hipi/robots.py $(ARGS)
+	$(BIN)/python benchmarks/hipi/meta_world_tasks.py
 	$(BIN)/python benchmarks/hipi/document.py
 
 clean: ## remove everything that is made again, except the environment

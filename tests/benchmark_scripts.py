@@ -12,12 +12,14 @@ FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
 def loaded(name: str) -> ModuleType:
-    """Return a script as a module."""
-    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    """Return a script as a module, by its path below ``benchmarks`` without ``.py``."""
+    path = FOLDER / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+    sys.modules[path.stem] = module
     spec.loader.exec_module(module)
     return module
 
 
 triad = loaded("triad")
+arm_tasks = loaded("hipi/arm_tasks")

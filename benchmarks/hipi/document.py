@@ -17,6 +17,7 @@ import numpy as np
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import matrix
 from rliable import library, metrics
 
 PAGE = common.ROOT / "docs" / "hipi.md"
@@ -253,6 +254,14 @@ def wandering(report: dict[str, Any]) -> str:
     return f"{table}\n\n![eight episodes of the exported policy](hipi/wandering.png)"
 
 
+def demonstrated(report: dict[str, Any]) -> str:
+    """Return the tables of ten tasks demonstrated by scripted experts, and draw who is who."""
+    PICTURES.mkdir(exist_ok=True)
+    matrix.picture(report, PICTURES / "meta_world_tasks.svg")
+    text = "true tasks by inferred ones"
+    return f"{matrix.tables(report)}\n\n![{text}](hipi/meta_world_tasks.svg)"
+
+
 def _keep(picture: str, name: str) -> None:
     PICTURES.mkdir(exist_ok=True)
     shutil.copyfile(common.ROOT / picture, PICTURES / name)
@@ -266,6 +275,7 @@ PARTS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "robots": ("robots", online),
     "figure 7": ("cloning", cloning),
     "figure 8": ("cloning", bias),
+    "ten tasks": ("meta_world_tasks", demonstrated),
     "strength": ("../strength", strength),
     "supported": ("supported", supported),
     "gcsl": ("gcsl", alone("gcsl")),

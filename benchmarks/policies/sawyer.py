@@ -17,6 +17,7 @@ from typing import Any
 import common
 import gymnasium
 import numpy as np
+from arm import simulator
 from gymnasium import spaces
 from numpy.typing import NDArray
 
@@ -64,15 +65,6 @@ def install() -> None:
         made.write_text(wanted)
     if str(target) not in sys.path:
         sys.path.append(str(target))
-
-
-def simulator(task: str) -> Any:
-    """Return a simulator of a task, whose goal is observed and drawn anew at every reset."""
-    from metaworld.env_dict import ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE as ENVIRONMENTS
-
-    made = ENVIRONMENTS[f"{task}-v3-goal-observable"](seed=0)
-    made.seeded_rand_vec, made._freeze_rand_vec = True, False
-    return made
 
 
 @functools.cache
