@@ -48,21 +48,26 @@ def tables(report: dict[str, Any]) -> str:
     rows = [[name, *(f"{x:.2f}" for x in row)] for name, row in zip(names, matrix, strict=True)]
     confused = common.table(["true, inferred:", *names], rows)
     right = common.table(["share that is right", *names, "mean"], shares)
-    scores: list[list[Any]] = []
-    for starts, part in parts.items():
-        for arm in part["arms"]:
-            name = f"{arm['learner']}, {labelled(arm['labels'])}"
-            mean = common.summary(np.mean(arm["success"], axis=1))
-            each = (f"{x:.2f}" for x in np.mean(arm["success"], axis=0))
-            scores.append([WORDS[starts], name, mean, *each])
-        experts = part["recorded"] / np.array(part["tried"])
-        cells = (f"{x:.2f}" for x in (experts.mean(), *experts))
-        scores.append([WORDS[starts], "the experts", *cells])
-    success = common.table(["", "policy step, labels", "success", *names], scores)
-    return "\n\n".join([confused, right, success])
+    scores = [
+        [WORDS[starts], named(arm), common.summary(np.mean(arm["success"], axis=1))]
+        for starts, part in parts.items()
+        for arm in part["arms"]
+    ]
+    success = common.table(["", "policy step, labels", "success"], scores)
+    return "\n\n".join([confused, right, success, each_task(names, parts["shared"])])
 
 
-def labelled(labels: str) -> str:
-    """Return what a table calls labels."""
+def each_task(names: Sequence[str], part: dict[str, Any]) -> str:
+    """Return the success of every policy on each task, means over the seeds."""
+    columns = [np.mean(arm["success"], axis=0) for arm in part["arms"]]
+    columns.append(part["recorded"] / np.array(part["tried"]))
+    rows = [[name, *(f"{x:.2f}" for x in row)] for name, *row in zip(names, *columns, strict=True)]
+    header = [f"{WORDS['shared']}: success", *map(named, part["arms"]), "the experts"]
+    return common.table(header, rows)
+
+
+def named(arm: dict[str, Any]) -> str:
+    """Return what tables call a policy."""
     words = {"none": "no labels", "random": "random labels", "true": "true labels"}
-    return words.get(labels, f"labels by {labels}")
+    labels = arm["labels"]
+    return f"{arm['learner']}, {words.get(labels, f'labels by {labels}')}"
