@@ -109,7 +109,8 @@ class TrajectoryTransformer(Learner):
         data, bins = datamodule_of(self.trainer), self.actor.bins
         rows = data.log.drawable()
         some = data.in_order(rows[:: -(-len(rows) // LOG_ROWS)])
-        steps = [data.on_after_batch_transfer(part.to(self.device), 0)[0] for part in some]
+        with torch.no_grad():  # relabelers that learn from batches learn nothing from these
+            steps = [data.on_after_batch_transfer(part.to(self.device), 0)[0] for part in some]
         self._check_returns(torch.cat(steps))
         if not bins.fitted:
             bins.fit(torch.cat([bins.numbers(part) for part in steps]))

@@ -99,7 +99,8 @@ def make_spec(log: Log, sampler: ChunkSampler, relabel: Relabeler, seed_rows: in
         The spec.
     """
     chunk = sampler.chunk(0, -(-_TASK_ROWS // seed_rows), stream="probe")
-    sample = relabel(chunk).reshape(-1)
+    with torch.no_grad():  # relabelers that learn from batches learn nothing from this one
+        sample = relabel(chunk).reshape(-1)
     task = sample["task"] if "task" in sample.keys() else None
     observation = {_label(key): _entry(log, key) for key in log.observed}
     count, observed = _probe_rows(observation), {}

@@ -74,6 +74,7 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.logs.reading import read_log as read_log
     from hindsight_rl.logs.reading import read_logs as read_logs
     from hindsight_rl.logs.reading.column_map import ColumnMap as ColumnMap
+    from hindsight_rl.nets.discriminator import Discriminator as Discriminator
     from hindsight_rl.nets.network import Head as Head
     from hindsight_rl.nets.network import LatentNetwork as LatentNetwork
     from hindsight_rl.nets.network import Network as Network
@@ -82,6 +83,7 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.relabel.ascent import AscendTask as AscendTask
     from hindsight_rl.relabel.chain import Compose as Compose
     from hindsight_rl.relabel.column_weight import ColumnWeight as ColumnWeight
+    from hindsight_rl.relabel.discriminator import DiscriminatorReward as DiscriminatorReward
     from hindsight_rl.relabel.expert_action import ExpertAction as ExpertAction
     from hindsight_rl.relabel.expert_labels import ExpertLabels as ExpertLabels
     from hindsight_rl.relabel.filters import TopFraction as TopFraction
@@ -150,6 +152,8 @@ _HOME = {
     "DiscreteBCQ": "agents.discrete_bcq",
     "DiscreteCQL": "agents.discrete_cql",
     "DiscreteTasks": "tasks.family",
+    "Discriminator": "nets.discriminator",
+    "DiscriminatorReward": "relabel.discriminator",
     "EnvGoals": "tasks.environment",
     "EpisodeGoal": "relabel.goals",
     "EpisodeLabel": "relabel.labels",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -85,8 +85,28 @@ class Remembering(Protocol):
         """
 
 
+class SourceView(Protocol):
+    """What a relabeler may ask of one of the sources that a log was joined of."""
+
+    @property
+    def start(self) -> int:
+        """Number of its first row."""
+
+    @property
+    def stop(self) -> int:
+        """Number behind its last row."""
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+
+
 class LogView(Protocol):
     """What a relabeler may ask of a log."""
+
+    @property
+    def sources(self) -> Sequence[SourceView]:
+        """What it was joined of, in order; one entry where it was not."""
 
     @property
     def info(self) -> dict[str, Any]:

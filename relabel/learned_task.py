@@ -1,8 +1,7 @@
 """A learned task sampler: a small network predicts the posterior of rows that are not scored."""
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from tensordict import TensorDict
@@ -10,29 +9,28 @@ from torch import Tensor
 
 from hindsight_rl.arguments import check_choices
 from hindsight_rl.keys import DRAWS, Key
-from hindsight_rl.maths.draws import counters, fork, uniform
+from hindsight_rl.maths.draws import uniform
 from hindsight_rl.maths.posterior import (
     log_partition,
     posterior_metrics,
     sample_tasks,
     task_posterior,
 )
+from hindsight_rl.nets.perceptron import SeededPerceptron
 from hindsight_rl.ports import LogView
+from hindsight_rl.relabel.learned import LearnedStep, choices_of, logged_rows, transition_rows
 from hindsight_rl.relabel.new_tasks import check_fraction, recompute
-from hindsight_rl.relabel.relabeler import Relabeler, Values
+from hindsight_rl.relabel.relabeler import Values
 from hindsight_rl.relabel.soft_scores import (
     EntropyScale,
     RunningLogZ,
     SoftScores,
-    ranks,
     soft_scores,
 )
 from hindsight_rl.tasks.family import GoalReaching, TaskFamily
 
-_STATISTICS = 4096  # rows that inputs are standardised by
 
-
-class LearnedTask(Relabeler):
+class LearnedTask(LearnedStep):
     """The task is drawn from q(task | s, a, s'), a network that learns the posterior in training.
 
     For a fixed set of tasks. Of every update a few rows are scored as by ``TransitionInverseRL``
@@ -64,8 +62,8 @@ class LearnedTask(Relabeler):
     """
 
     in_keys = ("observation", "action", ("next", "observation"))
-    _adam: torch.optim.Adam
     out_keys = ("task", ("next", "reward"), ("next", "terminated"))
+    learned, settings = "task sampler", "tasks and hidden"
 
     def __init__(
         self,
@@ -98,9 +96,13 @@ class LearnedTask(Relabeler):
         self.rate, self.temperature, self.fraction = rate, temperature, fraction
         self.entropy_scale, self.seed = entropy_scale, seed
         self.choices = self._mean = self._std = torch.empty(0, 0)
-        self.weights: list[Tensor] = []
         self.running, self._actions = RunningLogZ(rate), 0
         self._soft: SoftScores | None = None
+
+    @property
+    def updates(self) -> int:
+        """Updates seen, by log Z too."""
+        return self.running.updates
 
     @property
     def prepare_reads(self) -> tuple[Key, ...]:
@@ -120,57 +122,26 @@ class LearnedTask(Relabeler):
         other.family = self.family.prepare(log)
         other.choices = torch.tensor(self.tasks, dtype=torch.float32)
         other.running = RunningLogZ(self.rate)
-        rows = log.drawable()
-        rows = rows[:: max(1, len(rows) // _STATISTICS)]
-        few = TensorDict(batch_size=[len(rows)])
-        for key in self.in_keys:
-            few.set(key, log.column(key)[rows])
-        other._actions = int(log.info.get("discrete_actions", 0))
-        if other._actions:  # batches number them from 0
-            few.set("action", few["action"] - int(log.info.get("action_start") or 0))
-        features = other._features(few)
+        other._actions = choices_of(log)
+        features = logged_rows(log, log.drawable())
         other._mean, other._std = features.mean(0), features.std(0).clamp_min(1e-6)
         widths = (features.shape[-1], self.hidden, self.hidden, len(self.tasks))
-        other.weights = _initial(widths, self.seed)
-        other._adam = torch.optim.Adam(other.weights, lr=self.learning_rate)
+        other._begin(SeededPerceptron(widths, seed=self.seed), self.learning_rate)
         return other
 
     def use(self, values: Values | None) -> None:
         """Take the learner's soft values; ``ValueError`` where it has none."""
         self._soft = soft_scores("LearnedTask", self.family, values, self.entropy_scale)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return weights, Adam's averages and log Z; nothing before the first update."""
-        if not self.running.updates:
-            return {}
-        return {
-            "weights": [weight.detach() for weight in self.weights],
-            "adam": self._adam.state_dict(),
-            "log_z": self.running.state_dict(),
-        }
+    def _further_state(self) -> dict[str, Any]:
+        """Return log Z."""
+        return {"log_z": self.running.state_dict()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on with the state of a checkpoint.
-
-        Args:
-            state: What :meth:`state_dict` returned.
-
-        Raises:
-            ValueError: It is that of another network.
-        """
-        if not state:
-            return
-        there, here = ([list(w.shape) for w in ws] for ws in (state["weights"], self.weights))
-        if there != here:
-            raise ValueError(
-                f"the checkpoint holds a task sampler with weights {there}, this one has {here}: "
-                "set tasks and hidden of LearnedTask as in the run"
-            )
-        with torch.no_grad():
-            for weight, saved in zip(self.weights, state["weights"], strict=True):
-                weight.copy_(saved)
-        self._adam.load_state_dict(state["adam"])
+    def _load_further_state(self, state: Mapping[str, Any]) -> None:
         self.running.load_state_dict(state["log_z"])
+
+    def _instead(self) -> str:
+        return ", or use TransitionInverseRL"
 
     def __call__(self, batch: TensorDict) -> TensorDict:
         """Return the batch with a task drawn for each row, its reward and termination.
@@ -184,15 +155,8 @@ class LearnedTask(Relabeler):
         Raises:
             ValueError: Rows are shared by processes or seeds.
         """
-        if ranks() > 1 or len(batch.batch_size) != 2:
-            raise ValueError(
-                "LearnedTask learns from the rows of one process and one learner: set "
-                "trainer.devices and model.seeds to 1, or use TransitionInverseRL"
-            )
-        numbers = batch[DRAWS][:, 0, 1].tolist()
-        learns = torch.is_grad_enabled()
-        new = torch.tensor([learns and number >= self.running.updates for number in numbers])
-        features, target = self._features(batch), self._target(batch, new)
+        new = torch.tensor(self._teaching(batch))
+        features, target = transition_rows(batch, self._actions), self._target(batch, new)
         posterior, divergence = [], torch.zeros((), device=features.device)
         for number, inputs in enumerate(features):
             if target is not None and new[number]:
@@ -224,35 +188,10 @@ class LearnedTask(Relabeler):
             divergence: Tensor = (
                 (torch.special.xlogy(target, target) - target * log_q).sum(-1).mean()
             )
-            for weight in self.weights:
-                weight.grad = None
-            divergence.backward()
-        self._adam.step()
+        self._descend(divergence)
         return divergence.detach()
-
-    def _features(self, batch: TensorDict) -> Tensor:
-        """Return observation, action and next observation ``[..., F]``."""
-        action = batch["action"]
-        if self._actions:
-            action = torch.nn.functional.one_hot(action, self._actions).float()
-        return torch.cat([batch["observation"], action, batch["next", "observation"]], dim=-1)
 
     def _logits(self, features: Tensor) -> Tensor:
         device = features.device
-        first, b1, second, b2, last, b3 = (weight.to(device) for weight in self.weights)
-        hidden = (features - self._mean.to(device)) / self._std.to(device)
-        hidden = torch.relu(torch.addmm(b1, hidden, first))
-        hidden = torch.relu(torch.addmm(b2, hidden, second))
-        return torch.addmm(b3, hidden, last)
-
-
-def _initial(widths: Sequence[int], seed: int) -> list[Tensor]:
-    """Return weights ``[in, out]`` and biases ``[out]``, uniform within 1 / sqrt(in)."""
-    found = []
-    layers = zip(widths[:-1], widths[1:], strict=True)
-    for number, (inputs, outputs) in enumerate(layers):
-        rows = torch.arange((inputs + 1) * outputs)
-        draws = fork(counters(seed, torch.zeros(1, dtype=torch.int64), rows), f"layer {number}")[0]
-        values = ((2.0 * uniform(draws) - 1.0) / math.sqrt(inputs)).reshape(inputs + 1, outputs)
-        found += [values[:-1].clone().requires_grad_(), values[-1].clone().requires_grad_()]
-    return found
+        inputs = (features - self._mean.to(device)) / self._std.to(device)
+        return cast(Tensor, cast(SeededPerceptron, self.net)(inputs))

@@ -1,12 +1,15 @@
 """Decisions that are made once per row, not each time a row is drawn."""
 
+from typing import cast
+
 import torch
 from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.keys import DRAWS
 from hindsight_rl.maths.draws import counters
-from hindsight_rl.relabel.chain import Compose
+from hindsight_rl.ports import LogView
+from hindsight_rl.relabel.chain import Compose, parts_of
 from hindsight_rl.relabel.relabeler import Relabeler
 
 
@@ -29,6 +32,27 @@ class Once(Compose):
     def __init__(self, relabelers: list[Relabeler] | None = None, seed: int = 0) -> None:
         super().__init__(relabelers)
         self.seed = seed
+
+    def prepare(self, log: LogView) -> "Once":
+        """Return a copy whose parts are bound.
+
+        Args:
+            log: The log.
+
+        Returns:
+            The bound chain.
+
+        Raises:
+            ValueError: A part learns from the batches of a fit.
+        """
+        for part in (one for outer in self.relabelers for one in parts_of(outer)):
+            if part.learns:
+                raise ValueError(
+                    f"{type(part).__name__} learns while a policy is fitted, so it cannot decide "
+                    "about a row once and for all: let 'hindsight fit' apply it (data.relabel), "
+                    "outside Once"
+                )
+        return cast(Once, super().prepare(log))
 
     def companions(self, index: Tensor, draws: Tensor) -> dict[str, Tensor]:
         """Return the rows all parts ask for, the same ones whenever a row is drawn.

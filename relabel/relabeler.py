@@ -44,11 +44,16 @@ class Relabeler:
             may be.
         of_own_task: Whether what it writes belongs to the row's own task.
         metrics: Scalars about the last call, to look at.
+        learns: Whether it learns from the batches of a fit, and so decides about a row anew.
     """
 
     in_keys: tuple[Key, ...] = ()
     out_keys: tuple[Key, ...] = ()
+<<<<<<< HEAD
     of_own_task: bool = False
+=======
+    learns: bool = False
+>>>>>>> 1cd18f5 (DiscriminatorReward: rewards from telling an expert's transitions from others)
 
     def __init__(self) -> None:
         self.columns: dict[Key, Tensor] = {}

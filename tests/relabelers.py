@@ -48,6 +48,8 @@ _STAND_INS: dict[Any, Any] = {
     ExpertSource: "stand_ins:first_numbers",
     RewardSource: Sums(),
 }
+# Of relabelers that compare two sides, what tells them apart in the logs of the tests.
+_SIDES: dict[str, dict[str, Any]] = {"DiscriminatorReward": {"expert": "next.terminated"}}
 
 
 def relabelers() -> dict[str, type[Relabeler]]:
@@ -83,7 +85,7 @@ def example(kind: type[Relabeler], /, **changed: Any) -> Relabeler:
     odd = [argument.name for argument in needed if argument.annotation not in _STAND_INS]
     assert not odd, f"{kind.__name__}: give {odd} defaults, or a type that tests can stand in for"
     standing = {argument.name: _STAND_INS[argument.annotation] for argument in needed}
-    return kind(**standing | changed)
+    return kind(**standing | _SIDES.get(kind.__name__, {}) | changed)
 
 
 def chain(kind: type[Relabeler]) -> list[Relabeler]:

@@ -228,3 +228,14 @@ def weights(learner: Learner) -> dict[str, Tensor]:
 def equal(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
     """Return whether names and bits agree."""
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def differences(one: Any, two: Any, place: str = "") -> list[str]:
+    """Return where two nested structures differ, tensors by their bits."""
+    if isinstance(one, dict) and isinstance(two, dict) and one.keys() == two.keys():
+        return [d for key in one for d in differences(one[key], two[key], f"{place}.{key}")]
+    if isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
+        pairs = enumerate(zip(one, two, strict=True))
+        return [d for number, (a, b) in pairs for d in differences(a, b, f"{place}[{number}]")]
+    alike = torch.equal(one, two) if isinstance(one, Tensor) else one == two
+    return [] if alike else [place]

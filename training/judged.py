@@ -133,6 +133,7 @@ class JudgedPass(Sweep):
         return result
 
 
+@torch.no_grad()  # relabelers that learn from batches learn nothing from these
 def _relabeled(datamodule: DataView, device: torch.device) -> Tensor:
     """Return the rewards of all rows as one pass of the relabelers makes them, ``[N]``."""
     parts = []

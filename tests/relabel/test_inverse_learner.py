@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.distributed
 from episode_logs import episode_log
-from small_fits import Kept, equal, fit, learner_of, weights
+from small_fits import Kept, differences, equal, fit, learner_of, weights
 from soft_logs import CORNERS, chunk_for, near
 from torch import Tensor
 
@@ -22,17 +22,6 @@ from hindsight_rl.relabel.inverse_transition import TransitionInverseRL
 from hindsight_rl.relabel.learned_task import LearnedTask
 from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.tasks.family import GoalReaching
-
-
-def differences(one: Any, two: Any, place: str = "") -> list[str]:
-    """Return where two nested structures differ, tensors by their bits."""
-    if isinstance(one, dict) and isinstance(two, dict) and one.keys() == two.keys():
-        return [d for key in one for d in differences(one[key], two[key], f"{place}.{key}")]
-    if isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
-        pairs = enumerate(zip(one, two, strict=True))
-        return [d for number, (a, b) in pairs for d in differences(a, b, f"{place}[{number}]")]
-    alike = torch.equal(one, two) if isinstance(one, Tensor) else one == two
-    return [] if alike else [place]
 
 
 def inverse(**options: Any) -> TransitionInverseRL:
