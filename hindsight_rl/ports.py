@@ -1,4 +1,7 @@
-"""Ports: what one room may ask of another, as Protocols. Nothing here imports torch at run time."""
+"""Ports: what one room may ask of another, as Protocols. Nothing here imports torch at run time.
+
+It is longer than other files because what rooms may ask of each other is to be read in one place.
+"""
 
 from __future__ import annotations
 

@@ -92,11 +92,14 @@ class TransitionReward(nn.Module):
         return 2 * self.observed + self.acted + 1
 
     def forward(self, rows: Tensor, terminated: Tensor) -> Tensor:
-        """Return f ``[N]``, nats.
+        """Return f.
 
         Args:
             rows: ``[N, width]``, standardised.
             terminated: ``[N]`` bool.
+
+        Returns:
+            ``[N]``, nats.
         """
         reward: Tensor = self.reward(rows[:, self.columns]).squeeze(-1)
         if self.potential is None:
@@ -105,8 +108,3 @@ class TransitionReward(nn.Module):
         height = self.potential(rows[:, : self.observed]).squeeze(-1)
         ahead = self.potential(rows[:, start : start + self.observed]).squeeze(-1)
         return shaped_reward(reward, height, ahead, terminated, discount=self.discount)
-
-    def kept(self, rows: Tensor, terminated: Tensor) -> Tensor:
-        """Return g ``[N]``, f without its potential: what carries over to other dynamics."""
-        found: Tensor = self.reward(rows[:, self.columns]).squeeze(-1)
-        return found

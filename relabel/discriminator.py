@@ -10,7 +10,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.arguments import above, at_least, check_choices, check_ranges
-from hindsight_rl.keys import COMPANION, DRAWS, NEXT_OBSERVATION, REWARD, TERMINATED, Key
+from hindsight_rl.keys import COMPANION, DRAWS, NEXT_OBSERVATION, REWARD, TASK, TERMINATED, Key
 from hindsight_rl.maths.draws import fork, integers, uniform
 from hindsight_rl.nets.discriminator import Discriminator, TransitionReward
 from hindsight_rl.ports import LogView
@@ -102,7 +102,7 @@ class DiscriminatorReward(LearnedStep):
         self.absorbing = not discriminator.shaped if absorbing is None else absorbing
         self.newest, self.train_on_expert = newest, train_on_expert
         self.scale, self.clip, self.seed = scale, clip, seed
-        self._choices, self._seen_updates = 0, 0
+        self._choices, self._tasked, self._seen_updates = 0, False, 0
         self._mean = self._std = torch.empty(0)
         self._expert = self._other = torch.empty(0, dtype=torch.int64)
         self._square: Tensor | None = None
@@ -121,7 +121,7 @@ class DiscriminatorReward(LearnedStep):
     @property
     def companion_reads(self) -> tuple[Key, ...]:
         """Keys it reads of the rows to tell apart."""
-        return self.in_keys
+        return (*self.in_keys, TASK)
 
     def prepare(self, log: LogView) -> "DiscriminatorReward":
         """Return a copy that knows both sides, with a network at its first weights.
@@ -149,10 +149,13 @@ class DiscriminatorReward(LearnedStep):
         other._expert = sides.expert
         newest = 0 if self.newest is None else max(0, len(sides.other) - self.newest)
         other._other = sides.other[newest:] if len(sides.other) else sides.expert
-        other._choices = choices_of(log)
-        halves = [logged_rows(log, side) for side in (other._expert, other._other)]
+        other._choices, other._tasked = choices_of(log), TASK in log
+        halves = [
+            logged_rows(log, side, tasked=other._tasked) for side in (other._expert, other._other)
+        ]
         other._mean, other._std = spread_of(torch.cat(halves))
         observed = log.column("observation").shape[1]
+        observed += log.column(TASK).shape[1] if other._tasked else 0
         acted = len(other._mean) - 2 * observed
         net = TransitionReward(
             self.discriminator, observed, acted, absorbing=self.absorbing, seed=self.seed
@@ -195,7 +198,12 @@ class DiscriminatorReward(LearnedStep):
     def _further_state(self) -> dict[str, Any]:
         """Return the statistics of inputs and rewards, and what the network was made of."""
         net = self._telling.net
-        made = {"observed": net.observed, "acted": net.acted, "choices": self._choices}
+        made: dict[str, Any] = {
+            "observed": net.observed,
+            "acted": net.acted,
+            "choices": self._choices,
+            "tasked": self._tasked,
+        }
         made |= {"absorbing": self.absorbing, "reward": self.reward, "clip": self.clip}
         return {
             "updates": self._seen_updates,
@@ -239,13 +247,13 @@ class DiscriminatorReward(LearnedStep):
 
     @torch.no_grad()
     def _seen(self, batch: TensorDict, draws: Tensor) -> Seen:
-        rows = transition_rows(batch, self._choices)
+        rows = transition_rows(batch, self._choices, tasked=self._tasked)
         rows = (rows - self._mean.to(rows.device)) / self._std.to(rows.device)
         real = rows.new_zeros(*rows.shape[:-1], 1)
         log_prob = real.squeeze(-1)
         if self.discriminator.shaped and self._values is not None:
-            none = rows.new_empty(*rows.shape[:-1], 0)
-            log_prob = self._values(batch, none, draws).log_prob
+            task = batch[TASK] if self._tasked else rows.new_empty(*rows.shape[:-1], 0)
+            log_prob = self._values(batch, task, draws).log_prob
         return Seen(torch.cat([rows, real], -1), batch[TERMINATED], log_prob)
 
     def _learn(self, expert: Seen, other: Seen, share: Tensor) -> dict[str, Tensor]:

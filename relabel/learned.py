@@ -8,7 +8,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor, nn
 
-from hindsight_rl.keys import ACTION, DRAWS, NEXT_OBSERVATION, OBSERVATION
+from hindsight_rl.keys import ACTION, DRAWS, NEXT_OBSERVATION, OBSERVATION, TASK
 from hindsight_rl.ports import LogView
 from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.relabel.soft_scores import gathered, ranks
@@ -157,36 +157,40 @@ def choices_of(log: LogView) -> int:
     return int(log.info.get("discrete_actions", 0))
 
 
-def transition_rows(batch: TensorDict, choices: int) -> Tensor:
-    """Return observation, action and next observation side by side, ``[..., O + A + O]``.
+def transition_rows(batch: TensorDict, choices: int, *, tasked: bool = False) -> Tensor:
+    """Return state, action and next state side by side, ``[..., S + A + S]``.
 
     Args:
         batch: Transitions ``[...]``; choices are numbered from 0.
         choices: Number of discrete actions, which become one-hot; 0 for real numbers.
+        tasked: Whether the task is part of both states, beside the observation.
 
     Returns:
         Float32.
     """
-    action = batch[ACTION]
+    action, states = batch[ACTION], [batch[OBSERVATION], batch[NEXT_OBSERVATION]]
     if choices:
         action = torch.nn.functional.one_hot(action, choices).float()
-    return torch.cat([batch[OBSERVATION], action, batch[NEXT_OBSERVATION]], dim=-1)
+    if tasked:
+        states = [torch.cat([state, batch[TASK]], dim=-1) for state in states]
+    return torch.cat([states[0], action, states[1]], dim=-1)
 
 
-def logged_rows(log: LogView, rows: Tensor) -> Tensor:
+def logged_rows(log: LogView, rows: Tensor, *, tasked: bool = False) -> Tensor:
     """Return what :func:`transition_rows` gives for some rows of a log, spread over all of them.
 
     Args:
         log: The log.
         rows: ``[M]`` int64 row numbers.
+        tasked: Whether the task is part of both states.
 
     Returns:
-        ``[N, O + A + O]``, N about :data:`STATISTICS` at most.
+        ``[N, S + A + S]``, N about :data:`STATISTICS` at most.
     """
     rows = rows[:: max(1, len(rows) // STATISTICS)]
     few = TensorDict(batch_size=[len(rows)])
-    for key in (OBSERVATION, ACTION, NEXT_OBSERVATION):
+    for key in (OBSERVATION, ACTION, NEXT_OBSERVATION, *([TASK] if tasked else [])):
         few.set(key, log.column(key)[rows])
     if choices := choices_of(log):  # batches number them from 0
         few.set(ACTION, few[ACTION] - int(log.info.get("action_start") or 0))
-    return transition_rows(few, choices)
+    return transition_rows(few, choices, tasked=tasked)

@@ -50,7 +50,12 @@ def idea(learner: type) -> str:
 def relabelers() -> dict[str, type[Relabeler]]:
     """Return every relabeler by name."""
     import_rooms("relabel", "tasks")
-    return {kind.__name__: kind for kind in Relabeler.__subclasses__()}
+    found, todo = {}, Relabeler.__subclasses__()
+    while todo:
+        kind = todo.pop()
+        todo += kind.__subclasses__()
+        found[kind.__name__] = kind
+    return found
 
 
 def learners() -> dict[str, type[Learner]]:

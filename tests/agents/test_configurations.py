@@ -11,10 +11,12 @@ from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 from small_fits import LEARNERS, log_for, pairs_of
 
+from hindsight_rl.datamodules.collection import Collection
 from hindsight_rl.datamodules.iterated import IteratedDataModule
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.datamodules.preferences import PreferenceDataModule
 from hindsight_rl.keys import NEXT_ACHIEVED
+from hindsight_rl.logs.log import Log
 from hindsight_rl.plugins import import_rooms
 from hindsight_rl.training.learner import Learner
 
@@ -23,6 +25,9 @@ CONFIGS = sorted(
     for path in files("hindsight_rl.configs").iterdir()
     if path.name.endswith(".yaml") and "\nmodel:" in "\n" + path.read_text()
 )
+
+# Of experts in an environment: what any policy did there will do.
+IMITATED = dict.fromkeys(("airl", "gail"), "Pendulum-v1")
 
 
 def parsed(name: str, source: Path, **trainer: Any) -> Any:
@@ -40,6 +45,8 @@ def parsed(name: str, source: Path, **trainer: Any) -> Any:
     few: dict[str, Any] = {"env": env}
     collection = config["data"]["init_args"].get("collection", {})
     few["collection"] = collection | {"initial_episodes": 2, "episodes_per_round": 1}
+    if config["data"]["init_args"].get("mix"):  # beside a log of the same environment
+        few["source"] = str(source)
     answers = source.with_name("preferences.npz")
     changed = {
         OfflineDataModule: {"source": str(source)},
@@ -62,6 +69,13 @@ def configured(name: str) -> type[Learner]:
 def saved_log(name: str, tmp_path: Path) -> Path:
     """A log of the kind that the learner of a configuration takes."""
     reward = torch.linspace(0.0, 1.0, 47).tolist()  # EMRL refuses negative returns
+    if name in IMITATED:
+        played = IteratedDataModule(IMITATED[name], collection=Collection(initial_episodes=1))
+        keys = played.log.keys()
+        Log.from_columns({k: played.log.column(k) for k in keys}, played.log.info).save(
+            tmp_path / "log"
+        )
+        return tmp_path / "log"
     # So few rows give values of real actions no maximum, with the ridge of a configuration.
     options = {"discrete": True} if name == "lspi" else {}
     log = log_for(configured(name), goals=True, reward=reward, **options)

@@ -18,8 +18,6 @@ from torch import Tensor
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.agents.crr import CRR
 from hindsight_rl.agents.sac import SAC
-from hindsight_rl.datamodules.collection import Collection
-from hindsight_rl.datamodules.iterated import IteratedDataModule
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.keys import REWARD, TERMINATED
 from hindsight_rl.logs.log import Log
@@ -279,67 +277,6 @@ def test_offline_it_resumes_bit_by_bit(shaped: bool, tmp_path: Path) -> None:
     assert straight.relabel.state_dict()["0"]["updates"] == 10
 
 
-def expert_of(env: str) -> Log:
-    """Return what random actions do in an environment: an expert in name."""
-    data = IteratedDataModule(env, collection=Collection(initial_episodes=1), seed=9)
-    log = data.log
-    return Log.from_columns({key: log.column(key) for key in log.keys()}, log.info)
-
-
-def online(**options: Any) -> IteratedDataModule:
-    plain = Collection(initial_episodes=1, episodes_per_round=1, max_episode_steps=12, num_envs=1)
-    return IteratedDataModule(
-        "Pendulum-v1",
-        [discriminator(newest=30)],
-        source=expert_of("Pendulum-v1"),
-        collection=plain,
-        batch_size=16,
-        updates_per_step=4,
-        seed=3,
-        **options,
-    )
-
-
-MIX = {"log": 0.25, "collected": 0.75}
-
-
-def test_online_the_others_are_the_newest_rows_and_a_resume_is_exact(tmp_path: Path) -> None:
-    def begun() -> tuple[IteratedDataModule, SAC]:
-        data = online(mix=MIX)
-        return data, learner_of(SAC, data.spec)
-
-    (data, learner), (other, again) = begun(), begun()
-    fit(learner, data, tmp_path, 20).save_checkpoint(tmp_path / "twenty.ckpt")
-    straight, last = begun()
-    fit(last, straight, tmp_path, 40)
-    fit(again, other, tmp_path, 40, ckpt_path=tmp_path / "twenty.ckpt")
-    assert equal(weights(last), weights(again))
-    assert differences(straight.relabel.state_dict(), other.relabel.state_dict()) == []
-    part, log = straight.relabel.relabelers[0], straight.log
-    assert len(straight.history) >= 3
-    assert part._other.tolist() == list(range(len(log) - 30, len(log)))
-    assert part._expert.tolist() == list(range(log.sources[0].stop))
-
-
-def test_a_policy_may_collect_from_the_first_round_on(tmp_path: Path) -> None:
-    """Without a first round there is nobody else yet, and nothing is learned from that."""
-    data = IteratedDataModule(
-        "Pendulum-v1",
-        [discriminator(train_on_expert=False)],
-        source=expert_of("Pendulum-v1"),
-        collection=Collection(0, 1, max_episode_steps=12, num_envs=1),
-        mix=MIX,
-        batch_size=16,
-        updates_per_step=4,
-        seed=3,
-    )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "the relabelers leave none")
-        fit(learner_of(SAC, data.spec), data, tmp_path, 8)
-    assert data.relabel.state_dict()["0"]["updates"] == 8
-    assert data.log.drawable().tolist() == list(range(data.log.sources[0].stop, len(data.log)))
-
-
 @pytest.mark.slow
 def test_compiled_updates_equal_eager_ones(tmp_path: Path) -> None:
     states = []
@@ -362,8 +299,6 @@ def test_one_log_has_no_second_side() -> None:
     message = r"walk is the only one: give data.source \[EXPERT, LOG\].*with data.mix"
     with pytest.raises(ValueError, match=message):
         discriminator().prepare(episode_log(goals=True))
-    with pytest.raises(ValueError, match="is the only one.*with data.mix"):
-        online()
     log = two_logs()
     rest = torch.arange(log.sources[0].stop, len(log))
     with pytest.raises(ValueError, match="no row that may be drawn is an expert's"):
@@ -406,5 +341,24 @@ def test_arguments_out_of_range_are_refused(arguments: dict[str, Any], message: 
         discriminator(**arguments)
 
 
-def test_a_new_task_beside_it_is_refused_once_chains_know_of_own_tasks() -> None:
-    assert DiscriminatorReward.of_own_task and "task" in FutureGoal.out_keys
+def test_a_task_is_part_of_the_state_and_no_relabeler_may_change_it() -> None:
+    """Only the task tells these two logs apart, and the policy's log pi is asked under it."""
+    log = episode_log(task=True)
+    sides = [log.with_columns({"task": torch.full((len(log), 2), sign)}) for sign in (1.0, -1.0)]
+    asked: list[Tensor] = []
+
+    def values(batch: TensorDict, task: Tensor, draws: Tensor) -> SoftValues:
+        asked.append(task)
+        zeros = torch.zeros(batch.batch_size)
+        return SoftValues(lambda: zeros, lambda: zeros, torch.ones(()), 0.99)
+
+    for small in ({"reads": "state"}, {"reads": "state", "shaped": True}):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            _, bound = told(both(*sides), discriminator(small), 60, values)
+        assert float(bound.metrics["told_apart"]) > 0.95
+    assert len(asked) == 3 and {float(task.abs().min()) for task in asked} == {1.0}
+    with pytest.raises(
+        ValueError, match="FutureGoal and DiscriminatorReward together have no|Disc"
+    ):
+        OfflineDataModule(both(*sides), [FutureGoal(), discriminator()])
