@@ -101,10 +101,22 @@ class TransitionReward(nn.Module):
         Returns:
             ``[N]``, nats.
         """
-        reward: Tensor = self.reward(rows[:, self.columns]).squeeze(-1)
+        reward = self.unshaped(rows)
         if self.potential is None:
             return reward
         start = self.observed + self.acted
         height = self.potential(rows[:, : self.observed]).squeeze(-1)
         ahead = self.potential(rows[:, start : start + self.observed]).squeeze(-1)
         return shaped_reward(reward, height, ahead, terminated, discount=self.discount)
+
+    def unshaped(self, rows: Tensor) -> Tensor:
+        """Return f, for AIRL without its potential: g, what carries over to other dynamics.
+
+        Args:
+            rows: ``[N, width]``, standardised.
+
+        Returns:
+            ``[N]``, nats.
+        """
+        found: Tensor = self.reward(rows[:, self.columns]).squeeze(-1)
+        return found

@@ -49,11 +49,8 @@ class Relabeler:
 
     in_keys: tuple[Key, ...] = ()
     out_keys: tuple[Key, ...] = ()
-<<<<<<< HEAD
     of_own_task: bool = False
-=======
     learns: bool = False
->>>>>>> 1cd18f5 (DiscriminatorReward: rewards from telling an expert's transitions from others)
 
     def __init__(self) -> None:
         self.columns: dict[Key, Tensor] = {}
