@@ -90,13 +90,24 @@ def kept_reward(payload: Mapping[str, Any], name: str) -> KeptReward | None:
         The model of rewards.
 
     Raises:
-        ValueError: There are several, or it reads next states.
+        ValueError: There are several, it reads next states, or it is damaged.
     """
     parts = [part for part in payload.values() if isinstance(part, Mapping)]
     found = [state for part in parts for state in _states(part.get("relabel"))]
     if len(found) > 1:
-        raise ValueError(f"{name}: {len(found)} discriminators learned in this run: which is meant?")
-    return KeptReward(found[0], name) if found else None
+        raise ValueError(
+            f"{name}: {len(found)} discriminators learned in this run: which is meant?"
+        )
+    if not found:
+        return None
+    try:
+        return KeptReward(found[0], name)
+    except (LookupError, TypeError, AttributeError, RuntimeError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"{name}: its discriminator cannot be made again ({why}): give a whole checkpoint of "
+            "this version"
+        ) from error
 
 
 def _states(value: Any) -> list[Mapping[str, Any]]:

@@ -1,6 +1,7 @@
 """A learned reward in place of the log's: what a fitted ensemble gives for every step."""
 
 import warnings
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -11,8 +12,10 @@ from hindsight_rl.keys import ACTION, OBSERVATION, REWARD, TASK, Key, key_name
 from hindsight_rl.maths.preferences import Aggregate, aggregate, standardised
 from hindsight_rl.nets.encoders.entries import Observation
 from hindsight_rl.ports import LogView
+from hindsight_rl.relabel.kept_reward import kept_reward
 from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.spec import Spec
+from hindsight_rl.training.checkpoints.file import read_checkpoint
 from hindsight_rl.training.checkpoints.load import load_learner
 
 
@@ -50,7 +53,8 @@ class LearnedReward(Relabeler):
     what is wanted.
 
     Args:
-        checkpoint: Path of a checkpoint of a ``RewardModel``; from Python a model too.
+        checkpoint: Path of a checkpoint of a ``RewardModel``, or of a run with
+            ``DiscriminatorReward``: then f counts, of AIRL g alone; from Python a model too.
         how: How members become one: ``"mean"``; ``"min"``, the worst of them; or ``"mean-std"``,
             the mean less ``coefficient`` standard deviations over members. The latter two doubt
             what the answers leave open.
@@ -82,11 +86,12 @@ class LearnedReward(Relabeler):
         check_choices(LearnedReward.__init__, locals())
         check_ranges(at_least(0, coefficient=coefficient), above(0, clip=clip))
         self.name = checkpoint if isinstance(checkpoint, str) else type(checkpoint).__name__
-        model = load_learner(checkpoint) if isinstance(checkpoint, str) else checkpoint
+        model = _loaded(checkpoint) if isinstance(checkpoint, str) else checkpoint
         if not isinstance(model, Rewards):
             raise ValueError(
                 f"{self.name}: {type(model).__name__} gives no rewards: give a checkpoint of "
-                "RewardModel (hindsight fit --config reward_model)"
+                "RewardModel (hindsight fit --config reward_model), or of a run with "
+                "DiscriminatorReward"
             )
         self.model: Rewards = model
         self.how, self.coefficient, self.clip, self.alive = how, coefficient, clip, alive
@@ -152,6 +157,12 @@ class LearnedReward(Relabeler):
             task = log.take(TASK, rows) if self._takes_task else None
             found.append(self.model.rewards(observation, action, task).double())
         return torch.cat(found, dim=-1)
+
+
+def _loaded(checkpoint: str) -> object:
+    """Return the model of rewards of a run: what its data step learned, or its learner."""
+    kept = kept_reward(read_checkpoint(Path(checkpoint)), checkpoint)
+    return load_learner(checkpoint) if kept is None else kept
 
 
 def _check_fits(name: str, spec: Spec, log: LogView) -> None:

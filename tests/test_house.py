@@ -45,7 +45,7 @@ LAYERS: dict[str, set[str]] = {
     "policies.torch_actor": {"maths", "export.chunks", "export.signature"},
     "relabel": {"tasks", "nets", "maths"},
     "relabel.experts": {"export.runtime"},  # who labels a log may be a file
-    "relabel.learned_reward": {"nets", "maths", "training.checkpoints.load"},
+    "relabel.learned_reward": {"nets", "maths", "training.checkpoints"},
     "training": {"nets", "policies", "maths", "diagnostics", "envs.rollout", "envs.playing"},
     "training.checkpoints.load": {"agents", "training"},
     # A policy that is judged may be a file.
