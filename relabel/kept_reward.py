@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hindsight_rl.nets.discriminator import Discriminator, TransitionReward
+from hindsight_rl.nets.encoders.entries import Observation
 
 _MADE = "made"  # in the state of a DiscriminatorReward: what its network was made of
 
@@ -24,6 +25,7 @@ class KeptReward:
 
     Attributes:
         spec: None: widths are checked where rewards are asked for.
+        takes_task: Whether the task is part of the state.
     """
 
     spec = None
@@ -37,7 +39,7 @@ class KeptReward:
                 f"{name}: its discriminator reads next states, and this applies rewards of states "
                 "and actions: fit one with discriminator.reads action or state"
             )
-        self._choices, self._tasked = int(made["choices"]), bool(made["tasked"])
+        self._choices, self.takes_task = int(made["choices"]), bool(made["tasked"])
         observed, acted = int(made["observed"]), int(made["acted"])
         self._net = TransitionReward(
             self.settings, observed, acted, absorbing=made["absorbing"], seed=0
@@ -48,7 +50,9 @@ class KeptReward:
         self._mean, self._std = state["mean"].cpu(), state["std"].cpu()
 
     @torch.no_grad()
-    def rewards(self, observation: Tensor, action: Tensor, task: Tensor | None = None) -> Tensor:
+    def rewards(
+        self, observation: Observation, action: Tensor, task: Tensor | None = None
+    ) -> Tensor:
         """Return the reward of steps.
 
         Args:
@@ -60,12 +64,14 @@ class KeptReward:
             ``[1, N]``, nats.
 
         Raises:
-            ValueError: Widths differ from those of the run.
+            ValueError: Widths differ from those of the run, or observations are no vector.
         """
+        if not isinstance(observation, Tensor):
+            raise ValueError(f"{self.name}: its discriminator takes states that are one vector")
         if self._choices:
             action = torch.nn.functional.one_hot(action, self._choices).float()
         state = observation
-        if self._tasked and task is not None:
+        if self.takes_task and task is not None:
             state = torch.cat([observation, task], dim=-1)
         widths = (state.shape[-1], action.shape[-1])
         if widths != (self._net.observed, self._net.acted):

@@ -12,7 +12,7 @@ from hindsight_rl.keys import ACTION, OBSERVATION, REWARD, TASK, Key, key_name
 from hindsight_rl.maths.preferences import Aggregate, aggregate, standardised
 from hindsight_rl.nets.encoders.entries import Observation
 from hindsight_rl.ports import LogView
-from hindsight_rl.relabel.kept_reward import kept_reward
+from hindsight_rl.relabel.kept_reward import KeptReward, kept_reward
 from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.spec import Spec
 from hindsight_rl.training.checkpoints.file import read_checkpoint
@@ -103,6 +103,8 @@ class LearnedReward(Relabeler):
 
     @property
     def _takes_task(self) -> bool:
+        if isinstance(self.model, KeptReward):
+            return self.model.takes_task
         return self.model.spec is not None and self.model.spec.task is not None
 
     def prepare(self, log: LogView) -> "LearnedReward":
