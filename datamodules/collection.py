@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from hindsight_rl.datamodules.expert import Expert
 from hindsight_rl.datamodules.sources.episodes import Command
 
 
@@ -20,6 +21,11 @@ class Collection:
         max_episode_steps: Steps after which an episode is cut (truncated), at least 1; ``None``:
             the environment's own limit, and 10,000 steps, with a warning, where it has none.
         command: Gives tasks where the environment does not, and changes them after each step.
+        expert: Who is asked what to do in every state that is visited, and acts in a share of them;
+            rows then have ``expert_action`` and ``by_expert``. ``None`` for nobody.
+        max_stuck: Steps, at least 1, after which an episode is cut (truncated) that stayed within
+            ``stuck_radius`` of where they began; ``None``: none is.
+        stuck_radius: In the units of what was achieved, or else of the observation; at least 0.
 
     Raises:
         ValueError: An argument is out of range.
@@ -33,6 +39,9 @@ class Collection:
     num_envs: int = 8
     max_episode_steps: int | None = None
     command: Command | None = None
+    expert: Expert | None = None
+    max_stuck: int | None = None
+    stuck_radius: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the arguments."""
@@ -41,6 +50,8 @@ class Collection:
             ("episodes_per_round", 1),
             ("num_envs", 1),
             ("max_episode_steps", 1),
+            ("max_stuck", 1),
+            ("stuck_radius", 0),
         ):
             value = getattr(self, name)
             if value is not None and value < least:
@@ -50,5 +61,16 @@ class Collection:
                 f"collection.updates_per_env_step is {self.updates_per_env_step}, it must be "
                 "above 0"
             )
+        most = None if self.expert is None else self.expert.max_episodes
+        if most is not None and self.initial_episodes > most:
+            raise ValueError(
+                f"collection.initial_episodes is {self.initial_episodes}, and the expert's "
+                f"max_episodes {most}: give fewer, or a larger budget"
+            )
         if not 0 <= self.explore <= 1:
             raise ValueError(f"collection.explore is {self.explore}, it must lie in [0, 1]")
+
+    @property
+    def stuck(self) -> tuple[int, float] | None:
+        """Return the steps and the radius by which an episode is stuck, ``None`` where none is."""
+        return None if self.max_stuck is None else (self.max_stuck, self.stuck_radius)

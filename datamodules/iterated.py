@@ -37,6 +37,7 @@ from hindsight_rl.relabel.chain import Compose
 from hindsight_rl.relabel.relabeler import Relabeler
 
 _COLLECTION = Collection()
+_NEVER = 1 << 62  # an update that no run comes to
 
 
 class IteratedDataModule(LogDataModule):
@@ -109,6 +110,8 @@ class IteratedDataModule(LogDataModule):
             max_episode_steps=collection.max_episode_steps,
             explore=collection.explore,
             command=collection.command,
+            expert=collection.expert,
+            stuck=collection.stuck,
         )
         check_entries(self._collector, source, mix, memory_map)
         log = None if source is None else LogSource(source, columns, self._collector)
@@ -179,7 +182,12 @@ class IteratedDataModule(LogDataModule):
     @property
     def _due(self) -> int:
         """Updates done when the next round is due; a log alone is none, and is due at once."""
-        return self.history[-1].end if self.history else 0
+        if not self.history:
+            return 0
+        last, expert = self.history[-1], self.collection.expert
+        if expert is not None and expert.spent(last.env_steps, last.episodes):
+            return _NEVER
+        return last.end
 
     def _collect(self) -> None:
         """Collect a round with the learner's policy as it is."""
@@ -187,8 +195,17 @@ class IteratedDataModule(LogDataModule):
         learner = learner_of(trainer)
         policy = learner.collecting(self.collection.sample)
         before = sum(each.episodes for each in self.history[-1:])
+        count, expert = self.collection.episodes_per_round, self.collection.expert
+        if expert is not None and expert.max_episodes is not None:
+            count = min(count, expert.max_episodes - before)
         found = self._collector.collect(
-            policy, before, self.collection.episodes_per_round, self._replays.log
+            policy,
+            before,
+            count,
+            self._replays.log,
+            # What came before the first one, a source, is round 0 where nothing was played.
+            number=len(self.history) + (not self.collection.initial_episodes),
+            queries=sum(each.queries or 0 for each in self.history[-1:]),
         )
         self._add(found, trainer.global_step)
         self._use_learner()
@@ -273,6 +290,7 @@ class IteratedDataModule(LogDataModule):
             "mix": self.mix,
             "replay": self._replays.state_dict(),
             "relabel": self.relabel.state_dict(),
+            "expert": self._collector.state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -284,13 +302,17 @@ class IteratedDataModule(LogDataModule):
         Raises:
             LogError: The checkpoint belongs to other data.
         """
-        check_resumed(state_dict, self.state_dict(), self._first, self._collector.name)
+        # A release without experts wrote rounds without questions.
+        rounds = [asdict(Round(**each)) for each in state_dict["history"]]
+        saved = state_dict | {"history": rounds}
+        check_resumed(saved, self.state_dict(), self._first, self._collector.name)
         if not _states(state_dict["replay"]):
             self._leave_unstated("the run was started without it")
         fitting = self.trainer is None or self.trainer.state.fn == TrainerFn.FITTING
         self._replays.load_state_dict(state_dict["replay"], self.memory_map, cut=fitting)
         self.history = [Round(**each) for each in state_dict["history"]]
         self._resumed = True
+        self._collector.load_state_dict(state_dict.get("expert", {}))
         self._bind(state_dict["relabel"])
 
 

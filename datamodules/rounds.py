@@ -17,6 +17,7 @@ class Round:
         mean_return: Mean undiscounted return of the round.
         mean_length: Mean length of its episodes, in steps.
         success: Share of its episodes with success at any step, ``None`` where it is not reported.
+        queries: How often the expert was asked, this round included; ``None`` where there is none.
     """
 
     update: int
@@ -26,6 +27,7 @@ class Round:
     mean_return: float
     mean_length: float
     success: float | None
+    queries: int | None = None
 
     @classmethod
     def after(
@@ -51,6 +53,9 @@ class Round:
             mean_return=float(found.returns.mean()),
             mean_length=steps / len(found.lengths),
             success=None if found.successes is None else float(found.successes.mean()),
+            queries=None
+            if found.queries is None
+            else found.queries + ((before.queries or 0) if before else 0),
         )
 
     @property
@@ -66,4 +71,5 @@ class Round:
             "collect/env_steps": float(self.env_steps),
             "collect/episodes": float(self.episodes),
         }
+        named |= {} if self.queries is None else {"collect/queries": float(self.queries)}
         return named | ({} if self.success is None else {"collect/success": self.success})

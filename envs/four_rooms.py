@@ -194,7 +194,11 @@ class FourRooms(gymnasium.Env[Any, Any]):
         ValueError: A number is out of range.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 15}
+    metadata = {
+        "render_modes": ["rgb_array"],
+        "render_fps": 15,
+        "expert": "hindsight_rl.envs.paths:shortest_path",
+    }
 
     def __init__(
         self,

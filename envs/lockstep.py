@@ -67,6 +67,10 @@ class Singles:
     def __init__(self, source: EnvSource, env_kwargs: Mapping[str, Any], first: Env) -> None:
         self._source, self._kwargs, self._envs = source, env_kwargs, [first]
 
+    def env(self, number: int) -> Env:
+        """Return one of the environments that were made."""
+        return self._envs[number]
+
     def reset(self, seeds: Mapping[int, int]) -> dict[int, Any]:
         """Return the first observations, see :class:`Lockstep`."""
         while len(self._envs) <= max(seeds):

@@ -11,7 +11,7 @@ from hindsight_rl.envs.four_rooms import SIDE, WALLS, Floats
 _MOVES = tuple(move for move in product((-1, 0, 1), repeat=2) if any(move))
 
 
-def shortest_path(observation: ArrayLike, goal: ArrayLike) -> Floats:
+def shortest_path(observation: ArrayLike, goal: ArrayLike, env: object = None) -> Floats:
     """Return the actions that lead to goals by a shortest way.
 
     A policy for ``rollout`` in ``Hindsight/FourRooms-v0``. It runs towards the centre of the next
@@ -21,6 +21,7 @@ def shortest_path(observation: ArrayLike, goal: ArrayLike) -> Floats:
     Args:
         observation: ``[n, 2]``, positions.
         goal: ``[n, 2]``, positions.
+        env: Not looked into: an expert is asked with it.
 
     Returns:
         ``[n, 2]`` float32, in [-1, 1].

@@ -39,6 +39,10 @@ class Playing:
         observation: ``[O]``, or by entry, what the policy sees next; the watcher updates it.
         task: ``[Z]``, or ``None``; updated in the same way.
         state: What the policy keeps, ``[...]`` by name.
+        slot: Number of the environment it is played in.
+        label: What an expert would have done, ``[...]`` as the action, NaN where nobody said;
+            ``None`` where there is no expert.
+        by_expert: Whether the action that was chosen last is the expert's.
         log_prob: Of the action that was chosen last, as it was executed, nats; ``None`` where that
             is not asked for.
         steps: Steps taken.
@@ -54,6 +58,9 @@ class Playing:
     observation: Observed = field(default_factory=lambda: np.zeros(0, np.float32))
     task: NDArray[np.float32] | None = None
     state: State = field(default_factory=dict)
+    slot: int = 0
+    label: Array | None = None
+    by_expert: bool = False
     log_prob: float | None = None
     steps: int = 0
     total: float = 0.0
@@ -133,13 +140,22 @@ class Asking:
         interface: How it meets the environment.
         key: First of the three counters of its noise: the key of the seed of the whole.
         stating: Ask how likely what is executed was; the policy is one that states it.
+        correct: Returns what is executed in some episodes in the place of the policy's actions
+            ``[n, ...]``; ``None``: those are.
     """
 
     def __init__(
-        self, act: Act | Actor, interface: Interface, key: int, *, stating: bool = False
+        self,
+        act: Act | Actor,
+        interface: Interface,
+        key: int,
+        *,
+        stating: bool = False,
+        correct: Callable[[Sequence[Playing], Array], Array] | None = None,
     ) -> None:
         self._actor = act if isinstance(act, Actor) else _Stateless(act)
         self._interface, self._key, self._stating = interface, key, stating
+        self._correct = correct
 
     def __call__(self, playing: Sequence[Playing]) -> Array:
         """Return the actions ``[n, ...]`` that are executed.
@@ -170,6 +186,8 @@ class Asking:
         self._interface.check_answers(answers, len(playing))
         actions = self._interface.actions
         executed = actions.executed(answers)
+        if self._correct is not None:
+            executed = self._correct(playing, executed)
         if found.log_prob is not None:
             stated = found.log_prob(executed, actions.low, actions.high)
             for episode, log_prob in zip(playing, stated.tolist(), strict=True):
@@ -258,6 +276,7 @@ def play(
         if begun:
             first = envs.reset({slot: episode.seed for slot, episode in begun.items()})
             for slot, episode in begun.items():
+                episode.slot = slot
                 watcher.begin(episode, first[slot])
             playing = dict(sorted((playing | begun).items()))
         if not playing:

@@ -53,6 +53,8 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
         TrajectoryTransformer as TrajectoryTransformer,
     )
     from hindsight_rl.datamodules.collection import Collection as Collection
+    from hindsight_rl.datamodules.expert import Beta as Beta
+    from hindsight_rl.datamodules.expert import Expert as Expert
     from hindsight_rl.datamodules.iterated import IteratedDataModule as IteratedDataModule
     from hindsight_rl.datamodules.offline import OfflineDataModule as OfflineDataModule
     from hindsight_rl.datamodules.preferences import (
@@ -135,6 +137,7 @@ _HOME = {
     "AscendTask": "relabel.ascent",
     "BC": "agents.bc",
     "BCQ": "agents.bcq",
+    "Beta": "datamodules.expert",
     "BestAdvantage": "tasks.commands",
     "BestReturn": "tasks.commands",
     "Bound": "diagnostics.bound",
@@ -159,6 +162,7 @@ _HOME = {
     "EpisodeGoal": "relabel.goals",
     "EpisodeLabel": "relabel.labels",
     "Evaluation": "diagnostics.evaluation",
+    "Expert": "datamodules.expert",
     "ExpertAction": "relabel.expert_action",
     "ExpertLabels": "relabel.expert_labels",
     "FQE": "agents.fqe",

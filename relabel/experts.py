@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -28,6 +28,17 @@ numbers of a row in which it does not know what to do."""
 ExpertSource = str | Path | ExpertFunction | Actor
 """Path of an exported file (``.onnx``), ``module:function``, or from Python a function or actor.
 What ``module:function`` names may be a class too: one of it is made, and asked."""
+
+
+@runtime_checkable
+class Lasting(Protocol):
+    """An expert that keeps something from one round of collecting to the next."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return it, plain values and tensors."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take it over."""
 
 
 def opened(source: ExpertSource) -> ExpertFunction | Actor:

@@ -53,7 +53,7 @@ LAYERS: dict[str, set[str]] = {
     "agents": {"nets", "policies", "maths", "training.learner", "training.policy_values"}
     | {f"training.{name}" for name in ("sweep", "given", "judged", "policy_iteration")},
     "logs": {"configs", "maths"},
-    "datamodules": {"maths", "logs", "relabel", "tasks"}
+    "datamodules": {"maths", "logs", "relabel", "tasks", "envs.entry_spaces"}
     | {f"envs.{name}" for name in ("actions", "interface", "lockstep", "playing", "rollout")},
     "diagnostics": {"nets", "maths", "envs.rollout", "envs.statistics"},
     # A judgement fits values and a behaviour to the log.

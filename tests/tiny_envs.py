@@ -172,3 +172,70 @@ class Look(gymnasium.Env[Any, Any]):
 
 
 gymnasium.register("Tiny/Look-v0", Look)
+
+
+class Drift(gymnasium.Env[Any, Any]):
+    """A point on a line that drifts, s' = s + a + drift; an expert goes back, a = -s.
+
+    Args:
+        discrete: One of the pushes -1, 0 and 1, instead of a number in [-9, 9].
+        hidden: The policy sees the time alone.
+    """
+
+    metadata = {"expert": "tiny_envs:back"}
+
+    def __init__(self, discrete: bool = False, hidden: bool = False) -> None:
+        self.observation_space = spaces.Box(-np.inf, np.inf, (1,), np.float32)
+        self.action_space = spaces.Box(-9.0, 9.0, (1,), np.float32)
+        if discrete:
+            self.action_space = spaces.Discrete(3, start=-1)
+        self.discrete, self.hidden = discrete, hidden
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Return the first place."""
+        super().reset(seed=seed)
+        self.place, self.time = self.np_random.normal(0, 0.5), 0
+        return self._observe(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Move, and drift."""
+        push = float(action) if self.discrete else float(action[0])
+        self.place += push + self.np_random.normal(0, 0.5)
+        self.time += 1
+        return self._observe(), -abs(self.place), False, self.time == 10, {}
+
+    def _observe(self) -> Any:
+        return np.array([self.time if self.hidden else self.place], np.float32)
+
+
+def back(observation: Any, task: Any, env: Any) -> Any:
+    """Return the action that leads to 0, as the environment knows its place."""
+    place = np.array([env.unwrapped.place])
+    if env.unwrapped.discrete:
+        return -np.sign(place).astype(np.int64)
+    return -place[:, None]
+
+
+class Counting:
+    """An expert that keeps how often it was asked, and answers less with each question."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, observation: Any, task: Any, env: Any) -> Any:
+        """Return a part of the way back."""
+        self.count += 1
+        return -observation / (1.0 + 0.01 * self.count)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the count."""
+        return {"count": self.count}
+
+    def load_state_dict(self, state: Any) -> None:
+        """Take the count over."""
+        self.count = state["count"]
+
+
+gymnasium.register("Tiny/Drift-v0", Drift)

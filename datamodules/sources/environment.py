@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from hindsight_rl.datamodules.expert import Expert
+from hindsight_rl.datamodules.sources.correcting import Correcting, expert_of
 from hindsight_rl.datamodules.sources.deciding import Deciding, Policy, Random
 from hindsight_rl.datamodules.sources.episodes import (
     Collected,
@@ -21,13 +23,15 @@ from hindsight_rl.datamodules.sources.episodes import (
     lost_in_float32,
 )
 from hindsight_rl.envs.interface import Env, EnvSource, Interface, RolloutError, make
-from hindsight_rl.envs.lockstep import Lockstep, open_envs
+from hindsight_rl.envs.lockstep import Lockstep, Singles, open_envs
 from hindsight_rl.envs.playing import Asking, Limit, Playing, play
 from hindsight_rl.envs.rollout import episode_seed
 from hindsight_rl.keys import (
     ACHIEVED,
     ACTION,
     ACTION_LOG_PROB,
+    BY_EXPERT,
+    EXPERT_ACTION,
     NEXT_ACHIEVED,
     NEXT_OBSERVATION,
     OBSERVATION,
@@ -40,6 +44,8 @@ from hindsight_rl.keys import (
 from hindsight_rl.logs.action_bounds import stated
 from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.draws import fork_key, seed_key
+from hindsight_rl.ports import Actor
+from hindsight_rl.relabel.experts import Lasting
 
 
 class Collector:
@@ -54,6 +60,8 @@ class Collector:
             environment's own limit, and 10,000 steps, with a warning, where it has none.
         explore: Share of actions drawn uniformly from the action space instead, in [0, 1].
         command: Gives tasks where the environment does not.
+        expert: Who is asked what to do in every state; ``None`` for nobody, and no labels.
+        stuck: Steps and a radius, see :class:`hindsight_rl.datamodules.collection.Collection`.
 
     Raises:
         RolloutError: The environment cannot be made, or no log can be made of what it shows.
@@ -78,6 +86,8 @@ class Collector:
         max_episode_steps: int | None = None,
         explore: float = 0.0,
         command: Command | None = None,
+        expert: Expert | None = None,
+        stuck: tuple[int, float] | None = None,
     ) -> None:
         if seed < 0:
             raise ValueError(f"seed is {seed}: it may not be negative")
@@ -99,7 +109,14 @@ class Collector:
         self._limit = Limit(first, max_episode_steps, "max_episode_steps", self.name)
         self._random = Random(self.interface.actions, self.name, self._key)
         self.info = _facts(first, self.interface)
-        self._envs = open_envs(env, self._kwargs, first, num_envs)
+        self.expert, self._stuck = expert, stuck
+        self._asked = None if expert is None else expert_of(expert, first, self.interface)
+        if stuck is not None and self.interface.entries:
+            raise RolloutError(
+                f"{self.name}: shows entries by name, and max_stuck looks at one row of numbers: "
+                "leave it out"
+            )
+        self._envs = self._open(first)
         if command is not None and self.interface.task_shape is not None:
             raise RolloutError(f"{self.name}: gives tasks of its own, so leave out command")
         self.task_shape = self.interface.task_shape
@@ -112,7 +129,8 @@ class Collector:
         always = OBSERVATION, NEXT_OBSERVATION, ACTION, REWARD, TERMINATED, TRUNCATED
         task = () if self.task_shape is None else (TASK,)
         achieved = (ACHIEVED, NEXT_ACHIEVED) if self.interface.achieves else ()
-        return always + task + achieved + ((ACTION_LOG_PROB,) if self.stating else ())
+        expert = () if self.expert is None else (EXPERT_ACTION, BY_EXPERT)
+        return always + task + achieved + expert + ((ACTION_LOG_PROB,) if self.stating else ())
 
     def close(self) -> None:
         """Close the environments; the next call of :meth:`collect` makes new ones."""
@@ -129,6 +147,8 @@ class Collector:
         Returns:
             The end of a sentence; "" where it is known.
         """
+        if self.expert is not None:
+            return "an expert acts in its place"
         return self._deciding(policy).unstated()
 
     def _deciding(self, policy: Policy | None) -> Deciding:
@@ -137,11 +157,46 @@ class Collector:
     def _opened(self) -> Lockstep:
         if self._envs is None:
             first = make(self._env, self._kwargs, draw=False)
-            self._envs = open_envs(self._env, self._kwargs, first, self._num_envs)
+            self._envs = self._open(first)
         return self._envs
 
+    def _open(self, first: Env) -> Lockstep:
+        """Return the environments; single ones where an expert looks into each."""
+        if self._asked is not None and not isinstance(self._asked, Actor):
+            return Singles(self._env, self._kwargs, first)
+        return open_envs(self._env, self._kwargs, first, self._num_envs)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the expert keeps from round to round; empty unless it says so."""
+        asked: object = self._asked
+        return asked.state_dict() if isinstance(asked, Lasting) else {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Give the expert what :meth:`state_dict` returned."""
+        asked: object = self._asked
+        if isinstance(asked, Lasting):
+            asked.load_state_dict(state)
+
+    def _correcting(self, number: int, queries: int, envs: Lockstep) -> Correcting | None:
+        """Return the expert's part in a round, ``None`` where there is none."""
+        given = self.expert
+        if given is None:
+            return None
+        left = None if given.max_queries is None else given.max_queries - queries
+        share = given.beta.share(number)
+        return Correcting(
+            self._asked, given, share, self.interface, self._key, left, lambda i: _env(envs, i)
+        )
+
     def collect(
-        self, policy: Policy | None, first: int, count: int, log: Log | None = None
+        self,
+        policy: Policy | None,
+        first: int,
+        count: int,
+        log: Log | None = None,
+        *,
+        number: int = 0,
+        queries: int = 0,
     ) -> Collected:
         """Return whole episodes.
 
@@ -150,6 +205,8 @@ class Collector:
             first: Number of the first episode.
             count: How many.
             log: What was collected before, for ``command``; ``None`` for nothing.
+            number: Of the round, from 0, for the expert's share.
+            queries: How often the expert was asked before.
 
         Returns:
             The episodes.
@@ -160,20 +217,26 @@ class Collector:
             ValueError: The policy's actions have another shape, are not finite, or are none of the
                 choices.
         """
-        recording = Recording(self.interface, self._command, self._key, log)
+        recording = Recording(self.interface, self._command, self._key, log, self._stuck)
+        envs = self._opened()
+        correcting = self._correcting(number, queries, envs)
         actor = self._deciding(policy)
         numbers = range(first, first + count)
         play(
-            self._opened(),
-            [Playing(number, episode_seed(self._seed, number)) for number in numbers],
+            envs,
+            [Playing(each, episode_seed(self._seed, each)) for each in numbers],
             min(count, self._num_envs),
             self._limit,
-            choose=Asking(actor, self.interface, self._key, stating=self.stating),
+            choose=Asking(
+                actor, self.interface, self._key, stating=self.stating, correct=correcting
+            ),
             send=self.interface.actions.sent,
             watcher=recording,
         )
-        done = [recording.kept[number] for number in numbers]
+        done = [recording.kept[each] for each in numbers]
         found = collected(done)
+        if correcting is not None:
+            found = found._replace(queries=correcting.asked)
         self._check_precision(done)
         return found
 
@@ -186,6 +249,13 @@ class Collector:
             warnings.warn(lost, stacklevel=3)
             self._warned = True
         self._collected = True
+
+
+def _env(envs: Lockstep, number: int) -> Env:
+    """Return the environment of a slot."""
+    if not isinstance(envs, Singles):
+        raise RuntimeError("only single environments are looked into")
+    return envs.env(number)
 
 
 def _check_space(interface: Interface) -> None:

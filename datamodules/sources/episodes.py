@@ -15,6 +15,8 @@ from hindsight_rl.keys import (
     ACHIEVED,
     ACTION,
     ACTION_LOG_PROB,
+    BY_EXPERT,
+    EXPERT_ACTION,
     NEXT_ACHIEVED,
     NEXT_OBSERVATION,
     OBSERVATION,
@@ -41,12 +43,14 @@ class Collected(NamedTuple):
         lengths: ``[E]`` int64, in steps.
         returns: ``[E]`` float64.
         successes: ``[E]`` bool, success at any step; ``None`` where the environment does not tell.
+        queries: How often an expert was asked; ``None`` where there is none.
     """
 
     columns: dict[Key, Tensor]
     lengths: Tensor
     returns: NDArray[np.float64]
     successes: NDArray[np.bool_] | None
+    queries: int | None = None
 
 
 class Episode:
@@ -66,13 +70,34 @@ class Episode:
         self.actions: list[NDArray[Any]] = []
         self.rewards: list[float] = []
         self.log_probs: list[float] = []
+        self.labels: list[NDArray[Any]] = []
+        self.by_expert: list[bool] = []
 
     def add(self, action: NDArray[Any], step: Step) -> None:
         """Keep a step; what is observed is kept by who looks at it."""
         self.actions.append(action)
         if self.playing.log_prob is not None:
             self.log_probs.append(self.playing.log_prob)
+        if self.playing.label is not None:
+            self.labels.append(self.playing.label)
+            self.by_expert.append(self.playing.by_expert)
         self.rewards.append(step.reward)
+
+    def stands(self, steps: int, radius: float) -> bool:
+        """Return whether the last steps stayed within a radius of where they began.
+
+        Args:
+            steps: How many, at least 1.
+            radius: In the units of what was achieved, or else of the observation.
+
+        Returns:
+            False where the episode is shorter.
+        """
+        places: Any = (self.achieved or self.observations)[-steps - 1 :]
+        if len(places) <= steps:
+            return False
+        moved = np.stack(places[1:]).astype(np.float64) - places[0]
+        return bool((np.linalg.norm(moved.reshape(steps, -1), axis=1) <= radius).all())
 
 
 class Command(Protocol):
@@ -109,7 +134,16 @@ class Command(Protocol):
 
 
 class Recording:
-    """Keeps what is played, and gives tasks where the environment does not."""
+    """Keeps what is played, and gives tasks where the environment does not.
+
+    Args:
+        interface: Of the environment.
+        command: Gives tasks, ``None`` where the environment does or there are none.
+        key: First word of the counters of draws.
+        log: What was collected before, for ``command``.
+        stuck: Steps, and the radius around where they began, after which an episode that stayed
+            within it is cut; ``None``: none is.
+    """
 
     def __init__(
         self,
@@ -117,8 +151,9 @@ class Recording:
         command: Command | None,
         key: int,
         log: Log | None,
+        stuck: tuple[int, float] | None = None,
     ) -> None:
-        self._interface = interface
+        self._interface, self._stuck = interface, stuck
         self._command, self._key, self._log = command, fork_key(key, "command"), log
         self.kept: dict[int, Episode] = {}
 
@@ -131,8 +166,11 @@ class Recording:
 
     def step(self, episode: Playing, action: Any, step: Step) -> None:
         """Keep the action that was executed, and what it gave."""
-        self.kept[episode.number].add(action, step)
+        kept = self.kept[episode.number]
+        kept.add(action, step)
         self._see(episode, step.observation)
+        if self._stuck is not None and not episode.terminated and kept.stands(*self._stuck):
+            episode.truncated = True
 
     def after(self, playing: Sequence[Playing]) -> None:
         """Have the command change the tasks after a step."""
@@ -198,6 +236,9 @@ def collected(done: Sequence[Episode]) -> Collected:
         columns[NEXT_ACHIEVED] = _joined(done, "achieved", slice(1, None))
     if done[0].log_probs:
         columns[ACTION_LOG_PROB] = _joined(done, "log_probs", slice(None)).astype(np.float32)
+    if done[0].labels:
+        columns[EXPERT_ACTION] = _joined(done, "labels", slice(None))
+        columns[BY_EXPERT] = _joined(done, "by_expert", slice(None))
     _check_finite(columns, done, np.cumsum(lengths))
     successes = [episode.playing.success for episode in done]
     reported = any(success is not None for success in successes)
@@ -237,7 +278,8 @@ def _check_finite(
     columns: Mapping[Key, NDArray[Any]], done: Sequence[Episode], stops: NDArray[Any]
 ) -> None:
     for key, column in columns.items():
-        if column.dtype.kind != "f" or np.isfinite(column).all():
+        # A label may be missing; those that are there were looked at.
+        if key == EXPERT_ACTION or column.dtype.kind != "f" or np.isfinite(column).all():
             continue
         row = int(np.argwhere(~np.isfinite(column))[0, 0])
         episode = done[int(np.searchsorted(stops, row, side="right"))]

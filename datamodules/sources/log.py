@@ -12,7 +12,17 @@ from hindsight_rl.datamodules.sources.environment import Collector
 from hindsight_rl.datamodules.sources.episodes import Collected
 from hindsight_rl.entries import are_numbered
 from hindsight_rl.envs.interface import RolloutError
-from hindsight_rl.keys import ACTION, ACTION_LOG_PROB, OBSERVATION, REWARD, STEP, TASK, Key
+from hindsight_rl.keys import (
+    ACTION,
+    ACTION_LOG_PROB,
+    BY_EXPERT,
+    EXPERT_ACTION,
+    OBSERVATION,
+    REWARD,
+    STEP,
+    TASK,
+    Key,
+)
 from hindsight_rl.logs.action_bounds import open_ends
 from hindsight_rl.logs.checks import ROUNDING
 from hindsight_rl.logs.errors import LogError
@@ -62,6 +72,7 @@ class LogSource:
         _check_shapes(log, collector, name)
         _check_names(log, collector, name)
         _check_actions(log, collector, name)
+        _check_labels(log, collector, name)
         self._log, self._collector = log, collector
         self.name, self.hash, self.episodes = name, log.hash(), log.episodes
         self.facts = {fact: log.info[fact] for fact in ("names", "units") if log.info.get(fact)}
@@ -117,11 +128,41 @@ class LogSource:
         ends = self._log.episode_ends()
         lengths = (self._log.column(STEP)[ends] + 1)[first : first + count]
         rows = slice(int(ends[first] + 1 - lengths[0]), int(ends[first + count - 1]) + 1)
-        columns = {key: self._log.column(key, rows) for key in self._collector.keys}
+        columns = {key: self._column(key, rows) for key in self._collector.keys}
         number = torch.arange(count).repeat_interleave(lengths)
         returns = torch.zeros(count, dtype=torch.float64)
         returns.index_add_(0, number, columns[REWARD].double())
         return Collected(columns, lengths, returns.numpy(), None)
+
+    def _column(self, key: Key, rows: slice) -> torch.Tensor:
+        """Return rows of a column; demonstrations are labelled by what was executed."""
+        labelled = EXPERT_ACTION in self._log
+        if key == EXPERT_ACTION and not labelled:
+            return self._log.column(ACTION, rows).float()
+        if key == BY_EXPERT and key not in self._log:
+            return torch.full((len(self._log.column(STEP, rows)),), not labelled)
+        found = self._log.column(key, rows)
+        return found > 0.5 if key == BY_EXPERT else found
+
+
+def _check_labels(log: Log, collector: Collector, name: str) -> None:
+    """Raise where an expert corrects, and nothing says what it would have done in the log."""
+    if collector.expert is None:
+        return
+    if EXPERT_ACTION not in log and not collector.expert.demonstrations:
+        raise LogError(
+            "the log has no column 'expert_action', and rows beside it are labelled by an expert",
+            "If the expert itself acted, set data.collection.expert.demonstrations true; else "
+            "label the log first: hindsight relabel LOG --expert EXPERT --output LABELLED.",
+            path=name,
+        )
+    if EXPERT_ACTION in log and log.shape(EXPERT_ACTION) != log.shape(ACTION):
+        raise LogError(
+            f"'expert_action' has shape {list(log.shape(EXPERT_ACTION))}, and actions "
+            f"{list(log.shape(ACTION))}",
+            "Give an expert's action as actions are given.",
+            path=name,
+        )
 
 
 def _check_shapes(log: Log, collector: Collector, name: str) -> None:

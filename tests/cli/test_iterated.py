@@ -221,3 +221,55 @@ def test_a_log_with_a_share_of_every_batch(place: Path) -> None:
     assert done.code == 0 and json.loads(done.out)["updates"] == 230, done.err
     other = hindsight("fit", "--run", "a", "--resume", "--data.mix", "null")
     assert other.code == 2 and "with mix {'log': 0.5, 'collected': 0.5}, and this is" in other.err
+
+
+EXPERT = """
+env: tiny_envs:Tiny/Drift-v0
+model: {class_path: BC, init_args: {hidden: [8], compile: "off"}}
+data:
+  class_path: IteratedDataModule
+  init_args:
+    env: ${env}
+    relabel: [{class_path: ExpertAction}]
+    collection:
+      initial_episodes: 4
+      episodes_per_round: 3
+      sample: false
+      expert: {act: "tiny_envs:Counting", beta: {power: 0.5}, max_queries: 100}
+    batch_size: 8
+    updates_per_step: 8
+trainer: {max_steps: 120, accelerator: cpu}
+checkpoint_every: 25
+"""
+
+
+def test_an_expert_corrects_and_a_run_with_it_goes_on(place: Path) -> None:
+    (place / "expert.yaml").write_text(EXPERT)
+    done = hindsight("fit", "--config", "expert.yaml", "--run", "a", "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["collect/queries"] == 100
+    words = ("fit", "--config", "expert.yaml", "--run", "b")
+    assert hindsight(*words, "--trainer.max_steps", 60).code == 0
+    more = hindsight("fit", "--run", "b", "--resume", "--trainer.max_steps", 120)
+    assert more.code == 0, more.err
+    paths = [place / name / "checkpoints" / "last.ckpt" for name in "ab"]
+    one, two = (torch.load(path, weights_only=True) for path in paths)
+    for key in ("state_dict", "optimizer_states", "global_step"):
+        assert differences(one[key], two[key], key) == []
+    states = [each["IteratedDataModule"] for each in (one, two)]
+    assert states[0]["history"] == states[1]["history"]
+    assert states[0]["expert"] == states[1]["expert"] == {"count": 100}
+
+
+def test_mistakes_about_experts_are_one_line(place: Path) -> None:
+    (place / "expert.yaml").write_text(EXPERT)
+
+    def told(*words: object) -> str:
+        return refused(hindsight("fit", "--config", "expert.yaml", *words))
+
+    expert = "--data.collection.expert"
+    assert "expert gone.onnx: no such file" in told(f"{expert}.act", "gone.onnx")
+    assert "beta.power is 2.0, it must lie in" in told(f"{expert}.beta.power", 2)
+    walk = ("--env", "tiny_envs:Tiny/Walk-v0", f"{expert}.act", "environment")
+    assert "Walk-v0: names no expert (metadata['expert']" in told(*walk)
+    assert "IQL reads 'next." in told("--model", "IQL")
