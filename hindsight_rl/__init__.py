@@ -111,6 +111,7 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.relabel.returns import ReturnToGo as ReturnToGo
     from hindsight_rl.relabel.returns import ReturnWeight as ReturnWeight
     from hindsight_rl.relabel.returns import ScaleReward as ScaleReward
+    from hindsight_rl.relabel.tabular_reward import tabular_reward as tabular_reward
     from hindsight_rl.tasks.commands import BestAdvantage as BestAdvantage
     from hindsight_rl.tasks.commands import BestReturn as BestReturn
     from hindsight_rl.tasks.commands import RecentReturn as RecentReturn
@@ -231,6 +232,7 @@ _HOME = {
     "read_log": "logs.reading",
     "read_logs": "logs.reading",
     "rollout": "envs.rollout",
+    "tabular_reward": "relabel.tabular_reward",
 }
 
 __all__ = ["__version__", *_HOME]
