@@ -9,17 +9,23 @@ from typing import TYPE_CHECKING, Any
 from hindsight_rl.cli.errors import command_parser, parse, run
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from hindsight_rl.logs.log import Log
     from hindsight_rl.logs.preferences import Preferences
 
 _EXAMPLES = """\
 examples:
-  hindsight compare --data.source log.npz --pairs 500 --teacher return
+  hindsight compare --data.source log.npz --pairs 50 --page compare.html
+  hindsight compare --data.source log.npz --answers answers.json
+  hindsight compare --data.source log.npz --pairs 50 --active runs/reward/checkpoints/last.ckpt
   hindsight compare --data.source log.npz --pairs 500 --teacher return --beta 2 --mistakes 0.1
   hindsight fit --config reward_model --data.source log.npz --data.preferences preferences.npz
 
-Answers are appended to --output, which is about one log and one length of segments. A teacher sees
-the rewards of the log: it is for trying a method whose result can then be judged by them."""
+A page of pairs is written, to be opened in a browser and clicked; it saves a file of answers, which
+--answers appends to --output. A file of preferences is about one log and one length of segments. A
+teacher sees the rewards of the log, and answers at once: it is for trying a method whose result can
+then be judged by them."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,17 +51,76 @@ def _main(argv: Sequence[str]) -> int:
     known = read_preferences(given.output, log) if given.output.exists() else None
     if given.length is None:
         given.length = 50 if known is None else known.length
-    found = _taught(log, given, 0 if known is None else len(known))
+    count = 0 if known is None else len(known)
+    if given.answers is None and given.teacher is None:
+        return _ask(log, given, known)
+    if given.answers is not None:
+        from hindsight_rl.logs.answers import read_answers
+
+        found = read_answers(given.answers, log, annotator=given.annotator)
+    else:
+        found = _taught(log, given, count)
     if known is not None:
         found = joined(known, found, given.output)
     found.save(given.output)
-    sys.stdout.write(f"{given.output}: {_said(found, 0 if known is None else len(known))}\n")
+    sys.stdout.write(f"{given.output}: {_said(found, count)}\n")
     return 0
 
 
 def _check(given: argparse.Namespace) -> None:
-    if given.pairs < 1:
-        raise ValueError(f"--pairs {given.pairs}: at least 1")
+    for name in ("pairs", "pool"):
+        if getattr(given, name) < 1:
+            raise ValueError(f"--{name} {getattr(given, name)}: at least 1")
+    if given.answers is not None and given.teacher is not None:
+        raise ValueError("--answers and --teacher both answer: give one of them")
+    if given.active is not None and (given.answers or given.teacher):
+        raise ValueError("--active chooses pairs for a page: leave out --answers and --teacher")
+
+
+def _ask(log: "Log", given: argparse.Namespace, known: "Preferences | None") -> int:
+    """Write a page of pairs that nobody was asked about."""
+    from hindsight_rl.files import write_text
+    from hindsight_rl.reports.pairs import page
+
+    rows = _unasked(log, given, known)
+    write_text(given.page, page(log, rows, given.length, annotator=given.annotator))
+    sys.stdout.write(
+        f"{given.page}: {len(rows):,} pairs of {given.length} steps. Open it in a browser, answer, "
+        "save, and append the answers: hindsight compare --data.source "
+        f"{given.source} --answers FILE --output {given.output}\n"
+    )
+    return 0
+
+
+def _unasked(log: "Log", given: argparse.Namespace, known: "Preferences | None") -> "Tensor":
+    """Return pairs ``[M, 2]`` of which there is no answer, drawn or those a model doubts most."""
+    import torch
+
+    from hindsight_rl.logs.segments import draw_pairs
+
+    pool = given.pairs * (1 if given.active is None else given.pool)
+    asked = set() if known is None else {tuple(sorted(pair)) for pair in known.rows(log).tolist()}
+    drawn = draw_pairs(log, given.length, pool + len(asked), seed=given.seed).tolist()
+    fresh: dict[tuple[int, ...], list[int]] = {}
+    for pair in drawn:
+        if (name := tuple(sorted(pair))) not in asked:
+            fresh.setdefault(name, pair)
+    rows = torch.tensor(list(fresh.values())[:pool], dtype=torch.int64).reshape(-1, 2)
+    if not len(rows):
+        raise ValueError("every pair that was drawn is answered: give another --seed, or --length")
+    return rows if given.active is None else rows[_doubt(log, rows, given)[: given.pairs]]
+
+
+def _doubt(log: "Log", rows: "Tensor", given: argparse.Namespace) -> "Tensor":
+    """Return the numbers of pairs from the one that a model's members disagree on most."""
+    import torch
+
+    from hindsight_rl.maths.preferences import disagreement, segment_sum
+    from hindsight_rl.relabel.learned_reward import LearnedReward
+
+    members = LearnedReward(str(given.active)).checked(log)
+    sums = segment_sum(members[:, rows.unsqueeze(-1) + torch.arange(given.length)])
+    return disagreement(sums[..., 1] - sums[..., 0]).argsort(descending=True, stable=True)
 
 
 def _taught(log: "Log", given: argparse.Namespace, first: int) -> "Preferences":
@@ -94,7 +159,11 @@ def _said(found: "Preferences", known: int) -> str:
     ties = int((found.label == 0.5).sum())
     new = len(found) - known
     text = f"{len(found):,} answers about segments of {found.length} steps"
-    return text + (f", {new:,} of them new" if known else "") + (f", {ties:,} ties" if ties else "")
+    return (
+        text
+        + (f", {new:,} of them new" if known else "")
+        + (f", {ties:,} tie{'s' * (ties > 1)}" if ties else "")
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -125,9 +194,23 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--teacher",
         choices=("return",),
-        required=True,
         help="answer at once by the sums of the log's rewards",
     )
+    add("--answers", type=Path, metavar="JSON", help="append answers that a page saved")
+    add(
+        "--page",
+        type=Path,
+        default=Path("compare.html"),
+        metavar="HTML",
+        help="the page of pairs to write; default compare.html",
+    )
+    add(
+        "--active",
+        type=Path,
+        metavar="CKPT",
+        help="ask about the pairs that the members of this RewardModel disagree on most",
+    )
+    add("--pool", type=int, default=20, metavar="N", help="pairs looked at for one; default 20")
     add(
         "--beta",
         type=float,

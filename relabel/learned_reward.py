@@ -119,11 +119,7 @@ class LearnedReward(Relabeler):
         Raises:
             ValueError: The log is of another kind, or the model gives numbers that are not finite.
         """
-        if self.model.spec is not None:
-            _check_fits(self.name, self.model.spec, log)
-        members, rows = self.members(log), log.drawable()
-        if not bool(torch.isfinite(members).all()):
-            raise ValueError(f"{self.name} gives rewards that are not finite: fit it again")
+        members, rows = self.checked(log), log.drawable()
         one = aggregate(standardised(members, rows), self.how, coefficient=self.coefficient)
         reward = standardised(one, rows)
         if not reward.any():
@@ -134,6 +130,25 @@ class LearnedReward(Relabeler):
             )
         reward = reward.clamp(-self.clip, self.clip) + self.alive
         return self.bound(columns={REWARD: reward.float()})
+
+    def checked(self, log: LogView) -> Tensor:
+        """Return :meth:`members`, after a check that the log is of the model's kind.
+
+        Args:
+            log: The log.
+
+        Returns:
+            ``[E, N]`` float64, finite.
+
+        Raises:
+            ValueError: The log is of another kind, or a number is not finite.
+        """
+        if self.model.spec is not None:
+            _check_fits(self.name, self.model.spec, log)
+        members = self.members(log)
+        if not bool(torch.isfinite(members).all()):
+            raise ValueError(f"{self.name} gives rewards that are not finite: fit it again")
+        return members
 
     @torch.no_grad()
     def members(self, log: LogView) -> Tensor:

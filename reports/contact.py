@@ -85,21 +85,28 @@ def _pictures(
     """Return the pictures of a camera, those of an episode together."""
     frames = assembly.columns[key]
     whole = len(frames) > len(assembly.columns[EPISODE])  # one more for each episode
-    return [[_picture(frames[row + episode * whole]) for row in rows] for episode, rows in shown]
+    return [[picture(frames[row + episode * whole]) for row in rows] for episode, rows in shown]
 
 
-def _picture(frame: NDArray[np.uint8]) -> "Image":
-    """Return a frame ``[H, W]``, ``[H, W, C]`` or ``[C, H, W]`` as a picture of one size."""
+def picture(frame: NDArray[np.uint8]) -> "Image":
+    """Return a frame as a picture of one size.
+
+    Args:
+        frame: ``[H, W]``, ``[H, W, C]`` or ``[C, H, W]``, or a stack of them.
+
+    Returns:
+        The picture, its longer side 160 pixels.
+    """
     from PIL import Image  # of the training install
 
     if frame.ndim == 3 and frame.shape[-1] not in (1, 3, 4) and frame.shape[0] in (1, 3, 4):
         frame = np.moveaxis(frame, 0, -1)
     if frame.ndim > 3:  # a stack: its newest frame
-        return _picture(frame[-1])
+        return picture(frame[-1])
     if frame.ndim == 3 and frame.shape[-1] not in (3, 4):
         frame = frame[..., 0]
-    picture = Image.fromarray(np.ascontiguousarray(frame[..., :3] if frame.ndim == 3 else frame))
-    scale = _CELL / max(picture.size)
-    size = [max(1, round(side * scale)) for side in picture.size]
+    found = Image.fromarray(np.ascontiguousarray(frame[..., :3] if frame.ndim == 3 else frame))
+    scale = _CELL / max(found.size)
+    size = [max(1, round(side * scale)) for side in found.size]
     how = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BOX
-    return picture.convert("RGB").resize((size[0], size[1]), how)
+    return found.convert("RGB").resize((size[0], size[1]), how)

@@ -319,7 +319,7 @@ def task_labels(log: Log, count: int, pattern: str = "task[{}]") -> list[str]:
         names = [pattern.format(n) for n in range(count)] if count > 1 else ["task"]
     units = units if len(units) == count else [""] * count
     pairs = zip(names, units, strict=True)
-    return [_clean(f"{name} [{unit}]" if unit else str(name)) for name, unit in pairs]
+    return [clean(f"{name} [{unit}]" if unit else str(name)) for name, unit in pairs]
 
 
 def _section(title: str, content: str) -> str:
@@ -350,11 +350,11 @@ def _file_name(name: str) -> str:
     return Path(name).name or name
 
 
-def _clean(text: object) -> str:
+def clean(text: object) -> str:
     """Return text without characters that XML does not allow."""
     return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", str(text))
 
 
 def _text(text: object) -> str:
     """Return text escaped for a page."""
-    return html.escape(_clean(text))
+    return html.escape(clean(text))

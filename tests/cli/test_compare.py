@@ -1,14 +1,24 @@
-"""``hindsight compare``: a teacher's answers, appended; and what it refuses, with code 2."""
+"""``hindsight compare``: a teacher's answers, pages and theirs; what it refuses, with code 2."""
 
+import json
+import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from command_fits import LENGTH, cart_log, hindsight
+from command_fits import LENGTH, Ended, cart_log, hindsight
+from small_fits import trainer_in
 
-from hindsight_rl.logs.preferences import read_preferences
+from hindsight_rl.agents.reward_model import RewardModel
+from hindsight_rl.datamodules.preferences import PreferenceDataModule
+from hindsight_rl.logs.log import Log
+from hindsight_rl.logs.preferences import episode_starts, read_preferences
 from hindsight_rl.logs.reading import read_log
 from hindsight_rl.logs.segments import segment_returns
+from hindsight_rl.maths.preferences import disagreement
+from hindsight_rl.nets.network import Network
+from hindsight_rl.relabel.learned_reward import LearnedReward
 
 
 @pytest.fixture
@@ -99,3 +109,92 @@ def test_answers_about_another_log_or_length_stay_as_they_are(log: Path) -> None
         done = hindsight("compare", *words, "--teacher", "return", "--output", path)
         assert done.code == 2 and message in done.err
         assert path.read_bytes() == before
+
+
+# --- pages and answers ----------------------------------------------------------------------------
+
+
+def asked(log: Path, *words: object) -> tuple[dict[str, Any], Path]:
+    """Write a page; return what it says of itself, and the file of preferences beside it."""
+    page, path = log.with_name("page.html"), log.with_name("preferences.npz")
+    done = hindsight("compare", "--data.source", log, "--page", page, "--output", path, *words)
+    assert done.code == 0, done.err
+    root = ET.fromstring(page.read_text().partition("\n")[2])
+    (found,) = (one for one in root.iter() if "data-facts" in one.attrib)
+    return json.loads(found.attrib["data-facts"]), path
+
+
+def answer(facts: dict[str, Any], log: Path, labels: list[float], **changed: Any) -> Ended:
+    """Save answers as the page does, and append them."""
+    given = [pair | {"label": label} for pair, label in zip(facts["pairs"], labels, strict=False)]
+    kept = {name: facts[name] for name in ("format", "page", "log_hash", "length")}
+    file = log.with_name("answers.json")
+    file.write_text(json.dumps(kept | {"annotator": "ada", "answers": given} | changed))
+    path = log.with_name("preferences.npz")
+    return hindsight("compare", "--data.source", log, "--answers", file, "--output", path)
+
+
+def test_a_page_is_answered_appended_and_changed(log: Path) -> None:
+    facts, path = asked(log, "--pairs", 6, "--length", 5)
+    assert len(facts["pairs"]) == 6 and not path.exists()
+    done = answer(facts, log, [1, 0, 0.5])
+    assert done.out == f"{path}: 3 answers about segments of 5 steps, 1 tie\n", done.err
+    found = read_preferences(path, read_log(log))
+    assert found.label.tolist() == [1, 0, 0.5] and found.annotators == ["ada"]
+    assert answer(facts, log, [0, 0, 0.5, 1]).code == 0
+    again = read_preferences(path, read_log(log))
+    assert again.label.tolist() == [0, 0, 0.5, 1]
+    next_facts, _ = asked(log, "--pairs", 6)
+    segments = [
+        sorted(((p["episode_1"], p["start_1"]), (p["episode_2"], p["start_2"])))
+        for facts in (facts, next_facts)
+        for p in facts["pairs"]
+    ]
+    assert not [one for one in segments[:4] if one in segments[6:]]
+    assert next_facts["page"] != facts["page"] and next_facts["length"] == 5
+
+
+def test_answers_of_another_log_are_refused(log: Path) -> None:
+    facts, path = asked(log, "--pairs", 2, "--length", 5)
+    done = answer(facts, log, [1, 1], log_hash="0" * 16)
+    assert done.code == 2 and "is about a log with hash 0000" in done.err and not path.exists()
+
+
+def test_a_model_chooses_what_it_doubts(log: Path, tmp_path: Path) -> None:
+    path, _ = teach(log, "--pairs", 20, "--length", 5)
+    data = PreferenceDataModule(log, path, batch_size=8, validation=0.0)
+    model = RewardModel(data.spec, network=Network(hidden=(8,)), bounded=False)
+    trainer = trainer_in(tmp_path, 2)
+    trainer.fit(model, data)
+    trainer.save_checkpoint(tmp_path / "reward.ckpt")
+    page = log.with_name("page.html")
+    words = ("compare", "--data.source", log, "--page", page, "--output", path, "--pairs", 5)
+    assert hindsight(*words, "--active", tmp_path / "reward.ckpt", "--pool", 10).code == 0
+    doubted = spread_of(page, model, read_log(log))
+    assert hindsight(*words, "--pairs", 50).code == 0
+    plain = spread_of(page, model, read_log(log))
+    assert doubted.equal(plain.sort(descending=True).values[:5])
+
+
+def spread_of(page: Path, model: RewardModel, log: Log) -> torch.Tensor:
+    """Return how much members disagree about the pairs of a page, in its order."""
+    root = ET.fromstring(page.read_text().partition("\n")[2])
+    (found,) = (one for one in root.iter() if "data-facts" in one.attrib)
+    starts = episode_starts(log)
+    sums = []
+    members = LearnedReward(model.eval()).members(log)
+    for pair in json.loads(found.attrib["data-facts"])["pairs"]:
+        rows = [int(starts[pair[f"episode_{n}"]]) + pair[f"start_{n}"] for n in (1, 2)]
+        sums.append([members[:, row : row + 5].sum(-1) for row in rows])
+    return disagreement(torch.stack([second - first for first, second in sums], dim=1))
+
+
+def test_words_that_do_not_go_together(log: Path) -> None:
+    for words, message in (
+        (("--teacher", "return", "--answers", "x"), "--answers and --teacher both answer"),
+        (("--teacher", "return", "--active", "x"), "--active chooses pairs for a page"),
+        (("--pool", 0), "--pool 0: at least 1"),
+        (("--length", 5, "--active", "none.ckpt"), "none.ckpt"),
+    ):
+        done = hindsight("compare", "--data.source", log, *words)
+        assert done.code == 2 and message in done.err and "Traceback" not in done.err
