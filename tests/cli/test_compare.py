@@ -163,6 +163,7 @@ def test_answers_of_another_log_are_refused(log: Path) -> None:
 def test_a_model_chooses_what_it_doubts(log: Path, tmp_path: Path) -> None:
     path, _ = teach(log, "--pairs", 20, "--length", 5)
     data = PreferenceDataModule(log, path, batch_size=8, validation=0.0)
+    torch.manual_seed(0)  # of its weights
     model = RewardModel(data.spec, network=Network(hidden=(8,)), bounded=False)
     trainer = trainer_in(tmp_path, 2)
     trainer.fit(model, data)
@@ -173,7 +174,8 @@ def test_a_model_chooses_what_it_doubts(log: Path, tmp_path: Path) -> None:
     doubted = spread_of(page, model, read_log(log))
     assert hindsight(*words, "--pairs", 50).code == 0
     plain = spread_of(page, model, read_log(log))
-    assert doubted.equal(plain.sort(descending=True).values[:5])
+    best = plain.sort(descending=True).values[:5]
+    torch.testing.assert_close(doubted, best, rtol=1e-9, atol=1e-12)
 
 
 def spread_of(page: Path, model: RewardModel, log: Log) -> torch.Tensor:
