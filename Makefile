@@ -83,6 +83,7 @@ hipi-robots: $(STAMP) ## relabeling on the paper's robots, part of docs/hipi.md:
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,dev,robots,evidence]"
 	$(BIN)/python benchmarks/hipi/robots.py $(ARGS)
 	$(BIN)/python benchmarks/hipi/meta_world_tasks.py
+	$(BIN)/python benchmarks/hipi/robot_cloning.py
 	$(BIN)/python benchmarks/hipi/document.py
 
 clean: ## remove everything that is made again, except the environment

@@ -12,8 +12,14 @@ FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
 def loaded(name: str) -> ModuleType:
-    """Return a script as a module, by its path below ``benchmarks`` without ``.py``."""
+    """Return a script as a module that finds those beside it.
+
+    Args:
+        name: Its path below ``benchmarks`` without ``.py``.
+    """
     path = FOLDER / f"{name}.py"
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module

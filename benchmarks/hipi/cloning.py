@@ -9,28 +9,22 @@ and infers with and without the partition function. Prints tables, and writes
 build/hipi/cloning.json. Finished runs are kept in build/hipi/.
 """
 
-import argparse
 import copy
 import functools
-import multiprocessing
-import os
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from typing import Any, NamedTuple
 
+import clones
 import common
 import numpy as np
 import torch
-from tensordict import TensorDict
-from torch import Tensor
+from clones import Act
 
 from hindsight_rl.nets.network import Network
-from hindsight_rl.tasks.family import DiscreteTasks, GoalReaching
+from hindsight_rl.tasks.family import GoalReaching
 
 DEMONSTRATIONS, WALKS, UPDATES, TEACHER_UPDATES = 500, 1000, 3000, 20_000
 TEST_EPISODES, TEST_SEED = 200, 2_000_000
-Act = Callable[..., np.ndarray]
 
 
 class Domain(NamedTuple):
@@ -68,31 +62,14 @@ DOMAINS = {
 }
 
 
-class Biased(DiscreteTasks):
-    """Four corners, with a constant added to the reward of the first one.
-
-    Args:
-        bias: Reward units per step.
-    """
-
-    def __init__(self, bias: float) -> None:
-        from hindsight_rl.envs.four_corners import CORNERS
-
-        super().__init__(GoalReaching(1.0), CORNERS.tolist())
-        self.bias = bias
-
-    def reward(self, batch: TensorDict, task: Tensor, *, pairwise: bool = False) -> Tensor:
-        """Return the reward of the task that is meant, the first one's with the constant."""
-        return super().reward(batch, task, pairwise=pairwise) + self.bias * task[..., 0]
-
-
 def family_of(name: str, bias: float = 0.0) -> Any:
     """Return the family of a domain's tasks."""
+    from hindsight_rl.envs.four_corners import CORNERS
     from hindsight_rl.envs.point_mass import HIGH, LOW
     from hindsight_rl.tasks.linear import LinearTasks
 
     if name == "corners":
-        return Biased(bias)
+        return clones.Biased(GoalReaching(1.0), CORNERS.tolist(), bias)
     return GoalReaching(1.0) if name == "goals" else LinearTasks(list(LOW), list(HIGH))
 
 
@@ -213,8 +190,6 @@ def clone(name: str, labels: str, seed: int, bias: float = 0.0) -> dict[str, Any
     Returns:
         ``score`` and ``teacher``; ``share``: how many rows got the first discrete task.
     """
-    from hindsight_rl.agents.bc import BC
-    from hindsight_rl.datamodules.offline import OfflineDataModule
     from hindsight_rl.relabel.inverse_trajectory import InverseRL
 
     common.quiet(seed)
@@ -225,14 +200,10 @@ def clone(name: str, labels: str, seed: int, bias: float = 0.0) -> dict[str, Any
         family = family_of(name, bias)
         choice = {"tasks": np.eye(4).tolist()} if name == "corners" else {"candidates": 512}
         relabel = [InverseRL(family, partition="without" not in labels, **choice)]
-    data = OfflineDataModule(log, relabel, seed=seed)
-    spec = replace(data.spec, task=None) if labels == "none" else data.spec
-    learner = BC(spec, network=domain.network, head="deterministic")
-    common.trainer(UPDATES).fit(learner, data)
-    act = learner.act_numpy if labels != "none" else lambda seen, task: learner.act_numpy(seen)
+    act, data = clones.fitted(log, relabel, domain.network, UPDATES, seed, blind=labels == "none")
     found = {"score": score(domain, act), "teacher": mark}
     if name == "corners" and relabel:
-        found["share"] = float(data.relabel.relabelers[0].posterior.mean(0)[0])
+        found["share"] = clones.first_share(data)
     return found
 
 
@@ -250,65 +221,9 @@ def demonstrations(name: str, seed: int) -> tuple[Any, float]:
     return Log.load(folder), float(mark)
 
 
-def job(task: tuple[str, str, int, float]) -> dict[str, Any]:
-    """Return one clone, kept from before where it was made."""
-    name, labels, seed, bias = task
-    asked = {"domain": name, "labels": labels, "seed": seed, "bias": bias, "updates": UPDATES}
-    return common.kept("cloning", asked, lambda: clone(name, labels, seed, bias))
-
-
-FIGURE_7 = ("none", "inverse RL", "true")
-FIGURE_8 = [(labels, bias) for bias in (0.0, 1.0, 5.0) for labels in FIGURE_7[1:2]]
-FIGURE_8 += [("inverse RL without Z", bias) for bias in (0.0, 1.0, 5.0)]
-
-
-def of_seed(seed: int) -> list[dict[str, Any]]:
-    """Return all clones of a seed: they share demonstrations."""
-    jobs = [(name, labels, seed, 0.0) for name in DOMAINS for labels in FIGURE_7]
-    jobs += [("corners", labels, seed, bias) for labels, bias in FIGURE_8]
-    return [
-        {"domain": task[0], "labels": task[1], "bias": task[3]} | job(task)
-        for task in dict.fromkeys(jobs)
-    ]
-
-
-def main() -> int:
-    """Run everything and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--choose", action="store_true", help="seeds that are not reported")
-    parser.add_argument("--workers", type=int, default=2)
-    options = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = "1"
-    seeds = list(common.CHOICE_SEEDS if options.choose else range(options.seeds))
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(options.workers, context) as pool:
-        found = [one for runs in pool.map(of_seed, seeds) for one in runs]
-
-    def row(key: str = "score", **wanted: Any) -> common.Summary:
-        return common.summary(
-            [one[key] for one in found if wanted.items() <= one.items() and key in one]
-        )
-
-    report: dict[str, Any] = {"seeds": seeds, "figure_7": {}, "figure_8": []}
-    for name, domain in DOMAINS.items():
-        rows = [(labels, row(domain=name, labels=labels, bias=0.0)) for labels in FIGURE_7]
-        rows.append(("demonstrators", row("teacher", domain=name)))
-        report["figure_7"][name] = {label: value._asdict() for label, value in rows}
-        common.say(f"\nFig. 7, {domain.title}: {domain.score}, {len(seeds)} seeds\n")
-        common.say(common.table(("tasks of the clone", domain.score), rows))
-    common.say(f"\nFig. 8, a constant on the first of four tasks, {len(seeds)} seeds\n")
-    rows = []
-    for labels, bias in FIGURE_8:
-        wanted = {"domain": "corners", "labels": labels, "bias": bias}
-        rows.append((labels, f"{bias:g}", row(**wanted), row("share", **wanted)))
-        report["figure_8"].append(wanted | {"score": rows[-1][2], "share": rows[-1][3]})
-    header = ("tasks of the clone", "constant", "successes", "rows that got the first task")
-    common.say(common.table(header, rows))
-    if not options.choose:
-        common.write_json("cloning", report)
-    return 0
-
+STUDY = clones.Study(
+    DOMAINS, ("none", "inverse RL", "true"), "corners", "four tasks", clone, {"updates": UPDATES}
+)
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(clones.compare(STUDY, "cloning", (__doc__ or "").split("\n")[0]))

@@ -29,6 +29,15 @@ COLOURS = {
     "final": "#008176",
     "random": "#eecc16",
     "none": "#8a8a8a",
+    "inverse RL without Z": "#008176",
+    "true": "#0000a7",
+    "demonstrators": "#000000",
+}
+WORDS = {
+    "none": "no task",
+    "random": "random tasks",
+    "inverse RL without Z": "highest reward, no log Z",
+    "true": "true tasks",
 }
 
 
@@ -45,12 +54,13 @@ def interval(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return point[""], ends[""]
 
 
-def curves(found: dict[str, Any], name: str, score: str) -> None:
-    """Draw learning curves, one line per data step, and save them as docs/hipi/NAME.svg.
+def curves(found: dict[str, Any], name: str, score: str, over: str = "environment steps") -> None:
+    """Draw curves, one line per data step, and save them as docs/hipi/NAME.svg.
 
-    Left over environment steps, right over seconds of one core where they were measured.
+    Left over environment steps (or what ``over`` says), right over seconds of one core where they
+    were measured.
     """
-    scales = [("env_steps", "environment steps")]
+    scales = [("env_steps", over)]
     if all("seconds_at" in runs for runs in found.values()):
         scales.append(("seconds_at", "seconds of one core"))
     figure, panels = plt.subplots(
@@ -67,6 +77,28 @@ def curves(found: dict[str, Any], name: str, score: str) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     panels[0][0].set_ylabel(score)
     panels[0][0].legend(frameon=False, fontsize=8)
+    _save(figure, name)
+
+
+def dots(domains: dict[str, Any], name: str) -> None:
+    """Draw a panel per domain, in it an interval per label; save them as docs/hipi/NAME.svg."""
+    figure, panels = plt.subplots(
+        1, len(domains), figsize=(2.7 * len(domains) + 1, 2.2), layout="constrained", sharey=True
+    )
+    for axes, domain in zip(panels, domains.values(), strict=True):
+        for at, (label, found) in enumerate(reversed(domain["scores"].items())):
+            point, ends = interval(np.array(found["values"], np.float64)[:, None])
+            axes.plot(ends[:, 0], [at, at], color=COLOURS[label], linewidth=4, alpha=0.4)
+            axes.plot(point, [at], "o", color=COLOURS[label], markersize=5)
+        labels = [WORDS.get(label, label) for label in reversed(domain["scores"])]
+        axes.set_yticks(range(len(labels)), labels)
+        axes.set_title(domain["title"], fontsize=10)
+        axes.set_xlabel(domain["score"])
+        axes.spines[["top", "right"]].set_visible(False)
+    _save(figure, name)
+
+
+def _save(figure: Any, name: str) -> None:
     PICTURES.mkdir(exist_ok=True)
     plt.rcParams["svg.hashsalt"] = name  # equal results give equal files
     figure.savefig(PICTURES / f"{name}.svg", metadata={"Date": None})
@@ -105,12 +137,12 @@ def online(report: dict[str, Any]) -> str:
 
 def cloning(report: dict[str, Any]) -> str:
     """Return the table of figure 7."""
-    rows = [
-        (name, *(_spread(found[key], 1 if name == "linear" else 2) for key in found))
-        for name, found in report["figure_7"].items()
-    ]
-    header = ("demonstrations", "no task", "inverse RL", "true tasks", "demonstrators")
-    return common.table(header, rows)
+    rows = []
+    for domain in report["domains"].values():
+        digits = 2 if domain["score"].startswith("success") else 1
+        rows.append((domain["title"], *(_spread(f, digits) for f in domain["scores"].values())))
+    header = [WORDS.get(label, label) for label in domain["scores"]]
+    return common.table(("demonstrations", *header), rows)
 
 
 def bias(report: dict[str, Any]) -> str:
@@ -119,13 +151,34 @@ def bias(report: dict[str, Any]) -> str:
         (
             one["labels"],
             f"{one['bias']:g}",
-            _spread(dict(zip(("iqm", "low", "high"), one["score"], strict=True))),
-            f"{one['share'][0]:.2f}",
+            _spread(one["score"]),
+            f"{one['share']['iqm']:.2f}",
         )
         for one in report["figure_8"]
     ]
     header = ("tasks of the clone", "constant", "success", "share of the first task")
     return common.table(header, rows)
+
+
+def robot_cloning(report: dict[str, Any]) -> str:
+    """Return the table of figure 7 on robots, and draw it."""
+    dots(report["domains"], "robot_cloning")
+    return f"{cloning(report)}\n\n![scores of clones by their tasks](hipi/robot_cloning.svg)"
+
+
+def robot_bias(report: dict[str, Any]) -> str:
+    """Return the table of figure 8 on robots, and draw success over the constant."""
+    found: dict[str, Any] = {}
+    for one in report["figure_8"]:
+        runs = found.setdefault(one["labels"], {"env_steps": [], "scores": []})
+        runs["env_steps"].append([one["bias"]] * len(report["seeds"]))
+        runs["scores"].append(one["score"]["values"])
+    found = {
+        label: {key: np.transpose(value) for key, value in runs.items()}
+        for label, runs in found.items()
+    }
+    curves(found, "robot_bias", "success", "constant on the first task")
+    return f"{bias(report)}\n\n![success over the constant](hipi/robot_bias.svg)"
 
 
 def alone(name: str) -> Callable[[dict[str, Any]], str]:
@@ -276,6 +329,8 @@ PARTS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "figure 7": ("cloning", cloning),
     "figure 8": ("cloning", bias),
     "ten tasks": ("meta_world_tasks", demonstrated),
+    "figure 7, robots": ("robot_cloning", robot_cloning),
+    "figure 8, robots": ("robot_cloning", robot_bias),
     "strength": ("../strength", strength),
     "supported": ("supported", supported),
     "gcsl": ("gcsl", alone("gcsl")),
