@@ -101,3 +101,50 @@ def test_demonstrations_of_robots_are_what_the_family_judges(monkeypatch, env):
     batch = TensorDict({key: log.column(key) for key in keys}, batch_size=[15])
     reward = script.family_of(env).reward(batch, batch["task"])
     torch.testing.assert_close(reward, log.column(("next", "reward")), atol=1e-5, rtol=1e-5)
+
+
+def test_a_clone_of_corners_is_scored_and_says_who_got_the_first(monkeypatch, tmp_path):
+    script = loaded("hipi/cloning")
+    monkeypatch.setattr(script.common, "BUILD", tmp_path)
+    for name, value in {"DEMONSTRATIONS": 4, "UPDATES": 2, "TEST_EPISODES": 2}.items():
+        monkeypatch.setattr(script, name, value)
+    act = lambda seen, task: np.zeros((len(seen), 2), np.float32)  # noqa: E731
+    monkeypatch.setattr(script, "teacher", lambda name, seed: act)
+    assert script.clone("corners", "inverse RL without Z", 0, 5.0)["share"] == pytest.approx(1.0)
+    blind = script.clone("corners", "none", 0, 0.0)
+    assert blind.keys() == {"score", "teacher"} and 0 <= blind["score"] <= 1
+
+
+@pytest.mark.parametrize("env", params(["Reacher32"]))
+def test_a_clone_of_the_reacher_gets_its_tasks_by_label(monkeypatch, env):
+    script = loaded("hipi/robot_cloning")
+    for name, value in {"STEPS": 5, "DEMONSTRATIONS": 4, "UPDATES": 2, "TEST_EPISODES": 2}.items():
+        monkeypatch.setattr(script, name, value)
+    act = lambda seen, task: np.zeros((len(seen), 2), np.float32)  # noqa: E731
+    monkeypatch.setattr(script, "teacher", lambda name: act)
+    script.demonstrations.cache_clear()
+    shares = {
+        labels: script.clone("reacher_32", labels, 0, 5.0).get("share") for labels in script.LABELS
+    }
+    script.demonstrations.cache_clear()
+    assert {label for label, share in shares.items() if share is None} == {"none", "random", "true"}
+    assert shares["inverse RL without Z"] > 1 - 1e-6
+    assert shares["inverse RL"] < 0.5
+
+
+@pytest.mark.parametrize("env", params(["Walker"]))
+def test_the_walkers_demonstrator_takes_the_best_policy_for_a_task(monkeypatch, tmp_path, env):
+    script = loaded("hipi/gaits")
+    monkeypatch.setattr(script.common, "BUILD", tmp_path)
+    for name, value in {"POLICIES": 6, "ROUNDS": 2, "STEPS": 10, "TASKS": 50}.items():
+        monkeypatch.setattr(script, name, value)
+    weights, sums = script.search()
+    np.testing.assert_allclose(script.features(weights), sums, atol=1e-9)
+    act = script.demonstrator()
+    seen = np.random.default_rng(0).standard_normal((len(sums), 24)).astype(np.float32)
+    tasks = 1e3 * sums - sums.mean(0)
+    best = (tasks @ sums.T).argmax(1)
+    np.testing.assert_array_equal(act(seen, tasks), script.actions(weights[best], seen))
+    assert np.abs(act(seen, tasks)).max() <= 1
+    calm = np.array([0, 0, 0, 0, 0, 0, -1.0])  # effort alone: nothing does better than nothing
+    assert (act(seen[:1], calm[None]) == 0).all()
