@@ -9,7 +9,7 @@ A task is done where Meta-World 3.0.0 says so: near the mark, or the joint past 
 are where its predicates change along the joint.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from tensordict import TensorDict
@@ -128,7 +128,7 @@ def family() -> DiscreteTasks:
     return DiscreteTasks(Doing(), [[float(number)] for number in range(len(TASKS))])
 
 
-def confusion(posterior: Any, true: Any) -> list[list[float]]:
+def confusion(posterior: Tensor, true: Tensor) -> list[list[float]]:
     """Return how the episodes of each task are shared out among tasks.
 
     Args:
@@ -138,7 +138,7 @@ def confusion(posterior: Any, true: Any) -> list[list[float]]:
     Returns:
         ``[N, N]``: row k is the mean posterior of the episodes of task k, zeros without one.
     """
-    choice = torch.nn.functional.one_hot(torch.as_tensor(true), posterior.shape[-1]).double()
+    choice = torch.nn.functional.one_hot(true, posterior.shape[-1]).double()
     counts = choice.sum(0).clamp_min(1).unsqueeze(-1)
-    found: list[list[float]] = (choice.T @ torch.as_tensor(posterior).double() / counts).tolist()
+    found: list[list[float]] = (choice.T @ posterior.double() / counts).tolist()
     return found

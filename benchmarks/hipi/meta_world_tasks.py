@@ -4,9 +4,9 @@
 
 Five scenes have one to three tasks each. The experts record 25 episodes of each task, and the
 labels are forgotten. Inverse RL infers the task of each episode. Policies that take the task as an
-input are fitted to its answer, by cloning and by IQL, and for comparison to no tasks or random
-ones, and to the true ones. Their exported files play five episodes of each task, others for every
-training seed.
+input are fitted to its answer, by cloning and by IQL, and for comparison to no tasks, to random
+ones, to what is inferred without log Z (where starts are shared), and to the true ones. Their
+exported files play five episodes of each task, others for every training seed.
 
 Twice: with starts as in Meta-World, which give the task away, and with starts that all tasks of a
 scene share. Needs the extra ``robots``. Prints tables, and writes
@@ -34,12 +34,12 @@ SETTINGS: dict[str, Any] = {"updates": 2000, "batch": 128, "rate": 1e-3, "hidden
 IQL: dict[str, Any] = {"updates": 1000, "inverse_temperature": 3.0, "discount": 0.99}
 LEARNERS: dict[str, dict[str, Any]] = {"BC": {}, "IQL": IQL}
 STARTS = {"own": False, "shared": True}
-INFERRED = {"inverse RL": True, "highest reward": False}
+INFERRED = {"highest reward": False, "inverse RL": True}
 """Labels by inverse RL, and whether log Z is subtracted."""
-_CLONED = [("BC", labels) for labels in ("none", "inverse RL", "true")]
+_IQL = [("IQL", labels) for labels in ("random", "inverse RL", "true")]
 ARMS = {
-    "shared": [*_CLONED, *(("IQL", labels) for labels in ("random", "inverse RL", "true"))],
-    "own": _CLONED,
+    "own": [*(("BC", labels) for labels in ("none", "inverse RL", "true")), *_IQL],
+    "shared": [*(("BC", labels) for labels in ("none", "random", *INFERRED, "true")), *_IQL],
 }
 
 
