@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.agents.awr import AWR as AWR
     from hindsight_rl.agents.bc import BC as BC
     from hindsight_rl.agents.bcq import BCQ as BCQ
+    from hindsight_rl.agents.cpl import CPL as CPL
     from hindsight_rl.agents.cql import CQL as CQL
     from hindsight_rl.agents.crr import CRR as CRR
     from hindsight_rl.agents.ddpg import DDPG as DDPG
@@ -142,6 +143,7 @@ _HOME = {
     "BestAdvantage": "tasks.commands",
     "BestReturn": "tasks.commands",
     "Bound": "diagnostics.bound",
+    "CPL": "agents.cpl",
     "CQL": "agents.cql",
     "CRR": "agents.crr",
     "ChooseByLog": "diagnostics.ope.choosing",

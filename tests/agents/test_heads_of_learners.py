@@ -18,7 +18,7 @@ from hindsight_rl.maths.draws import counters
 from hindsight_rl.nets.network import Head, HeadKind
 from hindsight_rl.training.learner import Learner
 
-EXACT = {"SignedBC"}
+EXACT = {"SignedBC", "CPL"}
 CHOOSING = [
     name
     for name, kind in LEARNERS.items()
