@@ -101,6 +101,7 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.relabel.labels import EpisodeLabel as EpisodeLabel
     from hindsight_rl.relabel.labels import ReturnLabel as ReturnLabel
     from hindsight_rl.relabel.learned import LearnedStep as LearnedStep
+    from hindsight_rl.relabel.learned_features import LearnedFeatures as LearnedFeatures
     from hindsight_rl.relabel.learned_reward import LearnedReward as LearnedReward
     from hindsight_rl.relabel.learned_task import LearnedTask as LearnedTask
     from hindsight_rl.relabel.once import Once as Once
@@ -183,6 +184,7 @@ _HOME = {
     "LSPI": "agents.lspi",
     "LatentBC": "agents.latent_bc",
     "LatentNetwork": "nets.network",
+    "LearnedFeatures": "relabel.learned_features",
     "LearnedReward": "relabel.learned_reward",
     "LearnedStep": "relabel.learned",
     "LearnedTask": "relabel.learned_task",

@@ -119,6 +119,20 @@ class LearnedReward(Relabeler):
         Raises:
             ValueError: The log is of another kind, or the model gives numbers that are not finite.
         """
+        return self.bound(columns={REWARD: self.given(log)})
+
+    def given(self, log: LogView) -> Tensor:
+        """Return the reward of every row.
+
+        Args:
+            log: The log.
+
+        Returns:
+            ``[N]`` float32, standard deviations over the rows that may be drawn.
+
+        Raises:
+            ValueError: The log is of another kind, or the model gives numbers that are not finite.
+        """
         members, rows = self.checked(log), log.drawable()
         one = aggregate(standardised(members, rows), self.how, coefficient=self.coefficient)
         reward = standardised(one, rows)
@@ -128,8 +142,7 @@ class LearnedReward(Relabeler):
                 "from it. Fit it to more answers, or for longer",
                 stacklevel=2,
             )
-        reward = reward.clamp(-self.clip, self.clip) + self.alive
-        return self.bound(columns={REWARD: reward.float()})
+        return (reward.clamp(-self.clip, self.clip) + self.alive).float()
 
     def checked(self, log: LogView) -> Tensor:
         """Return :meth:`members`, after a check that the log is of the model's kind.

@@ -47,6 +47,7 @@ _STAND_INS: dict[Any, Any] = {
     Sequence[Sequence[float]]: [[0.0, 1.0], [1.0, 0.0]],
     ExpertSource: "stand_ins:first_numbers",
     RewardSource: Sums(),
+    Sequence[RewardSource]: [Sums(), Sums()],
 }
 # Of relabelers that compare two sides, what tells them apart in the logs of the tests.
 _SIDES: dict[str, dict[str, Any]] = {"DiscriminatorReward": {"expert": "next.terminated"}}
