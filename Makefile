@@ -76,7 +76,7 @@ docs: $(STAMP) ## rewrite what pages say of code, and the pages on the deadly tr
 
 hipi: $(STAMP) ## rerun the evidence of docs/hipi.md: about two hours
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,dev,mujoco,evidence]"
-	for part in four_rooms fig4 online cloning strength supported gcsl her rcp document; do \
+	for part in four_rooms fig4 online cloning strength supported annotators gcsl her rcp document; do \
 	  $(BIN)/python benchmarks/hipi/$$part.py; done
 
 hipi-robots: $(STAMP) ## relabeling on the paper's robots, part of docs/hipi.md: three hours

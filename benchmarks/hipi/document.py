@@ -266,6 +266,12 @@ def supported(report: list[dict[str, Any]]) -> str:
     return common.table(header, rows)
 
 
+def annotators(report: dict[str, Any]) -> str:
+    """Return the table of one policy for several annotators."""
+    rows = [(f"cloning, {name}", _spread(one, 1)) for name, one in report["rows"].items()]
+    return common.table(("", "return"), rows)
+
+
 def heart(report: list[dict[str, Any]]) -> str:
     """Return what ways to score cost beside HER at L, and how far they are from the posterior."""
     found = {row["name"]: row for row in report}
@@ -337,6 +343,7 @@ PARTS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "her": ("her", alone("her")),
     "rcp": ("rcp", commanded),
     "candidates": ("options", candidates),
+    "annotators": ("annotators", annotators),
     "heart": ("../heart", heart),
     "options": ("options", options),
 }
