@@ -277,7 +277,7 @@ def rewrite(lines: list[dict[str, Any]]) -> None:
 
 def replace_part(page: Path, name: str, text: str) -> None:
     """Put a text between the markers of a page."""
-    write_text(page, placed(page, name, text))
+    write_text(page, placed(page.read_text(encoding="utf-8"), name, text))
 
 
 def run(chosen: list[Row], seeds: tuple[int, ...], data: Path, choose: bool, workers: int) -> Any:
