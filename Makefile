@@ -18,7 +18,7 @@ ROOMS := hindsight_rl maths nets tasks policies training agents relabel logs dat
 # links: it does not follow the finder of an editable install.
 TYPES := build/mypy/hindsight_rl
 
-.PHONY: help quickstart test fuzz check lint types docstrings spelling wheel bench heart memory policies judging logs results docs hipi hipi-robots clean
+.PHONY: help quickstart test fuzz check lint types docstrings spelling wheel bench heart memory policies judging good logs results docs hipi hipi-robots clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ policies: $(STAMP) ## rerun the evidence of docs/policies.md: three hours; HINDS
 judging: $(STAMP) ## rerun the evidence of docs/judging.md: an hour; HINDSIGHT_DATA names the folder of logs
 	for part in lqr policies checkpoints against_d3rlpy document; do \
 	  $(BIN)/python benchmarks/judging/$$part.py || exit 1; done
+
+good: $(STAMP) ## rerun the evidence of docs/good.md: three quarters of an hour
+	for part in dagger preferences; do $(BIN)/python benchmarks/good/$$part.py || exit 1; done
 
 logs: $(STAMP) ## write logs of our own below build/logs: about an hour, mostly two trainings
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,dev,mujoco]"
