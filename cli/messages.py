@@ -120,13 +120,20 @@ def _mend(message: str) -> str:
     option = re.search(r"unrecognized arguments: --([\w.]+)", message)
     if option:
         known = {name.rpartition(".")[2]: f"--{name}" for name in _options()}
-        near = difflib.get_close_matches(option[1].rpartition(".")[2], known, n=1)
+        given = option[1].rpartition(".")[2]
+        near = difflib.get_close_matches(given, known, n=9)
+        # Of equally near names the one that begins alike.
+        near.sort(key=lambda name: (-_likeness(given, name), name[:1] != given[:1]))
         return f" Did you mean '{known[near[0]]}'?" if near else ""
     if "Option 'level' is not accepted" in message:  # once an argument of InverseRL
         return f" {INVERSE_HINT}."
     wrong = re.search(r"(?:Option '|import path string: )(\w+)", message)
     near = difflib.get_close_matches(wrong[1], _words() - {wrong[1]}, n=1) if wrong else []
     return f" Did you mean '{near[0]}'?" if near else ""
+
+
+def _likeness(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, other, one).ratio()
 
 
 def _plain(signature: inspect.Signature) -> str:

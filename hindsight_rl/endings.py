@@ -3,10 +3,13 @@
 A signal becomes the exception :class:`Ended`, which passes every ``finally`` on its way, so that
 drafts are removed; the exit code is 128 and the signal's number, as a shell would say. A second
 signal ends the process at once. A signal that was ignored when the process was started (``nohup``,
-a job in the background of a script) stays ignored.
+a job in the background of a script) stays ignored. One that comes while Python frees an object is
+raised again: there exceptions are dropped.
 """
 
+import _thread
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +22,9 @@ ENDING: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM)
 # Of schedulers, some time before they end a job; Windows has none.
 WARNING: tuple[signal.Signals, ...] = (signal.SIGUSR1,) if hasattr(signal, "SIGUSR1") else ()
 """Signals that warn of an end to come: a command that can save what it has done does so."""
+
+
+_SOON = 0.01  # seconds
 
 
 class Ended(BaseException):  # noqa: N818  # no error: the sender of the signal wants it
@@ -34,6 +40,7 @@ class Ended(BaseException):  # noqa: N818  # no error: the sender of the signal 
     def __init__(self, number: int, where: str = "") -> None:
         name = signal.Signals(number).name
         super().__init__(f"stopped by {name}{where and ' '}{where}")
+        self.number = number
         self.code = 128 + number
         """Exit code of the command."""
 
@@ -55,11 +62,23 @@ def handled(
     if threading.current_thread() is threading.main_thread():
         found = {number: signal.getsignal(number) for number in numbers}
         before = {n: old for n, old in found.items() if old not in (signal.SIG_IGN, None)}
+    dropped = sys.unraisablehook
+
+    def hook(found: "sys.UnraisableHookArgs") -> None:
+        if not isinstance(found.exc_value, Ended):
+            return dropped(found)
+        for number in before:
+            signal.signal(number, handler)
+        # Here an exception would be dropped again.
+        threading.Timer(_SOON, _thread.interrupt_main, (found.exc_value.number,)).start()
+
     try:
         for number in before:
             signal.signal(number, handler)
+        sys.unraisablehook = hook
         yield
     finally:
+        sys.unraisablehook = dropped
         for number, old in before.items():
             signal.signal(number, old)
 

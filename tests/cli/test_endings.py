@@ -2,6 +2,9 @@
 
 import shutil
 import signal
+import sys
+import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ import pytest
 from command_fits import checkpoints, fit, hindsight, start
 
 from hindsight_rl.cli.progress import UpdateProgress
+from hindsight_rl.endings import ENDING, Ended, ended, handled
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 138}
 
@@ -89,3 +93,20 @@ def test_collect_on_a_full_disk_says_so_in_a_line(
     assert told.code == 2 and told.out == "" and len(told.err.splitlines()) == 1
     assert told.err.startswith("error: own cannot be written: No space left on device; ")
     assert {path.name for path in place.iterdir()} == {"log.npz"}
+
+
+def test_an_ending_that_comes_while_an_object_is_freed_is_not_lost() -> None:
+    """Exceptions of weak references' callbacks are dropped, with a line on the screen."""
+
+    class Freed:
+        """Something to free."""
+
+    before, hook = signal.getsignal(signal.SIGTERM), sys.unraisablehook
+    with pytest.raises(Ended) as ending, handled(ENDING, ended):
+        one = Freed()
+        reference = weakref.ref(one, lambda _: signal.raise_signal(signal.SIGTERM))
+        del one
+        assert reference() is None
+        threading.Event().wait(60)
+    assert ending.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is before and sys.unraisablehook is hook
