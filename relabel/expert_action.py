@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from hindsight_rl.keys import ACTION, Key, key_name, key_of
+from hindsight_rl.keys import ACTION, FIRST, SECOND, Key, key_name, key_of
 from hindsight_rl.ports import LearnerView, LogView
 from hindsight_rl.relabel.relabeler import Relabeler, number_column
 from hindsight_rl.windows import CHUNK, HISTORY
@@ -106,6 +106,11 @@ class ExpertAction(Relabeler):
                     f"{name} reads '{key_name(key)}', which belongs to the executed action, and "
                     "ExpertAction puts the expert's in its place: clone with BC or LatentBC, or "
                     "leave ExpertAction out"
+                )
+            if path[0] in (FIRST, SECOND):
+                raise ValueError(
+                    f"{name} reads pairs of segments that were compared, and ExpertAction is about "
+                    "single rows: leave it out"
                 )
             if path == (HISTORY, ACTION) or (path == (CHUNK, ACTION) and learner.window.chunk > 1):
                 raise ValueError(

@@ -12,7 +12,7 @@ from small_fits import fit, learner_of, trainer_in
 
 from hindsight_rl.agents.awr import AWR
 from hindsight_rl.agents.bc import BC
-from hindsight_rl.datamodules.base import _InOrder
+from hindsight_rl.datamodules.base import Batches
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.datamodules.sampler import ChunkSampler
 from hindsight_rl.logs.errors import LogError
@@ -128,7 +128,7 @@ def test_batches_are_gathered_when_asked_for(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_batches_in_order_have_a_length_and_an_end() -> None:
     sampler = data_of()._sampler()
-    batches = _InOrder(sampler, 0, torch.arange(5, 28), "predict", 10)
+    batches = Batches(sampler, 0, torch.arange(5, 28), "predict", 10)
     assert len(batches) == 3 and [batch.shape[1] for batch in batches] == [10, 10, 3]
     assert torch.cat([batch["index"][0] for batch in batches]).equal(torch.arange(5, 28))
 
