@@ -66,7 +66,8 @@ def handled(
 
     def hook(found: "sys.UnraisableHookArgs") -> None:
         if not isinstance(found.exc_value, Ended):
-            return dropped(found)
+            dropped(found)
+            return
         for number in before:
             signal.signal(number, handler)
         # Here an exception would be dropped again.
