@@ -40,7 +40,7 @@ from hindsight_rl.nets.cloning import check_exact
 from hindsight_rl.nets.network import Head, HeadKind, Network
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.spec import SpecLike
-from hindsight_rl.training.learner import Learner, LossTerms
+from hindsight_rl.training.learner import COMPARISON, COMPARISON_TASKS, Learner, LossTerms
 
 
 class CPL(Learner):
@@ -64,14 +64,8 @@ class CPL(Learner):
             density.
     """
 
-    in_keys: tuple[Key, ...] = (
-        (FIRST, "observation"),
-        (FIRST, "action"),
-        (SECOND, "observation"),
-        (SECOND, "action"),
-        PREFERENCE,
-    )
-    optional_keys = ((FIRST, "task"), (SECOND, "task"))
+    in_keys: tuple[Key, ...] = COMPARISON
+    optional_keys = COMPARISON_TASKS
     rates = {"actor": 1e-4}
     actor: Policy
 

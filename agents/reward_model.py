@@ -37,7 +37,7 @@ from hindsight_rl.nets.critics import Critic
 from hindsight_rl.nets.encoders.entries import Observation
 from hindsight_rl.nets.network import Network
 from hindsight_rl.spec import SpecLike
-from hindsight_rl.training.learner import Learner, LossTerms
+from hindsight_rl.training.learner import COMPARISON, COMPARISON_TASKS, Learner, LossTerms
 
 COUNTS: Key = "member_weight"
 """``[B, E]``: how often each member counts an answer."""
@@ -64,14 +64,8 @@ class RewardModel(Learner):
 
     acts = False
     not_exported = "it judges steps and fits no policy; LearnedReward applies it to a log"
-    in_keys = (
-        (FIRST, "observation"),
-        (FIRST, "action"),
-        (SECOND, "observation"),
-        (SECOND, "action"),
-        PREFERENCE,
-    )
-    optional_keys = ((FIRST, "task"), (SECOND, "task"))
+    in_keys = COMPARISON
+    optional_keys = COMPARISON_TASKS
     reward: Critic
 
     def __init__(
@@ -112,6 +106,11 @@ class RewardModel(Learner):
         counts = episode_weights(found[PAIR], len(self.reward.members), "pair weights")
         counts = counts.movedim(0, -1)
         return found.set(COUNTS, counts if self.bootstrap else torch.ones_like(counts))
+
+    @property
+    def takes_task(self) -> bool:
+        """Return whether rewards depend on the task of the row."""
+        return self.spec.task is not None
 
     def rewards(
         self, observation: Observation, action: Tensor, task: Tensor | None = None

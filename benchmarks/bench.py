@@ -27,6 +27,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from plain_iql import PlainIQL
+from shared import silent_trainer
 from sizes import ROWS, L, S, Size, as_log, make_log
 
 from hindsight_rl.agents.iql import IQL
@@ -96,16 +97,7 @@ def ours(
         prefetch=prefetch,
     )
     learner = IQL(module.spec, network=Network(hidden=size.hidden), **options)
-    Trainer(
-        max_steps=10**9,
-        max_epochs=-1,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[timer],
-    ).fit(learner, module)
+    silent_trainer(10**9, callbacks=[timer]).fit(learner, module)
     torch.set_num_threads(threads)
     plan = learner.plan
     return {

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
+from shared import silent_trainer
 
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.agents.sac import SAC
@@ -60,16 +60,7 @@ def train(
 
     data._collector.collect = timed  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(
-            max_steps=UPDATES,
-            max_epochs=-1,
-            accelerator="cpu",
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            default_root_dir=Path(folder),
-        )
+        trainer = silent_trainer(UPDATES, default_root_dir=Path(folder))
         start = time.process_time()
         trainer.fit(model, data)
         total = time.process_time() - start

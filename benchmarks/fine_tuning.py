@@ -27,6 +27,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer, seed_everything
 from results import BUILD, ROOT, STUDENT, replace_part, source_hash
+from shared import silent_trainer
 
 from hindsight_rl.datamodules.collection import Collection
 from hindsight_rl.datamodules.iterated import IteratedDataModule
@@ -43,15 +44,7 @@ LEARNERS = ("IQL", "AWAC", "SAC")
 
 def fit(learner: Learner, data: Any, updates: int) -> tuple[Trainer, float]:
     """Fit, and return the trainer and the seconds it took."""
-    trainer = Trainer(
-        max_steps=updates,
-        max_epochs=-1,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    trainer = silent_trainer(updates)
     start = time.perf_counter()
     trainer.fit(learner, data)
     return trainer, time.perf_counter() - start

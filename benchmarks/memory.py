@@ -26,6 +26,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
+from shared import silent_trainer
 from sizes import S, as_log, make_log
 
 from hindsight_rl.agents.iql import IQL
@@ -91,17 +92,9 @@ def measure(folder: str, batch: int, seconds: float, mapped: bool, validation: f
     watch.start()
     source: Any = folder if mapped else Log.load(folder, memory_map=False)
     data = OfflineDataModule(source, batch_size=batch, validation=validation)
-    Trainer(
-        max_steps=1 << 40,
-        max_epochs=-1,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
-        callbacks=[clock],
-    ).fit(IQL(data.spec, network=Network(hidden=S.hidden)), data)
+    silent_trainer(1 << 40, limit_val_batches=0, callbacks=[clock]).fit(
+        IQL(data.spec, network=Network(hidden=S.hidden)), data
+    )
     found = {"rate": clock.rate, "private": watch.private, "mapped": watch.mapped}
     sys.stdout.write(json.dumps(found) + "\n")
 

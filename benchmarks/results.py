@@ -30,6 +30,7 @@ from typing import Any
 import act
 import numpy as np
 from rows import NETWORK, Row, rows
+from shared import silent_trainer
 
 from hindsight_rl.diagnostics.evaluation import Evaluation
 from hindsight_rl.envs.statistics import bootstrap_interval, interquartile_mean
@@ -67,7 +68,7 @@ def fit(row: Row, seeds: tuple[int, ...], data: Path, choose: bool) -> dict[str,
         ``seconds`` of fitting all of them; of a row without an environment more.
     """
     import torch
-    from lightning.pytorch import Trainer, seed_everything
+    from lightning.pytorch import seed_everything
 
     from hindsight_rl.datamodules.offline import OfflineDataModule
 
@@ -97,15 +98,7 @@ def fit(row: Row, seeds: tuple[int, ...], data: Path, choose: bool) -> dict[str,
         optimizer=lambda groups: torch.optim.Adam(groups, lr=rate, fused=True),
         **{"compile": "update"} | options,
     )
-    trainer = Trainer(
-        max_steps=method.updates or log.updates,
-        max_epochs=-1,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    trainer = silent_trainer(method.updates or log.updates)
     start = time.perf_counter()
     trainer.fit(learner, module)
     seconds = time.perf_counter() - start

@@ -32,6 +32,24 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
+def silent_trainer(updates: int = -1, **options: Any) -> Any:
+    """Return a trainer on the CPU that says nothing and writes nothing.
+
+    Args:
+        updates: After which it stops; -1 for no limit.
+        **options: Further arguments, or others.
+
+    Returns:
+        The trainer.
+    """
+    from lightning.pytorch import Trainer
+
+    silent = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    plain: dict[str, Any] = dict.fromkeys(silent, False)
+    plain |= {"max_steps": updates, "max_epochs": -1, "accelerator": "cpu"}
+    return Trainer(**plain | options)
+
+
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
     """Return mean, low and high of one number per seed: Student's 95 % interval."""
     from hindsight_rl.intervals import student_interval

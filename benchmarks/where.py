@@ -20,6 +20,7 @@ import torch
 from bench import UPDATES_PER_STEP
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
+from shared import silent_trainer
 from sizes import SIZES, as_log, make_log
 from torch.profiler import ProfilerActivity, profile
 
@@ -58,17 +59,7 @@ def chunk_of(name: str, compiled: str) -> Callable[[], None]:
         matmul_precision="highest",
     )
     with tempfile.TemporaryDirectory() as folder:
-        Trainer(
-            max_steps=10**6,
-            max_epochs=-1,
-            accelerator="cpu",
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            default_root_dir=folder,
-            callbacks=[_Stop()],
-        ).fit(learner, module)
+        silent_trainer(10**6, default_root_dir=folder, callbacks=[_Stop()]).fit(learner, module)
     torch.set_num_threads(1)
     chunk = learner.read(module.relabel(module._sampler().chunk(0, UPDATES_PER_STEP)))
 

@@ -12,7 +12,7 @@ from hindsight_rl.keys import ACTION, OBSERVATION, REWARD, TASK, Key, key_name
 from hindsight_rl.maths.preferences import Aggregate, aggregate, standardised
 from hindsight_rl.nets.encoders.entries import Observation
 from hindsight_rl.ports import LogView
-from hindsight_rl.relabel.kept_reward import KeptReward, kept_reward
+from hindsight_rl.relabel.kept_reward import kept_reward
 from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.spec import Spec
 from hindsight_rl.training.checkpoints.file import read_checkpoint
@@ -26,6 +26,10 @@ class Rewards(Protocol):
     @property
     def spec(self) -> Spec | None:
         """What it takes; ``None`` for anything."""
+
+    @property
+    def takes_task(self) -> bool:
+        """Whether rewards depend on the task of the row."""
 
     def rewards(
         self, observation: Observation, action: Tensor, task: Tensor | None = None
@@ -99,13 +103,7 @@ class LearnedReward(Relabeler):
     @property
     def prepare_reads(self) -> tuple[Key, ...]:
         """Columns that the model is shown."""
-        return (OBSERVATION, ACTION, *((TASK,) if self._takes_task else ()))
-
-    @property
-    def _takes_task(self) -> bool:
-        if isinstance(self.model, KeptReward):
-            return self.model.takes_task
-        return self.model.spec is not None and self.model.spec.task is not None
+        return (OBSERVATION, ACTION, *((TASK,) if self.model.takes_task else ()))
 
     def prepare(self, log: LogView) -> "LearnedReward":
         """Return a copy that carries the rewards.
@@ -184,7 +182,7 @@ class LearnedReward(Relabeler):
             observation = dict(zip(entries, seen, strict=True)) if entries else seen[0]
             action = log.take(ACTION, rows)
             action = action if action.is_floating_point() else action - start
-            task = log.take(TASK, rows) if self._takes_task else None
+            task = log.take(TASK, rows) if self.model.takes_task else None
             found.append(self.model.rewards(observation, action, task).double())
         return torch.cat(found, dim=-1)
 

@@ -33,6 +33,7 @@ class Sums:
     """A model of rewards for every log: the sum of what is observed, and minus that of actions."""
 
     spec = None
+    takes_task = False
 
     def rewards(self, observation: Tensor, action: Tensor, task: Tensor | None = None) -> Tensor:
         """Return two members ``[2, N]``."""

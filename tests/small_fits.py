@@ -7,6 +7,7 @@ import functools
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -228,6 +229,26 @@ def weights(learner: Learner) -> dict[str, Tensor]:
 def equal(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
     """Return whether names and bits agree."""
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def check_resumed(begun: Callable[[], tuple[OfflineDataModule, Learner]], folder: Path) -> Any:
+    """Check that ten updates, and four and six more from a checkpoint, end with the same bits.
+
+    Args:
+        begun: Makes data and learner anew.
+        folder: Of the runs.
+
+    Returns:
+        State of the data step after ten updates.
+    """
+    (data, learner), (other, again), (straight, last) = begun(), begun(), begun()
+    fit(learner, data, folder, 4).save_checkpoint(folder / "four.ckpt")
+    fit(last, straight, folder, 10)
+    fit(again, other, folder, 10, ckpt_path=folder / "four.ckpt")
+    assert equal(weights(last), weights(again))
+    found = straight.relabel.state_dict()
+    assert differences(found, other.relabel.state_dict()) == []
+    return found
 
 
 def differences(one: Any, two: Any, place: str = "") -> list[str]:

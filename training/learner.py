@@ -29,6 +29,8 @@ from hindsight_rl.training.checkpoints.warm_start import warm_start
 from hindsight_rl.training.limits import Limits, check_abilities
 from hindsight_rl.training.module import LearnerModule
 from hindsight_rl.training.terms import (
+    COMPARISON,
+    COMPARISON_TASKS,
     TRANSITION,
     LossTerms,
     bootstrap,
@@ -42,6 +44,8 @@ from hindsight_rl.training.update.state import SeedStates
 from hindsight_rl.windows import CHUNK, HISTORY, VALID, Window, window_names
 
 __all__ = [
+    "COMPARISON",
+    "COMPARISON_TASKS",
     "TRANSITION",
     "Learner",
     "LossTerms",

@@ -7,7 +7,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.keys import Key
+from hindsight_rl.keys import FIRST, PREFERENCE, SECOND, Key
 from hindsight_rl.maths.losses import td_target
 
 # What a learner reads that learns from single transitions.
@@ -18,6 +18,17 @@ TRANSITION: tuple[Key, ...] = (
     ("next", "reward"),
     ("next", "terminated"),
 )
+
+
+# What a learner reads that learns from two segments and which of them is better.
+COMPARISON: tuple[Key, ...] = (
+    (FIRST, "observation"),
+    (FIRST, "action"),
+    (SECOND, "observation"),
+    (SECOND, "action"),
+    PREFERENCE,
+)
+COMPARISON_TASKS: tuple[Key, ...] = ((FIRST, "task"), (SECOND, "task"))
 
 
 class LossTerms(NamedTuple):

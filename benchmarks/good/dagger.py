@@ -23,9 +23,9 @@ from gymnasium import spaces
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the folder above
 
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import seed_everything
 from results import ROOT, replace_part
-from shared import interval, quiet, say, table
+from shared import interval, quiet, say, silent_trainer, table
 
 from hindsight_rl import BC, Beta, Collection, Expert, ExpertAction, IteratedDataModule, Network
 from hindsight_rl.datamodules.sources.environment import Collector
@@ -132,15 +132,7 @@ def fitted(
     optimizer = lambda params: torch.optim.Adam(params, lr=1e-3, fused=True)  # noqa: E731
     network = Network(hidden=hidden, frequencies=frequencies)
     learner = BC(data.spec, network=network, optimizer=optimizer, compile="off")
-    trainer = Trainer(
-        max_steps=updates,
-        max_epochs=-1,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    trainer = silent_trainer(updates)
     trainer.fit(learner, data)
     learner.eval()
     return learner, data

@@ -25,9 +25,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the folder above
 
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import seed_everything
 from results import replace_part
-from shared import BUILD, CHOICE_SEEDS, ROOT, interval, quiet, say, table
+from shared import BUILD, CHOICE_SEEDS, ROOT, interval, quiet, say, silent_trainer, table
 
 from hindsight_rl import (
     BC,
@@ -60,9 +60,7 @@ def adam(parameters: Any) -> torch.optim.Optimizer:
 
 def fit(learner: Any, data: Any, updates: int) -> Any:
     """Return the learner after so many updates."""
-    silent = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
-    plain: dict[str, Any] = dict.fromkeys(silent, False)
-    Trainer(max_steps=updates, max_epochs=-1, accelerator="cpu", **plain).fit(learner, data)
+    silent_trainer(updates).fit(learner, data)
     return learner.eval()
 
 

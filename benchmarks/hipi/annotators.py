@@ -50,6 +50,7 @@ class Wanted:
     """
 
     spec = None
+    takes_task = False
 
     def __init__(self, weights: Floats) -> None:
         self.weights = weights
@@ -105,7 +106,7 @@ def fitted_reward(log: Log, wanted: Wanted, seed: int, settings: dict[str, Any])
     said = answers(log, wanted, settings["answers"], seed)
     data = PreferenceDataModule(log, said, batch_size=64, seed=seed)
     model = RewardModel(data.spec, network=Network(hidden=(64, 64)), optimizer=adam)
-    common.trainer(settings["reward_updates"]).fit(model, data)
+    common.silent_trainer(settings["reward_updates"]).fit(model, data)
     return model
 
 
@@ -164,7 +165,7 @@ def run(seed: int, settings: dict[str, Any]) -> dict[str, Any]:
         data = OfflineDataModule(log, data_step(row, learned, wanted), batch_size=256, seed=seed)
         network = Network(hidden=(128, 128))
         learner = BC(data.spec, network=network, head="deterministic", optimizer=adam)
-        common.trainer(settings["updates"]).fit(learner, data)
+        common.silent_trainer(settings["updates"]).fit(learner, data)
         scores[row] = score(learner, wanted)
         for part in data.relabel.relabelers:
             if isinstance(part, InverseRL):

@@ -68,7 +68,7 @@ def fitted(
     data = OfflineDataModule(log, relabel, seed=seed)
     spec = replace(data.spec, task=None) if blind else data.spec
     clone = BC(spec, network=network, head="deterministic", **learner)
-    common.trainer(updates).fit(clone, data)
+    common.silent_trainer(updates).fit(clone, data)
     return (lambda seen, task: clone.act_numpy(seen)) if blind else clone.act_numpy, data
 
 

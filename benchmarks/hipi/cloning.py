@@ -165,7 +165,7 @@ def trained(name: str, seed: int) -> Act:
         compile="update",
         **domain.model,
     )
-    common.trainer(TEACHER_UPDATES).fit(learner, data)
+    common.silent_trainer(TEACHER_UPDATES).fit(learner, data)
     return learner.act_numpy
 
 

@@ -21,6 +21,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from shared import silent_trainer as silent_trainer  # noqa: E402
+
 from hindsight_rl.envs.statistics import bootstrap_interval, interquartile_mean
 from hindsight_rl.files import write_text
 
@@ -122,16 +125,6 @@ def quiet(seed: int) -> None:
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     seed_everything(seed, verbose=False)
-
-
-def trainer(updates: int = -1, **options: Any) -> Any:
-    """Return a trainer on the CPU that writes nothing."""
-    from lightning.pytorch import Trainer
-
-    silent = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
-    plain: dict[str, Any] = dict.fromkeys(silent, False)
-    plain |= {"max_steps": updates, "max_epochs": -1, "accelerator": "cpu"}
-    return Trainer(**plain | options)
 
 
 class Curve:

@@ -77,7 +77,7 @@ def fitted(relabel: Relabeler, seed: int) -> QLearning:
         discount=1.0,
         optimizer=lambda params: torch.optim.SGD(params, lr=ROWS / 2),
     )
-    common.trainer(UPDATES).fit(learner, data)
+    common.silent_trainer(UPDATES).fit(learner, data)
     return learner
 
 

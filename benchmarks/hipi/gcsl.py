@@ -69,7 +69,7 @@ def run(seed: int, settings: dict[str, Any]) -> dict[str, Any]:
         evaluation=Evaluation(env=ENV, every=EVAL_EVERY, episodes=100),
     )
     curve = common.Curve(data, "eval/success")
-    common.trainer(settings["updates"], callbacks=[curve.callback()]).fit(learner, data)
+    common.silent_trainer(settings["updates"], callbacks=[curve.callback()]).fit(learner, data)
     return {"env_steps": curve.steps, "scores": curve.scores, "final": curve.scores[-1]}
 
 

@@ -59,7 +59,7 @@ def run(seed: int, settings: dict[str, Any]) -> dict[str, Any]:
         compile="update",
     )
     curve = common.Curve(data, "eval/final_success")
-    common.trainer(settings["env_steps"], callbacks=[curve.callback()]).fit(learner, data)
+    common.silent_trainer(settings["env_steps"], callbacks=[curve.callback()]).fit(learner, data)
     return {"env_steps": curve.steps, "scores": curve.scores, "final": curve.scores[-1]}
 
 

@@ -136,7 +136,7 @@ def fitted(settings: dict[str, Any]) -> Any:
             name: settings[name] for name in ("inverse_temperature", "discount") if name in settings
         },
     )
-    common.trainer(updates).fit(learner, data)
+    common.silent_trainer(updates).fit(learner, data)
     return learner.eval()
 
 

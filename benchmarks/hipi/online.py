@@ -179,7 +179,7 @@ def run(domain: Domain, data_step: str, seed: int, settings: dict[str, Any]) -> 
         **domain.model,
     )
     curve = common.Curve(data, f"eval/{domain.score}")
-    common.trainer(settings["env_steps"], callbacks=[curve.callback()]).fit(learner, data)
+    common.silent_trainer(settings["env_steps"], callbacks=[curve.callback()]).fit(learner, data)
     return {
         "env_steps": curve.steps,
         "seconds_at": curve.seconds,

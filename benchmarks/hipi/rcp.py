@@ -108,7 +108,7 @@ def learn(name: str, seed: int) -> dict[str, Any]:
         ),
     )
     greedy = Greedy()
-    trainer = common.trainer(round(chosen.updates_per_env_step * STEPS), callbacks=[greedy])
+    trainer = common.silent_trainer(round(chosen.updates_per_env_step * STEPS), callbacks=[greedy])
     trainer.fit(learner, data)
     trainer.test(learner, verbose=False)
     return {

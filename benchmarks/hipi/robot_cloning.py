@@ -127,7 +127,7 @@ def trained(school: School, env_kwargs: dict[str, Any]) -> Any:
         compile="update",
         **school.model,
     )
-    common.trainer(school.env_steps).fit(learner, data)
+    common.silent_trainer(school.env_steps).fit(learner, data)
     return learner
 
 

@@ -298,7 +298,7 @@ def clone(name: str, arm: str, seed: int) -> dict[str, Any]:
     domain, start = DOMAINS[name], time.process_time()
     data = OfflineDataModule(log_of(name), domain.arms[arm], batch_size=domain.batch, seed=seed)
     learner = domain.learner(data.spec, domain.frequencies)
-    common.trainer(UPDATES).fit(learner, data)
+    common.silent_trainer(UPDATES).fit(learner, data)
     found: dict[str, Any] = {"score": domain.score(learner)}
     found["fulfilled"] = fulfilled(data, domain.family)
     if "supported" in data.relabel.metrics:

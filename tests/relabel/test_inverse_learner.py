@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.distributed
 from episode_logs import episode_log
-from small_fits import Kept, differences, equal, fit, learner_of, weights
+from small_fits import Kept, check_resumed, fit, learner_of
 from soft_logs import CORNERS, chunk_for, near
 from torch import Tensor
 
@@ -94,14 +94,7 @@ def test_what_is_learned_from_batches_resumes_bit_by_bit(relabeler: Any, tmp_pat
         data = OfflineDataModule(log, [relabeler()], batch_size=16, updates_per_step=2)
         return data, learner_of(SAC, data.spec)
 
-    (data, learner), (other, again) = begun(), begun()
-    fit(learner, data, tmp_path, 4).save_checkpoint(tmp_path / "four.ckpt")
-    (straight, last) = begun()
-    fit(last, straight, tmp_path, 10)
-    fit(again, other, tmp_path, 10, ckpt_path=tmp_path / "four.ckpt")
-    assert equal(weights(last), weights(again))
-    assert differences(straight.relabel.state_dict(), other.relabel.state_dict()) == []
-    assert straight.relabel.state_dict()["0"]
+    assert check_resumed(begun, tmp_path)["0"]
 
 
 def test_a_learner_without_soft_values_is_refused_before_the_first_update(tmp_path: Path) -> None:

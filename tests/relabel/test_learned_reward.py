@@ -25,6 +25,7 @@ class Members:
     """A model that gives these rewards, row by row."""
 
     spec = None
+    takes_task = False
 
     def __init__(self, members: Tensor) -> None:
         self.given = members
