@@ -52,9 +52,9 @@ def train(
     model = learner(data.spec, network=Network(hidden=(hidden, hidden)), compile="off", threads=1)
     spent, play = [0.0], data._collector.collect
 
-    def timed(*given: Any) -> Any:
+    def timed(*given: Any, **named: Any) -> Any:
         start = time.process_time()
-        found = play(*given)
+        found = play(*given, **named)
         spent[0] += time.process_time() - start
         return found
 

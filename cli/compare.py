@@ -159,11 +159,11 @@ def _said(found: "Preferences", known: int) -> str:
     ties = int((found.label == 0.5).sum())
     new = len(found) - known
     text = f"{len(found):,} answers about segments of {found.length} steps"
-    return (
-        text
-        + (f", {new:,} of them new" if known else "")
-        + (f", {ties:,} tie{'s' * (ties > 1)}" if ties else "")
-    )
+    text += f", {new:,} of them new" if known else ""
+    text += f", {ties:,} tie{'s' * (ties > 1)}" if ties else ""
+    if ties == len(found):
+        text += ": they say nothing about what is better. Compare longer segments"
+    return text
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -62,7 +62,8 @@ def regular_file(path: Path) -> Path:
     if not path.is_file():
         what = "no regular file, but a pipe or a device" if path.exists() else "no such file"
         what = "a folder, no file" if path.is_dir() else what
-        raise LogError(what, "Copy what it holds to a file and give that.", path=path)
+        fix = "Copy what it holds to a file and give that." if path.exists() else "Check the path."
+        raise LogError(what, fix, path=path)
     return path
 
 

@@ -163,11 +163,11 @@ def joined(first_ones: Preferences, second_ones: Preferences, path: Path) -> Pre
     Raises:
         LogError: They are about different logs, or lengths of segments.
     """
-    for name, what in (("log_hash", "a log with hash"), ("length", "segments of steps:")):
+    for name, what in (("log_hash", "a log with hash {}"), ("length", "segments of {} steps")):
         one, other = getattr(first_ones, name), getattr(second_ones, name)
         if one != other:
             raise LogError(
-                f"holds answers about {what} {one}, and the new ones are about {other}",
+                f"holds answers about {what.format(one)}, and the new ones are about {other}",
                 "Name another file: --output FILE.",
                 path=path,
             )

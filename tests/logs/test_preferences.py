@@ -119,7 +119,7 @@ def test_files_of_other_logs_or_lengths_are_not_joined(log: Log, tmp_path: Path)
     path = tmp_path / "p.npz"
     with pytest.raises(LogError, match=r"p.npz: holds answers about a log with hash .* --output"):
         joined(answers(log), answers(log, log_hash="0" * 16), path)
-    with pytest.raises(LogError, match="segments of steps: 4, and the new ones are about 3"):
+    with pytest.raises(LogError, match="segments of 4 steps, and the new ones are about 3"):
         joined(answers(log), answers(log, length=3), path)
 
 
