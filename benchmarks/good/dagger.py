@@ -1,15 +1,20 @@
 """DAgger against cloning at equal labels: what the way back is worth, and where it is not.
 
-    python benchmarks/good/dagger.py [--seeds 5] [--rooms 3] [--no_document]
+    python benchmarks/good/dagger.py [--seeds 20] [--rooms 5] [--no_document]
 
 Chain (T28): an expert that never errs, so that its demonstrations do not show the way back; a
 mistake without it costs the rest of the episode. Corridor: demonstrations from a fixed start
 without disturbances, tests with both. Four rooms at 100 episodes, where DAgger was measured to
 lose. Each row of a table has the same labels, updates and network; intervals are Student's over
-seeds. Takes some minutes of one core, and writes the tables of docs/good.md.
+seeds, and the last row of a table is the difference of two methods seed by seed. Finished seeds are
+kept in build/good as long as the code is the same. Takes a quarter of an hour of one core, writes
+the tables of docs/good.md and build/dagger.json.
 """
 
 import argparse
+import functools
+import hashlib
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -24,12 +29,13 @@ from gymnasium import spaces
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the folder above
 
 from lightning.pytorch import seed_everything
-from results import ROOT, replace_part
-from shared import interval, quiet, say, silent_trainer, table
+from results import replace_part, source_hash
+from shared import BUILD, ROOT, interval, quiet, say, silent_trainer, table
 
 from hindsight_rl import BC, Beta, Collection, Expert, ExpertAction, IteratedDataModule, Network
 from hindsight_rl.datamodules.sources.environment import Collector
 from hindsight_rl.envs.rollout import Rollout, rollout
+from hindsight_rl.files import write_text
 from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.mixing import cost_without_recovery
 
@@ -155,16 +161,9 @@ def collecting(first: int, each: int, ratio: float, expert: Expert, **more: Any)
     )
 
 
-def row(name: str, values: list[float], labels: list[int], digits: int = 1) -> list[str]:
-    """Return mean, interval and labels of a method."""
-    mean, low, high = interval(values)
-    found = f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-    return [name, found, f"{np.mean(labels):,.0f}"]
-
-
-def chain(seeds: int) -> str:
-    """Return the table of the chain: steps off the path of 100."""
-    plans: dict[str, Callable[[], Collection]] = {
+def chain_plans() -> dict[str, Callable[[], Collection]]:
+    """Return the methods of the chain by name: the same labels each."""
+    return {
         "cloning, 20 demonstrations": lambda: collecting(
             20, 1, 0.5, Expert(right_side, Beta((1.0,)), max_episodes=20)
         ),
@@ -172,30 +171,18 @@ def chain(seeds: int) -> str:
             4, 4, 0.5, Expert(right_side, max_episodes=20)
         ),
     }
-    rows = []
-    for name, plan in plans.items():
-        costs, labels, errors = [], [], []
-        for seed in range(seeds):
-            learner, data = fitted(Chain, plan(), 3_000, seed, (64, 64))
-            costs.append(-float(played(learner, Chain, seed, 50).returns.mean()))
-            labels.append(int(data.history[-1].queries or 0))
-            code = np.linspace(-1, 1, 4001, dtype=np.float32)
-            side = learner.act_numpy(np.stack([code, np.zeros_like(code)], 1))
-            errors.append(float((side != (np.sin(WAVE * code) > 0)).mean()))
-        predicted = [
-            float(cost_without_recovery(torch.tensor(e, dtype=torch.float64), Chain.HORIZON))
-            for e in errors
-        ]
-        alone = [e * Chain.HORIZON * Chain.BACK for e in errors]
-        more = [
-            f"{100 * np.mean(errors):.2f} %",
-            f"{np.mean(predicted):.1f}",
-            f"{np.mean(alone):.1f}",
-        ]
-        rows.append([*row(name, costs, labels), *more])
-        say(" | ".join(rows[-1]))
-    head = ["chain, 100 steps", "steps off [95 %]", "labels", "error on the path"]
-    return table([*head, "without a way back", "with one"], rows)
+
+
+def chain(name: str, seed: int) -> dict[str, float]:
+    """Return the steps off the path of 100, and the share of wrong sides on it."""
+    learner, data = fitted(Chain, chain_plans()[name](), 3_000, seed, (64, 64))
+    code = np.linspace(-1, 1, 4001, dtype=np.float32)
+    side = learner.act_numpy(np.stack([code, np.zeros_like(code)], 1))
+    return {
+        "score": -float(played(learner, Chain, seed, 50).returns.mean()),
+        "labels": int(data.history[-1].queries or 0),
+        "error": float((side != (np.sin(WAVE * code) > 0)).mean()),
+    }
 
 
 def demonstrations(episodes: int, seed: int) -> Log:
@@ -208,100 +195,167 @@ def demonstrations(episodes: int, seed: int) -> Log:
     return Log.from_columns(found.columns | {"episode": number}, collector.info)
 
 
-def corridor(seeds: int) -> str:
-    """Return the table of the corridor: share of test episodes that come through."""
+def corridor_plans(seed: int) -> dict[str, Callable[[], tuple[Any, Collection, dict[str, Any]]]]:
+    """Return the methods of the corridor by name: its kind, what is collected, and options."""
     whole, few = 800, 160
     always = Beta((1.0,))
-    plans: dict[str, Callable[[int], tuple[Any, Collection, dict[str, Any]]]] = {
-        "cloning, undisturbed demonstrations": lambda seed: (
+    return {
+        "cloning, undisturbed demonstrations": lambda: (
             Corridor,
             collecting(20, 1, 1.0, Expert(steer, always, max_episodes=20)),
             {},
         ),
-        "DAgger: 4 of them, then the policy, disturbed": lambda seed: (
+        "DAgger: 4 of them, then the policy, disturbed": lambda: (
             disturbed,
             collecting(0, 4, 1.0, Expert(steer, max_queries=whole - few, max_episodes=100)),
             {"source": demonstrations(4, seed)},
         ),
-        "DART: undisturbed, noise 0.5 on the expert's actions": lambda seed: (
+        "DART: undisturbed, noise 0.5 on the expert's actions": lambda: (
             Corridor,
             collecting(20, 1, 1.0, Expert(steer, always, noise=0.5, max_episodes=20)),
             {},
         ),
-        "cloning, demonstrations disturbed as the tests are": lambda seed: (
+        "cloning, demonstrations disturbed as the tests are": lambda: (
             disturbed,
             collecting(20, 1, 1.0, Expert(steer, always, max_episodes=20)),
             {},
         ),
     }
-    rows = []
-    for name, plan in plans.items():
-        shares, labels = [], []
-        for seed in range(seeds):
-            env, collection, options = plan(seed)
-            learner, data = fitted(env, collection, 1_200, seed, (32, 32), **options)
-            found = played(learner, disturbed, seed, 100).successes
-            shares.append(100 * float(np.mean(found)))
-            labels.append(int(data.log.column("expert_action").isfinite().sum()))
-        rows.append(row(name, shares, labels))
-        say(" | ".join(rows[-1]))
-    return table(["corridor", "through, % [95 %]", "labels"], rows)
 
 
-def four_rooms(seeds: int) -> str:
-    """Return the table of four rooms at 100 episodes in all: share that reaches the goal."""
-    who = "environment"
-    plans: dict[str, Collection] = {
-        "cloning, 100 demonstrations": collecting(
-            100, 1, 0.4, Expert(who, Beta((1.0,)), max_episodes=100)
-        ),
-        "DAgger, 10 demonstrations and 90 episodes of the policy": collecting(
-            10, 10, 0.4, Expert(who, max_episodes=100)
-        ),
-        "DAgger, beta linear over 10 rounds": collecting(
-            10, 10, 0.4, Expert(who, Beta(linear=10), max_episodes=100)
-        ),
-        "the same, episodes cut after 8 steps within 1": collecting(
-            10,
-            10,
-            0.4,
-            Expert(who, Beta(linear=10), max_episodes=100),
-            max_stuck=8,
-            stuck_radius=1.0,
+def corridor(name: str, seed: int) -> dict[str, float]:
+    """Return the percentage of test episodes that come through."""
+    env, collection, options = corridor_plans(seed)[name]()
+    learner, data = fitted(env, collection, 1_200, seed, (32, 32), **options)
+    found = played(learner, disturbed, seed, 100).successes
+    labels = int(data.log.column("expert_action").isfinite().sum())
+    return {"score": 100 * float(np.mean(found)), "labels": labels}
+
+
+def rooms_plans() -> dict[str, Callable[[], Collection]]:
+    """Return the methods of four rooms by name: 100 episodes in all."""
+
+    def plan(first: int, beta: Beta | None = None, **more: Any) -> Collection:
+        each = 1 if first == 100 else 10
+        expert = Expert("environment", beta or Beta(), max_episodes=100)
+        return collecting(first, each, 0.4, expert, **more)
+
+    slow = Beta(linear=10)
+    return {
+        "cloning, 100 demonstrations": lambda: plan(100, Beta((1.0,))),
+        "DAgger, 10 demonstrations and 90 episodes of the policy": lambda: plan(10),
+        "DAgger, beta linear over 10 rounds": lambda: plan(10, slow),
+        "the same, episodes cut after 8 steps within 1": lambda: plan(
+            10, slow, max_stuck=8, stuck_radius=1.0
         ),
     }
-    rows = []
-    for name, collection in plans.items():
-        shares, labels = [], []
-        for seed in range(seeds):
-            env = "Hindsight/FourRooms-v0"
-            learner, data = fitted(env, collection, 3_000, seed, (128, 128), frequencies=4)
-            found = played(learner, env, seed, 100).successes
-            shares.append(100 * float(np.mean(found)))
-            labels.append(int(data.history[-1].queries or 0))
-        rows.append(row(name, shares, labels, 0))
+
+
+def four_rooms(name: str, seed: int) -> dict[str, float]:
+    """Return the percentage of test episodes that reach the goal."""
+    env = "Hindsight/FourRooms-v0"
+    learner, data = fitted(env, rooms_plans()[name](), 3_000, seed, (128, 128), frequencies=4)
+    found = played(learner, env, seed, 100).successes
+    return {"score": 100 * float(np.mean(found)), "labels": int(data.history[-1].queries or 0)}
+
+
+TABLES: dict[str, tuple[Callable[[str, int], dict[str, float]], Callable[[], Any], list[str]]] = {
+    "dagger_chain": (
+        chain,
+        chain_plans,
+        ["chain, 100 steps", "steps off [95 %]", "labels", "error on the path"],
+    ),
+    "dagger_corridor": (
+        corridor,
+        functools.partial(corridor_plans, 0),
+        ["corridor", "through, % [95 %]", "labels"],
+    ),
+    "dagger_rooms": (
+        four_rooms,
+        rooms_plans,
+        ["four rooms, 100 episodes", "at the goal, % [95 %]", "labels"],
+    ),
+}
+
+
+@functools.cache
+def version() -> str:
+    """Return a hash of the library and of this script: a change makes every seed run again."""
+    own = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    return hashlib.sha256((source_hash() + own).encode()).hexdigest()[:12]
+
+
+def kept(part: str, name: str, seed: int) -> dict[str, float]:
+    """Return what a method reaches with a seed, and its seconds; from before where it was run."""
+    key = hashlib.sha256(f"{name}{seed}".encode()).hexdigest()[:12]
+    path = BUILD / "good" / f"{part}-{version()}" / f"{key}.json"
+    if not path.exists():
+        start = time.perf_counter()
+        found = TABLES[part][0](name, seed)
+        write_text(path, json.dumps(found | {"seconds": time.perf_counter() - start}))
+    return dict(json.loads(path.read_text()))
+
+
+def line(part: str, name: str, values: list[float], seconds: float) -> dict[str, Any]:
+    """Return a row of build/dagger.json."""
+    mean, low, high = interval(values)
+    numbers = {"mean": mean, "low": low, "high": high}
+    return {"name": f"{part}: {name}"} | numbers | {"seeds": len(values), "seconds": seconds}
+
+
+def cell(line: dict[str, Any]) -> str:
+    """Return mean and interval."""
+    return f"{line['mean']:.1f} [{line['low']:.1f}, {line['high']:.1f}]"
+
+
+def predicted(errors: list[float]) -> list[str]:
+    """Return the measured error, and the costs that follow from it without a way back, and with."""
+    alone = torch.tensor(errors, dtype=torch.float64)
+    lost = float(torch.stack([cost_without_recovery(e, Chain.HORIZON) for e in alone]).mean())
+    back = float(alone.mean()) * Chain.HORIZON * Chain.BACK
+    return [f"{100 * float(alone.mean()):.2f} %", f"{lost:.1f}", f"{back:.1f}"]
+
+
+def measured(part: str, seeds: range) -> tuple[str, list[dict[str, Any]]]:
+    """Return the table of a part, and its rows: each method, and the first two apart by seed."""
+    _, plans, head = TABLES[part]
+    rows, lines, scores = [], [], []
+    for name in plans():
+        found = [kept(part, name, seed) for seed in seeds]
+        scores.append([one["score"] for one in found])
+        lines.append(line(part, name, scores[-1], sum(one["seconds"] for one in found)))
+        rows.append([name, cell(lines[-1]), f"{np.mean([one['labels'] for one in found]):,.0f}"])
+        if "error" in found[0]:
+            rows[-1] += predicted([one["error"] for one in found])
         say(" | ".join(rows[-1]))
-    return table(["four rooms, 100 episodes", "at the goal, % [95 %]", "labels"], rows)
+    apart = [two - one for one, two in zip(*scores[:2], strict=True)]
+    lines.append(line(part, "DAgger less cloning, seed by seed", apart, 0.0))
+    rows.append(["DAgger less cloning, seed by seed", cell(lines[-1]), ""])
+    if part == "dagger_chain":
+        head = [*head, "without a way back", "with one"]
+        rows[-1] += ["", "", ""]
+    return table(head, rows), lines
 
 
 def main() -> int:
-    """Print the tables, and put them into docs/good.md."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--rooms", type=int, default=3, help="seeds of four rooms, 0 for none")
+    """Print the tables, and put them into docs/good.md and build/dagger.json."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--seeds", type=int, default=20, help="of chain and corridor")
+    parser.add_argument("--rooms", type=int, default=5, help="seeds of four rooms")
     parser.add_argument("--no_document", action="store_true")
     given = parser.parse_args()
     quiet()
-    start = time.perf_counter()
-    tables = {}
-    if given.seeds:
-        tables = {"dagger_chain": chain(given.seeds), "dagger_corridor": corridor(given.seeds)}
-    if given.rooms:
-        tables["dagger_rooms"] = four_rooms(given.rooms)
-    for name, text in tables.items():
+    start, lines = time.perf_counter(), []
+    seeds = {"dagger_chain": given.seeds, "dagger_corridor": given.seeds}
+    for part, count in (seeds | {"dagger_rooms": given.rooms}).items():
+        if not count:
+            continue
+        text, found = measured(part, range(count))
+        lines += found
         say(text)
         if not given.no_document:
-            replace_part(ROOT / "docs" / "good.md", name, text)
+            replace_part(ROOT / "docs" / "good.md", part, text)
+    write_text(BUILD / "dagger.json", json.dumps(lines, indent=1))
     say(f"{time.perf_counter() - start:.0f} s")
     return 0
 
