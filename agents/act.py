@@ -60,6 +60,7 @@ class ACT(Learner):
     in_keys = ("observation", ("chunk", "action"), ("chunk", "valid"))
     optional_keys = ("task", "weight")
     actions = ("continuous",)
+    action_windows = {"chunk": "plan"}
     actor: ChunkNet
     chunk: Chunk
 

@@ -55,6 +55,7 @@ class BC(Learner):
 
     in_keys: tuple[Key, ...] = ("observation", "action")
     optional_keys = ("task", "weight")
+    action_windows = {"history": "executed"}
     actor: Policy
 
     def __init__(

@@ -67,6 +67,7 @@ class FlowBC(Learner):
     in_keys = ("observation", ("chunk", "action"), ("chunk", "valid"))
     optional_keys = ("task", "weight")
     actions = ("continuous",)
+    action_windows = {"chunk": "plan"}
     targets = {"actor_ema": "actor"}
     actor: Denoiser
     actor_ema: Denoiser

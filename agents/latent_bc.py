@@ -60,6 +60,7 @@ class LatentBC(Learner):
     in_keys = ("observation", ("chunk", "action"), ("chunk", "valid"))
     optional_keys = ("task", "weight")
     actions = ("continuous",)
+    action_windows = {"chunk": "plan"}
     zero_noise = True
     actor: LatentPolicy
     chunk: Chunk

@@ -54,6 +54,7 @@ class OneStepFlow(Learner):
     in_keys = ("observation", ("chunk", "action"), ("chunk", "valid"))
     optional_keys = ("task", "weight")
     actions = ("continuous",)
+    action_windows = {"chunk": "plan"}
     targets = {"flow_ema": "flow", "actor_ema": "actor"}
     actor: Denoiser
     actor_ema: Denoiser

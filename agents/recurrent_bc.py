@@ -64,6 +64,7 @@ class RecurrentBC(Learner):
         ("chunk", "valid"),
     )
     optional_keys = ("task", "weight")
+    action_windows = {"chunk": "answers"}
 
     def __init__(
         self,

@@ -40,12 +40,13 @@ class LogDataModule(LightningDataModule):
     _reader: LightningModule | None = None
 
     def _sampler(self, **options: Any) -> ChunkSampler:
+        log, windows = self._windows()
         return ChunkSampler(
-            self.log,
+            log,
             self.relabel,
             batch_size=self.batch_size,
             seed=self.seed,
-            windows=self._windows(),
+            windows=windows,
             **options,
         )
 
@@ -61,16 +62,19 @@ class LogDataModule(LightningDataModule):
         self._reader = learner
         return self
 
-    def _windows(self) -> Windows | None:
-        """Return what gathers the windows that the learner reads; ``None`` without a learner."""
+    def _windows(self) -> tuple[Log, Windows | None]:
+        """Return the log whose rows are drawn for the learner, and what gathers its windows."""
         learner = self._reader if self.trainer is None else self._learner
         if learner is None:
-            return None
+            return self.log, None
         window = getattr(learner, "window", Window())
         keys = (*getattr(learner, "in_keys", ()), *getattr(learner, "optional_keys", ()))
-        self.relabel.check_learner(cast(LearnerView, learner))
+        view = cast(LearnerView, learner)
+        self.relabel.check_learner(view)
         check_rewritten(self.relabel.relabelers, keys)
-        return Windows(self.log, window, keys)
+        log = self.log.with_rows(self.relabel.starts(self.log, view))
+        uses = getattr(learner, "action_windows", {})
+        return log, Windows(log, window, keys, self.relabel, uses)
 
     def predict_dataloader(self) -> DataLoader[TensorDict]:
         """Return all rows in the order of the log, in batches ``[1, B]``."""

@@ -1,6 +1,7 @@
 """Windows of rows: the steps before and after a row, clamped inside its episode."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -12,7 +13,9 @@ from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.packed import nested
 from hindsight_rl.relabel.relabeler import Relabeler, producers
-from hindsight_rl.windows import CHUNK, HISTORY, VALID, Window, window_names
+from hindsight_rl.windows import CHUNK, HISTORY, VALID, ActionWindow, Window, window_names
+
+_NONE = Relabeler()
 
 
 class Neighbours(NamedTuple):
@@ -70,13 +73,23 @@ class Windows:
         log: The log.
         window: How far.
         keys: What the learner reads; of it ``("history", ...)`` and ``("chunk", ...)`` count.
+        relabel: Bound relabelers: what they make of a window is what the learner reads.
+        action_windows: What the actions of a part are to the learner.
 
     Raises:
         LogError: A window is asked of a column that the log does not hold, or of stacks of frames.
     """
 
-    def __init__(self, log: Log, window: Window, keys: tuple[Key, ...]) -> None:
+    def __init__(
+        self,
+        log: Log,
+        window: Window,
+        keys: tuple[Key, ...],
+        relabel: Relabeler = _NONE,
+        action_windows: Mapping[str, ActionWindow] = MappingProxyType({}),
+    ) -> None:
         self._log, self._window = log, window
+        self._relabel, self._action_windows = relabel, action_windows
         self._names = {part: _of_log(window_names(keys, part), log) for part in (HISTORY, CHUNK)}
         for part, names in self._names.items():
             for name in names:
@@ -110,21 +123,21 @@ class Windows:
         index = batch["index"]
         if self._names[HISTORY]:
             around = rows_before(index, batch[STEP], self._window.history)
-            batch.set(HISTORY, self._gather(around, self._names[HISTORY]))
+            batch.set(HISTORY, self._gather(HISTORY, around))
         if self._names[CHUNK]:
             around = rows_from(index, batch[EPISODE_END], self._window.chunk)
-            batch.set(CHUNK, self._gather(around, self._names[CHUNK], ACTION))
+            batch.set(CHUNK, self._gather(CHUNK, around, ACTION))
         return batch
 
-    def _gather(self, around: Neighbours, names: Sequence[Key], *repeated: Key) -> TensorDict:
+    def _gather(self, part: str, around: Neighbours, *repeated: Key) -> TensorDict:
         values: dict[Key, Tensor] = {VALID: around.valid}
-        for name in names:
-            value = self._log.take(name, around.rows)
-            outer = name if isinstance(name, str) else name[0]
+        values |= {name: self._log.take(name, around.rows) for name in self._names[part]}
+        values = self._relabel.windowed(part, around.rows, values, self._action_windows.get(part))
+        for name in self._names[part]:
+            value, outer = values[name], name if isinstance(name, str) else name[0]
             if outer != OBSERVATION and name not in (*repeated, *self._log.images):
                 shape = around.valid.shape + (1,) * (value.ndim - around.valid.ndim)
-                value = torch.where(around.valid.view(shape), value, torch.zeros_like(value))
-            values[name] = value
+                values[name] = torch.where(around.valid.view(shape), value, torch.zeros_like(value))
         return TensorDict(nested(values), batch_size=around.rows.shape[:-1])
 
 

@@ -1,6 +1,6 @@
 """Windows: which neighbours of a row, in its own episode, a learner reads beside it."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from hindsight_rl.arguments import at_least, check_ranges, within
 from hindsight_rl.keys import Key
@@ -8,6 +8,14 @@ from hindsight_rl.keys import Key
 HISTORY, CHUNK, VALID = "history", "chunk", "valid"
 COMMITTED, COMMITTED_COUNT = "committed", "committed_count"
 """Names of two parts of a state: actions still to be executed, and how many of them count."""
+
+ActionWindow = Literal["executed", "answers", "plan"]
+"""What the actions of a window are to a learner.
+
+``executed``: what was done in those steps, as the policy is shown it. ``answers``: what each step
+should have been answered with, given what was seen until then. ``plan``: what should be done from
+the row on, step after step, without looking again.
+"""
 
 
 class Window(NamedTuple):

@@ -11,6 +11,7 @@ from hindsight_rl.keys import COMPANION, DRAWS, TASK, Key, key_name
 from hindsight_rl.maths.draws import fork
 from hindsight_rl.ports import LearnerView, LogView
 from hindsight_rl.relabel.relabeler import Relabeler, Values
+from hindsight_rl.windows import ActionWindow
 
 _NEW_GOALS = {"task", ("next", "reward")}
 
@@ -81,6 +82,20 @@ class Compose(Relabeler):
         """Have every part look at the learner that reads the batches."""
         for part in self.relabelers:
             part.check_learner(learner)
+
+    def starts(self, log: LogView, learner: LearnerView) -> Tensor | None:
+        """Return the rows that may be drawn for a learner, each part looking at those before."""
+        for part in self.relabelers:
+            log = log.with_rows(part.starts(log, learner))
+        return log.rows
+
+    def windowed(
+        self, part: str, rows: Tensor, values: dict[Key, Tensor], use: ActionWindow | None
+    ) -> dict[Key, Tensor]:
+        """Return gathered windows after all parts."""
+        for relabeler in self.relabelers:
+            values = relabeler.windowed(part, rows, values, use)
+        return values
 
     def use(self, values: Values | None) -> None:
         """Give the learner's soft values to all parts."""

@@ -1,12 +1,14 @@
 """The expert's action in the place of the executed one: the policy step of DAgger."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-from hindsight_rl.keys import ACTION, FIRST, SECOND, Key, key_name, key_of
+from hindsight_rl.keys import ACTION, EPISODE_END, FIRST, SECOND, Key, key_name, key_of
 from hindsight_rl.ports import LearnerView, LogView
 from hindsight_rl.relabel.relabeler import Relabeler, number_column
-from hindsight_rl.windows import CHUNK, HISTORY
+from hindsight_rl.windows import CHUNK, HISTORY, VALID, ActionWindow
 
 # What belongs to the executed action: what it led to, and what was computed from that.
 _OF_EXECUTED = ("next", "reward", "return_to_go", "advantage", "label", "action_log_prob")
@@ -18,6 +20,12 @@ class ExpertAction(Relabeler):
     Neither held-out rows nor the statistics of actions show an executed action. Reward and
     successor of a row still belong to the executed one: a learner that reads them, or what is
     computed from them, is an error.
+
+    Windows of actions are what the learner says they are to it. A past that the policy is shown
+    holds what was executed. Where each step of a segment is an answer of its own, steps without a
+    label are not imitated, and segments begin in front of labels too. A plan holds the expert's
+    actions as long as they were executed: what it said in a state that only another action led to
+    is no part of a plan. Behind that, the plan is invalid and repeats its last action.
 
     Args:
         labels: Column with the expert's action, NaN where there is none. ``action``: what was
@@ -42,6 +50,7 @@ class ExpertAction(Relabeler):
         self.labels = key_of(labels)
         self.only = None if only is None else key_of(only)
         self.in_keys: tuple[Key, ...] = (self.labels,) + (() if self.only is None else (self.only,))
+        self._found: _Found | None = None
 
     def prepare(self, log: LogView) -> "ExpertAction":
         """Return a copy whose column ``action`` is the expert's and whose ``rows`` have one.
@@ -82,7 +91,61 @@ class ExpertAction(Relabeler):
         shown = labelled.reshape(-1, *[1] * (action.ndim - 1))
         target = torch.where(shown, label, action.to(label.dtype)).to(action.dtype)
         columns: dict[Key, Tensor] = {} if self.labels == ACTION else {ACTION: target}
-        return self.bound(columns=columns, rows=rows, labelled=labelled)
+        other = self.bound(columns=columns, rows=rows, labelled=labelled)
+        other._found = _Found(action, labelled, labelled & _same(action, target), log.rows)
+        return other
+
+    def starts(self, log: LogView, learner: LearnerView) -> Tensor | None:
+        """Return the rows that may be drawn: where segments are answers, those in front of labels.
+
+        Args:
+            log: The log with the columns and rows that all relabelers left.
+            learner: Reads the batches.
+
+        Returns:
+            Row numbers ``[M]`` int64, ``None`` for all.
+        """
+        found = self._found
+        answers = learner.action_windows.get(CHUNK) == "answers"
+        if found is None or not answers or (CHUNK, ACTION) not in learner.read_keys:
+            return log.rows
+        # How many of the rows in front of each may be drawn: of two rows, how many lie between.
+        before = torch.zeros(len(log) + 1, dtype=torch.int64)
+        before[log.drawable() + 1] = 1
+        before = before.cumsum(0)
+        start = torch.arange(len(log)) if found.rows is None else found.rows
+        end = torch.minimum(start + learner.window.chunk - 1, log.take(EPISODE_END, start))
+        return start[before[end + 1] > before[start]]
+
+    def windowed(
+        self, part: str, rows: Tensor, values: dict[Key, Tensor], use: ActionWindow | None
+    ) -> dict[Key, Tensor]:
+        """Return windows whose actions and valid steps are those that may be read.
+
+        Args:
+            part: ``"history"`` or ``"chunk"``.
+            rows: ``[..., L]`` int64, the rows of the windows.
+            values: Of them ``[..., L, ...]`` by key.
+            use: What the actions among them are to the learner.
+
+        Returns:
+            The values.
+        """
+        found = self._found
+        if found is None or ACTION not in values:
+            return values
+        if use == "executed":
+            return values | {ACTION: found.executed[rows]}
+        valid = values[VALID] & found.said[rows]
+        action = values[ACTION]
+        if use == "plan":
+            going = torch.cat([torch.ones_like(valid[..., :1]), found.done[rows][..., :-1]], dim=-1)
+            valid = valid & going.cumprod(-1).bool()
+            last = (valid.sum(-1, keepdim=True) - 1).clamp_min(0)
+            place = torch.minimum(torch.arange(rows.shape[-1]), last)
+            wide = place.reshape(*place.shape, *[1] * (action.ndim - place.ndim))
+            action = action.gather(place.ndim - 1, wide.expand_as(action))
+        return values | {ACTION: action, VALID: valid}
 
     def check_learner(self, learner: LearnerView) -> None:
         """Raise where a learner reads what belongs to the executed action.
@@ -112,11 +175,14 @@ class ExpertAction(Relabeler):
                     f"{name} reads pairs of segments that were compared, and ExpertAction is about "
                     "single rows: leave it out"
                 )
-            if path == (HISTORY, ACTION) or (path == (CHUNK, ACTION) and learner.window.chunk > 1):
+            long = path == (HISTORY, ACTION) or (
+                path == (CHUNK, ACTION) and learner.window.chunk > 1
+            )
+            if long and path[0] not in learner.action_windows:
                 raise ValueError(
                     f"{name} reads a {path[0]} of actions, those that were executed, and "
-                    "ExpertAction has the expert's of each row: let it read the present action "
-                    "alone (a chunk of 1, a history of observations), or leave ExpertAction out"
+                    "ExpertAction has the expert's of each row: clone with BC (also with a "
+                    "history), RecurrentBC or in chunks (ACT, FlowBC), or leave ExpertAction out"
                 )
         if learner.log_pass is not None:
             raise ValueError(
@@ -124,6 +190,29 @@ class ExpertAction(Relabeler):
                 "actions, and ExpertAction puts the expert's in their place: clone with BC, or "
                 "leave ExpertAction out"
             )
+
+
+class _Found(NamedTuple):
+    """What windows need of a log.
+
+    Attributes:
+        executed: ``[N, ...]``, the actions that were.
+        said: ``[N]`` bool, rows with a label.
+        done: ``[N]`` bool, those whose label was executed.
+        rows: ``[M]`` int64, rows that might be drawn before, ``None`` for all.
+    """
+
+    executed: Tensor
+    said: Tensor
+    done: Tensor
+    rows: Tensor | None
+
+
+def _same(action: Tensor, label: Tensor) -> Tensor:
+    """Return in which rows two actions are equal but for rounding, ``[N]`` bool."""
+    if not action.is_floating_point():
+        return (action == label).reshape(len(action), -1).all(1)
+    return torch.isclose(action, label, rtol=1e-5, atol=1e-6).reshape(len(action), -1).all(1)
 
 
 def _labelled(label: Tensor, name: str) -> Tensor:

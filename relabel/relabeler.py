@@ -24,6 +24,7 @@ from hindsight_rl.keys import Key, key_name
 from hindsight_rl.maths.posterior import SoftValues
 from hindsight_rl.plugins import import_rooms
 from hindsight_rl.ports import LearnerView, LogView
+from hindsight_rl.windows import ActionWindow
 
 Values = Callable[[TensorDict, Tensor, Tensor], SoftValues]
 """``soft_values(batch [...], task [..., Z], draws [..., 3])`` of a learner; where actions are real
@@ -103,6 +104,35 @@ class Relabeler:
         Args:
             learner: Reads the batches.
         """
+
+    def starts(self, log: LogView, learner: LearnerView) -> Tensor | None:
+        """Return the rows that may be drawn for a learner that reads windows.
+
+        Args:
+            log: The log with the columns and rows that all relabelers left.
+            learner: Reads the batches.
+
+        Returns:
+            Row numbers ``[M]`` int64, ``None`` for all; unless a class says otherwise, the log's.
+        """
+        return log.rows
+
+    def windowed(
+        self, part: str, rows: Tensor, values: dict[Key, Tensor], use: ActionWindow | None
+    ) -> dict[Key, Tensor]:
+        """Return gathered windows as this relabeler leaves them.
+
+        Args:
+            part: ``"history"`` or ``"chunk"``.
+            rows: ``[..., L]`` int64, the rows of the windows.
+            values: Of them ``[..., L, ...]`` by key, and ``"valid"`` ``[..., L]`` bool; not to
+                be written to.
+            use: What the actions among them are to the learner; ``None`` where it does not say.
+
+        Returns:
+            The values.
+        """
+        return values
 
     def use(self, values: Values | None) -> None:
         """Take the learner's soft values; called before its first batch.

@@ -41,7 +41,7 @@ from hindsight_rl.training.transition import Transition
 from hindsight_rl.training.update.groups import Phases
 from hindsight_rl.training.update.plan import Compile, Precision
 from hindsight_rl.training.update.state import SeedStates
-from hindsight_rl.windows import CHUNK, HISTORY, VALID, Window, window_names
+from hindsight_rl.windows import CHUNK, HISTORY, VALID, ActionWindow, Window, window_names
 
 __all__ = [
     "COMPARISON",
@@ -116,6 +116,9 @@ class Learner(Acts, LearnerModule):
             each other within one update, and each sees what the one before moved. ``()``: all
             terms are summed and move at once.
         window: Which steps around a row the losses read with it.
+        action_windows: What the actions of its windows are to it, by part (``history``,
+            ``chunk``). Of a part that is not named nobody else's actions may take the place of the
+            executed ones (``ExpertAction``).
         limits: What of a run it cannot do, and why, see :mod:`hindsight_rl.training.limits`.
     """
 
@@ -133,6 +136,7 @@ class Learner(Acts, LearnerModule):
     optimizer_options: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
     phases: Phases = ()
     window: Window = Window()
+    action_windows: Mapping[str, ActionWindow] = MappingProxyType({})
     limits: ClassVar[Limits] = MappingProxyType({})
 
     def __init__(

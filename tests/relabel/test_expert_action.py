@@ -156,12 +156,11 @@ def test_learners_that_read_what_the_executed_action_led_to_are_refused() -> Non
 
 
 @pytest.mark.parametrize("name", LEARNERS)
-def test_of_all_learners_only_those_of_state_and_action_are_let_in(name: str) -> None:
+def test_of_all_learners_only_those_that_clone_are_let_in(name: str) -> None:
     """By name: what each reads is its own; nobody is let in by what this test computes."""
-    let_in = {"BC", "LatentBC", "FlowBC", "DiffusionBC"}
+    let_in = {"BC", "LatentBC", "FlowBC", "DiffusionBC", "OneStepFlow", "ACT", "RecurrentBC"}
     kind = LEARNERS[name]
-    single = {"chunk": 1} if name in ("FlowBC", "DiffusionBC") else {}
-    learner = learner_of(kind, data_for(kind, arguments=single).spec, **single)
+    learner = learner_of(kind, data_for(kind).spec)
     try:
         ExpertAction().check_learner(learner)
         found = True
@@ -173,7 +172,9 @@ def test_of_all_learners_only_those_of_state_and_action_are_let_in(name: str) ->
 def test_windows_of_actions_are_refused() -> None:
     keys = {"history": ("history", "action"), "chunk": ("chunk", "action")}
     for part, window in (("history", Window(history=2)), ("chunk", Window(chunk=3))):
-        learner: Any = SimpleNamespace(acts=True, read_keys=("action", keys[part]), window=window)
+        learner: Any = SimpleNamespace(
+            acts=True, read_keys=("action", keys[part]), window=window, action_windows={}
+        )
         with pytest.raises(ValueError, match=f"reads a {part} of actions, those that were"):
             ExpertAction().check_learner(learner)
     alone: Any = SimpleNamespace(
