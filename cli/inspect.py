@@ -49,10 +49,21 @@ def _main(argv: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parse(parser, argv)
     # torch, behind these, would make `--help` slow.
-    from hindsight_rl.logs.reading import survey
+    from hindsight_rl.logs.errors import LogError
+    from hindsight_rl.logs.reading import survey, topics_of
     from hindsight_rl.reports.summary import summarize
 
-    assembly, problems = survey(given.source, given.columns)
+    try:
+        assembly, problems = survey(given.source, given.columns)
+    except LogError as error:
+        # Of a bag there is something to say without a column map: what one could name.
+        recording = topics_of(given.source)
+        if recording is None:
+            raise
+        about = recording | {"source": given.source, "problems": [str(error)]}
+        shown = json.dumps(about, indent=1) if given.json else _format_bag(about)
+        sys.stdout.write(f"{shown}\n")
+        return 1
     summary = summarize(assembly, problems)
     if given.plot is not None:
         from hindsight_rl.reports.plots import plot
@@ -78,6 +89,8 @@ def format_log(summary: "Summary") -> str:
     """
     lines = [f"{summary.source}  ({summary.format})", ""]
     lines += _aligned(_facts(summary), "ll")
+    if summary.topics:
+        lines += ["", *format_topics(summary.topics)]
     lines += ["", *_aligned(_spreads(summary), "lrrrrrrr")]
     lines += ["", *_aligned(_columns(summary), "lrrrrl")]
     if summary.quality.measures:
@@ -89,6 +102,43 @@ def format_log(summary: "Summary") -> str:
         count = len(summary.problems)
         lines += ["", f"{count} problem{'s' if count > 1 else ''}: fit would stop here."]
     return "\n".join(lines)
+
+
+def format_topics(topics: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return one line for each topic of a bag: type, messages, rate, longest gap, stamps and ages.
+
+    Args:
+        topics: By name.
+
+    Returns:
+        Aligned lines.
+    """
+    rows = [["topic", "type", "messages", "rate", "longest gap", "age at rows: median, max"]]
+    for name, about in topics.items():
+        rate, gap, age = about["rate_hz"], about["longest_gap_s"], about.get("age_s")
+        rows.append(
+            [
+                name,
+                about["type"],
+                f"{about['messages']:,}",
+                "" if rate is None else f"{rate:.4g} Hz",
+                "" if gap is None else f"{1000 * gap:,.4g} ms",
+                ""
+                if age is None
+                else f"{1000 * age['median']:,.4g} ms, {1000 * age['max']:,.4g} ms "
+                f"({about['stamps']} stamps)",
+            ]
+        )
+    return _aligned(rows, "llrrrl")
+
+
+def _format_bag(about: Mapping[str, Any]) -> str:
+    """Return what can be said of a bag that is not read, in aligned lines."""
+    lines = [f"{about['source']}  (rosbag, {about['bags']} bag{'s' * (about['bags'] != 1)})", ""]
+    lines += format_topics(about["topics"])
+    if about["lost"]:
+        lines += ["", "Remarks", *(f"  - {sentence}." for sentence in about["lost"])]
+    return "\n".join([*lines, "", "Problems", *(f"  - {one}" for one in about["problems"])])
 
 
 def _facts(summary: "Summary") -> list[list[str]]:

@@ -59,7 +59,7 @@ def remarks_on(assembly: Assembly, lengths: Array, ended: Array) -> list[str]:
             f"{info['repeated_next_observation']} cut episodes have no next observation for their "
             "last step: it repeats the last observation."
         )
-    remarks += _coarse(assembly)
+    remarks += _coarse(assembly) + _recorded(info.get("recording") or {})
     if info.get("parted_episodes"):
         remarks.append(
             f"{info['parted_episodes']} episodes begin only because a file does: no step column "
@@ -72,6 +72,28 @@ def remarks_on(assembly: Assembly, lengths: Array, ended: Array) -> list[str]:
             "following step."
         )
     return remarks
+
+
+def _recorded(recording: Mapping[str, Any]) -> list[str]:
+    """Return what to say of a bag: what was lost, what was left out, which times were taken."""
+    found = [f"{sentence}." for sentence in recording.get("lost") or ()]
+    if recording.get("lost_rows"):
+        found.append(
+            f"About {recording['lost_rows']:,} rows are lost with the end of the recording."
+        )
+    if recording.get("stale_rows"):
+        found.append(
+            f"{recording['stale_rows']:,} rows are left out because a sensor or command was older "
+            "than max_age."
+        )
+    topics = recording.get("topics") or {}
+    received = [name for name, about in topics.items() if about.get("stamps") == "receive"]
+    if received:
+        found.append(
+            f"Times of {', '.join(received)} are those of receiving: the messages have no stamp of "
+            "their own, or the column map says so."
+        )
+    return found
 
 
 def _coarse(assembly: Assembly) -> list[str]:

@@ -103,6 +103,7 @@ class Summary:
         entries: Kind (image, vector or discrete) and shape of each entry of the observation, and
             of how many choices it is one; empty where it is one flat column.
         offsets: What was subtracted from the numbers of a key, per dimension.
+        topics: Type, messages, rate, longest gap, stamps and ages of each topic of a bag.
         columns: Every dimension.
         quality: Measures of each episode, and which episodes stand out.
         remarks: What looks odd, one sentence each.
@@ -128,6 +129,7 @@ class Summary:
     images: dict[str, list[int]]
     entries: dict[str, dict[str, Any]]
     offsets: dict[str, list[Any]]
+    topics: dict[str, dict[str, Any]]
     columns: tuple[ColumnSummary, ...]
     quality: QualitySummary
     remarks: tuple[str, ...]
@@ -187,6 +189,7 @@ def summarize(assembly: Assembly, problems: Sequence[LogError] = ()) -> Summary:
         },
         entries=_entries(assembly),
         offsets=dict(info.get("offset") or {}),
+        topics=dict((info.get("recording") or {}).get("topics") or {}),
         columns=tuple(dimensions),
         quality=quality,
         remarks=(

@@ -1,4 +1,4 @@
-"""Reading logs that somebody else recorded: seven formats, one column map, one set of checks."""
+"""Reading logs that somebody else recorded: eight formats, one column map, one set of checks."""
 
 import importlib
 import os
@@ -19,14 +19,14 @@ from hindsight_rl.logs.reading.guesses import guessed_fields, said_of, sentences
 from hindsight_rl.logs.reading.own import SUFFIXES, own_reader, reader_named
 from hindsight_rl.logs.reading.own import register_reader as register_reader
 from hindsight_rl.logs.reading.table import Table, check_columns
-from hindsight_rl.logs.reading.text_options import PACKED, TEXT_OPTIONS
+from hindsight_rl.logs.reading.text_options import BAG_OPTIONS, PACKED, TEXT_OPTIONS
 from hindsight_rl.logs.reading.unasked import check_unasked_images
 from hindsight_rl.plugins import import_installed
 
 Columns = ColumnMap | str | Path | Mapping[str, Any]
 
 # Formats that say themselves what each column is: nothing of it is guessed.
-_NAMED = ("minari", "lerobot", "log")
+_NAMED = ("minari", "lerobot", "rosbag", "log")
 # What a folder of each format holds.
 _MARKS = {
     "header.json": "log",
@@ -35,6 +35,7 @@ _MARKS = {
     "data/metadata.json": "minari",
     "*.parquet": "parquet",
     "*=*/**/*.parquet": "parquet",
+    **{f"{below}*{ending}*": "rosbag" for below in ("", "*/") for ending in (".mcap", ".db3")},
 }
 
 
@@ -115,13 +116,35 @@ def survey(source: str | Path, columns: Columns | None = None) -> tuple[Assembly
     return replace(content, guessed=findings.guesses), findings.found
 
 
+def topics_of(source: str | Path, columns: Columns | None = None) -> dict[str, Any] | None:
+    """Return what a bag holds, without a column map for it.
+
+    Args:
+        source: As in :func:`read_log`.
+        columns: As in :func:`read_log`; only its format counts.
+
+    Returns:
+        ``bags``, ``topics`` and ``lost`` of :func:`formats.rosbag.overview`; ``None`` for a source
+        of another format.
+
+    Raises:
+        LogError: There is no such source, or it cannot be read.
+    """
+    format_, path = locate(source, ColumnMap.load(columns))
+    if format_ != "rosbag":
+        return None
+    overview: Callable[[Path], dict[str, Any]]
+    overview = importlib.import_module(f"{__name__}.formats.rosbag").overview
+    return overview(path)
+
+
 def _read(
     source: str | Path, columns: ColumnMap, *, collect: bool
 ) -> tuple[Assembly | Log, Problems]:
     format_, path = locate(source, columns)
     if not path.is_dir():
         regular_file(path)
-    _check_text_options(columns, format_, path)
+    _check_own_options(columns, format_, path)
     module = f"{__name__}.formats.{'saved' if format_ == 'log' else format_}"
     named = format_ in _NAMED
     read = reader_named(format_) or importlib.import_module(module).read
@@ -180,7 +203,8 @@ def locate(source: str | Path, columns: ColumnMap) -> tuple[str, Path]:
         path = path.parent  # the inside of a Minari dataset
     _check_age(path, columns)
     if columns.format:
-        if path.is_dir() and columns.format in SUFFIXES.values() and columns.format != "parquet":
+        files = {*SUFFIXES.values()} - {"parquet", "rosbag"}
+        if path.is_dir() and columns.format in files:
             raise LogError(
                 f"a folder, and a log of format {columns.format} is a file",
                 "Give its files as a list of sources.",
@@ -228,15 +252,16 @@ def _check_age(path: Path, columns: ColumnMap) -> None:
         )
 
 
-def _check_text_options(columns: ColumnMap, format_: str, path: Path) -> None:
+def _check_own_options(columns: ColumnMap, format_: str, path: Path) -> None:
     """Raise an error for options that the format would leave unread."""
-    given = [name for name in TEXT_OPTIONS if getattr(columns, name)]
-    if given and format_ != "csv":
-        raise LogError(
-            f"{given[0]} is for text files, and this is read as {format_}",
-            "Remove it, or give each source a column map of its own.",
-            path=path,
-        )
+    for names, of, what in ((TEXT_OPTIONS, "csv", "text files"), (BAG_OPTIONS, "rosbag", "bags")):
+        given = [name for name in names if getattr(columns, name)]
+        if given and format_ != of:
+            raise LogError(
+                f"{given[0]} is for {what}, and this is read as {format_}",
+                "Remove it, or give each source a column map of its own.",
+                path=path,
+            )
 
 
 def _existing(source: str | Path) -> Path:

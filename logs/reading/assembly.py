@@ -121,4 +121,4 @@ def _facts(steps: Steps, columns: dict[Key, Array]) -> dict[str, Any]:
     info = named_dimensions(steps.table, columns, steps.findings)
     info |= {"control_rate_hz": float(rate) if rate else None}
     info |= {"observation_choices": steps.choices} if steps.choices else {}
-    return info | {n: facts[n] for n in ("task_names", "environment") if facts.get(n)}
+    return info | {n: facts[n] for n in ("task_names", "environment", "recording") if facts.get(n)}

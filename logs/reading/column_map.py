@@ -22,9 +22,11 @@ from hindsight_rl.logs.reading.map_checks import check_fields
 from hindsight_rl.logs.reading.map_files import mapping_of, packaged
 from hindsight_rl.logs.reading.map_files import short_names as short_names
 
-Format = Literal["npz", "csv", "hdf5", "minari", "parquet", "lerobot", "log"]
+Format = Literal["npz", "csv", "hdf5", "minari", "parquet", "lerobot", "rosbag", "log"]
 DoneMeans = Literal["terminated", "truncated", "time_limit"]
 LastRow = Literal["step", "observation"]
+ActionAt = Literal["now", "next"]
+Stamps = Literal["header", "receive"]
 
 Named = str | list[str]
 """A column, a pattern, or several that are joined."""
@@ -115,6 +117,16 @@ class ColumnMap:
             number, or one per dimension. For clock times, encoder counts, map coordinates. Policies
             subtract them from what they are given. That of ``task`` holds for what was achieved.
         control_rate_hz: Rows per second of the robot.
+        row_at: Of bags: the topic at each of whose messages there is a row. Left out: rows at
+            ``control_rate_hz``.
+        action_at: Of bags: ``now``, the newest command at the row's time; ``next``, what these
+            columns hold one row later: the command of the step, or the state that was reached.
+        episode_marker: Of bags: a field that starts an episode (true, 1, ``start``) and stops it
+            (false, 0, ``stop``). Left out: each bag is one.
+        max_age: Of bags: seconds that a sensor or command may be old. Where one is older, rows are
+            left out and the episode ends. Left out: any age.
+        stamps: Of bags: ``header``, the time in each message's header where it has one, else when
+            it was received; ``receive``: always that.
         delimiter: Of text files: the character between cells. Left out: comma, semicolon or tab,
             whichever is most frequent in the header.
         decimal_point: Of text files: the character before decimals, ``,`` for decimal commas.
@@ -167,6 +179,11 @@ class ColumnMap:
     units: dict[str, list[str]] | None = None
     offset: dict[str, float | list[float]] | None = None
     control_rate_hz: float | None = None
+    row_at: str | None = None
+    action_at: ActionAt | None = None
+    episode_marker: str | None = None
+    max_age: float | None = None
+    stamps: Stamps | None = None
     # Text, not None: the parser of the command would take '#' and '~' for YAML's nothing.
     delimiter: str = ""
     decimal_point: str = ""

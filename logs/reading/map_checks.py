@@ -67,7 +67,7 @@ def _contradictions(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             "`done_means: time_limit` and `time_limit: STEPS` go together",
             "Give both or neither.",
         )
-    for name in ("time_limit", "episode_length", "action_count", "control_rate_hz"):
+    for name in ("time_limit", "episode_length", "action_count", "control_rate_hz", "max_age"):
         if values[name] is not None and not values[name] > 0:
             yield f"{name}: {values[name]} is not above 0", "Give a positive number."
     if values["resize"] is not None and (len(values["resize"]) != 2 or min(values["resize"]) < 1):

@@ -15,6 +15,8 @@ SUFFIXES = {
     ".h5": "hdf5",
     ".parquet": "parquet",
     ".pq": "parquet",
+    ".mcap": "rosbag",
+    ".db3": "rosbag",
 }
 """Formats of this package by the endings of their files."""
 

@@ -1,0 +1,119 @@
+"""Bags cut by power loss, and damaged ones: what is left is read, and what is lost is reported."""
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import bag_files as bags
+import numpy as np
+import pytest
+from bag_files import AT_EACH, MAP
+
+from hindsight_rl.cli import inspect
+from hindsight_rl.logs.log import Log
+from hindsight_rl.logs.reading import read_log
+
+for _library in ("rosbags", "mcap", "zstandard", "lz4"):
+    pytest.importorskip(_library, reason="needs the extra 'ros'")
+
+
+def column(log: Log, key: Any) -> Any:
+    return log.column(key).numpy()
+
+
+@pytest.mark.parametrize("compression", ["NONE", "LZ4", "ZSTD"])
+def test_a_bag_cut_by_power_loss_is_recovered(compression: str, tmp_path: Path) -> None:
+    """A file of 2,000 messages cut at any place: all whole chunks, and of the cut one a part."""
+    path = bags.mcap(
+        tmp_path / "whole.mcap",
+        lambda put: bags.steady(put, 1000),
+        compression=compression,
+        chunk=16_384,
+    )
+    data = path.read_bytes()
+    cut = tmp_path / "cut.mcap"
+    found = []
+    for share in (0.3, 0.5, 0.7):
+        cut.write_bytes(data[: int(share * len(data))])
+        with pytest.warns(UserWarning, match="is cut"):
+            log = read_log(cut, AT_EACH)
+        found.append(len(log))
+        rows = column(log, "observation")[:, 0]
+        np.testing.assert_array_equal(rows, np.arange(1, len(log) + 1))
+        assert log.info["recording"]["lost"]
+    assert 0 < found[0] < found[1] < found[2] < 999
+    if compression == "NONE":  # of the cut chunk all but what lies behind the cut
+        assert found[1] == pytest.approx(500, abs=150)
+
+
+def test_the_report_counts_what_is_lost(tmp_path: Path) -> None:
+    """One plain chunk of 200 messages, cut within the command of number 50: 101 are whole."""
+    path = bags.mcap(tmp_path / "whole.mcap", bags.steady, compression="NONE")
+    data = path.read_bytes()
+    path.write_bytes(data[: data.index(np.float64(100.0).tobytes())])
+    with pytest.warns(UserWarning, match="101 of its messages are recovered, about 98 are lost"):
+        log = read_log(path, AT_EACH)
+    about = log.info["recording"]
+    assert len(log) == 50 and column(log, "observation")[-1, 0] == 50
+    # In truth 99: the mean size of those recovered is a little larger than that of the others. The
+    # chunk says that it ends at 992 ms; the last row is at 500 ms.
+    assert about["lost_messages"] == 98 and about["lost_rows"] == 49
+
+
+def test_zeros_at_the_end_are_no_messages(tmp_path: Path) -> None:
+    """A file system that was not synced leaves zeros behind the last block."""
+    path = bags.mcap(tmp_path / "a.mcap", bags.steady, chunk=2048)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2] + bytes(100_000))
+    with pytest.warns(UserWarning):
+        log = read_log(path, AT_EACH)
+    assert 0 < len(log) < 99
+
+
+def test_a_damaged_chunk_is_left_out_and_the_rest_read(tmp_path: Path) -> None:
+    path = bags.mcap(tmp_path / "a.mcap", bags.steady, chunk=2048)
+    data = bytearray(path.read_bytes())
+    middle = data.index(b"zstd", len(data) // 3)
+    data[middle + 20 : middle + 60] = bytes(40)
+    path.write_bytes(data)
+    with pytest.warns(UserWarning, match="is damaged"):
+        log = read_log(path, AT_EACH)
+    assert column(log, "observation")[-1, 0] == 99 and len(log) < 99
+
+
+def test_a_cut_sqlite_file_is_recovered(tmp_path: Path) -> None:
+    folder = bags.rosbag(tmp_path / "bag", lambda put: bags.steady(put, 1000), "SQLITE3")
+    file = next(folder.glob("*.db3"))
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    (folder / "metadata.yaml").unlink()
+    with pytest.warns(UserWarning, match="damaged"):
+        log = read_log(folder, AT_EACH)
+    about = log.info["recording"]
+    there = sum(topic["messages"] for topic in about["topics"].values())
+    assert 200 < there < 1999 and about["lost_messages"] >= 1
+    rows = column(log, "observation")
+    np.testing.assert_array_equal(rows[:, 1] - rows[:, 0], 0.5)
+    assert set(rows[:, 0]) <= set(range(1, 1000))
+
+
+def test_metadata_that_counts_more_is_believed(tmp_path: Path) -> None:
+    folder = bags.rosbag(tmp_path / "bag", lambda put: bags.steady(put, 1000))
+    file = next(folder.glob("*.mcap"))
+    data = file.read_bytes()
+    file.write_bytes(data[: len(data) // 2])
+    with pytest.warns(UserWarning, match="of 2,000 messages that metadata.yaml counts are lost"):
+        log = read_log(folder, AT_EACH)
+    topics = log.info["recording"]["topics"].values()
+    assert log.info["recording"]["lost_messages"] == 2000 - sum(t["messages"] for t in topics)
+
+
+def test_inspect_says_what_a_cut_bag_lost(tmp_path: Path, capsys: Any) -> None:
+    path = bags.mcap(tmp_path / "a.mcap", bags.steady, chunk=2048)
+    data = path.read_bytes()
+    path.write_bytes(data[: data.index(b"zstd", len(data) // 2) + 100])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert inspect.main([str(path), "--columns", json.dumps(MAP)]) == 0
+    shown = capsys.readouterr().out
+    assert "is cut" in shown and "rows are lost with the end of the recording" in shown
