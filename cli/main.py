@@ -32,6 +32,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "validate": Command("lightning", "losses of a checkpoint on held-out episodes"),
         "test": Command("lightning", "returns of a checkpoint in an environment"),
         "predict": Command("lightning", "actions of a checkpoint on a log"),
+        "sweep": Command("sweep", "fit over settings and seeds, and one table with intervals"),
         "judge": Command("judge", "what policies are worth by a log, without an environment"),
     },
     "Robot": {

@@ -385,7 +385,8 @@ def test_rooms_import_what_users_install() -> None:
     """A user has no ``dev`` extra: what tests compare with (torchrl) is imported by no room."""
     extras = SETTINGS["project"]["optional-dependencies"]
     lines = [*SETTINGS["project"]["dependencies"]]
-    lines += [line for extra in ("mujoco", "report", "video", "ros") for line in extras[extra]]
+    named_extras = ("mujoco", "report", "video", "ros", "sweep", "ray")
+    lines += [line for extra in named_extras for line in extras[extra]]
     named = {re.match(r"[\w-]+", line).group().replace("-", "_") for line in lines}  # type: ignore[union-attr]
     installed = named | TRAINING | sys.stdlib_module_names | {"hindsight_rl"}
     fail_with(
