@@ -18,8 +18,20 @@ from hindsight_rl.datamodules.base import Batches, LogDataModule, whole
 from hindsight_rl.datamodules.make_spec import check_keys, make_spec
 from hindsight_rl.datamodules.offline import check_sources, update_marks
 from hindsight_rl.datamodules.sampler import ChunkSampler
-from hindsight_rl.keys import ACTION, DRAWS, FIRST, PAIR, PREFERENCE, SECOND, TASK, Key, is_below
+from hindsight_rl.keys import (
+    ACTION,
+    DRAWS,
+    FIRST,
+    PAIR,
+    PREFERENCE,
+    SECOND,
+    TASK,
+    TERMINATED,
+    Key,
+    is_below,
+)
 from hindsight_rl.logs.errors import LogError
+from hindsight_rl.logs.frames import next_key
 from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.packed import nested
 from hindsight_rl.logs.preferences import Preferences, check_about, read_preferences
@@ -33,8 +45,9 @@ class PreferenceDataModule(LogDataModule):
     """Serves TensorDicts ``[K, B]`` of pairs drawn from answers about a log.
 
     Each row has the keys of the first segment's first step, as any row of the log, and ``("first",
-    name)`` and ``("second", name)`` ``[L, ...]`` of observation, action and task, ``preference``
-    [] (the probability that the second is better) and ``pair`` [] int64, the answer's number.
+    name)`` and ``("second", name)`` ``[L, ...]`` of observation, action and task (for learners that
+    read it also of what follows each step), ``preference`` [] (the probability that the second is
+    better) and ``pair`` [] int64, the answer's number.
 
     Every draw depends on (seed, update number, row) only. Answers about the same two segments are
     held out together; which are depends on the seed and the segments alone, so that further answers
@@ -106,8 +119,15 @@ class PreferenceDataModule(LogDataModule):
             self._training,
             batch_size=self.batch_size,
             seed=self.seed,
+            following=self._following(),
             **options,
         )
+
+    def _following(self) -> bool:
+        """Return whether the learner reads what follows the steps of segments."""
+        learner = self._reader if self.trainer is None else self._learner
+        keys = (*getattr(learner, "in_keys", ()), *getattr(learner, "optional_keys", ()))
+        return any(is_below(key, (FIRST, "next")) for key in keys)
 
     def train_dataloader(self) -> ChunkSampler:
         """Return the sampler of pairs; it continues from the number of updates done."""
@@ -117,7 +137,7 @@ class PreferenceDataModule(LogDataModule):
         if not any(is_below(key, FIRST) for key in learner.in_keys):
             raise LogError(
                 f"{type(learner).__name__} reads single rows, and pairs of segments are served",
-                "Use OfflineDataModule, or a learner of preferences (RewardModel, CPL).",
+                "Use OfflineDataModule, or a learner of preferences (RewardModel, IPL, CPL, DPO).",
             )
         return self._sampler(
             updates_per_step=self.updates_per_step,
@@ -212,16 +232,26 @@ class PairSampler(ChunkSampler):
         preferences: The answers, M.
         pairs: ``[M, 2]`` int64, rows of the segments' first steps.
         chosen: Numbers of the answers that may be drawn.
+        following: Whether segments hold the next observation of each step, and where they end.
         **options: Arguments of :class:`ChunkSampler`.
     """
 
     def __init__(
-        self, log: Log, preferences: Preferences, pairs: Tensor, chosen: Tensor, **options: Any
+        self,
+        log: Log,
+        preferences: Preferences,
+        pairs: Tensor,
+        chosen: Tensor,
+        *,
+        following: bool = False,
+        **options: Any,
     ) -> None:
         super().__init__(log, Compose(), **options)
         self._draw_index = lambda draws: chosen[draws.integers(len(chosen))]
         self._preferences, self._pairs = preferences, pairs
-        self._names = (*log.observed, ACTION, *((TASK,) if TASK in log else ()))
+        self._names = [*log.observed, ACTION, *((TASK,) if TASK in log else ())]
+        if following:
+            self._names += [*map(next_key, log.observed), TERMINATED]
 
     def gather(self, index: Tensor, draws: Tensor) -> TensorDict:
         """Return pairs.

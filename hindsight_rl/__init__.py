@@ -31,11 +31,13 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.agents.diffusion_bc import DiffusionBC as DiffusionBC
     from hindsight_rl.agents.discrete_bcq import DiscreteBCQ as DiscreteBCQ
     from hindsight_rl.agents.discrete_cql import DiscreteCQL as DiscreteCQL
+    from hindsight_rl.agents.dpo import DPO as DPO
     from hindsight_rl.agents.dqn import DQN as DQN
     from hindsight_rl.agents.flow_bc import FlowBC as FlowBC
     from hindsight_rl.agents.fqe import FQE as FQE
     from hindsight_rl.agents.fql import FQL as FQL
     from hindsight_rl.agents.idql import IDQL as IDQL
+    from hindsight_rl.agents.ipl import IPL as IPL
     from hindsight_rl.agents.iql import IQL as IQL
     from hindsight_rl.agents.latent_bc import LatentBC as LatentBC
     from hindsight_rl.agents.lspi import LSPI as LSPI
@@ -154,6 +156,7 @@ _HOME = {
     "ColumnWeight": "relabel.column_weight",
     "Compose": "relabel.chain",
     "DDPG": "agents.ddpg",
+    "DPO": "agents.dpo",
     "DQN": "agents.dqn",
     "DecisionTransformer": "agents.decision_transformer",
     "DiffusionBC": "agents.diffusion_bc",
@@ -178,6 +181,7 @@ _HOME = {
     "GoalReaching": "tasks.family",
     "Head": "nets.network",
     "IDQL": "agents.idql",
+    "IPL": "agents.ipl",
     "IQL": "agents.iql",
     "InverseRL": "relabel.inverse_trajectory",
     "IteratedDataModule": "datamodules.iterated",

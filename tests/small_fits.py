@@ -145,6 +145,8 @@ def learner_of(learner: type[Learner], spec: Spec, **arguments: Any) -> Learner:
         small["search"] = Search(horizon=2, beam=3)
     if learner.linear:  # more features than so few rows determine
         small["ridge"] = 1.0
+    if defaults.get("cloning_updates"):  # then what follows the cloning is tested, too
+        small["cloning_updates"] = 2
     arguments = small | arguments
     if "optimizer" in parameters:  # one of its own, and what is tested here is made for Adam
         arguments = {"optimizer": functools.partial(torch.optim.Adam, lr=3e-4)} | arguments

@@ -29,6 +29,7 @@ from hindsight_rl.training.checkpoints.warm_start import warm_start
 from hindsight_rl.training.limits import Limits, check_abilities
 from hindsight_rl.training.module import LearnerModule
 from hindsight_rl.training.terms import (
+    COMPARED_STEPS,
     COMPARISON,
     COMPARISON_TASKS,
     TRANSITION,
@@ -44,6 +45,7 @@ from hindsight_rl.training.update.state import SeedStates
 from hindsight_rl.windows import CHUNK, HISTORY, VALID, ActionWindow, Window, window_names
 
 __all__ = [
+    "COMPARED_STEPS",
     "COMPARISON",
     "COMPARISON_TASKS",
     "TRANSITION",
@@ -111,6 +113,7 @@ class Learner(Acts, LearnerModule):
         tau: Share of the way a target network moves per update.
         every: Networks and target networks, by attribute name, that move only at updates whose
             number, counted from 1, is a multiple.
+        until: Target networks, by attribute name, that move no more after so many updates of a run.
         optimizer_options: Options of the optimiser for single networks, by attribute name.
         phases: Names of terms, which are those of their networks, that move together; phases follow
             each other within one update, and each sees what the one before moved. ``()``: all
@@ -133,6 +136,7 @@ class Learner(Acts, LearnerModule):
     targets: ClassVar[dict[str, str]] = {}
     tau: float = 0.005
     every: Mapping[str, int] = MappingProxyType({})
+    until: Mapping[str, int] = MappingProxyType({})
     optimizer_options: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
     phases: Phases = ()
     window: Window = Window()

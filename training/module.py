@@ -77,6 +77,7 @@ class LearnerModule(LightningModule, ABC):
     spec: Spec
     tau: float
     every: Mapping[str, int]
+    until: Mapping[str, int]
     clip_norm: float | None
     compile_mode: Compile
     threads: int | None

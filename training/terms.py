@@ -29,6 +29,13 @@ COMPARISON: tuple[Key, ...] = (
     PREFERENCE,
 )
 COMPARISON_TASKS: tuple[Key, ...] = ((FIRST, "task"), (SECOND, "task"))
+# What it reads beside them where it values what follows the steps of the segments.
+COMPARED_STEPS: tuple[Key, ...] = (
+    (FIRST, "next", "observation"),
+    (FIRST, "next", "terminated"),
+    (SECOND, "next", "observation"),
+    (SECOND, "next", "terminated"),
+)
 
 
 class LossTerms(NamedTuple):

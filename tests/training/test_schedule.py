@@ -87,3 +87,23 @@ def test_resume_keeps_the_rhythm(tmp_path: Path) -> None:
     resumed = rhythmic()
     fit(resumed, data_for(IQL), tmp_path, 20, ckpt_path=tmp_path / "half.ckpt")
     assert equal(weights(resumed), weights(straight))
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+@pytest.mark.parametrize("until", [0, 5])
+def test_target_that_has_ended_stays(until: int, seeds: int, tmp_path: Path) -> None:
+    """It moves by 1/2 at the first five updates of nine, or at none, in every kind of update."""
+
+    def targets(updates: int, **ends: int) -> dict[str, torch.Tensor]:
+        learner = learner_of(IQL, data_for(IQL).spec, seeds=seeds)
+        learner.tau, learner.until = 0.5, ends
+        if updates:
+            fit(learner, data_for(IQL, updates_per_step=4), tmp_path, updates)
+        if seeds > 1 and updates:
+            learner.seed_states.select(0)
+        return weights(learner.target_critic)
+
+    stayed, expected = targets(9, target_critic=until), targets(until)
+    for name, value in expected.items():
+        torch.testing.assert_close(stayed[name], value, rtol=0, atol=1e-6)
+    assert not equal(stayed, targets(9))

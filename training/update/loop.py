@@ -30,6 +30,7 @@ class Updated(Protocol):
         every: Networks and targets that move only at multiples of an interval, by name.
         phases: Networks that move together, one phase after the other; () for all at once.
         tau: Share of the way a target moves.
+        until: Updates after which targets move no more, by name.
         decay: Updates after which a network's rate is 0, by name.
         clip_norm: Largest gradient norm of each network, ``None`` for no limit.
         watch_gradients: Measure gradient norms even where nothing is clipped.
@@ -38,6 +39,7 @@ class Updated(Protocol):
     every: Mapping[str, int]
     phases: Phases
     tau: float
+    until: Mapping[str, int]
     decay: dict[str, int]
     clip_norm: float | None
     watch_gradients: bool
@@ -169,8 +171,10 @@ class Loop:
     @torch.no_grad()
     def _follow(self) -> None:
         """Move the targets that are due."""
+        given = self._learner
         for name, (target, online) in self._targets.items():
-            rate = target_rate(self._number, self._learner.every.get(name, 1), self._learner.tau)
+            interval, until = given.every.get(name, 1), given.until.get(name)
+            rate = target_rate(self._number, interval, given.tau, until)
             if rate:
                 torch._foreach_lerp_(target, online, rate)
 

@@ -26,7 +26,7 @@ class Schedule:
     """The tables of a run's updates.
 
     Args:
-        learner: The learner; of it only ``targets``, ``tau`` and ``every`` are used.
+        learner: The learner; of it only ``targets``, ``tau``, ``every`` and ``until`` are used.
         optimizer: Its groups give the rates; the steps of its state are counted here.
         states: The state.
         rules: The groups, in the order of the state.
@@ -46,15 +46,17 @@ class Schedule:
         ]
         self._device = states.state.parameters.device
         self._tau = learner.tau
-        interval = {name: learner.every.get(name, 1) for name in learner.targets}
-        self._intervals = sorted(set(interval.values()))
-        # The number of each target parameter's interval [Q], where any waits.
-        self._interval_of: Tensor | None = None
-        if any(number > 1 for number in self._intervals):
+        # When targets move: at every how manyth update, and until which.
+        every, until = learner.every, learner.until
+        moves = {name: (every.get(name, 1), until.get(name)) for name in learner.targets}
+        self._moves = list(dict.fromkeys(moves.values()))
+        # The number of each target parameter's moves [Q], where any waits or ends.
+        self._moves_of: Tensor | None = None
+        if any(move != (1, None) for move in self._moves):
             layout = states.layouts[1]
-            of = [self._intervals.index(interval[name.split(".", 1)[0]]) for name in layout.shapes]
+            of = [self._moves.index(moves[name.split(".", 1)[0]]) for name in layout.shapes]
             spread = torch.tensor(of).repeat_interleave(torch.tensor(layout.sizes))
-            self._interval_of = spread.to(self._device)
+            self._moves_of = spread.to(self._device)
 
     def table(self, updates: int, rates: Callable[[int], None] | None, first: int) -> Tensor:
         """Return one row per update of a chunk, ``[K, 4 G + R]`` float32.
@@ -67,7 +69,7 @@ class Schedule:
             first: Number of the first update, counted from 0.
 
         Returns:
-            Four numbers per group, then how far targets of each interval move.
+            Four numbers per group, then how far targets go that move alike.
         """
         table = np.empty((updates, len(self._rules), _COLUMNS))
         number = first + np.arange(updates)
@@ -83,8 +85,8 @@ class Schedule:
                 rates(first + update)
             now = [float(group["lr"]) for group in self._groups]
             table[update if rates else slice(None), :, 0] = now
-        waits = self._intervals if self._interval_of is not None else ()
-        moves = [target_rate(number, interval, self._tau) for interval in waits]
+        ways = self._moves if self._moves_of is not None else ()
+        moves = [target_rate(number, interval, self._tau, until) for interval, until in ways]
         whole = np.column_stack([table.reshape(updates, -1), *moves])
         return torch.from_numpy(whole).float().to(self._device, non_blocking=True)
 
@@ -98,7 +100,7 @@ class Schedule:
             Both parts.
         """
         end = _COLUMNS * len(self._rules)
-        moves = self._tau if self._interval_of is None else row[end:][self._interval_of]
+        moves = self._tau if self._moves_of is None else row[end:][self._moves_of]
         return row[:end].view(-1, _COLUMNS), moves
 
     def count(self, updates: int, first: int) -> None:

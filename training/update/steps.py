@@ -33,18 +33,20 @@ def due(number: Number, interval: int) -> Any:
     return (number + 1) % interval == 0
 
 
-def target_rate(number: Number, interval: int, tau: float) -> Any:
+def target_rate(number: Number, interval: int, tau: float, until: int | None = None) -> Any:
     """Return the share of the way that a target network moves at an update, 0 where not due.
 
     Args:
         number: Update, counted from 0; an array gives an array.
         interval: Updates between two moves, at least 1.
         tau: Share of the way of one move, in (0, 1].
+        until: Updates after which it moves no more, at least 0; ``None`` for no end.
 
     Returns:
         In [0, 1].
     """
-    return tau * due(number, interval)
+    rate = tau * due(number, interval)
+    return rate if until is None else rate * (number < until)
 
 
 def in_phase(name: str, phase: tuple[str, ...] | None) -> bool:
