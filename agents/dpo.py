@@ -90,13 +90,12 @@ class DPO(Learner):
         self.until = {"reference": cloning_updates}
         self.register_buffer("cloned", torch.zeros(()))
 
-    def setup(self, stage: str) -> None:
-        """Take the policy of another run, where one is given, as the reference."""
-        started = self.start is not None
-        super().setup(stage)
-        if started:
+    def on_train_start(self) -> None:
+        """Begin with the policy as its own reference, whatever it starts from."""
+        if not self.updates:
             self.reference.load_state_dict(self.actor.state_dict())
             self.cloned.zero_()
+        super().on_train_start()
 
     def losses(self, batch: TensorDict) -> LossTerms:
         """Return the term ``actor``.
