@@ -31,7 +31,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.arguments import above, at_least, check_bootstrap, check_ranges, within
-from hindsight_rl.keys import FIRST, PREFERENCE, SECOND, is_below
+from hindsight_rl.keys import FIRST, PREFERENCE, SECOND, TERMINATED, Key
 from hindsight_rl.maths.losses import weighted_loss
 from hindsight_rl.maths.preferences import (
     implied_reward,
@@ -55,13 +55,14 @@ from hindsight_rl.training.learner import (
 )
 from hindsight_rl.training.policy_values import expectile_value_loss
 
+_STEP: tuple[Key, ...] = ("observation", "action", ("next", "observation"), TERMINATED)
+
 
 def both_segments(batch: TensorDict) -> TensorDict:
     """Return the steps of pairs ``[B]`` as transitions, ``[2, B, L]``."""
-    names: list[tuple[str, ...]] = [key[1:] for key in IPL.in_keys if is_below(key, FIRST)]
-    names += [("task",)] if (FIRST, "task") in batch.keys(include_nested=True) else []
-    found = {n: torch.stack([batch[part, *n] for part in (FIRST, SECOND)]) for n in names}
-    return TensorDict(found, found[("action",)].shape[:3])
+    names = [*_STEP, *(["task"] if (FIRST, "task") in batch.keys(include_nested=True) else [])]
+    found = {key: torch.stack([batch[part][key] for part in (FIRST, SECOND)]) for key in names}
+    return TensorDict(found, found["action"].shape[:3])
 
 
 class IPL(Learner):

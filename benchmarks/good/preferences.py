@@ -1,14 +1,14 @@
-"""What comparisons are worth where rewards are missing: learned rewards, IPL, CPL, and controls.
+"""What comparisons are worth where rewards are missing: learned rewards, direct methods, controls.
 
     python benchmarks/good/preferences.py [--world pendulum|cheetah] [--seeds 5] [--choose]
 
 A log of mixed quality (Pendulum: a third of it good; HalfCheetah: see cheetah.py) whose rewards
 only a synthetic teacher sees. It compares pairs of segments of 25 steps by the sum of their
 rewards, without a mistake and with a tenth of its answers wrong. From its answers learn a reward
-model and IQL (P-IQL), IPL and CPL. Beside them: IQL with the true reward (the ceiling) and with the
-reward 0 (whoever is no better has learned nothing from the answers), and cloning. Rewards are
-standardised over the log in all rows. Finished rows are kept in build/good; writes the tables of
-docs/good.md and build/preferences.json.
+model and IQL (P-IQL), IPL, CPL and DPO. Beside them: IQL with the true reward (the ceiling) and
+with the reward 0 (whoever is no better has learned nothing from the answers), and cloning. Rewards
+are standardised over the log in all rows. Finished rows are kept in build/good; writes the tables
+of docs/good.md and build/preferences.json.
 """
 
 import argparse
@@ -36,6 +36,7 @@ from shared import BUILD, CHOICE_SEEDS, ROOT, interval, quiet, say, silent_train
 from hindsight_rl import (
     BC,
     CPL,
+    DPO,
     IPL,
     IQL,
     LearnedReward,
@@ -60,11 +61,14 @@ FOLDER = BUILD / "good"
 LENGTH, EPISODES, TEST_SEED = 25, 100, 2_000_000
 ANSWERS = ((100, 0.0), (500, 0.0), (2000, 0.0), (500, 0.1))
 HIDDEN = Network(hidden=(64, 64))
-# Chosen on a seed that is not reported, of Pendulum: updates, pairs of a batch, and what else.
-REWARD_UPDATES, UPDATES, PAIRS = 500, 3_000, 32
-IQL_BETA, IPL_SETTINGS = 10.0, {"regularisation": 0.02, "inverse_temperature": 30.0, "tau": 0.02}
-CPL_SETTINGS = {"cloning": 0.1}
-FEW = 8  # pairs of a batch of IPL and CPL
+# Updates and pairs of a batch; what else was chosen on a seed of Pendulum that is not reported.
+REWARD_UPDATES, IQL_UPDATES, DIRECT_UPDATES, PAIRS = 500, 3_000, 2_000, (32, 8)
+IQL_BETA = 10.0
+DIRECT: dict[str, tuple[Any, dict[str, float]]] = {
+    "IPL": (IPL, {}),
+    "CPL": (CPL, {}),
+    "DPO": (DPO, {"beta": 1.0, "cloning_updates": 1_000}),
+}
 
 
 @dataclass(frozen=True)
@@ -169,12 +173,12 @@ class Run:
         """Return what IQL reaches with the reward that a relabeler writes."""
         data = OfflineDataModule(self.log, [reward], batch_size=256, seed=self.seed)
         learner = IQL(data.spec, network=HIDDEN, optimizer=adam, inverse_temperature=IQL_BETA)
-        return self.score(fit(learner, data, UPDATES))
+        return self.score(fit(learner, data, IQL_UPDATES))
 
     def cloning(self) -> float:
         """Return what cloning reaches."""
         data = OfflineDataModule(self.log, batch_size=256, seed=self.seed)
-        return self.score(fit(BC(data.spec, network=HIDDEN, optimizer=adam), data, UPDATES))
+        return self.score(fit(BC(data.spec, network=HIDDEN, optimizer=adam), data, IQL_UPDATES))
 
     def pairs(self, answers: tuple[int, float], batch: int) -> PreferenceDataModule:
         """Return the data step of answers."""
@@ -183,15 +187,15 @@ class Run:
 
     def learned(self, answers: tuple[int, float]) -> float:
         """Return what a reward model and IQL reach."""
-        data = self.pairs(answers, PAIRS)
+        data = self.pairs(answers, PAIRS[0])
         model = fit(RewardModel(data.spec, network=HIDDEN, optimizer=adam), data, REWARD_UPDATES)
         return self.with_reward(LearnedReward(model))
 
     def direct(self, kind: Any, settings: dict[str, float], answers: tuple[int, float]) -> float:
         """Return what a learner of comparisons reaches."""
-        data = self.pairs(answers, FEW)
+        data = self.pairs(answers, PAIRS[1])
         learner = kind(data.spec, network=HIDDEN, optimizer=adam, **settings)
-        return self.score(fit(learner, data, UPDATES))
+        return self.score(fit(learner, data, DIRECT_UPDATES))
 
     def rows(self) -> dict[str, Callable[[], float]]:
         """Return every row by name, to be called for its score."""
@@ -202,7 +206,7 @@ class Run:
         }
         for given in ANSWERS:
             found[f"{P_IQL}, {named(given)}"] = functools.partial(self.learned, given)
-            for name, kind, settings in (("IPL", IPL, IPL_SETTINGS), ("CPL", CPL, CPL_SETTINGS)):
+            for name, (kind, settings) in DIRECT.items():
                 part = functools.partial(self.direct, kind, settings, given)
                 found[f"{name}, {named(given)}"] = part
         return found
@@ -223,17 +227,24 @@ def job(name: str, only: str, seed: int) -> dict[str, dict[str, float]]:
     quiet()
     torch.set_num_threads(1)
     path, world = FOLDER / f"preferences-{name}-{seed}.json", WORLDS[name]
-    kept = dict(json.loads(path.read_text())) if path.exists() else {}
     run = Run(world, seed)
     rows = run.rows()
-    kept.setdefault(LOG, {"score": float(run.log.column(REWARD).sum()) / EPISODES, "seconds": 0.0})
-    for row in (row for row in rows if row not in kept and only in row):
+    recorded = {"score": float(run.log.column(REWARD).sum()) / EPISODES, "seconds": 0.0}
+
+    def kept() -> dict[str, dict[str, float]]:
+        """Return what was made before, by whatever process."""
+        return {LOG: recorded} | (json.loads(path.read_text()) if path.exists() else {})
+
+    for row in (row for row in rows if only in row):
+        if row in kept():
+            continue
         start = time.process_time()
         seed_everything(seed, verbose=False)
-        kept[row] = {"score": rows[row](), "seconds": time.process_time() - start}
-        write_text(path, json.dumps(kept, indent=1))
-        say(f"{name}, seed {seed}, {row}: {kept[row]['score']:.0f} ({kept[row]['seconds']:.0f} s)")
-    return {row: kept[row] for row in (LOG, *rows) if row in kept}
+        found = {"score": rows[row](), "seconds": time.process_time() - start}
+        write_text(path, json.dumps(kept() | {row: found}, indent=1))
+        say(f"{name}, seed {seed}, {row}: {found['score']:.0f} ({found['seconds']:.0f} s)")
+    whole = kept()
+    return {row: whole[row] for row in (LOG, *rows) if row in whole}
 
 
 def tables(title: str, found: Sequence[dict[str, dict[str, float]]]) -> str:
@@ -245,12 +256,12 @@ def tables(title: str, found: Sequence[dict[str, dict[str, float]]]) -> str:
 
     head = (f"{title}: no answers", "return [95 %]")
     plain = table(head, [(name, cell(name)) for name in (TRUE, ZERO, CLONING, LOG)])
-    methods = (P_IQL, "IPL", "CPL")
+    methods = (P_IQL, *DIRECT)
     lines = [
         (named(given), *(cell(f"{method}, {named(given)}") for method in methods))
         for given in ANSWERS
     ]
-    learned = table((title, f"{P_IQL} [95 %]", "IPL", "CPL"), lines)
+    learned = table((title, f"{P_IQL} [95 %]", *DIRECT), lines)
     return f"{plain}\n\n{learned}"
 
 
