@@ -1,0 +1,147 @@
+"""A real browser that tests drive: Chromium without a window, over the DevTools protocol.
+
+Imported as ``browser`` (``tests`` is on pytest's path). It talks over a pair of pipes, which it has
+as files 3 and 4, so nothing but the standard library and no free port is needed.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome")
+_PATIENCE = 60.0  # seconds
+
+
+class Browser:
+    """A page of a browser.
+
+    Args:
+        orders: File that takes messages.
+        answers: File that gives them.
+        folder: Where what it saves goes.
+    """
+
+    def __init__(self, orders: int, answers: int, folder: Path) -> None:
+        self._orders, self._answers, self._read = orders, answers, b""
+        self._number, self._session = 0, ""
+        self.folder = folder
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        found = self.call("Target.attachToTarget", targetId=target, flatten=True)
+        self._session = found["sessionId"]
+        self.call("Page.enable")
+        # Of the browser, whatever the page.
+        self.call(
+            "Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder), whole=True
+        )
+
+    def call(self, method: str, *, whole: bool = False, **params: Any) -> dict[str, Any]:
+        """Return what a method of the protocol answers."""
+        self._number += 1
+        message: dict[str, Any] = {"id": self._number, "method": method, "params": params}
+        if self._session and not whole:
+            message["sessionId"] = self._session
+        os.write(self._orders, json.dumps(message).encode() + b"\0")
+        while True:
+            found = self._message()
+            if found.get("id") == self._number:
+                assert "error" not in found, found
+                result: dict[str, Any] = found["result"]
+                return result
+
+    def _message(self) -> dict[str, Any]:
+        while b"\0" not in self._read:
+            ready, _, _ = select.select([self._answers], [], [], _PATIENCE)
+            found = os.read(self._answers, 1 << 16) if ready else b""
+            assert found, "the browser does not answer"
+            self._read += found
+        line, _, self._read = self._read.partition(b"\0")
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+    def open(self, page: Path) -> None:
+        """Show a file, and wait until it is there."""
+        self.call("Page.navigate", url=page.as_uri())
+        self.until("document.readyState === 'complete' && location.protocol === 'file:'")
+
+    def value(self, script: str) -> Any:
+        """Return what an expression of the page is."""
+        found = self.call("Runtime.evaluate", expression=script, returnByValue=True)
+        assert "exceptionDetails" not in found, found
+        return found["result"].get("value")
+
+    def until(self, script: str) -> None:
+        """Wait until an expression of the page is true."""
+        end = time.monotonic() + _PATIENCE
+        while not self.value(script):
+            assert time.monotonic() < end, script
+            time.sleep(0.02)
+
+    def click(self, selector: str) -> None:
+        """Press the mouse in the middle of the first visible thing that is meant."""
+        place = self.value(
+            f"(function () {{ const all = Array.from(document.querySelectorAll({selector!r}));"
+            "const one = all.find(function (each) { return each.offsetParent !== null; });"
+            "one.scrollIntoView({block: 'nearest'}); const box = one.getBoundingClientRect();"
+            "return [box.left + box.width / 2, box.top + Math.min(box.height / 2, 40)]; })()"
+        )
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call(
+                "Input.dispatchMouseEvent",
+                type=kind,
+                x=place[0],
+                y=place[1],
+                button="left",
+                clickCount=1,
+            )
+
+    def press(self, key: str) -> None:
+        """Press a key."""
+        text = {"Enter": "\r"}.get(key, key)
+        for kind in ("keyDown", "keyUp"):
+            more = {"text": text} if kind == "keyDown" else {}
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, **more)
+
+    def saved(self, pattern: str) -> Path:
+        """Return the file that a page saved, once it is whole."""
+        end = time.monotonic() + _PATIENCE
+        while not (found := list(self.folder.glob(pattern))):
+            assert time.monotonic() < end, f"no {pattern} in {list(self.folder.iterdir())}"
+            time.sleep(0.02)
+        return found[0]
+
+
+@contextlib.contextmanager
+def browser(folder: Path) -> Iterator[Browser]:
+    """Give a browser whose profile and saved files lie in a folder; skip without Chromium."""
+    program = next(filter(None, map(shutil.which, _NAMES)), None)
+    if program is None:
+        pytest.skip("no Chromium is installed")
+    words = [program, "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe"]
+    words += ["--disable-dev-shm-usage", "--no-first-run", f"--user-data-dir={folder / 'profile'}"]
+    (folder / "saved").mkdir()
+    pipes = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in (*os.pipe(), *os.pipe())]
+    theirs_in, orders, answers, theirs_out = pipes
+    silent = os.open(os.devnull, os.O_RDWR)
+    moves = [(os.POSIX_SPAWN_DUP2, theirs_in, 3), (os.POSIX_SPAWN_DUP2, theirs_out, 4)]
+    moves += [(os.POSIX_SPAWN_DUP2, silent, number) for number in (0, 1, 2)]
+    process = os.posix_spawn(program, words, os.environ, file_actions=moves, setsid=True)
+    for end in (theirs_in, theirs_out, silent):
+        os.close(end)
+    try:
+        yield Browser(orders, answers, folder / "saved")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+        os.close(orders)
+        os.close(answers)
