@@ -28,11 +28,12 @@ from hindsight_rl.reports.page import PAGE, STYLE, clean
 from hindsight_rl.reports.pairs_script import CSS, SCRIPT
 
 MOST_STRIPS = 16
-"""Numbers drawn at most, of what is observed, then of the action, then of the task."""
+"""Numbers drawn at most: those of observation, action and task that move most in the segments."""
 
 _SCALE_ROWS = 20_000  # of the log, evenly spaced, that scales come from
 _WIDTH, _HIGH, _GAP = 420, 40, 18
-_FRAMES = 4  # of a segment
+_FRAMES = 12  # of a segment
+_BEAT = 150  # milliseconds between frames where the log does not say how fast it is
 _COLOURS = {"observation": "#33658a", "action": "#b5651d", "task": "#1f6f5c"}
 
 
@@ -70,12 +71,14 @@ def page(log: Log, rows: Tensor, length: int, *, annotator: str = "") -> str:
     Returns:
         HTML that is XML too; whatever comes from the log is escaped.
     """
-    strips = _strips(log)
+    every = _strips(log)
+    strips = _moving(log, every, rows, length)
     facts = {
         "format": FORMAT,
         "page": page_id(log, rows, length),
         "log_hash": log.hash(),
         "length": length,
+        "interval": _interval(log, length),
         "pairs": _pairs(log, rows),
     }
     shown = "\n".join(
@@ -83,8 +86,9 @@ def page(log: Log, rows: Tensor, length: int, *, annotator: str = "") -> str:
     )
     name = clean(log.sources[0].name.rpartition("/")[2])
     title = html.escape(f"{name}: which is better?")
-    hidden = len(strips) >= MOST_STRIPS
-    note = f" The first {MOST_STRIPS} numbers are drawn." if hidden else ""
+    note = f" Lines show {_duration(log, length)}, each on the scale of the log."
+    if len(strips) < len(every):
+        note += f" The {len(strips)} of {len(every)} numbers that move most are drawn."
     body = _BODY.format(
         title=title,
         count=len(rows),
@@ -109,8 +113,9 @@ answers at the end.{note}</p>
 <div id="pairs">
 {pairs}
 </div>
-<div class="bar"><button id="same">Same (S)</button><button id="skip">Skip (K)</button>
-<button id="back">Back (B)</button></div>
+<div class="bar last"><button id="first">1 is better</button>
+<button id="second">2 is better</button><button id="same">Same (S)</button>
+<button id="skip">Skip (K)</button><button id="back">Back (B)</button></div>
 <p id="done" hidden="hidden">That was the last pair. Save the answers, and append them:
 <code>hindsight compare --data.source LOG --answers FILE</code></p>
 <div id="facts" hidden="hidden" data-facts="{facts}"></div>
@@ -133,16 +138,51 @@ def _strips(log: Log) -> list[_Strip]:
     found: list[_Strip] = []
     for key in keys:
         values = _flat(log, key, at)
-        names = (log.info.get("names") or {}).get(key_name(key)) or []
+        names, units = (
+            (log.info.get(fact) or {}).get(key_name(key)) or [] for fact in ("names", "units")
+        )
         low, high = np.quantile(values, [0.01, 0.99], axis=0)
         for column in range(values.shape[1]):
             known = len(names) == values.shape[1]
             plain = f"{key_name(key)}[{column}]" if values.shape[1] > 1 else key_name(key)
             label = clean(names[column] if known else plain)
+            if known and key in (ACTION, TASK):  # often named like what is observed
+                label = f"{key_name(key)} {label}"
+            if len(units) == values.shape[1] and units[column]:
+                label += f" [{clean(units[column])}]"
             ends = float(low[column]), float(high[column])
             margin = 0.08 * (ends[1] - ends[0]) or 0.5
             found.append(_Strip(key, column, label, ends[0] - margin, ends[1] + margin))
-    return found[:MOST_STRIPS]
+    return found
+
+
+def _moving(log: Log, strips: list[_Strip], rows: Tensor, length: int) -> list[_Strip]:
+    """Return the strips that move most in the segments, on their scales, in their order."""
+    if len(strips) <= MOST_STRIPS:
+        return strips
+    inside = rows.flatten().unsqueeze(-1) + torch.arange(length)
+    spread = []
+    for key in dict.fromkeys(strip.key for strip in strips):
+        values = _flat(log, key, inside.flatten()).reshape(*inside.shape, -1)
+        spread.append(np.ptp(values, axis=1).mean(axis=0))
+    scale = np.array([strip.high - strip.low for strip in strips])
+    order = np.argsort(-np.concatenate(spread) / scale, kind="stable")
+    return [strips[place] for place in sorted(order[:MOST_STRIPS].tolist())]
+
+
+def _duration(log: Log, length: int) -> str:
+    """Return how long a segment takes: in seconds where the log says how many rows one has."""
+    rate = log.info.get("control_rate_hz")
+    return f"{length} steps" if not rate else f"{length / rate:.3g} seconds"
+
+
+def _interval(log: Log, length: int) -> int:
+    """Return the milliseconds between frames: as it was, not faster or slower than can be seen."""
+    rate = log.info.get("control_rate_hz")
+    if not rate:
+        return _BEAT
+    apart = 1000 * length / float(rate) / min(_FRAMES, length)
+    return round(min(max(apart, 60.0), 500.0))
 
 
 def _flat(log: Log, key: Key, rows: Tensor) -> Array:
@@ -192,16 +232,25 @@ def _line(values: Array, strip: _Strip, place: int) -> str:
         f'<rect x="0" y="{top}" width="{_WIDTH}" height="{_HIGH}" fill="#f5f7f9"/>{zero}'
         f'<polyline points="{points}" fill="none" stroke="{strip.colour}" stroke-width="1.6"/>'
         f'<text x="0" y="{top - 4}" fill="#55606d">{html.escape(strip.label)}</text>'
+        f'<text x="{_WIDTH}" y="{top - 4}" fill="#7b8794" text-anchor="end">'
+        f"{strip.low:.3g} to {strip.high:.3g}</text>"
     )
 
 
 def _film(log: Log, key: Key, rows: Tensor) -> str:
     """Return some frames of a segment, evenly spaced, first and last among them."""
     at = rows[torch.linspace(0, len(rows) - 1, min(_FRAMES, len(rows))).round().long()]
-    parts = []
-    for frame in log.take(key, at).numpy():
-        file = io.BytesIO()
-        picture(frame).save(file, format="PNG")
-        data = base64.b64encode(file.getvalue()).decode()
-        parts.append(f'<img alt="" src="data:image/png;base64,{data}"/>')
+    parts = [f'<img alt="" src="{_data(frame)}"/>' for frame in log.take(key, at).numpy()]
     return f'<div class="film" title="{html.escape(clean(key_name(key)))}">{"".join(parts)}</div>'
+
+
+def _data(frame: Array) -> str:
+    """Return a frame as the address of its own bytes: drawings as PNG, photographs as JPEG."""
+    shown, kinds = picture(frame), {"png": {}, "jpeg": {"quality": 88, "subsampling": 0}}
+    written = {}
+    for kind, options in kinds.items():
+        file = io.BytesIO()
+        shown.save(file, format=kind, **options)
+        written[kind] = file.getvalue()
+    kind = min(written, key=lambda one: len(written[one]))
+    return f"data:image/{kind};base64,{base64.b64encode(written[kind]).decode()}"

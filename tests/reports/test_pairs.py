@@ -7,13 +7,14 @@ import re
 import xml.etree.ElementTree as ET
 from typing import Any
 
+import numpy as np
 import torch
 from episode_logs import episode_log
 
 from hindsight_rl.keys import OBSERVATION
 from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.segments import draw_pairs, places
-from hindsight_rl.reports.pairs import MOST_STRIPS, page
+from hindsight_rl.reports.pairs import MOST_STRIPS, _data, page
 from hindsight_rl.reports.pairs_script import SCRIPT
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -73,22 +74,27 @@ def test_the_page_runs_its_own_script_and_loads_nothing() -> None:
     assert "<" not in SCRIPT and "&" not in SCRIPT
 
 
-def test_names_of_the_log_are_escaped_and_numbers_beyond_are_left_out() -> None:
+def test_names_of_the_log_are_escaped_and_numbers_that_hardly_move_are_left_out() -> None:
     log = episode_log()
     wide = torch.randn(47, 40, generator=torch.Generator().manual_seed(0))
-    names = ["<b>a&b</b>", *(f"n{n}" for n in range(39))]
+    wide[:, 20:] = wide[:, 20:].sort(dim=0).values  # slow: little of their scale in four steps
+    names = [*(f"n{n}" for n in range(5)), "<b>a&b</b>", *(f"n{n}" for n in range(34))]
+    wide[:, 5] = (torch.arange(47) % 2).float()
     log = with_columns(
         log,
         {OBSERVATION: wide, ("next", OBSERVATION): wide},
         names={"observation": names},
+        units={"observation": ["rad"] * 40},
         source='<script>alert("1")</script>',
     )
     text = page(log, draw_pairs(log, 4, 1, seed=0), 4, annotator='"><script>')
     root = parsed(text)
     assert text.count("<script") == 1
-    assert "<b>a&b</b>" in [one.text for one in root.iter(f"{SVG}text")]
+    shown = [one.text for one in root.iter(f"{SVG}text")]
+    assert "<b>a&b</b> [rad]" in shown and "-0.08 to 1.08" in shown
+    assert not [one for one in shown if one in {f"n{n} [rad]" for n in range(19, 34)}]
     assert len(list(root.iter(f"{SVG}polyline"))) == 2 * MOST_STRIPS
-    assert f"The first {MOST_STRIPS} numbers are drawn." in text
+    assert f"The {MOST_STRIPS} of 42 numbers that move most are drawn." in text
 
 
 def test_frames_are_shown_where_there_are_images() -> None:
@@ -101,5 +107,22 @@ def test_frames_are_shown_where_there_are_images() -> None:
     log = Log.from_columns(columns, log.info)
     root = parsed(page(log, draw_pairs(log, 6, 2, seed=0), 6))
     images = [one.attrib["src"] for one in root.iter("img")]
-    assert len(images) == 2 * 2 * 4
+    assert len(images) == 2 * 2 * 6  # every step of so short a segment
     assert all(image.startswith("data:image/png;base64,") for image in images)
+
+
+def test_time_is_said_in_seconds_where_the_log_knows_them() -> None:
+    """Frames follow each other as they did: 40 steps at 20 Hz, 12 frames, 2,000 / 12 ms each."""
+    log = episode_log([50, 50])
+    rows = draw_pairs(log, 40, 1, seed=0)
+    plain = page(with_columns(log, {}, control_rate_hz=None), rows, 40)
+    assert "Lines show 40 steps" in plain
+    assert facts_of(parsed(plain))["interval"] == 150
+    timed = page(with_columns(log, {}, control_rate_hz=20.0), rows, 40)
+    assert "Lines show 2 seconds" in timed and facts_of(parsed(timed))["interval"] == 167
+
+
+def test_photographs_are_written_small() -> None:
+    """A frame of noise is smaller as JPEG."""
+    noise = np.random.default_rng(0).integers(0, 255, (120, 160, 3), np.uint8)
+    assert _data(noise).startswith("data:image/jpeg;base64,")
