@@ -12,13 +12,14 @@ SHELL := /bin/bash
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DOCLINT := $(VENV)/pydoclint
+SITE := $(VENV)/site
 # The folders that are packages, and the files of the package itself.
 ROOMS := hindsight_rl maths nets tasks policies training agents relabel logs datamodules diagnostics reports export envs cli
 # mypy holds every room to its strict rules. It finds hindsight_rl.X in folder X through a folder of
 # links: it does not follow the finder of an editable install.
 TYPES := build/mypy/hindsight_rl
 
-.PHONY: help quickstart test fuzz check lint types docstrings spelling wheel bench heart memory policies judging good logs results docs hipi hipi-robots clean
+.PHONY: help quickstart test fuzz check lint types docstrings spelling wheel bench heart memory policies judging good logs results docs site hipi hipi-robots clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +78,9 @@ docs: $(STAMP) ## rewrite what pages say of code, and the pages on the deadly tr
 	$(BIN)/python benchmarks/deadly_triad.py
 	$(BIN)/python benchmarks/bound.py
 
+site: $(SITE) ## build the documentation as a site, build/site/out, and check its links; ARGS=--serve
+	PYTHONPATH=$(abspath $(SITE)) $(BIN)/python tools/build_site.py $(ARGS)
+
 hipi: $(STAMP) ## rerun the evidence of docs/hipi.md: about two hours
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,dev,mujoco,evidence]"
 	for part in four_rooms fig4 online cloning strength supported annotators gcsl her rcp document; do \
@@ -129,4 +133,9 @@ $(STAMP): pyproject.toml constraints.txt
 $(DOCLINT): $(STAMP)
 	@rm -rf $@
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt --target $@ pydoclint
+	@touch $@
+
+$(SITE): $(STAMP)
+	@rm -rf $@
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt --target $@ zensical mkdocstrings-python
 	@touch $@
