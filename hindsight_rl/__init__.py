@@ -79,6 +79,7 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.logs.reading import read_log as read_log
     from hindsight_rl.logs.reading import read_logs as read_logs
     from hindsight_rl.logs.reading.column_map import ColumnMap as ColumnMap
+    from hindsight_rl.maths.feature_matching import match_features as match_features
     from hindsight_rl.nets.discriminator import Discriminator as Discriminator
     from hindsight_rl.nets.network import Head as Head
     from hindsight_rl.nets.network import LatentNetwork as LatentNetwork
@@ -237,6 +238,7 @@ _HOME = {
     "export_policy": "export.onnx",
     "judge": "diagnostics.ope.judge",
     "load_learner": "training.checkpoints.load",
+    "match_features": "maths.feature_matching",
     "read_log": "logs.reading",
     "read_logs": "logs.reading",
     "rollout": "envs.rollout",

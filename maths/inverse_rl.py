@@ -10,8 +10,7 @@ Rewards are found up to what no demonstration tells: with an endless problem r a
 r + discount * E h(s') - h(s) explain the same actions, for any h of states.
 
 Reference: Ziebart 2010, "Modeling purposeful adaptive behavior with the principle of maximum causal
-entropy"; Finn, Levine and Abbeel 2016, arXiv 1603.00448; Abbeel and Ng 2004, "Apprenticeship
-learning via inverse reinforcement learning".
+entropy"; Finn, Levine and Abbeel 2016, arXiv 1603.00448.
 """
 
 import math
@@ -194,47 +193,3 @@ def fall_penalty(reward: Tensor, *, allowed: float = 1.0) -> Tensor:
         Finn et al. 2016, arXiv 1603.00448, eq. 4 (g_mono), for rewards in the place of costs.
     """
     return (-reward.diff(dim=-1) - allowed).clamp(min=0.0).square().sum(-1)
-
-
-def feature_expectation(features: Tensor, step: Tensor, *, discount: float) -> Tensor:
-    """Return the mean over episodes of sum_t discount^t phi_t.
-
-    Args:
-        features: ``[N, F]``.
-        step: ``[N]`` int64, time in the episode; each episode has one row with step 0.
-        discount: In [0, 1].
-
-    Returns:
-        ``[F]``, of the dtype of the features.
-
-    Raises:
-        ValueError: No episode begins.
-    """
-    episodes = int((step == 0).sum())
-    if episodes == 0:
-        raise ValueError("no episode begins: there is no row with step 0")
-    faded = discount ** step.to(features.dtype)
-    return (faded.unsqueeze(-1) * features).sum(0) / episodes
-
-
-def projected_expectation(mixed: Tensor, found: Tensor, expert: Tensor) -> Tensor:
-    """Return the point nearest to the expert's on the line from the mixture's through a policy's.
-
-    Of policies found so far the mixture matches the expert up to |expert - mixed|; the reward to
-    find the next policy for has the weights expert - mixed.
-
-    Args:
-        mixed: ``[F]``, feature expectations of the mixture so far.
-        found: ``[F]``, those of the policy that was best for expert - mixed.
-        expert: ``[F]``.
-
-    Returns:
-        ``[F]``; ``mixed`` itself where the policy is that mixture.
-
-    Reference:
-        Abbeel and Ng 2004, section 3.1, the projection method.
-    """
-    ahead = found - mixed
-    length = ahead.square().sum()
-    share = torch.where(length > 0, (ahead * (expert - mixed)).sum() / length, 0.0)
-    return mixed + share * ahead

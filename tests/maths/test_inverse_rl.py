@@ -6,17 +6,20 @@ import pytest
 import torch
 from torch import Tensor
 
+from hindsight_rl.maths.feature_matching import (
+    feature_expectation,
+    match_features,
+    projected_expectation,
+)
 from hindsight_rl.maths.inverse_rl import (
     causal_entropy_loss,
     demonstrated_visits,
     effective_share,
     fall_penalty,
-    feature_expectation,
     guided_cost_loss,
     jump_penalty,
     log_partition_estimate,
     mixture_log_density,
-    projected_expectation,
 )
 from hindsight_rl.maths.soft_value import (
     discounted_visits,
@@ -282,3 +285,39 @@ def test_matched_features_bound_what_any_linear_reward_can_tell_apart() -> None:
         assert abs(weight @ mean - weight @ expert) <= weight.norm() * gap + 1e-12
     along = mean - expert
     assert (along @ along).item() == pytest.approx((along.norm() * gap).item())
+
+
+def corner(weights: Tensor) -> Tensor:
+    """Return features (x, y) of the best of three policies: (0, 0), (2, 0) and (0, 2)."""
+    policies = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0]], dtype=F64)
+    return policies[(policies @ weights).argmax()]
+
+
+def test_policies_are_mixed_until_they_match() -> None:
+    """(1, .999) is nearest to the line from (2, 0) to (0, 2) at a share of 3.998 / 8."""
+    expert = torch.tensor([1.0, 0.999], dtype=F64)
+    found = match_features(expert, corner, tolerance=1e-2)
+    assert found.gap < 1e-2 and len(found.weights) == 2
+    close(found.shares, [0.50025, 0.49975])
+    close(found.mixed, [1.0005, 0.9995])
+    assert found.weights[0].tolist() == expert.tolist()
+    close(found.weights[1], [-1.0, 0.999])
+
+
+def test_what_no_policy_reaches_ends_with_the_nearest() -> None:
+    """Of (1.5, 1.5) the line x + y = 2 is off by .5 sqrt 2, in whatever many rounds."""
+    found = match_features(torch.tensor([1.5, 1.5], dtype=F64), corner, rounds=500)
+    assert found.gap == pytest.approx(math.sqrt(0.5), abs=1e-6)
+    assert len(found.weights) < 500  # nobody answers (.5, .5) with more
+    assert float(found.shares.sum()) == pytest.approx(1.0) and bool((found.shares >= 0).all())
+    worse = match_features(torch.ones(2, dtype=F64), lambda weights: -weights)
+    assert worse.shares.tolist() == [1.0] and worse.mixed.tolist() == [-1.0, -1.0]
+
+
+def test_three_policies_match_within_the_tolerance() -> None:
+    found = match_features(torch.tensor([0.5, 0.7], dtype=F64), corner, rounds=5_000)
+    assert found.gap <= 1e-3 and float(found.shares.sum()) == pytest.approx(1.0)
+    with pytest.raises(ValueError, match="rounds 0 must be at least 1"):
+        match_features(torch.ones(2), corner, rounds=0)
+    with pytest.raises(ValueError, match=r"expert \(2,\), response \(3,\)"):
+        match_features(torch.ones(2), lambda weights: torch.ones(3))
