@@ -1,11 +1,12 @@
 """Inverse RL of finite and linear problems: rewards that explain demonstrations.
 
     maximum causal entropy   L(r) = start . V_0(r) - <mu_demo, r>,    dL / dr = mu_model - mu_demo
+    its likelihood           L(r) = -mean_demo sum_t discount^t log pi_t(a_t | s_t)
     guided cost learning     L(r) = -mean_demo R + log( mean_samples exp(R) / q )
 
 mu are expected visits of states and actions, V and the model's policy those of
 :mod:`hindsight_rl.maths.soft_value`, R is the reward of a whole trajectory. Where a step leads to
-one state only, both are minus the mean log-likelihood of the demonstrations under p = exp(R) / Z.
+one state only, all are minus the mean log-likelihood of the demonstrations under p = exp(R) / Z.
 Rewards are found up to what no demonstration tells: with an endless problem r and
 r + discount * E h(s') - h(s) explain the same actions, for any h of states.
 
@@ -28,7 +29,14 @@ from hindsight_rl.maths.soft_value import (
 
 
 def demonstrated_visits(
-    state: Tensor, action: Tensor, step: Tensor, *, states: int, actions: int, discount: float
+    state: Tensor,
+    action: Tensor,
+    step: Tensor,
+    *,
+    states: int,
+    actions: int,
+    discount: float,
+    horizon: int | None = None,
 ) -> Tensor:
     """Return the visits of demonstrations, sum_t discount^t 1(s_t = s, a_t = a), mean of episodes.
 
@@ -39,9 +47,10 @@ def demonstrated_visits(
         states: Number of states.
         actions: Number of actions.
         discount: In [0, 1].
+        horizon: H, above every step, for the visits of each step; ``None`` for their sum.
 
     Returns:
-        ``[S, A]`` float64.
+        ``[S, A]`` float64, with a horizon ``[H, S, A]``.
 
     Raises:
         ValueError: Shapes differ, or no episode begins.
@@ -50,9 +59,12 @@ def demonstrated_visits(
     episodes = int((step == 0).sum())
     if episodes == 0:
         raise ValueError("no demonstration begins: there is no row with step 0")
-    visits = torch.zeros(states * actions, dtype=torch.float64)
-    visits.index_add_(0, state * actions + action, discount ** step.double())
-    return visits.reshape(states, actions) / episodes
+    place, shape = state * actions + action, [states, actions]
+    if horizon is not None:
+        place, shape = place + step * states * actions, [horizon, *shape]
+    visits = torch.zeros(math.prod(shape), dtype=torch.float64)
+    visits.index_add_(0, place, discount ** step.double())
+    return visits.reshape(shape) / episodes
 
 
 def causal_entropy_loss(
@@ -92,6 +104,35 @@ def causal_entropy_loss(
         slope = _inner(taken, reward)
         model = (start * solution.value).sum(-1) + slope - slope.detach()
     return model - _inner(demonstrated, reward)
+
+
+def causal_likelihood_loss(
+    reward: Tensor, demonstrated: Tensor, transition: Tensor, *, discount: float
+) -> Tensor:
+    """Return what the demonstrated actions cost, sum_t discount^t -log pi_t(a_t | s_t), at least 0.
+
+    Where steps are certain that is :func:`causal_entropy_loss`. Where they are not, the latter also
+    counts how lucky the few demonstrations were: what no policy reaches is then best explained by
+    rewards without bounds. This one asks for the actions only, in the states that luck led to.
+
+    Args:
+        reward: ``[S]`` or ``[S, A]``, nats; -inf for an action that is not there.
+        demonstrated: ``[H, S, A]``, visits of the demonstrations at each step, discounted.
+        transition: ``[S, A, S]``, probabilities of the next state.
+        discount: In [0, 1].
+
+    Returns:
+        ``[]``, nats an episode.
+
+    Raises:
+        ValueError: Shapes do not fit, or an argument is out of range.
+    """
+    reward = rewards_of_actions(reward, transition, discount)
+    value = soft_values(reward, transition, len(demonstrated), discount=discount).value
+    following = torch.cat([value[1:], torch.zeros_like(value[:1])])
+    action_value = reward + discount * torch.einsum("sax,tx->tsa", transition, following)
+    log_policy = action_value - value.unsqueeze(-1)
+    return -torch.where(demonstrated == 0, 0.0, demonstrated * log_policy).sum()
 
 
 def _inner(visits: Tensor, reward: Tensor) -> Tensor:

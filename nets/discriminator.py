@@ -30,6 +30,8 @@ class Discriminator:
         smoothing: Taken from the label 1 of expert rows, in [0, 1).
         learning_rate: Of Adam, above 0.
         every: Updates of the learner per update of the discriminator, at least 1.
+        stop_above: Share of rows told right, in (0.5, 1], above which an update leaves the
+            discriminator as it is: one that is always right teaches the policy little.
 
     Raises:
         ValueError: An argument is out of range or none of its choices.
@@ -43,6 +45,7 @@ class Discriminator:
     smoothing: float = 0.0
     learning_rate: float = 3e-4
     every: int = 1
+    stop_above: float = 1.0
 
     def __post_init__(self) -> None:
         """Check the arguments; lists become tuples."""
@@ -54,6 +57,7 @@ class Discriminator:
         check_ranges(at_least(1, every=self.every), unit="updates")
         check_ranges(within("[0, 1)", discount=self.discount, smoothing=self.smoothing))
         check_ranges(above(0, learning_rate=self.learning_rate))
+        check_ranges(within("(0.5, 1]", stop_above=self.stop_above))
 
 
 class TransitionReward(nn.Module):

@@ -23,6 +23,7 @@ from hindsight_rl.relabel.learned import (
     transition_rows,
 )
 from hindsight_rl.relabel.relabeler import Values
+from hindsight_rl.relabel.soft_scores import ranks
 from hindsight_rl.relabel.telling import Form, Seen, Telling
 
 _DISCRIMINATOR = Discriminator()
@@ -264,7 +265,10 @@ class DiscriminatorReward(LearnedStep):
             if settings.penalty:
                 slopes = self._telling.slope_penalty(expert, other, share)
                 loss = loss + settings.penalty * slopes
-        self._descend(loss)
+        # Of several processes each told its own rows.
+        right = summed(right) / ranks()
+        if settings.stop_above == 1.0 or float(right) <= settings.stop_above:
+            self._descend(loss)
         return {"discriminator_loss": loss.detach(), "told_apart": right}
 
     @torch.no_grad()

@@ -32,7 +32,10 @@ class KeptReward:
 
     def __init__(self, state: Mapping[str, Any], name: str) -> None:
         made = dict(state[_MADE])
-        options = {each.name: made[each.name] for each in fields(Discriminator)}
+        # A release before a setting existed did not write it.
+        options = {
+            each.name: made[each.name] for each in fields(Discriminator) if each.name in made
+        }
         self.settings, self.name = Discriminator(**options), name
         if self.settings.reads == "next":
             raise ValueError(

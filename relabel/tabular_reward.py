@@ -23,7 +23,7 @@ from hindsight_rl.keys import (
     Key,
     key_name,
 )
-from hindsight_rl.maths.inverse_rl import causal_entropy_loss, demonstrated_visits
+from hindsight_rl.maths.inverse_rl import causal_likelihood_loss, demonstrated_visits
 from hindsight_rl.maths.soft_value import soft_values
 from hindsight_rl.ports import LogView
 from hindsight_rl.relabel.expert_rows import expert_rows
@@ -87,23 +87,19 @@ def tabular_reward(
     step, states = log.column(STEP), log.column(OBSERVATION).shape[1]
     _warn_of_cuts(log, shown)
     sizes = {"states": states, "actions": choices}
+    horizon = int(step[shown].max()) + 1
     visits = demonstrated_visits(
-        state[shown], action[shown], step[shown], **sizes, discount=discount
+        state[shown], action[shown], step[shown], **sizes, discount=discount, horizon=horizon
     )
     ends = log.column(TERMINATED)
     moves, there = _moves(state[rows], action[rows], following[rows], ends[rows], **sizes)
-    first = state[shown][step[shown] == 0]
-    start = torch.bincount(first, minlength=states).double() / len(first)
-    horizon = int(step[shown].max()) + 1
 
     def full(reward: Tensor) -> Tensor:
         wide = reward if reward.ndim == 2 else reward.unsqueeze(-1).expand(states, choices)
         return wide.masked_fill(~there, -torch.inf)
 
     def loss(reward: Tensor) -> Tensor:
-        return causal_entropy_loss(
-            full(reward), visits, moves, start, discount=discount, horizon=horizon
-        )
+        return causal_likelihood_loss(full(reward), visits, moves, discount=discount)
 
     shape = (states, choices) if reads == "action" else (states,)
     reward = _minimised(lambda r: loss(r) + 0.5 * l2 * r.square().sum(), shape)

@@ -137,6 +137,12 @@ def imitated(method: str, env: str, episodes: int, seed: int) -> SAC:
     return learner
 
 
+def steps_taken(env: str) -> int:
+    """Return about how many steps of the environment a fit takes, the first round included."""
+    first = COLLECTION[env].initial_episodes * (200 if env == ENVS["pendulum"] else 22)
+    return first + round(UPDATES[env] / COLLECTION[env].updates_per_env_step)
+
+
 def checkpoint(method: str, env: str, episodes: int, seed: int) -> Path:
     """Return where :func:`imitated` saves a fit."""
     return HOME / f"{env}-{method}-{episodes}-{seed}.ckpt"
@@ -154,11 +160,11 @@ def rewarded(relabel: list[Any], seed: int) -> SAC:
 
 
 def kept(name: str, work: Callable[[], float]) -> dict[str, float]:
-    """Return score and seconds of a fit, kept from before where it was made."""
+    """Return score and seconds (of a core) of a fit, kept from before where it was made."""
     path = HOME / f"{name}.json"
     if not path.exists():
-        start = time.perf_counter()
-        found = {"score": work(), "seconds": time.perf_counter() - start}
+        start = time.process_time()
+        found = {"score": work(), "seconds": time.process_time() - start}
         write_text(path, json.dumps(found))
         say(f"{name}: {found['score']:.0f}, {found['seconds']:.0f} s")
     return dict(json.loads(path.read_text()))
@@ -167,13 +173,15 @@ def kept(name: str, work: Callable[[], float]) -> dict[str, float]:
 # --- fits -----------------------------------------------------------------------------------------
 
 
-def imitation(env: str, seed: int) -> dict[str, dict[str, float]]:
+def imitation(
+    env: str, seed: int, counts: tuple[int, ...] = EPISODES
+) -> dict[str, dict[str, float]]:
     """Return what each method reaches from each number of episodes, for one seed."""
     log = expert(env, seed)
     found = {"expert": {"score": float(log.column(REWARD).sum()) / log.episodes, "seconds": 0.0}}
     random = functools.partial(random_score, env, seed)
     found["random actions"] = kept(f"{env} random {seed}", random)
-    for episodes in EPISODES:
+    for episodes in counts:
         jobs: dict[str, Callable[[], Any]] = {
             "cloning": functools.partial(cloned, env, episodes, seed)
         }

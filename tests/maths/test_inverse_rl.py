@@ -13,6 +13,7 @@ from hindsight_rl.maths.feature_matching import (
 )
 from hindsight_rl.maths.inverse_rl import (
     causal_entropy_loss,
+    causal_likelihood_loss,
     demonstrated_visits,
     effective_share,
     fall_penalty,
@@ -60,6 +61,10 @@ def test_expected_values_are_not_taken_in_by_a_lottery() -> None:
     risky = moves[0, 1] @ (value[1] - math.log(2.0))  # every end is one of two equal actions
     assert risky.item() == pytest.approx(0.0, abs=ATOL)
     assert policy[0, 0, 1].item() == pytest.approx(0.268941, abs=ATOL)
+    reward.requires_grad_()
+    (slope,) = torch.autograd.grad(soft_values(reward, moves, 2).value[0, 0], reward)
+    close(slope, [1.0, 0.731059, 0.134471, 0.134471])  # both ends of the lottery alike
+    reward = reward.detach()
     inferred = torch.logsumexp(reward[2:], 0) - math.log(2.0)
     assert inferred.item() == pytest.approx(2.309329, abs=ATOL)
     assert torch.sigmoid(inferred - 1.0).item() == pytest.approx(0.787401, abs=ATOL)
@@ -145,6 +150,53 @@ def _by_sequences(moves: Tensor, reward: Tensor) -> float:
         middle = int(moves[0, first].argmax())
         totals += [float(reward[0, first] + reward[middle, second]) for second in (0, 1)]
     return math.log(sum(map(math.exp, totals))) - totals[2]
+
+
+def test_the_likelihood_of_actions_and_its_slope_by_hand() -> None:
+    """A lottery, lost: safe 1, risky 3 or -3 half each, risky is demonstrated and ends at -3.
+
+    Both losses start at log(1 + e) for the first choice and log 2 for the second. The dual then
+    also asks why -3 was reached, and so falls without end as its reward rises.
+    """
+    moves = torch.zeros(4, 2, 4, dtype=F64)
+    moves[0, 0, 1] = 1.0
+    moves[0, 1, 2] = moves[0, 1, 3] = 0.5
+    reward = torch.tensor([0.0, 1.0, 3.0, -3.0], dtype=F64, requires_grad=True)
+    shown = {"states": 4, "actions": 2, "discount": 1.0}
+    rows = torch.tensor([0, 3]), torch.tensor([1, 0]), torch.tensor([0, 1])
+    visits = demonstrated_visits(*rows, **shown, horizon=2)
+    assert visits.shape == (2, 4, 2) and visits[0, 0, 1] == visits[1, 3, 0] == 1
+    loss = causal_likelihood_loss(reward, visits, moves, discount=1.0)
+    assert loss.item() == pytest.approx(math.log(1 + math.e) + math.log(2), abs=1e-12)
+    (slope,) = torch.autograd.grad(loss, reward)
+    close(slope, [0.0, 0.731059, -0.365529, -0.365529])  # p(safe), and its half at either end
+    start = torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=F64)
+    dual = causal_entropy_loss(
+        reward, visits.sum(0), moves, start, discount=1.0, horizon=2
+    )  # fmt: skip
+    (slope,) = torch.autograd.grad(dual, reward)
+    close(slope, [0.0, 0.731059, 0.134471, 0.134471 - 1.0])
+
+
+@pytest.mark.parametrize("discount", [1.0, 0.7])
+def test_where_steps_are_certain_both_losses_are_one(discount: float) -> None:
+    moves = torch.zeros(3, 2, 3, dtype=F64)
+    for state in range(3):
+        moves[state, 0, state] = moves[state, 1, (state + 1) % 3] = 1.0
+    reward = torch.randn(3, 2, generator=torch.Generator().manual_seed(0), dtype=F64)
+    reward.requires_grad_()
+    rows = torch.tensor([0, 1, 1, 2]), torch.tensor([1, 0, 1, 0]), torch.arange(4)
+    shown = {"states": 3, "actions": 2, "discount": discount}
+    start = torch.tensor([1.0, 0.0, 0.0], dtype=F64)
+    one = causal_likelihood_loss(
+        reward, demonstrated_visits(*rows, **shown, horizon=4), moves, discount=discount
+    )
+    two = causal_entropy_loss(
+        reward, demonstrated_visits(*rows, **shown), moves, start, discount=discount, horizon=4
+    )
+    torch.testing.assert_close(one, two)
+    slopes = [torch.autograd.grad(loss, reward)[0] for loss in (one, two)]
+    torch.testing.assert_close(slopes[0], slopes[1])
 
 
 def test_rewards_shaped_by_a_potential_explain_the_same() -> None:

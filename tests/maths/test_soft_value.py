@@ -8,7 +8,12 @@ import torch
 from torch import Tensor
 
 from hindsight_rl.maths.posterior import task_posterior
-from hindsight_rl.maths.soft_value import soft_fixed_point, soft_values, state_visits
+from hindsight_rl.maths.soft_value import (
+    discounted_visits,
+    soft_fixed_point,
+    soft_values,
+    state_visits,
+)
 
 HORIZON = 3
 # Reward 1 in the last state, in the middle one, in the first.
@@ -93,6 +98,11 @@ def test_a_loop_without_an_end() -> None:
     close(value, [math.log(1.0 + math.e) / 0.1])
     close(value, [13.132617])
     close(policy, [[1.0 / (1.0 + math.e), math.e / (1.0 + math.e)]])
+    step = torch.tensor([[0.0, 1e-4]], dtype=torch.float64)
+    ends = [soft_fixed_point(reward + sign * step, loop, discount=0.9).value for sign in (1, -1)]
+    slope = (ends[0] - ends[1]) / 2e-4  # its visits: ten steps, of which the policy takes so many
+    visits = discounted_visits(policy, loop, torch.ones(1).double(), discount=0.9)
+    torch.testing.assert_close(slope, visits * policy[:, 1], rtol=0, atol=1e-5)
     single = soft_fixed_point(reward.float(), loop.float(), discount=0.9)  # ends in float32 too
     assert float(single.value) == pytest.approx(13.132617, rel=1e-5)
 

@@ -212,12 +212,41 @@ def test_every_second_update_may_teach() -> None:
     assert float(adam["state"][0]["step"]) == 2  # updates 0 and 2
 
 
-def test_two_ranks_equal_one_with_the_joined_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+def squares(batch: TensorDict, task: Tensor, draws: Tensor) -> SoftValues:
+    """Return values of a policy whose log pi is a function of the action."""
+    log_prob = -batch["action"].square().sum(-1)
+    return SoftValues(lambda: log_prob, lambda: log_prob, torch.ones(()), 0.99)
+
+
+def test_a_discriminator_that_is_always_right_is_left_as_it_is() -> None:
+    """Expert and others never do the same: .9 is soon passed, and the reward stays small."""
+    log, found = both(choices((1.0, 0.0)), choices((0.0, 1.0))), {}
+    for stop in (1.0, 0.9):
+        batch, bound = told(log, discriminator({"stop_above": stop}, scale=False), 60)
+        steps = bound.state_dict()["adam"]["state"][0]["step"]
+        found[stop] = float(steps), by_action(batch)[0]
+        assert float(bound.metrics["told_apart"]) == 1.0
+    assert found[1.0][0] == 60 and 1 <= found[0.9][0] < 20
+    assert 0.0 < found[0.9][1] < found[1.0][1] / 3
+
+
+@pytest.mark.parametrize(
+    "further", [{}, {"stop_above": 0.52}, {"shaped": True}], ids=["absorbing", "stopped", "airl"]
+)
+@pytest.mark.filterwarnings("ignore:episodes terminate")
+def test_two_ranks_equal_one_with_the_joined_batch(
+    further: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Gloo between two threads: weights and scale are those of all rows, endings counted."""
     log = two_logs()
-    small = {"penalty": 2.0, "smoothing": 0.1}
-    chunk, whole = drawn(log, discriminator(small), updates=5, batch_size=12)
+    small = {"penalty": 2.0, "smoothing": 0.1} | further
+    chunk, whole = drawn(log, discriminator(small), updates=8, batch_size=12)
+    whole.use(squares)
+    sides = [chunk["companion", f"0/{side}"] for side in ("expert", "other")]
+    assert all(bool(side["next", "terminated"].any()) for side in (chunk, *sides))
     expected = whole(chunk)
+    steps = float(whole.relabelers[0].state_dict()["adam"]["state"][0]["step"])
+    assert steps == (6 if "stop_above" in further else 8)
     store, here = torch.distributed.HashStore(), threading.local()
     found: dict[int, Any] = {}
 
@@ -227,6 +256,7 @@ def test_two_ranks_equal_one_with_the_joined_batch(monkeypatch: pytest.MonkeyPat
     def learn(rank: int) -> None:
         here.group = torch.distributed.ProcessGroupGloo(store, rank, 2)
         chain = drawn(log, discriminator(small))[1]
+        chain.use(squares)
         found[rank] = (chain(chunk[:, 6 * rank : 6 * rank + 6]), chain.relabelers[0])
 
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
@@ -271,16 +301,20 @@ def test_offline_it_resumes_bit_by_bit(shaped: bool, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_compiled_updates_equal_eager_ones(tmp_path: Path) -> None:
-    states = []
+@pytest.mark.parametrize("shaped", [False, True], ids=["gail", "airl"])
+@pytest.mark.filterwarnings("ignore:episodes terminate")
+def test_compiled_updates_equal_eager_ones(shaped: bool, tmp_path: Path) -> None:
+    """AIRL asks the policy, whose weights differ in the last bit: so do its own, then."""
+    states, exact = [], {"rtol": 0.0, "atol": 1e-5 if shaped else 0.0}
     for mode in ("off", "update"):
-        data = OfflineDataModule(two_logs(), [discriminator()], batch_size=16, updates_per_step=4)
+        relabel = [discriminator({"shaped": shaped, "penalty": 1.0})]
+        data = OfflineDataModule(two_logs(), relabel, batch_size=16, updates_per_step=4)
         learner = learner_of(SAC, data.spec, compile=mode)
         fit(learner, data, tmp_path / mode, 8)
         states.append((data.relabel.state_dict()["0"], weights(learner)))
     (eager, one), (compiled, two) = states
     for a, b in zip(eager["weights"], compiled["weights"], strict=True):
-        assert torch.equal(a, b)
+        torch.testing.assert_close(a, b, **exact)
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=1e-5, atol=1e-5)
 
@@ -325,6 +359,7 @@ def test_what_has_no_meaning_is_refused(tmp_path: Path) -> None:
         ({"small": {"every": 0}}, "every is 0 updates"),
         ({"small": {"discount": 1.0}}, "discount 1.0"),
         ({"small": {"hidden": [0]}}, r"hidden is \[0\]"),
+        ({"small": {"stop_above": 0.5}}, r"stop_above is 0.5, it must lie in \(0.5, 1\]"),
         ({"small": {"learning_rate": 0.0}}, "learning_rate is 0.0"),
         ({"small": {"reads": "all"}}, "reads is 'all', it must be 'action'"),
     ],

@@ -1,6 +1,7 @@
 """Rewards from telling an expert's transitions from those that the policy collects."""
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,11 @@ def expert_of(env: str) -> Log:
     return Log.from_columns({key: log.column(key) for key in log.keys()}, log.info)
 
 
-def online(**options: Any) -> IteratedDataModule:
+def online(settings: Discriminator = SMALL, **options: Any) -> IteratedDataModule:
     plain = Collection(initial_episodes=1, episodes_per_round=1, max_episode_steps=12, num_envs=1)
     return IteratedDataModule(
         "Pendulum-v1",
-        [DiscriminatorReward(SMALL, newest=30)],
+        [DiscriminatorReward(settings, newest=30)],
         source=expert_of("Pendulum-v1"),
         collection=plain,
         batch_size=16,
@@ -41,9 +42,12 @@ def online(**options: Any) -> IteratedDataModule:
 MIX = {"log": 0.25, "collected": 0.75}
 
 
-def test_online_the_others_are_the_newest_rows_and_a_resume_is_exact(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shaped", [False, True], ids=["gail", "airl"])
+def test_online_the_others_are_the_newest_rows_and_a_resume_is_exact(
+    shaped: bool, tmp_path: Path
+) -> None:
     def begun() -> tuple[IteratedDataModule, SAC]:
-        data = online(mix=MIX)
+        data = online(replace(SMALL, shaped=shaped, penalty=1.0), mix=MIX)
         return data, learner_of(SAC, data.spec)
 
     (data, learner), (other, again) = begun(), begun()

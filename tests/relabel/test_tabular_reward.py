@@ -9,7 +9,7 @@ from episode_logs import episode_log
 from torch import Tensor
 
 from hindsight_rl.logs.log import Log
-from hindsight_rl.maths.soft_value import soft_values
+from hindsight_rl.maths.soft_value import soft_values, state_visits
 from hindsight_rl.relabel.tabular_reward import tabular_reward
 
 SIDE = 3
@@ -89,6 +89,22 @@ def test_the_reward_of_a_grid_is_recovered_from_what_experts_do() -> None:
     centred = found.reward - found.reward.mean() - (true - true.mean())
     assert float(centred.abs().max()) < 0.45
     assert int(found.reward.argmax()) == 8 and int(found.reward.argmin()) == 4
+
+
+def test_luck_of_few_episodes_does_not_blow_rewards_up() -> None:
+    """Eight episodes where steps slip: their states are luckier than any policy's could be."""
+    moves, true = grid(), torch.zeros(9, dtype=torch.float64)
+    true[8] = 4.0
+    expert = soft_values(true, moves, 8).policy
+    wandering = torch.full((8, 9, 4), 0.25, dtype=torch.float64)
+    for seed in range(3):
+        logs = [played(expert, moves, 8, seed), played(wandering, moves, 400, seed=9)]
+        found = tabular_reward(Log.concatenate(logs, [1.0, 1.0]), expert=None)
+        assert found.loss > 0.0
+        assert float(found.reward.abs().max()) < 15.0
+        weight = state_visits(expert, moves, torch.full((9,), 1 / 9).double()) / 8
+        gap = (weight * (found.policy - expert).abs().sum(-1) / 2).sum()
+        assert float(gap) < 0.15
 
 
 def test_others_only_say_where_steps_lead() -> None:
