@@ -31,6 +31,7 @@ from torch import Tensor
 from hindsight_rl.arguments import above, at_least, check_ranges, within
 from hindsight_rl.keys import FIRST, PREFERENCE, SECOND, Key
 from hindsight_rl.maths.preferences import (
+    by_preference,
     contrastive_loss,
     pair_accuracy,
     ranked_loss,
@@ -125,9 +126,13 @@ class CPL(Learner):
         else:
             loss = contrastive_loss(first, second, batch[PREFERENCE], bias=self.bias)
         log_prob = torch.cat(steps).mean()
+        means = [one.detach().mean(-1) for one in steps]
+        better, worse = by_preference(means[0], means[1], batch[PREFERENCE])
         metrics = {
             "actor/accuracy": pair_accuracy((second - first).detach(), batch[PREFERENCE]),
             "actor/log_prob": log_prob.detach(),
+            "actor/log_prob_better": better.mean(),
+            "actor/log_prob_worse": worse.mean(),
         }
         term = self.contrast * loss.mean() - self.cloning * log_prob
         return LossTerms({"actor": term}, metrics)

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from hindsight_rl.arguments import above, at_least, check_ranges
 from hindsight_rl.keys import FIRST, PREFERENCE, SECOND
-from hindsight_rl.maths.preferences import direct_loss, pair_accuracy, segment_sum
+from hindsight_rl.maths.preferences import by_preference, direct_loss, pair_accuracy, segment_sum
 from hindsight_rl.nets.cloning import check_exact
 from hindsight_rl.nets.network import Head, HeadKind, Network
 from hindsight_rl.nets.policy import Policy
@@ -121,9 +121,13 @@ class DPO(Learner):
         cloning = self.cloned < self.cloning_updates
         if self.training:
             self.cloned.copy_(self.cloned + 1.0)
+        means = [one.detach().mean(-1) for one in steps]
+        better, worse = by_preference(means[0], means[1], label)
         metrics = {
             "actor/accuracy": pair_accuracy((second - first).detach(), label),
             "actor/log_prob": log_prob.detach(),
+            "actor/log_prob_better": better.mean(),
+            "actor/log_prob_worse": worse.mean(),
             "actor/log_ratio": torch.cat(ratios).detach().mean(),
         }
         return LossTerms({"actor": torch.where(cloning, -log_prob, direct)}, metrics)

@@ -60,6 +60,10 @@ class RewardModel(Learner):
 
     Raises:
         ValueError: An argument is out of range, or there are too few members.
+
+    Attributes:
+        accuracy: Share of held-out answers whose better segment it finds, in [0, 1], as validated
+            last; ``None`` where it never was. Checkpoints carry it.
     """
 
     acts = False
@@ -93,6 +97,7 @@ class RewardModel(Learner):
             )
         self.bounded, self.random_answers, self.discount = bounded, random_answers, discount
         self.bootstrap = bootstrap
+        self.accuracy: float | None = None
         self.reward = Critic(self.spec, network, members=members)
 
     @property
@@ -106,6 +111,22 @@ class RewardModel(Learner):
         counts = episode_weights(found[PAIR], len(self.reward.members), "pair weights")
         counts = counts.movedim(0, -1)
         return found.set(COUNTS, counts if self.bootstrap else torch.ones_like(counts))
+
+    def on_validation_epoch_end(self) -> None:
+        """Report the means over held-out answers, and keep the accuracy."""
+        super().on_validation_epoch_end()
+        if not self.trainer.sanity_checking:
+            self.accuracy = self.latest.get("validation/reward/accuracy")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the accuracy."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["hindsight"]["accuracy"] = self.accuracy
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take over the accuracy."""
+        super().on_load_checkpoint(checkpoint)
+        self.accuracy = self._saved.get("accuracy")
 
     @property
     def takes_task(self) -> bool:
@@ -163,5 +184,6 @@ class RewardModel(Learner):
             "reward/accuracy_min": pair_accuracy(margin, label).amin(),
             "reward/calibration_error": calibration_error(torch.sigmoid(margin).mean(0), label),
             "reward/disagreement": disagreement(margin).mean(),
+            "reward/second_better": label.mean(),
         }
         return LossTerms({"reward": (counts * loss).mean()}, metrics)

@@ -111,6 +111,11 @@ class PreferenceDataModule(LogDataModule):
             digest.update(part.contiguous().numpy().data)
         return digest.hexdigest()[:16]
 
+    @property
+    def held_out(self) -> int:
+        """Number of answers that are held out."""
+        return len(self._held_out)
+
     def _sampler(self, **options: Any) -> "PairSampler":
         return PairSampler(
             self.log,

@@ -11,11 +11,16 @@ It reads what the learner reports anyway, at logging intervals, and adds nothing
   exponential a handful of rows is all that is cloned.
 - **Clipped weights**: where most weights lie at their cap, they no longer separate good from bad.
 - **Gradient norm** of each network before clipping.
+- **Answers** about pairs of segments: all of them for the same side; a model of rewards that knows
+  held-out ones little better than chance, or is sure of what is not so; a policy to which better
+  segments became less likely too (contrastive losses can be lowered so).
 
-A learner takes part by its metrics: ``critic/q_max`` (and an attribute ``discount``), and whatever
-:func:`hindsight_rl.maths.weights.weight_metrics` returns, under ``actor/``.
+A learner takes part by its metrics: ``critic/q_max`` (and an attribute ``discount``), whatever
+:func:`hindsight_rl.maths.weights.weight_metrics` returns, under ``actor/``, ``reward/accuracy``,
+``reward/calibration_error`` and ``reward/second_better``, ``actor/log_prob_better`` and ``_worse``.
 """
 
+import math
 import warnings
 from typing import Any
 
@@ -24,6 +29,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
+from hindsight_rl.arguments import above, check_ranges, within
 from hindsight_rl.attached import datamodule_of, learner_of, log_interval
 from hindsight_rl.maths.returns import largest_return
 from hindsight_rl.ports import DataView, LearnerView
@@ -33,6 +39,11 @@ SAMPLE = 2**18
 # Magnitude of Q up to which a critic may only not have been trained: networks start at values of
 # about 1 for standardised inputs, whatever the unit of the rewards.
 UNTRAINED = 3.0
+# Held-out answers from which a calibration error is not chance alone: in ten bins, fewer lie .2 off
+# whatever the model.
+CALIBRATED = 50
+_ACCURACY, _CALIBRATION = "reward/accuracy", "reward/calibration_error"
+_SECOND, _BETTER, _WORSE = "reward/second_better", "actor/log_prob_better", "actor/log_prob_worse"
 _Q, _SIZE, _CLIPPED = "critic/q_max", "actor/effective_sample_size", "actor/clipped"
 
 
@@ -47,6 +58,11 @@ class Watch(Callback):
         effective_sample_size: Warn where it falls below this share of the batch, in [0, 1].
         clipped: Warn where more than this share of the weights lies at the cap, in [0, 1].
         gradient_ratio: Warn where a network's gradient norm exceeds this multiple of ``clip_norm``.
+        accuracy: Warn where a model of rewards ends below this share of held-out answers, in
+            [0, 1].
+        calibration_error: Warn where its probabilities end further from the answers, in [0, 1].
+        fallen: Warn where steps of better and of worse segments have become this much less likely
+            than they were, nats, above 0.
 
     Raises:
         ValueError: An argument is out of range.
@@ -59,6 +75,9 @@ class Watch(Callback):
         effective_sample_size: float = 0.05,
         clipped: float = 0.5,
         gradient_ratio: float = 100.0,
+        accuracy: float = 0.6,
+        calibration_error: float = 0.2,
+        fallen: float = 1.0,
     ) -> None:
         if not q_ratio > 0 or not gradient_ratio > 0:
             raise ValueError(
@@ -69,11 +88,15 @@ class Watch(Callback):
                 f"effective_sample_size {effective_sample_size} and clipped {clipped} are shares: "
                 "in [0, 1]"
             )
+        check_ranges(above(0, fallen=fallen))
+        check_ranges(within("[0, 1]", accuracy=accuracy, calibration_error=calibration_error))
+        self.accuracy, self.calibration_error, self.fallen = accuracy, calibration_error, fallen
         self.q_ratio, self.effective_sample_size = q_ratio, effective_sample_size
         self.clipped, self.gradient_ratio = clipped, gradient_ratio
         self._bound: float | None = None
         self._seen = 0
         self._warned: set[str] = set()
+        self._likeliest = (-math.inf, -math.inf)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Ask for the gradient norms of each network, where the update is one compiled graph."""
@@ -82,6 +105,7 @@ class Watch(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start anew: a second fit may have other data."""
         self._bound, self._seen, self._warned = None, trainer.global_step, set()
+        self._likeliest = (-math.inf, -math.inf)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Leave updates that are not one graph alone: their gradients are measured afterwards."""
@@ -95,9 +119,61 @@ class Watch(Callback):
         if not trainer.is_global_zero or not (crossed or ended):
             return
         learner = learner_of(trainer)
+        self._answers(learner)
         found = self._q(trainer, learner) | self._weights(learner) | self._gradients(learner)
         named = {f"watch/{name}": value for name, value in found.items()}
         learner.report(named, self._seen)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at what the last validation says of a model of rewards."""
+        learner = learner_of(trainer)
+        accuracy, error = (
+            learner.latest.get(f"validation/{name}") for name in (_ACCURACY, _CALIBRATION)
+        )
+        if accuracy is None or error is None or not trainer.is_global_zero:
+            return
+        held_out = int(getattr(datamodule_of(trainer), "held_out", 0))
+        if accuracy < self.accuracy:
+            seen = learner.latest.get(f"train/{_ACCURACY}", math.nan)
+            self._warn(
+                _ACCURACY,
+                f"the better segment is found in {accuracy:.0%} of {held_out} held-out answers "
+                f"(chance: 50%), and in {seen:.0%} of those it was fitted to. Do not train on this "
+                "reward: give more answers; fit for less long where it knows its own by heart; "
+                "hold out more (data.validation) where they are few",
+            )
+        if error > self.calibration_error and held_out >= CALIBRATED:
+            self._warn(
+                _CALIBRATION,
+                f"probabilities are off by {error:.2f} on {held_out} held-out answers: it is surer "
+                "than it may be. Fit for less long, or set random_answers to the share of answers "
+                "that were given by chance",
+            )
+
+    def _answers(self, learner: LearnerView) -> None:
+        """Warn of answers that name one side only, and of segments that all become unlikely."""
+        second, better, worse = (
+            learner.latest.get(f"train/{name}") for name in (_SECOND, _BETTER, _WORSE)
+        )
+        if second is not None and (second == 0 or second == 1):
+            side = "second" if second else "first"
+            self._warn(
+                _SECOND,
+                f"every answer says that the {side} segment is better: who answers may look at the "
+                "side alone, or the file was written wrongly. Show half the pairs with their "
+                "segments swapped ('hindsight compare' draws sides at random)",
+            )
+        if better is None or worse is None:
+            return
+        best = self._likeliest
+        self._likeliest = best = (max(best[0], better), max(best[1], worse))
+        if better < best[0] - self.fallen and worse < best[1] - self.fallen:
+            self._warn(
+                _BETTER,
+                f"steps of better segments became less likely, {best[0]:.3g} to {better:.3g} nats, "
+                "as those of worse ones did: the policy comes to do what neither shows. Lower bias "
+                "or add cloning (CPL), raise beta (DPO), or stop earlier",
+            )
 
     def _q(self, trainer: Trainer, learner: LearnerView) -> dict[str, float]:
         q = learner.latest.get(f"train/{_Q}")

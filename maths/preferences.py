@@ -93,6 +93,20 @@ def pair_accuracy(margin: Tensor, label: Tensor) -> Tensor:
     return 0.5 + (gain * decided).sum(-1) / decided.sum().clamp_min(1.0)
 
 
+def by_preference(first: Tensor, second: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the values of the better and of the worse segment of each pair, mixed by the label.
+
+    Args:
+        first: ``[...]``, of the first segment.
+        second: ``[...]``, of the second.
+        label: ``[...]`` in [0, 1], probability that the second is better.
+
+    Returns:
+        ``[...]`` each.
+    """
+    return torch.lerp(first, second, label), torch.lerp(second, first, label)
+
+
 def calibration_error(probability: Tensor, label: Tensor, bins: int = 10) -> Tensor:
     """Return the expected calibration error: how far stated probabilities are from what happens.
 

@@ -6,7 +6,7 @@ import torch
 
 from hindsight_rl.keys import Key
 from hindsight_rl.ports import LogView
-from hindsight_rl.relabel.learned_reward import LearnedReward, RewardSource
+from hindsight_rl.relabel.learned_reward import LEAST_ACCURACY, LearnedReward, RewardSource
 from hindsight_rl.relabel.relabeler import Relabeler
 
 LEARNED_REWARDS: Key = "learned_rewards"
@@ -23,19 +23,22 @@ class LearnedFeatures(Relabeler):
     Args:
         models: Path of a checkpoint for each of M rewards; from Python models too, see
             :class:`LearnedReward`.
+        least_accuracy: Of each model on held-out answers, in [0, 1]; 0 takes any.
 
     Raises:
-        ValueError: There are none, one cannot be read or is of no model of rewards, or
-            (``prepare``) it is of another kind of log.
+        ValueError: There are none, one cannot be read, is of no model of rewards or knows held-out
+            answers too badly, or (``prepare``) it is of another kind of log.
     """
 
     out_keys = (LEARNED_REWARDS,)
 
-    def __init__(self, models: Sequence[RewardSource]) -> None:
+    def __init__(
+        self, models: Sequence[RewardSource], least_accuracy: float = LEAST_ACCURACY
+    ) -> None:
         super().__init__()
         if isinstance(models, str) or not len(models):
             raise ValueError(f"models is {models!r}: give a list of at least one checkpoint")
-        self.rewards = [LearnedReward(model) for model in models]
+        self.rewards = [LearnedReward(one, least_accuracy=least_accuracy) for one in models]
 
     @property
     def prepare_reads(self) -> tuple[Key, ...]:

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from hindsight_rl.arguments import above, at_least, check_choices, check_ranges
+from hindsight_rl.arguments import above, at_least, check_choices, check_ranges, within
 from hindsight_rl.keys import ACTION, OBSERVATION, REWARD, TASK, Key, key_name
 from hindsight_rl.maths.preferences import Aggregate, aggregate, standardised
 from hindsight_rl.nets.encoders.entries import Observation
@@ -40,6 +40,9 @@ class Rewards(Protocol):
 RewardSource = str | Rewards
 """Path of a checkpoint, from Python a model too."""
 
+LEAST_ACCURACY = 0.6
+"""Share of held-out answers that a model of rewards must have found right; chance finds .5."""
+
 _TOGETHER = 8192  # rows judged together
 _NUMBERS = 1 << 25  # of what is seen of them: images are judged fewer at a time
 
@@ -65,10 +68,14 @@ class LearnedReward(Relabeler):
         coefficient: Of ``"mean-std"``, at least 0.
         clip: Largest size before ``alive`` is added, standard deviations, above 0.
         alive: Added to every step, standard deviations, of any sign.
+        least_accuracy: Share of held-out answers, in [0, 1], that a ``RewardModel`` must have found
+            right in its last validation; a policy would find the places where it is wrong. 0 takes
+            any.
 
     Raises:
         ValueError: An argument is out of range, the checkpoint cannot be read or is of no model of
-            rewards, or (``prepare``) it is of another kind of log.
+            rewards, the model knows held-out answers too badly, or (``prepare``) it is of another
+            kind of log.
 
     Reference:
         Christiano et al. 2017, arXiv 1706.03741, section 2.2.1; Coste et al. 2023, arXiv
@@ -85,10 +92,12 @@ class LearnedReward(Relabeler):
         coefficient: float = 1.0,
         clip: float = 5.0,
         alive: float = 0.0,
+        least_accuracy: float = LEAST_ACCURACY,
     ) -> None:
         super().__init__()
         check_choices(LearnedReward.__init__, locals())
         check_ranges(at_least(0, coefficient=coefficient), above(0, clip=clip))
+        check_ranges(within("[0, 1]", least_accuracy=least_accuracy))
         self.name = checkpoint if isinstance(checkpoint, str) else type(checkpoint).__name__
         model = _loaded(checkpoint) if isinstance(checkpoint, str) else checkpoint
         if not isinstance(model, Rewards):
@@ -97,6 +106,7 @@ class LearnedReward(Relabeler):
                 "RewardModel (hindsight fit --config reward_model), or of a run with "
                 "DiscriminatorReward"
             )
+        _check_accuracy(self.name, getattr(model, "accuracy", None), least_accuracy)
         self.model: Rewards = model
         self.how, self.coefficient, self.clip, self.alive = how, coefficient, clip, alive
 
@@ -189,8 +199,25 @@ class LearnedReward(Relabeler):
 
 def _loaded(checkpoint: str) -> object:
     """Return the model of rewards of a run: what its data step learned, or its learner."""
-    kept = kept_reward(read_checkpoint(Path(checkpoint)), checkpoint)
-    return load_learner(checkpoint) if kept is None else kept
+    payload = read_checkpoint(Path(checkpoint))
+    kept = kept_reward(payload, checkpoint)
+    if kept is not None:
+        return kept
+    model = load_learner(checkpoint)
+    if "accuracy" in payload["hindsight"]:
+        vars(model)["accuracy"] = payload["hindsight"]["accuracy"]
+    return model
+
+
+def _check_accuracy(name: str, accuracy: float | None, least: float) -> None:
+    """Raise where a model of rewards finds too few of the held-out answers right."""
+    if accuracy is not None and accuracy < least:
+        raise ValueError(
+            f"{name} finds the better segment in {accuracy:.0%} of the answers that were held out "
+            f"from it, and chance in 50%: less than least_accuracy, {least:g}. Fit it to more "
+            "answers, or for less long where it finds those it was fitted to; hold out more where "
+            "they were few (data.validation); or set least_accuracy to 0 to take it as it is"
+        )
 
 
 def _check_fits(name: str, spec: Spec, log: LogView) -> None:

@@ -142,3 +142,19 @@ def test_several_seeds_are_single_runs(tmp_path: Path) -> None:
         for name, value in runs[seed].items():
             torch.testing.assert_close(model.state_dict()[name], value, rtol=1e-5, atol=1e-6)
     assert not equal(*runs)
+
+
+def test_checkpoints_carry_the_accuracy_of_the_last_validation(tmp_path: Path) -> None:
+    """Also over a resume; a run without held-out answers has none."""
+    data = pairs_of(episode_log(), validation=0.3, batch_size=16, updates_per_step=4)
+    model = learner_of(RewardModel, data.spec)
+    trainer = trainer_in(tmp_path, 8, val_check_interval=8)
+    trainer.fit(model, data)
+    assert model.accuracy == float(trainer.callback_metrics["validation/reward/accuracy"])
+    trainer.save_checkpoint(tmp_path / "reward.ckpt")
+    again = learner_of(RewardModel, data.spec)
+    fit(again, data, tmp_path, 12, ckpt_path=tmp_path / "reward.ckpt", val_check_interval=100)
+    assert again.accuracy == model.accuracy
+    plain = learner_of(RewardModel, data.spec)
+    fit(plain, pairs_of(episode_log(), batch_size=16), tmp_path, 4)
+    assert plain.accuracy is None

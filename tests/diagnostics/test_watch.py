@@ -3,6 +3,7 @@
 import math
 import re
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,19 @@ from command_fits import cart_log, refused
 from command_fits import fit as fit_by_command
 from episode_logs import episode_log
 from lightning.pytorch.callbacks import ModelCheckpoint
-from small_fits import Kept, data_for, fit, learner_of
+from small_fits import Kept, data_for, fit, learner_of, pairs_of
 from tensordict import TensorDict
 
 from hindsight_rl.agents.awr import AWR
 from hindsight_rl.agents.bc import BC
+from hindsight_rl.agents.cpl import CPL
 from hindsight_rl.agents.iql import IQL
+from hindsight_rl.agents.reward_model import RewardModel
 from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.datamodules.preferences import PreferenceDataModule
 from hindsight_rl.diagnostics.divergence import DivergenceError, broken_rows
 from hindsight_rl.diagnostics.watch import Watch, largest_possible_return
+from hindsight_rl.logs.log import Log
 from hindsight_rl.relabel.returns import NStep, ReturnWeight, ScaleReward
 from hindsight_rl.training.checkpoints.load import load_learner
 
@@ -39,11 +44,12 @@ def watched(
 ) -> Any:
     """Fit 40 updates with a look every 10; return texts, what was logged, and the learner."""
     data = data or data_for(kind, updates_per_step=5)
+    options = {k: arguments.pop(k) for k in ("val_check_interval",) if k in arguments}
     logger, learner = Kept(), learner_of(kind, data.spec, **arguments)
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
-        callbacks = [watch or Watch()]
-        fit(learner, data, folder, 40, callbacks=callbacks, logger=logger, log_every_n_steps=10)
+        options |= {"callbacks": [watch or Watch()], "logger": logger, "log_every_n_steps": 10}
+        fit(learner, data, folder, 40, **options)
     return said(found), logger, learner
 
 
@@ -149,6 +155,81 @@ def test_arguments_out_of_range_are_refused() -> None:
         Watch(q_ratio=0.0)
     with pytest.raises(ValueError, match=r"clipped 1.5 are shares: in \[0, 1\]"):
         Watch(clipped=1.5)
+    for name, wrong in (("accuracy", 2.0), ("calibration_error", -1.0), ("fallen", 0.0)):
+        with pytest.raises(ValueError, match=f"{name} "):
+            Watch(**{name: wrong})
+
+
+# --- answers about pairs --------------------------------------------------------------------------
+
+
+def answers(log: Log, label: torch.Tensor | None = None, **options: Any) -> Any:
+    """Return pairs of a log with other labels."""
+    data = pairs_of(log, 200, updates_per_step=5, batch_size=64, **options)
+    if label is None:
+        return data
+    changed = replace(data.preferences, label=label)
+    options = {"validation": 0.0, "updates_per_step": 5, "batch_size": 64} | options
+    return PreferenceDataModule(log, changed, **options)
+
+
+def test_answers_that_name_one_side_are_warned_of(tmp_path: Path) -> None:
+    for side, label in (("second", torch.ones(200)), ("first", torch.zeros(200))):
+        data = answers(episode_log(), label)
+        texts, *_ = watched(RewardModel, tmp_path, data)
+        assert len(texts) == 1
+        assert texts[0].startswith("watch/reward/second_better, update 10: every answer says that")
+        assert f"the {side} segment is better" in texts[0]
+
+
+def test_a_model_no_better_than_chance_is_warned_of_at_the_end(tmp_path: Path) -> None:
+    """Answers by chance: some are learned by heart, and held-out ones are not known."""
+    log = episode_log((30,) * 12)
+    draw = torch.Generator().manual_seed(0)
+    data = answers(log, torch.randint(2, (200,), generator=draw).float(), validation=0.5)
+    watch = Watch(calibration_error=0.01)
+    texts, _, learner = watched(RewardModel, tmp_path, data, watch, val_check_interval=40)
+    assert len(texts) == 2 and data.held_out > 80
+    accuracy = learner.latest["validation/reward/accuracy"]
+    assert texts[0].startswith(
+        f"watch/reward/accuracy, update 40: the better segment is found in {accuracy:.0%} of "
+        f"{data.held_out} held-out answers"
+    )
+    assert re.match(r"watch/reward/calibration_error, update 40: .* off by 0.\d\d", texts[1])
+
+
+def test_a_model_that_knows_is_not_warned_of(tmp_path: Path) -> None:
+    log = episode_log((30,) * 12)
+    log = episode_log((30,) * 12, reward=log.column("observation")[:, 0].tolist())
+    data = answers(log, validation=0.5)
+    rates = {"reward": 1e-2}
+    texts, _, learner = watched(
+        RewardModel, tmp_path, data, learning_rates=rates, val_check_interval=40
+    )
+    assert texts == [] and learner.latest["validation/reward/accuracy"] > 0.6
+
+
+class Falling(CPL):
+    """Makes every step of the segments less likely, as contrastive losses may."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, contrast=0.0, cloning=1.0, **options)
+        self.cloning = -1.0
+
+
+@pytest.mark.parametrize("kind", [CPL, Falling])
+def test_segments_that_all_become_unlikely_are_warned_of(kind: Any, tmp_path: Path) -> None:
+    rates = {"actor": 1e-2}
+    texts, logger, _ = watched(kind, tmp_path, answers(episode_log()), learning_rates=rates)
+    if kind is CPL:
+        assert texts == []
+        return
+    (text,) = texts
+    assert re.match(r"watch/actor/log_prob_better, update \d0: .* Lower bias", text)
+    for part in ("better", "worse"):
+        name = f"train/actor/log_prob_{part}"
+        first, *_, last = (found[name] for _, found in logger.lines if name in found)
+        assert last < first - 1.0
 
 
 # --- rows that broke training ---------------------------------------------------------------------

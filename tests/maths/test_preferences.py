@@ -9,6 +9,7 @@ from torch import Tensor
 from hindsight_rl.maths.preferences import (
     aggregate,
     best_of,
+    by_preference,
     calibration_error,
     contrastive_loss,
     direct_loss,
@@ -262,6 +263,16 @@ def test_implied_reward_ends_where_the_episode_does() -> None:
     found = implied_reward(q, v, torch.tensor([False, True]), 0.9)
     close(found, [-7, 2])
     close(torch.stack(slopes(found, q, v)), torch.stack([f64(1, 1), f64(-0.9, 0)]))
+
+
+# --- better and worse -----------------------------------------------------------------------------
+
+
+def test_values_by_preference_are_mixed_by_the_label() -> None:
+    """Values 1 and 3: the second better, the first better, a tie, and surely .9."""
+    better, worse = by_preference(f64(1, 1, 1, 1), f64(3, 3, 3, 3), f64(1, 0, 0.5, 0.9))
+    close(better, [3, 1, 2, 2.8])
+    close(worse, [1, 3, 2, 1.2])
 
 
 # --- errors ---------------------------------------------------------------------------------------

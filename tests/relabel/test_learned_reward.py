@@ -17,6 +17,7 @@ from hindsight_rl.datamodules.relabeled import write_relabeled
 from hindsight_rl.keys import ACTION, OBSERVATION, REWARD, TERMINATED
 from hindsight_rl.logs.log import Log
 from hindsight_rl.relabel.filters import TopFraction
+from hindsight_rl.relabel.learned_features import LearnedFeatures
 from hindsight_rl.relabel.learned_reward import LearnedReward
 from hindsight_rl.relabel.once import Once
 
@@ -200,3 +201,27 @@ def test_other_checkpoints_and_arguments(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             LearnedReward(members, **wrong)
+
+
+@pytest.mark.parametrize("accuracy", [0.55, None, 0.6])
+def test_a_model_that_knows_held_out_answers_badly_is_an_error(
+    accuracy: float | None, tmp_path: Path
+) -> None:
+    """Below .6, of a checkpoint or a model; 0 takes any, and what was never validated is taken."""
+    data = pairs_of(episode_log(), batch_size=16, updates_per_step=8)
+    model = learner_of(RewardModel, data.spec)
+    model.accuracy = accuracy
+    fit(model, data, tmp_path, 8).save_checkpoint(tmp_path / "reward.ckpt")
+    for source in (model, str(tmp_path / "reward.ckpt")):
+        taken = LearnedReward(source, least_accuracy=0.0)
+        assert getattr(taken.model, "accuracy", "none") == accuracy
+        if accuracy != 0.55:
+            LearnedReward(source)
+            LearnedFeatures([source])
+            continue
+        for kind, given in ((LearnedReward, source), (LearnedFeatures, [source])):
+            with pytest.raises(ValueError, match="in 55% of the answers .* least_accuracy, 0.6"):
+                kind(given)
+        LearnedFeatures([source], least_accuracy=0.0)
+    with pytest.raises(ValueError, match=r"least_accuracy is 2, it must lie in \[0, 1\]"):
+        LearnedReward(model, least_accuracy=2)
