@@ -5,7 +5,7 @@ import importlib
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,15 @@ from numpy.typing import NDArray
 
 from hindsight_rl.cli.errors import command_parser, json_object, parse, run
 from hindsight_rl.cli.report import format_paired, format_summary
+from hindsight_rl.cli.run_log import LogFile as LogFile
 from hindsight_rl.envs.rollout import Rollout, lowered, rollout
 from hindsight_rl.envs.statistics import paired, summarize
+from hindsight_rl.export.paced import PacedPolicy
+from hindsight_rl.export.pacing import Pacer
 from hindsight_rl.export.probe import probe_of
+from hindsight_rl.export.realtime import RealTime, real_time
 from hindsight_rl.export.runtime import OnnxPolicy
-from hindsight_rl.files import write_text, write_whole
+from hindsight_rl.files import write_whole
 
 _EXAMPLES = """\
 examples:
@@ -28,7 +32,8 @@ examples:
   hindsight run policy.onnx --env gymnasium_robotics:FetchReach-v4
   hindsight run policy.onnx --env Pendulum-v1 --video pendulum.gif
   hindsight run new.onnx --against old.onnx --env Pendulum-v1 --episodes 50
-  hindsight run policy.onnx --env CartPole-v1 --episodes 100 --record played.npz"""
+  hindsight run policy.onnx --env CartPole-v1 --episodes 100 --record played.npz
+  hindsight run policy.onnx --env Pendulum-v1 --rate 1000 --real_time --record played.mcap"""
 
 _TIMED_CALLS = 2000
 
@@ -51,8 +56,15 @@ def _main(argv: Sequence[str]) -> int:
     if given.against is not None:
         other = _policy(given, given.against)
     film = None if given.video is None else Film(given.video)
-    keep = None if given.record is None else LogFile(given.record)
-    done = _played(policy, given, film, keep)
+    rate = given.rate or policy.contract["control_rate_hz"]
+    keep = None if given.record is None else LogFile(given.record, rate)
+    paced = _paced(policy, given)
+    if keep is not None and paced is not None:
+        keep.stamps = lambda: paced.stamps
+    with real_time(RealTime() if given.real_time else None) as denied:
+        done = _played(paced or policy, given, film, keep, policy)
+    if denied:
+        sys.stderr.write(f"not granted: {'; '.join(denied)}\n")
     if film is not None:
         film.write()
     report: dict[str, Any] = {
@@ -62,6 +74,8 @@ def _main(argv: Sequence[str]) -> int:
         "threads": given.threads,
         **act_time(policy, given.task),
     }
+    if paced is not None:
+        report["loop"] = paced.report()
     if keep is not None:
         report["log"] = keep.written
     if other is not None:
@@ -74,25 +88,40 @@ def _policy(given: argparse.Namespace, path: Path) -> OnnxPolicy:
     return OnnxPolicy(path, threads=given.threads, deterministic=given.deterministic)
 
 
+def _paced(policy: OnnxPolicy, given: argparse.Namespace) -> PacedPolicy | None:
+    """Return the policy at the rate that was asked for."""
+    if given.rate is None:
+        if given.real_time:
+            raise ValueError("--real_time is for a loop at a rate: give --rate")
+        return None
+    if given.num_envs not in (None, 1):
+        raise ValueError(f"--num_envs {given.num_envs}: at a rate one environment is played")
+    given.num_envs = 1
+    return PacedPolicy(policy, Pacer(given.rate))
+
+
 def _played(
-    policy: OnnxPolicy,
+    policy: OnnxPolicy | PacedPolicy,
     given: argparse.Namespace,
     film: "Film | None" = None,
-    keep: "LogFile | None" = None,
+    keep: LogFile | None = None,
+    file: OnnxPolicy | None = None,
 ) -> Rollout:
-    """Return the episodes of a policy."""
+    """Return the episodes of a policy, or of a file's at a rate."""
+    stated = policy if isinstance(policy, OnnxPolicy) else file
+    assert stated is not None
     return rollout(
         policy,
         given.env,
         episodes=given.episodes,
         seed=given.seed,
-        task=_task(policy, given.task, given.lower),
+        task=_task(stated, given.task, given.lower),
         next_task=lowered if given.lower else None,
         env_kwargs=given.env_kwargs,
         num_envs=given.num_envs,
         max_steps=given.max_steps,
         limit_option="--max_steps",
-        spec=policy.contract,
+        spec=stated.contract,
         record=film,
         keep=keep,
     )
@@ -178,35 +207,6 @@ class Film:
         write_whole(self._path, lambda file: first.save(file, "GIF", **options))
 
 
-class LogFile:
-    """A log of the episodes: one ``.npz`` file, and its column map in a ``.yaml`` file beside it.
-
-    Args:
-        path: A file ending in ``.npz``.
-
-    Raises:
-        ValueError: It is of another kind.
-    """
-
-    def __init__(self, path: Path) -> None:
-        if path.suffix.lower() != ".npz":
-            raise ValueError(f"--record {path}: a NumPy archive is written. End it in .npz.")
-        self._path, self.written = path, ""
-
-    def __call__(
-        self, columns: Mapping[str, NDArray[Any]], column_map: Mapping[str, Any], unstated: str
-    ) -> None:
-        """Write both files, each whole or not at all."""
-        named: dict[str, Any] = dict(columns)
-        write_whole(self._path, lambda file: np.savez(file, **named))
-        write_text(self._path.with_suffix(".yaml"), json.dumps(column_map, indent=1) + "\n")
-        rows = len(columns["reward"])
-        columns_of = self._path.with_suffix(".yaml")
-        self.written = f"{self._path} ({rows:,} rows; column map {columns_of})"
-        if unstated:
-            sys.stderr.write(f"no action_log_prob is recorded: {unstated}\n")
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("run", "Run an ONNX file in an environment.", _EXAMPLES)
     parser.add_argument("policy", type=Path, help="file that 'hindsight export' wrote")
@@ -262,10 +262,22 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--record",
         type=Path,
-        metavar="NPZ",
-        help="write the episodes as a log, and its column map beside it (.yaml); with "
-        "action_log_prob where the file draws its actions ('hindsight export --drawn'), or acts by "
-        "choices and draws nothing",
+        metavar="FILE",
+        help="write the episodes as a log: .npz, with its column map beside it (.yaml), or .mcap, "
+        "a recording that viewers of robots open; with action_log_prob where the file draws its "
+        "actions ('hindsight export --drawn'), or acts by choices and draws nothing",
+    )
+    parser.add_argument(
+        "--rate",
+        type=float,
+        metavar="HZ",
+        help="play in real time, so many steps a second, and print how late they were",
+    )
+    parser.add_argument(
+        "--real_time",
+        action="store_true",
+        help="with --rate: ask for SCHED_FIFO, locked memory and a short timer slack, and do "
+        "without garbage collection; what is not granted is named",
     )
     parser.add_argument("--video", type=Path, metavar="GIF", help="draw the first episode")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -309,8 +321,23 @@ def _lines(report: dict[str, Any], policy: OnnxPolicy) -> str:
         format_summary(report),
         f"act         {time_taken} ({threads}, one row at a time{share})",
     ]
+    if "loop" in report:
+        lines += _loop_lines(report["loop"])
     if "log" in report:
         lines.append(f"log         {report['log']}")
     if "against" in report:
         lines.append(format_paired(report["against"]))
     return "\n".join(lines)
+
+
+def _loop_lines(loop: dict[str, Any]) -> list[str]:
+    """Return how a rate was kept."""
+    late, step, act = (
+        " / ".join(f"{loop[name][part]:.0f}" for part in ("p50", "p99", "max")) + " us"
+        for name in ("late_us", "step_us", "act_us")
+    )
+    missed = f"{loop['overran']:,} overran, {loop['skipped']:,} ticks skipped"
+    return [
+        f"loop        {loop['rate_hz']:g} Hz, {loop['steps']:,} steps: {missed}",
+        f"            median / p99 / max: late {late}; act {act}; act and environment {step}",
+    ]

@@ -3,9 +3,31 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from hindsight_rl.export.contract import Contract
+
+
+def step_limit(contract: Contract) -> NDArray[np.float64] | None:
+    """Return how fast each number of an action may change, in its units per second.
+
+    Args:
+        contract: Of the file: its action's ``rate_limit``, and that of its robot's joints where
+            the action is a position of each. Of two limits the lower one holds.
+
+    Returns:
+        ``[A]``, infinite where nothing limits; ``None`` where nothing limits anything.
+    """
+    action, robot = contract["action"], contract.get("robot") or {}
+    if action["kind"] != "continuous":
+        return None
+    found = np.full(action["shape"], np.inf)
+    joints = robot.get("rate_limit") if robot.get("command") == "position" else None
+    for limits in (action.get("rate_limit"), joints):
+        if limits is not None and len(limits) == len(found):
+            stated = [np.inf if limit is None else limit for limit in limits]
+            found = np.minimum(found, stated)
+    return found if np.isfinite(found).any() else None
 
 
 def rate_limited(

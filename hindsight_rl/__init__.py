@@ -72,8 +72,13 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.diagnostics.watch import Watch as Watch
     from hindsight_rl.envs.rollout import Rollout as Rollout
     from hindsight_rl.envs.rollout import rollout as rollout
+    from hindsight_rl.export.loop import ControlLoop as ControlLoop
     from hindsight_rl.export.onnx import export_policy as export_policy
+    from hindsight_rl.export.realtime import RealTime as RealTime
+    from hindsight_rl.export.recorder import Recorder as Recorder
     from hindsight_rl.export.runtime import OnnxPolicy as OnnxPolicy
+    from hindsight_rl.export.sensors import Sensed as Sensed
+    from hindsight_rl.export.sensors import Sensors as Sensors
     from hindsight_rl.logs.errors import LogError as LogError
     from hindsight_rl.logs.log import Log as Log
     from hindsight_rl.logs.reading import read_log as read_log
@@ -147,6 +152,7 @@ _HOME = {
     "BestAdvantage": "tasks.commands",
     "BestReturn": "tasks.commands",
     "Bound": "diagnostics.bound",
+    "ControlLoop": "export.loop",
     "CPL": "agents.cpl",
     "CQL": "agents.cql",
     "CRR": "agents.crr",
@@ -213,7 +219,9 @@ _HOME = {
     "Quality": "relabel.quality",
     "Question": "diagnostics.ope.question",
     "RandomTask": "relabel.random_task",
+    "RealTime": "export.realtime",
     "RecentReturn": "tasks.commands",
+    "Recorder": "export.recorder",
     "RecurrentBC": "agents.recurrent_bc",
     "Relabeler": "relabel.relabeler",
     "ReturnLabel": "relabel.labels",
@@ -224,6 +232,8 @@ _HOME = {
     "RewardModel": "agents.reward_model",
     "Rollout": "envs.rollout",
     "SAC": "agents.sac",
+    "Sensed": "export.sensors",
+    "Sensors": "export.sensors",
     "SIL": "agents.sil",
     "ScaleReward": "relabel.returns",
     "SignedBC": "agents.signed_bc",

@@ -68,7 +68,8 @@ LAYERS: dict[str, set[str]] = {
     "configs": set(),
 }
 # What must work on the robot, where nothing but the base requirements is installed.
-ROBOT = ("envs", "export.runtime", "export.contract", "cli.main", "cli.run", "cli.errors")
+ROBOT = ("envs", "export.runtime", "export.contract", "export.loop", "export.recorder")
+ROBOT += ("cli.main", "cli.run", "cli.errors")
 ROBOT_PACKAGES = {"numpy", "gymnasium", "onnxruntime"}
 
 # Called nowhere in the rooms: resolved name (a regular expression) and the fix.

@@ -188,7 +188,10 @@ def test_a_log_is_an_archive(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     policy_of(tmp_path, DQN, "CartPole-v1")
     words = [tmp_path / "policy.onnx", "--env", "CartPole-v1", "--record", tmp_path / "log.csv"]
     assert main([str(word) for word in words]) == 2
-    assert "End it in .npz." in capsys.readouterr().err and not (tmp_path / "log.csv").exists()
+    assert (
+        "End it in .npz or .mcap." in capsys.readouterr().err
+        and not (tmp_path / "log.csv").exists()
+    )
 
 
 def test_recording_needs_no_torch(tmp_path: Path) -> None:
@@ -204,3 +207,44 @@ def test_recording_needs_no_torch(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     log = read_log(tmp_path / "played.npz")
     assert log.episodes == 2 and (log.column(ACTION_LOG_PROB) < 0).all()
+
+
+@pytest.mark.parametrize("paced", [False, True])
+def test_a_recording_is_the_same_log_as_an_archive(
+    paced: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Entries, goals, choices and flags come back through MCAP as through .npz."""
+    pytest.importorskip("mcap", reason="needs the extra 'ros'")
+    rate = ["--rate", 5000] if paced else []
+    for kind, env in ((DQN, "CartPole-v1"), (BC, "Pendulum-v1"), (BC, REACH)):
+        folder = tmp_path / kind.__name__ / env.rpartition("/")[2]
+        folder.mkdir(parents=True)
+        policy_of(folder, kind, env)
+        words = [folder / "policy.onnx", "--env", env, "--episodes", 3, "--max_steps", 7]
+        words += ["--seed", 3, "--json"]
+        for name, more in (("a.npz", []), ("b.mcap", rate)):
+            assert main([str(w) for w in [*words, "--record", folder / name, *more]]) == 0
+        loop = '"loop"' in capsys.readouterr().out
+        assert loop == paced
+        there = read_log(folder / "a.npz", str(folder / "a.yaml"))
+        log = read_log(folder / "b.mcap")
+        assert log.hash() == there.hash()
+        assert log.info.get("action") == there.info.get("action")
+        assert log.info.get("discrete_actions") == there.info.get("discrete_actions")
+        assert log.info["recording"]["topics"]["/step"]["messages"] == len(there)
+
+
+def test_a_rate_is_kept_and_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    policy_of(tmp_path, BC, "Pendulum-v1")
+    words = [str(tmp_path / "policy.onnx"), "--env", "Pendulum-v1", "--max_steps", "25"]
+    assert main([*words, "--episodes", "2", "--rate", "500", "--real_time"]) == 0
+    shown = capsys.readouterr().out
+    assert "loop        500 Hz, 50 steps: " in shown and "median / p99 / max: late" in shown
+    assert main([*words, "--rate", "500", "--num_envs", "2"]) == 2
+    assert "at a rate one environment is played" in capsys.readouterr().err
+    assert main([*words, "--real_time"]) == 2
+    assert "--real_time is for a loop at a rate: give --rate" in capsys.readouterr().err
+    assert main([*words, "--rate", "0"]) == 2
+    assert "rate is 0.0, and must be above 0 Hz" in capsys.readouterr().err
+    assert main([*words, "--record", str(tmp_path / "a.txt")]) == 2
+    assert "End it in .npz or .mcap." in capsys.readouterr().err

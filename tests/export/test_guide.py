@@ -1,10 +1,8 @@
 """The loops of docs/export.md run as they are printed."""
 
 import re
-import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -71,58 +69,28 @@ def test_a_file_that_draws_says_how_likely_it_was(
 
 def test_bench_loop_keeps_the_rate(robot: dict[str, Any]) -> None:
     start = time.monotonic()
-    exec(BENCH, robot)
-    assert len(robot["sent"]) == 20
-    # 20 steps of 5 ms; a busy machine may take longer, a loop without a clock would not.
-    assert 0.099 <= time.monotonic() - start
+    # A busy machine may miss three deadlines in a row, which is not what is tested.
+    exec(BENCH.replace("send, real", "send, missed_limit=None, real"), robot)
+    assert len(robot["sent"]) == 20 and not robot["report"].fault
+    # 20 steps of 5 ms, the first at once; a loop without a clock would take less.
+    assert 0.094 <= time.monotonic() - start
 
 
-@pytest.mark.parametrize("guarded", [False, True])
-def test_a_late_step_is_followed_by_no_burst(
-    guarded: bool, robot: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Step 5 takes 11.5 periods of 5 ms; all steps after it start a period apart."""
-    starts: list[float] = []
-    clock = SimpleNamespace(now=100.0)
-
-    def read() -> np.ndarray:
-        starts.append(clock.now)
-        clock.now += 0.0575 if len(starts) == 5 else 0.001
-        return np.zeros(4)
-
-    def sleep(seconds: float) -> None:
-        assert seconds >= 0.0
-        clock.now += seconds
-
-    watch = SimpleNamespace(monotonic=lambda: clock.now, sleep=sleep)
-    monkeypatch.setitem(sys.modules, "time", watch)
-    robot["read_sensors"] = read
-    if guarded:
-        exec(BENCH.split("while")[0] + GUARDED, robot)
-        assert robot["control"](robot["policy"]) == "done"
-    else:
-        exec(BENCH, robot)
-    expected = np.full(19, 0.005)
-    expected[4] = 0.0575
-    np.testing.assert_allclose(np.diff(starts), expected, atol=1e-9)
-
-
-def test_guarded_loop_ends_when_told(robot: dict[str, Any]) -> None:
-    exec(BENCH.split("while")[0] + GUARDED, robot)
-    # A busy machine may delay a step: only three in a row end the loop.
-    assert robot["control"](robot["policy"], missed_limit=1000) == "done"
-    assert len(robot["sent"]) == 20
-
-
-def test_guarded_loop_stops_at_missed_deadlines(robot: dict[str, Any]) -> None:
-    exec(BENCH.split("while")[0] + GUARDED, robot)
-    robot["read_sensors"] = lambda: time.sleep(0.012) or np.zeros(4)
-    assert robot["control"](robot["policy"]) == "deadline missed"
-    assert len(robot["sent"]) == 3
+def test_guarded_loop_records_what_it_did(robot: dict[str, Any]) -> None:
+    exec(
+        BENCH.split("loop =")[0] + GUARDED.replace("recorder=", "missed_limit=None, recorder="),
+        robot,
+    )
+    assert len(robot["sent"]) == 20 and robot["report"].reason == "stopped"
+    assert Path("run.mcap").stat().st_size > 20 * 100
 
 
 def test_guarded_loop_stops_at_a_broken_sensor(robot: dict[str, Any]) -> None:
-    exec(BENCH.split("while")[0] + GUARDED, robot)
     robot["read_sensors"] = lambda: np.array([0.0, np.nan, 0.0, 0.0])
-    told = robot["control"](robot["policy"])
-    assert told.startswith("observation[1] ('cart_velocity') is nan") and robot["sent"] == []
+    said = list[str]()
+    robot["stop"] = said.append
+    exec(BENCH.split("loop =")[0] + GUARDED, robot)
+    assert robot["sent"] == []
+    assert said == [
+        "4 bad readings in a row, the last: observation[1] ('cart_velocity') is not finite"
+    ]
