@@ -256,7 +256,7 @@ def untyped(kind: str) -> tuple[str, str]:
         ({"observation": f"{JOINTS}.position[elbow]"}, "no message holds such an entry"),
         ({"observation": f"{JOINTS}.position]"}, "neither a field nor a place"),
         ({"control_rate_hz": None}, "at what rate.*row_at: TOPIC.*/joint_states 100 Hz"),
-        ({"row_at": "/jonts"}, "row_at: no such topic.*It holds: /command, /joint_states"),
+        ({"row_at": "/jnt"}, "row_at: no such topic.*It holds: /command, /joint_states"),
         ({"episode_marker": f"{COMMAND}.data"}, "a mark is no text or flag"),
         ({"episode_length": 5}, "episode_length is given.*episode_marker"),
         ({"max_age": -1}, "max_age: -1 is not above 0"),
