@@ -1,14 +1,16 @@
-"""``hindsight export``: a checkpoint becomes one ONNX file; or such a file is verified."""
+"""``hindsight export``: a checkpoint becomes one ONNX file, or C; such a file is verified."""
 
 import argparse
 import json
 import math
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hindsight_rl.cli.errors import command_parser, run
+from hindsight_rl.export.modelfile import read_model
 from hindsight_rl.export.verify import verify_file
 from hindsight_rl.plugins import import_named
 from hindsight_rl.ports import LearnerView
@@ -20,13 +22,16 @@ examples:
   hindsight export --run runs/sac-001 --output collects.onnx --drawn
   hindsight export --ckpt_path mine.ckpt --output policy.onnx --import my_learners
   hindsight export --verify policy.onnx
+  hindsight export --run runs/iql-001 --target c --output policy.c
+  hindsight export policy.onnx --target c --output policy.c
 
 Nothing is written unless onnxruntime answers the checkpoint's probe rows as PyTorch does.
---verify repeats that from the file alone, and needs no PyTorch."""
+--verify repeats that from the file alone, and needs no PyTorch. C is written once its self test
+on the same rows has passed, where this machine has a C compiler."""
 
 
-_WRITING = ("output", "opset", "tolerance", "rate_limit", "steps", "drawn", "import", "seed_index")
-"""Options of an export that a verification would ignore."""
+_MAKING = ("opset", "tolerance", "rate_limit", "steps", "drawn", "import", "seed_index")
+"""Options of an export that a finished file would ignore."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,25 +49,62 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str]) -> int:
     parser = _parser()
     given = parser.parse_args(argv)
-    if [given.verify, given.ckpt_path, given.run].count(None) != 2:
-        parser.error("give either --ckpt_path and --output, or --verify; --run for --ckpt_path")
+    if [given.verify, given.ckpt_path, given.run, given.policy].count(None) != 3:
+        parser.error(
+            "give either --ckpt_path and --output, or --verify; --run for --ckpt_path, or an ONNX "
+            "file with --target c"
+        )
     if given.verify is not None:
-        ignored = [name for name in _WRITING if getattr(given, name) is not None]
-        if ignored:
-            parser.error(f"--verify only reads: leave out --{', --'.join(ignored)}")
+        _ignored(parser, given, "--verify only reads", ("output", *_MAKING, "target"))
         report = verify_file(given.verify)
+    elif given.output is None:
+        ending = "policy.c" if given.target == "c" else "policy.onnx"
+        parser.error(f"--output is missing: name the file to write, such as {ending}")
+    elif given.policy is not None and given.target != "c":
+        parser.error(f"{given.policy} is exported already: --target c writes it as C")
+    elif given.target == "c":
+        if given.policy is not None:
+            _ignored(parser, given, f"{given.policy} is exported already", _MAKING)
+        return _export_c(given)
     else:
-        if given.output is None:
-            parser.error("--output is missing: name the file to write, such as policy.onnx")
-        report = _export(given)
+        report = _export(given, given.output)
     done = "wrote" if given.verify is None else "verified"
-    shown = json.dumps(report, indent=1) if given.json else format_report(report, done)
-    sys.stdout.write(f"{shown}\n")
+    _show(report if given.json else format_report(report, done))
     return 0
 
 
-def _export(given: argparse.Namespace) -> dict[str, Any]:
-    """Write the file that the command line asks for and return the report."""
+def _ignored(
+    parser: argparse.ArgumentParser, given: argparse.Namespace, why: str, names: Sequence[str]
+) -> None:
+    """Stop where an option is given that would change nothing."""
+    ignored = [name for name in names if getattr(given, name) is not None]
+    if ignored:
+        parser.error(f"{why}: leave out --{', --'.join(ignored)}")
+
+
+def _show(report: Mapping[str, Any] | str) -> None:
+    text = report if isinstance(report, str) else json.dumps(report, indent=1)
+    sys.stdout.write(f"{text}\n")
+
+
+def _export_c(given: argparse.Namespace) -> int:
+    """Write a checkpoint, or a file exported before, as C."""
+    # onnx is behind this, and --verify must run where it is not installed.
+    from hindsight_rl.export.c.write import write_c
+
+    if given.policy is not None:
+        report = write_c(read_model(given.policy), str(given.policy), given.output)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / given.output.with_suffix(".onnx").name
+            _export(given, path)
+            report = write_c(read_model(path), str(given.ckpt_path or given.run), given.output)
+    _show(report if given.json else format_c(report))
+    return 0
+
+
+def _export(given: argparse.Namespace, output: Path) -> dict[str, Any]:
+    """Write the ONNX file that the command line asks for and return the report."""
     import_named(getattr(given, "import") or ())
     # torch is behind these, and --verify must run where it is not installed.
     from hindsight_rl.cli.runs import chosen_checkpoint
@@ -78,7 +120,7 @@ def _export(given: argparse.Namespace) -> dict[str, Any]:
     names = ("opset", "tolerance", "rate_limit", "steps", "drawn")
     options = {name: getattr(given, name) for name in names}
     chosen = {name: value for name, value in options.items() if value is not None}
-    return export_policy(learner, given.output, **chosen)
+    return export_policy(learner, output, **chosen)
 
 
 def _check_names(learner: LearnerView) -> None:
@@ -140,6 +182,28 @@ def format_report(report: Mapping[str, Any], done: str) -> str:
     )
 
 
+def format_c(report: Mapping[str, Any]) -> str:
+    """Return the report of C that was written in aligned lines.
+
+    Args:
+        report: What ``write_c`` returned.
+
+    Returns:
+        Three lines without a final newline.
+    """
+    proof = "not compiled here: this machine has no C compiler. Run the self test where it has one"
+    if report["self_test"] is not None:
+        proof = f"{report['self_test']} ({report['compiler']})"
+    return "\n".join(
+        [
+            f"{'wrote':<12}{report['path']} and {report['header']} ({report['learner']}, "
+            f"{report['bytes']:,} bytes)",
+            f"{'memory':<12}about {report['memory']:,} bytes of a state, beside weights",
+            f"{'self test':<12}{proof}",
+        ]
+    )
+
+
 def _noise(report: Mapping[str, Any]) -> str:
     """Return what a policy makes of noise, in words."""
     noise, sampler = report["noise"], report["sampler"]
@@ -164,13 +228,28 @@ def _drawn(report: Mapping[str, Any]) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser(
-        "export", "Write a checkpoint as one ONNX file, or verify such a file.", _EXAMPLES
+        "export",
+        "Write a checkpoint as one ONNX file or as C, or verify such a file.",
+        _EXAMPLES,
+    )
+    parser.add_argument(
+        "policy",
+        nargs="?",
+        type=Path,
+        metavar="ONNX",
+        help="a file exported before, for --target c",
     )
     parser.add_argument("--ckpt_path", type=Path, metavar="CKPT", help="checkpoint to export")
     parser.add_argument(
         "--run", type=Path, metavar="FOLDER", help="its best checkpoint, or its newest one"
     )
-    parser.add_argument("--output", type=Path, metavar="ONNX", help="file to write")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="file to write")
+    parser.add_argument(
+        "--target",
+        choices=("onnx", "c"),
+        help="what is written: one ONNX file (the default), or C99 without dependencies, a .c and "
+        "its .h",
+    )
     parser.add_argument(
         "--opset", type=int, metavar="N", help="ONNX operator set, 13 to 23; default 18"
     )

@@ -112,7 +112,7 @@ def measure_parity(session: onnxruntime.InferenceSession, contract: Contract) ->
     passes = [_play(session, signature, probe, size) for size in stated["batches"]]
     clear = np.ones(len(probe.starts), dtype=np.bool_)
     if probe.scores is not None:
-        clear = _lead(probe.scores) > stated["margin"]
+        clear = lead(probe.scores) > stated["margin"]
         report["close"] = int((~clear).sum())
         report["max_score_difference"] = float(
             max(np.abs(answer["scores"] - probe.scores).max() for answer in passes)
@@ -230,7 +230,7 @@ def _log_prob(
     return likelihood(action, likelihood.low, likelihood.high)
 
 
-def _lead(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+def lead(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return ``[R]``, by how much the best of scores ``[R, M]`` leads."""
     ordered = np.sort(scores, axis=1)
     if scores.shape[1] == 1:

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from drawn_policies import KINDS, learner
 from json_schema import errors
 from policy_files import contract, node, write
 from small_fits import LEARNERS, data_for, learner_of, log_for, takes
@@ -35,27 +36,7 @@ from hindsight_rl.training.learner import Learner
 SCHEMA: dict[str, Any] = json.loads(
     files("hindsight_rl.export").joinpath("contract.schema.json").read_text()
 )
-HEADS: dict[str, Any] = {
-    "normal": "gaussian",
-    "laplace": "laplace",
-    "tanh_normal": "tanh_gaussian",
-    "mixture": "mixture",
-    "per_state": Head("gaussian", spread="per_state"),
-    "exploring": Head("deterministic", exploration=0.4),
-}
 ROWS = 300
-
-
-def learner(name: str) -> Learner:
-    """Return an unfitted policy whose actions are often at their bounds."""
-    if name == "categorical":
-        return learner_of(BC, spec_of(discrete=True, task=True)).eval()
-    if name == "values":
-        return learner_of(DQN, spec_of(discrete=True), temperature=0.25).eval()
-    return learner_of(BC, spec_of(task=True), head=HEADS[name]).eval()
-
-
-KINDS = [*HEADS, "categorical", "values"]
 
 
 def written(found: Learner, folder: Path, opset: int = 17, **options: Any) -> OnnxPolicy:

@@ -1,0 +1,88 @@
+"""Every learner and head whose file we export: as C it proves itself on the file's probe rows."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from c_policies import CPolicy, needs_compiler, self_test
+from drawn_policies import KINDS as DRAWN
+from drawn_policies import learner as drawing
+from episode_logs import episode_log
+from memory_policies import POLICIES
+from small_fits import KINDS, LEARNERS, data_for, learner_of, log_for, takes
+from variants import OTHERS
+
+from hindsight_rl.export.onnx import export_policy
+from hindsight_rl.export.runtime import OnnxPolicy
+from hindsight_rl.training.learner import Learner
+
+pytestmark = needs_compiler
+EXPORTED = {name: kind for name, kind in LEARNERS.items() if not kind.not_exported}
+PLAIN = [(name, kind) for name in EXPORTED for kind in KINDS if takes(EXPORTED[name], KINDS[kind])]
+
+
+def moved(learner: Learner) -> Learner:
+    """Return an unfitted learner whose weights were all moved: last layers may begin at zero."""
+    draw = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in learner.parameters():
+            weight.add_(0.1 * torch.randn(weight.shape, generator=draw))
+    return learner.eval()
+
+
+def check(learner: Learner, folder: Path, opset: int = 17, **options: Any) -> Path:
+    """Check that the C of a learner's file passes its self test; return the file."""
+    path = folder / "policy.onnx"
+    export_policy(learner, path, opset=opset, **options)
+    code, said = self_test(path, folder)
+    assert code == 0, said
+    if "range" in said:  # at most 1e-5 of the range, with images too
+        assert float(said.split("difference ")[1].split()[0]) <= 1e-5, said
+    return path
+
+
+@pytest.mark.parametrize(("name", "kind"), PLAIN)
+def test_a_learner(name: str, kind: str, tmp_path: Path) -> None:
+    learner = EXPORTED[name]
+    data = data_for(learner, log_for(learner, **KINDS[kind]))
+    check(moved(learner_of(learner, data.spec)), tmp_path)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_learner_with_options(name: str, tmp_path: Path) -> None:
+    chosen = OTHERS[name]
+    data = data_for(chosen.kind, chosen.log(), chosen.arguments)
+    check(moved(learner_of(chosen.kind, data.spec, **chosen.arguments)), tmp_path)
+
+
+@pytest.mark.parametrize("opset", [18, 23])
+@pytest.mark.parametrize("name", ["BC", "RecurrentBC", "DecisionTransformer", "DQN"])
+def test_the_newer_exporter(name: str, opset: int, tmp_path: Path) -> None:
+    learner = EXPORTED[name]
+    data = data_for(learner)
+    check(moved(learner_of(learner, data.spec)), tmp_path, opset)
+
+
+@pytest.mark.parametrize("kind", DRAWN)
+def test_a_policy_that_draws(kind: str, tmp_path: Path) -> None:
+    check(drawing(kind), tmp_path, drawn=True)
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_loop_of_its_own(name: str, tmp_path: Path) -> None:
+    """States, noise, chunks and delays, as ``OnnxPolicy.act`` plays them; two episodes."""
+    kind, arguments = POLICIES[name]
+    data = data_for(kind, episode_log(), arguments)
+    path = check(moved(learner_of(kind, data.spec, **arguments)), tmp_path)
+    policy, c = OnnxPolicy(path, seed=3), CPolicy(path, tmp_path)
+    seeded = policy.signature.noise is not None
+    seen = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
+    action = np.zeros(2, np.float32)
+    for episode in (0, 5):
+        policy.reset(episode=episode)
+        c.reset(*((3, episode) if seeded else ()))
+        for row in seen:
+            assert c.act(action, row) == 0
+            np.testing.assert_allclose(action, policy.act(row), rtol=0, atol=4e-5)
