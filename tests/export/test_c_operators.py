@@ -153,7 +153,7 @@ MOVED: dict[str, Case] = {
     "gather elements": grid(
         "GatherElements", "grid k", {"k": np.int64([[[[0, 2, -1, 1]], [[1, 1, 0, 2]]]])}, axis=2
     ),
-    "gather nd": grid("GatherND", "grid k", {"k": np.int64([[0, 1, 2], [0, 0, -1]])}),
+    "gather by rows": grid("GatherND", "grid k", {"k": np.int64([[0, 1, 2], [0, 0, -1]])}),
     "sum": grid("ReduceSum", "grid k", {"k": whole(1, 3)}, keepdims=0),
     "sum of all": grid("ReduceSum", "grid", {}, keepdims=1),
     "mean": grid("ReduceMean", "grid", {}, axes=[-1, 1]),
