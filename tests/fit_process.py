@@ -24,6 +24,7 @@ from hindsight_rl.datamodules.base import LogDataModule
 from hindsight_rl.logs.log import Log
 from hindsight_rl.relabel.expert_action import ExpertAction
 from hindsight_rl.relabel.goals import FutureGoal
+from hindsight_rl.relabel.learned_reward import LearnedReward
 from hindsight_rl.training.checkpoints.arguments import constructor_arguments
 
 
@@ -42,6 +43,7 @@ class Job:
         save_every: Updates between checkpoints in ``folder/checkpoints``.
         kill_after: Updates after which the process kills itself, 0 for never.
         labelled: Train on the column ``expert_action``.
+        reward: Checkpoint of a RewardModel whose rewards take the log's place; empty for none.
     """
 
     learner: str
@@ -54,6 +56,7 @@ class Job:
     save_every: int = 25
     kill_after: int = 0
     labelled: bool = False
+    reward: str = ""
 
 
 class _Kill(Callback):
@@ -73,7 +76,8 @@ def fit_job(job: Job, ckpt_path: Path | None = None) -> Path:
     kind, folder = LEARNERS[job.learner], Path(job.folder)
     arguments = constructor_arguments(job.arguments, kind)  # plain values, where JSON held them
     if job.log:
-        more = {"relabel": [ExpertAction()]} if job.labelled else {}
+        more: dict[str, Any] = {"relabel": [ExpertAction()]} if job.labelled else {}
+        more |= {"relabel": [LearnedReward(job.reward)]} if job.reward else {}
         data: LogDataModule = data_for(kind, Log.load(job.log), arguments, **job.data, **more)
     else:
         data = iterated(relabel=[ExpertAction() if job.labelled else FutureGoal()], **job.data)

@@ -15,7 +15,8 @@ from command_fits import cart_log, fit, fit_words, refused
 from episode_logs import episode_log
 from fit_process import Job, fit_job, run_jobs
 from lightning.pytorch.callbacks import Callback
-from small_fits import LEARNERS, data_for
+from small_fits import LEARNERS, data_for, learner_of, pairs_of
+from small_fits import fit as fit_small
 from torch import Tensor
 from variants import able
 
@@ -63,18 +64,42 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_clone_an_expert_as_one(tmp_path: Path) -> None:
-    """Rows without a label are drawn by neither rank."""
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("BC", {}), ("RecurrentBC", {"segment": 4, "burn_in": 1}), ("ACT", {"chunk": 3})],
+)
+def test_two_processes_clone_an_expert_as_one(
+    name: str, arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    """Rows without a label are drawn by neither rank, and how many steps count is of both."""
     log = episode_log()
     label = 0.5 * log.column("action")
     label[::3] = torch.nan
     log.with_columns({"expert_action": label}).save(tmp_path / "log")
     data = {"batch_size": 16, "updates_per_step": 7}
-    job = Job("BC", str(tmp_path / "log"), str(tmp_path / "two"), 60, data=data, labelled=True)
-    ended = run_jobs([replace(job, trainer={"strategy": "ddp", "devices": 2})], tmp_path)
+    job = Job(name, str(tmp_path / "log"), str(tmp_path / "two"), 60, data=data, labelled=True)
+    assert_two_as_one(replace(job, arguments=arguments), tmp_path)
+
+
+@pytest.mark.slow
+def test_two_processes_learn_from_a_learned_reward_as_one(tmp_path: Path) -> None:
+    """Every rank standardises the reward over the whole log, not over its rows."""
+    log = episode_log()
+    log.save(tmp_path / "log")
+    pairs = pairs_of(log, batch_size=16, updates_per_step=8)
+    model = fit_small(learner_of(LEARNERS["RewardModel"], pairs.spec), pairs, tmp_path, 8)
+    model.save_checkpoint(tmp_path / "reward.ckpt")
+    data = {"batch_size": 16, "updates_per_step": 7}
+    job = Job("IQL", str(tmp_path / "log"), str(tmp_path / "two"), 60, data=data)
+    assert_two_as_one(replace(job, reward=str(tmp_path / "reward.ckpt")), tmp_path)
+
+
+def assert_two_as_one(job: Job, folder: Path) -> None:
+    """Check that two processes end with the weights of one, within 1e-6."""
+    ended = run_jobs([replace(job, trainer={"strategy": "ddp", "devices": 2})], folder)
     assert ended.returncode == 0, ended.stderr[-3000:]
-    shared = torch.load(tmp_path / "two" / "final.ckpt", weights_only=True)
-    alone = torch.load(fit_job(replace(job, folder=str(tmp_path / "one"))), weights_only=True)
+    shared = torch.load(Path(job.folder, "final.ckpt"), weights_only=True)
+    alone = torch.load(fit_job(replace(job, folder=str(folder / "one"))), weights_only=True)
     for name, value in alone["state_dict"].items():
         torch.testing.assert_close(shared["state_dict"][name], value, rtol=1e-6, atol=1e-6)
 

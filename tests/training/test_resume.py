@@ -11,7 +11,7 @@ import pytest
 import torch
 from episode_logs import episode_log
 from fit_process import Job, differences, fit_job, run_jobs
-from small_fits import LEARNERS, data_for, fit, learner_of, network_of
+from small_fits import LEARNERS, data_for, fit, learner_of, network_of, pairs_of
 from variants import Variant, able
 
 from hindsight_rl.agents.bc import BC
@@ -96,6 +96,27 @@ def test_killed_training_resumes_from_its_newest_checkpoint(
     for size in (8, 7):
         resumed = job_of(name, log, tmp_path / f"resumed{size}", size)
         assert_same_end(fit_job(resumed, ckpt_path=newest), end)
+
+
+@pytest.mark.parametrize("name", ["RecurrentBC", "ACT", "IQL"])
+def test_what_experts_and_people_said_is_resumed(name: str, tmp_path: Path) -> None:
+    """Labels with holes, in windows too, and a learned reward: the same bits from update 75 on."""
+    log = episode_log()
+    label = 0.5 * log.column("action")
+    label[::3] = torch.nan
+    log.with_columns({"expert_action": label}).save(tmp_path / "log")
+    reward = str(tmp_path / "reward.ckpt") if name == "IQL" else ""
+    if reward:
+        pairs = pairs_of(log, batch_size=16, updates_per_step=8)
+        model = learner_of(LEARNERS["RewardModel"], pairs.spec)
+        fit(model, pairs, tmp_path, 8).save_checkpoint(reward)
+    options = {"batch_size": 16, "updates_per_step": 8, "validation": 0.3}
+    job = Job(name, str(tmp_path / "log"), str(tmp_path / "straight"), UPDATES, data=options)
+    job = replace(job, reward=reward, labelled=not reward)
+    end = fit_job(job)
+    middle = tmp_path / "straight" / "checkpoints" / "step=75.ckpt"
+    other = replace(job, folder=str(tmp_path / "resumed"), data=options | {"updates_per_step": 5})
+    assert_same_end(fit_job(other, ckpt_path=middle), end)
 
 
 def test_resumed_run_makes_the_updates_that_are_left(tmp_path: Path) -> None:
