@@ -44,6 +44,7 @@ _ROOMS = {
     "diagnostics": "Diagnostics",
     "envs": "Environments",
     "export": "Export",
+    "maths": "Equations",
 }
 
 
