@@ -30,7 +30,7 @@ Nothing is written unless onnxruntime answers the checkpoint's probe rows as PyT
 on the same rows has passed, where this machine has a C compiler."""
 
 
-_MAKING = ("opset", "tolerance", "rate_limit", "steps", "drawn", "import", "seed_index")
+_MAKING = ("opset", "tolerance", "rate_limit", "steps", "drawn", "import", "seed_index", "robot")
 """Options of an export that a finished file would ignore."""
 
 
@@ -120,7 +120,19 @@ def _export(given: argparse.Namespace, output: Path) -> dict[str, Any]:
     names = ("opset", "tolerance", "rate_limit", "steps", "drawn")
     options = {name: getattr(given, name) for name in names}
     chosen = {name: value for name, value in options.items() if value is not None}
+    if given.robot is not None:
+        chosen["robot"] = _robot(given.robot)
     return export_policy(learner, output, **chosen)
+
+
+def _robot(path: Path) -> Any:
+    """Return what a YAML file says of a robot."""
+    import yaml
+
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not readable as YAML ({error})") from error
 
 
 def _check_names(learner: LearnerView) -> None:
@@ -267,6 +279,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="X",
         help="how fast an action may change, units per second: one number, or one per dimension. "
         "The contract carries it, and the loop that sends commands holds it",
+    )
+    parser.add_argument(
+        "--robot",
+        type=Path,
+        metavar="YAML",
+        help="joints in the driver's order, command, gains, pose and limits: the contract carries "
+        "them, and OnnxPolicy.check_robot compares names",
     )
     parser.add_argument(
         "--steps",

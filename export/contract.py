@@ -37,7 +37,7 @@ A contract is a plain dictionary; lists hold one entry per dimension, ``None`` m
                      "laplace", "tanh_normal", "mixture" (``components``) or "categorical"; outputs
                      ``distribution.NAME [N, ...]`` as :mod:`hindsight_rl.densities` lists them
 ``robot`` (2)        ``None``, or ``joints`` (their order), ``command``, ``stiffness``, ``damping``,
-                     ``default_pose``, ``rate_limit`` per joint
+                     ``default_pose``, ``rate_limit``, ``low``, ``high`` per joint
 ``control_rate_hz``  rate of the log the policy was fitted to
 ``learner``          ``name``, ``hparams``
 ``dataset``          ``hash``, ``source``, ``rows``, ``episodes``
@@ -89,6 +89,9 @@ MAX_DIGITS = 20
 
 COMMANDS = ("position", "delta_position", "velocity", "torque", "pose", "delta_pose", "other")
 """What an action of a robot is: a target of its joints, a change of them, or of its hand."""
+
+JOINT_COLUMNS = ("stiffness", "damping", "default_pose", "rate_limit", "low", "high")
+"""What a robot section may say of each joint: gains, pose, how fast and how far it may move."""
 
 Contract = dict[str, Any]
 
@@ -179,7 +182,7 @@ def validate(contract: Any) -> None:
         fail("control_rate_hz", f"is {rate:.3g}, and a rate is positive, at most {MAX_RATE:g}")
     if version >= 2:
         _check_sampler(contract)
-        _check_robot(contract)
+        check_robot_section(contract)
     _check_origin(contract)
     probe_of(contract, signature)
 
@@ -220,8 +223,15 @@ def _check_sampler(contract: Mapping[str, Any]) -> None:
         fail("sampler.steps", f"is {steps}, and must be at least 1")
 
 
-def _check_robot(contract: Mapping[str, Any]) -> None:
-    """Check what is said of the robot; nothing of it changes what the policy answers."""
+def check_robot_section(contract: Mapping[str, Any]) -> None:
+    """Check what is said of the robot; nothing of it changes what the policy answers.
+
+    Args:
+        contract: Its ``robot`` is read.
+
+    Raises:
+        ContractError: Naming the first entry at fault.
+    """
     robot = optional(contract, "robot", dict)
     if robot is None:
         return
@@ -233,7 +243,7 @@ def _check_robot(contract: Mapping[str, Any]) -> None:
     command = entry(robot, "command", str, "robot")
     if command not in COMMANDS:
         fail("robot.command", f"is {command!r}, and must be one of {', '.join(COMMANDS)}")
-    for column in ("stiffness", "damping", "default_pose", "rate_limit"):
+    for column in JOINT_COLUMNS:
         floats(robot, column, "robot", [len(joints)], open_ends=True)
 
 

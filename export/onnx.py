@@ -10,7 +10,7 @@ import copy
 import math
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -36,6 +36,7 @@ from hindsight_rl.export.exportable import (
     spec_of,
 )
 from hindsight_rl.export.modelfile import model_hash, read_model
+from hindsight_rl.export.robots import robot_section
 from hindsight_rl.export.session import open_session
 from hindsight_rl.export.steps import choose_steps
 from hindsight_rl.export.torch_graph import OPSETS as OPSETS
@@ -59,6 +60,7 @@ def export_policy(
     rate_limit: Sequence[float] | None = None,
     steps: int | None = None,
     drawn: bool = False,
+    robot: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write a learner's policy to one ONNX file and return the report of its check.
 
@@ -76,6 +78,9 @@ def export_policy(
             was made with. So few that modes are averaged are a warning.
         drawn: Write a policy that draws its actions and states how likely they are, in the place of
             the one that takes the likeliest.
+        robot: The contract's section on the robot: its ``joints`` in the driver's order, the
+            ``command`` that an action is, and gains, pose and limits of each joint, see
+            :func:`hindsight_rl.export.robots.robot_section`.
 
     Returns:
         The report of :func:`hindsight_rl.export.verify.verify_file`.
@@ -104,6 +109,11 @@ def export_policy(
     contract = _contract(learner, policy, opset, tolerance)
     if rate_limit is not None:
         contract["action"]["rate_limit"] = _rate_limit(rate_limit, contract["action"])
+    if robot is not None:
+        try:
+            contract["robot"] = robot_section(robot, contract["action"])
+        except ValueError as error:
+            raise ExportError(f"robot {error}") from error
     name = type(learner).__name__
     model = convert(policy.module, policy.inputs(), policy.outputs, opset, name)
     contract["model_hash"] = model_hash(model.SerializeToString())

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hindsight_rl.densities import Likelihood
-from hindsight_rl.export import chunks, draws, limits, stated
+from hindsight_rl.export import chunks, draws, limits, robots, stated
 from hindsight_rl.export.contract import Contract
 from hindsight_rl.export.fast_way import FastWay, overflow
 from hindsight_rl.export.feed import Feed, Observation
@@ -312,6 +312,21 @@ class OnnxPolicy:
                 positive.
         """
         return limits.rate_limited(self.contract, action, last, seconds)
+
+    def check_robot(self, names: Sequence[str], *, reorder: bool = False) -> NDArray[np.int64]:
+        """Check the driver's joints against the contract's, before anything moves.
+
+        Args:
+            names: Of the driver's joints, in its order.
+            reorder: Take another order, and joints that the policy does not know.
+
+        Returns:
+            ``[J]``, for each joint of the contract its place in ``names``.
+
+        Raises:
+            ValueError: The contract names no joints, or they are not the driver's.
+        """
+        return robots.driver_order(self.contract, names, reorder=reorder)
 
     def _following(self, rows: int) -> Slots:
         """Return what is kept of the episodes of a batch."""

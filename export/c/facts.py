@@ -8,6 +8,7 @@ import numpy as np
 
 from hindsight_rl.export.c.interface import Interface
 from hindsight_rl.export.c.text import array, comment, text, wrapped
+from hindsight_rl.export.contract import JOINT_COLUMNS
 
 _HEADER = """\
 #ifndef {upper}_H
@@ -133,7 +134,7 @@ def _arrays(
     if robot is not None:
         yield "char *const", f"{prefix}_joints", list(robot["joints"]), "in the driver's order"
         yield "char *const", f"{prefix}_command", [robot["command"]], ""
-        for name in ("stiffness", "damping", "default_pose", "rate_limit"):
+        for name in JOINT_COLUMNS:
             values = robot.get(name)
             if values is not None:
                 filled = [math.nan if value is None else value for value in values]

@@ -13,6 +13,7 @@ from stand_ins import spec_of
 
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.cli.export import main
+from hindsight_rl.export.runtime import OnnxPolicy
 from hindsight_rl.nets.network import Network
 
 
@@ -119,3 +120,20 @@ def test_an_operator_without_c_is_an_error(
     assert main([str(path), "--target", "c", "--output", str(tmp_path / "policy.c")]) == 2
     told = "error: " + f"{path} (ByHand): operator Hardmax (node 'top') has no form in C. Export"
     assert capsys.readouterr().err.startswith(told)
+
+
+def test_a_robot_is_read_of_yaml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    trainer.strategy.connect(BC(spec_of(), network=Network(hidden=(16,))))
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    words = ["--ckpt_path", str(tmp_path / "last.ckpt"), "--output", str(tmp_path / "policy.onnx")]
+    words += ["--opset", "17", "--robot", str(tmp_path / "robot.yaml")]
+    (tmp_path / "robot.yaml").write_text("joints: [a, b, c]\ncommand: position\nhigh: [1, 2, 3]\n")
+    assert main(words) == 0
+    assert OnnxPolicy(tmp_path / "policy.onnx").contract["robot"]["high"] == [1, 2, 3]
+    (tmp_path / "robot.yaml").write_text("joints: [a, b\n")
+    assert main(words) == 2
+    assert "robot.yaml: not readable as YAML" in capsys.readouterr().err
+    (tmp_path / "robot.yaml").write_text("joints: [a, b]\ncommand: position\n")
+    assert main(words) == 2
+    assert "error: robot names 2 joints, and an action has 3" in capsys.readouterr().err
