@@ -19,7 +19,7 @@ ROOMS := hindsight_rl maths nets tasks policies training agents relabel logs dat
 # links: it does not follow the finder of an editable install.
 TYPES := build/mypy/hindsight_rl
 
-.PHONY: help quickstart test fuzz check lint types docstrings spelling wheel bench heart memory policies judging good logs results docs site hipi hipi-robots clean
+.PHONY: help quickstart test fuzz check lint types docstrings spelling wheel bench heart loop memory policies judging good logs results docs site hipi hipi-robots clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ check: lint types docstrings spelling wheel ## all that needs no run: style, typ
 
 heart: $(STAMP) ## what inverse RL of transitions costs beside HER, and how far each saving is from it
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/heart.py cost distance $(ARGS)
+
+loop: $(STAMP) ## how 1 kHz is kept, with and without real-time options; writes build/loop.json
+	$(BIN)/python benchmarks/loop.py $(ARGS)
 
 bench: $(STAMP) ## updates per second, sampling, latency; writes build/bench.json
 	$(BIN)/python benchmarks/bench.py $(ARGS)

@@ -39,7 +39,7 @@ def measure(path: str | Path | None = None) -> dict[str, Any]:
     if path is not None:
         return _measure(path)
     with tempfile.TemporaryDirectory() as folder:
-        return _measure(_export(Path(folder) / "policy.onnx")) | {"name": "policy 2x256"}
+        return _measure(exported(Path(folder) / "policy.onnx")) | {"name": "policy 2x256"}
 
 
 def _measure(path: str | Path) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def _time(call: Callable[[int], Any], rows: int, calls: int) -> np.ndarray:
     return ticks / 1000.0
 
 
-def _export(path: Path) -> Path:
+def exported(path: Path) -> Path:
     """Write an untrained policy of the size that the targets are stated for."""
     # Only the default needs torch: a given file is measured on a robot's install too.
     import torch

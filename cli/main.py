@@ -25,6 +25,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "inspect": Command("inspect", "count, check and plot a log in any format"),
         "collect": Command("collect", "record a log from scripted behaviour of mixed quality"),
         "relabel": Command("relabel", "write a relabeled copy of a log, and a report about it"),
+        "convert": Command("convert", "write a log as LeRobot, Minari or parquet"),
         "compare": Command("compare", "ask which of two segments of a log is better"),
     },
     "Policy": {

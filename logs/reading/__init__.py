@@ -18,6 +18,7 @@ from hindsight_rl.logs.reading.equal_ends import warn_of_equal_ends
 from hindsight_rl.logs.reading.guesses import guessed_fields, said_of, sentences
 from hindsight_rl.logs.reading.own import SUFFIXES, own_reader, reader_named
 from hindsight_rl.logs.reading.own import register_reader as register_reader
+from hindsight_rl.logs.reading.own_maps import own_map
 from hindsight_rl.logs.reading.table import Table, check_columns
 from hindsight_rl.logs.reading.text_options import BAG_OPTIONS, PACKED, TEXT_OPTIONS
 from hindsight_rl.logs.reading.unasked import check_unasked_images
@@ -144,6 +145,8 @@ def _read(
     format_, path = locate(source, columns)
     if not path.is_dir():
         regular_file(path)
+    if not columns.given().keys() - {"format"}:
+        columns = own_map(format_, path) or columns
     _check_own_options(columns, format_, path)
     module = f"{__name__}.formats.{'saved' if format_ == 'log' else format_}"
     named = format_ in _NAMED

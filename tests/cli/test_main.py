@@ -50,7 +50,7 @@ def test_version_is_the_one_of_the_project(capsys: pytest.CaptureFixture[str]) -
     ("word", "told"),
     [
         ("exporrt", "no command 'exporrt'. Did you mean 'hindsight export'?"),
-        ("zzz", "no command 'zzz'. Commands: inspect, collect, relabel, compare, fit,"),
+        ("zzz", "no command 'zzz'. Commands: inspect, collect, relabel, convert, compare, fit,"),
     ],
 )
 def test_unknown_command(word: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
