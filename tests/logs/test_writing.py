@@ -208,7 +208,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_relabeled_log_hands_on_what_the_rule_made(target: str, tmp_path: Path) -> None:
-    write_relabeled(plain(), [ScaleReward(scale=0.5)], tmp_path / "relabeled", seed=3)
+    write_relabeled(plain(), [ScaleReward(factor=0.5)], tmp_path / "relabeled", seed=3)
     log = read_log(tmp_path / "relabeled")
     path = written(log, tmp_path, target)
     back = read_log(path)
