@@ -9,8 +9,9 @@ import torch
 import yaml
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
-from small_fits import LEARNERS, log_for, pairs_of
+from small_fits import LEARNERS, fit, learner_of, log_for, pairs_of
 
+from hindsight_rl.agents.reward_model import RewardModel
 from hindsight_rl.datamodules.collection import Collection
 from hindsight_rl.datamodules.iterated import IteratedDataModule
 from hindsight_rl.datamodules.offline import OfflineDataModule
@@ -53,6 +54,9 @@ def parsed(name: str, source: Path, **trainer: Any) -> Any:
         IteratedDataModule: few,
         PreferenceDataModule: {"source": str(source), "preferences": str(answers)},
     }
+    for step in config["data"]["init_args"].get("relabel", []):
+        if step["class_path"] == "LearnedReward":
+            step["init_args"]["checkpoint"] = str(source.with_name("reward.ckpt"))
     named = {kind.__name__: values for kind, values in changed.items()}
     config["data"]["init_args"] |= named[config["data"]["class_path"]]
     config["trainer"] |= trainer
@@ -82,7 +86,11 @@ def saved_log(name: str, tmp_path: Path) -> Path:
     if name == "point_mass":  # as many features as its tasks have weights
         log = log.with_columns({NEXT_ACHIEVED: torch.linspace(-1, 1, 235).reshape(47, 5)})
     log.save(tmp_path / "log")
-    pairs_of(log).preferences.save(tmp_path / "preferences.npz")
+    pairs = pairs_of(log)
+    pairs.preferences.save(tmp_path / "preferences.npz")
+    if name == "p_iql":
+        model = learner_of(RewardModel, pairs.spec)
+        fit(model, pairs, tmp_path, 1).save_checkpoint(tmp_path / "reward.ckpt")
     return tmp_path / "log"
 
 
