@@ -17,7 +17,8 @@ examples:
   hindsight relabel wandering.npz --config hipi_bc --output wandering.relabeled
   hindsight relabel log.hdf5 --config goals.yaml --output log.relabeled --report report.html
   hindsight relabel played.npz --expert policy.onnx --output labelled
-  hindsight relabel played.npz --expert my_robot:controller --expert_reads state,mass --output new
+  hindsight relabel played.npz --expert answers.csv --output labelled
+  hindsight relabel played.npz --expert robot:act --expert_reads observation,mass --output new
 
 goals.yaml is a configuration of 'fit', of which the data block counts (relabel, columns, seed), or
 
@@ -27,8 +28,9 @@ goals.yaml is a configuration of 'fit', of which the data block counts (relabel,
         family: {class_path: GoalReaching, init_args: {radius: 0.5}}
 
 --expert adds the column expert_action, what an expert would do in each row's state: an exported
-file, or a function of the current folder, controller(observation [n, O], task [n, Z] or None, env),
-where env is None. The relabeler ExpertAction trains on it.
+file, a function of the current folder, controller(observation [n, O], task [n, Z] or None, env),
+where env is None, or a table of a person's answers (episode,step,ACTION). The relabeler
+ExpertAction trains on it.
 
 Every row is decided about once. Training on the copy without relabelers gives what training on the
 source with these relabelers in Once(..., seed) gives. Columns that are replaced are kept."""
@@ -101,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--expert",
         metavar="WHO",
-        help="label every row first: policy.onnx, or module:function",
+        help="label every row first: policy.onnx, module:function, or a person's answers.csv",
     )
     parser.add_argument(
         "--expert_reads",

@@ -1,6 +1,7 @@
 """Labels: what an expert would do in every row of a log."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,17 @@ from hindsight_rl.float32 import inward
 from hindsight_rl.keys import ACTION, EPISODE, EPISODE_END, EXPERT_ACTION, STEP, key_of
 from hindsight_rl.maths.draws import fork_key, seed_key
 from hindsight_rl.ports import Actor, LogView, Remembering
+from hindsight_rl.relabel.expert_answers import read_answers
 from hindsight_rl.relabel.expert_sight import Sight
-from hindsight_rl.relabel.experts import ExpertSource, asked, identity, opened, spec_of
+from hindsight_rl.relabel.experts import (
+    ExpertFunction,
+    ExpertSource,
+    asked,
+    file_identity,
+    identity,
+    opened,
+    spec_of,
+)
 from hindsight_rl.relabel.relabeler import Relabeler
 
 _TOGETHER = 256  # episodes that an expert with a state follows side by side
@@ -30,14 +40,16 @@ class ExpertLabels(Relabeler):
     Args:
         expert: An exported file (``policy.onnx``), ``module:function`` (the function takes
             observations ``[n, O]``, tasks or ``None``, and ``None`` in the place of an environment,
-            and may answer NaN where it does not know), or from Python a function.
+            and may answer NaN where it does not know), a table of a person's answers
+            (``answers.csv``, see :func:`hindsight_rl.relabel.expert_answers.read_answers`), or from
+            Python a function.
         reads: Columns that the expert sees, joined in this order, in the place of the observation;
-            they may be columns that the policy does not see.
+            they may be columns that the policy does not see. None for a table.
         seed: Of an expert's noise, not negative.
 
     Raises:
         ValueError: There is no such expert; or (``prepare``) it takes or gives something else than
-            the log holds.
+            the log holds, or a table names other rows.
     """
 
     out_keys = (EXPERT_ACTION,)
@@ -50,12 +62,22 @@ class ExpertLabels(Relabeler):
         self.reads = None if reads is None else [key_of(name) for name in reads]
         if self.reads is not None:
             self.in_keys = tuple(self.reads)
-        self._asked = opened(expert)
+        self._table = Path(expert) if str(expert).endswith(".csv") else None
+        if self._table is not None and reads is not None:
+            raise ValueError(f"{expert} is a table of answers, which sees nothing: leave out reads")
+        self._asked = opened(expert) if self._table is None else None
 
     @property
     def provenance(self) -> dict[str, Any]:
         """Name and hash of the expert."""
-        return identity(self.expert, self._asked)
+        if self._table is not None:
+            return file_identity(self._table)
+        return identity(self.expert, self._expert())
+
+    def _expert(self) -> ExpertFunction | Actor:
+        if self._asked is None:
+            raise RuntimeError("a table is not asked")
+        return self._asked
 
     def prepare(self, log: LogView) -> "ExpertLabels":
         """Return a copy that carries the labels.
@@ -69,10 +91,14 @@ class ExpertLabels(Relabeler):
         Raises:
             ValueError: The expert takes or gives something else than the log holds.
         """
-        sight = Sight(log, self.reads, spec_of(self._asked))
+        action = log.column(ACTION)
+        if self._table is not None:
+            answers = read_answers(self._table, log).numpy()
+            checked = _checked(answers, action, log, self._name())
+            return self.bound(columns={EXPERT_ACTION: torch.from_numpy(checked)})
+        sight = Sight(log, self.reads, spec_of(self._expert()))
         follows = isinstance(self._asked, Actor) and bool(self._asked.initial_state(1))
         walk = self._followed if follows else self._rows
-        action = log.column(ACTION)
         found = torch.full(action.shape, torch.nan)
         for rows, answer in walk(log, sight):
             found[rows] = torch.from_numpy(_checked(answer, action[rows], log, self._name()))
@@ -88,7 +114,7 @@ class ExpertLabels(Relabeler):
         key = torch.full_like(rows, fork_key(seed_key(self.seed), "expert"))
         noise = torch.stack([key, log.take(EPISODE, rows), log.take(STEP, rows)], dim=-1)
         return asked(
-            self._asked, sight.observation(rows), sight.task(rows), None, state, noise.numpy()
+            self._expert(), sight.observation(rows), sight.task(rows), None, state, noise.numpy()
         )
 
     def _rows(self, log: LogView, sight: Sight) -> Iterator[tuple[Tensor, NDArray[Any]]]:

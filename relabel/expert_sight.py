@@ -40,7 +40,10 @@ class Sight:
             self._entries = {n: self._entry(n) for n in names}
         missing = [key for key in self._reads if key not in log]
         if missing:
-            raise ValueError(f"the expert reads '{missing[0]}', and the log has no such column")
+            raise ValueError(
+                f"the expert reads '{missing[0]}', and the log has no such column: name what the "
+                "column map makes of it ('observation', or a name in 'extra')"
+            )
         if spec is not None:
             self._check(spec)
         one = torch.zeros(1, dtype=torch.int64)

@@ -61,6 +61,11 @@ def opened(source: ExpertSource) -> ExpertFunction | Actor:
         if not Path(text).is_file():
             raise ValueError(f"expert {text}: no such file")
         return OnnxPolicy(text)
+    if text.endswith(".csv"):
+        raise ValueError(
+            f"expert {text}: a table of answers labels a log (hindsight relabel LOG --expert "
+            f"{text}), and cannot be asked in an environment"
+        )
     module, colon, name = text.partition(":")
     if not colon or not module or not name:
         raise ValueError(
@@ -119,8 +124,20 @@ def identity(source: ExpertSource, expert: ExpertFunction | Actor) -> dict[str, 
             file = None
     if file is None or not Path(file).is_file():
         return {"expert": name}
-    digest = hashlib.sha256(Path(file).read_bytes()).hexdigest()
-    return {"expert": name, "expert_hash": f"sha256:{digest}"}
+    return file_identity(Path(file)) | {"expert": name}
+
+
+def file_identity(path: Path) -> dict[str, str]:
+    """Return the name and the hash of a file.
+
+    Args:
+        path: Of the file.
+
+    Returns:
+        ``expert`` and ``expert_hash``.
+    """
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {"expert": str(path), "expert_hash": f"sha256:{digest}"}
 
 
 def asked(
