@@ -62,7 +62,8 @@ class ExpertLabels(Relabeler):
         self.reads = None if reads is None else [key_of(name) for name in reads]
         if self.reads is not None:
             self.in_keys = tuple(self.reads)
-        self._table = Path(expert) if str(expert).endswith(".csv") else None
+        named = isinstance(expert, (str, Path)) and str(expert).endswith(".csv")
+        self._table = Path(str(expert)) if named else None
         if self._table is not None and reads is not None:
             raise ValueError(f"{expert} is a table of answers, which sees nothing: leave out reads")
         self._asked = opened(expert) if self._table is None else None
