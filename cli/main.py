@@ -39,6 +39,7 @@ GROUPS: dict[str, dict[str, Command]] = {
     "Robot": {
         "export": Command("export", "write a checkpoint as one ONNX file, or verify such a file"),
         "run": Command("run", "run an ONNX file in an environment, without PyTorch"),
+        "ros": Command("ros", "run an ONNX file as a node of ROS 2, without PyTorch"),
     },
 }
 COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+import house_layers
 import pytest
 import yaml
 
@@ -33,44 +34,19 @@ FACE = ROOT / "hindsight_rl"
 GROUND = {path.stem for path in FACE.glob("*.py")} - {"__init__"}
 NOT_PACKAGED = {"tests", "benchmarks", "tools", "docs", "build", "dist", "runs", "hindsight_rl"}
 
-# What a room may import from the house, itself apart. The longest matching name counts.
-LAYERS: dict[str, set[str]] = {
-    "maths": set(),
-    "nets": {"maths"},
-    "tasks": {"maths"},
-    # A command that asks for an advantage needs the advantage; lowering one is the evaluator's.
-    "tasks.commands": {"maths", "relabel.advantage", "envs.rollout"},
-    "policies": {"nets", "maths"},
-    # The queue of a chunk is executed by the same code for a learner and for its file.
-    "policies.torch_actor": {"maths", "export.chunks", "export.signature"},
-    "relabel": {"tasks", "nets", "maths"},
-    "relabel.experts": {"export.runtime"},  # who labels a log may be a file
-    "relabel.learned_reward": {"nets", "maths", "training.checkpoints"},
-    "training": {"nets", "policies", "maths", "diagnostics", "envs.rollout", "envs.playing"},
-    "training.checkpoints.load": {"agents", "training"},
-    # A policy that is judged may be a file.
-    "training.given": {"training", "nets", "maths", "export.runtime"},
-    "agents": {"nets", "policies", "maths", "training.learner", "training.policy_values"}
-    | {f"training.{name}" for name in ("sweep", "given", "judged", "policy_iteration")},
-    "logs": {"configs", "maths"},
-    "datamodules": {"maths", "logs", "relabel", "tasks", "envs.entry_spaces"}
-    | {f"envs.{name}" for name in ("actions", "interface", "lockstep", "playing", "rollout")},
-    "diagnostics": {"nets", "maths", "envs.rollout", "envs.statistics"},
-    # A judgement fits values and a behaviour to the log.
-    "diagnostics.ope": {"agents", "training", "datamodules", "logs", "nets", "maths"},
-    "reports": {"logs", "relabel", "tasks", "maths", "datamodules.relabeled"},
-    "envs": set(),
-    # Seeds become keys of noise by one function, whether a learner or its file is played.
-    "envs.rollout": {"export.draws"},
-    "export": set(),
-    "export.onnx": {"training", "nets", "maths", "envs"},
-    "cli": set(ROOMS),
-    "configs": set(),
-}
+LAYERS = house_layers.LAYERS | {"cli": set(ROOMS)}
 # What must work on the robot, where nothing but the base requirements is installed.
-ROBOT = ("envs", "export.runtime", "export.contract", "export.loop", "export.recorder")
+ROBOT = (
+    "envs",
+    "export.runtime",
+    "export.contract",
+    "export.loop",
+    "export.recorder",
+    "export.ros",
+)
 ROBOT += ("cli.main", "cli.run", "cli.errors")
 ROBOT_PACKAGES = {"numpy", "gymnasium", "onnxruntime"}
+ROS_PACKAGES = {"rclpy", "rosidl_runtime_py"}  # of ROS itself; export.ros says where they lack
 
 # Called nowhere in the rooms: resolved name (a regular expression) and the fix.
 _SEED = "take a seed and make a generator, or draw from maths.draws"
@@ -261,7 +237,7 @@ def robot_modules() -> dict[str, str]:
 
 
 def test_robot_needs_the_base_requirements_only() -> None:
-    known = ROBOT_PACKAGES | {"hindsight_rl"} | sys.stdlib_module_names
+    known = ROBOT_PACKAGES | ROS_PACKAGES | {"hindsight_rl"} | sys.stdlib_module_names
     fail_with(
         [
             f"{item.place}: imports {item.root}, which the robot's install lacks "
@@ -386,10 +362,10 @@ def test_rooms_import_what_users_install() -> None:
     """A user has no ``dev`` extra: what tests compare with (torchrl) is imported by no room."""
     extras = SETTINGS["project"]["optional-dependencies"]
     lines = [*SETTINGS["project"]["dependencies"]]
-    named_extras = ("mujoco", "report", "video", "ros", "sweep", "ray")
-    lines += [line for extra in named_extras for line in extras[extra]]
+    optional = ("mujoco", "report", "video", "ros", "sweep", "ray")
+    lines += [line for extra in optional for line in extras[extra]]
     named = {re.match(r"[\w-]+", line).group().replace("-", "_") for line in lines}  # type: ignore[union-attr]
-    installed = named | TRAINING | sys.stdlib_module_names | {"hindsight_rl"}
+    installed = named | TRAINING | ROS_PACKAGES | sys.stdlib_module_names | {"hindsight_rl"}
     fail_with(
         sorted(
             f"{item.place}: imports {item.root}, which only developers have"

@@ -8,16 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hindsight_rl.logs.errors import LogError, unreadable
-from hindsight_rl.logs.reading.formats.bag_messages import (
-    Absent,
-    Column,
-    decoder,
-    stamp_of,
-    text_of,
-    value_of,
-)
+from hindsight_rl.logs.reading.formats.bag_messages import decoder
 from hindsight_rl.logs.reading.formats.bag_rows import Stamps
 from hindsight_rl.logs.reading.formats.bag_scan import Recording
+from hindsight_rl.message_fields import Absent, Column, stamp_of, text_of, value_of
 
 HEADER, RECEIVE = "header", "receive"
 APART = 1.0

@@ -11,7 +11,7 @@ from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.problems import listed, nearest
 from hindsight_rl.logs.reading.column_map import ColumnMap
 from hindsight_rl.logs.reading.column_values import columns_in
-from hindsight_rl.logs.reading.formats.bag_messages import Column, column_of
+from hindsight_rl.logs.reading.formats.bag_messages import column_of
 from hindsight_rl.logs.reading.formats.bag_rows import (
     Segment,
     Stamps,
@@ -30,6 +30,7 @@ from hindsight_rl.logs.reading.formats.bag_series import (
     stamps_of,
 )
 from hindsight_rl.logs.reading.resolve import wanted
+from hindsight_rl.message_fields import Column
 
 AGE = "@age"
 """Ending of the column that holds how old a topic is at a row, seconds."""

@@ -15,7 +15,7 @@ from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.problems import listed, nearest
 from hindsight_rl.logs.reading.column_map import DELIMITERS, LEFT_OUT, ColumnMap
 from hindsight_rl.logs.reading.column_values import columns_in
-from hindsight_rl.logs.reading.formats.bag_messages import column_of, decoder, numbers_in
+from hindsight_rl.logs.reading.formats.bag_messages import column_of, decoder
 from hindsight_rl.logs.reading.formats.bag_scan import (
     Recording,
     about_topics,
@@ -26,6 +26,7 @@ from hindsight_rl.logs.reading.formats.bag_scan import (
 from hindsight_rl.logs.reading.formats.bag_table import AGE, NEXT, BagReading, Rows
 from hindsight_rl.logs.reading.resolve import COMMON_NAMES, resolve
 from hindsight_rl.logs.reading.table import Table
+from hindsight_rl.message_fields import numbers_in
 
 _EPISODE = "episode"
 _SECOND = 1e9
