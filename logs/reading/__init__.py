@@ -1,4 +1,4 @@
-"""Reading logs that somebody else recorded: eight formats, one column map, one set of checks."""
+"""Reading logs that somebody else recorded: nine formats, one column map, one set of checks."""
 
 import importlib
 import os
@@ -20,7 +20,12 @@ from hindsight_rl.logs.reading.own import SUFFIXES, own_reader, reader_named
 from hindsight_rl.logs.reading.own import register_reader as register_reader
 from hindsight_rl.logs.reading.own_maps import own_map
 from hindsight_rl.logs.reading.table import Table, check_columns
-from hindsight_rl.logs.reading.text_options import BAG_OPTIONS, PACKED, TEXT_OPTIONS
+from hindsight_rl.logs.reading.text_options import (
+    BAG_OPTIONS,
+    DEMONSTRATION_OPTIONS,
+    PACKED,
+    TEXT_OPTIONS,
+)
 from hindsight_rl.logs.reading.unasked import check_unasked_images
 from hindsight_rl.plugins import import_installed
 
@@ -257,7 +262,11 @@ def _check_age(path: Path, columns: ColumnMap) -> None:
 
 def _check_own_options(columns: ColumnMap, format_: str, path: Path) -> None:
     """Raise an error for options that the format would leave unread."""
-    for names, of, what in ((TEXT_OPTIONS, "csv", "text files"), (BAG_OPTIONS, "rosbag", "bags")):
+    for names, of, what in (
+        (TEXT_OPTIONS, "csv", "text files"),
+        (BAG_OPTIONS, "rosbag", "bags"),
+        (DEMONSTRATION_OPTIONS, "demonstrations", "demonstrations"),
+    ):
         given = [name for name in names if getattr(columns, name)]
         if given and format_ != of:
             raise LogError(

@@ -22,7 +22,17 @@ from hindsight_rl.logs.reading.map_checks import check_fields
 from hindsight_rl.logs.reading.map_files import mapping_of, packaged
 from hindsight_rl.logs.reading.map_files import short_names as short_names
 
-Format = Literal["npz", "csv", "hdf5", "minari", "parquet", "lerobot", "rosbag", "log"]
+Format = Literal[
+    "npz",
+    "csv",
+    "hdf5",
+    "demonstrations",
+    "minari",
+    "parquet",
+    "lerobot",
+    "rosbag",
+    "log",
+]
 DoneMeans = Literal["terminated", "truncated", "time_limit"]
 LastRow = Literal["step", "observation"]
 ActionAt = Literal["now", "next"]
@@ -127,6 +137,7 @@ class ColumnMap:
             left out and the episode ends. Left out: any age.
         stamps: Of bags: ``header``, the time in each message's header where it has one, else when
             it was received; ``receive``: always that.
+        filter_key: Of demonstrations: the list in ``mask`` that names those that are read.
         delimiter: Of text files: the character between cells. Left out: comma, semicolon or tab,
             whichever is most frequent in the header.
         decimal_point: Of text files: the character before decimals, ``,`` for decimal commas.
@@ -184,6 +195,7 @@ class ColumnMap:
     episode_marker: str | None = None
     max_age: float | None = None
     stamps: Stamps | None = None
+    filter_key: str | None = None
     # Text, not None: the parser of the command would take '#' and '~' for YAML's nothing.
     delimiter: str = ""
     decimal_point: str = ""

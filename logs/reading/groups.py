@@ -1,4 +1,4 @@
-"""Sources of one group per episode (robomimic, LIBERO, Isaac Lab, ManiSkill): an error.
+"""Sources of one group per episode (robomimic, Isaac Lab): an error unless the map says so.
 
 Columns of several groups would be joined side by side, so that a dozen demonstrations became one of
 twelve times as many actions.
@@ -51,8 +51,9 @@ def check_groups(
                 f"each of {len(every)} groups holds an episode ({listed(every[:3])}"
                 f"{', ...' if len(every) > 3 else ''}), and columns of different ones cannot be "
                 "joined",
-                "Write the episodes one below the other, with a column that numbers them; or "
-                f"read one alone: name its columns, as in `action: {action}`.",
+                "Read them all with `format: demonstrations` in the column map, which then names "
+                "columns as within a group (HDF5); or read one alone: name its columns, as in "
+                f"`action: {action}`.",
                 path=path,
             )
 

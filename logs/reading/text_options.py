@@ -13,6 +13,9 @@ TEXT_OPTIONS = (
 BAG_OPTIONS = ("row_at", "action_at", "episode_marker", "max_age", "stamps")
 """Fields of the column map that only bags have a use for."""
 
+DEMONSTRATION_OPTIONS = ("filter_key",)
+"""Fields of the column map that only demonstrations have a use for."""
+
 PACKED = (".gz", ".bz2", ".zst", ".lz4")
 """Endings of text files that are unpacked as they are read."""
 

@@ -201,5 +201,6 @@ def test_the_main_file_of_an_old_minari_dataset_is_refused_too(tmp_path: Path) -
 
 def test_the_guide_has_a_row_for_every_layout() -> None:
     rows = re.findall(r"^\| ([^|]+?) \|", GUIDE.read_text(), re.M)
-    wanted = {layout.name for layout in LAYOUTS} | {"Minari 0.4", "robomimic, LIBERO, Isaac Lab"}
+    wanted = {layout.name for layout in LAYOUTS} | {"Minari 0.4"}
+    wanted |= {"robomimic, MimicGen, LIBERO", "Isaac Lab", "ALOHA"}
     assert wanted <= set(rows)

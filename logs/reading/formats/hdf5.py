@@ -35,7 +35,7 @@ def read(path: Path, columns: ColumnMap) -> Table:
             resolved = resolve(columns, list(held), path)
             names = wanted(resolved)
             for name in names:
-                _check_plain(held[name], name, path)
+                check_plain(held[name], name, path)
             check_datasets((held[name] for name in names), path)
             values = {name: np.asarray(held[name][()]) for name in names}
     except LogError:
@@ -102,7 +102,17 @@ def check_datasets(held: Iterable[h5py.Dataset], path: Path) -> None:
     check_memory(needed, min(stored, path.stat().st_size), path)
 
 
-def _check_plain(dataset: h5py.Dataset, name: str, path: Path) -> None:
+def check_plain(dataset: h5py.Dataset, name: str, path: Path) -> None:
+    """Raise an error for a dataset that is no array of numbers in this file.
+
+    Args:
+        dataset: The dataset.
+        name: Its name, for messages.
+        path: The file, for messages.
+
+    Raises:
+        LogError: It is none.
+    """
     if dataset.external or dataset.is_virtual:
         raise LogError(
             "its values lie in another file", "Copy them into this one.", path=path, column=name
