@@ -139,13 +139,14 @@ def _chosen(file: h5py.File, path: Path, key: str, names: Sequence[str]) -> list
     """Return the demonstrations that a list names, in the order of their numbers."""
     lists = _own(file, "mask")
     known = list(lists) if isinstance(lists, h5py.Group) else []
-    if key not in known:
+    named = _own(lists, key) if isinstance(lists, h5py.Group) else None
+    if not isinstance(named, h5py.Dataset):
         raise LogError(
             f"it has no list '{key}' of demonstrations in 'mask'",
             f"Set filter_key to one of {listed(known)}." if known else "Leave filter_key out.",
             path=path,
         )
-    entries = [one.decode() if isinstance(one, bytes) else str(one) for one in lists[key][()]]
+    entries = [one.decode() if isinstance(one, bytes) else str(one) for one in named[()]]
     absent = [name for name in entries if name not in names]
     if absent or not entries:
         what = f"names '{absent[0]}', which is not there" if absent else "is empty"
