@@ -19,7 +19,7 @@ ROOMS := hindsight_rl maths nets tasks policies training agents relabel logs dat
 # links: it does not follow the finder of an editable install.
 TYPES := build/mypy/hindsight_rl
 
-.PHONY: help quickstart test fuzz check lint types docstrings spelling wheel bench heart loop memory policies judging good logs results docs site hipi hipi-robots clean
+.PHONY: help quickstart robot test fuzz check lint types docstrings spelling wheel bench heart loop memory policies judging good logs results docs site hipi hipi-robots clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,10 @@ help: ## list the targets
 quickstart: $(STAMP) ## collect, inspect, fit, test, export, run; FAST=1 shrinks it
 	$(BIN)/python tools/quickstart.py $(if $(filter-out 0,$(FAST)),--fast)
 	$(BIN)/python tools/showcase.py $(if $(filter-out 0,$(FAST)),--fast)
+
+robot: $(STAMP) ## from a cut bag to a policy at 1 kHz and its recording; FAST=1 shrinks it
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,dev,ros]"
+	$(BIN)/python tools/bag_to_robot.py $(if $(filter-out 0,$(FAST)),--fast)
 
 # The networks of the tests are small: a second thread slows them down.
 test: export OMP_NUM_THREADS ?= 1

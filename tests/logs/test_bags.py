@@ -315,6 +315,42 @@ def test_two_clocks_are_not_compared(tmp_path: Path) -> None:
     assert len(read_log(path, AT_EACH | {"stamps": "receive"})) == 10
 
 
+def test_a_clock_that_jumps_back_is_an_error(tmp_path: Path) -> None:
+    """Sorted by their stamps, the messages of two runs of a simulator would be mixed."""
+
+    def write(put: Put) -> None:
+        for k in range(400):
+            at = START + 10 * (k % 200) * MS
+            put(JOINTS, START + 10 * k * MS, joints(at, ["a"], [k]))
+            put(COMMAND, START + 10 * k * MS, command([k]))
+
+    path = bags.mcap(tmp_path / "reset.mcap", write)
+    with pytest.raises(LogError, match=r"'/joint_states': its clock.*jumps back by 1.99 s at mess"):
+        read_log(path, AT_EACH)
+    log = read_log(path, AT_EACH | {"stamps": "receive"})
+    assert column(log, "observation")[:, 0].tolist() == list(range(400))
+
+
+def test_messages_out_of_order_are_put_in_order(tmp_path: Path) -> None:
+    def write(put: Put) -> None:
+        for k in (0, 2, 1, 3, 5, 4):
+            put(JOINTS, START + 10 * k * MS, joints(START + 10 * k * MS, ["a"], [k]))
+        put(COMMAND, START, command([0]))
+
+    log = read_log(bags.mcap(tmp_path / "a.mcap", write), AT_EACH)
+    assert column(log, "observation")[:, 0].tolist() == list(range(6))
+
+
+def test_a_stamp_of_another_year_makes_no_endless_grid(tmp_path: Path) -> None:
+    def write(put: Put) -> None:
+        bags.steady(put)
+        put(JOINTS, START + 4 * 10**17, joints(START + 4 * 10**17, ["a", "b"], [0, 0]))
+
+    path = bags.mcap(tmp_path / "a.mcap", write)
+    with pytest.raises(LogError, match=r"20,000,000,000 rows between.*stamps: receive"):
+        read_log(path, MAP)
+
+
 def test_fields_of_bags_are_errors_for_other_formats(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     np.savez(path, observation=np.zeros((3, 1)), action=np.zeros((3, 1)), reward=np.zeros(3))

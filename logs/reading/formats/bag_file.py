@@ -22,7 +22,7 @@ from hindsight_rl.logs.limits import check_memory
 MAGIC = b"\x89MCAP0\r\n"
 EXTRA = "pip install 'hindsight-rl[train,ros]'"
 _FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _METADATA, _DATA_END = 2, 3, 4, 5, 6, 12, 15
-_KNOWN = range(1, 128)
+_KNOWN = range(1, 256)  # 0 is none, those from 128 on are private
 _HEAD = struct.Struct("<BQ")
 _MESSAGE_HEAD = struct.Struct("<HIQQ")
 _CHUNK_HEAD = struct.Struct("<QQQII")  # begin, end, unpacked size, its checksum, letters of a name

@@ -15,7 +15,7 @@ from hindsight_rl.message_fields import Absent, Column, stamp_of, text_of, value
 
 HEADER, RECEIVE = "header", "receive"
 APART = 1.0
-"""Seconds by which the clocks of two topics may differ."""
+"""Seconds by which the clocks of two topics may differ, and messages come out of order."""
 _STARTS = frozenset({"start", "begin", "on", "true", "1"})
 _STOPS = frozenset({"stop", "end", "off", "false", "0"})
 _SECOND = 1e9
@@ -66,12 +66,27 @@ def stamps_of(
 
     Returns:
         Stamps, and which they are.
+
+    Raises:
+        LogError: The clock jumps back: in the order of their stamps messages of before and after
+            the jump would be mixed.
     """
+    stamps, kind = np.array(bag.received[topic], np.int64), RECEIVE
     if wanted != RECEIVE:
-        stamps = np.array([stamp_of(message) for message in messages], np.int64)
-        if (stamps > 0).all():
-            return stamps, HEADER
-    return np.array(bag.received[topic], np.int64), RECEIVE
+        stated = np.array([stamp_of(message) for message in messages], np.int64)
+        if (stated > 0).all():
+            stamps, kind = stated, HEADER
+    back = np.maximum.accumulate(stamps) - stamps
+    if back.max() > APART * _SECOND:
+        other = "Set `stamps: receive`, or cut" if kind == HEADER else "Cut"
+        raise LogError(
+            f"its clock ({kind} stamps) jumps back by {back.max() / _SECOND:.4g} s at message "
+            f"{int(back.argmax())}, as that of a simulator that is reset",
+            f"{other} the bag there and give its parts.",
+            path=bag.path,
+            column=topic,
+        )
+    return stamps, kind
 
 
 def check_clocks(bag: Recording, stamps: Mapping[str, Stamps], kinds: Mapping[str, str]) -> None:

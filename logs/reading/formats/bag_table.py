@@ -36,6 +36,7 @@ AGE = "@age"
 """Ending of the column that holds how old a topic is at a row, seconds."""
 NEXT = "@next"
 _WHOLE = Segment(np.iinfo(np.int64).min, np.iinfo(np.int64).max)
+_MOST_TICKS, _MOST_TICKS_EACH = 1_000_000, 1000  # in all, and for each message
 _SECOND = 1e9
 
 
@@ -155,6 +156,8 @@ class BagReading:
         needed += [self._sorted(name) for name in self._names if name.endswith(AGE)]
         if self._map.row_at:
             given = self._sorted(self._map.row_at)
+        else:
+            self._check_span(needed)
         found, stale = list[Stamps](), 0
         for segment in self._segments():
             ticks = ticks_of(segment, needed, self._map.control_rate_hz, given)
@@ -162,6 +165,18 @@ class BagReading:
             found += [ticks[run] for run in runs]
             stale += len(ticks) - sum(run.stop - run.start for run in runs)
         return found, stale
+
+    def _check_span(self, needed: list[Stamps]) -> None:
+        """Raise for a grid of far more ticks than there are messages: a stamp is wrong."""
+        span = (max(int(s[-1]) for s in needed) - min(int(s[0]) for s in needed)) / _SECOND
+        ticks, messages = span * (self._map.control_rate_hz or 0.0), sum(map(len, needed))
+        if ticks > _MOST_TICKS and ticks > _MOST_TICKS_EACH * messages:
+            raise LogError(
+                f"{ticks:,.0f} rows between the first and the last of {messages:,} stamps, "
+                f"{span:,.0f} s",
+                "A stamp is wrong, or the rate: set `stamps: receive`, or correct control_rate_hz.",
+                path=self._bag.path,
+            )
 
     def _sorted(self, name: str) -> Stamps:
         """Return the stamps of a topic, ascending."""
