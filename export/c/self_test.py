@@ -9,6 +9,9 @@ from hindsight_rl.export.contract import Contract
 from hindsight_rl.export.probe import Probe
 from hindsight_rl.export.verify import action_range, lead
 
+MOST = 2**20
+"""Most numbers that probe rows are written with: those of images would be most of the file."""
+_FEWEST = 8
 _MAIN = """\
 #ifdef {upper}_SELF_TEST
 #include <stdio.h>
@@ -43,8 +46,9 @@ int main(void) {{
 def self_test(interface: Interface, contract: Contract, probe: Probe) -> str:
     """Return a C program, compiled with ``-DNAME_SELF_TEST``, that plays the probe rows.
 
-    It prints one line. It exits with 0 if no choice differs, and real actions differ by no more of
-    their range than the contract's tolerance; with a state that grows as ``verify`` says.
+    Of images only the first rows are played, as many as make a million numbers. The program prints
+    one line. It exits with 0 if no choice differs, and real actions differ by no more of their
+    range than the contract's tolerance; with a state that grows as ``verify`` says.
 
     Args:
         interface: Of the file.
@@ -54,27 +58,29 @@ def self_test(interface: Interface, contract: Contract, probe: Probe) -> str:
     Returns:
         C.
     """
-    rows, signature = len(probe.starts), interface.signature
+    signature = interface.signature
+    numbers = sum(values[0].size for values in probe.inputs.values())
+    rows = min(len(probe.starts), max(_FEWEST, MOST // numbers))
     clear = np.ones(rows, np.int64)
     if probe.scores is not None:
-        clear = (lead(probe.scores) > contract["parity"]["margin"]).astype(np.int64)
+        clear = (lead(probe.scores[:rows]) > contract["parity"]["margin"]).astype(np.int64)
     tables = [
-        array("int", "probe_first", probe.starts.astype(np.int64)),
+        array("int", "probe_first", probe.starts[:rows].astype(np.int64)),
         array("int", "probe_clear", clear),
     ]
     feed: list[str] = []
     for name, values in probe.inputs.items():
         word, kind = name.replace(".", "_"), interface.graph.inputs[name].dtype
         table = f"probe_{''.join(c if c.isalnum() else '_' for c in word)}_{len(feed)}"
-        tables.append(array(C_TYPES[POOLS[kind.name]], table, values.astype(kind)))
-        size = values.size // rows
+        tables.append(array(C_TYPES[POOLS[kind.name]], table, values[:rows].astype(kind)))
+        size = values[0].size
         place = interface.place(name).at("j")
         feed.append(f"    for (j = 0; j < {size}; ++j) {place} = {table}[{size} * row + j];")
     discrete = signature.action.discrete
     compare, more, verdict = _choices(interface) if discrete else _numbers(interface, contract)
-    answers = probe.action.astype(np.int64 if discrete else np.float32)
+    answers = probe.action[:rows].astype(np.int64 if discrete else np.float32)
     tables.append(array(interface.action_type, "probe_action", answers))
-    size = probe.action.size // rows
+    size = probe.action[0].size
     return _MAIN.format(
         upper=interface.upper,
         name=interface.name,

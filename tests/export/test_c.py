@@ -76,6 +76,17 @@ def test_ties_are_not_compared(tmp_path: Path) -> None:
     assert code == 1 and said.startswith("policy: largest difference 2 of the range")
 
 
+def test_of_many_numbers_the_first_rows_are_played(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = leaky_sum(tmp_path / "policy.onnx")
+    monkeypatch.setattr("hindsight_rl.export.c.self_test.MOST", 8)  # four rows of two
+    monkeypatch.setattr("hindsight_rl.export.c.self_test._FEWEST", 3)
+    assert "in 4 rows, 0 ties" in self_test(path, tmp_path)[1]
+    monkeypatch.setattr("hindsight_rl.export.c.self_test.MOST", 1)
+    assert "in 3 rows, 0 ties" in self_test(path, tmp_path)[1]
+
+
 # -------------------------------------------------------------------------- what is carried
 
 
