@@ -12,23 +12,27 @@ from hindsight_rl.logs.log import Log
 _TYPES = {"f": pa.float32(), "i": pa.int64(), "b": pa.bool_()}
 
 
-def schema_of(log: Log, names: Mapping[Key, str], offsets: Mapping[str, Any]) -> pa.Schema:
+def schema_of(
+    log: Log, names: Mapping[Key, str], offsets: Mapping[str, Any], *, lists_of_one: bool = True
+) -> pa.Schema:
     """Return the schema of a table of a log.
 
     Args:
         log: The log.
         names: Name of each key that is written.
         offsets: What was subtracted, by key; such columns are of float64 again.
+        lists_of_one: A vector of one number is a list, too; else it is the number.
 
     Returns:
-        Vectors are lists of a fixed length; a vector of one number is one, too.
+        Vectors are lists of a fixed length.
     """
     fields = []
     for key, name in names.items():
         kind = _TYPES[log.column(key, slice(1)).numpy().dtype.kind]
         kind = pa.float64() if _label(key) in offsets else kind
         width = int(np.prod(log.shape(key)))
-        fields.append((name, pa.list_(kind, width) if log.shape(key) else kind))
+        listed = bool(log.shape(key)) and (width > 1 or lists_of_one)
+        fields.append((name, pa.list_(kind, width) if listed else kind))
     return pa.schema(fields)
 
 
@@ -53,8 +57,8 @@ def tables(
             if (offset := offsets.get(_label(key))) is not None:
                 values = values.astype(np.float64) + np.reshape(offset, values.shape[1:])
             kind = schema.field(name).type
-            if not log.shape(key):
-                columns.append(pa.array(values, kind))
+            if not pa.types.is_fixed_size_list(kind):
+                columns.append(pa.array(values.reshape(-1), kind))
                 continue
             flat = pa.array(values.reshape(-1), kind.value_type)
             columns.append(pa.FixedSizeListArray.from_arrays(flat, kind.list_size))

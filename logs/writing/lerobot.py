@@ -59,7 +59,9 @@ def write(log: Log, path: Path, rate: float | None, *, overwrite: bool) -> None:
         raise LogError(
             "is no LeRobot dataset, so it is not overwritten", "Choose another name.", path=path
         )
-    names = {key: _NAMES.get(key, key_name(key)) for key in written_keys(log)}
+    # LeRobot takes a slash, as in the entry arm/q, for that of a folder.
+    keys = written_keys(log)
+    names = {key: _NAMES.get(key, key_name(key)).replace("/", ".") for key in keys}
     columns = column_map(log, names) | {"control_rate_hz": rate}
     with whole_folder(path, overwrite=overwrite) as draft:
         for folder in ("data/chunk-000", "meta/episodes/chunk-000"):
@@ -75,7 +77,7 @@ def write(log: Log, path: Path, rate: float | None, *, overwrite: bool) -> None:
 def _write_rows(
     log: Log, names: dict[Key, str], offsets: dict[str, Any], rate: float, draft: Path
 ) -> None:
-    schema = schema_of(log, names, offsets)
+    schema = schema_of(log, names, offsets, lists_of_one=False)  # as its features of shape [1]
     whole = schema
     for name, kind in _INDEX.items():
         whole = whole.append(pa.field(name, pa.type_for_alias(kind)))

@@ -157,6 +157,9 @@ def test_lerobot_has_what_its_tools_read(tmp_path: Path) -> None:
     assert begun == ["observation.state", "action"]
     rows = pyarrow.parquet.read_table(path / "data" / "chunk-000" / "file-000.parquet")
     assert sorted(rows.column_names) == sorted(features)
+    # A feature of shape [1] is a number to LeRobot, and a list of one an error.
+    assert features["action"]["shape"] == [1]
+    assert rows.schema.field("action").type == pyarrow.float32()
     np.testing.assert_allclose(
         rows["timestamp"].to_numpy(), np.array([0, 1, 2, 0, 1]) / 30, rtol=1e-6
     )
