@@ -107,7 +107,7 @@ WORLDS = {
         lambda seed: cheetah.recorded(FOLDER, EPISODES, seed),
         cheetah.made,
         10,
-        1.0,
+        3.0,
         3,
     ),
 }
@@ -266,7 +266,7 @@ def tables(title: str, found: Sequence[dict[str, dict[str, float]]]) -> str:
         (named(given), *(cell(f"{method}, {named(given)}") for method in methods))
         for given in ANSWERS
     ]
-    lines.append((WARNED.partition(", ")[2], cell(WARNED), "", ""))
+    lines.append((WARNED.partition(", ")[2], cell(WARNED), "–", "–"))
     learned = table((title, f"{P_IQL} [95 %]", *DIRECT), lines)
     return f"{plain}\n\n{learned}"
 
