@@ -19,6 +19,7 @@ _NAMED = ("name", "joint_names", "names")
 _DEEPEST = 32
 """Messages within messages."""
 _SECOND_NS = 1_000_000_000
+_LATEST = 9_000_000_000  # seconds, whose ns still fit 64 bits
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,13 @@ def column_of(name: str, topics: Sequence[str]) -> Column | None:
 def stamp_of(message: Any) -> int:
     """Return the time (ns) in the header of a message, 0 where it has none."""
     stamp = _entry(_entry(message, "header"), "stamp")
-    seconds = _entry(stamp, "sec")
-    if isinstance(stamp, (int, float)):  # of JSON, seconds
-        return round(stamp * _SECOND_NS)
-    nano = _entry(stamp, "nanosec") or _entry(stamp, "nsec") or 0
-    return int(seconds) * _SECOND_NS + int(nano) if isinstance(seconds, (int, float)) else 0
+    seconds, nano = stamp, 0  # of JSON, seconds
+    if not isinstance(stamp, (int, float)):
+        seconds = _entry(stamp, "sec")
+        nano = _entry(stamp, "nanosec") or _entry(stamp, "nsec") or 0
+    if not isinstance(seconds, (int, float)) or not 0 <= seconds < _LATEST:
+        return 0
+    return round(seconds * _SECOND_NS) + (nano if isinstance(nano, int) else 0)
 
 
 def numbers_in(message: Any) -> Iterator[str]:

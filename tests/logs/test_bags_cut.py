@@ -117,3 +117,31 @@ def test_inspect_says_what_a_cut_bag_lost(tmp_path: Path, capsys: Any) -> None:
         assert inspect.main([str(path), "--columns", json.dumps(MAP)]) == 0
     shown = capsys.readouterr().out
     assert "is cut" in shown and "rows are lost with the end of the recording" in shown
+
+
+def test_a_chunk_whose_checksum_differs_is_left_out(tmp_path: Path) -> None:
+    """One bit of a number is another: which, nobody can tell, so none of the chunk is believed."""
+    path = bags.mcap(tmp_path / "a.mcap", bags.steady, compression="NONE", chunk=2048)
+    data = bytearray(path.read_bytes())
+    data[data.index(np.float64(50.5).tobytes()) + 6] ^= 8
+    path.write_bytes(data)
+    with pytest.warns(UserWarning, match="damaged .its checksum differs.: 0 of its messages"):
+        log = read_log(path, AT_EACH)
+    rows = column(log, "observation")
+    assert 80 < len(log) < 99
+    np.testing.assert_array_equal(rows[:, 1] - rows[:, 0], 0.5)
+    assert 50 not in rows[:, 0]
+
+
+def test_a_description_that_is_damaged_costs_its_topic_alone(tmp_path: Path) -> None:
+    path = bags.mcap(tmp_path / "a.mcap", bags.steady, chunk=0)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"/command")
+    data[at : at + 8] = b"\xff" * 8
+    path.write_bytes(data)
+    position = "/joint_states.position"
+    given = {"observation": position, "action": position, "row_at": "/joint_states"}
+    with pytest.warns(UserWarning, match="100 messages are damaged, or of no topic"):
+        log = read_log(path, given | {"action_at": "next"})
+    assert len(log) == 99
+    assert any("1 descriptions of topics" in line for line in log.info["recording"]["lost"])

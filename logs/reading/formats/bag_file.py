@@ -26,6 +26,7 @@ _KNOWN = range(1, 256)  # 0 is none, those from 128 on are private
 _HEAD = struct.Struct("<BQ")
 _MESSAGE_HEAD = struct.Struct("<HIQQ")
 _CHUNK_HEAD = struct.Struct("<QQQII")  # begin, end, unpacked size, its checksum, letters of a name
+_LATEST = 1 << 63  # ns, of a signed number
 _SECOND = 1e9
 
 
@@ -90,6 +91,8 @@ class _Open:
     messages: int = 0
     bytes: int = 0
     parsed: int = 0
+    lost: int = 0
+    undescribed: int = 0
 
 
 def mcap_messages(
@@ -108,7 +111,20 @@ def mcap_messages(
     Raises:
         LogError: It is no MCAP, or a chunk claims to unpack to more than its file can mean.
     """
-    opened, size = _Open(path, losses, metadata), path.stat().st_size
+    opened = _Open(path, losses, metadata)
+    yield from _all(opened)
+    if opened.undescribed:
+        losses.add(f"{path}: {opened.undescribed:,} descriptions of topics are damaged", 0)
+    if opened.lost:
+        losses.add(
+            f"{path}: {opened.lost:,} messages are damaged, or of no topic that is described",
+            opened.lost,
+        )
+
+
+def _all(opened: _Open) -> Iterator[Message]:
+    """Yield the messages of a file up to its end, or to where it is cut."""
+    path, losses, size = opened.path, opened.losses, opened.path.stat().st_size
     with path.open("rb") as file:
         if file.read(len(MAGIC)) != MAGIC:
             raise LogError("it is no MCAP file", "Give a file that a recorder wrote.", path=path)
@@ -138,15 +154,19 @@ def mcap_messages(
 def _record(opened: _Open, kind: int, body: bytes) -> Iterator[Message]:
     """Yield the message of a record, or take note of what it says."""
     if kind == _MESSAGE:
-        channel, _, received, _ = _MESSAGE_HEAD.unpack_from(body)
         opened.messages, opened.bytes = opened.messages + 1, opened.bytes + len(body) + _HEAD.size
-        topic = opened.channels.get(channel)
-        if topic is None:
-            opened.losses.add(f"{opened.path}: a message belongs to no channel", 1)
-            return
-        yield Message(topic, received, body[_MESSAGE_HEAD.size :])
+        if len(body) >= _MESSAGE_HEAD.size:
+            channel, _, received, _ = _MESSAGE_HEAD.unpack_from(body)
+            topic = opened.channels.get(channel)
+            if topic is not None and received < _LATEST:
+                yield Message(topic, received, body[_MESSAGE_HEAD.size :])
+                return
+        opened.lost += 1
     elif kind in (_SCHEMA, _CHANNEL, _METADATA):
-        _describe(opened, kind, body)
+        try:
+            _describe(opened, kind, body)
+        except Exception:  # the bytes may be damaged in any way
+            opened.undescribed += 1
 
 
 def _describe(opened: _Open, kind: int, body: bytes) -> None:
@@ -182,6 +202,8 @@ def _chunk(opened: _Open, body: bytes, at: int, whole: bool) -> Iterator[Message
     data, why = _unpacked(compression, body[start:], size, path)
     if whole and not why and checksum and zlib.crc32(data) != checksum:
         why = "its checksum differs"
+    if whole and (why or len(data) != size):
+        data = b""  # no telling which of its numbers are right
     if not why and len(data) == size:
         yield from _records(opened, data)
         return
