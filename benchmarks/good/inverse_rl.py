@@ -61,6 +61,8 @@ METHODS = {
     "GAIL": Discriminator(every=2),
     "AIRL": Discriminator(reads="state", shaped=True, every=2),
 }
+# Where staying up is the task, a reward that may be below 0 pays for falling: AIRL's did.
+SIGN = {("AIRL", "CartPole-v1"): "survive"}
 MIX = {"log": 0.25, "collected": 0.75}
 SMALL = Network(hidden=(64, 64))
 MASS = 2.0  # of the other pendulum; 1 kg where rewards are learned
@@ -121,9 +123,11 @@ def cloned(env: str, episodes: int, seed: int) -> BC:
 def imitated(method: str, env: str, episodes: int, seed: int) -> SAC:
     """Return a policy that GAIL or AIRL found; its checkpoint holds the discriminator."""
     seed_everything(seed, verbose=False)
+    form: Any = SIGN.get((method, env), "f")
+    relabel = DiscriminatorReward(METHODS[method], reward=form, newest=100_000, seed=seed)
     data = IteratedDataModule(
         env,
-        [DiscriminatorReward(METHODS[method], newest=100_000, seed=seed)],
+        [relabel],
         source=shown(env, episodes, seed),
         collection=COLLECTION[env],
         mix=MIX,

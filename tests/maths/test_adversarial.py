@@ -18,6 +18,7 @@ from hindsight_rl.maths.adversarial import (
     policy_logit,
     shaped_reward,
 )
+from hindsight_rl.maths.soft_value import discounted_visits, soft_fixed_point
 
 ATOL = 2e-6
 F64 = torch.float64
@@ -74,6 +75,47 @@ def test_airls_f_is_the_experts_log_density_and_its_d_the_same() -> None:
     close(logit.detach(), RATIO.tolist())
     (slope,) = torch.autograd.grad(expected_loss(logit), reward)
     close(slope, [0.0, 0.0])
+
+
+def test_airl_recovers_the_reward_of_a_ring_up_to_a_constant() -> None:
+    """Three states, stay or go on, r = (0, 1, -.5); policy and expert do what is soft-optimal.
+
+    The optimum is f = log pi = r + .9 V(s') - V(s): g is r and h is V, whatever they began as, up
+    to a constant of each. The loss is 2 log 2 and its slopes are 0 there.
+    """
+    state, following = torch.tensor([0, 0, 1, 1, 2, 2]), torch.tensor([0, 1, 1, 2, 2, 0])
+    moves = torch.zeros(3, 2, 3, dtype=F64)
+    moves[state, torch.arange(6) % 2, following] = 1.0
+    true = torch.tensor([0.0, 1.0, -0.5], dtype=F64)
+    value, policy = soft_fixed_point(true, moves, discount=0.9)
+    visits = discounted_visits(policy, moves, torch.full((3,), 1 / 3).double(), discount=0.9)
+    weight = (0.1 * visits.unsqueeze(-1) * policy).flatten()
+    log_pi, going_on = policy.log().flatten(), torch.zeros(6, dtype=torch.bool)
+
+    def loss(g: Tensor, h: Tensor) -> Tensor:
+        f = shaped_reward(g[state], h[state], h[following], going_on, discount=0.9)
+        logit = policy_logit(f, log_pi)
+        sides = [discriminator_loss(logit, torch.full((6,), side)) for side in (True, False)]
+        return (weight * (sides[0] + sides[1])).sum()
+
+    at_best = [true.clone().requires_grad_(), value.clone().requires_grad_()]
+    assert loss(*at_best).item() == pytest.approx(2 * math.log(2), abs=ATOL)
+    for slope in torch.autograd.grad(loss(*at_best), at_best):
+        close(slope, [0.0] * 3)
+    found = [torch.ones(3, dtype=F64, requires_grad=True) for _ in range(2)]
+    solver = torch.optim.LBFGS(found, max_iter=500, tolerance_grad=1e-12, tolerance_change=1e-16)
+
+    def step() -> Tensor:
+        solver.zero_grad()
+        here = loss(*found)
+        here.backward()
+        return here
+
+    solver.step(step)
+    for one, other in zip(found, (true, value), strict=True):
+        torch.testing.assert_close(
+            one.detach() - one.detach().mean(), other - other.mean(), rtol=0, atol=1e-4
+        )
 
 
 def test_no_slope_enters_the_policy() -> None:
