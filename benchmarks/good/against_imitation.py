@@ -4,8 +4,8 @@
 
 Four episodes of the experts of inverse_rl.py (of CartPole 25 rows of each). imitation's GAIL and
 AIRL are on-policy, with PPO of stable-baselines3 and the settings of its documentation; they get as
-many steps of the environment as ours, and then four times as many. One thread, 64 units twice, the
-same 20 test episodes. Ours are the fits of inverse_rl.py, made here where they are not there yet.
+many steps of the environment as ours, and then four times as many. One thread, the same 20 test
+episodes. Ours are the fits of inverse_rl.py, made here where they are not there yet.
 Seconds are those of a core, the test episodes included. Runs where imitation is installed, and says
 so where it is not:
 

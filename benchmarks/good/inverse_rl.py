@@ -224,7 +224,16 @@ def carried(seed: int) -> dict[str, dict[str, float]]:
     }
     for name, job in jobs.items():
         found[name] = kept(f"heavy {name} {seed}", job)
+    for method, path in fits.items():
+        found[f"{method}, its reward"]["correlation"] = agreement(path, seed)
     return found
+
+
+def agreement(path: Path, seed: int) -> float:
+    """Return the correlation of a kept reward with the true one where random actions lead."""
+    log = IteratedDataModule(heavy, collection=Collection(TESTS), seed=seed).log
+    given = LearnedReward(str(path)).given(log)
+    return float(torch.corrcoef(torch.stack([given, log.column(REWARD)]))[0, 1])
 
 
 # --- tables ---------------------------------------------------------------------------------------
@@ -252,6 +261,18 @@ def imitation_table(env: str, lines: dict[str, dict[str, Any]]) -> str:
     return table([f"{env}, return [95 %]", *(f"{count} shown" for count in EPISODES)], rows)
 
 
+def kept_table(found: list[dict[str, dict[str, float]]], lines: dict[str, dict[str, Any]]) -> str:
+    """Return what is worth how much on the other pendulum."""
+    rows = []
+    for name, line in lines.items():
+        likeness = [one[name]["correlation"] for one in found if "correlation" in one[name]]
+        mean, low, high = interval(likeness) if likeness else (0.0, 0.0, 0.0)
+        like = f"{mean:.2f} [{low:.2f}, {high:.2f}]" if likeness else ""
+        rows.append([name, words(line), like])
+    head = [f"pendulum of {MASS:g} kg instead of 1", "return [95 %]"]
+    return table([*head, "correlation with the true reward"], rows)
+
+
 def main() -> int:
     """Print the tables, and put them into docs/good.md."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -272,8 +293,7 @@ def main() -> int:
         if part in ENVS:
             text = imitation_table(ENVS[part], lines)
         else:
-            head = [f"pendulum of {MASS:g} kg instead of 1", "return [95 %]"]
-            text = table(head, [[name, words(line)] for name, line in lines.items()])
+            text = kept_table(found, lines)
         say(text)
         if not (given.choose or given.no_document):
             write_text(BUILD / "inverse_rl.json", json.dumps(every, indent=1))
