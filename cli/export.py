@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hindsight_rl.cli.errors import command_parser, run
+from hindsight_rl.export.contract import PRECISIONS
 from hindsight_rl.export.modelfile import read_model
 from hindsight_rl.export.verify import verify_file
 from hindsight_rl.plugins import import_named
@@ -30,7 +31,10 @@ Nothing is written unless onnxruntime answers the checkpoint's probe rows as PyT
 on the same rows has passed, where this machine has a C compiler."""
 
 
-_MAKING = ("opset", "tolerance", "rate_limit", "steps", "drawn", "import", "seed_index", "robot")
+_MAKING = (
+    *("opset", "tolerance", "rate_limit", "steps", "drawn", "import", "seed_index", "robot"),
+    *("precision", "budget"),
+)
 """Options of an export that a finished file would ignore."""
 
 
@@ -62,7 +66,11 @@ def _main(argv: Sequence[str]) -> int:
         parser.error(f"--output is missing: name the file to write, such as {ending}")
     elif given.policy is not None and given.target != "c":
         parser.error(f"{given.policy} is exported already: --target c writes it as C")
+    elif given.budget is not None and given.precision is None:
+        parser.error("--budget is what --precision may cost: give it too, or leave out --budget")
     elif given.target == "c":
+        if given.precision is not None:
+            parser.error("C is written in float32: leave out --precision")
         if given.policy is not None:
             _ignored(parser, given, f"{given.policy} is exported already", _MAKING)
         return _export_c(given)
@@ -117,7 +125,7 @@ def _export(given: argparse.Namespace, output: Path) -> dict[str, Any]:
         count = learner.seed_states.count
         sys.stderr.write(f"seed 0 of {count} is exported: --seed-index N takes another\n")
     _check_names(learner)
-    names = ("opset", "tolerance", "rate_limit", "steps", "drawn")
+    names = ("opset", "tolerance", "rate_limit", "steps", "drawn", "precision", "budget")
     options = {name: getattr(given, name) for name in names}
     chosen = {name: value for name, value in options.items() if value is not None}
     if given.robot is not None:
@@ -165,11 +173,14 @@ def format_report(report: Mapping[str, Any], done: str) -> str:
         done: What was done to the file, one word.
 
     Returns:
-        Five lines without a final newline; a sixth on the noise where there is any.
+        Five lines without a final newline, and more on precision and noise where there is any.
     """
     parity = report["parity"]
     batches = ", ".join(str(size) for size in parity["batches"])
-    if "disagreements" in parity:
+    allowed = parity.get("budget", parity["tolerance"])
+    if parity.get("disagreements"):
+        found = f"another choice in {parity['disagreements']} answers (budget {allowed:g} of them)"
+    elif "disagreements" in parity:
         found = (
             f"same choice wherever it is clear ({parity['close']} rows lead by less than "
             f"{parity['margin']:g}); scores differ by {parity['max_score_difference']:.1e} at most"
@@ -177,18 +188,19 @@ def format_report(report: Mapping[str, Any], done: str) -> str:
     else:
         found = (
             f"actions differ by {parity['max_difference']:.1e} of their range at most "
-            f"(tolerance {parity['tolerance']:g})"
+            f"({'budget' if 'budget' in parity else 'tolerance'} {allowed:g})"
         )
-    noise = [] if report["noise"] is None else [f"{'noise':<12}{_noise(report)}"]
+    further = [f"{'precision':<12}{parity['precision']}"] if "precision" in parity else []
+    further += [] if report["noise"] is None else [f"{'noise':<12}{_noise(report)}"]
     if report["distribution"] is not None:
-        noise.append(f"{'drawn':<12}{_drawn(report)}")
+        further.append(f"{'drawn':<12}{_drawn(report)}")
     return "\n".join(
         [
             f"{done:<12}{report['path']} ({report['learner']}, {report['bytes']:,} bytes)",
             f"{'opset':<12}{report['opset']}, checked with onnxruntime {report['onnxruntime']}",
             f"{'parity':<12}{found}",
             f"{'':<12}{parity['rows']} probe rows, batches of {batches}",
-            *noise,
+            *further,
             f"{'hash':<12}{report['model_hash']}",
         ]
     )
@@ -299,6 +311,19 @@ def _parser() -> argparse.ArgumentParser:
         const=True,
         help="write the policy as it collects: it draws its actions from noise, and states how "
         "likely they are, so that 'hindsight run --record' and 'hindsight judge' know it",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help="compute layers in fewer bits, within --budget: files are a half or a quarter of the "
+        "size; small networks are no faster",
+    )
+    parser.add_argument(
+        "--budget",
+        type=float,
+        metavar="X",
+        help="largest difference that --precision may cost, as a share of the action range, or of "
+        "choices; default 0.01, at most 0.1",
     )
     parser.add_argument(
         "--seed-index",

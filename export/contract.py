@@ -44,7 +44,8 @@ A contract is a plain dictionary; lists hold one entry per dimension, ``None`` m
 ``versions``         release of each library that took part
 ``opset``            version of the ONNX operator set
 ``model_hash``       sha256 of every field of the file but its metadata: weights and graph
-``parity``           measured at export: ``tolerance``, ``margin``, ``batches``, ``rows``, results
+``parity``           measured at export: ``tolerance``, ``margin``, ``batches``, ``rows``, results;
+                     with layers in fewer bits also ``precision`` and ``budget``
 ``probe``            rows of the log: ``observation`` (by entry; bytes in base64), ``task``,
                      ``noise``, and the learner's ``action`` and ``scores``; ``first``, with a
                      state: where an episode begins; ``log_prob``, with a distribution
@@ -75,6 +76,10 @@ DRAWN_VERSION = 3
 VERSIONS = (1, 2, 3)
 """The versions that are read."""
 MAX_TOLERANCE = 1e-3
+PRECISIONS = ("float16", "int8")
+"""In what layers may be computed, where not in float32."""
+MAX_BUDGET = 0.1
+"""Largest share of the action range, or of choices, that fewer bits may cost."""
 """Largest share of the action range by which a file may say that it differs from its learner."""
 MAX_MARGIN = 1e-2
 """Largest lead of a best score that a file may call a tie."""
@@ -203,6 +208,15 @@ def _check_origin(contract: Mapping[str, Any]) -> None:
         # The file is judged by these numbers, so it cannot be free to choose them.
         if not 0 < value <= most:
             fail(f"parity.{name}", f"is {value:.3g}, and must be positive, at most {most:g}")
+    precision = optional(parity, "precision", str, "parity")
+    if precision is not None:
+        if precision not in PRECISIONS:
+            fail(
+                "parity.precision", f"is {precision!r}, and must be one of {', '.join(PRECISIONS)}"
+            )
+        budget = entry(parity, "budget", (int, float), "parity")
+        if not 0 < budget <= MAX_BUDGET:
+            fail("parity.budget", f"is {budget:.3g}, and must be positive, at most {MAX_BUDGET:g}")
     batches = entry(parity, "batches", list, "parity")
     sound = all(type(size) is int and 0 < size <= MAX_BATCH for size in batches[:MAX_BATCHES])
     if not sound or not 0 < len(batches) <= MAX_BATCHES:

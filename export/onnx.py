@@ -22,7 +22,9 @@ from torch import Tensor, nn
 from hindsight_rl.export.contract import (
     DRAWN_VERSION,
     KEY,
+    MAX_BUDGET,
     MAX_TOLERANCE,
+    PRECISIONS,
     VERSION,
     Contract,
     ContractError,
@@ -36,6 +38,7 @@ from hindsight_rl.export.exportable import (
     spec_of,
 )
 from hindsight_rl.export.modelfile import model_hash, read_model
+from hindsight_rl.export.precision import Precision, in_precision
 from hindsight_rl.export.robots import robot_section
 from hindsight_rl.export.session import open_session
 from hindsight_rl.export.steps import choose_steps
@@ -61,6 +64,8 @@ def export_policy(
     steps: int | None = None,
     drawn: bool = False,
     robot: Mapping[str, Any] | None = None,
+    precision: Precision | None = None,
+    budget: float = 0.01,
 ) -> dict[str, Any]:
     """Write a learner's policy to one ONNX file and return the report of its check.
 
@@ -81,6 +86,9 @@ def export_policy(
         robot: The contract's section on the robot: its ``joints`` in the driver's order, the
             ``command`` that an action is, and gains, pose and limits of each joint, see
             :func:`hindsight_rl.export.robots.robot_section`.
+        precision: In what layers are computed: ``float16`` or ``int8``; ``None`` for float32.
+        budget: Largest difference that fewer bits may cost, as a share of the action range; of
+            choices, the largest share of rows with another one. Up to 0.1.
 
     Returns:
         The report of :func:`hindsight_rl.export.verify.verify_file`.
@@ -99,6 +107,7 @@ def export_policy(
         raise ExportError(
             f"tolerance is {tolerance}, and must be positive, at most {MAX_TOLERANCE:g}"
         )
+    _check_precision(precision, budget, drawn=drawn)
     learner = copy.deepcopy(learner).cpu().eval().requires_grad_(False)
     choose_steps(learner, steps)
     acting = _drawn_policy(learner) if drawn else learner
@@ -116,6 +125,9 @@ def export_policy(
             raise ExportError(f"robot {error}") from error
     name = type(learner).__name__
     model = convert(policy.module, policy.inputs(), policy.outputs, opset, name)
+    if precision is not None:
+        contract["parity"] |= {"precision": precision, "budget": budget}
+        model = _in_precision(model, precision)
     contract["model_hash"] = model_hash(model.SerializeToString())
     try:
         data = _with_contract(model, contract)
@@ -124,6 +136,25 @@ def export_policy(
     contract["parity"] = measure_parity(open_session(data, contract, path), contract)
     check_parity(contract["parity"], path)
     return _write(_with_contract(model, contract), path)
+
+
+def _check_precision(precision: str | None, budget: float, *, drawn: bool) -> None:
+    """Check what is asked of a graph in fewer bits."""
+    if precision is None:
+        return
+    if precision not in PRECISIONS:
+        raise ExportError(f"precision is {precision!r}, and must be one of {', '.join(PRECISIONS)}")
+    if not 0.0 < budget <= MAX_BUDGET:
+        raise ExportError(f"budget is {budget}, and must be positive, at most {MAX_BUDGET:g}")
+    if drawn:
+        raise ExportError("precision: a policy that states its density is exported in float32")
+
+
+def _in_precision(model: onnx.ModelProto, precision: Precision) -> onnx.ModelProto:
+    try:
+        return in_precision(model, precision)
+    except ValueError as error:
+        raise ExportError(f"precision {precision}: {error}") from error
 
 
 def _drawn_policy(learner: nn.Module) -> nn.Module:

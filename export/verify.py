@@ -90,7 +90,8 @@ def measure_parity(session: onnxruntime.InferenceSession, contract: Contract) ->
             rows and the learner's answers.
 
     Returns:
-        ``tolerance``, ``margin``, ``batches``, ``rows``.
+        ``tolerance``, ``margin``, ``batches``, ``rows``; with layers in fewer bits ``precision``
+        and ``budget``.
 
         Where answers are an argmax: ``close``, rows whose best score leads by no more than the
         margin, whose answers are not compared, and ``max_score_difference``.
@@ -107,7 +108,8 @@ def measure_parity(session: onnxruntime.InferenceSession, contract: Contract) ->
     """
     signature = signature_of(contract)
     probe, stated = probe_of(contract, signature), contract["parity"]
-    report = {name: stated[name] for name in ("tolerance", "margin", "batches")}
+    named = ("tolerance", "margin", "batches", "precision", "budget")
+    report = {name: stated[name] for name in named if stated.get(name) is not None}
     report["rows"] = len(probe.starts)
     passes = [_play(session, signature, probe, size) for size in stated["batches"]]
     clear = np.ones(len(probe.starts), dtype=np.bool_)
@@ -151,12 +153,14 @@ def check_parity(measured: dict[str, Any], path: str | Path) -> None:
             f"{path}: onnxruntime and the learner differ by {apart:.3g} nats in how likely an "
             f"action is, and by at most {NATS * measured['tolerance']:g} they may"
         )
+    budget = measured.get("budget")
     if "disagreements" in measured:
-        if measured["disagreements"]:
+        answers = measured["rows"] * len(measured["batches"])
+        if measured["disagreements"] > (budget or 0.0) * answers:
             raise ContractError(
                 f"{path}: onnxruntime chose another action than the learner in "
-                f"{measured['disagreements']} of {measured['rows'] * len(measured['batches'])} "
-                f"answers whose margin exceeds {measured['margin']:g}"
+                f"{measured['disagreements']} of {answers} answers whose margin exceeds "
+                f"{measured['margin']:g}{_over(measured)}"
             )
     elif measured.get("close", 0) == measured["rows"]:
         raise ContractError(
@@ -165,20 +169,30 @@ def check_parity(measured: dict[str, Any], path: str | Path) -> None:
             "learner first."
         )
     # Written so that NaN fails.
-    elif not measured["max_difference"] <= measured["tolerance"]:
-        advice = ""
-        if measured["max_difference"] <= MAX_TOLERANCE:
+    elif not measured["max_difference"] <= (budget or measured["tolerance"]):
+        advice = _over(measured)
+        if budget is None and measured["max_difference"] <= MAX_TOLERANCE:
             advice = ". If that is little for the robot, export with a larger --tolerance"
         raise ContractError(
             f"{path}: onnxruntime and the learner differ by {measured['max_difference']:.3g} of "
             f"the action range ({measured['max_absolute']:.3g} in its units), and the tolerance is "
-            f"{measured['tolerance']:g}{advice}"
+            f"{budget or measured['tolerance']:g}{advice}"
         )
     elif measured["outside"] is not None:
         raise ContractError(
             f"{path}: {measured['outside']}, and the contract promises its bounds. Clip in the "
             "learner's forward (ActionScale.to_environment does), or correct low and high."
         )
+
+
+def _over(measured: dict[str, Any]) -> str:
+    """Return what to do where fewer bits cost more than their budget."""
+    if "budget" not in measured:
+        return ""
+    return (
+        f". {measured['precision']} costs more than its budget ({measured['budget']:g}): export "
+        "with a larger --budget, or in float32"
+    )
 
 
 def _play(
