@@ -1,6 +1,7 @@
 """``hindsight compare``: which of two segments is better, answered by people or by a teacher."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,10 +85,12 @@ def _ask(log: "Log", given: argparse.Namespace, known: "Preferences | None") -> 
 
     rows = _unasked(log, given, known)
     write_text(given.page, page(log, rows, given.length, annotator=given.annotator))
+    words = ["--data.source", given.source]
+    words += [] if given.columns is None else ["--data.columns", given.columns]
+    words += ["--answers", "FILE", "--output", str(given.output)]
     sys.stdout.write(
         f"{given.page}: {len(rows):,} pairs of {given.length} steps. Open it in a browser, answer, "
-        "save, and append the answers: hindsight compare --data.source "
-        f"{given.source} --answers FILE --output {given.output}\n"
+        f"save, and append the answers: hindsight compare {shlex.join(words)}\n"
     )
     return 0
 
@@ -118,8 +121,16 @@ def _doubt(log: "Log", rows: "Tensor", given: argparse.Namespace) -> "Tensor":
     from hindsight_rl.maths.preferences import disagreement, segment_sum
     from hindsight_rl.relabel.learned_reward import LearnedReward
 
-    members = LearnedReward(str(given.active)).checked(log)
-    sums = segment_sum(members[:, rows.unsqueeze(-1) + torch.arange(given.length)])
+    # Whatever its accuracy: where it is low, further answers are what is missing.
+    reward = LearnedReward(given.active, least_accuracy=0.0)
+    members = reward.checked(log)
+    if len(members) < 2:
+        raise ValueError(
+            f"--active {given.active}: one reward alone cannot disagree. Give a checkpoint of a "
+            "RewardModel with several members, or leave out --active"
+        )
+    steps = members[:, rows.unsqueeze(-1) + torch.arange(given.length)]
+    sums = segment_sum(steps, getattr(reward.model, "discount", 1.0))
     return disagreement(sums[..., 1] - sums[..., 0]).argsort(descending=True, stable=True)
 
 

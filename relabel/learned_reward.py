@@ -37,7 +37,7 @@ class Rewards(Protocol):
         """Return what every member gives for steps, ``[E, N]``, in a unit of its own."""
 
 
-RewardSource = str | Rewards
+RewardSource = str | Path | Rewards
 """Path of a checkpoint, from Python a model too."""
 
 LEAST_ACCURACY = 0.6
@@ -69,8 +69,8 @@ class LearnedReward(Relabeler):
         clip: Largest size before ``alive`` is added, standard deviations, above 0.
         alive: Added to every step, standard deviations, of any sign.
         least_accuracy: Share of held-out answers, in [0, 1], that a ``RewardModel`` must have found
-            right in its last validation; a policy would find the places where it is wrong. 0 takes
-            any.
+            right in its last validation; a policy would find the places where it is wrong. One
+            that was never validated is taken with a warning. 0 takes any.
 
     Raises:
         ValueError: An argument is out of range, the checkpoint cannot be read or is of no model of
@@ -98,15 +98,17 @@ class LearnedReward(Relabeler):
         check_choices(LearnedReward.__init__, locals())
         check_ranges(at_least(0, coefficient=coefficient), above(0, clip=clip))
         check_ranges(within("[0, 1]", least_accuracy=least_accuracy))
-        self.name = checkpoint if isinstance(checkpoint, str) else type(checkpoint).__name__
-        model = _loaded(checkpoint) if isinstance(checkpoint, str) else checkpoint
+        stored = isinstance(checkpoint, (str, Path))
+        self.name = str(checkpoint) if stored else type(checkpoint).__name__
+        model = _loaded(self.name) if stored else checkpoint
         if not isinstance(model, Rewards):
             raise ValueError(
                 f"{self.name}: {type(model).__name__} gives no rewards: give a checkpoint of "
                 "RewardModel (hindsight fit --config reward_model), or of a run with "
                 "DiscriminatorReward"
             )
-        _check_accuracy(self.name, getattr(model, "accuracy", None), least_accuracy)
+        if hasattr(model, "accuracy"):
+            _check_accuracy(self.name, model.accuracy, least_accuracy)
         self.model: Rewards = model
         self.how, self.coefficient, self.clip, self.alive = how, coefficient, clip, alive
 
@@ -210,7 +212,14 @@ def _loaded(checkpoint: str) -> object:
 
 
 def _check_accuracy(name: str, accuracy: float | None, least: float) -> None:
-    """Raise where a model of rewards finds too few of the held-out answers right."""
+    """Raise where a model of rewards finds too few held-out answers right; warn of none at all."""
+    if accuracy is None and least > 0:
+        warnings.warn(
+            f"{name} was never validated: nothing says whether it knows answers that it was not "
+            "fitted to. Hold some out (data.validation) and validate it (trainer.val_check_interval"
+            "), or set least_accuracy to 0 to take it as it is",
+            stacklevel=3,
+        )
     if accuracy is not None and accuracy < least:
         raise ValueError(
             f"{name} finds the better segment in {accuracy:.0%} of the answers that were held out "

@@ -78,7 +78,7 @@ def curves(seed: int) -> Curves:
     seed_everything(seed, verbose=False)
     data = run.pairs(ANSWERS, PAIRS)
     model = fit(RewardModel(data.spec, network=HIDDEN, optimizer=adam), data, UPDATES)
-    members = standardised(LearnedReward(model).members(run.log))
+    members = standardised(LearnedReward(model, least_accuracy=0.0).members(run.log))
     rows = draw_pairs(run.log, LENGTH, SEGMENTS // 2, seed=TEST_SEED + seed).flatten()
     gold = standardised(segment_returns(run.log, rows, LENGTH).double())
     steps = rows[:, None] + torch.arange(LENGTH)

@@ -192,7 +192,7 @@ class Run:
         data = self.pairs(answers, PAIRS[0])
         model = RewardModel(data.spec, network=HIDDEN, optimizer=adam, **settings)  # type: ignore[arg-type]
         fit(model, data, REWARD_UPDATES)
-        return self.with_reward(LearnedReward(model))
+        return self.with_reward(LearnedReward(model, least_accuracy=0.0))
 
     def direct(self, kind: Any, settings: dict[str, float], answers: tuple[int, float]) -> float:
         """Return what a learner of comparisons reaches."""

@@ -1,10 +1,12 @@
 """``hindsight compare``: a teacher's answers, pages and theirs; what it refuses, with code 2."""
 
 import json
+import shlex
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from command_fits import LENGTH, Ended, cart_log, hindsight
@@ -162,11 +164,33 @@ def test_answers_of_another_log_are_refused(log: Path) -> None:
     assert done.code == 2 and "is about a log with hash 0000" in done.err and not path.exists()
 
 
-def test_a_model_chooses_what_it_doubts(log: Path, tmp_path: Path) -> None:
+def test_the_command_of_a_page_reads_the_log_as_it_was_read(log: Path) -> None:
+    """What it says to enter can be entered, a column map included."""
+    given = "{observation: seen}"
+    with np.load(log) as held:
+        columns = {name: held[name] for name in held.files}
+    columns["seen"] = columns.pop("observations")
+    np.savez(log, **columns)
+    page, path = log.with_name("page.html"), log.with_name("preferences.npz")
+    words = ["--data.source", log, "--data.columns", given, "--page", page, "--output", path]
+    done = hindsight("compare", *words, "--pairs", 2, "--length", 5)
+    assert done.code == 0, done.err
+    said = shlex.split(done.out.partition("append the answers: ")[2])
+    assert said == [
+        *("hindsight", "compare", "--data.source", str(log), "--data.columns", given),
+        *("--answers", "FILE", "--output", str(path)),
+    ]
+
+
+@pytest.mark.parametrize("discount", [1.0, 0.5])
+def test_a_model_chooses_what_it_doubts(discount: float, log: Path, tmp_path: Path) -> None:
+    """Also where it knows answers badly: then more of them are what is missing."""
     path, _ = teach(log, "--pairs", 20, "--length", 5)
     data = PreferenceDataModule(log, path, batch_size=8, validation=0.0)
     torch.manual_seed(0)  # of its weights
-    model = RewardModel(data.spec, network=Network(hidden=(8,)), bounded=False)
+    small = Network(hidden=(8,))
+    model = RewardModel(data.spec, network=small, bounded=False, discount=discount)
+    model.accuracy = 0.5
     trainer = trainer_in(tmp_path, 2)
     trainer.fit(model, data)
     trainer.save_checkpoint(tmp_path / "reward.ckpt")
@@ -180,16 +204,31 @@ def test_a_model_chooses_what_it_doubts(log: Path, tmp_path: Path) -> None:
     torch.testing.assert_close(doubted, best, rtol=1e-9, atol=1e-12)
 
 
+def test_one_reward_alone_doubts_nothing(log: Path, tmp_path: Path) -> None:
+    path, _ = teach(log, "--pairs", 20, "--length", 5)
+    data = PreferenceDataModule(log, path, batch_size=8, validation=0.0)
+    model = RewardModel(data.spec, network=Network(hidden=(8,)), members=1, few=True)
+    trainer = trainer_in(tmp_path, 2)
+    trainer.fit(model, data)
+    trainer.save_checkpoint(tmp_path / "reward.ckpt")
+    page = log.with_name("page.html")
+    words = ("compare", "--data.source", log, "--page", page, "--output", path)
+    done = hindsight(*words, "--active", tmp_path / "reward.ckpt")
+    assert done.code == 2 and "one reward alone cannot disagree" in done.err
+    assert not page.exists()
+
+
 def spread_of(page: Path, model: RewardModel, log: Log) -> torch.Tensor:
     """Return how much members disagree about the pairs of a page, in its order."""
     root = ET.fromstring(page.read_text().partition("\n")[2])
     (found,) = (one for one in root.iter() if "data-facts" in one.attrib)
     starts = episode_starts(log)
     sums = []
-    members = LearnedReward(model.eval()).members(log)
+    members = LearnedReward(model.eval(), least_accuracy=0.0).members(log)
+    faded = model.discount ** torch.arange(5.0, dtype=torch.float64)
     for pair in json.loads(found.attrib["data-facts"])["pairs"]:
         rows = [int(starts[pair[f"episode_{n}"]]) + pair[f"start_{n}"] for n in (1, 2)]
-        sums.append([members[:, row : row + 5].sum(-1) for row in rows])
+        sums.append([(members[:, row : row + 5] * faded).sum(-1) for row in rows])
     return disagreement(torch.stack([second - first for first, second in sums], dim=1))
 
 
