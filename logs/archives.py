@@ -35,6 +35,10 @@ def open_archive(path: Path) -> np.lib.npyio.NpzFile:
         LogError: Not an archive, cut, or of too many arrays.
     """
     try:
+        with path.open("rb") as file:
+            begins = file.read(len(npy.MAGIC_PREFIX))
+        if not begins.startswith((b"PK", npy.MAGIC_PREFIX)):  # NumPy would advise to unpickle it
+            raise ValueError("it does not begin as one does")
         archive: Any = np.load(path, allow_pickle=False)
     except DAMAGE as error:
         raise unreadable(path, "an npz archive", error) from error

@@ -214,6 +214,12 @@ def read_preferences(path: str | Path, log: Log) -> Preferences:
             names segments that the log does not have.
     """
     path = regular_file(Path(path))
+    if path.suffix == ".json":
+        raise LogError(
+            "no file of preferences: a page of 'hindsight compare' saves answers as JSON",
+            f"Append them to one first: hindsight compare --data.source LOG --answers {path.name}",
+            path=path,
+        )
     with open_archive(path) as archive:
         absent = [name for name in _NEEDED if name not in archive.files]
         if absent:

@@ -143,7 +143,7 @@ class DiscriminatorReward(LearnedStep):
                 "NStep out"
             )
         sides = expert_rows(log, self.expert, name)
-        if not self.absorbing:
+        if not self.absorbing and self.reward in ("f", "logit"):  # the others were chosen for it
             _warn_of_ends(log, self.reward)
         other = self.bound(rows=None if self.train_on_expert or not len(sides.other) else sides[1])
         # Before anything is collected there are no others, and nothing is learned yet.

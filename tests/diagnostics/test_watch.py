@@ -165,11 +165,12 @@ def test_arguments_out_of_range_are_refused() -> None:
 
 def answers(log: Log, label: torch.Tensor | None = None, **options: Any) -> Any:
     """Return pairs of a log with other labels."""
-    data = pairs_of(log, 200, updates_per_step=5, batch_size=64, **options)
+    options = {"updates_per_step": 5, "batch_size": 64} | options
+    data = pairs_of(log, 200, **options)
     if label is None:
         return data
     changed = replace(data.preferences, label=label)
-    options = {"validation": 0.0, "updates_per_step": 5, "batch_size": 64} | options
+    options = {"validation": 0.0} | options
     return PreferenceDataModule(log, changed, **options)
 
 
@@ -180,6 +181,14 @@ def test_answers_that_name_one_side_are_warned_of(tmp_path: Path) -> None:
         assert len(texts) == 1
         assert texts[0].startswith("watch/reward/second_better, update 10: every answer says that")
         assert f"the {side} segment is better" in texts[0]
+
+
+def test_few_answers_of_a_chunk_may_name_one_side(tmp_path: Path) -> None:
+    """One answer an update, and one update a chunk: each names one side."""
+    data = answers(episode_log(), (torch.arange(200) % 2).float(), updates_per_step=1, batch_size=1)
+    texts, _, learner = watched(RewardModel, tmp_path, data)
+    assert learner.latest["train/reward/second_better"] in (0.0, 1.0)
+    assert texts == []
 
 
 def test_a_model_no_better_than_chance_is_warned_of_at_the_end(tmp_path: Path) -> None:

@@ -155,6 +155,10 @@ def test_missing_cut_and_foreign_files(log: Log, tmp_path: Path) -> None:
     np.savez(path, observation=np.zeros(3))
     with pytest.raises(LogError, match="no file of preferences: it has no array 'label'"):
         read_preferences(path, log)
+    answers = tmp_path / "answers.json"
+    answers.write_text("{}")
+    with pytest.raises(LogError, match=r"saves answers as JSON\. Append .* --answers answers.json"):
+        read_preferences(answers, log)
 
 
 def test_nothing_is_unpickled(log: Log, tmp_path: Path) -> None:

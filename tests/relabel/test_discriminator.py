@@ -346,6 +346,9 @@ def test_what_has_no_meaning_is_refused(tmp_path: Path) -> None:
         chain(chunk.unsqueeze(1).expand(4, 2, 64))
     with pytest.warns(UserWarning, match="behind an end DiscriminatorReward gives 0"):
         data = OfflineDataModule(two_logs(), [discriminator({"shaped": True})], batch_size=16)
+    with warnings.catch_warnings():  # of what it advises it does not warn
+        warnings.simplefilter("error")
+        discriminator({"shaped": True}, reward="survive").prepare(two_logs())
     with pytest.raises(ValueError, match="compares with log pi of the policy, and this learner"):
         fit(learner_of(BC, data.spec), data, tmp_path, 4)
 
