@@ -138,6 +138,13 @@ class PreferenceDataModule(LogDataModule):
         """Return the sampler of pairs; it continues from the number of updates done."""
         trainer = self._running
         learner = learner_of(trainer)
+        if (FIRST, "score") in learner.in_keys and not self.preferences.scored:
+            known = int(torch.isfinite(self.preferences.score).all(1).sum())
+            raise LogError(
+                f"{type(learner).__name__} ranks segments by a teacher's scores, and {known} of "
+                f"{len(self.preferences)} answers have them",
+                "Set model.compare to pairs, or take a teacher's answers alone (data.annotator).",
+            )
         check_keys(learner.in_keys, self.batch_keys())
         if not any(is_below(key, FIRST) for key in learner.in_keys):
             raise LogError(

@@ -11,6 +11,7 @@ from episode_logs import episode_log
 from small_fits import learner_of, pairs_of, trainer_in
 
 from hindsight_rl.agents.bc import BC
+from hindsight_rl.agents.cpl import CPL
 from hindsight_rl.agents.reward_model import RewardModel
 from hindsight_rl.datamodules.preferences import PreferenceDataModule
 from hindsight_rl.keys import ACTION, FIRST, OBSERVATION, PAIR, PREFERENCE, SECOND, TASK
@@ -141,3 +142,8 @@ def test_what_does_not_go_together(tmp_path: Path) -> None:
         pairs_of(episode_log(), 1, validation=0.5)
     with pytest.raises(LogError, match="BC reads single rows.*Use OfflineDataModule"):
         trainer_in(tmp_path, 2).fit(learner_of(BC, data.spec), data)
+    score = data.preferences.score.clone()
+    score[3:, 1] = torch.nan
+    mixed = PreferenceDataModule(data.log, replace(data.preferences, score=score), validation=0.0)
+    with pytest.raises(LogError, match="CPL ranks segments by a teacher's scores, and 3 of 47 an"):
+        trainer_in(tmp_path, 2).fit(learner_of(CPL, data.spec, compare="ranks"), mixed)
