@@ -51,6 +51,11 @@ class LogFile:
             self.written = f"{self._path} ({rows:,} rows; column map {columns_of})"
         else:
             rate = self._rate or UNPACED_HZ
+            if self.stamps is None and self._rate is None:
+                sys.stderr.write(
+                    f"{self._path}: steps are stamped at {rate:g} Hz, as no rate is known: give "
+                    "control_rate_hz where it is read\n"
+                )
             stamps = stamps_at(rate, rows) if self.stamps is None else self.stamps()
             stated = {"control_rate_hz": self._rate} if self._rate else {}
             told = {**column_map, **stated}

@@ -56,9 +56,9 @@ def _main(argv: Sequence[str]) -> int:
     words += [word for module in getattr(given, "import") or () for word in ("--import", module)]
     _check(given, words)
     folder = given.folder.absolute()
-    # Mistakes first: of the values, then of what is installed.
-    plan = _plan(given, over)
     with locked(folder):
+        # Here, since another sweep may have drawn trials until now; a mistake leaves no folder.
+        plan = _plan(given, over)
         _keep_words(folder / "sweep.json", words)
         sweep = Sweep(plan, folder, tuple(words), given.seeds, given.by)
         pool: Pool = Cluster(given.ray) if given.ray else Processes(given.jobs)

@@ -89,10 +89,12 @@ class ControlLoop:
         real_time: What is asked of the system; ``None``: nothing.
         spin: Last microseconds before a tick without sleep, see :class:`Pacer`.
         start: ``[A]``, the command in force before the first one, from which its change is limited.
+            A later run is limited from the last command, and repeats only its own.
         recorder: Receives every step.
 
     Raises:
-        ValueError: No rate is known, or a number is out of range.
+        ValueError: No rate is known, a number is out of range, or bounds of sensors are of other
+            entries than the policy's.
     """
 
     def __init__(
@@ -120,9 +122,11 @@ class ControlLoop:
         limit = step_limit(policy.contract)
         self._step = None if limit is None else limit / rate
         self._last = None if start is None else np.asarray(start, np.float32)
+        self._repeated = self._last
         seen = policy.contract["observation"]
         entries = seen.get("entries") or {"": seen}
         self._names = {name: part.get("names") or () for name, part in entries.items()}
+        sensors.check(tuple(seen.get("entries") or ()))
         self._held: dict[str, int] = {}
         self._limited = self._bad_in_row = 0
 
@@ -155,6 +159,7 @@ class ControlLoop:
         with real_time(self._real_time) as denied, suppress(KeyboardInterrupt):
             self._pacer.begin()
             reason, fault = self._played(steps, running)
+        self._repeated = None  # where the robot is when a next run begins, nobody here knows
         pace = self._pacer.pace()
         return LoopReport(reason, fault, pace, dict(self._held), self._limited, denied)
 
@@ -188,7 +193,7 @@ class ControlLoop:
         self._write(sent)
         if sent is not action:
             self._policy.executed(sent)
-        self._last = sent
+        self._last = self._repeated = sent
         if self._recorder is not None:
             self._recorder.step(observation, sent, task, late_us=late / 1000.0)
         return ""
@@ -201,8 +206,8 @@ class ControlLoop:
             self._recorder.gap(why)
         if self._bad_in_row > self._sensors.hold:
             return f"{self._bad_in_row} bad readings in a row, the last: {why}"
-        if self._last is not None:
-            self._write(self._last)
+        if self._repeated is not None:
+            self._write(self._repeated)
         return ""
 
     def _changed(self, action: Any) -> Any:

@@ -4,6 +4,7 @@ Columns are those of a column map (``/joint_states.position``): what a log of a 
 what the robot is read by. Numbers that a message names are put into the contract's order.
 """
 
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from hindsight_rl.export.sensors import Sensed
 from hindsight_rl.message_fields import Absent, Column, column_of, value_of
 
 Array = NDArray[Any]
+_JOINT = re.compile(r"\[[^\]]*\D[^\]]*\]$")  # an entry that is called by a name, not a number
 
 
 @dataclass(frozen=True)
@@ -123,9 +125,7 @@ class Inputs:
                 if len(held) < len(found):
                     return None
                 oldest = min([oldest, *(at for _, _, at in held)])
-                numbers = np.concatenate([part for part, _, _ in held]).astype(np.float32)
-                names = [name for _, part, _ in held for name in part]
-                parts[entry.name] = _ordered(numbers, names, entry)
+                parts[entry.name] = _ordered([part[:2] for part in held], entry)
         observation: Observation = parts[""] if list(parts) == [""] else parts
         return Sensed(observation, now - oldest)
 
@@ -198,17 +198,55 @@ def fill(message: Any, column: Column, action: Any, joints: Sequence[str], perio
     return message
 
 
-def _ordered(numbers: Array, names: list[str], entry: Entry) -> Array:
-    """Return numbers in the contract's order, by names where both have them."""
+def _ordered(parts: Sequence[tuple[Array, list[str]]], entry: Entry) -> Array:
+    """Return the numbers of an entry's columns in the contract's order, by names as in a log."""
     label = f"observation.{entry.name}" if entry.name else "observation"
-    if len(numbers) != entry.size:
+    # In 64 bits: the policy subtracts the contract's offset before it takes 32.
+    numbers = [values.astype(np.float64) for values, _ in parts]
+    size = sum(map(len, numbers))
+    if size != entry.size:
         columns = ", ".join(column.name for column in entry.columns)
-        raise ValueError(f"{label} takes {entry.size} numbers, and {columns} have {len(numbers)}")
-    if len(names) != entry.size or names == list(entry.names) or len(set(names)) < len(names):
+        raise ValueError(f"{label} takes {entry.size} numbers, and {columns} have {size}")
+    stated = [_short(name) for name in entry.names]
+    if len(stated) != size:
+        return np.concatenate(numbers)
+    named = [
+        [_short(name) for name in own or _numbered(column.name, len(values))]
+        for column, (values, own) in zip(entry.columns, parts, strict=True)
+    ]
+    joined = [name for own in named for name in own]
+    if len(set(joined)) == size:
+        return _placed(np.concatenate(numbers), joined, stated, label)
+    # Two arms may name their joints alike: then each column keeps its place.
+    at, found = 0, list[Array]()
+    for values, own in zip(numbers, named, strict=True):
+        found.append(_placed(values, own, stated[at : at + len(own)], label))
+        at += len(own)
+    return np.concatenate(found)
+
+
+def _placed(numbers: Array, names: list[str], stated: list[str], label: str) -> Array:
+    """Return numbers in the order of the names that a contract states."""
+    if names == stated:
         return numbers
-    if sorted(names) != sorted(entry.names):
-        if not any(name in entry.names for name in names):
-            return numbers  # the log had names of its own, or none
-        absent = [name for name in entry.names if name not in names]
-        raise ValueError(f"{label} takes {', '.join(absent)}, and messages name {', '.join(names)}")
-    return numbers[[names.index(name) for name in entry.names]]
+    if sorted(names) == sorted(stated):
+        return numbers[[names.index(name) for name in stated]]
+    joints = any(_JOINT.search(name) for name in stated) and any(map(_JOINT.search, names))
+    if not joints and not set(names) & set(stated):
+        return numbers  # the column map gave names of its own
+    absent = [name for name in stated if name not in names]
+    raise ValueError(
+        f"{label} takes {', '.join(absent)}, and messages name {', '.join(names)}: list the "
+        "columns as in the column map of the log"
+    )
+
+
+def _numbered(column: str, count: int) -> list[str]:
+    """Return the names that a log gives to a column whose messages name nothing."""
+    return [column] if count == 1 else [f"{column}[{place}]" for place in range(count)]
+
+
+def _short(name: str) -> str:
+    """Return a name without topic and outer fields: position[elbow] of /joints.position[elbow]."""
+    field, bracket, inner = name.partition("[")
+    return field.rpartition(".")[2] + bracket + inner

@@ -47,6 +47,27 @@ class Sensors:
         if self.hold < 0:
             raise ValueError(f"hold is {self.hold}, and must not be negative")
 
+    def check(self, entries: Sequence[str]) -> None:
+        """Check that bounds belong to the entries of an observation: others would bound nothing.
+
+        Args:
+            entries: Their names; none where the observation is one array.
+
+        Raises:
+            ValueError: Bounds by entry where there are none, one for several, or of another name.
+        """
+        for side, bound in (("low", self.low), ("high", self.high)):
+            if bound is None:
+                continue
+            if isinstance(bound, Mapping) != bool(entries):
+                what = f"by entry: {', '.join(entries)}" if entries else "one number or a list"
+                raise ValueError(f"{side}: bounds of this observation are given as {what}")
+            if isinstance(bound, Mapping) and (strange := [n for n in bound if n not in entries]):
+                raise ValueError(
+                    f"{side} bounds {', '.join(strange)}, and the observation has "
+                    f"{', '.join(entries)}"
+                )
+
     def judged(
         self, reading: Reading, names: Mapping[str, Sequence[str]]
     ) -> tuple[Observation | None, str]:

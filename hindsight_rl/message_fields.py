@@ -116,7 +116,7 @@ def value_of(message: Any, column: Column) -> tuple[NDArray[Any], list[str]]:
                 raise KeyError(", ".join(name for name, _ in _fields(value)) or "no fields")
             value, last = found, step
             continue
-        place = step if step.isdigit() else str(_place(above, value, step))
+        place = step if step.isdecimal() else str(_place(above, value, step))
         if not int(place) < _length(value):
             raise Absent
         value, last = value[int(place)], f"{last}[{step}]"
@@ -130,7 +130,10 @@ def text_of(message: Any, column: Column) -> Any:
     """Return a field as it is, ``None`` where there is none: a mark may be a text."""
     value = message
     for step, bracketed in column.steps:
-        value = value[int(step)] if bracketed and step.isdigit() else _entry(value, step)
+        if bracketed and step.isdecimal():
+            value = value[int(step)] if int(step) < _length(value) else None
+        else:
+            value = _entry(value, step)
     return value
 
 

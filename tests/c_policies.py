@@ -64,16 +64,16 @@ class CPolicy:
         return [each.decode() for each in (ctypes.c_char_p * count).in_dll(self._library, name)]
 
 
-def self_test(path: Path, folder: Path) -> tuple[int, str]:
+def self_test(path: Path, folder: Path, *flags: str) -> tuple[int, str]:
     """Return exit code and output of the self test of a file, compiled without a warning."""
     source = c_source(path.read_bytes(), str(path), "policy")
     write_source(source, folder)
-    return run_self_test(folder)
+    return run_self_test(folder, *flags)
 
 
-def run_self_test(folder: Path) -> tuple[int, str]:
+def run_self_test(folder: Path, *flags: str) -> tuple[int, str]:
     """Return exit code and output of the self test of ``policy.c`` in a folder."""
-    words = [str(CC), *FLAGS, "-DPOLICY_SELF_TEST", "policy.c", "-o", "self_test", "-lm"]
+    words = [str(CC), *FLAGS, *flags, "-DPOLICY_SELF_TEST", "policy.c", "-o", "self_test", "-lm"]
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     done = subprocess.run([str(folder / "self_test")], capture_output=True, text=True)

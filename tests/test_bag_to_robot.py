@@ -24,4 +24,5 @@ def test_from_a_cut_bag_to_a_recording(tmp_path: Path) -> None:
     assert found["self_test"] is None or "passed" in found["self_test"]
     assert found["reason"] == "done" and found["steps"] + found["skipped"] >= 2000
     assert found["recorded"] == found["steps"]
-    assert found["distance"] < 0.2
+    # A busy machine skips ticks: the arm is where the operator had it after as many commands.
+    assert abs(found["distance"] - found["operators_distance"]) < 0.15

@@ -27,6 +27,7 @@ from hindsight_rl import ControlLoop, OnnxPolicy, RealTime, Recorder, read_log
 RATE = 1000.0
 _MS = 1_000_000
 _START = 1_760_000_000 * 10**9
+_FAR = np.array([0.8, -0.6])
 COLUMNS: dict[str, Any] = {
     "observation": ["/joint_states.position", "/joint_states.velocity"],
     "action": "/commands.data",
@@ -59,10 +60,14 @@ class Arm:
         self.position += self.velocity / RATE
 
 
+def wanted(arm: Arm) -> NDArray[np.float64]:
+    """Return the torque that leads towards 0 ``[2]``, Nm."""
+    return np.clip(-12.0 * arm.position - 4.0 * arm.velocity, -4.0, 4.0)
+
+
 def operator(arm: Arm, draw: np.random.Generator) -> NDArray[np.float64]:
     """Return what a person commands: towards 0, with a hand that shakes."""
-    wanted = -12.0 * arm.position - 4.0 * arm.velocity + draw.normal(scale=0.1, size=2)
-    return np.clip(wanted, -4.0, 4.0)
+    return np.clip(wanted(arm) + draw.normal(scale=0.1, size=2), -4.0, 4.0)
 
 
 def record(bag: Path, episodes: int, steps: int) -> None:
@@ -150,7 +155,7 @@ def compiled(source: Path) -> str | None:
 
 def steer(policy: OnnxPolicy, seconds: float, recording: Path) -> tuple[Any, Arm]:
     """Steer the arm with the file at 1 kHz, in real time; return the report and the arm."""
-    arm = Arm(np.array([0.8, -0.6]))
+    arm = Arm(_FAR)
     with Recorder(recording, policy.contract) as recorder:
         loop = ControlLoop(
             policy,
@@ -161,6 +166,14 @@ def steer(policy: OnnxPolicy, seconds: float, recording: Path) -> tuple[Any, Arm
             recorder=recorder,
         )
         return loop.run(seconds=seconds), arm
+
+
+def by_hand(steps: int) -> Arm:
+    """Return the arm after as many steps of an operator whose hand is calm."""
+    arm = Arm(_FAR)
+    for _ in range(steps):
+        arm.move(wanted(arm))
+    return arm
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -209,6 +222,7 @@ def main(argv: list[str] | None = None) -> int:
         "steps": report.pace.steps,
         "recorded": len(played),
         "distance": float(np.abs(arm.position).max()),
+        "operators_distance": float(np.abs(by_hand(report.pace.steps).position).max()),
     }
     (folder / "found.json").write_text(json.dumps(found, indent=1) + "\n")
     sys.stdout.write(f"\nthe arm ended {found['distance']:.3f} rad from its goal\n")

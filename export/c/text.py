@@ -90,8 +90,13 @@ def text(value: str) -> str:
 
 
 def comment(value: str) -> str:
-    """Return a text that may stand in a comment."""
-    return value.replace("*/", "* /").replace("/*", "/ *").encode("ascii", "replace").decode()
+    """Return a text that may stand in a comment.
+
+    A file may come from anybody: a line that ends in a backslash, or in the trigraph of one, would
+    join a star and a slash that stand apart.
+    """
+    plain = "".join(c if " " <= c <= "~" and c != "\\" else "?" for c in value)
+    return re.sub(r"\?(?=\?)", "? ", plain.replace("*/", "* /").replace("/*", "/ *"))
 
 
 def identifier(value: str) -> str:

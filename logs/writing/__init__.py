@@ -40,9 +40,16 @@ def write_log(
         overwrite: Replace what lies there.
 
     Raises:
-        LogError: The format cannot hold this log, or something lies there already.
+        LogError: The format cannot hold this log, the log knows another rate, or something lies
+            there already.
     """
-    target = Path(path)
+    target, known = Path(path), log.info.get("control_rate_hz")
+    if rate and known and rate != known:
+        raise LogError(
+            f"its rows come at {known:g} Hz, and the rate given is {rate:g}",
+            "Leave it out, or set control_rate_hz in the column map that it is read by.",
+            path=log.sources[0].name,
+        )
     if format not in TARGETS:
         raise LogError(f"'{format}' is no format that is written", f"Give {', '.join(TARGETS)}.")
     if target.exists() and not overwrite:

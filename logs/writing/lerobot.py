@@ -46,7 +46,8 @@ def write(log: Log, path: Path, rate: float | None, *, overwrite: bool) -> None:
         overwrite: Whether a folder that lies there is replaced.
 
     Raises:
-        LogError: The log has images, no rate is known, or the folder is no dataset.
+        LogError: The log has images, two columns would have one name, no rate is known, or the
+            folder is no dataset.
     """
     rate = log.info.get("control_rate_hz") or rate
     if not rate:
@@ -62,6 +63,7 @@ def write(log: Log, path: Path, rate: float | None, *, overwrite: bool) -> None:
     # LeRobot takes a slash, as in the entry arm/q, for that of a folder.
     keys = written_keys(log)
     names = {key: _NAMES.get(key, key_name(key)).replace("/", ".") for key in keys}
+    _check_apart(log, names)
     columns = column_map(log, names) | {"control_rate_hz": rate}
     with whole_folder(path, overwrite=overwrite) as draft:
         for folder in ("data/chunk-000", "meta/episodes/chunk-000"):
@@ -72,6 +74,19 @@ def write(log: Log, path: Path, rate: float | None, *, overwrite: bool) -> None:
         write_text(draft / "meta" / "info.json", json.dumps(_info(log, names, rate), indent=1))
         write_text(draft / "meta" / "stats.json", json.dumps(_stats(log, names), indent=1))
         write_text(draft / STATED, stated(log, columns))
+
+
+def _check_apart(log: Log, names: dict[Key, str]) -> None:
+    """Raise where two columns would have one name, or one that LeRobot counts rows by."""
+    taken: dict[str, str] = dict.fromkeys(_INDEX, "LeRobot's own")
+    for key, name in names.items():
+        if name in taken:
+            raise LogError(
+                f"the column '{key_name(key)}' would be called '{name}', as {taken[name]} is",
+                "Leave it out of the column map, or write the log as parquet.",
+                path=log.sources[0].name,
+            )
+        taken[name] = f"'{key_name(key)}'"
 
 
 def _write_rows(

@@ -333,3 +333,16 @@ def test_a_file_that_was_changed_is_not_written(tmp_path: Path) -> None:
     model.graph.node[0].op_type = "Add"
     with pytest.raises(ContractError, match="graph or weights changed after the export"):
         c_source(model.SerializeToString(), "p.onnx", "policy")
+
+
+def test_what_a_file_says_of_itself_stays_a_comment(tmp_path: Path) -> None:
+    """A file may come from anybody, and its self test is compiled and run here."""
+    path = leaky_sum(tmp_path / "policy.onnx")
+    learner = OnnxPolicy(path).contract["learner"]
+    for name in ("x *\\\n/ int evil;", "x */ int evil;", "x *??/\n/ int evil;", "x *\n/ int evil;"):
+        edit(path, learner=learner | {"name": name})
+        code, said = self_test(path, tmp_path)
+        assert code == 0 and said.endswith("passed\n")
+        text = (tmp_path / "policy.c").read_text()
+        comment, _, rest = text.partition("*/")
+        assert "evil" in comment and "evil" not in rest and "??/" not in comment

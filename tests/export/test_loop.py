@@ -200,3 +200,32 @@ def test_mcap_reads_the_recording_and_one_without_an_end(tmp_path: Path) -> None
         log = read_log(path)
     assert 30 < len(log) < 50
     np.testing.assert_array_equal(log.column("observation")[:, 0].numpy(), np.arange(len(log)))
+
+
+def test_a_later_run_repeats_no_command_of_an_earlier_one(tmp_path: Path) -> None:
+    """Its change is limited from the last one all the same: 0.1 a step."""
+    policy = identity(tmp_path, action=files.ACTION | {"rate_limit": [200.0, 200.0]})
+    robot = Robot([None, np.ones(2)])
+    loop = ControlLoop(policy, robot.read, robot.write, **FAST, start=[0.75, 1.0])
+    loop.run(running=lambda: bool(robot.readings))
+    first = [[0.75, 1.0], pytest.approx([0.85, 1.0])]
+    assert robot.sent == first
+    robot.readings = [None, None, np.ones(2), None]
+    loop.run(running=lambda: bool(robot.readings))
+    assert robot.sent == [*first, *[pytest.approx([0.95, 1.0])] * 2]
+
+
+def test_bounds_of_sensors_are_of_the_contracts_entries(tmp_path: Path) -> None:
+    """Bounds that belong to nothing would bound nothing."""
+    one = identity(tmp_path)
+    (tmp_path / "two").mkdir()
+    two = OnnxPolicy(files.entries(tmp_path / "two" / "policy.onnx"))
+    arm, *_ = two.contract["observation"]["entries"]
+    ControlLoop(two, list, list, sensors=Sensors(low={arm: -1.0}))
+    for policy, bound, why in (
+        (one, {"": 1.0}, "high: bounds of this observation are given as one number or a list"),
+        (two, 1.0, f"high: bounds of this observation are given as by entry: {arm}"),
+        (two, {"amr": 1.0}, f"high bounds amr, and the observation has {arm}"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            ControlLoop(policy, list, list, sensors=Sensors(high=bound))

@@ -288,6 +288,59 @@ def test_topics_that_nobody_publishes_are_named(tmp_path: Path) -> None:
     assert time.monotonic() - begun >= 0.05
 
 
+def _read(words: list[str], stated: list[str], *messages: tuple[str, Any]) -> list[float]:
+    """Return what messages of some topics make of an entry with these names."""
+    inputs = Inputs([Entry("", columns_of(words), len(stated), tuple(stated))])
+    for topic, message in messages:
+        inputs.take(topic, message, 0.0)
+    found = inputs.read(0.0)
+    assert found is not None
+    return np.asarray(found.observation).tolist()
+
+
+def test_joints_are_ordered_beside_columns_without_names() -> None:
+    """The names are those of a log of the same columns; joints come in another order."""
+    swapped = ("/joints", joints(["b", "a"], [2.0, 1.0]))
+    beside = ("/force.data", ["/force.data[0]", "/force.data[1]"], ("/force", Floats(data=[8, 9])))
+    stated = ["position[a]", "position[b]", *beside[1]]
+    found = _read(["/joints.position", beside[0]], stated, swapped, beside[2])
+    assert found == [1.0, 2.0, 8.0, 9.0]
+    # Columns in another order than in the log's map.
+    found = _read([beside[0], "/joints.position"], stated, swapped, beside[2])
+    assert found == [1.0, 2.0, 8.0, 9.0]
+
+
+def test_two_arms_may_name_their_joints_alike() -> None:
+    stated = ["position[a]", "position[b]"] * 2
+    left = ("/left", joints(["b", "a"], [2.0, 1.0]))
+    right = ("/right", joints(["a", "b"], [3.0, 4.0]))
+    words = ["/left.position", "/right.position"]
+    assert _read(words, stated, left, right) == [1.0, 2.0, 3.0, 4.0]
+    with pytest.raises(ValueError, match=r"takes position\[b\], and messages name position\[a\]"):
+        _read(words, stated, left, ("/right", joints(["a", "x"], [3.0, 4.0])))
+
+
+def test_joints_that_a_log_listed_singly_are_known_again() -> None:
+    stated = ["/joints.position[a]", "/joints.position[b]"]
+    swapped = ("/joints", joints(["b", "a"], [2.0, 1.0]))
+    assert _read(["/joints.position"], stated, swapped) == [1.0, 2.0]
+    words = ["/joints.position[b]", "/joints.position[a]"]
+    assert _read(words, ["position[a]", "position[b]"], swapped) == [1.0, 2.0]
+
+
+def test_joints_of_another_robot_are_an_error() -> None:
+    other = ("/joints", joints(["left_a", "left_b"], [1.0, 2.0]))
+    with pytest.raises(ValueError, match=r"messages name position\[left_a\], position\[left_b\]"):
+        _read(["/joints.position"], ["position[a]", "position[b]"], other)
+    # Where the column map gave names of its own, there is nothing to compare.
+    assert _read(["/joints.position"], ["shoulder", "elbow"], other) == [1.0, 2.0]
+
+
+def test_numbers_keep_their_digits_until_the_offset_is_subtracted() -> None:
+    message = ("/clock", Floats(data=[1e9 + 0.125]))
+    assert _read(["/clock.data"], ["observation[0]"], message) == [1e9 + 0.125]
+
+
 def test_a_choice_is_a_number() -> None:
     (column,) = columns_of(["/gear.data"])
     assert fill(Text(), column, 2, (), 0.1).data == 2

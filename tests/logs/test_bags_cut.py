@@ -11,6 +11,7 @@ import pytest
 from bag_files import AT_EACH, MAP
 
 from hindsight_rl.cli import inspect
+from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.reading import read_log
 
@@ -145,3 +146,38 @@ def test_a_description_that_is_damaged_costs_its_topic_alone(tmp_path: Path) -> 
         log = read_log(path, given | {"action_at": "next"})
     assert len(log) == 99
     assert any("1 descriptions of topics" in line for line in log.info["recording"]["lost"])
+
+
+def test_what_yields_rows_without_end_is_no_table(tmp_path: Path) -> None:
+    """A view that never ends, and a column that is computed: both grow out of a few bytes."""
+    import sqlite3
+    from contextlib import closing
+
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
+    bodies = (
+        f"CREATE VIEW Messages AS {endless} SELECT i AS id, 1 AS topic_id, i AS timestamp, "
+        "x'00' AS data FROM n",
+        "CREATE TABLE messages (id INTEGER PRIMARY KEY, topic_id INTEGER, timestamp INTEGER, "
+        "data BLOB GENERATED ALWAYS AS (zeroblob(1000000000)))",
+    )
+    for number, body in enumerate(bodies):
+        path = tmp_path / f"{number}.db3"
+        with closing(sqlite3.connect(path)) as base:
+            base.execute("CREATE TABLE topics (id, name, type, serialization_format)")
+            base.execute(body)
+            base.commit()
+        with pytest.raises(LogError, match="'messages' is no table of stored values"):
+            read_log(path, AT_EACH)
+
+
+def test_chunks_that_together_unpack_to_far_more_than_the_file_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each may be within the limit: there is no end to how many of them a file holds."""
+    path = bags.mcap(tmp_path / "a.mcap", bags.steady, compression="ZSTD", chunk=2048)
+    assert len(read_log(path, AT_EACH)) == 99
+    for module in ("logs.limits", "logs.reading.formats.bag_file"):
+        monkeypatch.setattr(f"hindsight_rl.{module}.UNQUESTIONED", 6000)
+        monkeypatch.setattr(f"hindsight_rl.{module}.LARGEST_RATIO", 0)
+    with pytest.raises(LogError, match="it unpacks to"):
+        read_log(path, AT_EACH)

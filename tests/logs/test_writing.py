@@ -219,3 +219,22 @@ def test_a_relabeled_log_hands_on_what_the_rule_made(target: str, tmp_path: Path
     rest = [key for key in log.keys() if "original" not in key]
     assert set(rest) == set(back.keys()) and len(rest) < len(log.keys())
     assert all(torch.equal(log.column(key), back.column(key)) for key in rest)
+
+
+def test_columns_that_lerobot_would_call_alike_are_an_error(tmp_path: Path) -> None:
+    for extra, why in (
+        ({"timestamp": torch.arange(5.0)}, "'timestamp' would be called 'timestamp', as LeRobot's"),
+        ({"task": torch.ones(5, 1), "goal": torch.ones(5)}, "'goal' would be called 'goal', as "),
+    ):
+        log = Log.from_columns(chained() | extra, FACTS)
+        with pytest.raises(LogError, match=why):
+            written(log, tmp_path, "lerobot")
+        assert not (tmp_path / "out").exists()
+        assert same(everything(read_log(written(log, tmp_path, "parquet"))), everything(log))
+        (tmp_path / "out.parquet").unlink()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_rate_that_is_not_the_logs_is_an_error(target: str, tmp_path: Path) -> None:
+    with pytest.raises(LogError, match="its rows come at 30 Hz, and the rate given is 50"):
+        write_log(plain(), tmp_path / "out", target, rate=50.0)  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hindsight_rl.logs.errors import LogError
-from hindsight_rl.logs.limits import check_memory
+from hindsight_rl.logs.limits import LARGEST_RATIO, UNQUESTIONED, check_memory
 
 MAGIC = b"\x89MCAP0\r\n"
 EXTRA = "pip install 'hindsight-rl[train,ros]'"
@@ -91,6 +91,7 @@ class _Open:
     messages: int = 0
     bytes: int = 0
     parsed: int = 0
+    unpacked: int = 0
     lost: int = 0
     undescribed: int = 0
 
@@ -197,7 +198,11 @@ def _chunk(opened: _Open, body: bytes, at: int, whole: bool) -> Iterator[Message
         return
     begin, end, size, checksum, letters = _CHUNK_HEAD.unpack_from(body)
     start = _CHUNK_HEAD.size + letters + 8
-    check_memory(size, path.stat().st_size, path)
+    held = path.stat().st_size
+    check_memory(size, held, path)
+    opened.unpacked += size
+    if opened.unpacked > max(UNQUESTIONED, LARGEST_RATIO * held):  # time, if not memory
+        check_memory(opened.unpacked, held, path)
     compression = body[_CHUNK_HEAD.size : start - 8].decode("ascii", "replace")
     data, why = _unpacked(compression, body[start:], size, path)
     if whole and not why and checksum and zlib.crc32(data) != checksum:

@@ -28,6 +28,7 @@ METADATA = "hindsight"
 _PACKED = (".mcap.zstd", ".db3.zstd", ".mcap.zst", ".db3.zst")
 _SPLIT = re.compile(r"(.*)_(\d+)")
 _SECOND = 1e9
+_CHECKED_EVERY = 16 << 20  # bytes
 
 
 @dataclass
@@ -126,7 +127,7 @@ def scan(files: list[Path], path: Path, keep: Callable[[str], bool]) -> Recordin
     one = files[0] if len(files) == 1 else files[0].parent
     found = Recording(one, files)
     wanted = dict[str, bool]()
-    held, total = sum(file.stat().st_size for file in files), 0
+    held, total, checked = sum(file.stat().st_size for file in files), 0, 0
     for file in files:
         for topic, received, data in messages_of(file, found.losses, found.metadata):
             name = topic.name
@@ -145,8 +146,9 @@ def scan(files: list[Path], path: Path, keep: Callable[[str], bool]) -> Recordin
             if wanted[name]:
                 found.kept[name].append(data)
                 total += len(data)
-                if not len(found.kept[name]) % 1024:
+                if total > checked + _CHECKED_EVERY:
                     check_memory(total, held, file)
+                    checked = total
     _check_promised(found)
     return found
 

@@ -63,6 +63,8 @@ def sqlite_messages(path: Path, losses: Losses) -> Iterator[Message]:
 def _topics(base: sqlite3.Connection) -> dict[int, Topic]:
     """Return the topics by their number; older files hold no definitions of types."""
     tables = {name for (name,) in base.execute("SELECT name FROM sqlite_master")}
+    for table in ("topics", "messages", "message_definitions"):
+        _check_plain(base, table)
     said: dict[str, tuple[str, str]] = {}
     if "message_definitions" in tables:
         query = "SELECT topic_type, encoding, encoded_message_definition FROM message_definitions"
@@ -72,6 +74,18 @@ def _topics(base: sqlite3.Connection) -> dict[int, Topic]:
         number: Topic(name, kind, encoding, *said.get(kind, ("", "")))
         for number, name, kind, encoding in base.execute(query)
     }
+
+
+def _check_plain(base: sqlite3.Connection, table: str) -> None:
+    """Raise for a view or a computed column: what they yield has no end and no size."""
+    query = (
+        "SELECT type = 'table' AND sql LIKE 'CREATE TABLE%' FROM sqlite_master "
+        "WHERE lower(name) = ?"
+    )
+    plain = all(stored for (stored,) in base.execute(query, (table,)))
+    hidden = any(row[-1] for row in base.execute(f"PRAGMA table_xinfo({table})"))
+    if hidden or not plain:
+        raise sqlite3.DatabaseError(f"'{table}' is no table of stored values")
 
 
 def _newest(base: sqlite3.Connection) -> int | None:
