@@ -284,11 +284,13 @@ def main() -> int:
     quiet()
     HOME.mkdir(parents=True, exist_ok=True)
     seeds = CHOICE_SEEDS[:1] if given.choose else range(given.seeds)
-    every = []
+    path = BUILD / "inverse_rl.json"
+    every = json.loads(path.read_text()) if path.exists() else []
     for part in given.parts:
         work = functools.partial(imitation, ENVS[part]) if part in ENVS else carried
         found = [work(seed) for seed in seeds]
         lines = {name: line_of(name, [one[name] for one in found]) for name in found[0]}
+        every = [line for line in every if not line["name"].startswith(f"{part}: ")]
         every += [line | {"name": f"{part}: {name}"} for name, line in lines.items()]
         if part in ENVS:
             text = imitation_table(ENVS[part], lines)
@@ -296,7 +298,7 @@ def main() -> int:
             text = kept_table(found, lines)
         say(text)
         if not (given.choose or given.no_document):
-            write_text(BUILD / "inverse_rl.json", json.dumps(every, indent=1))
+            write_text(path, json.dumps(every, indent=1))
             replace_part(ROOT / "docs" / "good.md", f"inverse_rl_{part}", text)
     return 0
 
