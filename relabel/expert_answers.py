@@ -39,7 +39,7 @@ def read_answers(path: Path, log: LogView) -> Tensor:
     start, length = _episodes(log)
     found = torch.full((len(action), numbers), torch.nan)
     seen: set[int] = set()
-    for number, line in enumerate(lines, start=2):
+    for number, line in lines:
         if not any(cell.strip() for cell in line):
             continue
         place = f"{path}, line {number}"
@@ -60,8 +60,8 @@ def read_answers(path: Path, log: LogView) -> Tensor:
     return found.reshape(action.shape)
 
 
-def _lines(path: Path) -> tuple[list[str], list[list[str]]]:
-    """Return the names in the first line, and the others."""
+def _lines(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Return the names in the first line, and the others, each behind the number of its last."""
     if not path.is_file():
         raise ValueError(f"expert {path}: no such file")
     try:
@@ -69,8 +69,9 @@ def _lines(path: Path) -> tuple[list[str], list[list[str]]]:
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: no text in UTF-8: {error}") from error
     head, _, _ = text.partition("\n")
-    lines = list(csv.reader(text.splitlines(), delimiter=";" if ";" in head else ","))
-    header = [cell.strip() for cell in lines[0]] if lines else []
+    reader = csv.reader(text.splitlines(), delimiter=";" if ";" in head else ",")
+    lines = [(reader.line_num, line) for line in reader]  # a remark may have several
+    header = [cell.strip() for cell in lines[0][1]] if lines else []
     twice = [name for name in header if name and header.count(name) > 1]
     if twice:
         raise ValueError(f"{path}: two columns are called '{twice[0]}'")

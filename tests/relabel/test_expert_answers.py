@@ -74,6 +74,10 @@ def test_choices_are_those_of_the_log(tmp_path: Path) -> None:
         ("{}0,1,1,1\n0,1,1,1\n", "line 3: episode 0, step 1 is answered twice"),
         ("{}0,1,1,\n", "line 2: half an action"),
         ("{}0,1,left,1\n", "line 2: 'left' is no number"),
+        (
+            'episode,step,remark,action[0],action[1]\n0,1,"a\nb",1,1\n0,2,,left,1\n',
+            "line 4: 'left' is no number",
+        ),
         ("{}0,1,inf,1\n", "line 2: 'inf' is not finite"),
         ("{}0,1,1\n", "line 2: 3 cells, and the first line has 4"),
     ],
