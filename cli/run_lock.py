@@ -23,11 +23,13 @@ _PLACE = 1 << 30  # of the byte that Windows locks, which nobody else can read t
 
 
 @contextmanager
-def locked(run: Path) -> Iterator[bool]:
+def locked(run: Path, command: str = "fit", option: str = "--run") -> Iterator[bool]:
     """Hold a run folder; it is made where it is missing.
 
     Args:
         run: The folder.
+        command: Which one runs in it, for messages.
+        option: That names another folder, for messages.
 
     Yields:
         Whether it is new. One that is new and still empty at the end is removed.
@@ -37,7 +39,7 @@ def locked(run: Path) -> Iterator[bool]:
         WriteError: The folder, or the file in it, cannot be written.
     """
     new, path = not run.exists(), run / LOCK
-    handle = _taken(path)
+    handle = _taken(path, command, option)
     try:
         _write(handle, f"{os.getpid()}@{socket.gethostname()}".encode())
         yield new
@@ -66,7 +68,7 @@ def check_free(run: Path) -> None:
             pass
 
 
-def _taken(path: Path) -> int:
+def _taken(path: Path, command: str, option: str) -> int:
     """Return the handle of the file, locked."""
     handle = -1
     # A process that ended may have removed the file after it was opened here.
@@ -79,7 +81,7 @@ def _taken(path: Path) -> int:
         holder = _HOLDER.match(os.read(handle, 512))
         if not _is_free(handle, holder):
             os.close(handle)
-            raise ValueError(_in_use(path.parent, holder))
+            raise ValueError(_in_use(path.parent, holder, command, option))
     return handle
 
 
@@ -126,11 +128,11 @@ def _write(handle: int, text: bytes) -> None:
         os.write(handle, text)
 
 
-def _in_use(run: Path, holder: "re.Match[bytes] | None") -> str:
+def _in_use(run: Path, holder: "re.Match[bytes] | None", command: str, option: str) -> str:
     who, fix = "another process", "wait until it has ended"
     if holder is not None:
         process, host = holder["process"].decode(), holder["host"].decode(errors="replace")
         here = host == socket.gethostname()
         who = f"process {process}" + ("" if here else f" on {host}")
         fix += f", or stop it with 'kill {process}'" if here else ""
-    return f"{run} is in use: {who} runs 'fit' in it. Choose another --run, or {fix}"
+    return f"{run} is in use: {who} runs '{command}' in it. Choose another {option}, or {fix}"

@@ -56,7 +56,7 @@ def _main(argv: Sequence[str]) -> int:
     words += [word for module in getattr(given, "import") or () for word in ("--import", module)]
     _check(given, words)
     folder = given.folder.absolute()
-    with locked(folder):
+    with locked(folder, "sweep", "--folder"):
         # Here, since another sweep may have drawn trials until now; a mistake leaves no folder.
         plan = _plan(given, over)
         _keep_words(folder / "sweep.json", words)

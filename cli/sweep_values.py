@@ -161,11 +161,16 @@ def _listed(word: str, text: str) -> list[Any]:
     bracketed = text if text.lstrip().startswith("[") else f"[{text}]"
     try:
         values = [_number(value) for value in yaml.safe_load(bracketed)]
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"--over {word}: {text} is no list of values in YAML") from error
     if not values:
         raise ValueError(f"--over {word}: no values")
-    keys = [json.dumps(value, sort_keys=True, default=str) for value in values]
+    try:
+        keys = [json.dumps(value, sort_keys=True) for value in values]
+    except TypeError as error:  # YAML has dates and sets
+        raise ValueError(
+            f"--over {word}: a value is no number, text, list or mapping; put text in quotes"
+        ) from error
     if repeated := sorted({key for key in keys if keys.count(key) > 1}):
         raise ValueError(f"--over {word}: {repeated[0]} is listed twice")
     return values

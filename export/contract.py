@@ -259,6 +259,9 @@ def check_robot_section(contract: Mapping[str, Any]) -> None:
         fail("robot.command", f"is {command!r}, and must be one of {', '.join(COMMANDS)}")
     for column in JOINT_COLUMNS:
         floats(robot, column, "robot", [len(joints)], open_ends=True)
+    limits = robot.get("rate_limit") or ()
+    if any(limit is not None and limit <= 0 for limit in limits):
+        fail("robot.rate_limit", f"is {limits}, and every limit is positive, or null")
 
 
 def _not_a_number(name: str) -> float:

@@ -33,7 +33,7 @@ def step_limit(contract: Contract) -> NDArray[np.float64] | None:
 def rate_limited(
     contract: Contract, action: ArrayLike, last: ArrayLike | None, seconds: float | None
 ) -> Any:
-    """Return an action as near to the wanted one as its rate limit allows.
+    """Return an action as near to the wanted one as the limits of :func:`step_limit` allow.
 
     Args:
         contract: Of the file; see :meth:`hindsight_rl.export.runtime.OnnxPolicy.rate_limited`.
@@ -47,8 +47,8 @@ def rate_limited(
     Raises:
         ValueError: Neither a control rate nor ``seconds`` is known, or ``seconds`` is not positive.
     """
-    limits = contract["action"].get("rate_limit")
-    if limits is None or last is None:
+    limit = step_limit(contract)
+    if limit is None or last is None:
         return action
     rate = contract["control_rate_hz"]
     wanted = np.asarray(action, dtype=np.float32)
@@ -57,7 +57,7 @@ def rate_limited(
     seconds = 1.0 / rate if seconds is None else seconds
     if not seconds > 0.0:
         raise ValueError(f"seconds is {seconds}, and must be positive")
-    step = [np.inf if limit is None else limit * seconds for limit in limits]
+    step = limit * seconds
     before = np.asarray(last, dtype=np.float64)
     allowed = np.clip(wanted, before - step, before + step)
     return allowed.astype(np.float32)

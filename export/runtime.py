@@ -293,7 +293,9 @@ class OnnxPolicy:
     def rate_limited(
         self, action: ArrayLike, last: ArrayLike | None, *, seconds: float | None = None
     ) -> Any:
-        """Return the action nearest to the wanted one that the contract's rate limit allows.
+        """Return the action nearest to the wanted one that the contract's rate limits allow.
+
+        Those of the action, and of joints where a command is the position of each: the lower holds.
 
         The graph does not know the last command, so the loop that sends commands calls this.
 

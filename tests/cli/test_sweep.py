@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from command_fits import cart_log, hindsight, refused
 
+from hindsight_rl.cli.run_lock import locked
 from hindsight_rl.cli.sweep import Sweep
 from hindsight_rl.cli.sweep_runs import Fit, RunError, execute
 from hindsight_rl.cli.sweep_search import Search
@@ -52,6 +53,8 @@ def test_over_has_lists_and_ranges() -> None:
         ("model.expectile=[0.7", "no list of values in YAML"),
         ("model.expectile=[]", "no values"),
         ("model.expectile=0.7,0.70", "0.7 is listed twice"),
+        ("data.day=2020-01-01", "no number, text, list or mapping; put text in quotes"),
+        ("data.day=2020-13-45", "no list of values in YAML"),
         ("model.rate=1..1", "the first end must be below the second"),
         ("model.rate=0..1:log", "begins above 0"),
         ("data.seed=0,1", "differs between the runs of a sweep by itself"),
@@ -236,6 +239,17 @@ def test_mistakes_end_it_before_anything_runs(tmp_path: Path, monkeypatch: Any) 
     own = refused(hindsight("sweep", "--folder", "s", *words, "--run", "r"))
     assert "--run: each run of a sweep has its own" in own
     assert not Path("s").exists()
+
+
+def test_one_sweep_at_a_time_has_a_folder(tmp_path: Path, monkeypatch: Any) -> None:
+    """The second one reads no trials before it has the folder."""
+    monkeypatch.chdir(tmp_path)
+    words = ("--folder", "s", "--config", "bc", "--data.source", "log.npz")
+    with locked(tmp_path / "s"):
+        assert "runs 'sweep' in it. Choose another --folder" in refused(hindsight("sweep", *words))
+        (tmp_path / "s" / "trials.json").write_text("no JSON")
+        drawn = ("--over", "data.batch_size=1..9", "--trials", 2)
+        assert "runs 'sweep' in it" in refused(hindsight("sweep", *words, *drawn))
 
 
 def test_processes_fit_and_test_fail_and_go_on(tmp_path: Path, monkeypatch: Any) -> None:

@@ -67,6 +67,7 @@ def test_what_is_left_out_is_not_known(tmp_path: Path) -> None:
         ({"kp": [1.0]}, "robot has kp, and a robot has joints, command, stiffness, damping"),
         ({"command": "magic"}, "robot.command is 'magic', and must be one of position"),
         ({"joints": ["a", "a", "b"]}, "robot.joints names a joint twice"),
+        ({"rate_limit": [1.0, -1.0, None]}, r"robot.rate_limit is \[1.0, -1.0, None\], and every"),
         ({"low": [0.0, 3.0, 0.0]}, "robot low of 'elbow' is 3.0, above its high, 2.0"),
     ],
 )  # fmt: skip
@@ -125,3 +126,12 @@ def test_a_contract_without_a_robot(tmp_path: Path) -> None:
     export_policy(StandIn(), tmp_path / "policy.onnx", opset=17)
     with pytest.raises(ValueError, match="no robot section.* export with --robot robot.yaml"):
         OnnxPolicy(tmp_path / "policy.onnx").check_robot(["a"])
+
+
+def test_own_loops_hold_the_limits_of_joints(tmp_path: Path) -> None:
+    """1 and 2 units a second, in half a second; the third joint has none."""
+    robot = ARM | {"command": "position", "rate_limit": [1.0, 2.0, None]}
+    export_policy(StandIn(), tmp_path / "policy.onnx", opset=17, robot=robot)
+    policy = OnnxPolicy(tmp_path / "policy.onnx")
+    found = policy.rate_limited([5.0, -5.0, 5.0], [0.0, 0.0, 0.0], seconds=0.5)
+    np.testing.assert_array_equal(found, [0.5, -1.0, 5.0])
