@@ -1,6 +1,6 @@
 """GAIL, AIRL and cloning beside those of imitation 1.0.1, on the same rows, in the same run.
 
-    python benchmarks/good/against_imitation.py [--seeds 3] [--no_document]
+    python benchmarks/good/against_imitation.py [--seeds 5] [--no_document]
 
 Four episodes of the experts of inverse_rl.py (of CartPole 25 rows of each). imitation's GAIL and
 AIRL are on-policy, with PPO of stable-baselines3 and the settings of its documentation; they get as
@@ -132,7 +132,7 @@ def run(env: str, seed: int) -> dict[str, dict[str, float]]:
 def main() -> int:
     """Compare and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--no_document", action="store_true")
     given = parser.parse_args()
     missing = [n for n in ("imitation", "stable_baselines3") if not importlib.util.find_spec(n)]

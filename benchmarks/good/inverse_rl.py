@@ -1,6 +1,6 @@
 """An expert's episodes without rewards: cloning them, GAIL and AIRL, and rewards to keep.
 
-    python benchmarks/good/inverse_rl.py [--seeds 3] [--parts pendulum kept cartpole]
+    python benchmarks/good/inverse_rl.py [--seeds 5] [--parts pendulum kept cartpole]
 
 Scripted experts show 1, 4 and 16 episodes of Pendulum and of CartPole, here 25 random rows of each
 (as in Ho and Ermon 2016: whole episodes are cloned perfectly). GAIL and AIRL see rows of the expert
@@ -276,7 +276,7 @@ def kept_table(found: list[dict[str, dict[str, float]]], lines: dict[str, dict[s
 def main() -> int:
     """Print the tables, and put them into docs/good.md."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--parts", nargs="+", default=["pendulum", "kept", "cartpole"])
     parser.add_argument("--choose", action="store_true", help="a seed that is not reported")
     parser.add_argument("--no_document", action="store_true")
