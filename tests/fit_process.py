@@ -105,7 +105,7 @@ def run_jobs(jobs: list[Job], folder: Path) -> subprocess.CompletedProcess[str]:
         env=known | {"PYTHONPATH": search, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
     )
 
 

@@ -98,7 +98,7 @@ class Site(NamedTuple):
             env=known | {"PYTHONPATH": str(self.folder / "site"), "OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=1200,
         )
 
     def good(self, *words: object) -> str:

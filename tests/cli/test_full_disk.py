@@ -64,7 +64,7 @@ def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(place: Path)
     script = full_disk_process.__file__
     known = os.environ | {"PYTHONPATH": str(Path(script).parent), "OMP_NUM_THREADS": "1"}
     words = [*UNSHARE, sys.executable, script, str(disk), str(place)]
-    subprocess.run(words, env=known, check=True, timeout=120)
+    subprocess.run(words, env=known, check=True, timeout=600)
     full, gone_on = (Ended(*ended) for ended in json.loads((place / "ended.json").read_text()))
     told = full.err.splitlines()[-1]
     assert full.code == 2 and full.out == "" and "Traceback" not in full.err

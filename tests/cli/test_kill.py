@@ -22,7 +22,7 @@ def test_killed_and_resumed_ends_as_left_alone(points: int, ranks: int) -> None:
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert f"{ranks} rank(s): {points} of {points} identical" in ended.stdout

@@ -283,7 +283,7 @@ def test_a_killed_run_resumed_ends_as_one_left_alone(config: str, place: Path) -
 def test_two_processes_make_one_run(place: Path) -> None:
     words = fit_words("--trainer.devices", 2, "--trainer.strategy", "ddp", "--json")
     process = start(*words, folder=place)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     assert [path.name for path in (place / "runs").iterdir()] == ["iql-001"]
     assert out.count('"updates": 60') == 1
@@ -291,7 +291,7 @@ def test_two_processes_make_one_run(place: Path) -> None:
     assert two == {"last.ckpt": 60, "step=25.ckpt": 25, "step=50.ckpt": 50}
     assert err.count("update 60 of 60") == 1
     again = start(*words, "--resume", "--trainer.max_steps", 80, folder=place)
-    out, err = again.communicate(timeout=120)
+    out, err = again.communicate(timeout=600)
     assert again.returncode == 0, err
     assert [path.name for path in (place / "runs").iterdir()] == ["iql-001"]
     assert checkpoints(place / "runs" / "iql-001")["last.ckpt"] == 80

@@ -15,7 +15,7 @@ T4 = torch.tensor([1.0, -1, 2, 0], dtype=torch.float64)
 
 def mean_of_two() -> Callable[[Tensor], Tensor]:
     """Return a mean over two threads that each call it with a scalar, as ranks do."""
-    barrier, given = threading.Barrier(2, timeout=10), []
+    barrier, given = threading.Barrier(2, timeout=120), []
 
     def mean(value: Tensor) -> Tensor:
         given.append(value)

@@ -172,7 +172,7 @@ def launch_two(folder: Path, *words: object) -> list[tuple[int, str, str]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     started = [launch(folder, *words, port=port) for _ in range(2)]
-    said = [process.communicate(timeout=240) for process in started]
+    said = [process.communicate(timeout=1200) for process in started]
     return [(p.returncode, out, err) for p, (out, err) in zip(started, said, strict=True)]
 
 
