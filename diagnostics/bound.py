@@ -36,7 +36,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.attached import datamodule_of, learner_of
-from hindsight_rl.keys import key_name, key_of
+from hindsight_rl.keys import PREFERENCE, key_name, key_of
 from hindsight_rl.maths.bound import RowBound, normalized, row_bound
 from hindsight_rl.maths.divergences import categorical_kl
 from hindsight_rl.maths.weights import weight_metrics
@@ -170,6 +170,8 @@ def _policy_of(learner: LearnerView) -> Policy:
             f"{name} reads signed labels, and what is to be avoided has no share in a distribution "
             "of the data"
         )
+    if PREFERENCE in learner.in_keys:
+        raise UndefinedBoundError(f"{name} reads compared segments: no row has a weight of its own")
     if learner.follows:
         raise UndefinedBoundError(
             f"the policy of {name} answers from more than the present: rows have no likelihood"

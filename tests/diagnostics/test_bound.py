@@ -19,6 +19,7 @@ from hindsight_rl.agents.marwil import MARWIL
 from hindsight_rl.agents.signed_bc import SignedBC
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.diagnostics.bound import Bound, Measured, UndefinedBoundError, measure
+from hindsight_rl.keys import PREFERENCE
 from hindsight_rl.logs.log import Log
 from hindsight_rl.nets.network import Network
 from hindsight_rl.relabel.filters import TopFraction
@@ -121,13 +122,13 @@ def test_weights_of_the_learner_are_q(kind: Any) -> None:
 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_every_learner_has_a_bound_or_says_why_not(name: str) -> None:
-    """Those that report weights of rows have one; the convention holds for all of them."""
+    """Those that report weights of rows have one, of pairs none; that holds for all of them."""
     kind = LEARNERS[name]
     data = data_for(kind, log_for(kind))
     learner = learner_of(kind, data.spec)
     metrics = learner.losses(whole_log(learner, data)).metrics
     weighs = "actor/effective_sample_size" in metrics or "weight" in kind.optional_keys
-    if weighs and not learner.follows:
+    if weighs and not learner.follows and PREFERENCE not in kind.in_keys:
         assert torch.isfinite(measure(learner, data).bound.value)
     else:
         with pytest.raises(UndefinedBoundError, match=f"{name}"):
@@ -172,6 +173,7 @@ def undefined(kind: Any, log: Log | None = None, relabel: Any = (), **options: A
 
 def test_reasons_are_named() -> None:
     assert "SignedBC reads signed labels" in undefined(SignedBC)
+    assert "IPL reads compared segments" in undefined(LEARNERS["IPL"])
     said = undefined(LEARNERS["SAC"])
     assert said == "SAC fits its policy to values, not to weighted rows of the log"
     said = undefined(BC, arguments={"head": "deterministic"})
