@@ -13,7 +13,6 @@ import json
 import statistics
 import sys
 import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "policies"))
 
 import common
 import numpy as np
-from kinds import SIDE, WIDE, WIDTH, log
+from kinds import SIDE, WIDE, WIDTH, latency, log
 from results import replace_part
 from shared import BUILD, ROOT, say, table
 
@@ -61,32 +60,20 @@ def measured(case: common.Case, calls: int, rounds: int) -> list[dict[str, Any]]
     times: list[list[float]] = [[] for _ in KINDS]
     for _ in range(rounds):
         for policy, found in zip(policies, times, strict=True):
-            found.append(_seconds(policy, seen, calls))
+            found.append(latency(policy, seen, calls)[0])
     return [
         {
             "name": f"{case.name}, {kind or 'float32'}",
             "bytes": report["bytes"],
             "difference": report["parity"]["max_difference"],
-            "mean": 1e6 * statistics.median(found),
-            "low": 1e6 * min(found),
-            "high": 1e6 * max(found),
+            "mean": statistics.median(found),
+            "low": min(found),
+            "high": max(found),
             "seeds": [0],
-            "seconds": sum(found) * calls,
+            "seconds": 1e-6 * sum(found) * calls,
         }
         for kind, report, found in zip(KINDS, reports, times, strict=True)
     ]
-
-
-def _seconds(policy: OnnxPolicy, seen: Any, calls: int) -> float:
-    """Return the median time of an answer."""
-    for _ in range(20):
-        policy.act(seen)
-    taken = []
-    for _ in range(calls):
-        start = time.perf_counter()
-        policy.act(seen)
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken)
 
 
 def main() -> int:

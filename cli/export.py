@@ -274,6 +274,14 @@ def _parser() -> argparse.ArgumentParser:
         help="what is written: one ONNX file (the default), or C99 without dependencies, a .c and "
         "its .h",
     )
+    _add_making(parser)
+    parser.add_argument("--verify", type=Path, metavar="ONNX", help="check this file instead")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def _add_making(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what file is made, those of ``_MAKING``."""
     parser.add_argument(
         "--opset", type=int, metavar="N", help="ONNX operator set, 13 to 23; default 18"
     )
@@ -332,6 +340,3 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="which of the seeds trained at once; default 0",
     )
-    parser.add_argument("--verify", type=Path, metavar="ONNX", help="check this file instead")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    return parser

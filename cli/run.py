@@ -253,6 +253,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--threads", type=int, default=1, metavar="N", help="threads of onnxruntime; default 1"
     )
+    _add_pace_and_records(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def _add_pace_and_records(parser: argparse.ArgumentParser) -> None:
+    """Add noise, pace, and what is kept of the episodes."""
     parser.add_argument(
         "--deterministic",
         action="store_true",
@@ -280,8 +287,6 @@ def _parser() -> argparse.ArgumentParser:
         "without garbage collection; what is not granted is named",
     )
     parser.add_argument("--video", type=Path, metavar="GIF", help="draw the first episode")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    return parser
 
 
 def _underscored(word: str) -> str:

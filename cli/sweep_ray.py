@@ -41,7 +41,7 @@ class Cluster:
         return found
 
     def close(self) -> None:
-        """End what still runs, and leave the cluster."""
+        """Leave the cluster, which ends what still runs; its checkpoints stay."""
         for task in self._tasks:
             self._ray.cancel(task)
         self._ray.shutdown()

@@ -9,8 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol
 
 import yaml
 
@@ -75,7 +74,7 @@ class Pool(Protocol):
         """Start a run as soon as there is room for it."""
 
     def close(self) -> None:
-        """Stop what still runs; each run saves a checkpoint to go on from."""
+        """Stop what still runs; its newest checkpoint stays, to go on from."""
 
 
 class Processes:
@@ -108,17 +107,6 @@ class Processes:
         for process in living:
             process.kill()  # nothing where it has ended
         self._threads.shutdown(wait=True, cancel_futures=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _call(self, words: Sequence[str], fit: Fit) -> bytes:
         with self._lock:

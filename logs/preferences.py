@@ -213,6 +213,13 @@ def read_preferences(path: str | Path, log: Log) -> Preferences:
         LogError: It is missing, damaged, no file of preferences, empty, about another log, or
             names segments that the log does not have.
     """
+    if not Path(path).exists():
+        raise LogError(
+            "no such file",
+            "Give one with --data.preferences; 'hindsight compare' writes it, from answers on a "
+            "page (--answers) or of a teacher (--teacher return).",
+            path=Path(path),
+        )
     path = regular_file(Path(path))
     if path.suffix == ".json":
         raise LogError(

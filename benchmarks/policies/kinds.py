@@ -74,12 +74,12 @@ def log(images: bool) -> Any:
     return Log.from_columns(columns, {"source": "noise", "action": bounds})
 
 
-def latency(policy: Any, seen: Any) -> tuple[float, float]:
+def latency(policy: Any, seen: Any, calls: int = CALLS) -> tuple[float, float]:
     """Return the median and the 99th percentile of ``act``, microseconds."""
     for _ in range(100):
         policy.act(seen)
     taken = []
-    for _ in range(CALLS):
+    for _ in range(calls):
         start = time.perf_counter()
         policy.act(seen)
         taken.append(1e6 * (time.perf_counter() - start))

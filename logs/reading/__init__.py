@@ -228,8 +228,8 @@ def locate(source: str | Path, columns: ColumnMap) -> tuple[str, Path]:
                 return name, path
         raise LogError(
             "the folder is no log of a known format",
-            "Give a saved log, a LeRobot or Minari dataset, a folder of .parquet files, or a list "
-            "of files.",
+            "Give a saved log, a LeRobot or Minari dataset, a bag of ROS 2, a folder of .parquet "
+            "files, or a list of files.",
             path=path,
         )
     ending = path.suffix.lower()
