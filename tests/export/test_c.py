@@ -1,11 +1,12 @@
 """Policy files as C: what a control loop calls, against the same files in onnxruntime."""
 
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from c_policies import CPolicy, needs_compiler, run_self_test, self_test
+from c_policies import CC, CPolicy, needs_compiler, run_self_test, self_test
 from policy_files import (
     VECTOR,
     chunked,
@@ -19,6 +20,7 @@ from policy_files import (
     write,
 )
 
+from hindsight_rl.export.c.compiler import write_source
 from hindsight_rl.export.c.graph import CodeError
 from hindsight_rl.export.c.source import c_source
 from hindsight_rl.export.contract import ContractError
@@ -85,6 +87,15 @@ def test_of_many_numbers_the_first_rows_are_played(
     assert "in 4 rows, 0 ties" in self_test(path, tmp_path)[1]
     monkeypatch.setattr("hindsight_rl.export.c.self_test.MOST", 1)
     assert "in 3 rows, 0 ties" in self_test(path, tmp_path)[1]
+
+
+def test_a_compiler_that_assumes_finite_numbers_is_refused(tmp_path: Path) -> None:
+    """It would drop the checks of what sensors give."""
+    source = c_source(leaky_sum(tmp_path / "policy.onnx").read_bytes(), "", "policy")
+    write_source(source, tmp_path)
+    words = [str(CC), "-std=c99", "-ffast-math", "-c", "policy.c"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode != 0 and "compile policy.c without -ffast-math" in done.stderr
 
 
 # -------------------------------------------------------------------------- what is carried
