@@ -55,8 +55,12 @@ PAIR: Key = "pair"
 ORIGIN: Key = "origin"
 """Where a row comes from: ``[]`` int64, its place in :data:`ORIGINS`; see ``data.mix``."""
 
-ORIGINS = ("log", "collected")
-"""What a row's origin may be. Their numbers stay: a new origin goes to the end."""
+ORIGINS = ("log", "collected", "imagined", "planned")
+"""What a row's origin may be: logged; collected in an environment; imagined, the next state being a
+model's answer; planned, the action being a planner's. Their numbers stay: a new origin goes to the
+end."""
+IMAGINED = ORIGINS.index("imagined")
+"""Number of the one origin whose transitions never happened."""
 
 
 def key_name(key: Key) -> str:
