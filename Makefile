@@ -19,7 +19,7 @@ ROOMS := hindsight_rl maths nets tasks policies training agents relabel logs dat
 # links: it does not follow the finder of an editable install.
 TYPES := build/mypy/hindsight_rl
 
-.PHONY: help quickstart robot test fuzz check lint types docstrings spelling wheel bench heart loop memory policies judging good logs results docs site hipi hipi-robots clean
+.PHONY: help quickstart robot test fuzz check lint types docstrings spelling wheel dist bench heart loop memory policies judging good logs results docs site hipi hipi-robots clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -123,6 +123,9 @@ spelling: $(STAMP)
 
 wheel: $(STAMP)
 	$(BIN)/python .ci/wheel.py
+
+dist: $(STAMP) ## build and check source archive and wheel of a release, in dist/
+	$(BIN)/python .ci/wheel.py --output dist
 
 # Made when absent and brought up to date when what it is made from changes.
 $(STAMP): pyproject.toml constraints.txt
