@@ -186,6 +186,46 @@ class Decision(NamedTuple):
     distribution: Described | None = None
 
 
+class Imagined(NamedTuple):
+    """What a model says of a step.
+
+    Attributes:
+        next_observation: ``[..., O]``, units of the environment.
+        reward: ``[...]``, reward units.
+        terminated: ``[...]`` bool: nothing follows. Time limits are not the model's.
+        disagreement: ``[...]``, at least 0: how much the model leaves open; 0 of one that is known.
+    """
+
+    next_observation: Tensor
+    reward: Tensor
+    terminated: Tensor
+    disagreement: Tensor
+
+
+@runtime_checkable
+class Model(Protocol):
+    """The dynamics of a world, learned or known: a simulator's step is one."""
+
+    def __call__(
+        self, observation: Tensor, action: Tensor, draws: Tensor | None = None
+    ) -> Imagined:
+        """Return what follows actions.
+
+        A row's answer depends on its own observation, action and counter alone, and is the same for
+        the same ones: repeat a counter to give two plans the same luck, else give each row and step
+        one of its own.
+
+        Args:
+            observation: ``[..., O]``, units of the environment.
+            action: ``[..., A]`` in environment units, or ``[...]`` int64 from 0.
+            draws: ``[..., 3]`` int64, counters of :mod:`hindsight_rl.maths.draws`, broadcast
+                against the rows; ``None`` for no luck: the mean, and what is likelier.
+
+        Returns:
+            ``[..., O]`` and ``[...]``.
+        """
+
+
 class Episodes(Protocol):
     """Whole episodes, in the order of their numbers; read only."""
 
