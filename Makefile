@@ -14,7 +14,7 @@ STAMP := $(VENV)/.installed
 DOCLINT := $(VENV)/pydoclint
 SITE := $(VENV)/site
 # The folders that are packages, and the files of the package itself.
-ROOMS := hindsight_rl maths nets tasks policies training agents relabel logs datamodules diagnostics reports export envs cli
+ROOMS := hindsight_rl maths nets tasks policies planners training agents relabel logs datamodules diagnostics reports export envs cli
 # mypy holds every room to its strict rules. It finds hindsight_rl.X in folder X through a folder of
 # links: it does not follow the finder of an editable install.
 TYPES := build/mypy/hindsight_rl

@@ -90,6 +90,10 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.nets.network import LatentNetwork as LatentNetwork
     from hindsight_rl.nets.network import Network as Network
     from hindsight_rl.nets.network import NoiseNetwork as NoiseNetwork
+    from hindsight_rl.planners.cem import CEM as CEM
+    from hindsight_rl.planners.mppi import MPPI as MPPI
+    from hindsight_rl.planners.planner import Planner as Planner
+    from hindsight_rl.planners.shooting import Shooting as Shooting
     from hindsight_rl.relabel.advantage import LinearAdvantage as LinearAdvantage
     from hindsight_rl.relabel.ascent import AscendTask as AscendTask
     from hindsight_rl.relabel.chain import Compose as Compose
@@ -156,6 +160,7 @@ _HOME = {
     "CPL": "agents.cpl",
     "CQL": "agents.cql",
     "CRR": "agents.crr",
+    "CEM": "planners.cem",
     "ChooseByLog": "diagnostics.ope.choosing",
     "ColumnLabel": "relabel.labels",
     "ColumnMap": "logs.reading.column_map",
@@ -207,6 +212,7 @@ _HOME = {
     "LossTerms": "training.learner",
     "MARWIL": "agents.marwil",
     "MPO": "agents.mpo",
+    "MPPI": "planners.mppi",
     "NStep": "relabel.returns",
     "Network": "nets.network",
     "NoiseNetwork": "nets.network",
@@ -214,6 +220,7 @@ _HOME = {
     "Once": "relabel.once",
     "OneStepFlow": "agents.one_step_flow",
     "OnnxPolicy": "export.runtime",
+    "Planner": "planners.planner",
     "PreferenceDataModule": "datamodules.preferences",
     "QLearning": "agents.q_learning",
     "Quality": "relabel.quality",
@@ -235,6 +242,7 @@ _HOME = {
     "Sensed": "export.sensors",
     "Sensors": "export.sensors",
     "SIL": "agents.sil",
+    "Shooting": "planners.shooting",
     "ScaleReward": "relabel.returns",
     "SignedBC": "agents.signed_bc",
     "TD3": "agents.td3",

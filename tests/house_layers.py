@@ -10,6 +10,7 @@ LAYERS: dict[str, set[str]] = {
     "policies": {"nets", "maths"},
     # The queue of a chunk is executed by the same code for a learner and for its file.
     "policies.torch_actor": {"maths", "export.chunks", "export.signature"},
+    "planners": {"maths"},
     "relabel": {"tasks", "nets", "maths"},
     "relabel.experts": {"export.runtime"},  # who labels a log may be a file
     "relabel.learned_reward": {"nets", "maths", "training.checkpoints"},

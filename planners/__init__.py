@@ -1,0 +1,1 @@
+"""Planners: actions by what a model says they lead to. They label and collect; none is exported."""
