@@ -16,9 +16,12 @@ from gymnasium.wrappers import ClipAction
 from numpy.typing import NDArray
 
 from hindsight_rl.float32 import inward
+from hindsight_rl.spec_parts import ActionSpec
 
 _ROUNDING = 1e-5
 """Share of an action's size by which it may lie outside its bounds without a warning."""
+_NEAR_ONE = 0.9
+"""Logged actions that reach so far, and never beyond 1, may be shares of the bounds."""
 
 
 class ActionSpace:
@@ -86,6 +89,24 @@ class ActionSpace:
         # Bounds without a float32 number between them, such as [0.1, 0.1], are kept all the same.
         return np.clip(action.astype(self._space.dtype), self._space.low, self._space.high)
 
+    def warn_of_scale(self, logged: ActionSpec) -> None:
+        """Warn where a log without action bounds seems to hold shares of this space's bounds.
+
+        Tools write what the network gave, -1 to 1, where the environment was sent multiples of it.
+
+        Args:
+            logged: The actions of the log, real numbers as many as here.
+        """
+        bounds = np.abs(np.concatenate([self.low, self.high]))
+        other = np.isfinite(bounds) & (np.abs(bounds - 1) > 1 - _NEAR_ONE)
+        if logged.low is None and logged.high is None and look_scaled(logged) and other.any():
+            warnings.warn(
+                f"{self._name}: its actions are {self._space}, and all logged ones lie within "
+                "-1 and 1, as if they were shares of the bounds. If so, give action_scale in the "
+                "column map of the log and fit again; else give action_low and action_high",
+                stacklevel=2,
+            )
+
     def _choices(self, answers: NDArray[Any]) -> NDArray[np.int64]:
         found: NDArray[np.int64] = answers.astype(np.int64)
         wrong = (found != answers) | (found < self.start) | (found >= self.start + self.n)
@@ -108,6 +129,14 @@ class ActionSpace:
             "with action_scale, action_low and action_high in the column map of the log",
             stacklevel=2,
         )
+
+
+def look_scaled(logged: ActionSpec) -> bool:
+    """Return whether all logged actions lie within -1 and 1, and some near the ends."""
+    if logged.quantiles is None:
+        return False
+    reach = np.abs([(row[0], row[-1]) for row in logged.quantiles]).max()
+    return bool(_NEAR_ONE <= reach <= 1 + _ROUNDING)
 
 
 def inside(

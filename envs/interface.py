@@ -241,6 +241,8 @@ class Interface:
                 return
         if here != there:
             raise RolloutError(f"{self.name}: takes {here}, and the policy gives {there}")
+        if not space.discrete:
+            space.warn_of_scale(action)
 
 
 def _choices(n: int, start: int) -> str:

@@ -13,12 +13,21 @@ from hindsight_rl.logs.packed import next_key, observed
 from hindsight_rl.logs.precision import WHOLE
 from hindsight_rl.logs.reading.assembly import Assembly
 
+_NEAR_ONE = 0.9
+"""Actions that reach so far, and never beyond 1, may be shares of the bounds."""
 
-def _open_sides(bounds: dict[str, Any]) -> str:
+
+def _open_sides(bounds: dict[str, Any], action: Array) -> str:
     """Return what to say of action bounds that are not given, nothing where all are."""
     low, high = bounds.get("low"), bounds.get("high")
     if not low and not high:
-        return "No action bounds are given: an exported policy cannot clip to them."
+        reach = float(np.abs(action).max(initial=0.0))
+        scaled = (
+            " All actions lie within -1 and 1: if they are shares of the bounds, give action_scale."
+        )
+        return "No action bounds are given: an exported policy cannot clip to them." + (
+            scaled if _NEAR_ONE <= reach <= 1 else ""
+        )
     if low and high and None not in low and None not in high:
         return ""
     return "Some actions are bounded on one side or not at all: policies are clipped to what is."
@@ -52,8 +61,9 @@ def remarks_on(assembly: Assembly, lengths: Array, ended: Array) -> list[str]:
     copies = _copied_episodes(columns, lengths)
     if copies:
         remarks.append(f"{copies} episodes are exact copies of earlier ones.")
-    if columns[ACTION].ndim == 2 and (open_sides := _open_sides(info.get("action") or {})):
-        remarks.append(open_sides)
+    if columns[ACTION].ndim == 2:
+        open_sides = _open_sides(info.get("action") or {}, columns[ACTION])
+        remarks += [open_sides] if open_sides else []
     if info.get("repeated_next_observation"):
         remarks.append(
             f"{info['repeated_next_observation']} cut episodes have no next observation for their "

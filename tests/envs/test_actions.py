@@ -122,6 +122,48 @@ def test_answers_outside_the_space_are_warned_of_once() -> None:
     assert len(told) == 1
 
 
+def logged(least: float, most: float, **facts: Any) -> ActionSpec:
+    return ActionSpec("continuous", (1,), quantiles=((least, 0.0, most),), **facts)
+
+
+def test_logged_shares_of_the_bounds_are_warned_of() -> None:
+    """Torques of 2 at most, and a log of a network's -1 to 1."""
+    space = ActionSpace(Sent(spaces.Box(-2.0, 2.0, (1,), np.float32)), "Pendulum")
+    with pytest.warns(UserWarning, match=r"Pendulum: .*within -1 and 1.*give action_scale"):
+        space.warn_of_scale(logged(-0.97, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("bound", "action"),
+    [
+        (2.0, logged(-1.3, 0.9)),
+        (2.0, logged(-0.4, 0.5)),
+        (2.0, logged(-1.0, 1.0, low=(-2.0,), high=(2.0,))),
+        (1.0, logged(-1.0, 1.0)),
+        (np.inf, logged(-1.0, 1.0)),
+    ],
+    ids=["beyond 1", "gentle", "bounds stated", "bounds of 1", "no bounds there"],
+)
+def test_other_logged_actions_are_not_warned_of(bound: float, action: ActionSpec) -> None:
+    space = ActionSpace(Sent(spaces.Box(-bound, bound, (1,), np.float32)), "Arm")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        space.warn_of_scale(action)
+
+
+def test_a_policy_of_scaled_actions_is_warned_of_before_its_episodes() -> None:
+    taken = Spec({WHOLE: Vector((3,), (0.0,) * 3, (1.0,) * 3)}, logged(-1.0, 1.0), task=None)
+    with pytest.warns(UserWarning, match="Pendulum-v1: .*give action_scale"):
+        rollout(
+            lambda seen, task=None: np.zeros((len(seen), 1), np.float32),
+            "Pendulum-v1",
+            episodes=1,
+            seed=0,
+            max_steps=2,
+            spec=taken,
+        )
+
+
 # --- choices --------------------------------------------------------------------------------------
 
 

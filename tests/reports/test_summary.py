@@ -86,6 +86,7 @@ def test_problems_are_reported_and_the_rest_described(tmp_path: Path) -> None:
         ({"reward": np.zeros(8)}, {}, "Every reward is 0: returns say nothing"),
         ({"reward": np.ones(8)}, {}, "Every reward is 1: returns only count steps"),
         ({}, {}, "No action bounds are given"),
+        ({"action": np.linspace(-1, 0.95, 8)[:, None]}, {}, "if they are shares of the bounds"),
         ({}, {"next_observation": "shifted"}, "1 cut episodes have no next observation"),
         ({"next_observation": np.zeros((8, 2))}, {}, "100 % of next observations differ"),
     ],
@@ -93,6 +94,13 @@ def test_problems_are_reported_and_the_rest_described(tmp_path: Path) -> None:
 def test_remarks(change: dict, columns: dict, told: str, tmp_path: Path) -> None:
     made = summary(tmp_path, foreign.columns() | change, columns)
     assert any(told in remark for remark in made.remarks), made.remarks
+
+
+def test_actions_beyond_1_are_not_taken_for_shares_of_bounds(tmp_path: Path) -> None:
+    values = foreign.columns() | {"action": np.linspace(-1.2, 0.9, 8)[:, None]}
+    made = summary(tmp_path, values)
+    assert [text for text in made.remarks if "No action bounds" in text]
+    assert not [text for text in made.remarks if "shares" in text]
 
 
 def test_no_remarks_on_a_log_without_oddities(tmp_path: Path) -> None:
