@@ -91,6 +91,7 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.nets.network import Network as Network
     from hindsight_rl.nets.network import NoiseNetwork as NoiseNetwork
     from hindsight_rl.planners.cem import CEM as CEM
+    from hindsight_rl.planners.ilqr import ILQR as ILQR
     from hindsight_rl.planners.mppi import MPPI as MPPI
     from hindsight_rl.planners.planner import Planner as Planner
     from hindsight_rl.planners.shooting import Shooting as Shooting
@@ -193,6 +194,7 @@ _HOME = {
     "GoalReaching": "tasks.family",
     "Head": "nets.network",
     "IDQL": "agents.idql",
+    "ILQR": "planners.ilqr",
     "IPL": "agents.ipl",
     "IQL": "agents.iql",
     "InverseRL": "relabel.inverse_trajectory",
