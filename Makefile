@@ -19,7 +19,7 @@ ROOMS := hindsight_rl maths nets tasks policies planners training agents relabel
 # links: it does not follow the finder of an editable install.
 TYPES := build/mypy/hindsight_rl
 
-.PHONY: help quickstart robot test fuzz check lint types docstrings spelling wheel dist bench heart loop memory policies judging good logs results docs site hipi hipi-robots clean
+.PHONY: help quickstart robot test fuzz check lint types docstrings spelling wheel dist runners bench heart loop memory policies judging good logs results docs site hipi hipi-robots clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ robot: $(STAMP) ## from a cut bag to a policy at 1 kHz and its recording; FAST=1
 test: export OMP_NUM_THREADS ?= 1
 test: $(STAMP) ## run the tests; ARGS="-k posterior" narrows them
 	$(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal $(ARGS)
+
+runners: $(STAMP) ## install Node's and the browser's onnxruntime for tests, by npm
+	PYTHONPATH=tests $(BIN)/python -c "import javascript; javascript.require()"
 
 # Make reads it from its command line: bash, which runs the lines, counts seconds by this name.
 fuzz: SECONDS ?= 600

@@ -25,6 +25,7 @@ from packaging.metadata import Metadata
 ROOT = Path(__file__).resolve().parents[1]
 PACKED = re.compile(
     r"hindsight_rl/(.*/)?([^/]+(\.py|\.yaml|\.schema\.json)|py\.typed)"
+    r"|hindsight_rl/(export/web/page|runners/js)/[^/]+\.(html|css|mjs)"
     r"|hindsight_rl-[^/]+\.dist-info/.*"
 )
 
@@ -77,7 +78,8 @@ def content_faults(wheel: Path) -> list[str]:
         f"hindsight_rl/{path.relative_to(ROOT).as_posix().removeprefix('hindsight_rl/')}"
         for room in rooms
         for path in (ROOT / room).rglob("*")
-        if path.suffix in (".py", ".yaml", ".json") or path.name == "py.typed"
+        if path.suffix in (".py", ".yaml", ".json", ".html", ".css", ".mjs")
+        or path.name == "py.typed"
     }
     stray = sorted(name for name in held if not PACKED.fullmatch(name))
     lost = sorted(wanted - held)

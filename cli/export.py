@@ -1,8 +1,7 @@
-"""``hindsight export``: a checkpoint becomes one ONNX file, or C; such a file is verified."""
+"""``hindsight export``: a checkpoint becomes one ONNX file, C or a page; files are verified."""
 
 import argparse
 import json
-import math
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -10,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from hindsight_rl.cli.errors import command_parser, run
+from hindsight_rl.cli.export_report import format_c, format_report, format_web
 from hindsight_rl.export.contract import PRECISIONS
 from hindsight_rl.export.modelfile import read_model
 from hindsight_rl.export.verify import verify_file
+from hindsight_rl.export.web.ort import COMMAND, PLACE
+from hindsight_rl.export.web.write import write_web
 from hindsight_rl.plugins import import_named
 from hindsight_rl.ports import LearnerView
 
@@ -25,10 +27,12 @@ examples:
   hindsight export --verify policy.onnx
   hindsight export --run runs/iql-001 --target c --output policy.c
   hindsight export policy.onnx --target c --output policy.c
+  hindsight export policy.onnx --target web --output page --ort node_modules/onnxruntime-web/dist
 
 Nothing is written unless onnxruntime answers the checkpoint's probe rows as PyTorch does.
 --verify repeats that from the file alone, and needs no PyTorch. C is written once its self test
-on the same rows has passed, where this machine has a C compiler."""
+on the same rows has passed, where this machine has a C compiler. A page for browsers is a folder
+that needs a web server for files, and nothing else."""
 
 
 _MAKING = (
@@ -36,6 +40,9 @@ _MAKING = (
     *("precision", "budget"),
 )
 """Options of an export that a finished file would ignore."""
+_PAGE = ("ort", "overwrite")
+_OUTPUTS = {"onnx": "policy.onnx", "c": "policy.c", "web": "page"}
+"""What each target may be written to, as an example."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,29 +63,38 @@ def _main(argv: Sequence[str]) -> int:
     if [given.verify, given.ckpt_path, given.run, given.policy].count(None) != 3:
         parser.error(
             "give either --ckpt_path and --output, or --verify; --run for --ckpt_path, or an ONNX "
-            "file with --target c"
+            "file with --target c or web"
         )
     if given.verify is not None:
-        _ignored(parser, given, "--verify only reads", ("output", *_MAKING, "target"))
+        ignored = ("output", *_MAKING, "target", *_PAGE)
+        _ignored(parser, given, "--verify only reads", ignored)
         report = verify_file(given.verify)
-    elif given.output is None:
-        ending = "policy.c" if given.target == "c" else "policy.onnx"
-        parser.error(f"--output is missing: name the file to write, such as {ending}")
-    elif given.policy is not None and given.target != "c":
-        parser.error(f"{given.policy} is exported already: --target c writes it as C")
-    elif given.budget is not None and given.precision is None:
-        parser.error("--budget is what --precision may cost: give it too, or leave out --budget")
-    elif given.target == "c":
-        if given.precision is not None:
-            parser.error("C is written in float32: leave out --precision")
-        if given.policy is not None:
-            _ignored(parser, given, f"{given.policy} is exported already", _MAKING)
-        return _export_c(given)
-    else:
-        report = _export(given, given.output)
-    done = "wrote" if given.verify is None else "verified"
-    _show(report if given.json else format_report(report, done))
+        _show(report if given.json else format_report(report, "verified"))
+        return 0
+    _check(parser, given)
+    if given.target in ("c", "web"):
+        return _export_further(given)
+    report = _export(given, given.output)
+    _show(report if given.json else format_report(report, "wrote"))
     return 0
+
+
+def _check(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    """Stop where what is to be written is not clear."""
+    target = given.target or "onnx"
+    if given.output is None:
+        kind = "folder" if target == "web" else "file"
+        parser.error(f"--output is missing: name the {kind} to write, such as {_OUTPUTS[target]}")
+    if given.budget is not None and given.precision is None:
+        parser.error("--budget is what --precision may cost: give it too, or leave out --budget")
+    if target == "c" and given.precision is not None:
+        parser.error("C is written in float32: leave out --precision")
+    if target != "web":
+        _ignored(parser, given, "these are of --target web", _PAGE)
+    if given.policy is not None:
+        if target == "onnx":
+            parser.error(f"{given.policy} is exported already: --target c writes it as C")
+        _ignored(parser, given, f"{given.policy} is exported already", _MAKING)
 
 
 def _ignored(
@@ -95,19 +111,28 @@ def _show(report: Mapping[str, Any] | str) -> None:
     sys.stdout.write(f"{text}\n")
 
 
-def _export_c(given: argparse.Namespace) -> int:
-    """Write a checkpoint, or a file exported before, as C."""
-    # onnx is behind this, and --verify must run where it is not installed.
-    from hindsight_rl.export.c.write import write_c
-
+def _export_further(given: argparse.Namespace) -> int:
+    """Write a checkpoint, or a file exported before, as what its ONNX file is made into."""
     if given.policy is not None:
-        report = write_c(read_model(given.policy), str(given.policy), given.output)
+        return _written(given, read_model(given.policy), str(given.policy))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / given.output.with_suffix(".onnx").name
+        _export(given, path)
+        return _written(given, read_model(path), str(given.ckpt_path or given.run))
+
+
+def _written(given: argparse.Namespace, data: bytes, path: str) -> int:
+    """Write the bytes of a policy file as C or as a page; ``path`` names where they came from."""
+    if given.target == "web":
+        report = write_web(data, path, given.output, given.ort, overwrite=bool(given.overwrite))
+        text = format_web(report)
     else:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / given.output.with_suffix(".onnx").name
-            _export(given, path)
-            report = write_c(read_model(path), str(given.ckpt_path or given.run), given.output)
-    _show(report if given.json else format_c(report))
+        # onnx is behind this, and --verify must run where it is not installed.
+        from hindsight_rl.export.c.write import write_c
+
+        report = write_c(data, path, given.output)
+        text = format_c(report)
+    _show(report if given.json else text)
     return 0
 
 
@@ -165,95 +190,10 @@ def _check_names(learner: LearnerView) -> None:
     interface.check_names(Spec.of(learner.spec))
 
 
-def format_report(report: Mapping[str, Any], done: str) -> str:
-    """Return the report of an export or a verification in aligned lines.
-
-    Args:
-        report: What ``export_policy`` or ``verify_file`` returned.
-        done: What was done to the file, one word.
-
-    Returns:
-        Five lines without a final newline, and more on precision and noise where there is any.
-    """
-    parity = report["parity"]
-    batches = ", ".join(str(size) for size in parity["batches"])
-    allowed = parity.get("budget", parity["tolerance"])
-    if parity.get("disagreements"):
-        found = f"another choice in {parity['disagreements']} answers (budget {allowed:g} of them)"
-    elif "disagreements" in parity:
-        found = (
-            f"same choice wherever it is clear ({parity['close']} rows lead by less than "
-            f"{parity['margin']:g}); scores differ by {parity['max_score_difference']:.1e} at most"
-        )
-    else:
-        found = (
-            f"actions differ by {parity['max_difference']:.1e} of their range at most "
-            f"({'budget' if 'budget' in parity else 'tolerance'} {allowed:g})"
-        )
-    further = [f"{'precision':<12}{parity['precision']}"] if "precision" in parity else []
-    further += [] if report["noise"] is None else [f"{'noise':<12}{_noise(report)}"]
-    if report["distribution"] is not None:
-        further.append(f"{'drawn':<12}{_drawn(report)}")
-    return "\n".join(
-        [
-            f"{done:<12}{report['path']} ({report['learner']}, {report['bytes']:,} bytes)",
-            f"{'opset':<12}{report['opset']}, checked with onnxruntime {report['onnxruntime']}",
-            f"{'parity':<12}{found}",
-            f"{'':<12}{parity['rows']} probe rows, batches of {batches}",
-            *further,
-            f"{'hash':<12}{report['model_hash']}",
-        ]
-    )
-
-
-def format_c(report: Mapping[str, Any]) -> str:
-    """Return the report of C that was written in aligned lines.
-
-    Args:
-        report: What ``write_c`` returned.
-
-    Returns:
-        Three lines without a final newline.
-    """
-    proof = "not compiled here: this machine has no C compiler. Run the self test where it has one"
-    if report["self_test"] is not None:
-        proof = f"{report['self_test']} ({report['compiler']})"
-    return "\n".join(
-        [
-            f"{'wrote':<12}{report['path']} and {report['header']} ({report['learner']}, "
-            f"{report['bytes']:,} bytes)",
-            f"{'memory':<12}about {report['memory']:,} bytes of a state, beside weights",
-            f"{'self test':<12}{proof}",
-        ]
-    )
-
-
-def _noise(report: Mapping[str, Any]) -> str:
-    """Return what a policy makes of noise, in words."""
-    noise, sampler = report["noise"], report["sampler"]
-    numbers = f"{math.prod(noise['shape'])} {noise['distribution']} numbers an answer"
-    walk = "" if sampler is None else f", {sampler['steps']} steps ({sampler['kind']})"
-    zeros = "may be left out" if noise["zero"] else "needed: zeros would average what is good"
-    if report["distribution"] is not None and not noise["zero"]:
-        zeros = "needed"
-    return f"{numbers}{walk}; {zeros}"
-
-
-def _drawn(report: Mapping[str, Any]) -> str:
-    """Return what actions are drawn from, in words."""
-    stated = report["distribution"]
-    parts = f" of {stated['components']}" if "components" in stated else ""
-    apart = report["parity"]["max_log_prob_difference"]
-    return (
-        f"actions are drawn, from a stated distribution ({stated['kind']}{parts}); "
-        f"log-probabilities differ by {apart:.1e}"
-    )
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser(
         "export",
-        "Write a checkpoint as one ONNX file or as C, or verify such a file.",
+        "Write a checkpoint as one ONNX file, as C or as a page, or verify such a file.",
         _EXAMPLES,
     )
     parser.add_argument(
@@ -261,18 +201,29 @@ def _parser() -> argparse.ArgumentParser:
         nargs="?",
         type=Path,
         metavar="ONNX",
-        help="a file exported before, for --target c",
+        help="a file exported before, for --target c or web",
     )
     parser.add_argument("--ckpt_path", type=Path, metavar="CKPT", help="checkpoint to export")
     parser.add_argument(
         "--run", type=Path, metavar="FOLDER", help="its best checkpoint, or its newest one"
     )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="file to write")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="file to write, or folder of a page"
+    )
     parser.add_argument(
         "--target",
-        choices=("onnx", "c"),
-        help="what is written: one ONNX file (the default), or C99 without dependencies, a .c and "
-        "its .h",
+        choices=tuple(_OUTPUTS),
+        help="what is written: one ONNX file (the default), C99 without dependencies, a .c and its "
+        ".h, or a folder with a page that runs the file in a browser",
+    )
+    parser.add_argument(
+        "--ort",
+        type=Path,
+        metavar="FOLDER",
+        help=f"of a page: onnxruntime-web, {PLACE} after '{COMMAND}'",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_const", const=True, help="replace a page that lies there"
     )
     _add_making(parser)
     parser.add_argument("--verify", type=Path, metavar="ONNX", help="check this file instead")

@@ -1,10 +1,9 @@
 """The reader in JavaScript: contract, hash, noise, state and chunks as Python has them.
 
-Node alone suffices for most; what needs onnxruntime-node looks for it in build/runners.
+Node alone suffices for most; onnxruntime-node is installed by npm for the rest.
 """
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from javascript import NODE, READER, needs_node, ort_node
 from policy_files import chunked, components, contract, entries, leaky_sum, node, noisy, write
 from small_fits import data_for, learner_of
 
@@ -21,18 +21,12 @@ from hindsight_rl.export.draws import counters, normals, uniforms
 from hindsight_rl.export.onnx import export_policy
 from hindsight_rl.export.runtime import OnnxPolicy
 
-ROOT = Path(__file__).resolve().parents[2]
-NODE = shutil.which("node")
-ORT = ROOT / "build" / "runners" / "node_modules" / "onnxruntime-node" / "dist" / "index.js"
-pytestmark = pytest.mark.skipif(NODE is None, reason="this machine has no Node")
-needs_ort = pytest.mark.skipif(
-    not ORT.exists(), reason="no onnxruntime-node: python benchmarks/runners.py installs it"
-)
+pytestmark = needs_node
 
 
-def played(*cases: dict[str, Any]) -> list[Any]:
+def played(*cases: dict[str, Any], ort: Path | None = None) -> list[Any]:
     """Return what JavaScript answers to each case, or the text of its error."""
-    given = {"runners": str(ROOT / "runners" / "js"), "ort": str(ORT), "cases": cases}
+    given = {"runners": str(READER), "ort": str(ort), "cases": cases}
     script = Path(__file__).with_name("play.mjs")
     done = subprocess.run(
         [str(NODE), str(script)], input=json.dumps(given), capture_output=True, text=True
@@ -158,7 +152,6 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------ with onnxruntime-node
 
 
-@needs_ort
 @pytest.mark.parametrize("learner", [RecurrentBC, FlowBC])
 def test_learners_in_node(learner: Any, tmp_path: Path) -> None:
     made = learner_of(learner, data_for(learner).spec).eval()
@@ -166,8 +159,9 @@ def test_learners_in_node(learner: Any, tmp_path: Path) -> None:
     export_policy(made, path, opset=17)
     rows = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
     case = {"path": str(path), "seed": "3"}
-    proof, found = played(case | {"verify": True}, case | {"rows": rows.tolist(), "resets": [5]})
-    assert proof["rows"] == 256 and proof["difference"] < 1e-5
+    cases = (case | {"verify": True}, case | {"rows": rows.tolist(), "resets": [5]})
+    proof, found = played(*cases, ort=ort_node())
+    assert proof["rows"] == 256 and proof["difference"] < 1e-5 and proof["passed"]
     policy = OnnxPolicy(path, seed=3)
     for step, row in enumerate(rows):
         if step == 5:
@@ -175,7 +169,6 @@ def test_learners_in_node(learner: Any, tmp_path: Path) -> None:
         np.testing.assert_allclose(found[step], policy.act(row), rtol=0, atol=2e-5)
 
 
-@needs_ort
 def test_entries_and_ties_in_node(tmp_path: Path) -> None:
     one = entries(tmp_path / "entries.onnx")
     two = components(tmp_path / "two.onnx", [[0.5, 0.5], [0.0, 1.0], [3.0, 2.0]])
@@ -186,8 +179,10 @@ def test_entries_and_ties_in_node(tmp_path: Path) -> None:
         {"path": str(two), "verify": True},
         {"path": str(one), "rows": [given]},
         {"path": str(one), "rows": [given | {"mode": 3}]},
+        ort=ort_node(),
     )
     assert found[0]["difference"] < 1e-6 and found[0]["close"] == 0
-    assert found[1] == {"rows": 3, "difference": 0, "wrong": 0, "close": 1}
+    nothing = {"difference": 0, "share": 0, "outside": 0, "wrong": 0}
+    assert found[1] == nothing | {"rows": 3, "close": 1, "passed": True}
     np.testing.assert_allclose(found[2], [[0.7, 2.0]], rtol=1e-6)
     assert found[3] == "RangeError: observation.mode is 3, and is one of 3 choices from 0"
