@@ -42,6 +42,7 @@ _ROOMS = {
     "nets": "Networks",
     "training": "Training",
     "diagnostics": "Diagnostics",
+    "planners": "Planners",
     "envs": "Environments",
     "export": "Export",
     "maths": "Equations",
