@@ -88,7 +88,14 @@ def files_below(folder: Path, pattern: str = "*") -> list[Path]:
     return found
 
 
-def check_memory(needed: int, held: int, path: Path | str, column: str | None = None) -> None:
+def check_memory(
+    needed: int,
+    held: int,
+    path: Path | str,
+    column: str | None = None,
+    *,
+    in_file: bool = False,
+) -> None:
     """Raise an error for a source that would unpack to more than a file of its size can mean.
 
     Args:
@@ -96,13 +103,14 @@ def check_memory(needed: int, held: int, path: Path | str, column: str | None = 
         held: Bytes on disk that they come from.
         path: The source, for messages.
         column: Column at fault, where one alone is.
+        in_file: It unpacks to a file, so that the memory of this machine does not matter.
 
     Raises:
         LogError: Above the limit, or above the memory of this machine.
     """
     given = _setting(GIB_VARIABLE)
     allowed = max(UNQUESTIONED, LARGEST_RATIO * held) if given is None else int(given * 2**30)
-    memory = _memory()
+    memory = float("inf") if in_file else _memory()
     if needed <= allowed and (given is not None or needed <= memory):
         return
     beyond = f"this machine has {_size(memory)}" if memory < needed <= allowed else ""

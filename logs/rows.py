@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,5 +87,18 @@ def in_file(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
     kind = {torch.float32: np.float32, torch.int64: np.int64}[dtype]
     if not all(shape):
         return torch.zeros(tuple(shape), dtype=dtype)
+    return torch.from_numpy(mapped(shape, kind))
+
+
+def mapped(shape: Sequence[int], dtype: type[Any]) -> "np.memmap[Any, Any]":
+    """Return an array that lies in a nameless temporary file, see :func:`in_file`.
+
+    Args:
+        shape: Its shape, of at least one number.
+        dtype: Its type.
+
+    Returns:
+        Zeros.
+    """
     with tempfile.TemporaryFile() as file:
-        return torch.from_numpy(np.memmap(file, kind, mode="w+", shape=tuple(shape)))
+        return np.memmap(file, dtype, mode="w+", shape=tuple(shape))

@@ -9,6 +9,8 @@ from pathlib import Path
 import foreign_logs as foreign
 import h5py
 import numpy as np
+import pytest
+import zarr_stores
 
 Columns = dict[str, np.ndarray]
 
@@ -100,6 +102,15 @@ def imitation(path: Path) -> Path:
         "indices": np.array([4, 5]),
     }
     return foreign.npz(path / "rollouts.npz", values)
+
+
+def diffusion_policy(path: Path) -> Path:
+    """Write the replay buffer of diffusion policy: all columns one below the other, no flags."""
+    pytest.importorskip("zarr", reason="needs the extra 'zarr'")
+    made = foreign.columns()
+    values = {"data/obs": made["observation"], "data/action": made["action"]}
+    values["meta/episode_ends"] = foreign.LAST + 1
+    return zarr_stores.write(path / "replay.zarr", values)
 
 
 def rllib(path: Path) -> Path:

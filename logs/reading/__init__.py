@@ -1,4 +1,4 @@
-"""Reading logs that somebody else recorded: nine formats, one column map, one set of checks."""
+"""Reading logs that somebody else recorded: ten formats, one column map, one set of checks."""
 
 import importlib
 import os
@@ -25,6 +25,7 @@ from hindsight_rl.logs.reading.text_options import (
     DEMONSTRATION_OPTIONS,
     PACKED,
     TEXT_OPTIONS,
+    ZARR_OPTIONS,
 )
 from hindsight_rl.logs.reading.unasked import check_unasked_images
 from hindsight_rl.plugins import import_installed
@@ -39,6 +40,9 @@ _MARKS = {
     "meta/info.json": "lerobot",
     "metadata.json": "minari",
     "data/metadata.json": "minari",
+    ".zgroup": "zarr",
+    ".zarray": "zarr",
+    "zarr.json": "zarr",
     "*.parquet": "parquet",
     "*=*/**/*.parquet": "parquet",
     **{f"{below}*{ending}*": "rosbag" for below in ("", "*/") for ending in (".mcap", ".db3")},
@@ -211,7 +215,7 @@ def locate(source: str | Path, columns: ColumnMap) -> tuple[str, Path]:
         path = path.parent  # the inside of a Minari dataset
     _check_age(path, columns)
     if columns.format:
-        files = {*SUFFIXES.values()} - {"parquet", "rosbag"}
+        files = {*SUFFIXES.values()} - {"parquet", "rosbag", "zarr"}
         if path.is_dir() and columns.format in files:
             raise LogError(
                 f"a folder, and a log of format {columns.format} is a file",
@@ -228,8 +232,8 @@ def locate(source: str | Path, columns: ColumnMap) -> tuple[str, Path]:
                 return name, path
         raise LogError(
             "the folder is no log of a known format",
-            "Give a saved log, a LeRobot or Minari dataset, a bag of ROS 2, a folder of .parquet "
-            "files, or a list of files.",
+            "Give a saved log, a LeRobot or Minari dataset, a bag of ROS 2, a Zarr store, a "
+            "folder of .parquet files, or a list of files.",
             path=path,
         )
     ending = path.suffix.lower()
@@ -266,6 +270,7 @@ def _check_own_options(columns: ColumnMap, format_: str, path: Path) -> None:
         (TEXT_OPTIONS, "csv", "text files"),
         (BAG_OPTIONS, "rosbag", "bags"),
         (DEMONSTRATION_OPTIONS, "demonstrations", "demonstrations"),
+        (ZARR_OPTIONS, "zarr", "Zarr stores"),
     ):
         given = [name for name in names if getattr(columns, name)]
         if given and format_ != of:

@@ -31,12 +31,14 @@ Format = Literal[
     "parquet",
     "lerobot",
     "rosbag",
+    "zarr",
     "log",
 ]
 DoneMeans = Literal["terminated", "truncated", "time_limit"]
 LastRow = Literal["step", "observation"]
 ActionAt = Literal["now", "next"]
 Stamps = Literal["header", "receive"]
+MissingChunks = Literal["fill"]
 
 Named = str | list[str]
 """A column, a pattern, or several that are joined."""
@@ -138,6 +140,8 @@ class ColumnMap:
         stamps: Of bags: ``header``, the time in each message's header where it has one, else when
             it was received; ``receive``: always that.
         filter_key: Of demonstrations: the list in ``mask`` that names those that are read.
+        missing_chunks: Of Zarr: ``fill``, chunks that are not there hold the fill value. Left out:
+            they are an error.
         delimiter: Of text files: the character between cells. Left out: comma, semicolon or tab,
             whichever is most frequent in the header.
         decimal_point: Of text files: the character before decimals, ``,`` for decimal commas.
@@ -196,6 +200,7 @@ class ColumnMap:
     max_age: float | None = None
     stamps: Stamps | None = None
     filter_key: str | None = None
+    missing_chunks: MissingChunks | None = None
     # Text, not None: the parser of the command would take '#' and '~' for YAML's nothing.
     delimiter: str = ""
     decimal_point: str = ""

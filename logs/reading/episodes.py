@@ -218,7 +218,7 @@ def _by_number(table: Table, name: str, rows: int, findings: Problems) -> Episod
 
 def _by_splits(values: Array, name: str, rows: int, findings: Problems) -> Episodes:
     splits = checks.as_scalars(checks.numeric(values, name, findings), name, findings)
-    row = checks.first(np.r_[False, np.diff(splits) <= 0]) if len(splits) else None
+    row = checks.first(np.r_[False, splits[1:] <= splits[:-1]]) if len(splits) else None
     if row is not None:
         findings.report(
             f"episodes run backwards: split at {splits[row]} after {splits[row - 1]}",

@@ -17,6 +17,7 @@ SUFFIXES = {
     ".pq": "parquet",
     ".mcap": "rosbag",
     ".db3": "rosbag",
+    ".zip": "zarr",
 }
 """Formats of this package by the endings of their files."""
 

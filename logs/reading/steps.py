@@ -14,6 +14,7 @@ from hindsight_rl.logs.reading.dimensions import offset_of
 from hindsight_rl.logs.reading.entries import observed_columns
 from hindsight_rl.logs.reading.episodes import Episodes
 from hindsight_rl.logs.reading.table import Table
+from hindsight_rl.logs.rows import mapped
 
 
 class Steps:
@@ -202,7 +203,14 @@ class Steps:
             return frames
         self.repeated.add(following)
         ends = self.episodes.ends
-        return np.insert(frames, ends + 1, frames[ends], axis=0)
+        if not isinstance(frames, np.memmap):
+            return np.insert(frames, ends + 1, frames[ends], axis=0)
+        whole, start = mapped((len(frames) + len(ends), *frames.shape[1:]), np.uint8), 0
+        for number, end in enumerate(ends.tolist()):
+            whole[start + number : end + number + 1] = frames[start : end + 1]
+            whole[end + number + 1] = frames[end]
+            start = end + 1
+        return whole
 
     def _starts(self) -> Array:
         return np.asarray(self.episodes.ends + 1 - self.episodes.lengths)

@@ -16,6 +16,9 @@ BAG_OPTIONS = ("row_at", "action_at", "episode_marker", "max_age", "stamps")
 DEMONSTRATION_OPTIONS = ("filter_key",)
 """Fields of the column map that only demonstrations have a use for."""
 
+ZARR_OPTIONS = ("missing_chunks",)
+"""Fields of the column map that only Zarr stores have a use for."""
+
 PACKED = (".gz", ".bz2", ".zst", ".lz4")
 """Endings of text files that are unpacked as they are read."""
 

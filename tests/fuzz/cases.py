@@ -4,6 +4,7 @@ Each case is a folder, made once, and how what lies in it is read.
 """
 
 import json
+import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 import foreign_logs as foreign
 import numpy as np
 import torch
+import zarr_stores as stores
 from small_fits import data_for, learner_of, trainer_in
 from stand_ins import StandIn
 
@@ -78,6 +80,14 @@ def _log(name: str, columns: Mapping[str, Any] | None = None) -> Callable[[Path]
         check_log(log)
 
     return read
+
+
+_BUFFER = {"observation": {"state": "state", "camera": "img"}}
+
+
+def _zarr_zip(folder: Path) -> None:
+    stores.zipped(stores.write(folder / "r.zarr"), folder / "r.zip")
+    shutil.rmtree(folder / "r.zarr")
 
 
 def _saved(folder: Path) -> None:
@@ -183,6 +193,9 @@ CASES: dict[str, Case] = {
     "minari": Case(lambda f: foreign.minari(f / "made-v0"), _log("made-v0")),
     "minari_arrow": Case(lambda f: foreign.minari(f / "made-v0", "arrow"), _log("made-v0")),
     "minari_parquet": Case(lambda f: foreign.minari(f / "made-v0", "parquet"), _log("made-v0")),
+    "zarr2": Case(lambda f: stores.write(f / "r.zarr"), _log("r.zarr", _BUFFER)),
+    "zarr3": Case(lambda f: stores.write(f / "r.zarr", version=3), _log("r.zarr", _BUFFER)),
+    "zarr_zip": Case(_zarr_zip, _log("r.zip", _BUFFER)),
     "saved": Case(_saved, _read_saved),
     "map": Case(_map, _read_map),
     "run": Case(_run, _read_run),

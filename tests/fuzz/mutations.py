@@ -66,7 +66,7 @@ def mutate(folder: Path, change: Mutation) -> None:
     if not files:
         return
     file = files[change.file % len(files)]
-    kinds = [*_BYTES, *(3 * _BY_SUFFIX.get(file.suffix, []))]
+    kinds = [*_BYTES, *(3 * _BY_SUFFIX.get(file.suffix or file.name, []))]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -337,6 +337,28 @@ def _laughs() -> list[Any]:
     return inner
 
 
+def _zarr(file: Path, place: int, value: int) -> None:
+    """Change type, sides or codecs of an array of Zarr, version 2."""
+    said = json.loads(file.read_text())
+    pickled = {"id": "pickle", "protocol": 5}
+    codecs = [pickled, {"id": "gzip"}, {"id": "blosc"}, {"id": "json2"}, None, {"id": "delta"}]
+    odd: list[tuple[str, Any]] = [
+        ("dtype", _DTYPES[value % len(_DTYPES)]),
+        ("shape", list(_SHAPES[value % len(_SHAPES)])),
+        ("chunks", list(_SHAPES[value % len(_SHAPES)])),
+        ("compressor", codecs[value % len(codecs)]),
+        ("filters", [codecs[value % len(codecs)]]),
+    ]
+    name, entry = odd[place % len(odd)]
+    said[name] = entry
+    if entry in (pickled, [pickled]):
+        said["dtype"] = "|O"
+        for chunk in file.parent.iterdir():
+            if chunk.name[0].isdigit() and chunk.is_file():
+                chunk.write_bytes(payload())
+    file.write_text(json.dumps(said))
+
+
 # ------------------------------------------------------------------ HDF5, parquet, ONNX
 
 
@@ -428,6 +450,9 @@ _BYTES: list[Change] = [
 ]
 _BY_SUFFIX: dict[str, list[Change]] = {
     ".json": [_json, _json, _json_inside, _nest],
+    ".zarray": [_json, _json, _zarr, _nest],
+    ".zgroup": [_json, _nest],
+    ".zip": [_zip_entry, _zip_header],
     ".jsonl": [_json_lines, _json_lines, _nest],
     ".csv": [_lines, _cell, _cell],
     ".yaml": [_yaml_value, _yaml_value, _lines],
