@@ -95,6 +95,7 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.planners.mppi import MPPI as MPPI
     from hindsight_rl.planners.planner import Planner as Planner
     from hindsight_rl.planners.shooting import Shooting as Shooting
+    from hindsight_rl.planners.uct import UCT as UCT
     from hindsight_rl.relabel.advantage import LinearAdvantage as LinearAdvantage
     from hindsight_rl.relabel.ascent import AscendTask as AscendTask
     from hindsight_rl.relabel.chain import Compose as Compose
@@ -254,6 +255,7 @@ _HOME = {
     "TopFraction": "relabel.filters",
     "Transition": "training.learner",
     "TransitionInverseRL": "relabel.inverse_transition",
+    "UCT": "planners.uct",
     "Watch": "diagnostics.watch",
     "export_policy": "export.onnx",
     "judge": "diagnostics.ope.judge",
