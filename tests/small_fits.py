@@ -262,3 +262,12 @@ def differences(one: Any, two: Any, place: str = "") -> list[str]:
         return [d for number, (a, b) in pairs for d in differences(a, b, f"{place}[{number}]")]
     alike = torch.equal(one, two) if isinstance(one, Tensor) else one == two
     return [] if alike else [place]
+
+
+def moved(learner: Learner) -> Learner:
+    """Return an unfitted learner whose weights were all moved: last layers may begin at zero."""
+    draw = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in learner.parameters():
+            weight.add_(0.1 * torch.randn(weight.shape, generator=draw))
+    return learner.eval()

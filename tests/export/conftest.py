@@ -5,6 +5,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+from cpp_player import Answer, build, played
 from stand_ins import StandIn
 
 from hindsight_rl.export.onnx import export_policy
@@ -35,6 +36,19 @@ def continuous(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def with_task(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of a continuous policy with a task that has a default."""
     return _export(StandIn(task=True), tmp_path_factory)[1]
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the compiled programs, one for all processes of a run."""
+    own = tmp_path_factory.getbasetemp()
+    return build((own.parent if own.name.startswith("popen-") else own) / "cpp")
+
+
+@pytest.fixture
+def answers(programs: Path) -> Answer:
+    """Plays cases in C++."""
+    return lambda *cases: played(programs, *cases)
 
 
 @pytest.fixture

@@ -5,13 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from c_policies import CPolicy, needs_compiler, self_test
 from drawn_policies import KINDS as DRAWN
 from drawn_policies import learner as drawing
 from episode_logs import episode_log
 from memory_policies import POLICIES
-from small_fits import KINDS, LEARNERS, data_for, learner_of, log_for, takes
+from small_fits import KINDS, LEARNERS, data_for, learner_of, log_for, moved, takes
 from variants import OTHERS
 
 from hindsight_rl.export.onnx import export_policy
@@ -27,15 +26,6 @@ NEWER = [
     *((name, 18) for name in ("BC", "RecurrentBC", "DecisionTransformer", "DQN")),
     *((name, 23) for name in ("RecurrentBC", "DecisionTransformer")),
 ]
-
-
-def moved(learner: Learner) -> Learner:
-    """Return an unfitted learner whose weights were all moved: last layers may begin at zero."""
-    draw = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for weight in learner.parameters():
-            weight.add_(0.1 * torch.randn(weight.shape, generator=draw))
-    return learner.eval()
 
 
 def check(learner: Learner, folder: Path, opset: int = 17, **options: Any) -> None:
