@@ -116,7 +116,12 @@ class LogDataModule(LightningDataModule):
 
     def _loader(self, rows: torch.Tensor | None, stream: str) -> DataLoader[TensorDict]:
         self._use_learner()
-        return whole(Batches(self._sampler(), self.seed, rows, stream, count=len(self.log)))
+        return whole(Batches(self._sampler(), self.seed, rows, stream, count=self._real_rows))
+
+    @property
+    def _real_rows(self) -> int:
+        """How many rows were played; those that a model imagined come after them."""
+        return len(self.log)
 
     def in_order(
         self, rows: torch.Tensor | None = None, *, batch_size: int = 4096, stream: str = "sweep"

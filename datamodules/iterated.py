@@ -1,8 +1,6 @@
 """IteratedDataModule: experience collected by the policy while it is trained."""
 
-from collections.abc import Iterator
 from dataclasses import asdict
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,7 @@ from hindsight_rl.datamodules.sampler import chunk_size
 from hindsight_rl.datamodules.sources.environment import Collector
 from hindsight_rl.datamodules.sources.episodes import Collected
 from hindsight_rl.datamodules.sources.log import ColumnMaps, LogSource
+from hindsight_rl.datamodules.tickets import Tickets
 from hindsight_rl.envs.interface import EnvSource
 from hindsight_rl.keys import ACTION_LOG_PROB
 from hindsight_rl.logs.log import Log
@@ -215,7 +214,7 @@ class IteratedDataModule(LogDataModule):
 
     # ------------------------------------------------------------------ batches
 
-    def train_dataloader(self) -> "_Tickets":
+    def train_dataloader(self) -> Tickets:
         """Return placeholders without end: a batch is made when its training step begins.
 
         Returns:
@@ -248,7 +247,7 @@ class IteratedDataModule(LogDataModule):
         self._stop = trainer.max_steps if trainer.max_steps > 0 else None
         if self.history and not self._resumed:
             learner.report(self.history[-1].metrics(), trainer.global_step)
-        return _Tickets()
+        return Tickets()
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Return the next chunk; a round that is due is collected first.
@@ -320,10 +319,3 @@ def _states(replay: dict[str, Any]) -> bool:
     """Return whether rows of a checkpoint have ``action_log_prob``; of several replays all do."""
     columns = replay["columns"] if "columns" in replay else next(iter(replay.values()))["columns"]
     return ACTION_LOG_PROB in columns
-
-
-class _Tickets:
-    """Numbers without end."""
-
-    def __iter__(self) -> Iterator[int]:
-        return count()

@@ -114,7 +114,10 @@ def make_spec(log: Log, sampler: ChunkSampler, relabel: Relabeler, seed_rows: in
         task=None if task is None else _task(log, task, relabel),
         control_rate_hz=log.info.get("control_rate_hz"),
         dataset=Dataset(
-            log.hash(), tuple(source.name for source in log.sources), len(log), log.episodes
+            log.hash(),
+            tuple(source.name for source in log.sources if source.stop > source.start),
+            len(log),
+            log.episodes,
         ),
         probe=Probe(observed, None if task is None else task[:count].numpy()),
     )

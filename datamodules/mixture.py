@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from hindsight_rl.datamodules.replay import Replay
-from hindsight_rl.keys import EPISODE, EPISODE_END, ORIGIN, ORIGINS, Key
+from hindsight_rl.keys import EPISODE, EPISODE_END, ORIGIN, ORIGINS, STEP, Key
 from hindsight_rl.logs.folder import Source
 from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.packed import PackedColumns
@@ -29,12 +30,20 @@ class Replays:
 
     Args:
         replays: Replay of each origin, in the order in which rows are numbered; without shares the
-            same one for all.
+            same one for all. A log may stand for a replay: its rows stay, and no checkpoint holds
+            them.
         mix: Share of each origin, see :func:`check_mix`; ``None`` for none.
     """
 
-    def __init__(self, replays: Mapping[str, Replay], mix: Mapping[str, float] | None) -> None:
-        self._replays, self._mix = dict(replays), mix
+    def __init__(
+        self, replays: Mapping[str, Replay | Log], mix: Mapping[str, float] | None
+    ) -> None:
+        self._logs = {name: part for name, part in replays.items() if isinstance(part, Log)}
+        self._replays = {name: part for name, part in replays.items() if isinstance(part, Replay)}
+        self._mix = mix
+        for log in self._logs.values():
+            for replay in self._replays.values():
+                replay.begin(log.blocks[0].columns)
 
     @property
     def _parts(self) -> dict[str, Replay]:
@@ -44,8 +53,16 @@ class Replays:
     @property
     def log(self) -> Log:
         """The rows as a log, nothing copied; it holds until the next :meth:`append`."""
-        logs = {origin: part.log for origin, part in self._parts.items()}
+        logs = self._logs | {origin: part.log for origin, part in self._parts.items()}
         return logs[""] if self._mix is None else stacked(logs, self._mix)
+
+    @property
+    def real(self) -> Log:
+        """The rows that were played, all but imagined ones, as a log."""
+        logs = self._logs | {name: p.log for name, p in self._parts.items() if name != "imagined"}
+        if self._mix is None or len(logs) == 1:
+            return next(iter(logs.values()))
+        return stacked(logs, self._mix)
 
     def append(self, origin: str, episodes: Episodes) -> None:
         """Add episodes; the oldest of the same replay go where there are too many rows.
@@ -100,10 +117,10 @@ def stacked(logs: Mapping[str, Log], mix: Mapping[str, float]) -> Log:
 
     Args:
         logs: By origin: rows in one block, where episodes lie in a second. Some may be empty.
-        mix: Share of each origin.
+        mix: Share of each origin; sources of a log share its share by rows and weight.
 
     Returns:
-        A log with episodes renumbered, whose sources are the origins.
+        A log with episodes renumbered, whose sources are those of the origins.
     """
     held = list(logs.values())
     sources: list[Source] = []
@@ -112,7 +129,10 @@ def stacked(logs: Mapping[str, Log], mix: Mapping[str, float]) -> Log:
     for origin, log in logs.items():
         place = log.blocks[1].columns
         shifts.append({place[EPISODE].start: episodes, place[EPISODE_END].start: start})
-        sources.append(Source(start, start + len(log), mix[origin], log.sources[0].name))
+        whole = sum(source.weight for source in log.sources)
+        for part in log.sources:
+            share = mix[origin] * part.weight / whole
+            sources.append(Source(start + part.start, start + part.stop, share, part.name))
         start, episodes = start + len(log), episodes + (log.episodes if len(log) else 0)
     origins = [torch.full((len(log),), ORIGINS.index(origin)) for origin, log in logs.items()]
     blocks = (
@@ -121,7 +141,33 @@ def stacked(logs: Mapping[str, Log], mix: Mapping[str, float]) -> Log:
         PackedColumns.pack({ORIGIN: torch.cat(origins)}),
     )
     info = held[-1].info | {"source": [source.name for source in sources]}
-    return Log(blocks, info, tuple(sources))
+    return Log(blocks, info, tuple(sources), rows=_stacked_rows(held))
+
+
+def _stacked_rows(logs: Sequence[Log]) -> Tensor | None:
+    """Return the row numbers ``[M]`` int64 that may be drawn of logs one after another."""
+    if all(log.rows is None for log in logs):
+        return None
+    starts = [sum(len(log) for log in logs[:number]) for number in range(len(logs))]
+    return torch.cat([log.drawable() + start for log, start in zip(logs, starts, strict=True)])
+
+
+def with_places_apart(log: Log, keys: Sequence[Key]) -> Log:
+    """Return some columns of a log as :func:`stacked` takes them; of a large one in files.
+
+    Args:
+        log: The log.
+        keys: The columns that are kept; where episodes lie is kept, too.
+
+    Returns:
+        A copy with two blocks: the columns, and where episodes lie.
+    """
+    on_disk = bool(log.info.get("memory_mapped"))
+    blocks = tuple(
+        PackedColumns.pack({key: log.column(key) for key in part}, on_disk=on_disk)
+        for part in (keys, (EPISODE, STEP, EPISODE_END))
+    )
+    return Log(blocks, log.info, log.sources, rows=log.rows, digest=log.hash())
 
 
 def _stacked_block(

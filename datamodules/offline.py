@@ -1,6 +1,5 @@
 """OfflineDataModule: a fixed log, relabeled and served in chunks of K batches."""
 
-import hashlib
 import math
 import os
 import sys
@@ -18,15 +17,20 @@ from torch.utils.data import DataLoader
 
 from hindsight_rl.attached import callbacks_of, learner_of
 from hindsight_rl.datamodules.base import LogDataModule
+from hindsight_rl.datamodules.imagined_rows import ImaginedRows
+from hindsight_rl.datamodules.imagining import Imagining, check_seeds
 from hindsight_rl.datamodules.make_spec import check_keys, make_spec
-from hindsight_rl.datamodules.sampler import ChunkSampler
-from hindsight_rl.keys import EPISODE
+from hindsight_rl.datamodules.mixture import Replays, check_mix, with_places_apart
+from hindsight_rl.datamodules.replay import Replay
+from hindsight_rl.datamodules.sampler import ChunkSampler, chunk_size
+from hindsight_rl.datamodules.sources.model import GIVEN
+from hindsight_rl.datamodules.split import rows_hash, split_by_episode, with_target
+from hindsight_rl.datamodules.tickets import Tickets
+from hindsight_rl.keys import OBSERVATION
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.reading import read_logs
 from hindsight_rl.logs.reading.column_map import ColumnMap
-from hindsight_rl.logs.rows import SPAN, in_file
-from hindsight_rl.maths.draws import counters, fork, uniform
 from hindsight_rl.relabel.chain import Compose
 from hindsight_rl.relabel.relabeler import Relabeler
 
@@ -35,7 +39,9 @@ class OfflineDataModule(LogDataModule):
     """Serves TensorDicts ``[K, B]`` drawn from a log.
 
     Every draw depends on (seed, update number, row) only. Training and validation rows come from
-    different episodes; the normaliser's statistics come from the training rows.
+    different episodes; the normaliser's statistics come from the training rows. Rows that a model
+    imagines may take a share of every batch; they are in nothing else: not in the statistics, not
+    among what is validated, not in the hash.
 
     Args:
         source: File, folder or dataset id of one log, or a list of them; from Python a
@@ -52,11 +58,18 @@ class OfflineDataModule(LogDataModule):
         prefetch: Read the next chunk in the background; ``None``: where a core is left for it.
         frame_stack: Frames a batch has of every image: those of the last steps, oldest first. They
             are found by row number, no frame is kept twice.
+        imagined: What a model imagines beside the log while a policy is fitted; ``None``: nothing.
+        mix: Share of the rows of a batch that come from the ``log`` and that are ``imagined``, in
+            (0, 1], summing to 1; rows then have an ``origin``. ``None`` without imagined rows.
+        memory_map: Folder for imagined rows; ``None`` keeps them in memory, and in every
+            checkpoint.
 
     Raises:
-        ValueError: An argument is out of range.
+        ValueError: An argument is out of range, or ``mix`` does not go with the origins there are.
         LogError: A source is wrong, or ``weights`` and ``columns`` do not go with the sources.
     """
+
+    _resumed = False
 
     def __init__(
         self,
@@ -71,6 +84,9 @@ class OfflineDataModule(LogDataModule):
         validation: float = 0.0,
         prefetch: bool | None = None,
         frame_stack: int = 1,
+        imagined: ImaginedRows | None = None,
+        mix: dict[str, float] | None = None,
+        memory_map: str | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1 or updates_per_step < 1:
@@ -84,16 +100,61 @@ class OfflineDataModule(LogDataModule):
         check_sources(source, columns, weights)
         log = source if isinstance(source, Log) else read_logs(source, columns, weights)
         training, held_out = split_by_episode(log, validation, seed)
-        self.relabel = Compose(relabel).prepare(log.with_rows(training))
         self.log_hash = log.hash()
-        self.split_hash = _rows_hash(training, len(log))
-        ready = log.with_columns(self.relabel.columns).with_rows(self.relabel.rows)
-        self.log = replace(ready, digest=self.log_hash).packed().with_frame_stack(frame_stack)
+        self.split_hash = rows_hash(training, len(log))
+        self._unbound, self._frame_stack, self._memory_map = (
+            Compose(relabel),
+            frame_stack,
+            memory_map,
+        )
+        self._logged = log.with_rows(training)
+        _check_shares(imagined, mix, memory_map)
+        self._mix, self._imagining = mix, self._imagined(imagined, mix, held_out)
+        self._bind()
         self._held_out = with_target(held_out, self.relabel.labelled)
         self.spec = make_spec(self.log, self._sampler(), self.relabel, batch_size)
 
-    def train_dataloader(self) -> ChunkSampler:
-        """Return the sampler; it continues from the number of updates done."""
+    def _imagined(
+        self,
+        imagined: ImaginedRows | None,
+        mix: dict[str, float] | None,
+        held_out: torch.Tensor,
+    ) -> Imagining | None:
+        """Return what imagines beside the log, whose columns that no model gives are left out."""
+        if imagined is None or mix is None:
+            return None
+        log = self._logged
+        if log.observed == [OBSERVATION]:  # others are refused below
+            log = with_places_apart(log, [key for key in log.packed_keys() if key in GIVEN])
+        replay = Replay(imagined.capacity, log.info | {"source": "imagined"})
+        replays = Replays({"log": log, "imagined": replay}, mix)
+        return Imagining(imagined, replays, held_out, self.seed)
+
+    def _bind(self, learned: dict[str, Any] | None = None) -> None:
+        """Prepare the relabelers on the rows as they are.
+
+        Args:
+            learned: What the relabelers learned from batches, which they keep.
+        """
+        log = self._logged if self._imagining is None else self._imagining.replays.log
+        self.relabel = self._unbound.prepare(log)
+        self.relabel.load_state_dict(learned or {})
+        ready = log.with_columns(self.relabel.columns).with_rows(self.relabel.rows)
+        ready = replace(ready, digest=self.log_hash)
+        if self._imagining is None:
+            ready = ready.packed().with_frame_stack(self._frame_stack)
+        self.log = ready
+
+    @property
+    def _real_rows(self) -> int:
+        return len(self._logged)
+
+    def train_dataloader(self) -> ChunkSampler | Tickets:
+        """Return the sampler; it continues from the number of updates done.
+
+        Beside a model that imagines, placeholders without end: a batch is then made when its
+        training step begins.
+        """
         trainer = self._running
         learner = learner_of(trainer)
         if len(self._held_out) and not isinstance(trainer.val_check_interval, int):
@@ -108,6 +169,12 @@ class OfflineDataModule(LogDataModule):
         self._check_weights(learner, keys)
         self._use_learner()
         stop = trainer.max_steps if trainer.max_steps > 0 else None
+        if self._imagining is not None:
+            check_seeds(learner)
+            self._begin_imagining(self._imagining, trainer)
+            self._marks = sorted({*update_marks(trainer), *self._imagining.marks})
+            self._stop = stop
+            return Tickets()
         return self._sampler(
             updates_per_step=self.updates_per_step,
             position=lambda: trainer.global_step,
@@ -117,6 +184,41 @@ class OfflineDataModule(LogDataModule):
             seeds=getattr(learner, "seeds", 1),
             prefetch=_core_left(trainer) if self.prefetch is None else self.prefetch,
         )
+
+    def _begin_imagining(self, imagining: Imagining, trainer: Trainer) -> None:
+        """Take batches for this process from here on, of rows in files if they are to lie there."""
+        if self._memory_map is not None and not self._resumed:
+            imagining.replays.to_file(self._memory_map)
+            self._bind(self.relabel.state_dict())
+        self._process = (trainer.global_rank, trainer.world_size)
+        self._chunks = self._sampler(process=self._process)
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Return the next chunk in the place of a placeholder; a round that is due is imagined.
+
+        Lightning calls this right before the training step of a batch, so the policy that imagines
+        is the one the last update left.
+
+        Args:
+            batch: A placeholder, or a batch, which is returned as it is.
+            dataloader_idx: Not used.
+
+        Returns:
+            TensorDict ``[K, B]``, not yet relabeled.
+        """
+        imagining, trainer = self._imagining, self.trainer
+        if isinstance(batch, TensorDict) or imagining is None or trainer is None:
+            return batch
+        update, learner = trainer.global_step, learner_of(trainer)
+        if imagining.due(update):
+            imagining.collect(learner, update)
+            self._bind(self.relabel.state_dict())
+            self._chunks = self._sampler(process=self._process)
+            self._use_learner()
+            if learner.log_pass is not None:
+                learner.log_pass.expire()  # rows have other numbers now
+        size = chunk_size(update, self.updates_per_step, self._marks, self._stop)
+        return self._chunks.chunk(update, size)
 
     def val_dataloader(self) -> DataLoader[TensorDict] | list[Any]:
         """Return the held-out rows in order, in batches ``[1, B]``; none without a split."""
@@ -132,7 +234,14 @@ class OfflineDataModule(LogDataModule):
             "seed": self.seed,
             "validation": self.validation,
             "relabel": self.relabel.state_dict(),
+            **self._imagined_state(),
         }
+
+    def _imagined_state(self) -> dict[str, Any]:
+        if self._imagining is None:
+            return {}
+        own = self._imagining.state_dict() | {"mix": self._mix}
+        return {"imagined": own, "replay": self._imagining.replays.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Check that a checkpoint belongs to this log and this split of it.
@@ -154,6 +263,8 @@ class OfflineDataModule(LogDataModule):
             return
         if state_dict["log_hash"] == self.log_hash:
             self._check_split(state_dict)
+            if task == TrainerFn.FITTING:
+                self._go_on_imagining(state_dict)
         elif task == TrainerFn.FITTING:
             raise LogError(
                 f"the checkpoint was trained on a log with hash {state_dict['log_hash']}, "
@@ -173,6 +284,22 @@ class OfflineDataModule(LogDataModule):
                 path=self.log.sources[0].name,
             )
 
+    def _go_on_imagining(self, state: dict[str, Any]) -> None:
+        """Take over imagined rows and their round."""
+        mix = (state.get("imagined") or {}).get("mix")
+        if mix != self._mix:
+            raise LogError(
+                f"the run was started with mix {mix}, and this is mix {self._mix}",
+                "Resume with the same shares, or start a new run.",
+                path=self.log.sources[0].name,
+            )
+        if self._imagining is None:
+            return
+        self._imagining.load_state_dict(state["imagined"])
+        self._imagining.replays.load_state_dict(state["replay"], self._memory_map, cut=True)
+        self._resumed = True
+        self._bind(state["relabel"])
+
     def _check_split(self, state: dict[str, Any]) -> None:
         # Checkpoints from before the split was kept say nothing of it.
         if state.get("split_hash", self.split_hash) != self.split_hash:
@@ -183,6 +310,21 @@ class OfflineDataModule(LogDataModule):
                 "the run.",
                 path=self.log.sources[0].name,
             )
+
+
+def _check_shares(
+    imagined: ImaginedRows | None, mix: dict[str, float] | None, memory_map: str | None
+) -> None:
+    """Raise where imagined rows have no shares, or shares no imagined rows."""
+    if imagined is None and (mix is not None or memory_map is not None):
+        raise ValueError(
+            "mix and memory_map are those of imagined rows, and imagined is not given: name a "
+            "model (data.imagined.model), or leave them out"
+        )
+    if imagined is not None and mix is None:
+        raise ValueError("imagined rows need a share of each batch: mix {log: 0.5, imagined: 0.5}")
+    if mix is not None:
+        check_mix(mix, ["log", "imagined"])
 
 
 def check_sources(source: Any, columns: Any, weights: list[float] | None) -> None:
@@ -215,88 +357,6 @@ def _core_left(trainer: Trainer) -> bool:
 def _cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-
-
-def _rows_hash(rows: torch.Tensor | None, count: int) -> str:
-    """Return the hash of row numbers, ``None`` for the first ``count``; the two agree."""
-    digest = hashlib.sha256()
-    for start in range(0, count if rows is None else len(rows), SPAN):
-        stop = min(start + SPAN, count)
-        part = torch.arange(start, stop) if rows is None else rows[start : start + SPAN]
-        digest.update(part.numpy().data)
-    return digest.hexdigest()[:16]
-
-
-def with_target(held_out: torch.Tensor, labelled: torch.Tensor | None) -> torch.Tensor:
-    """Return the held-out rows ``[M]`` that have a target, so that something is validated.
-
-    Args:
-        held_out: Row numbers ``[H]`` int64.
-        labelled: Flags ``[N]`` of the rows that have one, ``None`` for all.
-
-    Returns:
-        Row numbers ``[M]`` int64.
-
-    Raises:
-        LogError: There are held-out rows, and none has a target.
-    """
-    if labelled is None or not len(held_out):
-        return held_out
-    kept = held_out[labelled[held_out]]
-    if not len(kept):
-        raise LogError(
-            f"none of the {len(held_out)} held-out rows has a label, so nothing is validated",
-            "Set validation to 0, label rows of more episodes, or choose another seed.",
-        )
-    return kept
-
-
-def split_by_episode(log: Log, share: float, seed: int) -> tuple[torch.Tensor | None, torch.Tensor]:
-    """Return training and held-out rows; whole episodes go to one side or the other.
-
-    Rows that may not be drawn from the log are on neither side. Of a memory-mapped log the row
-    numbers lie in temporary files.
-
-    Args:
-        log: The log.
-        share: Share of episodes held out, in [0, 1); at least one of each side where share > 0.
-        seed: Seed of the choice.
-
-    Returns:
-        Two ``[M]`` int64 tensors of row numbers in order; the first ``None`` where it is all rows.
-
-    Raises:
-        LogError: A share above 0 with fewer than two episodes.
-    """
-    if share == 0:
-        return log.rows, torch.empty(0, dtype=torch.int64)
-    seen = torch.zeros(log.episodes, dtype=torch.bool)
-    for episode in log.drawn(EPISODE):
-        seen[episode] = True
-    candidates = seen.nonzero().squeeze(1)
-    count = len(candidates)
-    if count < 2:
-        raise LogError("a log of one episode cannot be split", "Set validation to 0.")
-    zero = torch.zeros(1, dtype=torch.int64)
-    key = uniform(fork(counters(seed, zero, torch.arange(count)), "split"))[0]
-    chosen = key.argsort(stable=True)[: min(count - 1, max(1, round(share * count)))]
-    held = torch.zeros(log.episodes, dtype=torch.bool)
-    held[candidates[chosen]] = True
-    return _side(log, ~held), _side(log, held)
-
-
-def _side(log: Log, wanted: torch.Tensor) -> torch.Tensor:
-    """Return the drawable rows ``[M]`` int64 of the episodes ``[E]`` bool that are wanted."""
-    size = sum(int(wanted[episode].sum()) for episode in log.drawn(EPISODE))
-    mapped = bool(log.info.get("memory_mapped"))
-    found = in_file([size], torch.int64) if mapped else torch.empty(size, dtype=torch.int64)
-    start = done = 0
-    for episode in log.drawn(EPISODE):
-        at = wanted[episode].nonzero().squeeze(1)
-        rows = at + start if log.rows is None else log.rows[start : start + len(episode)][at]
-        found[done : done + len(rows)] = rows
-        start, done = start + len(episode), done + len(rows)
-    return found
 
 
 def update_marks(trainer: Trainer) -> Sequence[int]:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hindsight_rl.datamodules.replay_frames import FrameWindow
+from hindsight_rl.datamodules.replay_frames import FrameWindow, check_frames
 from hindsight_rl.keys import EPISODE, EPISODE_END, STEP, Key, key_name
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.folder import MATRIX, Source, write_rows
@@ -220,6 +220,17 @@ class Replay:
         """
         self._begun(other._columns, {key: held.shape for key, held in other._frames.items()})
 
+    def begin(self, columns: Mapping[Key, Column]) -> None:
+        """Say before the first episode which columns there will be.
+
+        Args:
+            columns: Packed columns without images.
+
+        Raises:
+            LogError: This one holds other columns.
+        """
+        self._begun(dict(columns), {})
+
     def _begun(self, columns: dict[Key, Column], images: Mapping[Key, tuple[int, ...]]) -> _Rows:
         """Return where rows of these columns go, which is made for the first ones."""
         if self._content is None:
@@ -228,7 +239,7 @@ class Replay:
             width = sum(column.width for column in columns.values())
             self._content = _Memory(width, self.capacity)
         _check_columns(self._columns, columns)
-        _check_frames(self._frames, images)
+        check_frames(self._frames, images)
         return self._content
 
     def _make_room(self, count: int) -> None:
@@ -340,7 +351,7 @@ class Replay:
             )
         images = {key: state.get("images", {}).get(key_name(key)) for key in self._frames}
         shapes = {key: tuple(held.shape[1:]) for key, held in images.items() if held is not None}
-        _check_frames(self._frames, shapes)
+        check_frames(self._frames, shapes)
         self._frames = {key: FrameWindow(shape) for key, shape in shapes.items()}
         for key, held in self._frames.items():
             held.append(images[key])
@@ -370,16 +381,6 @@ def _places_of(lengths: Tensor, episodes: int, rows: int) -> Tensor:
 def _listed(columns: Mapping[Key, Column]) -> dict[str, list[Any]]:
     """Return columns as a checkpoint keeps them: first word, shape and dtype by name."""
     return {key_name(key): [c.start, list(c.shape), c.dtype] for key, c in columns.items()}
-
-
-def _check_frames(held: Mapping[Key, FrameWindow], given: Mapping[Key, tuple[int, ...]]) -> None:
-    """Raise where episodes have other images than those before."""
-    shapes = {key: window.shape for key, window in held.items()}
-    if shapes != given:
-        raise LogError(
-            f"the replay holds the images {shapes}, and those given are {dict(given)}",
-            "Let every episode give the same observations.",
-        )
 
 
 def _check_columns(held: Mapping[Key, Column], given: Mapping[Key, Column]) -> None:

@@ -1,7 +1,12 @@
 """Images of a replay: the frames of whole episodes, of which the oldest go and new ones come."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
+
+from hindsight_rl.keys import Key
+from hindsight_rl.logs.errors import LogError
 
 
 class FrameWindow:
@@ -37,3 +42,21 @@ class FrameWindow:
             self._pixels, self._start, self._stop = pixels, 0, len(held)
         self._pixels[self._stop : self._stop + len(frames)] = frames
         self._stop += len(frames)
+
+
+def check_frames(held: Mapping[Key, FrameWindow], given: Mapping[Key, tuple[int, ...]]) -> None:
+    """Raise where episodes have other images than those before.
+
+    Args:
+        held: Frames by key.
+        given: Shape of a frame by key.
+
+    Raises:
+        LogError: Keys or shapes differ.
+    """
+    shapes = {key: window.shape for key, window in held.items()}
+    if shapes != given:
+        raise LogError(
+            f"the replay holds the images {shapes}, and those given are {dict(given)}",
+            "Let every episode give the same observations.",
+        )

@@ -58,6 +58,9 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.datamodules.collection import Collection as Collection
     from hindsight_rl.datamodules.expert import Beta as Beta
     from hindsight_rl.datamodules.expert import Expert as Expert
+    from hindsight_rl.datamodules.imagined_rows import Growing as Growing
+    from hindsight_rl.datamodules.imagined_rows import ImaginedRows as ImaginedRows
+    from hindsight_rl.datamodules.imagined_rows import Unknown as Unknown
     from hindsight_rl.datamodules.iterated import IteratedDataModule as IteratedDataModule
     from hindsight_rl.datamodules.offline import OfflineDataModule as OfflineDataModule
     from hindsight_rl.datamodules.preferences import (
@@ -193,11 +196,13 @@ _HOME = {
     "FlowBC": "agents.flow_bc",
     "FutureGoal": "relabel.goals",
     "GoalReaching": "tasks.family",
+    "Growing": "datamodules.imagined_rows",
     "Head": "nets.network",
     "IDQL": "agents.idql",
     "ILQR": "planners.ilqr",
     "IPL": "agents.ipl",
     "IQL": "agents.iql",
+    "ImaginedRows": "datamodules.imagined_rows",
     "InverseRL": "relabel.inverse_trajectory",
     "IteratedDataModule": "datamodules.iterated",
     "LSPI": "agents.lspi",
@@ -256,6 +261,7 @@ _HOME = {
     "Transition": "training.learner",
     "TransitionInverseRL": "relabel.inverse_transition",
     "UCT": "planners.uct",
+    "Unknown": "datamodules.imagined_rows",
     "Watch": "diagnostics.watch",
     "export_policy": "export.onnx",
     "judge": "diagnostics.ope.judge",

@@ -16,6 +16,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from importlib.metadata import entry_points
+from typing import Any
 
 GROUP = "hindsight_rl.plugins"
 """Group of entry points; each names a module."""
@@ -81,6 +82,36 @@ def import_named(modules: Iterable[str]) -> None:
                 f"{OPTION} {module}: no such module, neither in {os.getcwd()} nor installed. Name "
                 "it as 'import' does: my_learners for my_learners.py"
             ) from error
+
+
+def attribute_of(module: str, name: str, what: str) -> Any:
+    """Return what a module holds; modules of the current folder are found first.
+
+    Args:
+        module: Its dotted name.
+        name: Of what it holds.
+        what: Begins the errors: what was asked for, and as what.
+
+    Returns:
+        The function, class or object.
+
+    Raises:
+        ValueError: There is no such module, or it has no such name.
+    """
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        # A package that the module itself lacks is another mistake, and named by its own error.
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise
+        raise ValueError(
+            f"{what}: no module {module}, neither in {os.getcwd()} nor installed"
+        ) from error
+    if not hasattr(found, name):
+        raise ValueError(f"{what}: {module} has no {name}")
+    return getattr(found, name)
 
 
 def take_imports(words: Sequence[str]) -> tuple[list[str], list[str]]:

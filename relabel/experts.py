@@ -6,10 +6,7 @@ rows, in which an expert may see what the policy does not; ``None`` for rows of 
 """
 
 import hashlib
-import importlib
 import inspect
-import os
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -17,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 from numpy.typing import NDArray
 
 from hindsight_rl.export.runtime import OnnxPolicy
+from hindsight_rl.plugins import attribute_of
 from hindsight_rl.ports import Actor
 from hindsight_rl.spec import Spec
 
@@ -71,30 +69,12 @@ def opened(source: ExpertSource) -> ExpertFunction | Actor:
         raise ValueError(
             f"expert {text!r} is neither an exported file (policy.onnx) nor module:function"
         )
-    found = _attribute(module, name, text)
+    found = attribute_of(module, name, f"expert {text}")
     found = found() if inspect.isclass(found) else found
     if not callable(found) and not isinstance(found, Actor):
         raise ValueError(f"expert {text}: {type(found).__name__} is no function that can be asked")
     expert: ExpertFunction | Actor = found
     return expert
-
-
-def _attribute(module: str, name: str, text: str) -> Any:
-    """Return what a module holds; modules of the current folder are found first."""
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        found = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        # A package that the module itself lacks is another mistake, and named by its own error.
-        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise
-        raise ValueError(
-            f"expert {text}: no module {module}, neither in {os.getcwd()} nor installed"
-        ) from error
-    if not hasattr(found, name):
-        raise ValueError(f"expert {text}: {module} has no {name}")
-    return getattr(found, name)
 
 
 def spec_of(expert: ExpertFunction | Actor) -> Spec | None:

@@ -23,6 +23,7 @@ LAYERS: dict[str, set[str]] = {
     "logs": {"configs", "maths"},
     "datamodules": {"maths", "logs", "relabel", "tasks", "envs.entry_spaces"}
     | {f"envs.{name}" for name in ("actions", "interface", "lockstep", "playing", "rollout")},
+    "datamodules.sources.opened_model": {"training.checkpoints"},  # a model is a learner's file
     "diagnostics": {"nets", "maths", "envs.rollout", "envs.statistics"},
     # A judgement fits values and a behaviour to the log.
     "diagnostics.ope": {"agents", "training", "datamodules", "logs", "nets", "maths"},

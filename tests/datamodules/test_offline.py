@@ -12,7 +12,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from small_logs import same
 
 from hindsight_rl.datamodules import offline
-from hindsight_rl.datamodules.offline import OfflineDataModule, split_by_episode, update_marks
+from hindsight_rl.datamodules.offline import OfflineDataModule, update_marks
+from hindsight_rl.datamodules.split import split_by_episode
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
 from hindsight_rl.relabel.filters import TopFraction

@@ -8,7 +8,8 @@ import torch
 from episode_logs import episode_log
 from small_logs import everything, same, small
 
-from hindsight_rl.datamodules.offline import OfflineDataModule, split_by_episode
+from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.datamodules.split import split_by_episode
 from hindsight_rl.logs.append import append
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
@@ -129,7 +130,7 @@ def test_the_split_of_a_mapped_log_is_that_of_the_log(
     log = episode_log().with_rows(None if chosen is None else torch.tensor(chosen))
     log.save(tmp_path / "log")
     expected = split_by_episode(log, 0.4, 3)
-    for module in ("logs.log", "logs.packed", "datamodules.offline", "logs.rows"):
+    for module in ("logs.log", "logs.packed", "datamodules.split", "logs.rows"):
         monkeypatch.setattr(f"hindsight_rl.{module}.SPAN", 5)
     mapped = Log.load(tmp_path / "log")
     for one, two in zip(split_by_episode(mapped, 0.4, 3), expected, strict=True):
