@@ -9,10 +9,12 @@
 
 Q' are the target critics. The a_j are uniform, of pi(s') and of pi(s), as many of each, and all are
 valued in s; nothing flows back to the policy through them. alpha' is 1 and the threshold 0 unless a
-threshold is given.
+threshold is given. With ``push_down: origin`` it is COMBO: the sum over actions counts in imagined
+rows alone, Q(s, a) in those that happened.
 
 Reference: Kumar, Zhou, Tucker and Levine 2020, "Conservative Q-learning for offline reinforcement
-learning", arXiv 2006.04779, equation 4 and appendix F.
+learning", arXiv 2006.04779, equation 4 and appendix F; COMBO: Yu et al.
+2021, arXiv 2102.08363, equation 2.
 
 Deviations:
 - One joint step from the same parameters, where the authors' code steps one loss after the other;
@@ -30,13 +32,14 @@ Update order: critics, policy and temperatures together, then the target critics
 lead the actor, the target critics the critics.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.arguments import above, at_least, check_bootstrap, check_ranges
+from hindsight_rl.keys import ORIGIN
 from hindsight_rl.maths.conservative import sampled_gap
 from hindsight_rl.maths.losses import multiplier_loss, temperature_loss
 from hindsight_rl.maths.posterior import SoftValues
@@ -44,7 +47,7 @@ from hindsight_rl.nets.critics import Critic, Temperature
 from hindsight_rl.nets.layers import frozen
 from hindsight_rl.nets.network import Head, Network
 from hindsight_rl.nets.policy import Policy
-from hindsight_rl.policies.gap_actions import gap_actions
+from hindsight_rl.policies.gap_actions import gap_actions, gap_sides
 from hindsight_rl.spec import SpecLike
 from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, Transition
 from hindsight_rl.training.policy_values import soft_actor_values
@@ -59,6 +62,7 @@ class CQL(Learner):
         spec: What the data look like.
         network: Inputs and hidden layers, see :class:`Network`.
         conservative_weight: At least 0, multiplies the gap; 0 is soft actor-critic.
+        push_down: ``"log"``: actions at large in every row; ``"origin"``: in imagined rows alone.
         samples: Number of actions of each of the three kinds that estimate the gap.
         threshold: Weighted gap, at least 0, that a learned multiplier holds; ``None`` for none.
         deterministic_backup: Leave the entropy out of the critics' targets.
@@ -90,6 +94,7 @@ class CQL(Learner):
         *,
         network: Network = Network(hidden=(256, 256, 256)),
         conservative_weight: float = 5.0,
+        push_down: Literal["log", "origin"] = "log",
         samples: int = 10,
         threshold: float | None = None,
         deterministic_backup: bool = True,
@@ -108,8 +113,10 @@ class CQL(Learner):
         check_bootstrap(discount=discount, tau=tau, critics=critics)
         check_ranges(above(0, initial_temperature=initial_temperature))
         self.conservative_weight, self.threshold = conservative_weight, threshold
-        self.samples, self.deterministic_backup = samples, deterministic_backup
-        self.cloning_updates, self.discount, self.tau = cloning_updates, discount, tau
+        self.samples, self.by_origin = samples, push_down == "origin"
+        self.in_keys = (*TRANSITION, ORIGIN) if self.by_origin else TRANSITION
+        self.cloning_updates, self.deterministic_backup = cloning_updates, deterministic_backup
+        self.discount, self.tau = discount, tau
         self.actor = Policy(self.spec, network, head=Head("tanh_gaussian", spread="per_state"))
         self.critic = Critic(self.spec, network, members=critics)
         self.temperature = Temperature(initial_temperature)
@@ -132,7 +139,8 @@ class CQL(Learner):
         states = {"of_next": now.next_observation, "of_now": now.observation}
         action, log_density = gap_actions(self.actor, states, now.task, batch["noise"])
         value = self.critic(now.observation, action, now.task)
-        return sampled_gap(value.movedim(1, -1), log_density.movedim(0, -1), q)
+        sides = gap_sides(batch, self.batch_mean) if self.by_origin else None
+        return sampled_gap(value.movedim(1, -1), log_density.movedim(0, -1), q, sides)
 
     def excess(self, gap: Tensor) -> Tensor:
         """Return the weighted mean ``[E]`` of gaps ``[E, B]``, less the threshold."""

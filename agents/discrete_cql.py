@@ -6,12 +6,13 @@
 
 Q' is the target critic; of several critics the minimum is meant wherever no k stands. The gap
 lowers the values of actions that the log does not hold, so that their errors are not the largest
-values that targets repeat; too small a weight only slows that down. Beside ``NStep`` it is n-step
-Q-learning, beside ``FutureGoal`` it is HER.
+values that targets repeat; too small a weight only slows that down. With ``push_down: origin`` it
+is COMBO: the sum over actions counts in imagined rows alone, Q(s, a) in those that happened. Beside
+``NStep`` it is n-step Q-learning, beside ``FutureGoal`` it is HER.
 
 Reference: Kumar, Zhou, Tucker and Levine 2020, "Conservative Q-learning for offline reinforcement
 learning", arXiv 2006.04779, equation 4; double: van Hasselt, Guez and Silver 2016, arXiv
-1509.06461.
+1509.06461; COMBO: Yu et al. 2021, arXiv 2102.08363, equation 2.
 
 Deviations:
 - Targets are those of double Q-learning unless ``double`` is false, and the critic answers with
@@ -22,19 +23,21 @@ Deviations:
 Update order: critic, then, where it is due, the target critic.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.arguments import above, at_least, check_bootstrap, check_ranges
+from hindsight_rl.keys import ORIGIN
 from hindsight_rl.maths.conservative import conservative_gap
 from hindsight_rl.maths.losses import huber_loss
 from hindsight_rl.maths.posterior import SoftValues
 from hindsight_rl.nets.critics import Critic, value_of
 from hindsight_rl.nets.network import Network
 from hindsight_rl.policies.action_values import Greedy, value_of_best
+from hindsight_rl.policies.gap_actions import gap_sides
 from hindsight_rl.spec import SpecLike
 from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, Transition
 
@@ -46,6 +49,7 @@ class DiscreteCQL(Learner):
         spec: What the data look like.
         network: Inputs and hidden layers, see :class:`Network`.
         conservative_weight: At least 0, multiplies the gap; 0 is deep Q-learning.
+        push_down: ``"log"``: actions at large in every row; ``"origin"``: in imagined rows alone.
         double: Let the critic choose the next action and the target critic only value it.
         huber: Error, reward units, above 0, beyond which the loss grows linearly; ``None`` for half
             the squared error throughout.
@@ -69,6 +73,7 @@ class DiscreteCQL(Learner):
         *,
         network: Network = Network(),
         conservative_weight: float = 1.0,
+        push_down: Literal["log", "origin"] = "log",
         double: bool = True,
         huber: float | None = 1.0,
         target_every: int = 100,
@@ -84,7 +89,8 @@ class DiscreteCQL(Learner):
         check_ranges(at_least(1, target_every=target_every))
         check_ranges(above(0, temperature=temperature))
         check_bootstrap(discount=discount, tau=tau, critics=critics)
-        self.conservative_weight = conservative_weight
+        self.conservative_weight, self.by_origin = conservative_weight, push_down == "origin"
+        self.in_keys = (*TRANSITION, ORIGIN) if self.by_origin else TRANSITION
         self.double_q, self.huber, self.temperature = double, huber, temperature
         self.discount, self.tau = discount, tau
         self.every = {"target_critic": target_every}
@@ -107,7 +113,8 @@ class DiscreteCQL(Learner):
         target = now.target(next_value)
         value = self.critic(now.observation, None, now.task)
         q = value_of(value, now.action)
-        gap = conservative_gap(value, q)
+        sides = gap_sides(batch, self.batch_mean) if self.by_origin else None
+        gap = conservative_gap(value, q, sides)
         loss = huber_loss(target - q, limit=self.huber) + self.conservative_weight * gap
         return loss.mean(-1).sum(), q.detach(), gap.detach()
 

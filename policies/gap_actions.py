@@ -1,12 +1,13 @@
-"""Actions at which conservative critics are held down: drawn evenly, and by the policy."""
+"""Where conservative critics are held down: actions drawn evenly and by the policy; by origin."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.maths.conservative import uniform_actions
+from hindsight_rl.keys import IMAGINED, ORIGIN
+from hindsight_rl.maths.conservative import Sides, origin_sides, uniform_actions
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.policies.action_values import several
 
@@ -33,3 +34,17 @@ def gap_actions(
         drawn.append(policy.draw(observation, several(noise[name], policy.drawing_noise), task))
     action, log_density = (torch.cat(part) for part in zip(*drawn, strict=True))
     return action, log_density
+
+
+def gap_sides(batch: TensorDict, mean: Callable[[Tensor], Tensor]) -> Sides:
+    """Return how much rows count on each side of the gap, by their origin.
+
+    Args:
+        batch: ``[B]`` with ``origin``.
+        mean: Of ``[B]`` over the batch of all ranks, ``[]``.
+
+    Returns:
+        Imagined rows are pushed down, those that happened held up.
+    """
+    imagined = batch[ORIGIN] == IMAGINED
+    return origin_sides(imagined, mean(imagined.float()))

@@ -9,10 +9,12 @@ pytest's path, and ``tools/documents.py`` puts it there).
 import inspect
 from typing import Any, NamedTuple
 
+import torch
 from entry_logs import entry_log
 from heads import SEVERAL
 from small_fits import LEARNERS, log_for
 
+from hindsight_rl.keys import IMAGINED, ORIGIN
 from hindsight_rl.logs.log import Log
 from hindsight_rl.nets.encoders.encoder import Encoder
 from hindsight_rl.nets.network import Attention, History, Network, NoiseNetwork
@@ -43,6 +45,8 @@ class Variant(NamedTuple):
     """What makes it another policy."""
     images: bool = False
     """Whether it sees a camera and a vector."""
+    mixed: bool = False
+    """Whether every third row is imagined."""
 
     @property
     def kind(self) -> type[Learner]:
@@ -57,7 +61,11 @@ class Variant(NamedTuple):
 
     def log(self) -> Log:
         """Return its log."""
-        return entry_log(returns=self.kind.commanded) if self.images else log_for(self.kind)
+        log = entry_log(returns=self.kind.commanded) if self.images else log_for(self.kind)
+        if not self.mixed:
+            return log
+        origin = torch.where(torch.arange(len(log)) % 3 == 0, IMAGINED, 0)
+        return log.with_columns({ORIGIN: origin})
 
 
 PLAIN = {name: Variant(name) for name in LEARNERS}
@@ -67,6 +75,8 @@ OTHERS = {
         for name in ("BC", "IQL")
         for head in SEVERAL
     },
+    "CQL origin": Variant("CQL", {"push_down": "origin"}, mixed=True),
+    "DiscreteCQL origin": Variant("DiscreteCQL", {"push_down": "origin"}, mixed=True),
     "BC history": Variant("BC", {"history": 3}),
     "BC attention": Variant("BC", {"history": History(steps=3, attention=SMALL)}),
     "BC hidden past": Variant("BC", {"history": History(steps=3, hide_past=0.3, hide_steps=0.3)}),

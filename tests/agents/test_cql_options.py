@@ -12,6 +12,9 @@ from tensordict import TensorDict
 from torchrl_oracles import network_gradients
 
 from hindsight_rl.agents.cql import CQL
+from hindsight_rl.agents.discrete_cql import DiscreteCQL
+from hindsight_rl.keys import IMAGINED, ORIGIN
+from hindsight_rl.logs.errors import LogError
 from hindsight_rl.training.learner import Learner
 
 
@@ -92,3 +95,53 @@ def test_cloning_ends_after_its_updates_in_a_fit(seeds: int, tmp_path: Path) -> 
     again = learner_of(CQL, data.spec, cloning_updates=10, seeds=seeds)
     fit(again, data, tmp_path, 16, ckpt_path=tmp_path / "some.ckpt")
     assert again.cloned == 16
+
+
+# --- by origin: COMBO -----------------------------------------------------------------------------
+
+
+def mixed(kind: type[Learner], **arguments: Any) -> tuple[tuple[Learner, Learner], TensorDict]:
+    """Return a learner by origin and a plain one of equal weights, and rows of which some are not.
+
+    Every third row is imagined, and one is collected.
+    """
+    data = data_for(kind)
+    learner, plain = (learner_of(kind, data.spec, **more) for more in ({**arguments}, {}))
+    batch = whole_log(plain, data).copy()
+    origin = torch.zeros(len(batch), dtype=torch.int64)
+    origin[::3], origin[1] = IMAGINED, 1
+    return (learner, plain), batch.set(ORIGIN, origin)
+
+
+@pytest.mark.parametrize("kind", [CQL, DiscreteCQL])
+def test_imagined_rows_are_pushed_down_and_others_held_up(kind: type[Learner]) -> None:
+    """The loss changes by the weighted difference of two means, over imagined rows and others."""
+    (learner, plain), batch = mixed(kind, push_down="origin", conservative_weight=2.0)
+    zero = learner_of(kind, learner.spec, push_down="origin", conservative_weight=0.0)
+    found, none = (one.critic_loss(batch)[0] for one in (learner, zero))
+    _, q, gap = plain.critic_loss(batch)
+    imagined = batch[ORIGIN] == IMAGINED
+    total = gap + q
+    expected = 2.0 * (total[:, imagined].mean(-1) - q[:, ~imagined].mean(-1)).sum()
+    torch.testing.assert_close(found - none, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [CQL, DiscreteCQL])
+def test_its_share_is_that_of_all_ranks(
+    kind: type[Learner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another share of imagined rows elsewhere: both sides are weighed by it."""
+    (learner, plain), batch = mixed(kind, push_down="origin")
+    _, q, gap = plain.critic_loss(batch)
+    monkeypatch.setattr(learner, "batch_mean", lambda value: torch.tensor(0.5))
+    imagined = batch[ORIGIN] == IMAGINED
+    expected = torch.where(imagined, 2 * (gap + q), -2 * q)
+    torch.testing.assert_close(learner.critic_loss(batch)[2], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [CQL, DiscreteCQL])
+def test_data_of_one_origin_are_refused(kind: type[Learner], tmp_path: Path) -> None:
+    data = data_for(kind)
+    learner = learner_of(kind, data.spec, push_down="origin")
+    with pytest.raises(LogError, match=r"the learner needs 'origin'.*Set data.mix"):
+        fit(learner, data, tmp_path, 1)

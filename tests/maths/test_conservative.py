@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 from strategies import scalars
 from torch import Tensor
 
-from hindsight_rl.maths.conservative import conservative_gap, sampled_gap, uniform_actions
+from hindsight_rl.maths.conservative import (
+    conservative_gap,
+    origin_sides,
+    sampled_gap,
+    uniform_actions,
+)
 from hindsight_rl.maths.losses import td_target
 
 ATOL = 2e-6
@@ -151,3 +156,75 @@ def test_normal_numbers_become_uniform_actions() -> None:
     close(log_density.exp(), torch.full((333,), 0.125))
     ends, _ = uniform_actions(torch.tensor([[-9.0, 9.0]]))
     assert ends.tolist() == [[-1.0, 1.0]]
+
+
+# --- by origin: TB5 -------------------------------------------------------------------------------
+
+# Ten rows of a log and ten imagined ones of three pairs of state and action, in their shares.
+CELLS = torch.tensor([0] * 6 + [1] * 4 + [0] * 2 + [1] * 3 + [2] * 5)
+IMAGINED = torch.arange(20) >= 10
+D, RHO, MIXED = f64(0.6, 0.4, 0.0), f64(0.2, 0.3, 0.5), f64(0.4, 0.35, 0.25)
+BACKED_UP = f64(1, 2, 5)
+
+
+def combo_loss(q: Tensor, weight: float) -> Tensor:
+    """Return COMBO's loss of a table ``[3]``: one action per row, so its sum is its own value."""
+    value, target = q[CELLS], BACKED_UP[CELLS]
+    sides = origin_sides(IMAGINED, f64(0.5)[0])
+    gap = conservative_gap(value.unsqueeze(-1), value, sides)
+    return (0.5 * (value - target).square() + weight * gap).mean()
+
+
+@pytest.mark.parametrize(
+    ("weight", "expected"),
+    [(0.0, [1, 2, 5]), (0.5, [1.5, 2.142857, 4.0]), (1.0, [2.0, 2.285714, 3.0])],
+)
+def test_fixed_point_of_tb5(weight: float, expected: list[float]) -> None:
+    """Q = T Q - weight (rho - d) / d_f: the gradient is 0 there, and a Newton step leads there."""
+    close(BACKED_UP - weight * (RHO - D) / MIXED, expected)
+    start = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    combo_loss(start, weight).backward()
+    close(start - start.grad / MIXED, expected)
+    there = f64(*expected).requires_grad_()
+    combo_loss(there, weight).backward()
+    close(there.grad, [0.0, 0.0, 0.0])
+
+
+def test_values_of_tb5_are_pessimistic_where_the_model_goes() -> None:
+    """At weight 1 E_rho Q is at most E_rho T Q, and the gap falls by sum (rho - d)^2 / d_f."""
+    q = BACKED_UP - (RHO - D) / MIXED
+    close(RHO @ q, 2.585714)
+    close(RHO @ BACKED_UP, 3.3)
+    close((RHO - D) @ (q - BACKED_UP), -1.428571)
+    close(-((RHO - D).square() / MIXED).sum(), -1.428571)
+
+
+def test_sides_count_1_on_average_each() -> None:
+    """Of eight rows two are imagined: 4 at each of them, 4/3 at each of the others."""
+    imagined = torch.tensor([True, False, False, False, True, False, False, False])
+    sides = origin_sides(imagined, imagined.double().mean())
+    close(sides.down, (4.0 * imagined).double())
+    close(sides.up, (~imagined).double() * 4 / 3)
+    close(sides.down.mean() + sides.up.mean(), 2.0)
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_rows_of_one_kind_have_no_gap(every: bool) -> None:
+    """Before anything is imagined, and where a batch drew nothing else: finite, and 0."""
+    imagined = torch.full((4,), every)
+    value = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    sides = origin_sides(imagined, imagined.double().mean())
+    gap = conservative_gap(value, value[:, 0], sides)
+    gap.sum().backward()
+    close(gap, torch.zeros(4))
+    close(value.grad, torch.zeros(4, 3))
+
+
+def test_sampled_sum_counts_by_origin_too() -> None:
+    value, density = torch.randn(2, 4, 5).double(), torch.randn(4, 5).double()
+    chosen = torch.randn(2, 4).double()
+    sides = origin_sides(torch.tensor([True, False, False, True]), f64(0.5)[0])
+    total = torch.logsumexp(value - density, -1)
+    found = sampled_gap(value, density, chosen, sides)
+    close(found[:, [0, 3]], 2 * total[:, [0, 3]])
+    close(found[:, [1, 2]], -2 * chosen[:, [1, 2]])
