@@ -17,6 +17,7 @@ examples:
   hindsight inspect cartpole.parquet --columns rllib_cartpole
   hindsight inspect log.csv --columns my_robot.yaml --plot log.png
   hindsight inspect log.npz --columns '{observation: obs, action_scale: 1e-3}'
+  hindsight inspect labelled.csv --columns my_robot.yaml --reward_of next.achieved_goal
   hindsight inspect robot --columns '{image: observation.images.front}' --frames frames.png
 
 Exit code 1 says that the log has problems, which `fit` reports as errors."""
@@ -46,6 +47,11 @@ def _main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--frames", type=Path, metavar="PNG", help="draw frames of some episodes into this file"
     )
+    parser.add_argument(
+        "--reward_of",
+        metavar="FEATURES",
+        help="name the reward as weights of a column: the task of a policy for linear rewards",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parse(parser, argv)
     # torch, behind these, would make `--help` slow.
@@ -73,7 +79,13 @@ def _main(argv: Sequence[str]) -> int:
         from hindsight_rl.reports.contact import contact_sheet
 
         contact_sheet(assembly, given.frames)
-    shown = json.dumps(summary.as_dict(), indent=1) if given.json else format_log(summary)
+    about, task = summary.as_dict(), ""
+    if given.reward_of is not None:
+        from hindsight_rl.reports.named_reward import described_reward, named_reward
+
+        about["reward_of"] = found = named_reward(assembly, given.reward_of)
+        task = f"\n\ntask  {described_reward(found)}"
+    shown = json.dumps(about, indent=1) if given.json else format_log(summary) + task
     sys.stdout.write(f"{shown}\n")
     return 1 if problems else 0
 

@@ -50,6 +50,7 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.agents.sac import SAC as SAC
     from hindsight_rl.agents.signed_bc import SignedBC as SignedBC
     from hindsight_rl.agents.sil import SIL as SIL
+    from hindsight_rl.agents.successor_features import SuccessorFeatures as SuccessorFeatures
     from hindsight_rl.agents.td3 import TD3 as TD3
     from hindsight_rl.agents.td3_bc import TD3BC as TD3BC
     from hindsight_rl.agents.trajectory_transformer import (
@@ -253,6 +254,7 @@ _HOME = {
     "Shooting": "planners.shooting",
     "ScaleReward": "relabel.returns",
     "SignedBC": "agents.signed_bc",
+    "SuccessorFeatures": "agents.successor_features",
     "TD3": "agents.td3",
     "TD3BC": "agents.td3_bc",
     "TrajectoryTransformer": "agents.trajectory_transformer",

@@ -22,7 +22,7 @@ from hindsight_rl.maths.least_squares import solved
 
 
 def successor_target(
-    features: Tensor, terminated: Tensor, following: Tensor, discount: Tensor
+    features: Tensor, terminated: Tensor, following: Tensor, discount: Tensor | float
 ) -> Tensor:
     """Return phi + discount * (1 - terminated) * psi(s', a'), without gradient.
 
@@ -55,7 +55,8 @@ def improved_values(successors: Tensor, task: Tensor) -> Tensor:
     """Return what actions are worth where the best of several policies follows.
 
     Args:
-        successors: ``[P, ..., n, K]``, psi of P policies for n actions.
+        successors: ``[E, P, ..., n, K]``, psi of P policies for n actions by E estimates, of which
+            the least value counts.
         task: ``[..., K]``, the weights w.
 
     Returns:
@@ -67,12 +68,12 @@ def improved_values(successors: Tensor, task: Tensor) -> Tensor:
     Reference:
         Barreto et al. 2017, arXiv 1606.05312, theorem 1.
     """
-    if successors.shape[1:-2] != task.shape[:-1] or successors.shape[-1] != task.shape[-1]:
+    if successors.shape[2:-2] != task.shape[:-1] or successors.shape[-1] != task.shape[-1]:
         raise ValueError(
-            f"shapes differ: successors {tuple(successors.shape)} must be [policies, ..., actions, "
-            f"features] for tasks {tuple(task.shape)} of [..., features]"
+            f"shapes differ: successors {tuple(successors.shape)} must be [estimates, policies, "
+            f"..., actions, features] for tasks {tuple(task.shape)} of [..., features]"
         )
-    return policy_values(successors, task).amax(0)
+    return policy_values(successors, task).amin(0).amax(0)
 
 
 def policy_values(successors: Tensor, task: Tensor) -> Tensor:

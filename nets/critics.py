@@ -22,7 +22,8 @@ class Critic(nn.Module):
         spec: The data's spec. With discrete actions each member has one output per action.
         network: Inputs and hidden layers; its task gates nothing, as members share their inputs.
         members: Number of estimates, E.
-        quantiles: Numbers that stand for a distribution of returns, Q; 0 for their mean alone.
+        numbers: Numbers that an action has in place of one value, M: quantiles of its return, or
+            features of what follows; 0 for the value alone.
         further: Numbers that are given beside observation and task, about 1 in size.
 
     Raises:
@@ -35,16 +36,16 @@ class Critic(nn.Module):
         network: Network = Network(),
         *,
         members: int = 2,
-        quantiles: int = 0,
+        numbers: int = 0,
         further: int = 0,
     ) -> None:
         super().__init__()
         network.check_ungated("a critic")
         self.inputs, hidden = make_inputs(spec, network)
         self.scale = ActionScale(spec.action)
-        self.quantiles = quantiles
+        self.numbers = numbers
         width = further + (0 if self.scale.discrete else spec.action.width)
-        outputs = (spec.action.n if self.scale.discrete else 1) * max(quantiles, 1)
+        outputs = (spec.action.n if self.scale.discrete else 1) * max(numbers, 1)
         self.members = nn.ModuleList(
             mlp(self.inputs.width + width, hidden, outputs) for _ in range(members)
         )
@@ -71,8 +72,8 @@ class Critic(nn.Module):
             further: ``[..., F]``, numbers beside observation and task, where it was made for some.
 
         Returns:
-            ``[E, ...]``, or ``[E, ..., n]`` for all actions; reward units. With quantiles
-            ``[E, ..., Q]`` or ``[E, ..., n, Q]``.
+            ``[E, ...]``, or ``[E, ..., n]`` for all actions; reward units. With several
+            numbers ``[E, ..., M]`` or ``[E, ..., n, M]``.
 
         Raises:
             ValueError: The values of all actions are requested, and actions are continuous.
@@ -87,17 +88,17 @@ class Critic(nn.Module):
             features = features.expand(*scaled.shape[:-1], features.shape[-1])
             features = torch.cat([features, scaled], dim=-1)
         values = torch.stack([outputs(member, features) for member in self.members[:members]])
-        if self.quantiles:
-            return self._quantiles(values, action)
+        if self.numbers:
+            return self._several(values, action)
         if not self.scale.discrete:
             return values.squeeze(-1)
         if action is None:
             return values
         return value_of(values, action)
 
-    def _quantiles(self, values: Tensor, action: Tensor | None) -> Tensor:
-        """Return the quantiles of the actions that are meant, of all outputs ``[E, ..., n Q]``."""
-        apart: Tensor = values.unflatten(-1, (-1, self.quantiles))
+    def _several(self, values: Tensor, action: Tensor | None) -> Tensor:
+        """Return the numbers of the actions that are meant, of all outputs ``[E, ..., n M]``."""
+        apart: Tensor = values.unflatten(-1, (-1, self.numbers))
         if not self.scale.discrete:
             return apart.squeeze(-2)
         if action is None:

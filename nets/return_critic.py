@@ -41,7 +41,7 @@ class ReturnCritic(nn.Module):
         super().__init__()
         self.horizon, self.quantiles, self.count = horizon, quantiles, members
         self.critic = Critic(
-            spec, network, members=members, quantiles=quantiles, further=int(horizon is not None)
+            spec, network, members=members, numbers=quantiles, further=int(horizon is not None)
         )
         known = {"low": -math.inf, "high": math.inf, "mean": 0.0, "scale": 1.0, "measured": 0.0}
         for name, number in known.items():

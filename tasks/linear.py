@@ -8,8 +8,10 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.keys import Key
+from hindsight_rl.arguments import check_ranges, within
+from hindsight_rl.keys import REWARD, TERMINATED, Key, key_name, key_of
 from hindsight_rl.maths.draws import fork, uniform
+from hindsight_rl.maths.successors import LinearReward, linear_reward
 from hindsight_rl.ports import LogView
 from hindsight_rl.tasks.family import TaskFamily
 
@@ -62,8 +64,7 @@ class LinearTasks(TaskFamily):
             raise ValueError(f"low has {len(low)} weights and high {len(high)}: give as many")
         if any(top < bottom for bottom, top in zip(low, high, strict=True)):
             raise ValueError(f"high {list(high)} is below low {list(low)}")
-        parts = tuple(features.split("."))
-        self.features: Key = parts[0] if len(parts) == 1 else parts
+        self.features: Key = key_of(features)
         self.in_keys = (self.features,)
         self.low, self.high = torch.tensor(low).float(), torch.tensor(high).float()
         self.whiten = whiten
@@ -93,6 +94,46 @@ class LinearTasks(TaskFamily):
             other.mean, other.whitening = _whitening(column[log.drawable()])
         return other
 
+    def named(
+        self,
+        log: LogView,
+        rows: Tensor | None = None,
+        *,
+        ridge: float = 1e-6,
+        least: float = 0.5,
+    ) -> LinearReward:
+        """Return the task whose reward is that of a log, as far as it is linear in the features.
+
+        A few rows with a reward are enough to name a task for a policy that was fitted before. What
+        every step earns besides is no preference where tasks go on for ever; it is not subtracted
+        where the log has steps that terminate.
+
+        Args:
+            log: Holds features and rewards; the family is bound to the log of the fit.
+            rows: Row numbers ``[M]`` int64 to look at; ``None`` for all.
+            ridge: See :func:`linear_reward`.
+            least: Share of the rewards' variance, in [0, 1], that must be explained.
+
+        Returns:
+            The task ``weights`` ``[Z]``, and how much it explains of these rows.
+
+        Raises:
+            ValueError: Less is explained, the rows determine no weights, or an argument is out of
+                range.
+        """
+        check_ranges(within("[0, 1]", least=least))
+        rows = torch.arange(len(log)) if rows is None else rows
+        features = self._seen(log.take(self.features, rows))
+        ends = bool(log.take(TERMINATED, rows).any())
+        found = linear_reward(features, log.take(REWARD, rows), ridge=ridge, constant=not ends)
+        if found.explained < least:
+            raise ValueError(
+                f"'{key_name(self.features)}' explains {float(found.explained):.0%} of the "
+                f"variance of {len(rows)} rewards (R^2), and {least:.0%} are asked for: a policy "
+                "for this task would chase something else. Add features that the reward is about"
+            )
+        return found
+
     def sample(self, draws: Tensor) -> Tensor:
         """Return weights ``[..., Z]`` float32, uniform over the box."""
         each = [uniform(fork(draws, number)) for number in range(len(self.low))]
@@ -118,13 +159,17 @@ class LinearTasks(TaskFamily):
         Raises:
             ValueError: Features are to be whitened, and the family was not bound to a log.
         """
-        features: Tensor = batch[self.features]
-        if self.whiten:
-            if self.mean is None or self.whitening is None:
-                raise ValueError("LinearTasks whitens by the features of a log: call prepare")
-            device = features.device
-            features = (features - self.mean.to(device)) @ self.whitening.to(device).T
+        features = self._seen(batch[self.features])
         return features @ task.T if pairwise else (features * task).sum(-1)
+
+    def _seen(self, features: Tensor) -> Tensor:
+        """Return the features that a task weighs, ``[..., Z]``."""
+        if not self.whiten:
+            return features
+        if self.mean is None or self.whitening is None:
+            raise ValueError("LinearTasks whitens by the features of a log: call prepare")
+        device = features.device
+        return (features - self.mean.to(device)) @ self.whitening.to(device).T
 
     def terminated(self, batch: TensorDict, task: Tensor, *, pairwise: bool = False) -> Tensor:
         """Return False throughout."""

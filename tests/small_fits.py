@@ -23,7 +23,7 @@ from torch import Tensor
 import hindsight_rl.relabel
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.datamodules.preferences import PreferenceDataModule
-from hindsight_rl.keys import FIRST, NEXT_POLICY_ACTION, is_below
+from hindsight_rl.keys import FIRST, NEXT_ACHIEVED, NEXT_POLICY_ACTION, TASK, is_below
 from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.preferences import Preferences
 from hindsight_rl.logs.segments import draw_pairs, places, segment_returns
@@ -66,6 +66,8 @@ def log_for(learner: type[Learner], **options: Any) -> Log:
     if "continuous" not in learner.actions:
         options.setdefault("discrete", True)
     options |= {"one_hot": learner.one_hot, "returns": learner.commanded}
+    if {TASK, NEXT_ACHIEVED} <= set(learner.in_keys):  # tasks about what is reached
+        options |= {"task": True, "goals": True}
     # Where values are solved for, those of real actions need a maximum, and choices to be shown.
     costly = learner.linear
     if costly:

@@ -306,7 +306,8 @@ def test_validation_and_prediction_cover_the_log(kind: type[Learner], tmp_path: 
     parts = trainer_in(tmp_path, 1).predict(learner, data)
     rows = torch.cat([part["index"] for part in parts])
     assert rows.equal(torch.arange(47))
-    expected = learner(data.log.column("observation"))
+    task = data.log.column("task") if "task" in data.log else None
+    expected = learner(data.log.column("observation"), task)
     torch.testing.assert_close(torch.cat([part["action"] for part in parts]), expected)
     logged = torch.cat([part["logged_action"] for part in parts])
     assert logged.equal(data.log.column("action"))

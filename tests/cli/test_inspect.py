@@ -157,3 +157,63 @@ def test_frames_of_some_episodes(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "no images that could be shown. Name its cameras" in capsys.readouterr().err
     assert main([str(path), "--columns", "{image: top}", "--frames", str(tmp_path / "a.txt")]) == 2
     assert "a picture cannot be a '.txt' file" in capsys.readouterr().err
+
+
+# --- the reward as a task -------------------------------------------------------------------------
+
+
+def labelled(path: Path, reward: list[float]) -> str:
+    """Write four steps, cut at their end, that lead to points."""
+    points = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [2.0, 1.0]], np.float32)
+    np.savez(
+        path,
+        observations=points[:-1],
+        next_observations=points[1:],
+        achieved_goal=points[:-1],
+        next_achieved_goal=points[1:],
+        actions=np.array([[0.1], [0.2], [0.3], [0.4]], np.float32),
+        rewards=np.array(reward, np.float32),
+        terminals=np.zeros(4, bool),
+        timeouts=np.array([0, 0, 0, 1], bool),
+    )
+    return str(path)
+
+
+def test_reward_is_named_as_weights_of_features(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The reward is 3 x - y + 1."""
+    log = labelled(tmp_path / "log.npz", [4.0, 0.0, 3.0, 6.0])
+    assert main([log, "--reward_of", "next.achieved_goal"]) == 0
+    shown = capsys.readouterr().out.splitlines()[-1]
+    assert shown == "task  [3, -1] of next.achieved_goal, explains 100% (R^2)"
+    assert main([log, "--reward_of", "next.achieved_goal", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["reward_of"]
+    assert found["task"] == pytest.approx([3.0, -1.0], abs=1e-4)
+    assert found["constant"] == pytest.approx(1.0, abs=1e-4)
+
+
+def test_a_reward_that_the_features_do_not_explain_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = labelled(tmp_path / "log.npz", [0.0, 1.0, -2.0, 1.0])
+    assert main([log, "--reward_of", "next.achieved_goal"]) == 0
+    assert "(R^2): too little" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("features", "reward", "message"),
+    [
+        ("next.goal", [1.0, 2.0, 3.0, 4.0], "is no column of features"),
+        ("next.achieved_goal", [1.0] * 4, "all 4 labelled rewards are equal"),
+    ],
+)
+def test_what_names_no_task_is_an_error(
+    features: str,
+    reward: list[float],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main([labelled(tmp_path / "log.npz", reward), "--reward_of", features]) == 2
+    assert message in capsys.readouterr().err

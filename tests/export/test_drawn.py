@@ -241,9 +241,10 @@ def test_every_learner_has_one_or_says_why(
         assert not path.exists()
         return
     policy, seen = written(made, tmp_path), log.column("observation").numpy()
+    task = log.column("task").numpy() if "task" in log else None
     noise = counters(2, np.arange(len(seen)), 1)
     found, expected = (
-        each.drawn(seen, None, {}, noise) for each in (policy, made.collecting(True))
+        each.drawn(seen, task, {}, noise) for each in (policy, made.collecting(True))
     )
     if discrete:
         assert np.mean(found.action == expected.action) > 0.99

@@ -90,7 +90,7 @@ def test_improvement_over_two_policies(
 ) -> None:
     """TB6: under w = (1, 0.5) it goes left and is worth 10, under (0.5, 1) right."""
     close(policy_values(two_policies(), f64(*task)), values)
-    found = improved_values(two_policies(), f64(*task))
+    found = improved_values(two_policies().unsqueeze(0), f64(*task))
     close(found, torch.tensor(values).amax(0))
     assert found.argmax() == best and found.amax() == 10.0
 
@@ -98,18 +98,24 @@ def test_improvement_over_two_policies(
 def test_gradient_of_an_improved_value_is_that_of_the_policy_that_gives_it() -> None:
     """Action 0 under (1, 0.5): from policy 0 the features are (10, 0), from policy 1 nothing."""
     psi, task = two_policies().requires_grad_(), f64(1.0, 0.5).requires_grad_()
-    improved_values(psi, task)[0].backward()
+    improved_values(psi.unsqueeze(0), task)[0].backward()
     close(task.grad, [10.0, 0.0])
     close(psi.grad, [[[1.0, 0.5], [0, 0]], [[0, 0], [0, 0]]])
 
 
 def test_rows_have_tasks_of_their_own() -> None:
-    psi = two_policies().unsqueeze(1).expand(2, 3, 2, 2)
+    psi = two_policies().unsqueeze(1).expand(1, 2, 3, 2, 2)
     tasks = f64([1.0, 0.5], [0.5, 1.0], [1.0, 0.5])
     found = improved_values(psi, tasks)
     close(found, [[10, 9.5], [9.5, 10], [10, 9.5]])
-    with pytest.raises(ValueError, match=r"successors \(2, 3, 2, 2\).*tasks \(2, 2\)"):
+    with pytest.raises(ValueError, match=r"successors \(1, 2, 3, 2, 2\).*tasks \(2, 2\)"):
         improved_values(psi, tasks[:2])
+
+
+def test_of_several_estimates_the_least_counts_policy_by_policy() -> None:
+    """The second estimate halves what is met: 5 and 4.75 from policy 0, and nothing is mixed."""
+    psi = torch.stack([two_policies(), 0.5 * two_policies()])
+    close(improved_values(psi, f64(1.0, 0.5)), [5.0, 4.75])
 
 
 # --- rewards named later --------------------------------------------------------------------------

@@ -171,3 +171,55 @@ def test_a_family_that_whitens_needs_a_log() -> None:
     family = LinearTasks([-1, -1], [1, 1], whiten=True)
     with pytest.raises(ValueError, match="LinearTasks whitens by the features of a log: call prep"):
         family.reward(steps([1.0, 2.0]), torch.ones(1, 2))
+
+
+# --- rewards named by a few rows ------------------------------------------------------------------
+
+
+def labelled_log(reward: Tensor, features: Tensor) -> Log:
+    """Return a log of one episode, cut at its end, with these rewards and features."""
+    log = episode_log([1, len(reward)], goals=True, reward=[0.0, *reward.tolist()])
+    return log.with_columns({NEXT_ACHIEVED: torch.cat([torch.zeros(1, 2), features])})
+
+
+def test_rows_with_a_reward_name_a_task() -> None:
+    """R = 2 f1 - f2 + 0.5 on 100 rows: the constant is no preference where nothing ends."""
+    features = torch.randn(120, 2, generator=torch.Generator().manual_seed(0))
+    log = labelled_log(features @ torch.tensor([2.0, -1.0]) + 0.5, features)
+    family = LinearTasks([-3, -3], [3, 3])
+    found = family.named(log, torch.arange(1, 101))
+    torch.testing.assert_close(found.weights.float(), torch.tensor([2.0, -1.0]), atol=1e-4, rtol=0)
+    assert float(found.constant) == pytest.approx(0.5, abs=1e-5)
+    assert float(found.explained) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_where_steps_terminate_there_is_no_constant() -> None:
+    """To end pays then or costs: row 0 ends."""
+    features = torch.randn(50, 2, generator=torch.Generator().manual_seed(1))
+    log = labelled_log(features @ torch.tensor([1.0, 1.0]), features)
+    assert LinearTasks([-3, -3], [3, 3]).named(log).constant == 0
+
+
+def test_a_named_task_weighs_what_the_family_weighs() -> None:
+    """Whitened: its rewards differ from the named ones by a constant."""
+    features = torch.randn(200, 2, generator=torch.Generator().manual_seed(2)) * torch.tensor(
+        [5.0, 0.1]
+    )
+    reward = features @ torch.tensor([0.3, 4.0])
+    log = labelled_log(reward, features)
+    family = LinearTasks([-3, -3], [3, 3], whiten=True).prepare(log)
+    task = family.named(log, torch.arange(1, 201)).weights.float()
+    batch = steps(*features.tolist())
+    difference = family.reward(batch, task.expand(200, 2)) - reward
+    assert float(difference.std()) < 1e-4
+
+
+def test_a_reward_that_is_about_something_else_is_refused() -> None:
+    features = torch.randn(100, 2, generator=torch.Generator().manual_seed(3))
+    log = labelled_log((features[:, 0] * features[:, 1]).sign(), features)
+    family = LinearTasks([-3, -3], [3, 3])
+    with pytest.raises(ValueError, match=r"'next.achieved_goal' explains .* of 101 rewards"):
+        family.named(log)
+    assert family.named(log, least=0.0).explained < 0.5
+    with pytest.raises(ValueError, match="least is 2"):
+        family.named(log, least=2.0)
