@@ -311,6 +311,24 @@ class FourRooms(gymnasium.Env[Any, Any]):
         info = {"is_success": reached}
         return self._observe(), float(reached) - 1.0, reached and self.ends, False, info
 
+    def foresee(
+        self, observation: ArrayLike, action: ArrayLike, task: ArrayLike | None
+    ) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+        """Return what follows actions from any positions, without noise: what planners ask.
+
+        Args:
+            observation: ``[R, 2]``, free positions.
+            action: ``[R, 2]``.
+            task: ``[R, Z]``; ``None``: every step costs 1.
+
+        Returns:
+            Positions ``[R, 2]``, rewards ``[R]``, and whether the goal ends episodes, ``[R]``.
+        """
+        where = step_many(observation, action, np.zeros(len(np.asarray(observation))))
+        if task is None:
+            return where, np.full(len(where), -1.0, np.float32), np.zeros(len(where), np.bool_)
+        return where, self.compute_reward(where, task), self.compute_terminated(where, task)
+
     def is_reached(self, achieved_goal: ArrayLike, desired_goal: ArrayLike) -> NDArray[np.bool_]:
         """Return whether positions ``[..., 2]`` are within the radius of the goals, ``[...]``."""
         offset = np.asarray(achieved_goal, np.float32) - self.goal(desired_goal)

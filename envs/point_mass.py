@@ -83,18 +83,33 @@ class PointMass(gymnasium.Env[Any, Any]):
         Returns:
             Observation, reward, False, False, and an empty dictionary.
         """
-        force = np.clip(np.asarray(action, np.float32), -1.0, 1.0)
-        velocity = np.clip(self._state[2:] + _TIME_STEP * force, -1.0, 1.0)
-        free = self._state[:2] + _TIME_STEP * velocity
-        position = np.clip(free, -1.0, 1.0)
-        velocity = np.where(position == free, velocity, np.float32(0))
-        self._state = np.concatenate([position, velocity]).astype(np.float32)
+        self._state, force = _moved(self._state, np.asarray(action, np.float32))
         self._effort = np.float32(force @ force)
         if self.render_mode is not None:
             self._trail.append(self._state[:2])
         observation = self._observe()
         reward = float(self.compute_reward(observation["achieved_goal"], self._task))
         return observation, reward, False, False, {}
+
+    def foresee(
+        self, observation: ArrayLike, action: ArrayLike, task: ArrayLike | None
+    ) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+        """Return what follows actions wherever the mass is: what planners ask.
+
+        Args:
+            observation: ``[R, 4]``.
+            action: ``[R, 2]``.
+            task: ``[R, 5]``; ``None``: nothing pays.
+
+        Returns:
+            Observations ``[R, 4]``, rewards ``[R]``, and False ``[R]``.
+        """
+        state, force = _moved(np.asarray(observation, np.float32), np.asarray(action, np.float32))
+        effort = np.square(force).sum(-1, keepdims=True)
+        features = np.concatenate([state, effort], axis=-1)
+        weights = np.zeros(5, np.float32) if task is None else task
+        ended = self.compute_terminated(features, weights)
+        return state, self.compute_reward(features, weights), ended
 
     def compute_reward(
         self, achieved_goal: ArrayLike, desired_goal: ArrayLike, info: Any = None
@@ -168,6 +183,16 @@ class PointMass(gymnasium.Env[Any, Any]):
         if not space.contains(array):
             raise ValueError(f"{name} is {value}: it must lie in {space}")
         return array
+
+
+def _moved(state: Floats, action: Floats) -> tuple[Floats, Floats]:
+    """Return states ``[..., 4]`` after a step, and the force ``[..., 2]`` that acted, float32."""
+    force = np.clip(action, -1.0, 1.0)
+    velocity = np.clip(state[..., 2:] + _TIME_STEP * force, -1.0, 1.0)
+    free = state[..., :2] + _TIME_STEP * velocity
+    position = np.clip(free, -1.0, 1.0)
+    velocity = np.where(position == free, velocity, np.float32(0))
+    return np.concatenate([position, velocity], axis=-1).astype(np.float32), force
 
 
 def _drawn(position: Floats) -> Floats:

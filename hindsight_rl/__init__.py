@@ -96,6 +96,7 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.nets.network import NoiseNetwork as NoiseNetwork
     from hindsight_rl.planners.cem import CEM as CEM
     from hindsight_rl.planners.ilqr import ILQR as ILQR
+    from hindsight_rl.planners.known import known_model as known_model
     from hindsight_rl.planners.mppi import MPPI as MPPI
     from hindsight_rl.planners.planner import Planner as Planner
     from hindsight_rl.planners.shooting import Shooting as Shooting
@@ -267,6 +268,7 @@ _HOME = {
     "Watch": "diagnostics.watch",
     "export_policy": "export.onnx",
     "judge": "diagnostics.ope.judge",
+    "known_model": "planners.known",
     "load_learner": "training.checkpoints.load",
     "match_features": "maths.feature_matching",
     "read_log": "logs.reading",

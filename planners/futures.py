@@ -5,7 +5,7 @@ from torch import Tensor
 
 from hindsight_rl.maths.draws import draw_key, fork
 from hindsight_rl.maths.planning import pessimistic_score, promised_return
-from hindsight_rl.planners.planner import Value
+from hindsight_rl.planners.planner import Value, of_tasks
 from hindsight_rl.ports import Model
 
 
@@ -33,7 +33,7 @@ class Futures:
 
         Args:
             observation: ``[n, O]``.
-            task: ``[n, Z]``, what ``value`` is asked for.
+            task: ``[n, Z]``, what model and value are asked for; ``None`` for none.
             plans: ``[n, P, H, A]`` in environment units.
             draws: ``[n, 3]`` int64 counters: plans of one state meet the same luck, so that the
                 better plan wins, and not the luckier one.
@@ -44,10 +44,10 @@ class Futures:
         rows, samples, horizon = plans.shape[:3]
         lanes = (rows, samples, max(1, self._particles))
         seen = observation[:, None, None].expand(*lanes, -1)
-        rewards, ends = [], []
+        model, rewards, ends = of_tasks(self._model, task), [], []
         for step in range(horizon):
             action = plans[:, :, None, step].expand(*lanes, -1)
-            found = self._model(seen, action, self._luck(draws, step))
+            found = model(seen, action, self._luck(draws, step))
             rewards.append(found.reward)
             ends.append(found.terminated)
             # Behind the end anything may come: the model is asked about a state that there is.

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,6 +15,19 @@ from hindsight_rl.spec_parts import ActionSpec
 Array = NDArray[Any]
 Value = Callable[[Tensor, Tensor | None], Tensor]
 """``value(observation [..., O], task [..., Z] or None) -> [...]``, return to come, reward units."""
+
+
+@runtime_checkable
+class Tasked(Protocol):
+    """A model whose rewards and ends are those of a task."""
+
+    def given(self, task: Tensor) -> Model:
+        """Return the model of tasks ``[n, Z]``, to be asked about rows ``[n, ...]``."""
+
+
+def of_tasks(model: Model, task: Tensor | None) -> Model:
+    """Return a model of tasks ``[n, Z]``, the same where it or the rows have none."""
+    return model.given(task) if task is not None and isinstance(model, Tasked) else model
 
 
 class Planner(ABC):

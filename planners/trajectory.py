@@ -5,6 +5,7 @@ An action inside bounds is centre + half * tanh(control), so that no control lea
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -13,7 +14,7 @@ from torch.nn.functional import softplus
 
 from hindsight_rl.maths.lqr import Quadratic, positive_part
 from hindsight_rl.planners.derivatives import gradient_and_hessian, jacobian
-from hindsight_rl.planners.planner import Value
+from hindsight_rl.planners.planner import Value, of_tasks
 from hindsight_rl.ports import Model
 
 Prior = Callable[[Tensor, Tensor], Tensor]
@@ -46,7 +47,7 @@ class Trajectory:
         prior: Policy that the controller stays near.
         discount: gamma, in [0, 1].
         temperature: nu, reward units per nat; 1 where there is no prior.
-        task: ``[n, Z]``, what ``value`` is asked for.
+        task: ``[n, Z]``, what model and value are asked for.
     """
 
     def __init__(
@@ -60,7 +61,8 @@ class Trajectory:
         temperature: float,
         task: Tensor | None = None,
     ) -> None:
-        self._model, self._width, self._bounds = model, width, bounds
+        self._model, self._width, self._bounds = of_tasks(model, task), width, bounds
+        self._given = model
         self._value, self._prior = value, prior
         self._discount, self._temperature, self._task = discount, temperature, task
 
@@ -106,8 +108,10 @@ class Trajectory:
         """
         count, horizon, _ = controls.shape
         joined = torch.cat([states[:, :-1], controls], dim=-1).flatten(0, 1)
-        move = jacobian(self._moved, joined).unflatten(0, (count, horizon))
-        slope, curve = gradient_and_hessian(self._stepped, joined)
+        task = None if self._task is None else self._task.repeat_interleave(horizon, dim=0)
+        flat_model = of_tasks(self._given, task)
+        move = jacobian(partial(self._moved, flat_model), joined).unflatten(0, (count, horizon))
+        slope, curve = gradient_and_hessian(partial(self._stepped, flat_model), joined)
         weight = self._discount ** torch.arange(horizon, dtype=joined.dtype)
         end_slope, end_curve = torch.zeros_like(states[:, -1]), None
         if self._value is not None:
@@ -123,13 +127,13 @@ class Trajectory:
             last * end_slope,
         )
 
-    def _moved(self, joined: Tensor) -> Tensor:
+    def _moved(self, model: Model, joined: Tensor) -> Tensor:
         state, control = self._apart(joined)
-        return self._model(state, self.action(control)).next_observation
+        return model(state, self.action(control)).next_observation
 
-    def _stepped(self, joined: Tensor) -> Tensor:
+    def _stepped(self, model: Model, joined: Tensor) -> Tensor:
         state, control = self._apart(joined)
-        return self._cost(state, control, self._model(state, self.action(control)).reward)
+        return self._cost(state, control, model(state, self.action(control)).reward)
 
     def _cost(self, state: Tensor, control: Tensor, reward: Tensor) -> Tensor:
         cost = -reward / self._temperature

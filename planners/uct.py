@@ -18,8 +18,8 @@ from torch import Tensor
 from hindsight_rl.arguments import at_least, check_ranges, within
 from hindsight_rl.maths import tree
 from hindsight_rl.maths.draws import draw_key, fork, integers, uniforms
-from hindsight_rl.planners.planner import Array, Planner, Value, flat_observation
-from hindsight_rl.ports import Actor, Model
+from hindsight_rl.planners.planner import Array, Planner, Value, flat_observation, of_tasks
+from hindsight_rl.ports import Actor, Imagined, Model
 from hindsight_rl.spec_parts import ActionSpec
 
 Prior = Callable[[Tensor], Tensor]
@@ -208,7 +208,7 @@ class Searching:
         now = self._planted(observation)
         for number in range(1, self._search.simulations + 1):
             here = fork(fork(draws, "simulation"), number)
-            path = self._followed(now, number, here, fork(draws, "outcome"))
+            path = self._followed(now, number, task, here, fork(draws, "outcome"))
             left = self._search.horizon - path.going.sum(-1)
             rows = torch.arange(len(observation))
             seen = now.observation[rows, path.last]
@@ -241,7 +241,9 @@ class Searching:
             observation.new_full((count,), -torch.inf),
         )
 
-    def _followed(self, now: Tree, number: int, draws: Tensor, luck: Tensor) -> "_Path":
+    def _followed(
+        self, now: Tree, number: int, task: Tensor | None, draws: Tensor, luck: Tensor
+    ) -> "_Path":
         """Return a path down every tree, to a node that is new, an end, or the horizon."""
         count = len(now.low)
         node, rows = torch.zeros(count, dtype=torch.int64), torch.arange(count)
@@ -254,7 +256,9 @@ class Searching:
             new = going & (child < 0)
             if new.any():
                 edge = (rows[new], node[new], action[new], known[new])
-                child[new] = self._led(now, number, luck[new], edge)
+                model = of_tasks(self._model, None if task is None else task[new])
+                found = model(now.observation[edge[:2]], edge[2], self._luck(luck[new], edge))
+                child[new] = self._led(now, number, found, edge)
             fresh = child == number
             steps.append((node, action, child, going))
             node = torch.where(going, child, node)
@@ -282,11 +286,10 @@ class Searching:
         return torch.where(visits > 0, score, untried).argmax(-1)
 
     def _led(
-        self, now: Tree, number: int, luck: Tensor, edge: tuple[Tensor, Tensor, Tensor, Tensor]
+        self, now: Tree, number: int, found: Imagined, edge: tuple[Tensor, Tensor, Tensor, Tensor]
     ) -> Tensor:
         """Return the node ``[m]`` that actions lead to, an old one that is equal or a new one."""
         rows, node, action, known = edge
-        found = self._model(now.observation[rows, node], action, self._luck(luck, edge))
         same = (now.parent[rows] == node[:, None]) & (now.choice[rows] == action[:, None])
         same = same & (now.observation[rows] == found.next_observation[:, None]).all(-1)
         same = same & (now.reward[rows] == found.reward[:, None])
@@ -315,6 +318,7 @@ class Searching:
         if self._value is not None:
             return self._value(seen, task)
         search, lanes = self._search, (len(seen), self._search.rollouts)
+        model = of_tasks(self._model, task)
         seen, steps = seen[:, None].expand(*lanes, -1), int(left.max())
         total, going = seen.new_zeros(lanes), torch.ones(lanes, dtype=torch.bool)
         luck = draws[:, None, None].repeat(1, search.rollouts, steps, 1)
@@ -323,9 +327,7 @@ class Searching:
         actions = integers(fork(luck, "action"), self._choices)
         for step in range(steps):
             going = going & (step < left)[:, None]
-            found = self._model(
-                seen, actions[..., step], luck[:, :, step] if search.outcomes else None
-            )
+            found = model(seen, actions[..., step], luck[:, :, step] if search.outcomes else None)
             total = total + search.discount**step * torch.where(going, found.reward, 0.0)
             going = going & ~found.terminated
             seen = torch.where(going.unsqueeze(-1), found.next_observation, seen)
