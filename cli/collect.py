@@ -1,19 +1,22 @@
 """``hindsight collect``: a Minari dataset from scripted behaviour, or from a fitted policy."""
 
 import argparse
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from hindsight_rl.cli.errors import command_parser, json_object, parse, run
+from hindsight_rl.cli.shards import add_shards, sharing
+from hindsight_rl.shards import waiting_folder
 
 if TYPE_CHECKING:
     import gymnasium
 
+    from hindsight_rl.cli.collect_minari import Played
     from hindsight_rl.envs.playing import Limit
-    from hindsight_rl.envs.recording import Recording
 
 _EXAMPLES = """\
 examples:
@@ -22,6 +25,7 @@ examples:
   hindsight collect --env Hindsight/FourRooms-v0 --env_kwargs '{"ends": false}' --output wander-v0
   hindsight collect --env Pendulum-v1 --policy runs/iql-001 --sample --output drawn-v0
   hindsight collect --env CartPole-v1 --policy policy.onnx --explore 0.1 --output explored-v0
+  hindsight collect --env HalfCheetah-v5 --episodes 2000 --output runs-v0 --shards 16
 
 CartPole-v1 and Pendulum-v1 have good and clumsy behaviour, the point mass one that does the task of
 the episode and an aimless one, four rooms an aimless one, any other environment a random one. With
@@ -50,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str]) -> int:
     given = parse(_parser(), argv)
     # Behind these lie Gymnasium and Minari, which `--help` need not wait for.
+    from hindsight_rl.cli.collect_minari import write_episodes
     from hindsight_rl.envs.interface import make
     from hindsight_rl.files import whole_folder
 
@@ -59,28 +64,46 @@ def _main(argv: Sequence[str]) -> int:
     _check_target(target, overwrite=given.overwrite)
     env = make(given.env, given.env_kwargs, draw=False)
     try:
-        played = _of_policy(env, given) if given.policy else _scripted(env, given)
-        with whole_folder(target, overwrite=given.overwrite) as draft:
-            written = _write(draft, env, played, given)
+        played = played_episodes(env, given, range(given.episodes))
+        with (
+            sharing(given, target, "collect") as shared,
+            whole_folder(target, overwrite=given.overwrite) as draft,
+        ):
+            if shared.workers is not None:
+                from hindsight_rl.cli.collect_shards import shard_episodes
+
+                played = played._replace(episodes=shard_episodes(given, target, shared))
+            written = write_episodes(draft, env, played, given.output)
+        if shared.workers is not None:
+            shutil.rmtree(waiting_folder(target))
     finally:
         env.close()
     sys.stdout.write(f"{target}: {written}\n")
     return 0
 
 
-class _Played(NamedTuple):
-    """What is recorded."""
+def played_episodes(
+    env: "gymnasium.Env[Any, Any]", given: argparse.Namespace, part: range
+) -> "Played":
+    """Return some episodes of a command; they are played when they are asked for.
 
-    episodes: "Iterator[Recording]"
-    behaviors: Sequence[str]
-    """What played each episode."""
-    algorithm: str
-    good: int | None
-    """How many of them are good, where that is known."""
+    Args:
+        env: The environment.
+        given: The arguments of the command.
+        part: Numbers of the episodes.
+
+    Returns:
+        The episodes.
+
+    Raises:
+        ValueError: The arguments do not go together, or not with the environment.
+    """
+    return _of_policy(env, given, part) if given.policy else _scripted(env, given, part)
 
 
-def _scripted(env: "gymnasium.Env[Any, Any]", given: argparse.Namespace) -> _Played:
+def _scripted(env: "gymnasium.Env[Any, Any]", given: argparse.Namespace, part: range) -> "Played":
     """Return episodes of scripted behaviour; probabilities are kept where all of it states them."""
+    from hindsight_rl.cli.collect_minari import Played, columns_of
     from hindsight_rl.envs.behaviors import behaviors_for, record, schedule
 
     for name in ("sample", "explore"):
@@ -93,18 +116,21 @@ def _scripted(env: "gymnasium.Env[Any, Any]", given: argparse.Namespace) -> _Pla
     plan = schedule(behaviors, given.episodes, good, given.seed)
     limit, stated = _limit(env, given), all(behavior.stated for behavior in plan)
 
-    def episodes() -> "Iterator[Recording]":
-        for number, behavior in enumerate(plan):
+    mine = plan[part.start : part.stop]
+
+    def episodes() -> Iterator[dict[str, Any]]:
+        for number, behavior in zip(part, mine, strict=True):
             found = record(env, behavior, (given.seed, number + 1), limit)
-            yield found if stated else replace(found, log_probs=None)
+            yield columns_of(env, found if stated else replace(found, log_probs=None))
 
-    names = [behavior.name for behavior in plan]
-    count = sum(behavior.good for behavior in plan)
-    return _Played(episodes(), names, "scripted behaviour (hindsight collect)", count)
+    names = [behavior.name for behavior in mine]
+    count = sum(behavior.good for behavior in mine)
+    return Played(episodes(), names, "scripted behaviour (hindsight collect)", count)
 
 
-def _of_policy(env: "gymnasium.Env[Any, Any]", given: argparse.Namespace) -> _Played:
+def _of_policy(env: "gymnasium.Env[Any, Any]", given: argparse.Namespace, part: range) -> "Played":
     """Return episodes of a policy."""
+    from hindsight_rl.cli.collect_minari import Played, columns_of
     from hindsight_rl.cli.collect_policy import PolicyEpisodes
 
     if given.good is not None:
@@ -122,10 +148,9 @@ def _of_policy(env: "gymnasium.Env[Any, Any]", given: argparse.Namespace) -> _Pl
     )
     if playing.unstated:
         sys.stderr.write(f"no action_log_prob is recorded: {playing.unstated}\n")
-    names = [str(given.policy)] * given.episodes
-    return _Played(
-        playing.record(given.episodes), names, f"{given.policy} (hindsight collect)", None
-    )
+    names = [str(given.policy)] * len(part)
+    episodes = (columns_of(env, episode) for episode in playing.record(part))
+    return Played(episodes, names, f"{given.policy} (hindsight collect)", None)
 
 
 def _limit(env: "gymnasium.Env[Any, Any]", given: argparse.Namespace) -> "Limit":
@@ -172,6 +197,7 @@ def _parser() -> argparse.ArgumentParser:
         f"{_MAX_STEPS}, with a warning)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing dataset")
+    add_shards(parser, "episodes")
     return parser
 
 
@@ -186,92 +212,3 @@ def _check_target(target: Path, *, overwrite: bool) -> None:
         raise LogError(
             "is no Minari dataset, so it is not overwritten", "Choose another name.", path=target
         )
-
-
-def _write(
-    draft: Path,
-    env: "gymnasium.Env[Any, Any]",
-    played: _Played,
-    given: argparse.Namespace,
-) -> str:
-    """Record the episodes into a folder and return a line about them."""
-    import minari
-    from minari.data_collector import EpisodeBuffer
-    from minari.dataset.minari_dataset import DATASET_ID_RE
-    from minari.dataset.minari_storage import MinariStorage
-
-    from hindsight_rl.files import require_room
-
-    require_room(draft, 0)
-    storage = MinariStorage.new(
-        draft / "data",
-        observation_space=env.observation_space,
-        action_space=env.action_space,
-        env_spec=env.spec,
-    )
-    returns: list[float] = []
-    steps = 0
-
-    def episodes() -> Iterator[EpisodeBuffer]:
-        nonlocal steps
-        for number, episode in enumerate(played.episodes):
-            returns.append(float(episode.rewards.sum()))
-            steps += len(episode.rewards)
-            columns = _buffers(env, episode)
-            require_room(draft, 2 * _bytes(columns))
-            yield EpisodeBuffer(id=number, **columns)
-
-    storage.update_episodes(episodes())
-    storage.update_episode_metadata([{"behavior": name} for name in played.behaviors])
-    named = DATASET_ID_RE.match(given.output)
-    storage.update_metadata(
-        {
-            "dataset_id": given.output
-            if named and named["version"]
-            else f"{Path(given.output).name}-v0",
-            "minari_version": minari.__version__,
-            "algorithm_name": played.algorithm,
-        }
-    )
-    good = "" if played.good is None else f" ({played.good} good)"
-    mean = sum(returns) / len(returns)
-    return f"{len(returns)} episodes{good}, {steps:,} transitions, mean return {mean:,.1f}"
-
-
-def _buffers(env: "gymnasium.Env[Any, Any]", episode: "Recording") -> dict[str, Any]:
-    import numpy as np
-
-    ends = np.zeros((2, len(episode.rewards)), bool)
-    ends[:, -1] = episode.terminated, episode.truncated
-    stated = {} if episode.log_probs is None else {"action_log_prob": episode.log_probs}
-    return {
-        "observations": _stacked(env.observation_space, episode.observations),
-        "actions": _stacked(env.action_space, episode.actions),
-        "rewards": episode.rewards,
-        "terminations": ends[0],
-        "truncations": ends[1],
-    } | ({"infos": stated} if stated else {})
-
-
-def _bytes(columns: Any) -> int:
-    """Return the size of arrays, nested ones and texts included."""
-    if isinstance(columns, dict):
-        return sum(map(_bytes, columns.values()))
-    if isinstance(columns, (list, tuple)):
-        return sum(map(_bytes, columns))
-    return int(getattr(columns, "nbytes", len(str(columns))))
-
-
-def _stacked(space: Any, items: Sequence[Any]) -> Any:
-    """Return observations or actions as Minari keeps them: arrays, structured as the space is."""
-    import numpy as np
-    from gymnasium import spaces
-
-    if isinstance(space, spaces.Dict):
-        return {key: _stacked(part, [item[key] for item in items]) for key, part in space.items()}
-    if isinstance(space, spaces.Tuple):
-        parts = enumerate(space.spaces)
-        return tuple(_stacked(part, [item[i] for item in items]) for i, part in parts)
-    if isinstance(space, spaces.Text):
-        return list(items)
-    return np.asarray(items, dtype=space.dtype)

@@ -1,7 +1,7 @@
 """Episodes of a fitted policy for ``hindsight collect``: of a run, a checkpoint, or a file."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from hindsight_rl.cli.runs import chosen_checkpoint
@@ -65,11 +65,11 @@ class PolicyEpisodes:
         self._deciding = Deciding(policy, random, explore, self._interface)
         self.unstated = self._deciding.unstated()
 
-    def record(self, episodes: int) -> Iterator[Recording]:
-        """Yield whole episodes, numbers 0, 1, ...
+    def record(self, numbers: Iterable[int]) -> Iterator[Recording]:
+        """Yield whole episodes.
 
         Args:
-            episodes: How many.
+            numbers: Of the episodes, from 0.
 
         Yields:
             Each episode, as the environment gave it.
@@ -80,7 +80,7 @@ class PolicyEpisodes:
         def sent(playing: Sequence[Playing]) -> list[object]:
             return [interface.actions.sent(action) for action in asking(playing)]
 
-        for number in range(episodes):
+        for number in numbers:
             episode = Playing(number, episode_seed(self._seed, number))
             keeping = Keeping(interface)
             yield record_episode(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hindsight_rl.cli.errors import command_parser, parse, run
+from hindsight_rl.cli.shards import add_shards, sharing
 
 if TYPE_CHECKING:
     from hindsight_rl.logs.log import Log
@@ -16,6 +17,7 @@ _EXAMPLES = """\
 examples:
   hindsight relabel wandering.npz --config hipi_bc --output wandering.relabeled
   hindsight relabel log.hdf5 --config goals.yaml --output log.relabeled --report report.html
+  hindsight relabel log --config hipi_bc --output log.relabeled --shards 16
   hindsight relabel played.npz --expert policy.onnx --output labelled
   hindsight relabel played.npz --expert answers.csv --output labelled
   hindsight relabel played.npz --expert robot:act --expert_reads observation,mass --output new
@@ -81,9 +83,17 @@ def _main(argv: Sequence[str]) -> int:
         _check_report(given.report, source, given.output)
     relabelers, rule = build(settings.relabel, given.config or "--expert")
     log = read_log(given.source, columns)
-    bound = write_relabeled(
-        log, relabelers, given.output, seed=seed, rule=rule, overwrite=given.overwrite
-    )
+    with sharing(given, given.output, "relabel") as shared:
+        bound = write_relabeled(
+            log,
+            relabelers,
+            given.output,
+            seed=seed,
+            rule=rule,
+            overwrite=given.overwrite,
+            workers=shared.workers,
+            shards=shared.shards,
+        )
     written = Log.load(given.output)
     sys.stdout.write(f"{given.output}: {_told(written)}\n")
     if given.report is not None:
@@ -124,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--report", type=Path, metavar="HTML", help="write a page about the copy")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing copy")
+    add_shards(parser, "rows")
     return parser
 
 

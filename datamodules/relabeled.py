@@ -3,11 +3,15 @@
 Training on the written log without relabelers equals training on the original with
 ``relabel=[Once(relabelers, seed)]``, bit for bit: rows, their numbers, the drawable ones and the
 sources are the same. Rows are relabeled and written some thousands at a time, so that the log may
-be larger than memory.
+be larger than memory; several processes share them where workers are given, see
+:mod:`hindsight_rl.datamodules.relabeled_shards`.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,9 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hindsight_rl.datamodules.sampler import ChunkSampler
+from hindsight_rl.datamodules.relabeled_rows import original, relabeled_rows, together
+from hindsight_rl.datamodules.relabeled_shards import write_shards
 from hindsight_rl.files import whole_folder, write_text
-from hindsight_rl.keys import ACTION, DRAWS, EXPERT_ACTION, Key, key_name
+from hindsight_rl.keys import ACTION, Key, key_name
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.folder import (
     HEADER,
@@ -29,30 +34,17 @@ from hindsight_rl.logs.folder import (
     read_file,
     write_rows,
 )
-from hindsight_rl.logs.frames import next_key
 from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.packed import Column, PackedColumns, content_hash
-from hindsight_rl.maths.draws import counters
+from hindsight_rl.logs.rows import SPAN
 from hindsight_rl.relabel.chain import Compose, parts_of
 from hindsight_rl.relabel.once import Once
 from hindsight_rl.relabel.relabeler import Relabeler
+from hindsight_rl.shards import waiting_folder
+from hindsight_rl.workers import Workers, each
 
 PROVENANCE = "relabeled"
 """Name, among the facts of a log, of the list that says how it was relabeled."""
-
-_TOGETHER = 8192  # rows relabeled together; a posterior has a row of tasks for each
-
-
-def original(key: Key) -> Key:
-    """Return the key of a replaced column: ``next.reward`` is kept as ``original.next.reward``.
-
-    Args:
-        key: The key that was replaced.
-
-    Returns:
-        ``("original", *key)``.
-    """
-    return ("original", key) if isinstance(key, str) else ("original", *key)
 
 
 def write_relabeled(
@@ -63,6 +55,8 @@ def write_relabeled(
     seed: int = 0,
     rule: Sequence[Mapping[str, Any]] | None = None,
     overwrite: bool = False,
+    workers: Workers | None = None,
+    shards: int = 1,
 ) -> Relabeler:
     """Write a log as the relabelers make it, each row decided once, and say where it came from.
 
@@ -78,6 +72,10 @@ def write_relabeled(
         rule: The relabelers as a configuration would name them (``class_path``, ``init_args``), to
             be kept with the log; their classes unless given.
         overwrite: Replace a saved log that lies there.
+        workers: Processes that share the work, ``None`` for this one alone; the log is the same.
+        shards: Parts into which the rows are divided for them. Where ``rule`` is given, finished
+            ones outlast an interrupted call, in ``PATH.shards``, and the next one of the same
+            goes on from them.
 
     Returns:
         The bound chain that was applied.
@@ -85,22 +83,37 @@ def write_relabeled(
     Raises:
         LogError: The folder exists, is part of the log or holds it; or a relabeler needs a
             learner, rewrites what it does not declare, or makes numbers that are not finite.
-        ValueError: The relabelers do not go together.
+        ValueError: The relabelers do not go together, or one cannot be sent to other processes.
+        WorkerError: A process ended without an answer.
     """
     target = Path(path)
     check_output(target, _folders(log), overwrite=overwrite)
+    if workers is not None:
+        log = replace(log, each=partial(each, workers))
     bound = Compose([Once(list(relabelers), seed)]).prepare(log)
     _check_no_critic(bound)
     _check_executed(bound)
     ready = log.with_columns(bound.columns).with_rows(bound.rows)
+    described = rule or [{"class_path": _path_of(part)} for part in relabelers]
+    done = {"rule": [dict(part) for part in described], "seed": seed, "source_hash": log.hash()}
+    done |= {k: v for part in parts_of(bound) for k, v in part.provenance.items()}
     with whole_folder(target, overwrite=overwrite) as draft:
-        columns = _write_columns(draft / MATRIX, log, ready, bound)
-        rule = rule or [{"class_path": _path_of(part)} for part in relabelers]
-        made = _provenance(log, columns, rule, seed)
-        made[PROVENANCE][-1] |= {
-            k: v for part in parts_of(bound) for k, v in part.provenance.items()
-        }
-        _finish(draft, log, ready.rows, columns, made)
+        if workers is None:
+            columns = _write_columns(draft / MATRIX, log, ready, bound)
+        else:
+            columns = write_shards(
+                draft / MATRIX,
+                log,
+                ready,
+                bound,
+                workers=workers,
+                count=shards,
+                folder=waiting_folder(target),
+                plan=None if rule is None else done,
+            )
+        _finish(draft, log, ready.rows, columns, _provenance(log, columns, done))
+    if workers is not None:
+        shutil.rmtree(waiting_folder(target))
     return bound
 
 
@@ -162,15 +175,14 @@ def _path_of(part: Relabeler) -> str:
 
 
 def _write_columns(file: Path, log: Log, ready: Log, bound: Relabeler) -> dict[Key, Column]:
-    """Write all rows and return their columns; see :func:`_relabeled` for what they are."""
+    """Write all rows and return their columns; see :func:`relabeled_rows` for what they are."""
     columns: dict[Key, Column] = {}
-    batches = _relabeled(log, ready, bound)
     written: list[Tensor] = []
-    for values in batches:
+    for values in relabeled_rows(log, ready, bound, range(len(log))):
         block = PackedColumns.pack(values)
         columns = block.columns
         written.append(block.matrix[:])
-        if len(written) * _TOGETHER >= 1 << 18:  # each write waits for the disk
+        if len(written) * together(log) >= SPAN:  # each write waits for the disk
             write_rows(file, torch.cat(written))
             written = []
     if written:
@@ -178,78 +190,17 @@ def _write_columns(file: Path, log: Log, ready: Log, bound: Relabeler) -> dict[K
     return columns
 
 
-def _relabeled(log: Log, ready: Log, bound: Relabeler) -> Iterator[dict[Key, Tensor]]:
-    """Yield the columns of adjacent rows, relabeled, with the originals of those replaced.
-
-    Args:
-        log: What was read.
-        ready: The same, with the columns and rows of the relabelers.
-        bound: The relabelers.
-
-    Yields:
-        Columns ``[M, ...]`` by key, the same keys each time.
-    """
-    declared = {*bound.columns, *bound.call_writes}
-    filmed = {*log.images, *map(next_key, log.images)}
-    kept = [key for key in log.packed_keys() if key in declared and original(key) not in log]
-    sampler = ChunkSampler(ready, bound, batch_size=1)
-    together = _TOGETHER if not log.images else 256
-    for start in range(0, len(log), together):
-        rows = slice(start, min(start + together, len(log)))
-        number = torch.arange(rows.start, rows.stop)
-        draws = counters(0, torch.zeros(1, dtype=torch.int64), number)
-        batch = bound(sampler.gather(number[None], draws))[0]
-        values = {
-            key: batch[key]
-            for key in batch.keys(include_nested=True, leaves_only=True)
-            if key not in ("index", DRAWS)
-        }
-        for key in log.keys():
-            if key in filmed or key not in declared:
-                _check_same(key, values.pop(key) if key in filmed else values[key], log, rows)
-        _check_finite(values, start)
-        yield values | {original(key): log.column(key, rows) for key in kept}
-
-
-def _check_same(key: Key, value: Tensor, log: Log, rows: slice) -> None:
-    if torch.equal(value, log.column(key, rows)):
-        return
-    problem = "a relabeler rewrites this column and does not name it in out_keys"
-    fix = "Name it there: then the original can be kept."
-    if value.dtype == torch.uint8:
-        problem, fix = "a relabeler rewrites images, which a log keeps once", "Leave it out."
-    raise LogError(problem, fix, column=key_name(key))
-
-
-def _check_finite(values: Mapping[Key, Tensor], start: int) -> None:
-    for key, value in values.items():
-        good = torch.isfinite(value).reshape(len(value), -1).all(1)
-        if key == EXPERT_ACTION:  # NaN where nobody said
-            good |= value.isnan().reshape(len(value), -1).all(1)
-        if not bool(good.all()):
-            raise LogError(
-                "the relabelers make a number that is not finite",
-                "Correct their parameters, or leave the one out that writes this column.",
-                column=key_name(key),
-                row=start + int((~good).nonzero()[0]),
-            )
-
-
-def _provenance(
-    log: Log, columns: Mapping[Key, Column], rule: Sequence[Mapping[str, Any]], seed: int
-) -> dict[str, Any]:
+def _provenance(log: Log, columns: Mapping[Key, Column], done: Mapping[str, Any]) -> dict[str, Any]:
     """Return the facts of the new log: those of the old one and, last in a list, what was done."""
     before = set(log.keys())
-    done = {
-        "rule": [dict(part) for part in rule],
-        "seed": seed,
+    found = {
+        **done,
         "source": [source.name for source in log.sources],
-        "source_hash": log.hash(),
         "original": {key_name(k): key_name(original(k)) for k in columns if original(k) in columns},
         "added": [key_name(k) for k in columns if k not in before and k[0] != "original"],
         "version": version("hindsight-rl"),
     }
-    return log.info | {PROVENANCE: [*log.info.get(PROVENANCE, []), done]}
+    return log.info | {PROVENANCE: [*log.info.get(PROVENANCE, []), found]}
 
 
 def _finish(

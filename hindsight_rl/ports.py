@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 Policy_contra = TypeVar("Policy_contra", contravariant=True)
 Log_contra = TypeVar("Log_contra", contravariant=True)
+Part = TypeVar("Part")
+Found = TypeVar("Found")
 
 
 Act = Callable[..., Any]
@@ -88,6 +90,18 @@ class Remembering(Protocol):
         """
 
 
+class Each(Protocol):
+    """Applies a function to parts, as ``map`` does; :mod:`hindsight_rl.workers` does it elsewhere.
+
+    The function is then one of a module, and parts and answers are what processes can be sent.
+    """
+
+    def __call__(
+        self, function: Callable[[Part], Found], parts: Iterable[Part], /
+    ) -> Iterable[Found]:
+        """Return what the function gives for the parts, in their order."""
+
+
 class SourceView(Protocol):
     """What a relabeler may ask of one of the sources that a log was joined of."""
 
@@ -118,6 +132,10 @@ class LogView(Protocol):
     @property
     def rows(self) -> Tensor | None:
         """Row numbers ``[M]`` int64 that may be drawn, ``None`` for all."""
+
+    @property
+    def each(self) -> Each:
+        """Applies a function to parts of the log, maybe in several processes."""
 
     def __len__(self) -> int:
         """Return the number of transitions."""

@@ -32,6 +32,7 @@ from hindsight_rl.logs.packed import (
 )
 from hindsight_rl.logs.precision import check_precision
 from hindsight_rl.logs.rows import SPAN
+from hindsight_rl.ports import Each
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Log:
         folder: Of a loaded log: where it lies.
         members: Of several memory-mapped logs read as one: the logs.
         frame_stack: Frames that are gathered for each row, see :meth:`Frames.stack`.
+        each: Applies a function to parts of the log, in this process unless given.
     """
 
     blocks: tuple[PackedColumns, ...]
@@ -63,6 +65,7 @@ class Log:
     folder: str | None = None
     members: tuple["Log", ...] = ()
     frame_stack: int = 1
+    each: Each = map
 
     @classmethod
     def from_columns(

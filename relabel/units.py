@@ -1,12 +1,15 @@
 """Units of experience that inverse RL judges by rewards: episodes, and what follows a row."""
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from tensordict import TensorDict
 from torch import Tensor
 
+from hindsight_rl.keys import Key
 from hindsight_rl.maths.spans import next_true, span_stops, span_sums
 from hindsight_rl.ports import LogView
 from hindsight_rl.tasks.family import TaskFamily
@@ -18,6 +21,18 @@ Score = Literal["sum", "mean", "fulfilled"]
 """Rewards of all steps; their mean; or those up to the step that ends the task, -inf if none."""
 
 _TOGETHER = 1 << 20  # rewards, rows by tasks, that are computed together
+
+
+class _Block(NamedTuple):
+    """Whole episodes to be judged, as another process can be given them."""
+
+    columns: dict[Key, NDArray[Any]]
+    end: NDArray[np.int64]
+    """``[R]``, the number of the last row of each row's episode, within the block."""
+    tasks: NDArray[np.float32]
+    family: TaskFamily
+    unit: Unit
+    score: Score
 
 
 class Judged(NamedTuple):
@@ -47,19 +62,15 @@ def judged(log: LogView, family: TaskFamily, tasks: Tensor, unit: Unit, score: S
     """
     end = log.column("episode_end")
     columns = {key: log.column(key) for key in family.in_keys}
-    first = log.column("step") == 0
-    parts = []
-    for block in _episodes_of(end, max(1, _TOGETHER // len(tasks))):
-        batch = TensorDict(batch_size=[len(end[block])])
-        for key, column in columns.items():
-            batch.set(key, column[block])
-        kept = first[block] if unit == "episode" else slice(None)
-        ends = end[block] - block.start
-        # A block of one long episode is divided by its tasks.
-        few = tasks.split(max(1, _TOGETHER // len(batch)))
-        found = [_judged_block(batch, ends, family, part, unit, score) for part in few]
-        parts.append(Judged(*(torch.cat(side, 1)[kept] for side in zip(*found, strict=True))))
-    scores, fulfilled = (torch.cat(side) for side in zip(*parts, strict=True))
+
+    def blocks() -> Iterator[_Block]:
+        for block in _episodes_of(end, max(1, _TOGETHER // len(tasks))):
+            values = {key: column[block].numpy() for key, column in columns.items()}
+            ends = (end[block] - block.start).numpy()
+            yield _Block(values, ends, tasks.numpy(), family, unit, score)
+
+    found = list(log.each(_judged_block, blocks()))
+    scores, fulfilled = (torch.from_numpy(np.concatenate(s)) for s in zip(*found, strict=True))
     if bool(scores.isnan().any()):
         raise ValueError(f"rewards of {type(family).__name__} in this log are not numbers")
     return Judged(scores, fulfilled)
@@ -78,7 +89,24 @@ def check_unit(unit: Unit) -> None:
         raise ValueError(f"unit is {unit}: a number of steps must be at least 1")
 
 
-def _judged_block(
+def _judged_block(block: _Block) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the scores ``[U, N]`` of the units in a block, and whether they are fulfilled."""
+    end, tasks = torch.from_numpy(block.end), torch.from_numpy(block.tasks)
+    values = {key: torch.from_numpy(value) for key, value in block.columns.items()}
+    batch = TensorDict(batch_size=[len(end)])
+    for key, value in values.items():
+        batch.set(key, value)
+    # A block of one long episode is divided by its tasks.
+    few = tasks.split(max(1, _TOGETHER // len(end)))
+    found = [_judged_rows(batch, end, block.family, part, block.unit, block.score) for part in few]
+    first = torch.ones(len(end), dtype=torch.bool)
+    if block.unit == "episode":
+        first[1:] = end[1:] != end[:-1]
+    scores, fulfilled = (torch.cat(side, 1)[first].numpy() for side in zip(*found, strict=True))
+    return scores, fulfilled
+
+
+def _judged_rows(
     batch: TensorDict, end: Tensor, family: TaskFamily, tasks: Tensor, unit: Unit, score: Score
 ) -> Judged:
     """Return what follows each row of whole episodes, judged under some tasks."""

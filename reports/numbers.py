@@ -9,7 +9,8 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.datamodules.relabeled import PROVENANCE, original
+from hindsight_rl.datamodules.relabeled import PROVENANCE
+from hindsight_rl.datamodules.relabeled_rows import original
 from hindsight_rl.keys import EPISODE, REWARD, TERMINATED, Key, key_name
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log

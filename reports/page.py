@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from hindsight_rl.datamodules.relabeled import PROVENANCE, original
+from hindsight_rl.datamodules.relabeled import PROVENANCE
+from hindsight_rl.datamodules.relabeled_rows import original
 from hindsight_rl.files import write_text
 from hindsight_rl.keys import REWARD, TERMINATED
 from hindsight_rl.logs.log import Log

@@ -27,7 +27,8 @@ LAYERS: dict[str, set[str]] = {
     "diagnostics": {"nets", "maths", "envs.rollout", "envs.statistics"},
     # A judgement fits values and a behaviour to the log.
     "diagnostics.ope": {"agents", "training", "datamodules", "logs", "nets", "maths"},
-    "reports": {"logs", "relabel", "tasks", "maths", "datamodules.relabeled"},
+    "reports": {"logs", "relabel", "tasks", "maths", "datamodules.relabeled"}
+    | {"datamodules.relabeled_rows"},
     "envs": set(),
     # Seeds become keys of noise by one function, whether a learner or its file is played.
     "envs.rollout": {"export.draws"},

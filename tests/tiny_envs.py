@@ -171,7 +171,7 @@ class Look(gymnasium.Env[Any, Any]):
         return {"state": np.array([self.hand, self.time], np.float32), "camera": camera}
 
 
-gymnasium.register("Tiny/Look-v0", Look)
+gymnasium.register("Tiny/Look-v0", "tiny_envs:Look")  # datasets name it
 
 
 class Drift(gymnasium.Env[Any, Any]):

@@ -10,9 +10,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from lightning import Trainer
-from small_fits import learner_of
-from small_replays import iterated
+from saved_policies import policy_of, saved
 
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.agents.dqn import DQN
@@ -23,26 +21,8 @@ from hindsight_rl.keys import ACTION_LOG_PROB
 from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.reading import read_log
 from hindsight_rl.propensities import clipped_normal
-from hindsight_rl.training.learner import Learner
 
 ROOMS = "Hindsight/FourRooms-v0"
-
-
-def policy_of(kind: Any, env: str, **arguments: Any) -> Learner:
-    """Return an unfitted policy for an environment."""
-    data = iterated(env, initial_episodes=2)
-    learner = learner_of(kind, data.spec, **arguments)
-    if getattr(learner.actor, "log_std", None) is not None:
-        learner.actor.log_std.data.fill_(0.0)
-    return learner
-
-
-def saved(learner: Learner, folder: Path) -> Path:
-    """Return the folder of a run that holds a policy."""
-    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
-    trainer.strategy.connect(learner)
-    trainer.save_checkpoint(folder / "run" / "checkpoints" / "last.ckpt")
-    return folder / "run"
 
 
 def collected(env: str, folder: Path, *words: object, episodes: int = 4) -> Log:

@@ -14,7 +14,8 @@ import yaml
 from command_fits import fit, hindsight
 
 from hindsight_rl.datamodules.offline import OfflineDataModule
-from hindsight_rl.datamodules.relabeled import PROVENANCE, original
+from hindsight_rl.datamodules.relabeled import PROVENANCE
+from hindsight_rl.datamodules.relabeled_rows import original
 from hindsight_rl.export.runtime import OnnxPolicy
 from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.reading import read_log

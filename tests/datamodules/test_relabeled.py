@@ -17,9 +17,10 @@ from torch import Tensor
 
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.agents.iql import IQL
-from hindsight_rl.datamodules import relabeled
+from hindsight_rl.datamodules import relabeled_rows
 from hindsight_rl.datamodules.offline import OfflineDataModule
-from hindsight_rl.datamodules.relabeled import PROVENANCE, original, write_relabeled
+from hindsight_rl.datamodules.relabeled import PROVENANCE, write_relabeled
+from hindsight_rl.datamodules.relabeled_rows import original
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
 from hindsight_rl.relabel.filters import TopFraction
@@ -104,7 +105,7 @@ def test_rows_are_the_same_however_many_are_relabeled_together(
     log = episode_log(LENGTHS * 3, task=True, goals=True)
     data = OfflineDataModule(log, [Once(RULES["geometric"](), SEED)], batch_size=4)
     whole = data.on_after_batch_transfer(next(data.in_order()), 0)[0]
-    monkeypatch.setattr(relabeled, "_TOGETHER", together)
+    monkeypatch.setattr(relabeled_rows, "_TOGETHER", together)
     write_relabeled(log, RULES["geometric"](), tmp_path / "log", seed=SEED)
     found = leaves(everything(Log.load(tmp_path / "log")))
     for key, value in leaves(whole).items():
