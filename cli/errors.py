@@ -98,6 +98,23 @@ def json_object(text: str) -> dict[str, Any]:
     return value
 
 
+def add_providers(parser: argparse.ArgumentParser, use: str) -> None:
+    """Add the option that names execution providers.
+
+    Args:
+        parser: Of the command.
+        use: What is done with them, begin of a sentence.
+    """
+    parser.add_argument(
+        "--providers",
+        nargs="+",
+        metavar="NAME",
+        help=f"{use} these execution providers of onnxruntime, in the order in which they are "
+        "tried, NAME or NAME:KEY=VALUE,KEY=VALUE; the file's probe rows prove them first. Default: "
+        "the processor",
+    )
+
+
 def run(body: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
     """Return the exit code of a command.
 

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hindsight_rl.cli.errors import command_parser, run
+from hindsight_rl.cli.errors import add_providers, command_parser, run
 from hindsight_rl.cli.export_report import format_c, format_report, format_web
 from hindsight_rl.export.contract import PRECISIONS
 from hindsight_rl.export.modelfile import read_model
+from hindsight_rl.export.providers import from_words
 from hindsight_rl.export.verify import verify_file
 from hindsight_rl.export.web.ort import COMMAND, PLACE
 from hindsight_rl.export.web.write import write_web
@@ -25,6 +26,7 @@ examples:
   hindsight export --run runs/sac-001 --output collects.onnx --drawn
   hindsight export --ckpt_path mine.ckpt --output policy.onnx --import my_learners
   hindsight export --verify policy.onnx
+  hindsight export --verify policy.onnx --providers CUDAExecutionProvider
   hindsight export --run runs/iql-001 --target c --output policy.c
   hindsight export policy.onnx --target c --output policy.c
   hindsight export policy.onnx --target web --output page --ort node_modules/onnxruntime-web/dist
@@ -68,9 +70,11 @@ def _main(argv: Sequence[str]) -> int:
     if given.verify is not None:
         ignored = ("output", *_MAKING, "target", *_PAGE)
         _ignored(parser, given, "--verify only reads", ignored)
-        report = verify_file(given.verify)
+        providers = None if given.providers is None else from_words(given.providers)
+        report = verify_file(given.verify, providers=providers)
         _show(report if given.json else format_report(report, "verified"))
         return 0
+    _ignored(parser, given, "what is written is checked on the processor", ("providers",))
     _check(parser, given)
     if given.target in ("c", "web"):
         return _export_further(given)
@@ -227,6 +231,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_making(parser)
     parser.add_argument("--verify", type=Path, metavar="ONNX", help="check this file instead")
+    add_providers(parser, "--verify with")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 

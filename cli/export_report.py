@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from hindsight_rl.export.providers import CPU
 from hindsight_rl.export.web.ort import COMMAND, PLACE, TRIED
 
 
@@ -40,13 +41,20 @@ def format_report(report: Mapping[str, Any], done: str) -> str:
     return "\n".join(
         [
             f"{done:<12}{report['path']} ({report['learner']}, {report['bytes']:,} bytes)",
-            f"{'opset':<12}{report['opset']}, checked with onnxruntime {report['onnxruntime']}",
+            f"{'opset':<12}{report['opset']}, checked with onnxruntime {report['onnxruntime']}"
+            f"{_providers(report)}",
             f"{'parity':<12}{found}",
             f"{'':<12}{parity['rows']} probe rows, batches of {batches}",
             *further,
             f"{'hash':<12}{report['model_hash']}",
         ]
     )
+
+
+def _providers(report: Mapping[str, Any]) -> str:
+    """Return what ran the graph, where it was not the processor alone."""
+    used = report.get("providers", [CPU])
+    return "" if used == [CPU] else f" by {', '.join(used)}"
 
 
 def format_c(report: Mapping[str, Any]) -> str:

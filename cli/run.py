@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hindsight_rl.cli.errors import command_parser, json_object, parse, run
+from hindsight_rl.cli.errors import add_providers, command_parser, json_object, parse, run
 from hindsight_rl.cli.report import format_paired, format_summary
 from hindsight_rl.cli.run_log import LogFile as LogFile
 from hindsight_rl.envs.rollout import Rollout, lowered, rollout
@@ -20,6 +20,7 @@ from hindsight_rl.envs.statistics import paired, summarize
 from hindsight_rl.export.paced import PacedPolicy
 from hindsight_rl.export.pacing import Pacer
 from hindsight_rl.export.probe import probe_of
+from hindsight_rl.export.providers import from_words
 from hindsight_rl.export.realtime import RealTime, real_time
 from hindsight_rl.export.runtime import OnnxPolicy
 from hindsight_rl.files import write_whole
@@ -85,7 +86,10 @@ def _main(argv: Sequence[str]) -> int:
 
 
 def _policy(given: argparse.Namespace, path: Path) -> OnnxPolicy:
-    return OnnxPolicy(path, threads=given.threads, deterministic=given.deterministic)
+    providers = None if given.providers is None else from_words(given.providers)
+    return OnnxPolicy(
+        path, threads=given.threads, deterministic=given.deterministic, providers=providers
+    )
 
 
 def _paced(policy: OnnxPolicy, given: argparse.Namespace) -> PacedPolicy | None:
@@ -253,6 +257,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--threads", type=int, default=1, metavar="N", help="threads of onnxruntime; default 1"
     )
+    add_providers(parser, "run the graph with")
     _add_pace_and_records(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser

@@ -22,9 +22,11 @@ from hindsight_rl.export.contract import Contract
 from hindsight_rl.export.fast_way import FastWay, overflow
 from hindsight_rl.export.feed import Feed, Observation
 from hindsight_rl.export.modelfile import MAX_BYTES, read_model, read_policy
+from hindsight_rl.export.providers import Provider
 from hindsight_rl.export.read_signature import signature_of
 from hindsight_rl.export.session import open_session
 from hindsight_rl.export.slots import Slots
+from hindsight_rl.export.verify import prove
 from hindsight_rl.propensities import Drawn, certain
 
 Array = NDArray[Any]
@@ -44,11 +46,14 @@ class OnnxPolicy:
         seed: Of the noise, for policies that take any: the same seed, episode and step give the
             same noise.
         deterministic: Put zeros in the place of noise.
+        providers: Execution providers of onnxruntime, in the order in which they are tried: names,
+            or pairs of a name and options. The file is then proven on its probe rows when it is
+            opened. The processor if ``None``.
 
     Raises:
-        ContractError: The file must not be run as it stands.
-        ValueError: ``threads`` is below 1; or ``deterministic`` is set for a policy for which zero
-            noise means nothing.
+        ContractError: The file must not be run as it stands, or not with these providers.
+        ValueError: ``threads`` is below 1; a provider is not installed; or ``deterministic`` is set
+            for a policy for which zero noise means nothing.
     """
 
     def __init__(
@@ -59,13 +64,18 @@ class OnnxPolicy:
         max_bytes: int = MAX_BYTES,
         seed: int = 0,
         deterministic: bool = False,
+        providers: Sequence[Provider] | None = None,
     ) -> None:
         self.contract: Contract
         """What the file says about itself; see ``hindsight_rl.export.contract``."""
         self.contract, graph = read_policy(read_model(path, max_bytes=max_bytes), path)
         self.signature = signature_of(self.contract)
         """Inputs and outputs of the graph, typed."""
-        self._session = open_session(graph, self.contract, path, threads=threads)
+        self._session = open_session(
+            graph, self.contract, path, threads=threads, providers=providers
+        )
+        if providers is not None:
+            prove(self._session, self.contract, path)
         self._outputs = list(self.signature.outputs())
         self._feed = Feed(self.signature)
         noise = self.signature.noise
