@@ -19,7 +19,7 @@ ROOMS := hindsight_rl maths nets tasks policies planners training agents relabel
 # links: it does not follow the finder of an editable install.
 TYPES := build/mypy/hindsight_rl
 
-.PHONY: help quickstart robot test fuzz check lint types docstrings spelling wheel dist runners bench heart loop memory policies judging good logs results docs site hipi hipi-robots clean
+.PHONY: help quickstart robot demo test fuzz check lint types docstrings spelling wheel dist runners bench heart loop memory policies judging good logs results docs site hipi hipi-robots clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ quickstart: $(STAMP) ## collect, inspect, fit, test, export, run; FAST=1 shrinks
 robot: $(STAMP) ## from a cut bag to a policy at 1 kHz and its recording; FAST=1 shrinks it
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,dev,ros]"
 	$(BIN)/python tools/bag_to_robot.py $(if $(filter-out 0,$(FAST)),--fast)
+
+demo: runners ## a policy walks to where the mouse points: build/demo; FAST=1 shrinks it
+	$(BIN)/python tools/demo.py --ort build/runners/node_modules/onnxruntime-web/dist $(if $(filter-out 0,$(FAST)),--fast) $(ARGS)
 
 # The networks of the tests are small: a second thread slows them down.
 test: export OMP_NUM_THREADS ?= 1

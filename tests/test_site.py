@@ -66,3 +66,19 @@ def test_every_page_is_found_in_the_navigation(tmp_path: Path) -> None:
     assert sorted(listed) == sorted(written)
     names = "".join(path.read_text() for path in (tmp_path / "pages" / "names").glob("*.md"))
     assert not [name for name, home in _HOME.items() if f"{home}.{name}\n" not in names]
+
+
+def test_the_demo_is_part_of_a_site_that_was_made_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = "[the page](demo/index.html)"
+    monkeypatch.setattr(site, "DEMO", tmp_path / "demo")
+    site.assemble(tmp_path / "without")
+    text = (tmp_path / "without" / "pages" / "gallery.md").read_text()
+    assert "the page\nruns the exported file" in text and link not in text
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "index.html").write_text("<p>four rooms</p>")
+    site.assemble(tmp_path / "with")
+    assert link in (tmp_path / "with" / "pages" / "gallery.md").read_text()
+    assert (tmp_path / "with" / "pages" / "demo" / "index.html").exists()
+    assert (tmp_path / "with" / "pages" / "demo" / "rooms.webp").exists()

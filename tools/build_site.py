@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "build" / "site"
+DEMO = ROOT / "build" / "demo"
 DOCUMENTS = {
     "README.md": "first-steps.md",
     "CONTRIBUTING.md": "project/contributing.md",
@@ -164,18 +165,21 @@ def assemble(folder: Path) -> None:
     pictures = {
         path.relative_to(ROOT).as_posix(): path.relative_to(ROOT / "docs").as_posix()
         for path in sorted((ROOT / "docs").rglob("*"))
-        if path.suffix in (".svg", ".png", ".gif", ".html")
+        if path.suffix in (".svg", ".png", ".webp", ".gif", ".html")
     }
     names = {
         f"{home.replace('.', '/')}.py": f"names/{home.split('.')[0]}.md" for home in PUBLIC.values()
     }
-    targets = places | pictures | names
+    demo = {"tools/demo/index.html": "demo/index.html"} if (DEMO / "index.html").exists() else {}
+    targets = places | pictures | names | demo
     for source, target in places.items():
         text = (ROOT / source).read_text(encoding="utf-8")
         _write(folder / "pages" / target, moved_links(text, source, target, targets))
     for source, target in pictures.items():
         (folder / "pages" / target).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / source, folder / "pages" / target)
+    if demo:
+        shutil.copytree(DEMO, folder / "pages" / "demo", dirs_exist_ok=True)
     for room in _ROOMS:
         _write(folder / "pages" / "names" / f"{room}.md", reference(room, PUBLIC) + "\n")
         for path in (ROOT / room).rglob("*.py"):
