@@ -91,6 +91,34 @@ class Unknown:
 
 
 @dataclass(frozen=True)
+class Refit:
+    """The model is fitted on to what was collected, before each round that it imagines.
+
+    Args:
+        updates: Updates of the model before a round, at least 1.
+        batch_size: Rows of each, at least 1.
+        validation: Share of episodes held out to choose its elites, in [0, 1).
+
+    Raises:
+        ValueError: A number is out of range.
+    """
+
+    updates: int = 500
+    batch_size: int = 256
+    validation: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        for name in ("updates", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"imagined.refit.{name} is {getattr(self, name)}, it must be at least 1"
+                )
+        if not 0 <= self.validation < 1:
+            raise ValueError(f"imagined.refit.validation is {self.validation}: within [0, 1)")
+
+
+@dataclass(frozen=True)
 class ImaginedRows:
     """Short episodes that a model of the world imagines, from logged states, by the current policy.
 
@@ -110,6 +138,7 @@ class ImaginedRows:
         penalty: Reward units taken from the reward per unit of disagreement, at least 0 (MOPO).
         unknown: Ends episodes where the model knows too little (MOReL); ``None``: nowhere.
         sample: Draw the policy's actions; False takes their mode.
+        refit: How the model follows what is collected (``IteratedDataModule``); ``None``: it stays.
 
     Raises:
         ValueError: An argument is out of range.
@@ -128,6 +157,7 @@ class ImaginedRows:
     penalty: float = 0.0
     unknown: Unknown | None = None
     sample: bool = True
+    refit: Refit | None = None
 
     def __post_init__(self) -> None:
         """Check the arguments."""

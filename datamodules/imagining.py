@@ -1,17 +1,18 @@
 """Rounds of imagining: when a model imagines, with which policy, and what a checkpoint holds."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from hindsight_rl.datamodules.imagined_rows import ImaginedRows
+from hindsight_rl.datamodules.imagined_rows import ImaginedRows, Refit
 from hindsight_rl.datamodules.mixture import Replays
 from hindsight_rl.datamodules.sources.model import ModelSource
-from hindsight_rl.datamodules.sources.opened_model import identity
 from hindsight_rl.logs.errors import LogError
+from hindsight_rl.logs.log import Log
 from hindsight_rl.ports import LearnerView
+
+Fitting = Callable[[nn.Module, Log, Refit, int], None]
 
 _NONE_YET = -1
 
@@ -27,6 +28,10 @@ class Imagining:
         replays: Those of the datamodule.
         held_out: Logged rows ``[M]`` int64 that the model was not fitted to; ``None`` for all.
         seed: Of every draw.
+        refit: Fits the model of a learner on, from (learner, log, how, seed).
+
+    Raises:
+        ValueError: The model is to be fitted on, and there is no learner or nothing that fits it.
 
     Attributes:
         replays: Those of the datamodule.
@@ -34,11 +39,21 @@ class Imagining:
     """
 
     def __init__(
-        self, given: ImaginedRows, replays: Replays, held_out: Tensor | None, seed: int
+        self,
+        given: ImaginedRows,
+        replays: Replays,
+        held_out: Tensor | None,
+        seed: int,
+        refit: Fitting | None = None,
     ) -> None:
-        self.given, self.replays = given, replays
+        self.given, self.replays, self._seed, self._refit = given, replays, seed, refit
         self.source = ModelSource(given, replays.real, held_out, seed=seed)
         self._round = _NONE_YET
+        if given.refit is not None and (refit is None or self.source.model.learner is None):
+            why = "the log stays as it is" if refit is None else "it is no learner's"
+            raise ValueError(
+                f"imagined.refit fits the model {self.source.name} on, and {why}: leave it out"
+            )
 
     @property
     def marks(self) -> tuple[int, ...]:
@@ -59,8 +74,13 @@ class Imagining:
         self._round = update // self.given.every
         if not self.given.rows:
             return
-        if isinstance(self.source.model, torch.nn.Module):
-            self.source.model.to(learner.device)
+        model = self.source.model.learner
+        if model is not None:
+            model.to(learner.device)
+        if model is not None and self._refit is not None and self.given.refit is not None:
+            real = self.replays.real
+            self._refit(model, real, self.given.refit, self._seed + self._round)
+            self.source.look(real)
         found = self.source.collect(
             learner.collecting(self.given.sample),
             self._round * self.given.rows,
@@ -73,7 +93,11 @@ class Imagining:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint holds beside the rows: the round, and whose it is."""
-        return {"round": self._round, "model": identity(self.given.model, self.source.model)}
+        state: dict[str, Any] = {"round": self._round, "model": self.source.model.identity}
+        if self.given.refit is not None and self.source.model.learner is not None:
+            weights = self.source.model.learner.state_dict()
+            state["weights"] = {name: value.clone() for name, value in weights.items()}
+        return state
 
     def load_state_dict(self, state: Mapping[str, Any] | None) -> None:
         """Go on with the round of a checkpoint.
@@ -93,6 +117,8 @@ class Imagining:
                 path=self.source.name,
             )
         self._round = int(state["round"])
+        if "weights" in state and self.source.model.learner is not None:
+            self.source.model.learner.load_state_dict(state["weights"])
 
 
 def check_seeds(learner: LearnerView) -> None:

@@ -10,10 +10,13 @@ from tensordict import TensorDict
 from hindsight_rl.attached import learner_of
 from hindsight_rl.datamodules.base import LogDataModule
 from hindsight_rl.datamodules.collection import Collection
+from hindsight_rl.datamodules.imagined_rows import ImaginedRows
+from hindsight_rl.datamodules.imagining import Imagining
 from hindsight_rl.datamodules.make_spec import check_keys, make_spec
 from hindsight_rl.datamodules.mixture import Replays, warn_of_undrawn
 from hindsight_rl.datamodules.offline import update_marks
 from hindsight_rl.datamodules.propensities import check_stated, unstated_at_first
+from hindsight_rl.datamodules.refit import refit
 from hindsight_rl.datamodules.replay import Replay
 from hindsight_rl.datamodules.round_checks import (
     check_arguments,
@@ -31,7 +34,7 @@ from hindsight_rl.datamodules.tickets import Tickets
 from hindsight_rl.envs.interface import EnvSource
 from hindsight_rl.keys import ACTION_LOG_PROB
 from hindsight_rl.logs.log import Log
-from hindsight_rl.ports import Actor
+from hindsight_rl.ports import Actor, LearnerView
 from hindsight_rl.relabel.chain import Compose
 from hindsight_rl.relabel.relabeler import Relabeler
 
@@ -59,7 +62,8 @@ class IteratedDataModule(LogDataModule):
         collection: What is collected, and how; see :class:`Collection`.
         mix: Share of the rows of a batch that come from ``log`` (the source) and ``collected``, in
             (0, 1], summing to 1: each has a replay of its own, rows have an ``origin``, and no row
-            of the source ever goes. ``None``: one replay, every row drawn as often.
+            of the source ever goes; beside a model those ``imagined``, too. ``None``: one replay,
+            every row drawn as often.
         capacity: Rows of the replay, with ``mix`` of the collected ones; the oldest episodes go
             first.
         memory_map: Folder for the rows of the replay; ``None`` keeps them in memory, and in every
@@ -67,6 +71,8 @@ class IteratedDataModule(LogDataModule):
         batch_size: B, rows per update.
         updates_per_step: K, updates per ``training_step`` at most.
         seed: Seed of episodes and of every draw, not negative.
+        imagined: What a model imagines beside what is collected, with a share in ``mix``; ``None``:
+            nothing.
 
     Raises:
         ValueError: An argument is out of range, or ``mix`` does not go with the origins there are.
@@ -92,12 +98,13 @@ class IteratedDataModule(LogDataModule):
         batch_size: int = 256,
         updates_per_step: int = 64,
         seed: int = 0,
+        imagined: ImaginedRows | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("batch_size", batch_size), ("updates_per_step", updates_per_step)):
             if value < 1:
                 raise ValueError(f"{name} is {value}, it must be at least 1")
-        check_arguments(collection, source, columns, mix)
+        check_arguments(collection, source, columns, mix, imagined)
         self.batch_size, self.updates_per_step, self.seed = batch_size, updates_per_step, seed
         self.collection, self.memory_map, self.mix = collection, memory_map, mix
         self._unbound = Compose(relabel)
@@ -116,8 +123,10 @@ class IteratedDataModule(LogDataModule):
         log = None if source is None else LogSource(source, columns, self._collector)
         self.log_hash = None if log is None else log.hash
         self._unstated = unstated_at_first(self._collector, log, collection.initial_episodes)
+        if imagined is not None and not self._unstated:
+            self._unstated = "a model imagines rows"
         self._collector.stating = not self._unstated
-        self._replays = self._replays_of(capacity, log)
+        self._replays = self._replays_of(capacity, log, imagined)
         self.history: list[Round] = []
         self._resumed = False
         if log is not None:
@@ -130,8 +139,13 @@ class IteratedDataModule(LogDataModule):
         self._first = [asdict(each) for each in self.history]
         self.spec = make_spec(self.log, self._sampler(), self.relabel, batch_size)
         check_task(self.spec, self._collector)
+        self._imagining = (
+            None if imagined is None else Imagining(imagined, self._replays, None, seed, refit)
+        )
 
-    def _replays_of(self, capacity: int, log: LogSource | None) -> Replays:
+    def _replays_of(
+        self, capacity: int, log: LogSource | None, imagined: ImaginedRows | None
+    ) -> Replays:
         """Return the empty replays."""
         info = self._collector.info | ({} if log is None else log.facts)
         replays = {"collected": Replay(capacity, info)}
@@ -140,6 +154,8 @@ class IteratedDataModule(LogDataModule):
             replays = {"log": replays["collected"]} | replays
         elif log is not None:
             replays = {"log": Replay(len(log), info | {"source": log.name})} | replays
+        if imagined is not None:
+            replays["imagined"] = Replay(imagined.capacity, info | {"source": "imagined"})
         return Replays(replays, self.mix)
 
     # ------------------------------------------------------------------ rounds
@@ -201,16 +217,19 @@ class IteratedDataModule(LogDataModule):
             policy,
             before,
             count,
-            self._replays.log,
+            self._replays.real,
             # What came before the first one, a source, is round 0 where nothing was played.
             number=len(self.history) + (not self.collection.initial_episodes),
             queries=sum(each.queries or 0 for each in self.history[-1:]),
         )
         self._add(found, trainer.global_step)
+        self._rows_changed(learner)
+        learner.report(self.history[-1].metrics(), trainer.global_step)
+
+    def _rows_changed(self, learner: LearnerView) -> None:
         self._use_learner()
         if learner.log_pass is not None:
             learner.log_pass.expire()  # rows have other numbers now
-        learner.report(self.history[-1].metrics(), trainer.global_step)
 
     # ------------------------------------------------------------------ batches
 
@@ -243,7 +262,8 @@ class IteratedDataModule(LogDataModule):
         check_keys(learner.in_keys, keys)
         self._check_weights(learner, keys)
         self._use_learner()
-        self._marks = update_marks(trainer)
+        imagined = () if self._imagining is None else self._imagining.marks
+        self._marks = sorted({*update_marks(trainer), *imagined})
         self._stop = trainer.max_steps if trainer.max_steps > 0 else None
         if self.history and not self._resumed:
             learner.report(self.history[-1].metrics(), trainer.global_step)
@@ -267,6 +287,11 @@ class IteratedDataModule(LogDataModule):
         update = self._running.global_step
         if update >= self._due:
             self._collect()
+        if self._imagining is not None and self._imagining.due(update):
+            learner = learner_of(self._running)
+            self._imagining.collect(learner, update)
+            self._bind(self.relabel.state_dict())
+            self._rows_changed(learner)
         size = chunk_size(update, self.updates_per_step, self._marks, self._stop)
         return self._chunks.chunk(update, min(size, self._due - update))
 
@@ -290,6 +315,7 @@ class IteratedDataModule(LogDataModule):
             "replay": self._replays.state_dict(),
             "relabel": self.relabel.state_dict(),
             "expert": self._collector.state_dict(),
+            "imagined": None if self._imagining is None else self._imagining.state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -312,6 +338,8 @@ class IteratedDataModule(LogDataModule):
         self.history = [Round(**each) for each in state_dict["history"]]
         self._resumed = True
         self._collector.load_state_dict(state_dict.get("expert", {}))
+        if self._imagining is not None:
+            self._imagining.load_state_dict(state_dict.get("imagined"))
         self._bind(state_dict["relabel"])
 
 

@@ -261,7 +261,7 @@ def check_keys(needed: tuple[Key, ...], held: set[Any]) -> None:
             raise LogError(
                 f"the learner needs '{name}', which no batch has",
                 "Set data.mix, the share of each origin, of data that are collected "
-                "(IteratedDataModule).",
+                "(IteratedDataModule) or imagined (data.imagined).",
             )
         if key == PREFERENCE or any(is_below(key, part) for part in (FIRST, SECOND)):
             raise LogError(

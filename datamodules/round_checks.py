@@ -3,6 +3,7 @@
 from typing import Any
 
 from hindsight_rl.datamodules.collection import Collection
+from hindsight_rl.datamodules.imagined_rows import ImaginedRows
 from hindsight_rl.datamodules.mixture import check_mix
 from hindsight_rl.datamodules.sources.environment import Collector
 from hindsight_rl.logs.errors import LogError
@@ -11,7 +12,11 @@ from hindsight_rl.spec import Spec
 
 
 def check_arguments(
-    collection: Collection, source: Any, columns: Any, mix: dict[str, float] | None
+    collection: Collection,
+    source: Any,
+    columns: Any,
+    mix: dict[str, float] | None,
+    imagined: ImaginedRows | None = None,
 ) -> None:
     """Raise where arguments of an ``IteratedDataModule`` do not go together.
 
@@ -20,6 +25,7 @@ def check_arguments(
         source: A log, ``None`` for none.
         columns: Column map of it.
         mix: Shares of the origins.
+        imagined: What a model imagines, ``None`` for nothing.
 
     Raises:
         ValueError: Naming the two, and the fix.
@@ -31,8 +37,17 @@ def check_arguments(
             f"collection.initial_episodes is {collection.initial_episodes}, it must be at least 1, "
             "or 0 with a source (give --data.source LOG)"
         )
+    if imagined is not None and mix is None:
+        raise ValueError(
+            "imagined rows need a share of each batch: mix {collected: 0.05, imagined: 0.95}"
+        )
+    if imagined is not None and collection.expert is not None:
+        raise ValueError(
+            "nobody asks collection.expert what to do in imagined states: leave one of the two out"
+        )
     if mix is not None:
-        check_mix(mix, ["collected"] if source is None else ["log", "collected"])
+        played = ["collected"] if source is None else ["log", "collected"]
+        check_mix(mix, played if imagined is None else [*played, "imagined"])
 
 
 def check_entries(collector: Collector, source: Any, mix: Any, memory_map: str | None) -> None:

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from imagined_worlds import HALVES
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from small_fits import LEARNERS, data_for, learner_of, trainer_in
 from small_replays import iterated
 
 from hindsight_rl.datamodules.base import LogDataModule
+from hindsight_rl.datamodules.imagined_rows import ImaginedRows
 from hindsight_rl.logs.log import Log
 from hindsight_rl.relabel.expert_action import ExpertAction
 from hindsight_rl.relabel.goals import FutureGoal
@@ -44,6 +46,7 @@ class Job:
         kill_after: Updates after which the process kills itself, 0 for never.
         labelled: Train on the column ``expert_action``.
         reward: Checkpoint of a RewardModel whose rewards take the log's place; empty for none.
+        imagined: Arguments of ImaginedRows, with half of each batch; empty for none.
     """
 
     learner: str
@@ -57,6 +60,7 @@ class Job:
     kill_after: int = 0
     labelled: bool = False
     reward: str = ""
+    imagined: dict[str, Any] = field(default_factory=dict)
 
 
 class _Kill(Callback):
@@ -78,6 +82,8 @@ def fit_job(job: Job, ckpt_path: Path | None = None) -> Path:
     if job.log:
         more: dict[str, Any] = {"relabel": [ExpertAction()]} if job.labelled else {}
         more |= {"relabel": [LearnedReward(job.reward)]} if job.reward else {}
+        if job.imagined:
+            more |= {"imagined": ImaginedRows(**job.imagined), "mix": HALVES}
         data: LogDataModule = data_for(kind, Log.load(job.log), arguments, **job.data, **more)
     else:
         data = iterated(relabel=[ExpertAction() if job.labelled else FutureGoal()], **job.data)

@@ -35,7 +35,7 @@ from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.rows import SPAN
 from hindsight_rl.maths.draws import fork, fork_key, integers, seed_key, uniforms
 from hindsight_rl.maths.dynamics import penalised
-from hindsight_rl.ports import Actor, Remembering
+from hindsight_rl.ports import Actor, Imagined, Remembering
 
 GIVEN: tuple[Key, ...] = (
     OBSERVATION,
@@ -216,14 +216,14 @@ class ModelSource:
             state = policy.with_executed(state, action.numpy())
         return action, state
 
-    def _asked(self, observation: Tensor, action: Tensor, draws: Tensor | None) -> Any:
-        """Return the model's answer, on this machine's memory; choices it counts from 0."""
+    def _asked(self, observation: Tensor, action: Tensor, draws: Tensor | None) -> Imagined:
+        """Return the model's answer, in this machine's memory; choices it counts from 0."""
         action = action if action.is_floating_point() else action - self._first_choice
-        device = _device_of(self.model)
+        device = self.model.device
         draws = None if draws is None else draws.to(device)
         with torch.no_grad():
-            found = self.model(observation.to(device), action.to(device), draws)
-        return type(found)(*(part.cpu() for part in found))
+            found = self.model.imagine(observation.to(device), action.to(device), draws)
+        return Imagined(*(part.cpu() for part in found))
 
     def _step(
         self, observation: Tensor, action: Tensor, task: Tensor | None, draws: Tensor
@@ -346,7 +346,3 @@ def _random(log: Log, draws: Tensor) -> Tensor:
         )
     share = uniforms(draws, int(np.prod(shape))).reshape(len(draws), *shape)
     return low + share * (high - low)
-
-
-def _device_of(model: Any) -> torch.device:
-    return getattr(model, "device", torch.device("cpu"))

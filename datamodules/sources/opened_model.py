@@ -3,23 +3,47 @@
 import hashlib
 import inspect
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
+from torch import Tensor, nn
 
 from hindsight_rl.plugins import attribute_of
-from hindsight_rl.ports import Model
+from hindsight_rl.ports import Imagined, Model
 from hindsight_rl.training.checkpoints.load import load_learner
 
 
 @runtime_checkable
-class Doubting(Protocol):
-    """A model that can say in several ways how much it leaves open."""
+class Imagines(Protocol):
+    """A learner that is a model of the world."""
 
     uncertainty: str
 
+    def imagine(self, observation: Tensor, action: Tensor, draws: Tensor | None = None) -> Imagined:
+        """Return what follows actions, see :class:`hindsight_rl.ports.Model`."""
 
-def opened(source: str | Path | Model, uncertainty: str | None = None) -> Model:
+
+class Opened(NamedTuple):
+    """A model, and whose it is.
+
+    Attributes:
+        imagine: The model.
+        learner: The learner it is of, in evaluation; ``None`` where it is none's.
+        identity: What tells it from another: the hash of its weights, or its name.
+    """
+
+    imagine: Model
+    learner: nn.Module | None
+    identity: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        device: torch.device = getattr(self.learner, "device", torch.device("cpu"))
+        return device
+
+
+def opened(source: str | Path | Model | nn.Module, uncertainty: str | None = None) -> Opened:
     """Return a model.
 
     Args:
@@ -27,35 +51,40 @@ def opened(source: str | Path | Model, uncertainty: str | None = None) -> Model:
         uncertainty: What counts as its disagreement; ``None`` for its own choice.
 
     Returns:
-        The model, in evaluation.
+        The model.
 
     Raises:
-        ValueError: There is no such file, module or function, it is no model, or it knows no such
-            uncertainty.
+        ValueError: There is no such file, module or function, it is no model, or it says in one way
+            alone how much it leaves open.
     """
-    model: Any = source
-    if isinstance(source, (str, Path)):
-        module, colon, name = str(source).partition(":")
-        named = bool(colon) and not Path(source).exists()
-        model = attribute_of(module, name, f"model {source}") if named else load_learner(source)
-    if inspect.isclass(model):
-        model = model()
-    if getattr(model, "acts", False) or not isinstance(model, Model):
+    name, found = name_of(source), _found(source)
+    if isinstance(found, nn.Module) and isinstance(found, Imagines):
+        if uncertainty is not None:
+            found.uncertainty = uncertainty
+        return Opened(found.imagine, found.eval(), _hash_of(found))
+    if isinstance(found, nn.Module) and getattr(found, "acts", False):
         raise ValueError(
-            f"{name_of(source)}: {type(model).__name__} does not say what follows actions: give a "
-            "checkpoint of Dynamics (hindsight fit --config dynamics), or module:function"
+            f"{name}: {type(found).__name__} does not say what follows actions: give a checkpoint "
+            "of Dynamics (hindsight fit --config dynamics), or module:function"
         )
-    if isinstance(model, torch.nn.Module):
-        model = model.eval()
+    if not isinstance(found, Model):
+        raise ValueError(f"{name}: {type(found).__name__} is no model: nobody can ask it")
     if uncertainty is not None:
-        if not isinstance(model, Doubting):
-            raise ValueError(
-                f"{name_of(source)} knows one disagreement, and imagined.uncertainty is "
-                f"{uncertainty!r}: leave it out"
-            )
-        model.uncertainty = uncertainty
-    found: Model = model
-    return found
+        raise ValueError(
+            f"{name} knows one disagreement, and imagined.uncertainty is {uncertainty!r}: leave it "
+            "out"
+        )
+    return Opened(found, None, name)
+
+
+def _found(source: str | Path | Model | nn.Module) -> object:
+    if not isinstance(source, (str, Path)):
+        return source
+    module, colon, name = str(source).partition(":")
+    if not colon or Path(source).exists():
+        return load_learner(source)
+    what = attribute_of(module, name, f"model {source}")
+    return what() if inspect.isclass(what) else what
 
 
 def name_of(source: object) -> str:
@@ -66,12 +95,9 @@ def name_of(source: object) -> str:
     return getattr(what, "__qualname__", type(source).__name__)
 
 
-def identity(source: object, model: Model) -> str:
-    """Return what tells a model from another: the hash of its weights, or its name."""
-    if not isinstance(model, torch.nn.Module):
-        return name_of(source)
+def _hash_of(learner: nn.Module) -> str:
     digest = hashlib.sha256()
-    for name, value in model.state_dict().items():
+    for name, value in learner.state_dict().items():
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return f"sha256:{digest.hexdigest()[:16]}"

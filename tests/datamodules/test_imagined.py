@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import torch
+from imagined_worlds import HALVES, counting, data_given, data_of, drift, reach
 from small_fits import fit, learner_of
-from small_models import HALVES, counting, data_given, data_of, drift, reach
 from small_replays import REACH, log_of
 from torch import Tensor
 
@@ -235,7 +235,7 @@ def test_models_that_are_none_are_refused(tmp_path: Path) -> None:
         (learner_of(BC, data.spec), "BC does not say what follows actions: give a checkpoint"),
         ("no_such_module:step", "model no_such_module:step: no module no_such_module"),
         ("tiny_envs:step", "model tiny_envs:step: tiny_envs has no step"),
-        (3, "int does not say what follows actions"),
+        (3, "int is no model: nobody can ask it"),
     ):
         with pytest.raises(ValueError, match=words):
             ModelSource(ImaginedRows(model), log)

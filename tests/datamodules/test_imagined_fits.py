@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 from fit_process import differences
+from imagined_worlds import HALVES, Batches, counting, data_given, data_of, reach
 from lightning.pytorch.callbacks import Callback
 from small_fits import fit, learner_of
 from small_logs import same
-from small_models import HALVES, Batches, counting, data_given, data_of, reach
 from small_replays import REACH, log_of
 from tensordict import TensorDict
 

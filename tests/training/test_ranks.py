@@ -94,6 +94,16 @@ def test_two_processes_learn_from_a_learned_reward_as_one(tmp_path: Path) -> Non
     assert_two_as_one(replace(job, reward=str(tmp_path / "reward.ckpt")), tmp_path)
 
 
+@pytest.mark.slow
+def test_two_processes_imagine_as_one(tmp_path: Path) -> None:
+    """Each imagines all rows with the policy of both, and draws its share of them."""
+    episode_log().save(tmp_path / "log")
+    data = {"batch_size": 16, "updates_per_step": 7}
+    job = Job("SAC", str(tmp_path / "log"), str(tmp_path / "two"), 60, data=data)
+    imagined = {"model": "imagined_worlds:wander", "every": 20, "rows": 40, "horizon": 3}
+    assert_two_as_one(replace(job, imagined=imagined), tmp_path)
+
+
 def assert_two_as_one(job: Job, folder: Path) -> None:
     """Check that two processes end with the weights of one, within 1e-6."""
     ended = run_jobs([replace(job, trainer={"strategy": "ddp", "devices": 2})], folder)

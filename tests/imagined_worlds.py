@@ -1,6 +1,6 @@
 """Models of tiny worlds, and small datamodules that imagine with them.
 
-Imported as ``small_models`` (``tests`` is on pytest's path).
+Imported as ``imagined_worlds`` (``tests`` is on pytest's path).
 """
 
 from dataclasses import fields
@@ -15,7 +15,7 @@ from torch import Tensor
 from hindsight_rl.datamodules.imagined_rows import ImaginedRows
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.logs.log import Log
-from hindsight_rl.maths.draws import normal
+from hindsight_rl.maths.draws import normal, normals
 from hindsight_rl.ports import Imagined
 
 HALVES = {"log": 0.5, "imagined": 0.5}
@@ -35,6 +35,13 @@ def drift(observation: Tensor, action: Tensor, draws: Tensor | None = None) -> I
     following = observation + torch.stack([push, torch.ones_like(push)], dim=-1)
     place = following[..., 0]
     return Imagined(following, place + 100, place.abs() > 1.5, place.abs())
+
+
+def wander(observation: Tensor, action: Tensor, draws: Tensor) -> Imagined:
+    """Return a walk with luck in any number of dimensions, that ends now and then."""
+    luck = normals(draws, observation.shape[-1])
+    following = observation + 0.1 * torch.tanh(action.sum(-1, keepdim=True)) + 0.1 * luck
+    return Imagined(following, following.sum(-1), luck[..., 0] > 1.5, luck.abs().mean(-1))
 
 
 def reach(observation: Tensor, action: Tensor, draws: Tensor | None = None) -> Imagined:
