@@ -33,7 +33,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.arguments import at_least, check_bootstrap, check_ranges
-from hindsight_rl.keys import EPISODE, STEP, Key
+from hindsight_rl.keys import COUNTS, EPISODE, STEP, Key
 from hindsight_rl.maths.episode_weights import episode_weights
 from hindsight_rl.maths.quantile_regression import mixture_quantiles, quantile_loss
 from hindsight_rl.maths.returns import ReturnRange
@@ -44,9 +44,6 @@ from hindsight_rl.spec import SpecLike
 from hindsight_rl.training.given import Function
 from hindsight_rl.training.judged import JudgedPass, answer_key
 from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, Transition
-
-COUNTS: Key = "member_weight"
-"""``[B, E]``: how often each estimate counts a row's episode."""
 
 
 class FQE(Learner):

@@ -24,7 +24,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.arguments import at_least, check_ranges, within
-from hindsight_rl.keys import FIRST, PAIR, PREFERENCE, SECOND, Key
+from hindsight_rl.keys import COUNTS, FIRST, PAIR, PREFERENCE, SECOND, Key
 from hindsight_rl.maths.episode_weights import episode_weights
 from hindsight_rl.maths.preferences import (
     calibration_error,
@@ -39,8 +39,6 @@ from hindsight_rl.nets.network import Network
 from hindsight_rl.spec import SpecLike
 from hindsight_rl.training.learner import COMPARISON, COMPARISON_TASKS, Learner, LossTerms
 
-COUNTS: Key = "member_weight"
-"""``[B, E]``: how often each member counts an answer."""
 FEWEST = 3
 
 

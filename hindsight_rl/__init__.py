@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.agents.discrete_cql import DiscreteCQL as DiscreteCQL
     from hindsight_rl.agents.dpo import DPO as DPO
     from hindsight_rl.agents.dqn import DQN as DQN
+    from hindsight_rl.agents.dynamics import Dynamics as Dynamics
     from hindsight_rl.agents.flow_bc import FlowBC as FlowBC
     from hindsight_rl.agents.fqe import FQE as FQE
     from hindsight_rl.agents.fql import FQL as FQL
@@ -184,6 +185,7 @@ _HOME = {
     "DiscreteTasks": "tasks.family",
     "Discriminator": "nets.discriminator",
     "DiscriminatorReward": "relabel.discriminator",
+    "Dynamics": "agents.dynamics",
     "EnvGoals": "tasks.environment",
     "EpisodeGoal": "relabel.goals",
     "EpisodeLabel": "relabel.labels",

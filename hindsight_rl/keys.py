@@ -52,6 +52,9 @@ PREFERENCE: Key = "preference"
 PAIR: Key = "pair"
 """``[]`` int64: number of a pair's answer."""
 
+COUNTS: Key = "member_weight"
+"""``[E]`` float32: how often each member of an ensemble counts the row, in its bootstrap."""
+
 ORIGIN: Key = "origin"
 """Where a row comes from: ``[]`` int64, its place in :data:`ORIGINS`; see ``data.mix``."""
 

@@ -14,7 +14,7 @@ import os
 import pkgutil
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -139,6 +139,33 @@ def take_imports(words: Sequence[str]) -> tuple[list[str], list[str]]:
             raise ValueError(f"{OPTION} names no module: give one, such as my_learners")
         modules += json.loads(value) if value.startswith("[") else [value]
     return others, list(dict.fromkeys(modules))
+
+
+def imported(name: str, what: str) -> Callable[..., Any]:
+    """Return a function whose module was imported; a name alone, of a checkpoint say, runs no code.
+
+    Args:
+        name: ``"module:function"``.
+        what: What the name is given for, for messages.
+
+    Returns:
+        The function.
+
+    Raises:
+        ValueError: It is no such name, the module is not imported, or it has no such function.
+    """
+    module, _, function = name.partition(":")
+    if not function.isidentifier() or not is_dotted(module):
+        raise ValueError(f"{what} is {name!r}: give 'module:function', my_robot:fell say")
+    if module not in sys.modules:
+        raise ValueError(
+            f"{what} {name}: {module} is not imported; import it first. Add {OPTION} {module} to a "
+            "command: it is looked for in the current folder too."
+        )
+    found = getattr(sys.modules[module], function, None)
+    if not callable(found):
+        raise ValueError(f"{what} {name}: {module} has no function {function}")
+    return found  # type: ignore[no-any-return]
 
 
 def is_dotted(text: str) -> bool:

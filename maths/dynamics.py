@@ -14,13 +14,13 @@ Ball, Parker-Holder, Osborne and Roberts 2022, arXiv 2110.04135.
 
 import math
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from hindsight_rl.maths.draws import fork, integers, normals
 from hindsight_rl.maths.losses import same_shape
 from hindsight_rl.ports import Imagined
 
@@ -29,16 +29,20 @@ __all__ = [
     "UNCERTAINTIES",
     "Imagined",
     "MixtureVariance",
+    "Uncertainty",
     "aleatoric_max",
+    "disagreement",
     "elites",
     "ensemble_std",
     "gaussian_loss",
     "mean_deviation",
+    "mixture_outcome",
     "mixture_variance",
     "pairwise",
     "penalised",
     "soft_bounds",
     "total_std",
+    "unit_circle",
 ]
 
 
@@ -85,6 +89,28 @@ def gaussian_loss(mean: Tensor, log_variance: Tensor, target: Tensor) -> Tensor:
     return (mean - target).square() * torch.exp(-log_variance) + log_variance
 
 
+def unit_circle(value: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    """Return vectors whose (cosine, sine) pairs have length 1 again.
+
+    A predicted pair leaves the circle by its error, and further with every imagined step.
+
+    Args:
+        value: ``[..., O]``.
+        cosines: ``[M]`` int64, places of the cosines of M angles.
+        sines: ``[M]`` int64, places of their sines.
+
+    Returns:
+        ``[..., O]``; a pair (0, 0), which has no direction, stays.
+    """
+    if not len(cosines):
+        return value
+    length = torch.hypot(value[..., cosines], value[..., sines])
+    length = torch.where(length > 0, length, 1.0).to(value.dtype)
+    return value / torch.ones_like(value).index_copy(-1, cosines, length).index_copy(
+        -1, sines, length
+    )
+
+
 def elites(error: Tensor, count: int) -> Tensor:
     """Return the numbers of the members with the least error, rising.
 
@@ -102,6 +128,36 @@ def elites(error: Tensor, count: int) -> Tensor:
         raise ValueError(f"elites is {count}, it must lie in [1, {len(error)}], the members")
     # Not top-k: of equal errors the first members count, on every device.
     return error.sort(stable=True).indices[:count].sort().values
+
+
+def mixture_outcome(
+    mean: Tensor, std: Tensor, elite: Tensor, draws: Tensor | None = None
+) -> Tensor:
+    """Return numbers drawn from one elite each, chosen anew for every row and step (TS1).
+
+    Args:
+        mean: ``[E, ..., D]``.
+        std: ``[E, ..., D]``.
+        elite: ``[E]``, 1 for elites and 0 for the others, at least one of them.
+        draws: ``[..., 3]`` int64 counters, broadcast against the rows; ``None`` for the mean of the
+            elites' means.
+
+    Returns:
+        ``[..., D]``.
+
+    Reference:
+        Chua et al. 2018, arXiv 1805.12114, section 5.1.
+    """
+    same_shape(mean=mean, std=std)
+    if draws is None:
+        share: Tensor = elite / elite.sum()
+        return (share.reshape(-1, *[1] * (mean.ndim - 1)) * mean).sum(0)
+    draws = draws.expand(*mean.shape[1:-1], 3)
+    order = elite.argsort(descending=True, stable=True)
+    member = order[integers(fork(draws, "member"), elite.sum().long())]
+    place = member[None, ..., None].expand(1, *mean.shape[1:])
+    noise = normals(fork(draws, "outcome"), mean.shape[-1]).to(mean.dtype)
+    return mean.gather(0, place).squeeze(0) + std.gather(0, place).squeeze(0) * noise
 
 
 # --- what is not known ----------------------------------------------------------------------------
@@ -220,15 +276,33 @@ def total_std(mean: Tensor, std: Tensor) -> Tensor:
     return _norm(parts.movedim(0, -2).flatten(-2)) / math.sqrt(len(mean))
 
 
-UNCERTAINTIES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
-    {
-        kind.__name__: kind
-        for kind in (aleatoric_max, mean_deviation, pairwise, ensemble_std, total_std)
-    }
-)
+Uncertainty = Literal["aleatoric_max", "mean_deviation", "pairwise", "ensemble_std", "total_std"]
+# Not a proxy, which compiled losses may not read.
+UNCERTAINTIES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    kind.__name__: kind
+    for kind in (aleatoric_max, mean_deviation, pairwise, ensemble_std, total_std)
+}
 """By name: ``(mean [E, ..., D], std [E, ..., D]) -> [...]``, in standardised units."""
 EPISTEMIC = ("mean_deviation", "pairwise", "ensemble_std")
 """Those that are 0 where all members agree."""
+
+
+def disagreement(mean: Tensor, std: Tensor, kind: Uncertainty) -> Tensor:
+    """Return how much members leave open of a step.
+
+    Where only their means count, rewards do not: a task may judge imagined steps instead.
+
+    Args:
+        mean: ``[E, ..., D]``, standardised; the reward is the last of D.
+        std: ``[E, ..., D]``.
+        kind: Which of :data:`UNCERTAINTIES`.
+
+    Returns:
+        ``[...]``, at least 0.
+    """
+    if kind in EPISTEMIC:
+        mean, std = mean[..., :-1], std[..., :-1]
+    return UNCERTAINTIES[kind](mean, std)
 
 
 def penalised(reward: Tensor, disagreement: Tensor, *, penalty: float) -> Tensor:

@@ -40,13 +40,16 @@ def float32_linear(features: Tensor, weight: Tensor, bias: Tensor | None) -> Ten
         return functional.linear(features.float(), weight, bias)
 
 
-def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
-    """Return a multilayer perceptron with ReLU between layers, the last one always in float32.
+def mlp(
+    inputs: int, hidden: Sequence[int], outputs: int, activation: type[nn.Module] = nn.ReLU
+) -> nn.Sequential:
+    """Return a multilayer perceptron, ReLU between layers, the last one always in float32.
 
     Args:
         inputs: Width of the input.
         hidden: Width of each hidden layer.
         outputs: Width of the output.
+        activation: Between layers; SiLU where slopes of the network are to be smooth.
 
     Returns:
         The network.
@@ -58,7 +61,7 @@ def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
         raise ValueError(f"hidden is {list(hidden)}: every layer needs at least 1 unit")
     layers: list[nn.Module] = []
     for width in hidden:
-        layers += [nn.Linear(inputs, width), nn.ReLU()]
+        layers += [nn.Linear(inputs, width), activation()]
         inputs = width
     return nn.Sequential(*layers, LastLayer(inputs, outputs))
 

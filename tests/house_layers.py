@@ -19,7 +19,8 @@ LAYERS: dict[str, set[str]] = {
     # A policy that is judged may be a file.
     "training.given": {"training", "nets", "maths", "export.runtime"},
     "agents": {"nets", "policies", "maths", "training.learner", "training.policy_values"}
-    | {f"training.{name}" for name in ("sweep", "given", "judged", "policy_iteration", "features")},
+    | {f"training.{name}" for name in ("sweep", "given", "judged", "policy_iteration", "features")}
+    | {f"training.{name}" for name in ("elites", "step_statistics")},
     "logs": {"configs", "maths"},
     "datamodules": {"maths", "logs", "relabel", "tasks", "envs.entry_spaces"}
     | {f"envs.{name}" for name in ("actions", "interface", "lockstep", "playing", "rollout")},

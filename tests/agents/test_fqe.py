@@ -11,9 +11,9 @@ from small_fits import data_for, fit, learner_of, whole_log
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.agents.fqe import COUNTS, FQE
+from hindsight_rl.agents.fqe import FQE
 from hindsight_rl.datamodules.offline import OfflineDataModule
-from hindsight_rl.keys import NEXT_POLICY_ACTION, NEXT_POLICY_PROBABILITY
+from hindsight_rl.keys import COUNTS, NEXT_POLICY_ACTION, NEXT_POLICY_PROBABILITY
 from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.episode_weights import episode_weights
 from hindsight_rl.nets.network import Network

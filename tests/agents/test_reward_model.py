@@ -9,8 +9,8 @@ from episode_logs import episode_log
 from small_fits import equal, fit, learner_of, pairs_of, trainer_in, weights, whole_log
 from torch import Tensor, nn
 
-from hindsight_rl.agents.reward_model import COUNTS, RewardModel
-from hindsight_rl.keys import ACTION, FIRST, OBSERVATION, PAIR, PREFERENCE, SECOND
+from hindsight_rl.agents.reward_model import RewardModel
+from hindsight_rl.keys import ACTION, COUNTS, FIRST, OBSERVATION, PAIR, PREFERENCE, SECOND
 from hindsight_rl.maths.episode_weights import episode_weights
 from hindsight_rl.nets.network import Network
 

@@ -14,6 +14,7 @@ from hindsight_rl.maths.dynamics import (
     mixture_variance,
     penalised,
     soft_bounds,
+    unit_circle,
 )
 from hindsight_rl.maths.losses import normal_log_prob
 
@@ -76,6 +77,19 @@ def test_one_target_serves_all_members_or_each_has_its_own() -> None:
     assert gaussian_loss(mean, lv, target.expand(3, 4, 2)).equal(alike)
     with pytest.raises(ValueError, match=r"mean \(3, 4, 2\).*target \(4, 1\)"):
         gaussian_loss(mean, lv, target[:, :1])
+
+
+def test_angles_return_to_the_circle() -> None:
+    """(3, 4) by 5, the other stays; slopes of c / n: s^2 / n^3 = .128, -c s / n^3 = -.096."""
+    value, where = f64(3, 7, 4).requires_grad_(), (torch.tensor([0]), torch.tensor([2]))
+    found = unit_circle(value, *where)
+    close(found, [0.6, 7, 0.8])
+    close(torch.autograd.grad(found[0], value, retain_graph=True)[0], [0.128, 0, -0.096])
+    close(torch.autograd.grad(found[1], value)[0], [0.0, 1, 0])
+    rows = torch.stack([value, torch.zeros(3, dtype=torch.float64)])[:, None]
+    close(unit_circle(rows, *where)[:, 0], [[0.6, 7, 0.8], [0.0, 0, 0]])
+    nowhere = torch.zeros(0, dtype=torch.int64)
+    assert unit_circle(value, nowhere, nowhere) is value
 
 
 # --- TB2: uncertainties ---------------------------------------------------------------------------
