@@ -1,15 +1,11 @@
 """Recordings as MCAP: every viewer of robots opens them, and ``read_log`` reads them back as a log.
 
-The file holds its own column map, so nothing has to be said to read it. It is written record by
-record, without chunks or index: of a robot that loses its power, all steps are there that the
-system had written to the disk.
-
-Reference:
-    MCAP file format, version 0 (mcap.dev/spec).
+The file holds its own column map, so nothing has to be said to read it. Numbers are messages of
+JSON; what cameras see are topics of their own, pictures as ROS 2 has them.
 """
 
 import json
-import struct
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,64 +17,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from hindsight_rl.export.contract import Contract, bounds
 from hindsight_rl.export.feed import Observation
+from hindsight_rl.export.mcap import ENCODINGS, McapWriter
 
 STEP, EPISODE, HELD = "/step", "/episode", "/held"
-_MAGIC = b"\x89MCAP0\r\n"
-_HEADER, _FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _METADATA, _DATA_END = 1, 2, 3, 4, 5, 12, 15
+CAMERA = "/camera/"
+"""How topics of pictures begin."""
+_SYNTAX = re.compile(r"[.\[\]]")
 _FLUSH_NS = 500_000_000
-
-
-class McapWriter:
-    """Writes messages of JSON to a file.
-
-    Args:
-        file: An empty binary file.
-        metadata: What a reader finds before the first message, under the name ``hindsight``.
-    """
-
-    def __init__(self, file: BinaryIO, metadata: Mapping[str, str]) -> None:
-        self._file = file
-        self._channels: dict[str, int] = {}
-        self._sequence = 0
-        file.write(_MAGIC)
-        self._record(_HEADER, _text("") + _text("hindsight"))
-        pairs = b"".join(_text(name) + _text(value) for name, value in metadata.items())
-        self._record(_METADATA, _text("hindsight") + _sized(pairs))
-
-    def write(self, topic: str, stamp: int, message: Mapping[str, Any]) -> None:
-        """Write a message.
-
-        Args:
-            topic: Its topic.
-            stamp: When, ns since 1970.
-            message: Plain values that JSON can hold; all of a topic have the same fields.
-        """
-        if topic not in self._channels:
-            self._open(topic, message)
-        data = json.dumps(message, separators=(",", ":")).encode()
-        number = self._channels[topic]
-        head = struct.pack("<HIQQ", number, self._sequence & 0xFFFFFFFF, stamp, stamp)
-        self._sequence += 1
-        self._record(_MESSAGE, head + data)
-
-    def close(self) -> None:
-        """Write the end of the file; it stays open."""
-        self._record(_DATA_END, struct.pack("<I", 0))
-        self._record(_FOOTER, struct.pack("<QQI", 0, 0, 0))
-        self._file.write(_MAGIC)
-
-    def _open(self, topic: str, message: Mapping[str, Any]) -> None:
-        number = len(self._channels) + 1
-        self._channels[topic] = number
-        schema = json.dumps(_schema(message)).encode()
-        name = f"hindsight{topic.replace('/', '.')}"
-        described = _text(name) + _text("jsonschema") + _sized(schema)
-        self._record(_SCHEMA, struct.pack("<H", number) + described)
-        about = _text(topic) + _text("json") + _sized(b"")
-        self._record(_CHANNEL, struct.pack("<HH", number, number) + about)
-
-    def _record(self, kind: int, body: bytes) -> None:
-        self._file.write(struct.pack("<BQ", kind, len(body)) + body)
 
 
 class Recorder:
@@ -91,7 +36,8 @@ class Recorder:
         clock: Nanoseconds since 1970.
 
     Raises:
-        ValueError: The file is of another kind, is there already, or the policy sees images.
+        ValueError: The file is of another kind or is there already, or pictures have other channels
+            than one, three or four.
     """
 
     def __init__(
@@ -108,6 +54,8 @@ class Recorder:
         if path.exists():
             raise ValueError(f"{path}: is there already. Choose another name.")
         columns = loop_columns(contract, rate)
+        topics = columns["observation"] if isinstance(columns["observation"], dict) else {}
+        self._cameras = [name for name, topic in topics.items() if topic == f"{CAMERA}{name}"]
         # Under its name at once, unlike other files: what is there when the power fails must stay.
         self._file = path.open("xb")
         self._clock = clock
@@ -128,7 +76,12 @@ class Recorder:
         now = self._clock()
         if not self._open:
             self._mark(now, True)
-        shown: dict[str, Any] = {"observation": plain(observation), "action": plain(action)}
+        seen: Any = observation
+        if isinstance(observation, Mapping):
+            seen = {entry_name(name): value for name, value in observation.items()}
+            for name in self._cameras:
+                self._writer.picture(f"{CAMERA}{name}", now, np.asarray(seen.pop(name)))
+        shown: dict[str, Any] = {"observation": plain(seen), "action": plain(action)}
         shown |= {} if task is None else {"task": plain(task)}
         self._writer.write(STEP, now, shown | numbers)
         self._last = now
@@ -179,16 +132,23 @@ def loop_columns(contract: Contract, rate: float | None) -> dict[str, Any]:
         Fields of a column map.
 
     Raises:
-        ValueError: The policy sees images.
+        ValueError: The policy sees pictures of other channels, or two entries would have one name.
     """
     seen, action, task = contract["observation"], contract["action"], contract["task"]
-    entries = seen.get("entries")
+    entries = _entries(contract)
     # A file of release 0.1 has one vector, and does not say that it is one.
     parts = entries if entries else {"": {"kind": "vector"} | seen}
-    if any(part["kind"] == "image" for part in parts.values()):
-        raise ValueError("a policy that sees images is not recorded as MCAP: record its topics")
+    for name, part in parts.items():
+        if part["kind"] == "image" and part["shape"][-1] not in ENCODINGS:
+            raise ValueError(
+                f"observation.{name} is pictures of {part['shape'][-1]} channels, and pictures of "
+                "1, 3 and 4 are recorded as MCAP: record its topics"
+            )
     found: dict[str, Any] = {
-        "observation": {name: f"{STEP}.observation.{name}" for name in entries}
+        "observation": {
+            name: f"{CAMERA}{name}" if part["kind"] == "image" else f"{STEP}.observation.{name}"
+            for name, part in entries.items()
+        }
         if entries
         else f"{STEP}.observation",
         "action": f"{STEP}.action",
@@ -207,6 +167,20 @@ def loop_columns(contract: Contract, rate: float | None) -> dict[str, Any]:
         stated = {key: part[fact] for key, part in real.items() if key in of and of[key].get(fact)}
         found |= {fact: stated} if stated else {}
     return found | action_columns(contract)
+
+
+def entry_name(name: str) -> str:
+    """Return the name of an entry in a recording, where dots and brackets lead to fields."""
+    return _SYNTAX.sub("/", name)
+
+
+def _entries(contract: Contract) -> dict[str, Any]:
+    """Return the entries that a policy sees by their names in a recording."""
+    entries: Mapping[str, Any] = contract["observation"].get("entries") or {}
+    found = {entry_name(name): part for name, part in entries.items()}
+    if len(found) < len(entries):
+        raise ValueError(f"two of the entries {sorted(entries)} would have one name in a recording")
+    return found
 
 
 def action_columns(contract: Contract) -> dict[str, Any]:
@@ -237,22 +211,32 @@ def write_episodes(
         stamps: ``[N]`` when each step was, ns since 1970, ascending.
 
     Raises:
-        ValueError: A column is of images.
+        ValueError: A column of images is of another type or has other channels.
     """
     kept = {name: values for name, values in columns.items() if name not in ("episode", "step")}
-    wide = next((name for name, values in kept.items() if values.ndim > 2), None)
-    if wide is not None:
-        raise ValueError(f"{wide} is images, which are not recorded as MCAP: record as .npz")
-    writer = McapWriter(file, {"columns": json.dumps(_mapped(kept, column_map))})
+    cameras = {
+        name: f"{CAMERA}{entry_name(name)}" for name, values in kept.items() if values.ndim > 2
+    }
+    for name in cameras:
+        if kept[name].dtype != np.uint8 or kept[name].shape[3:] not in {(n,) for n in ENCODINGS}:
+            raise ValueError(
+                f"{name} is {kept[name].dtype} {list(kept[name].shape[1:])}, and no picture that "
+                "is recorded as MCAP (uint8 [H, W, C] of 1, 3 or 4 channels): record as .npz"
+            )
+    writer = McapWriter(file, {"columns": json.dumps(_mapped(kept, cameras, column_map))})
     episode = columns["episode"]
     for row, stamp in enumerate(stamps):
         if row == 0 or episode[row] != episode[row - 1]:
             writer.write(EPISODE, stamp, {"recording": True})
+        for name, topic in cameras.items():
+            writer.picture(topic, stamp, kept[name][row])
         message: dict[str, Any] = {}
         for name, values in kept.items():
-            *outer, last = name.split(".", 1)
-            place = message.setdefault(outer[0], {}) if outer else message
-            place[last] = values[row].tolist()
+            if name in cameras:
+                continue
+            outer, dot, entry = name.partition(".")
+            place = message.setdefault(outer, {}) if dot else message
+            place[entry_name(entry) if dot else outer] = values[row].tolist()
         writer.write(STEP, stamp, message)
         if row + 1 == len(stamps) or episode[row] != episode[row + 1]:
             writer.write(EPISODE, stamp + 1, {"recording": False})
@@ -266,35 +250,19 @@ def plain(value: Any) -> Any:
     return np.asarray(value).tolist()
 
 
-def _mapped(kept: Mapping[str, Any], column_map: Mapping[str, Any]) -> dict[str, Any]:
+def _mapped(
+    kept: Mapping[str, Any], cameras: Mapping[str, str], column_map: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return the column map of a recording of episodes, given that of their columns."""
     fields = {"desired_goal": "task"}
     found: dict[str, Any] = {"row_at": STEP, "episode_marker": f"{EPISODE}.recording"}
     for name in kept:
         outer, dot, entry = name.partition(".")
-        field = fields.get(outer, outer)
+        field, entry = fields.get(outer, outer), entry_name(entry)
+        place = cameras.get(name, f"{STEP}.{outer}.{entry}" if dot else f"{STEP}.{outer}")
         if dot:
-            found.setdefault(field, {})[entry] = f"{STEP}.{name}"
+            found.setdefault(field, {})[entry] = place
         else:
-            found[field] = f"{STEP}.{name}"
+            found[field] = place
     told = ("action_low", "action_high", "action_count", "action_start", "control_rate_hz")
     return found | {name: column_map[name] for name in told if name in column_map}
-
-
-def _schema(value: Any) -> dict[str, Any]:
-    """Return the JSON Schema of a plain value."""
-    if isinstance(value, Mapping):
-        inner = {name: _schema(entry) for name, entry in value.items()}
-        return {"type": "object", "properties": inner}
-    if isinstance(value, list):
-        return {"type": "array", "items": _schema(value[0]) if value else {}}
-    kinds = ((bool, "boolean"), (int, "integer"), (float, "number"), (str, "string"))
-    return {"type": next((name for kind, name in kinds if isinstance(value, kind)), "null")}
-
-
-def _sized(data: bytes) -> bytes:
-    return struct.pack("<I", len(data)) + data
-
-
-def _text(text: str) -> bytes:
-    return _sized(text.encode())

@@ -7,6 +7,8 @@ variable, named in the error, raises it.
 import json
 import os
 import re
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +125,26 @@ def check_memory(
         path=path,
         column=column,
     )
+
+
+def check_room(needed: int, path: Path | str) -> None:
+    """Raise an error for frames that the folder for temporary files has no room for.
+
+    Args:
+        needed: Bytes of them.
+        path: The source, for messages.
+
+    Raises:
+        LogError: The disk has less.
+    """
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    if needed > free:
+        raise LogError(
+            f"its frames take {_size(needed)} in the folder for temporary files, which has "
+            f"{_size(free)} free",
+            "Set TMPDIR to a folder on a larger disk.",
+            path=path,
+        )
 
 
 def check_count(count: int, what: str, path: Path | str) -> None:

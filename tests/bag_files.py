@@ -32,10 +32,9 @@ def made(kind: str, **fields: Any) -> Any:
 
 def joints(stamp: int, names: Sequence[str], position: Sequence[float]) -> Any:
     """Return a message of joints; stamp 0 is none."""
-    time = made("builtin_interfaces/msg/Time", sec=stamp // 10**9, nanosec=stamp % 10**9)
     return made(
         "sensor_msgs/msg/JointState",
-        header=made("std_msgs/msg/Header", stamp=time, frame_id=""),
+        header=header(stamp),
         name=list(names),
         position=np.array(position, np.float64),
         velocity=-np.array(position, np.float64),
@@ -51,6 +50,38 @@ def command(values: Sequence[float]) -> Any:
 
 def flag(on: bool) -> Any:
     return made("std_msgs/msg/Bool", data=on)
+
+
+def header(stamp: int) -> Any:
+    time = made("builtin_interfaces/msg/Time", sec=stamp // 10**9, nanosec=stamp % 10**9)
+    return made("std_msgs/msg/Header", stamp=time, frame_id="")
+
+
+def image(stamp: int, pixels: Any, encoding: str, padding: int = 0) -> Any:
+    """Return a message of a picture, ``[H, W, C]`` in the order of the encoding."""
+    height, width, channels = pixels.shape
+    lines = np.full((height, width * channels + padding), 255, np.uint8)
+    lines[:, : width * channels] = pixels.reshape(height, -1)
+    return made(
+        "sensor_msgs/msg/Image",
+        header=header(stamp),
+        height=height,
+        width=width,
+        encoding=encoding,
+        is_bigendian=0,
+        step=lines.shape[1],
+        data=lines.ravel(),
+    )
+
+
+def packed(stamp: int, data: bytes, kind: str) -> Any:
+    """Return a message of a picture that is a file."""
+    return made(
+        "sensor_msgs/msg/CompressedImage",
+        header=header(stamp),
+        format=kind,
+        data=np.frombuffer(data, np.uint8),
+    )
 
 
 def word(text: str) -> Any:

@@ -191,7 +191,7 @@ class Steps:
             if key in found or key in taken:
                 raise self.findings.error(
                     f"its images would be called '{key}', as another column is",
-                    "Rename the column.",
+                    f"Rename the column, or name it as an entry: `observation: {{NAME: {name}}}`.",
                     name,
                 )
             found[key] = self._whole(frames, next_key(key))

@@ -25,6 +25,8 @@ from hindsight_rl.logs.reading.table import natural
 ENDINGS = (".mcap", ".db3")
 METADATA = "hindsight"
 """Name of the metadata record of our own recordings; its ``columns`` is their column map."""
+WHOLE = 1 << 62
+"""Bytes of a message at most."""
 _PACKED = (".mcap.zstd", ".db3.zstd", ".mcap.zst", ".db3.zst")
 _SPLIT = re.compile(r"(.*)_(\d+)")
 _SECOND = 1e9
@@ -41,6 +43,7 @@ class Recording:
         topics: Each topic by name.
         received: Receive times (ns) of all messages by topic, in the order of the file.
         kept: The messages of the topics that were asked for.
+        brief: Topics of which only the first bytes of each message were kept.
         first: The first message of each topic.
         losses: What was lost.
         metadata: Metadata records by name.
@@ -52,6 +55,7 @@ class Recording:
     topics: dict[str, Topic] = field(default_factory=dict)
     received: dict[str, list[int]] = field(default_factory=dict)
     kept: dict[str, list[bytes]] = field(default_factory=dict)
+    brief: set[str] = field(default_factory=set)
     first: dict[str, bytes] = field(default_factory=dict)
     losses: Losses = field(default_factory=Losses)
     metadata: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -110,13 +114,13 @@ def bags_of(folder: Path) -> list[list[Path]]:
     return bags_in(folder) if held else []
 
 
-def scan(files: list[Path], path: Path, keep: Callable[[str], bool]) -> Recording:
+def scan(files: list[Path], path: Path, keep: Callable[[Topic], int]) -> Recording:
     """Return what a bag holds.
 
     Args:
         files: Its files in order.
         path: The source that they belong to.
-        keep: Returns whether the messages of a topic are wanted.
+        keep: Returns how many bytes of each message of a topic are wanted, ``WHOLE`` for all.
 
     Returns:
         The recording.
@@ -126,7 +130,7 @@ def scan(files: list[Path], path: Path, keep: Callable[[str], bool]) -> Recordin
     """
     one = files[0] if len(files) == 1 else files[0].parent
     found = Recording(one, files)
-    wanted = dict[str, bool]()
+    wanted = dict[str, int]()
     held, total, checked = sum(file.stat().st_size for file in files), 0, 0
     for file in files:
         for topic, received, data in messages_of(file, found.losses, found.metadata):
@@ -134,7 +138,9 @@ def scan(files: list[Path], path: Path, keep: Callable[[str], bool]) -> Recordin
             if name not in found.topics:
                 found.topics[name], found.first[name] = topic, data
                 found.received[name], found.kept[name] = [], []
-                wanted[name] = keep(name)
+                wanted[name] = keep(topic)
+                if 0 < wanted[name] < WHOLE:
+                    found.brief.add(name)
             elif found.topics[name].type != topic.type:
                 raise LogError(
                     f"messages of two types, {found.topics[name].type} and {topic.type}",
@@ -144,8 +150,8 @@ def scan(files: list[Path], path: Path, keep: Callable[[str], bool]) -> Recordin
                 )
             found.received[name].append(received)
             if wanted[name]:
-                found.kept[name].append(data)
-                total += len(data)
+                found.kept[name].append(data[: wanted[name]])
+                total += len(found.kept[name][-1])
                 if total > checked + _CHECKED_EVERY:
                     check_memory(total, held, file)
                     checked = total

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from hindsight_rl.logs.errors import LogError, unreadable
 from hindsight_rl.logs.reading.formats.bag_messages import decoder
+from hindsight_rl.logs.reading.formats.bag_pictures import stamped
 from hindsight_rl.logs.reading.formats.bag_rows import Stamps
 from hindsight_rl.logs.reading.formats.bag_scan import Recording
 from hindsight_rl.message_fields import Absent, Column, stamp_of, text_of, value_of
@@ -37,11 +38,13 @@ def decoded(bag: Recording, topic: str) -> list[Any]:
         topic: One of its topics.
 
     Returns:
-        Messages in the order of the file.
+        Messages in the order of the file; of pictures their headers alone.
 
     Raises:
         LogError: The type is not known, or a message is damaged.
     """
+    if topic in bag.brief:
+        return [stamped(stub) for stub in bag.kept[topic]]
     decode, found = decoder(bag.topics[topic], bag.path), list[Any]()
     for data in bag.kept[topic]:
         try:

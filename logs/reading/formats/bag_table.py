@@ -12,6 +12,7 @@ from hindsight_rl.logs.problems import listed, nearest
 from hindsight_rl.logs.reading.column_map import ColumnMap
 from hindsight_rl.logs.reading.column_values import columns_in
 from hindsight_rl.logs.reading.formats.bag_messages import column_of
+from hindsight_rl.logs.reading.formats.bag_pictures import is_picture
 from hindsight_rl.logs.reading.formats.bag_rows import (
     Segment,
     Stamps,
@@ -48,6 +49,7 @@ class Rows:
         values: Columns by name, ``[N, ...]``; with ``action_at: next`` what is observed has one row
             more per episode.
         lengths: Steps of each episode.
+        pictured: Columns that are pictures: their values are the numbers of messages.
         names: Names of the entries of a column.
         ages: Age of each topic at each tick, seconds.
         stamps: Which stamps each topic has.
@@ -58,6 +60,7 @@ class Rows:
 
     values: dict[str, NDArray[Any]] = field(default_factory=dict)
     lengths: list[int] = field(default_factory=list)
+    pictured: set[str] = field(default_factory=set)
     names: dict[str, list[str]] = field(default_factory=dict)
     ages: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     stamps: dict[str, str] = field(default_factory=dict)
@@ -108,7 +111,13 @@ class BagReading:
     def _one(self, name: str) -> Series:
         column = self._columns[name]
         stamps = self._stamps[column.topic]
+        if self._is_picture(column):
+            order = np.argsort(stamps, kind="stable")
+            return Series(stamps[order], order, [])
         return series_of(self._messages[column.topic], stamps, column, self._bag.path)
+
+    def _is_picture(self, column: Column) -> bool:
+        return not column.steps and is_picture(self._bag.topics[column.topic])
 
     def rows(self) -> Rows:
         """Return the rows.
@@ -128,6 +137,8 @@ class BagReading:
         for name, series in self._series.items():
             made.values[name] = series.values[newest(series.stamps, every)]
             made.names[name] = series.names
+            if self._is_picture(self._columns[name]):
+                made.pictured.add(name)
         for name in (name for name in self._names if name.endswith(AGE)):
             made.values[name] = made.ages[self._columns[name.removesuffix(AGE)].topic]
         if self._ahead:

@@ -17,6 +17,7 @@ from hindsight_rl.logs.checks import Array
 from hindsight_rl.logs.errors import LogError, unreadable
 from hindsight_rl.logs.frame_store import Camera, stored_frames
 from hindsight_rl.logs.limits import files_below
+from hindsight_rl.logs.reading.cameras import kept_size
 from hindsight_rl.logs.reading.column_map import ColumnMap
 from hindsight_rl.logs.reading.formats.arrow import parquet_columns, read_parquet, to_numpy
 from hindsight_rl.logs.video import Clip, Size
@@ -62,7 +63,7 @@ def read_cameras(
     for name in names:
         recorded = _size(info["features"][name], name, path)
         clips = find(path, name, episodes, times)
-        camera = Camera(name, clips, recorded, _wanted(columns, recorded, name), 1 / info["fps"])
+        camera = Camera(name, clips, recorded, kept_size(columns, recorded, name), 1 / info["fps"])
         found[name] = stored_frames(camera, folder)
     return found
 
@@ -82,19 +83,6 @@ def _size(feature: Mapping[str, Any], name: str, path: Path) -> Size:
     first = isinstance(names, list) and names[:1] in (["channels"], ["channel"])
     height, width = shape[1:] if first else shape[:2]
     return int(height), int(width)
-
-
-def _wanted(columns: ColumnMap, recorded: Size, name: str) -> Size:
-    if columns.resize is None:
-        return recorded
-    height, width = columns.resize
-    if height > recorded[0] or width > recorded[1]:
-        raise LogError(
-            f"resize is {columns.resize}, larger than the {list(recorded)} that was recorded",
-            "Give at most that.",
-            column=name,
-        )
-    return height, width
 
 
 def _times(files: Sequence[Path], fps: float) -> tuple[Array, list[NDArray[np.float64]]]:

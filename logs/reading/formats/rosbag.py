@@ -10,13 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.problems import listed, nearest
+from hindsight_rl.logs.reading.cameras import check_cameras
 from hindsight_rl.logs.reading.column_map import DELIMITERS, LEFT_OUT, ColumnMap
 from hindsight_rl.logs.reading.column_values import columns_in
+from hindsight_rl.logs.reading.formats.bag_file import Topic
 from hindsight_rl.logs.reading.formats.bag_messages import column_of, decoder
+from hindsight_rl.logs.reading.formats.bag_pictures import STUB, frames_of, is_picture
 from hindsight_rl.logs.reading.formats.bag_scan import (
+    WHOLE,
     Recording,
     about_topics,
     bags_in,
@@ -50,7 +55,7 @@ def read(path: Path, columns: ColumnMap) -> Table:
     if not columns.given().keys() - {"format"} and (said := stated_map(bags[0][0])):
         columns = ColumnMap.load(said)
     asked = _asked(columns)
-    recordings = [scan(files, path, lambda topic: _names(asked, topic)) for files in bags]
+    recordings = [scan(files, path, lambda topic: _bytes_of(topic, asked)) for files in bags]
     if not any(one.messages for one in recordings):
         lost = [sentence for one in recordings for sentence in one.losses.sentences]
         raise LogError("the bag holds no message", " ".join([*lost, "Record again."]), path=path)
@@ -59,6 +64,8 @@ def read(path: Path, columns: ColumnMap) -> Table:
         columns = replace(columns, reward=0.0)
     resolved = resolve(columns, held, path, {})
     _check_rows(resolved, recordings, path)
+    cameras = {name for one in recordings for name in one.topics if is_picture(one.topics[name])}
+    check_cameras(resolved, cameras.__contains__, path)
     made = [BagReading(one, resolved).rows() for one in recordings]
     return _joined(made, recordings, resolved, held, path)
 
@@ -75,7 +82,7 @@ def overview(path: Path) -> dict[str, Any]:
     Raises:
         LogError: It is no bag.
     """
-    found = [scan(files, path, lambda topic: False) for files in bags_in(path)]
+    found = [scan(files, path, lambda topic: 0) for files in bags_in(path)]
     lost = [sentence for one in found for sentence in one.losses.sentences]
     return {"bags": len(found), "topics": about_topics(found), "lost": lost}
 
@@ -90,10 +97,13 @@ def _asked_topics(columns: ColumnMap) -> list[str]:
     return [name for name in (columns.row_at, columns.episode_marker) if name]
 
 
-def _names(asked: list[str], topic: str) -> bool:
-    """Return whether one of some columns is a topic's."""
-    rests = [name[len(topic) :] for name in asked if name.startswith(topic)]
-    return any(rest[:1] in ("", ".", "[") for rest in rests)
+def _bytes_of(topic: Topic, asked: list[str]) -> int:
+    """Return how many bytes are kept of each message of a topic: none, its stamp, or all."""
+    rests = [name[len(topic.name) :] for name in asked if name.startswith(topic.name)]
+    rests = [rest for rest in rests if rest[:1] in ("", ".", "[")]
+    if not rests:
+        return 0
+    return STUB if is_picture(topic) and not any(rests) else WHOLE
 
 
 def _held(recordings: list[Recording], asked: list[str], path: Path) -> list[str]:
@@ -103,6 +113,8 @@ def _held(recordings: list[Recording], asked: list[str], path: Path) -> list[str
     for one in recordings:
         topics |= {name: one for name in one.topics if name not in topics}
     for name, one in sorted(topics.items()):
+        if is_picture(one.topics[name]):
+            found |= {name: None, f"{name}{AGE}": None}
         try:
             message = decoder(one.topics[name], one.path)(one.first[name])
         except Exception:  # said where the topic is asked for
@@ -157,7 +169,7 @@ def _joined(
             f"{' and no older than max_age' if columns.max_age else ''}.",
             path=path,
         )
-    values = {name: _concatenated(name, made, bags) for name in names}
+    values = {name: _concatenated(name, made, bags, columns) for name in names}
     values[_EPISODE] = np.repeat(np.arange(len(lengths)), lengths)
     columns = replace(columns, episode=_EPISODE)
     if columns.action_at == "next":
@@ -173,7 +185,14 @@ def _joined(
     return Table(columns, values, facts, held=tuple(held))
 
 
-def _concatenated(name: str, made: list[Rows], bags: list[Recording]) -> Any:
+def _concatenated(
+    name: str, made: list[Rows], bags: list[Recording], columns: ColumnMap
+) -> NDArray[Any]:
+    pictured = {name in rows.pictured for rows in made}
+    if pictured == {True, False}:
+        raise LogError("pictures in some bags and not in others", "Read them apart.", column=name)
+    if pictured == {True}:
+        return frames_of(name, bags, [rows.values[name] for rows in made], columns)
     first = made[0]
     for rows, bag in zip(made, bags, strict=True):
         here, there = rows.values[name].shape[1:], first.values[name].shape[1:]

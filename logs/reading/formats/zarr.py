@@ -6,8 +6,6 @@ Replay buffers of diffusion policy keep the columns in ``data`` and the ends of 
 """
 
 import math
-import shutil
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -22,7 +20,14 @@ from hindsight_rl.entries import is_image
 from hindsight_rl.logs.archives import DAMAGE
 from hindsight_rl.logs.checks import Array, first
 from hindsight_rl.logs.errors import LogError, unreadable
-from hindsight_rl.logs.limits import JSON_BYTES, check_count, check_depth, check_memory, parse_json
+from hindsight_rl.logs.limits import (
+    JSON_BYTES,
+    check_count,
+    check_depth,
+    check_memory,
+    check_room,
+    parse_json,
+)
 from hindsight_rl.logs.reading.column_map import DELIMITERS, LEFT_OUT, ColumnMap
 from hindsight_rl.logs.reading.column_values import columns_in
 from hindsight_rl.logs.reading.formats.zarr_arrays import EXTRA, ZarrArray, described
@@ -165,14 +170,7 @@ def _check_sizes(arrays: Mapping[str, ZarrArray], cameras: set[str], files: Zarr
         check_memory(array.nbytes, held[name], files.path, name, in_file=True)
         check_memory(array.chunk_bytes, held[name], files.path, name)
         frames += math.prod(array.shape)
-    free = shutil.disk_usage(tempfile.gettempdir()).free
-    if frames > free:
-        raise LogError(
-            f"its frames take {frames / 2**30:,.1f} GiB in the folder for temporary files, which "
-            f"has {free / 2**30:,.1f} free",
-            "Set TMPDIR to a folder on a larger disk.",
-            path=files.path,
-        )
+    check_room(frames, files.path)
 
 
 def _numbers(array: ZarrArray, fill: bool) -> Array:
