@@ -38,6 +38,15 @@ def test_links_lead_to_pages_of_the_site(source: str, text: str, expected: str |
     assert found == (text if expected is None else expected)
 
 
+def test_numbers_stay_beside_their_intervals() -> None:
+    gap = "\N{NO-BREAK SPACE}"
+    text = "Of 3 [2, 4].\n| BC [95 %] | 491.6 [477.4, 498.0] | -1.5 [-2, 0.1] wins |\n"
+    assert site.unbroken(text) == (
+        f"Of 3 [2, 4].\n| BC [95{gap}%] | 491.6{gap}[477.4,{gap}498.0] | "
+        f"-1.5{gap}[-2,{gap}0.1] wins |\n"
+    )
+
+
 def test_references_to_public_names_are_links() -> None:
     text = ":class:`~hindsight_rl.agents.iql.IQL` after :func:`_own`"
     found = site.linked_roles(text, {"IQL": "agents.iql"})

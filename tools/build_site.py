@@ -20,6 +20,8 @@ from pathlib import Path, PurePosixPath
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "build" / "site"
 DEMO = ROOT / "build" / "demo"
+"""The demo page: part of the site if it was made before."""
+STYLE = Path(__file__).with_name("site.css")
 DOCUMENTS = {
     "README.md": "first-steps.md",
     "CONTRIBUTING.md": "project/contributing.md",
@@ -33,7 +35,9 @@ FIRST = "docs/from-bag-to-robot.md"
 _LINK = re.compile(r"(?P<image>!?)\[(?P<text>(?:[^][]|\[[^]]*\])*)\]\((?P<target>[^)\s]+)\)")
 # Code comes first: ``a[0](b)`` in it is no link.
 _CODE_OR_LINK = re.compile(rf"```.*?```|`[^`\n]+`|{_LINK.pattern}", re.DOTALL)
+_INTERVAL = re.compile(r"-?[\d.,]+(?: %)? \[-?[\d.,]+(?: %)?, -?[\d.,]+(?: %)?\]|\[?\b95 %\]?")
 _ROLE = re.compile(r":(?:class|func|meth|mod|data|attr|exc):`~?(?P<name>[\w.]+)`")
+_TITLES = {"first-steps.md": "First steps", "contents.md": "All pages"}
 _ROOMS = {
     "agents": "Learners",
     "relabel": "Relabelers",
@@ -90,6 +94,17 @@ def moved_links(text: str, source: str, target: str, places: Mapping[str, str]) 
         return moved(match) if match["target"] else match[0]
 
     return _CODE_OR_LINK.sub(kept_or_moved, text)
+
+
+def unbroken(text: str) -> str:
+    """Return a page in whose tables lines do not break between a number and its interval."""
+    lines = text.splitlines(keepends=True)
+    return "".join(
+        _INTERVAL.sub(lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), line)
+        if line.startswith("|")
+        else line
+        for line in lines
+    )
 
 
 def linked_roles(text: str, public: Mapping[str, str]) -> str:
@@ -174,7 +189,9 @@ def assemble(folder: Path) -> None:
     targets = places | pictures | names | demo
     for source, target in places.items():
         text = (ROOT / source).read_text(encoding="utf-8")
-        _write(folder / "pages" / target, moved_links(text, source, target, targets))
+        page = unbroken(moved_links(text, source, target, targets))
+        _write(folder / "pages" / target, page)
+    shutil.copyfile(STYLE, folder / "pages" / "site.css")
     for source, target in pictures.items():
         (folder / "pages" / target).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / source, folder / "pages" / target)
@@ -208,7 +225,7 @@ def main() -> int:
 
 def _settings(places: Mapping[str, str]) -> str:
     sections = ",\n  ".join(
-        f'{{ "{title}" = [{", ".join(f"{page!r}" for page in found)}] }}'
+        f'{{ "{title}" = [{", ".join(map(_entry, found))}] }}'
         for title, found in navigation(places)
     )
     return f"""[project]
@@ -216,11 +233,13 @@ site_name = "Hindsight"
 site_description = "From the logs of a robot to a policy in one ONNX file"
 docs_dir = "pages"
 site_dir = "out"
+extra_css = ["site.css"]
 nav = [
   {sections}
 ]
 
 [project.theme]
+font = false
 features = ["navigation.sections", "navigation.top", "content.code.copy", "search.suggest"]
 
 [project.plugins.mkdocstrings.handlers.python]
@@ -236,6 +255,11 @@ heading_level = 2
 members_order = "source"
 inherited_members = false
 """
+
+
+def _entry(page: str) -> str:
+    """Return a page of the navigation, with a title where its own heading would not do."""
+    return f'{{ "{_TITLES[page]}" = {page!r} }}' if page in _TITLES else repr(page)
 
 
 def _joined(folder: PurePosixPath, path: str) -> str:
