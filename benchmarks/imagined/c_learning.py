@@ -1,0 +1,142 @@
+"""Goals in four rooms from a log of wandering: C-learning beside HER and cloning.
+
+    python benchmarks/imagined/c_learning.py [--seeds 5] [--choose]
+
+``Hindsight/FourRooms-v0``, 2,000 episodes of uniformly random actions without goals or rewards,
+another log for each seed. Each method has the same network, batch and number of updates, and is
+played on 200 fresh goals. Writes build/imagined_c_learning.json; runs that ended are kept in
+build/imagined_c_learning/.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the folder above
+
+from shared import BUILD, CHOICE_SEEDS, interval, quiet, say, silent_trainer, table
+
+from hindsight_rl import (
+    BC,
+    SAC,
+    CLearning,
+    FutureGoal,
+    GoalReaching,
+    Learner,
+    OfflineDataModule,
+    RandomTask,
+    Relabeler,
+)
+from hindsight_rl.cli.collect import main as collect
+from hindsight_rl.envs.rollout import rollout
+from hindsight_rl.files import write_text
+from hindsight_rl.nets.network import Network
+
+ENV, EPISODES, TESTED, TEST_SEED = "Hindsight/FourRooms-v0", 2000, 200, 5000
+UPDATES, BATCH, RATE, DISCOUNT, TAU = 20_000, 256, 1e-3, 0.98, 0.02
+FOLDER = BUILD / "imagined_c_learning"
+
+
+class Method(NamedTuple):
+    """A learner and the data step before it."""
+
+    kind: type[Learner]
+    relabel: Callable[[], list[Relabeler]]
+    arguments: dict[str, Any]
+
+
+def goals(**more: Any) -> GoalReaching:
+    """Return goals as the environment judges them."""
+    return GoalReaching(radius=1.0, **more)
+
+
+VALUES = {"discount": DISCOUNT, "tau": TAU}
+METHODS = {
+    "CLearning": Method(CLearning, lambda: [RandomTask(goals(ends=False))], VALUES),
+    "CLearning, goals end": Method(CLearning, lambda: [RandomTask(goals())], VALUES),
+    "SAC, HER": Method(
+        SAC,
+        lambda: [RandomTask(goals()), FutureGoal(goals(), fraction=0.5)],
+        VALUES | {"value_range": (-1 / (1 - DISCOUNT), 0.0)},
+    ),
+    "BC, GCBC": Method(BC, lambda: [FutureGoal(goals())], {"head": "mixture"}),
+}
+
+
+def wandering(seed: int) -> str:
+    """Return the folder of a log, made where it is missing."""
+    folder = FOLDER / f"log-{seed}"
+    words = ["--env", ENV, "--env_kwargs", '{"ends": false}', "--seed", str(10_000 + seed)]
+    if not folder.exists() and collect(
+        [*words, "--episodes", str(EPISODES), "--output", str(folder)]
+    ):
+        raise SystemExit(f"no log in {folder}")
+    return str(folder)
+
+
+def run(name: str, seed: int) -> dict[str, Any]:
+    """Return what one method reaches, from its file where it was run before."""
+    path = FOLDER / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}-{UPDATES}.json"
+    if path.exists():
+        return dict(json.loads(path.read_text()))
+    method, begun = METHODS[name], time.perf_counter()
+    torch.manual_seed(seed)
+    data = OfflineDataModule(
+        wandering(seed), method.relabel(), batch_size=BATCH, seed=seed, updates_per_step=64
+    )
+    learner = method.kind(
+        data.spec,
+        network=Network(hidden=(128, 128), frequencies=3),
+        optimizer=partial(torch.optim.Adam, lr=RATE, fused=True),
+        compile="update",
+        threads=1,
+        **method.arguments,
+    )
+    silent_trainer(UPDATES).fit(learner, data)
+    seconds = time.perf_counter() - begun
+    found = rollout(learner.eval().player(), ENV, episodes=TESTED, seed=TEST_SEED + 1000 * seed)
+    row = {"name": name, "seed": seed, "success": float(np.mean(found.successes))}
+    row |= {"seconds": seconds, "watched": learner.latest}
+    write_text(path, json.dumps(row, indent=1))
+    say(f"{name}, seed {seed}: {row['success']:.3f} in {seconds:.0f} s")
+    return row
+
+
+def main() -> int:
+    """Run it."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--choose", action="store_true", help="seeds on which settings are chosen")
+    given = parser.parse_args()
+    quiet()
+    seeds = CHOICE_SEEDS if given.choose else tuple(range(given.seeds))
+    found: dict[str, list[dict[str, Any]]] = {}
+    for seed in seeds:
+        for name in METHODS:
+            found.setdefault(name, []).append(run(name, seed))
+    rows = []
+    for name, each in found.items():
+        mean, low, high = interval([row["success"] for row in each])
+        seconds = sum(row["seconds"] for row in each) / len(each)
+        rows.append({"name": name, "mean": mean, "low": low, "high": high, "seeds": list(seeds)})
+        rows[-1]["seconds"] = seconds
+    if not given.choose:
+        write_text(BUILD / "imagined_c_learning.json", json.dumps(rows, indent=1))
+    shown = [
+        [r["name"], f"{r['mean']:.3f} [{r['low']:.3f}, {r['high']:.3f}]", f"{r['seconds']:.0f}"]
+        for r in rows
+    ]
+    say(table(["method", "success", "seconds of a fit"], shown))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
