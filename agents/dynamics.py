@@ -5,10 +5,9 @@
         + .01 sum_d(high_d - low_d) + sum_l k_l |W_l|^2 / 2                            (eq. 1)
     lv is drawn softly into [low, high], which are learned                             (A.1)
 
-E members, each fitted to a bootstrap of the rows, w_e ~ Poisson(1): where they disagree, the log
-does not say what happens. Imagined steps are drawn from one of the elites, the members with the
-least error on held-out episodes, chosen anew for every row and step (TS1). Whether a step ends the
-episode is learned from s, a and s', given as a function, or never.
+E members, each fitted to a bootstrap, w_e ~ Poisson(1): where they disagree, the log does not say
+what happens. Imagined steps are drawn from an elite, one of those with the least error on held-out
+episodes, chosen anew for every row and step (TS1). Endings are learned from s, a and s', or given.
 
 Reference: Chua, Calandra, McAllister and Levine 2018, "Deep reinforcement learning in a handful of
 trials using probabilistic dynamics models", arXiv 1805.12114; elites, sizes and learned rewards:
@@ -18,9 +17,8 @@ Deviations:
 - Outcomes are standardised too: otherwise one loss weighs metres against rewards.
 - Elites are chosen on held-out episodes; there on rows, whose neighbours were trained on.
 - Members resample by Poisson weights of row numbers, the same in every batch and process.
-- Imagined observations stay within the log's range and a margin, rewards within it: else one bad
-  member carries a plan away.
-- Terminations have a network of their own, with positive rows weighted up and its odds corrected.
+- Imagined steps stay within the log's range and a margin: else one bad member carries a plan away.
+- Terminations have a network of their own, positive rows counting more and its odds corrected.
 
 Update order: ensemble and terminations together; they share nothing.
 """
@@ -44,19 +42,15 @@ from hindsight_rl.keys import (
     TERMINATED,
     Key,
 )
-from hindsight_rl.maths.dynamics import (
-    Uncertainty,
-    disagreement,
-    gaussian_loss,
-    mixture_outcome,
-)
+from hindsight_rl.maths.dynamics import Uncertainty, disagreement, gaussian_loss
 from hindsight_rl.maths.episode_weights import episode_weights
 from hindsight_rl.nets.dynamics import DECAY, GaussianEnsemble, Outcomes
 from hindsight_rl.nets.ending import Ending, GivenEnding
+from hindsight_rl.nets.foresight import foreseen
 from hindsight_rl.nets.network import Network
-from hindsight_rl.ports import Imagined
+from hindsight_rl.ports import Foreseen, Imagined
 from hindsight_rl.spec import SpecLike
-from hindsight_rl.training.elites import ChooseElites
+from hindsight_rl.training.elites import JudgeMembers
 from hindsight_rl.training.learner import Learner, LossTerms, Transition
 from hindsight_rl.training.step_statistics import StepStatistics
 
@@ -67,8 +61,8 @@ class Dynamics(Learner):
     """A probabilistic ensemble of what follows an action: next observation, reward, termination.
 
     Args:
-        spec: What the data look like.
-        network: Inputs and hidden layers, see :class:`Network`; the task is not among the inputs.
+        spec: What the data look like; the task is not looked at.
+        network: Inputs and hidden layers, see :class:`Network`.
         members: Number of members, E.
         elites: How many of them imagine, in [1, E]; all do where no episodes are held out.
         uncertainty: What an imagined step's disagreement is, in standardised units, see
@@ -144,7 +138,7 @@ class Dynamics(Learner):
     def losses(self, batch: TensorDict) -> LossTerms:
         """Return the terms ``ensemble`` and, if learned, ``ending``; held-out rows count once."""
         now = Transition(batch)
-        mean, log_variance, y = self.judged(now)
+        mean, log_variance, y = self.judged(batch)
         loss = gaussian_loss(mean, log_variance, y).mean(-1)
         counts = batch[COUNTS].movedim(-1, 0) if self.training else torch.ones_like(loss)
         regular = 0.01 * self.ensemble.width_of_bounds() + self.ensemble.decay(self.weight_decay)
@@ -162,20 +156,31 @@ class Dynamics(Learner):
             metrics |= seen
         return LossTerms(terms, metrics)
 
-    def judged(self, now: Transition) -> tuple[Tensor, Tensor, Tensor]:
+    def judged(self, batch: TensorDict) -> tuple[Tensor, Tensor, Tensor]:
         """Return means and log-variances of steps, ``[E, B, D]``, and what came, ``[B, D]``."""
-        mean, log_variance = self.ensemble(now.observation, now.action)
+        now = Transition(batch)
+        said = self.ensemble(now.observation, now.action)
         y = self.outcomes.standardised(now.observation, now.next_observation, now.reward)
-        return mean, log_variance, y
-
-    def member_errors(self, batch: TensorDict) -> Tensor:
-        """Return the squared error of every member's mean in rows ``[B]``, ``[E, B]``."""
-        mean, _, y = self.judged(Transition(batch))
-        return (mean - y).square().mean(-1)
+        return said.mean, said.log_variance, y
 
     def configure_callbacks(self) -> list[Callback]:
         """Return what chooses the elites."""
-        return [ChooseElites()]
+        return [JudgeMembers()]
+
+    def initial_memory(self, n: int) -> dict[str, Tensor]:
+        """Return nothing: a step is all that the next depends on."""
+        return {}
+
+    def foresee(
+        self,
+        observation: Tensor,
+        action: Tensor,
+        memory: dict[str, Tensor],
+        draws: Tensor | None = None,
+    ) -> Foreseen:
+        """Return what follows actions, and what members say: see ``Foresees`` of the ports."""
+        said = self.ensemble(observation, action)
+        return foreseen(self, said, observation, action, draws)
 
     def imagine(self, observation: Tensor, action: Tensor, draws: Tensor | None = None) -> Imagined:
         """Return what follows actions: a :class:`hindsight_rl.ports.Model`.
@@ -183,16 +188,10 @@ class Dynamics(Learner):
         Args:
             observation: ``[..., O]``, units of the environment.
             action: ``[..., A]`` in environment units, or ``[...]`` int64 from 0.
-            draws: ``[..., 3]`` int64 counters, broadcast against the rows: of the elite that
-                imagines, its noise and the ending; ``None`` for the mean of the elites, and the
-                likelier ending.
+            draws: ``[..., 3]`` int64 counters, broadcast against the rows; ``None`` for the mean of
+                the elites, and the likelier ending.
 
         Returns:
             ``[..., O]`` and ``[...]``.
         """
-        mean, log_variance = self.ensemble(observation, action)
-        std = (0.5 * log_variance).exp()
-        outcome = mixture_outcome(mean, std, self.elite, draws)
-        following, reward = self.outcomes(observation, outcome)
-        terminated = self.ending.ended(observation, action, following, draws)
-        return Imagined(following, reward, terminated, disagreement(mean, std, self.uncertainty))
+        return self.foresee(observation, action, {}, draws).imagined

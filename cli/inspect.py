@@ -18,6 +18,7 @@ examples:
   hindsight inspect log.csv --columns my_robot.yaml --plot log.png
   hindsight inspect log.npz --columns '{observation: obs, action_scale: 1e-3}'
   hindsight inspect labelled.csv --columns my_robot.yaml --reward_of next.achieved_goal
+  hindsight inspect log.npz --model runs/dynamics --horizon 20
   hindsight inspect robot --columns '{image: observation.images.front}' --frames frames.png
 
 Exit code 1 says that the log has problems, which `fit` reports as errors."""
@@ -52,6 +53,14 @@ def _main(argv: Sequence[str]) -> int:
         metavar="FEATURES",
         help="name the reward as weights of a column: the task of a policy for linear rewards",
     )
+    parser.add_argument(
+        "--model",
+        metavar="CHECKPOINT",
+        help="judge a model of the dynamics: its errors by horizon, on episodes it never saw",
+    )
+    parser.add_argument(
+        "--horizon", type=int, default=10, metavar="STEPS", help="of --model (default: 10)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parse(parser, argv)
     # torch, behind these, would make `--help` slow.
@@ -85,6 +94,13 @@ def _main(argv: Sequence[str]) -> int:
 
         about["reward_of"] = found = named_reward(assembly, given.reward_of)
         task = f"\n\ntask  {described_reward(found)}"
+    if given.model is not None:
+        from hindsight_rl.cli.inspect_model import model_errors, model_lines
+
+        judged = model_errors(given.source, given.columns, given.model, given.horizon)
+        about["model"], (cells, said) = judged, model_lines(judged)
+        table = _aligned(cells, "r" * len(cells[0]))
+        task += "\n".join(["\n", f"model  {judged['model']}", *table, *(f"  - {s}" for s in said)])
     shown = json.dumps(about, indent=1) if given.json else format_log(summary) + task
     sys.stdout.write(f"{shown}\n")
     return 1 if problems else 0

@@ -14,10 +14,12 @@ It reads what the learner reports anyway, at logging intervals, and adds nothing
 - **Answers** about pairs of segments: all of them for the same side; a model of rewards that knows
   held-out ones little better than chance, or is sure of what is not so; a policy to which better
   segments became less likely too (contrastive losses can be lowered so).
+- **Disagreement** of a model of the dynamics that says nothing of its errors on held-out rows.
 
 A learner takes part by its metrics: ``critic/q_max`` (and an attribute ``discount``), whatever
 :func:`hindsight_rl.maths.weights.weight_metrics` returns, under ``actor/``, ``reward/accuracy``,
-``reward/calibration_error`` and ``reward/second_better``, ``actor/log_prob_better`` and ``_worse``.
+``reward/calibration_error`` and ``reward/second_better``, ``actor/log_prob_better`` and ``_worse``,
+``ensemble/correlation``.
 """
 
 import math
@@ -31,6 +33,7 @@ from torch import Tensor, nn
 
 from hindsight_rl.arguments import above, check_ranges, within
 from hindsight_rl.attached import datamodule_of, learner_of, log_interval
+from hindsight_rl.diagnostics.horizons import LEAST_CORRELATION
 from hindsight_rl.maths.returns import largest_return
 from hindsight_rl.ports import DataView, LearnerView
 
@@ -43,6 +46,7 @@ UNTRAINED = 3.0
 # whatever the model.
 CALIBRATED = 50
 _ACCURACY, _CALIBRATION = "reward/accuracy", "reward/calibration_error"
+_CORRELATION = "validation/ensemble/correlation"
 _SECOND, _BETTER, _WORSE = "reward/second_better", "actor/log_prob_better", "actor/log_prob_worse"
 _Q, _SIZE, _CLIPPED = "critic/q_max", "actor/effective_sample_size", "actor/clipped"
 
@@ -63,6 +67,7 @@ class Watch(Callback):
         calibration_error: Warn where its probabilities end further from the answers, in [0, 1].
         fallen: Warn where steps of better and of worse segments have become this much less likely
             than they were, nats, above 0.
+        correlation: Warn where a model's disagreement goes with its error by less, in [-1, 1].
 
     Raises:
         ValueError: An argument is out of range.
@@ -78,6 +83,7 @@ class Watch(Callback):
         accuracy: float = 0.6,
         calibration_error: float = 0.2,
         fallen: float = 1.0,
+        correlation: float = LEAST_CORRELATION,
     ) -> None:
         if not q_ratio > 0 or not gradient_ratio > 0:
             raise ValueError(
@@ -90,6 +96,8 @@ class Watch(Callback):
             )
         check_ranges(above(0, fallen=fallen))
         check_ranges(within("[0, 1]", accuracy=accuracy, calibration_error=calibration_error))
+        check_ranges(within("[-1, 1]", correlation=correlation))
+        self.correlation = correlation
         self.accuracy, self.calibration_error, self.fallen = accuracy, calibration_error, fallen
         self.q_ratio, self.effective_sample_size = q_ratio, effective_sample_size
         self.clipped, self.gradient_ratio = clipped, gradient_ratio
@@ -125,8 +133,9 @@ class Watch(Callback):
         learner.report(named, self._seen)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at what the last validation says of a model of rewards."""
+        """Look at what the last validation says of a model, of rewards or of the dynamics."""
         learner = learner_of(trainer)
+        self._disagreement(trainer, learner)
         accuracy, error = (
             learner.latest.get(f"validation/{name}") for name in (_ACCURACY, _CALIBRATION)
         )
@@ -148,6 +157,18 @@ class Watch(Callback):
                 f"probabilities are off by {error:.2f} on {held_out} held-out answers: it is surer "
                 "than it may be. Fit for less long, or set random_answers to the share of answers "
                 "that were given by chance",
+            )
+
+    def _disagreement(self, trainer: Trainer, learner: LearnerView) -> None:
+        """Warn of members that disagree elsewhere than where they are wrong."""
+        found = learner.latest.get(_CORRELATION)
+        if found is not None and found < self.correlation and trainer.is_global_zero:
+            self._warn(
+                "ensemble/correlation",
+                f"disagreement goes with the error on held-out rows by {found:.2f} (rank "
+                f"correlation), less than {self.correlation:g}: a penalty on it is mostly noise. "
+                "Take another uncertainty ('hindsight inspect LOG --model CHECKPOINT' compares "
+                "them), more members, or bootstrap: episodes",
             )
 
     def _answers(self, trainer: Trainer, learner: LearnerView) -> None:

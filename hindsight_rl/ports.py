@@ -244,6 +244,49 @@ class Model(Protocol):
         """
 
 
+class Foreseen(NamedTuple):
+    """What an ensemble says of a step, and what one imagines of it.
+
+    Attributes:
+        imagined: What follows.
+        mean: ``[E, ..., D]``, of every member, standardised: observations, then the reward.
+        std: ``[E, ..., D]``.
+        memory: What it keeps for the next step, ``[..., S]`` by name; empty where nothing.
+    """
+
+    imagined: Imagined
+    mean: Tensor
+    std: Tensor
+    memory: dict[str, Tensor]
+
+
+@runtime_checkable
+class Foresees(Protocol):
+    """A learned model that tells its members apart, with a memory or without."""
+
+    def initial_memory(self, n: int) -> dict[str, Tensor]:
+        """Return what it keeps where n episodes begin, ``[n, S]`` by name; {} for nothing."""
+
+    def foresee(
+        self,
+        observation: Tensor,
+        action: Tensor,
+        memory: dict[str, Tensor],
+        draws: Tensor | None = None,
+    ) -> Foreseen:
+        """Return what follows actions, and the memory after them.
+
+        Args:
+            observation: ``[..., O]``, units of the environment.
+            action: ``[..., A]`` in environment units, or ``[...]`` int64 from 0.
+            memory: ``[..., S]`` by name, of :meth:`initial_memory` or of the step before.
+            draws: ``[..., 3]`` int64 counters; ``None`` for no luck.
+
+        Returns:
+            What members say, and what is imagined.
+        """
+
+
 class Episodes(Protocol):
     """Whole episodes, in the order of their numbers; read only."""
 

@@ -38,6 +38,20 @@ class StepRange(NamedTuple):
     endings: int
 
 
+class Said(NamedTuple):
+    """What members say of steps, standardised.
+
+    Attributes:
+        mean: ``[E, ..., D]``.
+        log_variance: ``[E, ..., D]``.
+        memory: What they keep for the next step, ``[..., S]`` by name; empty where nothing.
+    """
+
+    mean: Tensor
+    log_variance: Tensor
+    memory: dict[str, Tensor]
+
+
 class Outcomes(nn.Module):
     """Steps as standardised numbers, and back: what an ensemble is fitted to.
 
@@ -160,7 +174,7 @@ class GaussianEnsemble(nn.Module):
         )
         self.low, self.high = (nn.Parameter(torch.full((outputs,), bound)) for bound in start)
 
-    def forward(self, observation: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, observation: Tensor, action: Tensor) -> Said:
         """Return what every member says of steps.
 
         Args:
@@ -168,13 +182,13 @@ class GaussianEnsemble(nn.Module):
             action: ``[..., A]`` in environment units, or ``[...]`` int64.
 
         Returns:
-            Means and log-variances, ``[E, ..., D]`` each, standardised.
+            Means and log-variances, ``[E, ..., D]`` each, standardised; no memory.
         """
         chosen = self.choices(action) if self.scale.discrete else self.scale.to_policy(action)
         features = torch.cat([self.inputs(observation), chosen], dim=-1)
         found = torch.stack([member(features) for member in self.members])
         mean, log_variance = found.chunk(2, dim=-1)
-        return mean, soft_bounds(log_variance, self.low, self.high)
+        return Said(mean, soft_bounds(log_variance, self.low, self.high), {})
 
     def width_of_bounds(self) -> Tensor:
         """Return the sum of upper less lower bounds, ``[]``."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hindsight_rl.agents.dynamics import Dynamics
 from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.draws import counters
+from hindsight_rl.nets.dynamics import Said
 
 
 def model_of(log: Log | None = None, **arguments: Any) -> tuple[Dynamics, Any]:
@@ -36,14 +37,14 @@ class Says(nn.Module):
         self.mean = nn.Parameter(torch.tensor(mean))
         self.log_variance = nn.Parameter(torch.tensor(log_variance))
 
-    def forward(self, observation: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ``[E, ..., D]`` twice."""
+    def forward(self, observation: Tensor, action: Tensor) -> Said:
+        """Return ``[E, ..., D]`` twice, and no memory."""
         rows, (members, width) = observation.shape[:-1], self.mean.shape
         shape = (members, *[1] * len(rows), width)
         parts = [
             part.reshape(shape).expand(-1, *rows, -1) for part in (self.mean, self.log_variance)
         ]
-        return parts[0], parts[1]
+        return Said(parts[0], parts[1], {})
 
     def width_of_bounds(self) -> Tensor:
         """Return what stands for 3."""

@@ -166,7 +166,7 @@ def test_elites_know_held_out_episodes_best(tmp_path: Path) -> None:
     chosen = []
     for _ in model.each_seed():
         with torch.no_grad():
-            mean, _ = model.ensemble(batch[OBSERVATION], batch[ACTION])
+            mean = model.ensemble(batch[OBSERVATION], batch[ACTION]).mean
             step = batch[OBSERVATION], batch[NEXT_OBSERVATION], batch[REWARD]
             wrong = (mean - model.outcomes.standardised(*step)).square().mean((1, 2))
         chosen.append(wrong.argsort()[:2].sort().values.tolist())

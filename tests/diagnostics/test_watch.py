@@ -19,6 +19,7 @@ from tensordict import TensorDict
 from hindsight_rl.agents.awr import AWR
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.agents.cpl import CPL
+from hindsight_rl.agents.dynamics import Dynamics
 from hindsight_rl.agents.iql import IQL
 from hindsight_rl.agents.reward_model import RewardModel
 from hindsight_rl.datamodules.offline import OfflineDataModule
@@ -26,6 +27,8 @@ from hindsight_rl.datamodules.preferences import PreferenceDataModule
 from hindsight_rl.diagnostics.divergence import DivergenceError, broken_rows
 from hindsight_rl.diagnostics.watch import Watch, largest_possible_return
 from hindsight_rl.logs.log import Log
+from hindsight_rl.maths.dynamics import disagreement
+from hindsight_rl.maths.horizons import rank_correlation
 from hindsight_rl.relabel.returns import NStep, ReturnWeight, ScaleReward
 from hindsight_rl.training.checkpoints.load import load_learner
 
@@ -317,3 +320,32 @@ def test_learning_rate_of_a_thousand_is_warned_of_or_stopped(config: str, place:
     else:
         assert "loss term 'actor' is nan in update" in refused(ended, code=1)
     assert all(all_finite(path) for path in (place / "run" / "checkpoints").glob("*.ckpt"))
+
+
+# --- models of the dynamics -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("least", "warned"), [(1.0, True), (-1.0, False)])
+def test_disagreement_that_says_nothing_of_errors_is_warned_of(
+    least: float, warned: bool, tmp_path: Path
+) -> None:
+    """The correlation is that of the last validation, over all held-out rows."""
+    data = data_for(Dynamics, validation=0.4, updates_per_step=5)
+    watch = Watch(correlation=least)
+    texts, logger, learner = watched(Dynamics, tmp_path, data, watch, val_check_interval=20)
+    held_out = torch.cat([batch[0]["index"] for batch in data.val_dataloader()])
+    batch = next(data.in_order(held_out))[0]
+    with torch.no_grad():
+        mean, log_variance, y = learner.judged(batch)
+    doubt = disagreement(mean, (0.5 * log_variance).exp(), "ensemble_std")
+    wrong = (mean.mean(0) - y)[:, :-1].square().mean(-1)
+    expected = float(rank_correlation(doubt, wrong))
+    name = "validation/ensemble/correlation"
+    assert learner.latest[name] == pytest.approx(expected, abs=1e-6)
+    assert logger.steps_of(name) == [20, 40]
+    found = [text for text in texts if "disagreement goes with the error" in text]
+    assert len(found) == warned
+    if warned:
+        assert f"by {expected:.2f} (rank correlation), less than 1" in found[0]
+    with pytest.raises(ValueError, match="correlation"):
+        Watch(correlation=2.0)

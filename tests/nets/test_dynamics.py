@@ -21,13 +21,13 @@ def test_members_answer_within_bounds_that_are_learned(spec: Spec) -> None:
     assert ensemble.low.tolist() == [-10.0] * 4 and ensemble.high.tolist() == [0.5] * 4
     assert ensemble.width_of_bounds().item() == 42.0
     rows = torch.randn(5, 3), torch.randn(5, 2)
-    mean, log_variance = ensemble(*rows)
+    mean, log_variance, _ = ensemble(*rows)
     assert mean.shape == log_variance.shape == (3, 5, 4)
     member = ensemble.members[1]
     with torch.no_grad():
         member[-1].weight.zero_()
         member[-1].bias.copy_(torch.tensor([1.0, 2, 3, 4, -99, 0, 9, 99]))
-    mean, log_variance = ensemble(*rows)
+    mean, log_variance, _ = ensemble(*rows)
     assert mean[1].unique(dim=0).tolist() == [[1.0, 2.0, 3.0, 4.0]]
     expected = soft_bounds(torch.tensor([-99.0, 0, 9, 99]), ensemble.low, ensemble.high)
     torch.testing.assert_close(log_variance[1, 0], expected)
@@ -60,5 +60,5 @@ def test_choices_are_one_hot() -> None:
         ensemble.members[0][0].weight.zero_()
         ensemble.members[0][0].bias.zero_()
         ensemble.members[0][0].weight[0, 3:] = torch.tensor([5.0, 6.0, 7.0])
-    mean, _ = ensemble(torch.randn(3, 3), torch.tensor([2, 0, 1]))
+    mean, *_ = ensemble(torch.randn(3, 3), torch.tensor([2, 0, 1]))
     assert mean[0, :, 0].tolist() == [7.0, 5.0, 6.0]
