@@ -13,7 +13,7 @@ examples:
   hindsight convert cartpole.csv --output cartpole-expert-v0 --to minari
 
 What is written holds its column map and where it came from: every command reads it back without
---columns. Images are not written."""
+--columns. Images are written as PNG, which loses nothing (minari: as arrays)."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,6 +45,11 @@ def _main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--rate", type=float, metavar="HZ", help="rows per second, where the log does not know it"
     )
+    parser.add_argument(
+        "--video",
+        action="store_true",
+        help="cameras of lerobot as videos (H.264), much smaller, which lose detail; needs PyAV",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace what lies there")
     given = parse(parser, argv)
     # torch, behind these, would make `--help` slow.
@@ -62,6 +67,7 @@ def _main(argv: Sequence[str]) -> int:
             f"{len(log.rows):,} of {len(log):,} rows may be drawn here; {given.to} has no such "
             "choice, and holds all rows\n"
         )
-    write_log(log, given.output, given.to, rate=given.rate, overwrite=given.overwrite)
+    facts = {"rate": given.rate, "overwrite": given.overwrite, "video": given.video}
+    write_log(log, given.output, given.to, **facts)
     sys.stdout.write(f"{given.output}: {len(log):,} rows in {log.episodes:,} episodes\n")
     return 0

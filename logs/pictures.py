@@ -14,6 +14,9 @@ Pixels = NDArray[np.uint8]
 LARGEST = 1 << 14
 """Pixels of a side at most."""
 
+CHANNELS = (1, 3, 4)
+"""Channels of a picture."""
+
 _FORMATS = ("PNG", "JPEG")
 _MODES = {"L": 1, "RGB": 3, "RGBA": 4}
 

@@ -58,7 +58,7 @@ def frames(
         LogError: PyAV is missing, or the file is, it is damaged, of another size, or holds no
             frame at one of the times.
     """
-    av = _library()
+    av = pyav("decoded")
     file = regular_file(clip.file)
     number = 0
     try:
@@ -75,13 +75,23 @@ def frames(
         ) from error
 
 
-def _library() -> Any:
-    """Return PyAV."""
+def pyav(doing: str) -> Any:
+    """Return PyAV.
+
+    Args:
+        doing: What it is needed for, ``decoded`` say.
+
+    Returns:
+        The module.
+
+    Raises:
+        LogError: It is not installed.
+    """
     try:
         import av
     except ImportError as error:
         raise LogError(
-            "videos are decoded by PyAV, which is not installed",
+            f"videos are {doing} by PyAV, which is not installed",
             'pip install "hindsight-rl[video]", or leave the camera out of the column map.',
         ) from error
     return av

@@ -118,9 +118,9 @@ class ColumnMap:
         extra: Further column or columns of one number per row or per episode, for relabelers that
             go by a column, and learners that read one. A batch has each under the last part of
             its name.
-        resize: Height and width of the frames that are kept of videos and of pictures in bags, at
-            most the recorded ones. Left out: as they were recorded. Other proportions squeeze the
-            picture.
+        resize: Height and width of the frames that are kept of videos, and of pictures in bags and
+            parquet, at most the recorded ones. Left out: as they were recorded. Other proportions
+            squeeze the picture.
         frame_cache: Folder of the frames that were decoded of videos; left out, ``SOURCE.frames``
             beside the source.
         names: Names of the dimensions, by key (``observation``, ``action``, ``task``; of an entry

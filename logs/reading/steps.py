@@ -14,7 +14,7 @@ from hindsight_rl.logs.reading.dimensions import offset_of
 from hindsight_rl.logs.reading.entries import observed_columns
 from hindsight_rl.logs.reading.episodes import Episodes
 from hindsight_rl.logs.reading.table import Table
-from hindsight_rl.logs.rows import mapped
+from hindsight_rl.logs.reading.whole_frames import whole_frames
 
 
 class Steps:
@@ -205,12 +205,7 @@ class Steps:
         ends = self.episodes.ends
         if not isinstance(frames, np.memmap):
             return np.insert(frames, ends + 1, frames[ends], axis=0)
-        whole, start = mapped((len(frames) + len(ends), *frames.shape[1:]), np.uint8), 0
-        for number, end in enumerate(ends.tolist()):
-            whole[start + number : end + number + 1] = frames[start : end + 1]
-            whole[end + number + 1] = frames[end]
-            start = end + 1
-        return whole
+        return whole_frames(frames, frames, ends, ends)
 
     def _starts(self) -> Array:
         return np.asarray(self.episodes.ends + 1 - self.episodes.lengths)

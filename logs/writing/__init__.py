@@ -14,7 +14,9 @@ TARGETS: tuple[str, ...] = get_args(Target)
 class Write(Protocol):
     """What each module of a format offers."""
 
-    def __call__(self, log: Log, path: Path, rate: float | None, *, overwrite: bool) -> None:
+    def __call__(
+        self, log: Log, path: Path, rate: float | None, *, overwrite: bool, **lossy: bool
+    ) -> None:
         """Write a log as a whole."""
 
 
@@ -25,6 +27,7 @@ def write_log(
     *,
     rate: float | None = None,
     overwrite: bool = False,
+    video: bool = False,
 ) -> None:
     """Write a log in the format of another tool.
 
@@ -32,12 +35,14 @@ def write_log(
     log came from (source, hash, how it was relabeled).
 
     Args:
-        log: The log; images are not written.
+        log: The log.
         path: File of ``parquet``, folder of ``lerobot`` (v3.0) and ``minari``; its parents are made
             too. It is whole or absent.
         format: One of the three.
         rate: Rows per second, where the log does not know its control rate; LeRobot needs one.
         overwrite: Replace what lies there.
+        video: Of ``lerobot``: write cameras as videos, a fraction of the size, which lose detail.
+            Left false, nothing is lost.
 
     Raises:
         LogError: The format cannot hold this log, the log knows another rate, or something lies
@@ -57,5 +62,8 @@ def write_log(
     if target.exists() and target.is_dir() == (format == "parquet"):
         what = "a folder" if target.is_dir() else "a file"
         raise LogError(f"is {what}, so it is not overwritten", "Choose another name.", path=target)
+    if video and (format != "lerobot" or not log.images):
+        what = "the log has no images" if format == "lerobot" else f"{format} has none"
+        raise LogError(f"videos are asked for, and {what}", "Leave --video out.", path=target)
     write: Write = importlib.import_module(f"{__name__}.{format}").write
-    write(log, target, rate, overwrite=overwrite)
+    write(log, target, rate, overwrite=overwrite, **({"video": True} if video else {}))

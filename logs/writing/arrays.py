@@ -1,6 +1,6 @@
 """Columns of a log as Arrow's, span by span, so that a log larger than memory can be written."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,11 @@ def schema_of(
 
 
 def tables(
-    log: Log, names: Mapping[Key, str], schema: pa.Schema, offsets: Mapping[str, Any]
+    log: Log,
+    names: Mapping[Key, str],
+    schema: pa.Schema,
+    offsets: Mapping[str, Any],
+    spans: Sequence[slice],
 ) -> Iterator[pa.Table]:
     """Yield the rows of a log as tables.
 
@@ -46,11 +50,12 @@ def tables(
         names: Name of each key that is written.
         schema: Of the tables.
         offsets: What was subtracted, by key, and is added again.
+        spans: Rows of each table.
 
     Yields:
         Tables of adjacent rows.
     """
-    for rows in log.spans():
+    for rows in spans:
         columns = []
         for key, name in names.items():
             values = log.column(key, rows).numpy()

@@ -19,9 +19,7 @@ from hindsight_rl.keys import (
     TERMINATED,
     TRUNCATED,
     Key,
-    key_name,
 )
-from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.packed import next_key
 
@@ -45,23 +43,14 @@ FIELDS: dict[Key, str] = {
 
 
 def written_keys(log: Log) -> list[Key]:
-    """Return the keys of the columns that are written.
+    """Return the keys of the columns that are written, images apart.
 
     Args:
         log: The log.
 
     Returns:
         All but numbers of rows, which mean nothing elsewhere.
-
-    Raises:
-        LogError: The log has images.
     """
-    if log.images:
-        raise LogError(
-            f"the column '{key_name(next(iter(log.images)))}' is of images, which are not written",
-            "Leave it out of the column map.",
-            path=log.sources[0].name,
-        )
     return [key for key in log.packed_keys() if key != EPISODE_END]
 
 
@@ -80,13 +69,16 @@ def column_map(log: Log, names: Mapping[Key, str]) -> dict[str, Any]:
     }
     entries = log.info.get("entries")
     for field, of in (("observation", lambda key: key), ("next_observation", next_key)):
-        named = {str(key[-1]): names[of(key)] for key in log.observed}
-        found[field] = named if entries else next(iter(named.values()))
+        named = {str(key[-1]): names[of(key)] for key in log.observed if of(key) in names}
+        if named:
+            found[field] = named if entries else next(iter(named.values()))
+    images = [names[key] for key in log.images if isinstance(key, str) and key not in log.observed]
+    found |= {"image": images} if images else {}
     known = {*FIELDS, *log.observed, *map(next_key, log.observed)}
     further = [
         name
         for key, name in names.items()
-        if key not in known and isinstance(key, str) and not log.shape(key)
+        if key not in {*known, *log.images} and isinstance(key, str) and not log.shape(key)
     ]
     return found | ({"extra": further} if further else {}) | facts(log)
 

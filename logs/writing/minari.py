@@ -27,6 +27,7 @@ from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.packed import next_key
 from hindsight_rl.logs.writing.flat import FIELDS, MAP_KEY, facts, stated, written_keys
+from hindsight_rl.logs.writing.frames import spans
 
 STATED = f"{MAP_KEY}.json"
 Array = NDArray[Any]
@@ -43,7 +44,7 @@ def write(log: Log, path: Path, rate: float | None, *, overwrite: bool) -> None:
         overwrite: Whether a dataset that lies there is replaced.
 
     Raises:
-        LogError: The log has images or an offset, next observations are not those of the following
+        LogError: The log has an offset, next observations are not those of the following
             row, or the folder is no dataset.
     """
     import minari
@@ -60,7 +61,8 @@ def write(log: Log, path: Path, rate: float | None, *, overwrite: bool) -> None:
             path=log.sources[0].name,
         )
     keys = written_keys(log)
-    infos = [key for key in keys if key not in {*_OWN, *log.observed, *map(next_key, log.observed)}]
+    seen = {*log.observed, *map(next_key, log.observed)}
+    infos = [key for key in (*keys, *_beside(log)) if key not in {*_OWN, *seen}]
     _check_chains(log)
     with whole_folder(path, overwrite=overwrite) as draft:
         storage = MinariStorage.new(
@@ -77,15 +79,19 @@ def write(log: Log, path: Path, rate: float | None, *, overwrite: bool) -> None:
         write_text(draft / STATED, stated(log, columns))
 
 
+def _beside(log: Log) -> list[Key]:
+    """Return the images beside what is observed."""
+    return [key for key in log.images if isinstance(key, str)]
+
+
 def _check_chains(log: Log) -> None:
     """Raise where what follows a row is not the next one: Minari keeps each observation once."""
     inner = log.column(EPISODE).numpy()
     same = inner[:-1] == inner[1:]
     for key in (*log.observed, *([ACHIEVED] if ACHIEVED in log else [])):
-        if next_key(key) not in log:
+        if next_key(key) not in log or (key in log.images and log.images[key].whole):
             continue
-        later, now = log.column(next_key(key)).numpy()[:-1], log.column(key).numpy()[1:]
-        wrong = same & (later != now).reshape(len(later), -1).any(axis=1)
+        wrong = same & _differ(log, key)
         if wrong.any():
             raise LogError(
                 f"{key_name(next_key(key))} is not the {key_name(key)} of the following row in "
@@ -96,7 +102,19 @@ def _check_chains(log: Log) -> None:
             )
 
 
+def _differ(log: Log, key: Key) -> NDArray[np.bool_]:
+    """Return where what follows a row is not what the next row holds, ``[N - 1]``."""
+    found = []
+    for rows in spans(log):
+        later = log.column(next_key(key), rows).numpy()
+        now = log.column(key, slice(rows.start + 1, rows.stop + 1)).numpy()
+        found.append((later[: len(now)] != now).any(axis=tuple(range(1, now.ndim))))
+    return np.concatenate(found)
+
+
 def _box(log: Log, key: Key) -> spaces.Box:
+    if key in log.images:
+        return spaces.Box(0, 255, log.shape(key), np.uint8)
     return spaces.Box(-np.inf, np.inf, log.shape(key) or (1,), np.float32)
 
 
@@ -158,7 +176,10 @@ def _episodes(log: Log, infos: list[Key]) -> Iterator[Any]:
             rewards=log.column(REWARD, rows).numpy().astype(np.float64),
             terminations=log.column(TERMINATED, rows).numpy(),
             truncations=log.column(TRUNCATED, rows).numpy(),
-            infos={key_name(key): _returned(log, key, rows) for key in infos},
+            infos={
+                key_name(key): (_with_last if key in log.images else _returned)(log, key, rows)
+                for key in infos
+            },
         )
 
 
@@ -186,7 +207,9 @@ def _columns(log: Log, infos: list[Key]) -> dict[str, Any]:
     further = []
     for key in infos:
         name = f"infos/{key_name(key)}"
-        if key in FIELDS:
+        if key in log.images:
+            found.setdefault("image", []).append(name)
+        elif key in FIELDS:
             found[FIELDS[key]] = name
         elif isinstance(key, str) and not log.shape(key):
             further.append(name)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import torch
-from small_logs import everything, five, pictures, same, small
+from small_logs import everything, five, same, small
 
 from hindsight_rl.cli.convert import main
 from hindsight_rl.datamodules.relabeled import write_relabeled
@@ -174,10 +174,6 @@ def test_lerobot_has_what_its_tools_read(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_written_is_an_error(tmp_path: Path) -> None:
-    log = Log.from_columns(five(front=pictures()), FACTS)
-    for target in TARGETS:
-        with pytest.raises(LogError, match="'front' is of images, which are not written"):
-            written(log, tmp_path / target, target)
     with pytest.raises(LogError, match="does not know its control rate.*--rate HZ"):
         written(small(), tmp_path, "lerobot")
     with pytest.raises(LogError, match="'csv' is no format that is written"):

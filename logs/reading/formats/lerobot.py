@@ -2,28 +2,36 @@
 
 Version 2 keeps one file per episode, version 3 many episodes per file. Both are read by listing the
 files and comparing rows with what the metadata promises, so that a missing file is noticed.
-Videos are decoded where the column map names their cameras (:mod:`lerobot_video`), else not needed.
+Cameras are decoded where the column map names them, from videos (:mod:`lerobot_video`) or single
+pictures.
 """
 
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hindsight_rl.logs.checks import MOST_CHOICES
+from hindsight_rl.logs.checks import MOST_CHOICES, Array
 from hindsight_rl.logs.errors import LogError, unreadable
 from hindsight_rl.logs.limits import files_below, parse_json, read_json, read_text
 from hindsight_rl.logs.problems import missing_column
+from hindsight_rl.logs.reading.cameras import check_cameras
 from hindsight_rl.logs.reading.column_map import LEFT_OUT, ColumnMap
-from hindsight_rl.logs.reading.column_values import columns_in
-from hindsight_rl.logs.reading.formats.arrow import check_sizes, parquet_columns, read_parquet
+from hindsight_rl.logs.reading.formats.arrow import (
+    check_sizes,
+    parquet_columns,
+    read_parquet,
+    to_numpy,
+)
+from hindsight_rl.logs.reading.formats.arrow_pictures import picture_columns, read_pictures
 from hindsight_rl.logs.reading.formats.lerobot_video import cameras, read_cameras
 from hindsight_rl.logs.reading.formats.parquet import table_of
-from hindsight_rl.logs.reading.resolve import COMMON_NAMES, Names, resolve, wanted
+from hindsight_rl.logs.reading.resolve import Names, resolve, wanted
 from hindsight_rl.logs.reading.table import Table, natural
+from hindsight_rl.logs.reading.whole_frames import whole_frames
 
 # `next.done` only says that the recording of an episode stopped, so it is not guessed.
 NAMES: Names = {
@@ -33,8 +41,9 @@ NAMES: Names = {
     "episode": ("episode_index",),
     "step": ("frame_index",),
 }
-# Fields that may name cameras, and how; an entry of the observation does as the observation.
-_FILMED = (("image", str), ("image", list), ("observation", str))
+LAST_FRAMES = "meta/hindsight_frames.parquet"
+"""File of our own: what the last step of each episode led to, a row per episode."""
+_EPISODE = "episode_index"
 _ROW = 400  # bytes of a row of the metadata as Python keeps it
 MOST_FPS = 1e6
 """Rows per second at most: more is a damaged number."""
@@ -59,18 +68,21 @@ def read(path: Path, columns: ColumnMap) -> Table:
         raise LogError("data/ holds no .parquet file", "Fetch the dataset again.", path=path)
     held = parquet_columns(files[0])
     filmed = [name for name in cameras(info["features"]) if name not in held]
-    _check_cameras(columns, info["features"], path)
+    kinds = {name: feature.get("dtype") for name, feature in info["features"].items()}
+    check_cameras(columns, lambda name: kinds.get(name) in ("image", "video"), path)
     if columns.reward == LEFT_OUT and not set(held) & set(NAMES["reward"]):
         columns = replace(columns, reward=0.0)
     resolved = resolve(columns, [*held, *filmed], path, NAMES)
     watched = [name for name in wanted(resolved) if name in filmed]
-    table = table_of(files, resolved, path, apart=watched)
+    stills = [name for name in wanted(resolved) if name in held and kinds.get(name) == "image"]
+    table = table_of(files, resolved, path, apart=[*watched, *stills])
     _check_counts(path, info, table)
     names = {name: _names(info["features"].get(name, {}).get("names")) for name in held}
     rate = _rate(info.get("fps"), path)
     facts = {"names": names, "control_rate_hz": rate, "task_names": _task_names(path)}
     if watched:
         table.values.update(read_cameras(path, watched, info | {"fps": rate}, resolved, files))
+    table.values.update(_read_stills(path, stills, files, resolved))
     return replace(table, facts=facts, held=(*held, *filmed))
 
 
@@ -118,28 +130,30 @@ def _rate(fps: Any, path: Path) -> float | None:
     return float(fps)
 
 
-def _check_cameras(columns: ColumnMap, features: Mapping[str, Any], path: Path) -> None:
-    """Check that no camera stands where numbers are meant: its frames would be flattened."""
-    for field in COMMON_NAMES:
-        value = getattr(columns, field)
-        for part in value.values() if isinstance(value, dict) else [value]:
-            for name in columns_in(part):
-                kind = features.get(name, {}).get("dtype")
-                if kind == "image":
-                    raise LogError(
-                        "a camera whose frames are single pictures, which are not read",
-                        "Convert the dataset to videos with LeRobot's scripts.",
-                        path=path,
-                        column=name,
-                    )
-                if kind == "video" and (field, type(part)) not in _FILMED:
-                    raise LogError(
-                        f"a camera among the columns of '{field}'",
-                        f"Name it beside them: `image: {name}`; or as an entry of its own: "
-                        f"`observation: {{camera: {name}}}`.",
-                        path=path,
-                        column=name,
-                    )
+def _read_stills(
+    path: Path, names: Sequence[str], files: Sequence[Path], columns: ColumnMap
+) -> dict[str, Array]:
+    """Return frames that are single pictures; of our own datasets those of whole episodes."""
+    found: dict[str, Array] = {}
+    own = path / LAST_FRAMES
+    there = picture_columns(own) if own.exists() else []
+    for name in names:
+        frames, rows = read_pictures(files, name, columns)
+        numbers = np.concatenate(
+            [to_numpy(read_parquet(file, [_EPISODE])[_EPISODE], _EPISODE, file) for file in files]
+        )
+        if len(rows) != len(numbers):
+            raise LogError("an empty cell", "Fetch it again.", path=files[0], column=name)
+        if name in there:
+            last, _ = read_pictures([own], name, columns)
+            ends = np.flatnonzero(np.r_[numbers[1:] != numbers[:-1], True])
+            if len(last) != len(ends):
+                raise LogError(
+                    f"{len(last)} frames for {len(ends)} episodes", "Remove it.", path=own
+                )
+            frames = whole_frames(frames, last, np.arange(len(ends)), ends)
+        found[name] = frames
+    return found
 
 
 def _check_counts(path: Path, info: Mapping[str, Any], table: Table) -> None:

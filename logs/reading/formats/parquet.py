@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet
 
 from hindsight_rl.logs.checks import Array
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.limits import check_count, regular_file
+from hindsight_rl.logs.reading.cameras import check_cameras
 from hindsight_rl.logs.reading.column_map import ColumnMap
 from hindsight_rl.logs.reading.formats import hive
 from hindsight_rl.logs.reading.formats.arrow import (
@@ -18,8 +20,13 @@ from hindsight_rl.logs.reading.formats.arrow import (
     read_parquet,
     to_numpy,
 )
+from hindsight_rl.logs.reading.formats.arrow_pictures import picture_columns, read_pictures
 from hindsight_rl.logs.reading.resolve import resolve, wanted
 from hindsight_rl.logs.reading.table import Table, natural, parts_of
+from hindsight_rl.logs.reading.whole_frames import whole_frames
+
+NEXT = "next."
+"""How the column of what follows a picture begins."""
 
 
 def read(path: Path, columns: ColumnMap) -> Table:
@@ -46,7 +53,33 @@ def read(path: Path, columns: ColumnMap) -> Table:
     held += [key for key in partitions if key not in held]
     resolved = resolve(columns, held, files[0])
     hive.check_meaning(list(partitions), resolved, path)
-    return replace(table_of(files, resolved, path, partitions), held=tuple(held))
+    shown = picture_columns(files[0])
+    check_cameras(resolved, shown.__contains__, path)
+    table = table_of(files, resolved, path, partitions, shown)
+    table.values.update(_pictures(files, shown, resolved))
+    return replace(table, held=tuple(held))
+
+
+def _pictures(files: list[Path], held: list[str], columns: ColumnMap) -> dict[str, Array]:
+    """Return the columns of pictures that a map names.
+
+    ``write_log`` writes what the last step of each episode led to as ``next.NAME`` beside ``NAME``,
+    empty in all other rows.
+    """
+    named, found = wanted(columns), dict[str, Array]()
+    for name in (name for name in held if name in named):
+        frames, rows = read_pictures(files, name, columns)
+        count = sum(pa.parquet.read_metadata(file).num_rows for file in files)
+        if len(rows) != count:
+            empty = int(np.setdiff1d(np.arange(count), rows)[0])
+            raise LogError("an empty cell", "Fill it in.", path=files[0], column=name, row=empty)
+        after = f"{NEXT}{name}"
+        if after in held and after not in named:
+            last, ends = read_pictures(files, after, columns)
+            if len(ends) < count:
+                frames = whole_frames(frames, last, np.arange(len(ends)), ends)
+        found[name] = frames
+    return found
 
 
 def table_of(
