@@ -1,4 +1,4 @@
-"""``hindsight collect``: a Minari dataset from scripted behaviour, or from a fitted policy."""
+"""``hindsight collect``: a Minari dataset from scripted behaviour, a policy, or a planner."""
 
 import argparse
 import shutil
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hindsight_rl.cli.errors import command_parser, json_object, parse, run
+from hindsight_rl.cli.planner_words import apart
 from hindsight_rl.cli.shards import add_shards, sharing
 from hindsight_rl.shards import waiting_folder
 
@@ -25,6 +26,8 @@ examples:
   hindsight collect --env Hindsight/FourRooms-v0 --env_kwargs '{"ends": false}' --output wander-v0
   hindsight collect --env Pendulum-v1 --policy runs/iql-001 --sample --output drawn-v0
   hindsight collect --env CartPole-v1 --policy policy.onnx --explore 0.1 --output explored-v0
+  hindsight collect --env Pendulum-v1 --planner cem --planner.horizon 20 --output planned-v0
+  hindsight collect --env Pendulum-v1 --planner mppi --model runs/dynamics --output planned-v0
   hindsight collect --env HalfCheetah-v5 --episodes 2000 --output runs-v0 --shards 16
 
 CartPole-v1 and Pendulum-v1 have good and clumsy behaviour, the point mass one that does the task of
@@ -37,6 +40,8 @@ CartPole-v1, Pendulum-v1, the point mass with --good 1 and uniformly random acti
 drawn from their density (--sample) or with choices, --explore included."""
 
 _MAX_STEPS = 1000
+TRUE = "true"
+"""In the place of a model: the environment's own."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,7 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str]) -> int:
-    given = parse(_parser(), argv)
+    words, options = apart(argv)
+    given = parse(_parser(), words)
+    given.planner_options = options
     # Behind these lie Gymnasium and Minari, which `--help` need not wait for.
     from hindsight_rl.cli.collect_minari import write_episodes
     from hindsight_rl.envs.interface import make
@@ -98,7 +105,8 @@ def played_episodes(
     Raises:
         ValueError: The arguments do not go together, or not with the environment.
     """
-    return _of_policy(env, given, part) if given.policy else _scripted(env, given, part)
+    acts = given.policy or given.planner
+    return _of_policy(env, given, part) if acts else _scripted(env, given, part)
 
 
 def _scripted(env: "gymnasium.Env[Any, Any]", given: argparse.Namespace, part: range) -> "Played":
@@ -106,6 +114,9 @@ def _scripted(env: "gymnasium.Env[Any, Any]", given: argparse.Namespace, part: r
     from hindsight_rl.cli.collect_minari import Played, columns_of
     from hindsight_rl.envs.behaviors import behaviors_for, record, schedule
 
+    if given.planner_options or given.model != TRUE:
+        option = [*given.planner_options, "--model"][0].partition("=")[0]
+        raise ValueError(f"{option} is of a planner: give --planner NAME, or leave it out")
     for name in ("sample", "explore"):
         if getattr(given, name):
             raise ValueError(f"--{name} is of a policy: give --policy, or leave it out")
@@ -129,28 +140,29 @@ def _scripted(env: "gymnasium.Env[Any, Any]", given: argparse.Namespace, part: r
 
 
 def _of_policy(env: "gymnasium.Env[Any, Any]", given: argparse.Namespace, part: range) -> "Played":
-    """Return episodes of a policy."""
+    """Return episodes of a policy, or of a planner."""
     from hindsight_rl.cli.collect_minari import Played, columns_of
-    from hindsight_rl.cli.collect_policy import PolicyEpisodes
+    from hindsight_rl.cli.collect_policy import PolicyEpisodes, acting
 
     if given.good is not None:
-        raise ValueError("--good is of scripted behaviour: leave it out, or leave out --policy")
+        option = "--planner" if given.planner else "--policy"
+        raise ValueError(f"--good is of scripted behaviour: leave it out, or leave out {option}")
     if given.episodes < 1:
         raise ValueError(f"episodes is {given.episodes}, it must be at least 1")
+    policy, interface, name = acting(given, env)
     playing = PolicyEpisodes(
-        given.policy,
+        policy,
         env,
-        given.env,
-        sample=given.sample,
+        interface,
         explore=given.explore,
         seed=given.seed,
         limit=_limit(env, given),
     )
     if playing.unstated:
         sys.stderr.write(f"no action_log_prob is recorded: {playing.unstated}\n")
-    names = [str(given.policy)] * len(part)
+    names = [name] * len(part)
     episodes = (columns_of(env, episode) for episode in playing.record(part))
-    return Played(episodes, names, f"{given.policy} (hindsight collect)", None)
+    return Played(episodes, names, f"{name} (hindsight collect)", None)
 
 
 def _limit(env: "gymnasium.Env[Any, Any]", given: argparse.Namespace) -> "Limit":
@@ -160,7 +172,7 @@ def _limit(env: "gymnasium.Env[Any, Any]", given: argparse.Namespace) -> "Limit"
 
 
 def _parser() -> argparse.ArgumentParser:
-    about = "Record a log from scripted behaviour, or from a fitted policy."
+    about = "Record a log from scripted behaviour, from a fitted policy, or from a planner."
     parser = command_parser("collect", about, _EXAMPLES)
     parser.add_argument("--env", required=True, metavar="ID", help="Gymnasium environment")
     parser.add_argument(
@@ -177,6 +189,19 @@ def _parser() -> argparse.ArgumentParser:
         help="play this: an exported file, a checkpoint, or a run (its best checkpoint)",
     )
     parser.add_argument(
+        "--planner",
+        metavar="NAME",
+        help="plan every action: cem, mppi, shooting, ilqr or uct; its settings follow as "
+        "--planner.horizon 20",
+    )
+    parser.add_argument(
+        "--model",
+        default=TRUE,
+        metavar="MODEL",
+        help="what the planner plans by: 'true', the environment's own (default); a checkpoint or "
+        "run of Dynamics; or module:function",
+    )
+    parser.add_argument(
         "--sample", action="store_true", help="draw the policy's actions; default: its likeliest"
     )
     parser.add_argument(
@@ -184,7 +209,7 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=0.0,
         metavar="X",
-        help="share of the policy's actions that are drawn uniformly instead (0)",
+        help="share of its actions that are drawn uniformly instead (0)",
     )
     parser.add_argument(
         "--good", type=float, metavar="SHARE", help="share of good episodes (0.1 where there are)"

@@ -14,6 +14,7 @@ from minari.dataset.minari_storage import MinariStorage
 
 from hindsight_rl.cli.collect import played_episodes
 from hindsight_rl.cli.collect_minari import write_episodes
+from hindsight_rl.cli.collect_policy import model_file
 from hindsight_rl.cli.runs import chosen_checkpoint
 from hindsight_rl.cli.shards import Shared
 from hindsight_rl.envs.interface import make
@@ -57,6 +58,8 @@ def shard_episodes(
     keep_plan(folder, _done(given), parts)
     absolute = argparse.Namespace(**vars(given))
     absolute.policy = None if given.policy is None else given.policy.absolute()
+    if (file := model_file(given.model)) is not None:
+        absolute.model = str(file.absolute())
     shards = [_Shard(absolute, part, str(folder / str(n))) for n, part in enumerate(parts)]
     left = [number for number, shard in enumerate(shards) if not Path(shard.folder).exists()]
 
@@ -104,4 +107,6 @@ def _done(given: argparse.Namespace) -> dict[str, Any]:
     if given.policy is not None:
         file = chosen_checkpoint(given.policy) if given.policy.is_dir() else given.policy
         found["policy_hash"] = hashlib.sha256(file.read_bytes()).hexdigest()
+    if (model := model_file(given.model)) is not None:
+        found["model_hash"] = hashlib.sha256(model.read_bytes()).hexdigest()
     return found

@@ -295,7 +295,7 @@ def _main(argv: Sequence[str]) -> int:
     words, modules = take_imports(argv)
     arguments, as_json = spell_out(words)
     modules = list(dict.fromkeys([*configured_imports(arguments), *modules]))
-    import_rooms("datamodules", "relabel", "tasks", "diagnostics")
+    import_rooms("datamodules", "relabel", "tasks", "planners", "diagnostics")
     import_named(modules)
     if modules:  # for further processes, and kept in the configuration of the run
         arguments += [OPTION, json.dumps(modules)]

@@ -10,6 +10,7 @@ from hindsight_rl.cli.former import INVERSE_HINT
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.datamodules.sources.episodes import Command
 from hindsight_rl.diagnostics.evaluation import Evaluation
+from hindsight_rl.planners.planner import Planner
 from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.tasks.family import TaskFamily
 from hindsight_rl.training.checkpoints.arguments import field_names
@@ -163,6 +164,7 @@ def _words() -> set[str]:
     """Return the names of all classes, and of their arguments, that a configuration can hold."""
     classes: list[type] = [*learner_classes().values(), Learner, Evaluation, OfflineDataModule]
     classes += [*Relabeler.__subclasses__(), *TaskFamily.__subclasses__()]
+    classes += Planner.__subclasses__()
     found = {name for kind in classes for name in (kind.__name__, *_names(kind))}
     fields = (name for kind in learner_classes().values() for name in field_names(kind))
     return found | {name.rpartition(".")[2] for name in fields}

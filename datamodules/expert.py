@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from hindsight_rl.maths.mixing import linear_share, listed_share, power_share
+from hindsight_rl.planners.planner import Planner
 from hindsight_rl.relabel.experts import ExpertFunction
 
 
@@ -73,9 +74,13 @@ class Expert:
         max_rows: No round begins once so many rows were collected; ``None`` for no limit.
         max_episodes: Episodes that are collected at most; ``None`` for no limit.
         demonstrations: What was executed in a source without labels was the expert's action.
+        planner: Plans what to do, in the place of ``act``: with ``warm_start: false`` every state
+            afresh, as the last plan belongs to what the expert itself would have done.
+        model: What the planner plans by: ``"true"``, the environment's own; a checkpoint of
+            ``Dynamics``; or ``module:function``.
 
     Raises:
-        ValueError: A number is out of range.
+        ValueError: A number is out of range, or two experts are given.
 
     Reference:
         Ross, Gordon and Bagnell 2011, arXiv 1011.0686, algorithm 3.1; Laskey et al. 2017, arXiv
@@ -89,9 +94,15 @@ class Expert:
     max_rows: int | None = None
     max_episodes: int | None = None
     demonstrations: bool = False
+    planner: Planner | None = None
+    model: str = "true"
 
     def __post_init__(self) -> None:
         """Check the arguments."""
+        if self.planner is not None and self.act is not None:
+            raise ValueError("expert.act and expert.planner are two experts: give one of them")
+        if self.planner is None and self.model != "true":
+            raise ValueError(f"expert.model is {self.model}, and nobody plans: give expert.planner")
         if not self.noise >= 0:
             raise ValueError(f"expert.noise is {self.noise}, it may not be negative")
         for name in ("max_queries", "max_rows", "max_episodes"):

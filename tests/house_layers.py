@@ -22,7 +22,7 @@ LAYERS: dict[str, set[str]] = {
     | {f"training.{name}" for name in ("sweep", "given", "judged", "policy_iteration", "features")}
     | {f"training.{name}" for name in ("elites", "step_statistics")},
     "logs": {"configs", "maths"},
-    "datamodules": {"maths", "logs", "relabel", "tasks", "envs.entry_spaces"}
+    "datamodules": {"maths", "logs", "relabel", "tasks", "planners", "envs.entry_spaces"}
     | {f"envs.{name}" for name in ("actions", "interface", "lockstep", "playing", "rollout")},
     "datamodules.sources.opened_model": {"training.checkpoints"},  # a model is a learner's file
     "diagnostics": {"nets", "maths", "envs.rollout", "envs.statistics"},

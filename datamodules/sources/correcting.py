@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from hindsight_rl.datamodules.expert import Expert
+from hindsight_rl.datamodules.sources.planning import planning_actor
 from hindsight_rl.envs.entry_spaces import stacked
 from hindsight_rl.envs.interface import Env, Interface, RolloutError
 from hindsight_rl.envs.playing import Playing, State
@@ -35,8 +36,12 @@ def expert_of(given: Expert, env: Env, interface: Interface) -> ExpertFunction |
 
     Raises:
         RolloutError: A file does not go with the environment, or the environment names no expert.
-        ValueError: There is nobody of this name.
+        ValueError: There is nobody of this name, or a planner has no model.
     """
+    if given.noise and interface.actions.discrete:
+        raise ValueError("expert.noise is added to real numbers, and actions are choices: set it 0")
+    if given.planner is not None:
+        return planning_actor(given.planner, given.model, env, interface)
     who = given.act
     if who is None:
         return None
@@ -47,8 +52,6 @@ def expert_of(given: Expert, env: Env, interface: Interface) -> ExpertFunction |
                 f"{interface.name}: names no expert (metadata['expert'], module:function). Give "
                 "collection.expert.act another one"
             )
-    if given.noise and interface.actions.discrete:
-        raise ValueError("expert.noise is added to real numbers, and actions are choices: set it 0")
     found = opened(who)
     spec = spec_of(found)
     if spec is not None:
