@@ -19,7 +19,7 @@ ROOMS := hindsight_rl maths nets tasks policies planners training agents relabel
 # links: it does not follow the finder of an editable install.
 TYPES := build/mypy/hindsight_rl
 
-.PHONY: help quickstart robot demo test fuzz check lint types docstrings spelling wheel dist runners bench heart loop memory policies judging good logs results docs site hipi hipi-robots clean
+.PHONY: help quickstart robot demo test fuzz check lint types docstrings spelling wheel dist runners bench heart loop memory policies judging good imagined logs results docs site hipi hipi-robots clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ judging: $(STAMP) ## rerun the evidence of docs/judging.md: an hour; HINDSIGHT_D
 good: $(STAMP) ## rerun the evidence of docs/good.md: two and a half hours
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,dev,mujoco]"
 	for part in dagger preferences overoptimised gridworld inverse_rl against_imitation; do $(BIN)/python benchmarks/good/$$part.py || exit 1; done
+
+imagined: $(STAMP) ## rerun the evidence of docs/imagined.md
+	for part in offline; do $(BIN)/python benchmarks/imagined/$$part.py || exit 1; done
 
 logs: $(STAMP) ## write logs of our own below build/logs: about an hour, mostly two trainings
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,dev,mujoco]"

@@ -62,7 +62,8 @@ class Unknown:
 
     Args:
         quantile: The threshold is this quantile of the model's disagreement on logged steps, in
-            (0, 1]: those held out (``data.validation``), or all where none are.
+            (0, 1]: those held out (``data.validation``), or all where none are. At 0.99 one logged
+            step in a hundred is unknown, and the policy pays for each.
         threshold: The threshold itself, at least 0; ``None`` for the quantile.
         reward: What an unknown step earns, reward units; ``None``: r / (1 - discount) for the least
             logged reward r, or r itself where it is above 0.
@@ -75,7 +76,7 @@ class Unknown:
         Kidambi et al. 2020 (MOReL), arXiv 2005.05951, definition 1 and eq. 2.
     """
 
-    quantile: float = 0.99
+    quantile: float = 1.0
     threshold: float | None = None
     reward: float | None = None
     discount: float = 0.99

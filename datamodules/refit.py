@@ -1,11 +1,14 @@
 """Fitting a model of the world on, while the policy that collects goes to new places."""
 
+from typing import cast
+
 from lightning import Trainer
 from torch import nn
 
 from hindsight_rl.datamodules.imagined_rows import Refit
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.logs.log import Log
+from hindsight_rl.ports import LearnerView
 
 
 def refit(model: nn.Module, log: Log, given: Refit, seed: int) -> None:
@@ -23,6 +26,9 @@ def refit(model: nn.Module, log: Log, given: Refit, seed: int) -> None:
         log.packed(), batch_size=given.batch_size, validation=given.validation, seed=seed
     )
     device = next(model.parameters()).device
+    learner = cast(LearnerView, model)
+    if learner.log_pass is not None:
+        learner.log_pass.expire()  # rows are others than before
     Trainer(
         max_steps=given.updates,
         val_check_interval=given.updates,  # the elites are chosen at the end

@@ -37,10 +37,12 @@ def drift(observation: Tensor, action: Tensor, draws: Tensor | None = None) -> I
     return Imagined(following, place + 100, place.abs() > 1.5, place.abs())
 
 
-def wander(observation: Tensor, action: Tensor, draws: Tensor) -> Imagined:
+def wander(observation: Tensor, action: Tensor, draws: Tensor | None = None) -> Imagined:
     """Return a walk with luck in any number of dimensions, that ends now and then."""
-    luck = normals(draws, observation.shape[-1])
-    following = observation + 0.1 * torch.tanh(action.sum(-1, keepdim=True)) + 0.1 * luck
+    width = observation.shape[-1]
+    luck = torch.zeros_like(observation) if draws is None else normals(draws, width)
+    push = action.reshape(*observation.shape[:-1], -1).float().sum(-1, keepdim=True)
+    following = observation + 0.1 * torch.tanh(push) + 0.1 * luck
     return Imagined(following, following.sum(-1), luck[..., 0] > 1.5, luck.abs().mean(-1))
 
 

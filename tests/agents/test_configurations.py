@@ -46,8 +46,12 @@ def parsed(name: str, source: Path, **trainer: Any) -> Any:
     few: dict[str, Any] = {"env": env}
     collection = config["data"]["init_args"].get("collection", {})
     few["collection"] = collection | {"initial_episodes": 2, "episodes_per_round": 1}
-    if config["data"]["init_args"].get("mix"):  # beside a log of the same environment
+    if "log" in (config["data"]["init_args"].get("mix") or {}):  # of the same environment
         few["source"] = str(source)
+    if imagined := config["data"]["init_args"].get("imagined"):  # by a function, fitted to nothing
+        imagined |= {"model": "imagined_worlds:wander", "rows": 16}
+        for name_of_learner in ("refit", "uncertainty"):
+            imagined.pop(name_of_learner, None)
     answers = source.with_name("preferences.npz")
     changed = {
         OfflineDataModule: {"source": str(source)},
