@@ -1,7 +1,7 @@
 // An action on the page: a bar within its bounds for each number, or the choice among all.
 
 import { actionRanges } from "./reader/verify.mjs";
-import { choiceName, element, nameOf } from "./inputs.mjs";
+import { choiceName, element, listClass, nameOf } from "./inputs.mjs";
 
 const MOST = 64; // choices that are all shown
 
@@ -37,12 +37,13 @@ function chosen(action, home) {
 function numbers(contract, home) {
   const { probe, action } = contract, ranges = actionRanges(contract);
   const list = element("div", home);
-  list.className = "numbers";
   const width = action.shape.reduce((count, each) => count * each, 1);
-  const shown = Array.from({ length: width }, (_, place) => {
+  const names = Array.from({ length: width }, (_, place) => nameOf("action", action, place));
+  list.className = listClass(names);
+  const shown = names.map((name, place) => {
     const line = element("div", list);
     line.className = "number";
-    element("span", line, nameOf("action", action, place)).className = "name";
+    element("span", line, name).className = "name";
     const track = element("div", line), mark = element("i", track);
     track.className = "track";
     return { mark, value: element("output", line), ...ends(ranges, probe.action, place, width) };

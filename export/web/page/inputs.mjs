@@ -2,7 +2,7 @@
 
 import { probeObservation } from "./reader/verify.mjs";
 
-const MOST = 512; // sliders of one input
+const MOST = 512, LONG = 16; // sliders of one input; letters beside a slider
 
 /** Make controls of every input of a policy, and set them to a row of the probe.
  *
@@ -46,9 +46,10 @@ function control(label, entry, rows, home, changed) {
 
 function sliders(label, entry, rows, field, changed) {
   const list = element("div", field), values = rows[0].slice();
-  list.className = "numbers";
-  const moves = values.map((_, place) => {
-    const line = element("div", list), name = nameOf(label, entry, place);
+  const names = values.map((_, place) => nameOf(label, entry, place));
+  list.className = listClass(names);
+  const moves = names.map((name, place) => {
+    const line = element("div", list);
     const id = `${label}-${place}`;
     line.className = "number";
     element("label", line, name).htmlFor = id;
@@ -133,6 +134,11 @@ function span(values) {
 export function nameOf(label, entry, place) {
   const name = entry.names?.[place] ?? `${label}[${place}]`, unit = entry.units?.[place];
   return unit ? `${name} (${unit})` : name;
+}
+
+/** Return the class of a list of numbers: names that are long get a line of their own. */
+export function listClass(names) {
+  return names.some((name) => name.length > LONG) ? "numbers long" : "numbers";
 }
 
 /** Append an element, with a text, and return it. */

@@ -7,7 +7,8 @@ import { verify } from "./reader/verify.mjs";
 import { bytesOf, runtime } from "./runtime.mjs";
 import { tables } from "./tables.mjs";
 
-const BLOCK = 20, BLOCKS = 50, LONGEST = 400; // calls, blocks of them, milliseconds in all
+// Blocks of calls that are timed; milliseconds of a block at least, and of all at most.
+const BLOCKS = 50, SHORTEST = 2, LONGEST = 500;
 const at = (id) => document.getElementById(id);
 
 /** Return what proves the file here, in words. */
@@ -25,17 +26,17 @@ function verdict(contract, found) {
 /** Return microseconds of one action: the median over blocks of calls, as clocks are coarse. */
 async function speed(policy, observation, task) {
   const times = [], begun = performance.now();
-  let block = BLOCK;
-  for (let done = -1; done < BLOCKS; ++done) { // the first one warms up
+  let calls = 1; // of a block; they double until it is long enough, which warms up, too
+  while (times.length < BLOCKS) {
     const start = performance.now();
-    for (let call = 0; call < block; ++call) await policy.act(observation, task);
-    const each = (performance.now() - start) / block;
-    if (done < 0) block = each > 2 ? 1 : BLOCK;
-    else times.push(each);
+    for (let call = 0; call < calls; ++call) await policy.act(observation, task);
+    const long = performance.now() - start;
+    if (long < SHORTEST && times.length === 0) calls *= 2;
+    else times.push(long / calls);
     if (times.length && performance.now() - begun > LONGEST) break;
   }
   times.sort((one, two) => one - two);
-  return { median: 1000 * times[times.length >> 1], calls: block * times.length };
+  return { median: 1000 * times[times.length >> 1], calls: calls * times.length };
 }
 
 /** Serve a page: one thing after another, as a policy serves one loop. */
