@@ -87,7 +87,7 @@ def test_ratio_is_limited_and_nothing_is_ahead_of_an_end() -> None:
 
 
 def ring(states: int = 4, rows: int = 1200) -> Log:
-    """Return random steps back and forth on a ring of states, shown one-hot; what is reached, too."""
+    """Return random steps back and forth on a ring of states, one-hot; what is reached, too."""
     generator = torch.Generator().manual_seed(0)
     action = torch.randint(2, (rows,), generator=generator)
     state = torch.cat([torch.zeros(1, dtype=torch.int64), (2 * action - 1).cumsum(0)]) % states
