@@ -1,9 +1,10 @@
-"""One policy in every runner: Python, C, Node and WASM, each with the file's own probe.
+"""One policy in every runner: Python, C, C++, Node and WASM, each with the file's own probe.
 
     python benchmarks/runners.py [--repeats 5] [--calls 3000]
 
-Three untrained policies: two layers of 64 units and three choices, two layers of 256 units and six
-real actions, a GRU of 128 units. Every runner plays the probe rows first and
+Untrained policies: two layers of 64 units and three choices, two layers of 256 units and six real
+actions, a GRU of 128 units, and cameras of 64 x 64 and 84 x 84 pixels, as images are encoded unless
+one says otherwise. Every runner plays the probe rows first and
 says how far it is from the learner. Then single calls are timed, in blocks that alternate between
 the runners, so that a disturbance of the machine meets all; the table has medians over blocks. What
 a machine has not (a compiler, Node, Chromium) is left out. The packages onnxruntime-node and
@@ -21,12 +22,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import act
 import numpy as np
+from native_runners import HOME, Report, Runner, builds_cpp, in_c, in_cpp, output
 from shared import BUILD, ROOT, quiet, say, table
 
 from hindsight_rl.files import write_text
@@ -34,48 +35,23 @@ from hindsight_rl.files import write_text
 sys.path.append(str(ROOT / "tools"))
 from documents import placed  # noqa: E402
 
-HOME = BUILD / "runners"
 MODULES = HOME / "node_modules"
 READER = ROOT / "runners" / "js"
 PACKAGES = ("onnxruntime-node@1.30.0", "onnxruntime-web@1.30.0")
-POLICIES = {"choices": "2x64, choices", "mlp": "2x256", "gru": "GRU 128"}
+POLICIES = {
+    "choices": "2x64, choices",
+    "mlp": "2x256",
+    "gru": "GRU 128",
+    "camera64": "camera of 64 x 64",
+    "camera84": "camera of 84 x 84",
+}
+CAMERA = "camera"
+CAMERAS = {"camera64": 64, "camera84": 84}
+ROWS, FRAMES = 256, 16
+"""Probe rows, and those that are pictures."""
+FEWER = 20
+"""A camera's policy takes so many times fewer calls in a block."""
 BARE = "Python, onnxruntime alone"
-Report = dict[str, float]
-Runner = Callable[[Path, int], Report]
-_TIMER = """\
-#define _POSIX_C_SOURCE 199309L
-#include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
-#include "policy.h"
-#define CALLS {calls}
-static const float rows[256][POLICY_OBSERVATION_SIZE] = {{
-{rows}
-}};
-static double times[CALLS];
-static int by_size(const void *one, const void *two) {{
-  const double a = *(const double *)one, b = *(const double *)two;
-  return (a > b) - (a < b);
-}}
-int main(void) {{
-  static policy_state state;
-  {kind} action[POLICY_ACTION_SIZE];
-  struct timespec from, to;
-  int call;
-  policy_reset(&state);
-  for (call = -CALLS; call < CALLS; ++call) {{
-    clock_gettime(CLOCK_MONOTONIC, &from);
-    if (policy_act(&state, rows[(call + CALLS) % 256], action)) return 1;
-    clock_gettime(CLOCK_MONOTONIC, &to);
-    if (call < 0) continue;
-    times[call] = 1e6 * (double)(to.tv_sec - from.tv_sec);
-    times[call] += 1e-3 * (double)(to.tv_nsec - from.tv_nsec);
-  }}
-  qsort(times, CALLS, sizeof(double), by_size);
-  printf("%.4f %.4f\\n", times[CALLS / 2], times[CALLS * 99 / 100]);
-  return 0;
-}}
-"""
 _PAGE = """\
 <script type="module">
 import * as ort from "/node_modules/onnxruntime-web/dist/ort.wasm.bundle.min.mjs";
@@ -103,14 +79,18 @@ def export_all(folder: Path) -> dict[str, Path]:
     from hindsight_rl.agents.recurrent_bc import RecurrentBC
     from hindsight_rl.export.onnx import export_policy
     from hindsight_rl.nets.network import Network
-    from hindsight_rl.spec import WHOLE, ActionSpec, Probe, Spec, Vector
+    from hindsight_rl.spec import WHOLE, ActionSpec, Image, Probe, Spec, Vector
 
-    size = act.OBSERVATION
-    rows = np.random.default_rng(0).normal(size=(256, size)).astype(np.float32)
+    size, draw = act.OBSERVATION, np.random.default_rng(0)
+    rows = draw.normal(size=(ROWS, size)).astype(np.float32)
 
     def spec(action: ActionSpec) -> Spec:
         seen = Vector((size,), mean=(0.1,) * size, std=(2.0,) * size)
         return Spec({WHOLE: seen}, action, probe=Probe({WHOLE: rows}))
+
+    def seeing(side: int) -> Spec:
+        frames = draw.integers(0, 256, (FRAMES, side, side, 3), np.uint8)
+        return Spec({CAMERA: Image((side, side, 3))}, bounded, probe=Probe({CAMERA: frames}))
 
     torch.manual_seed(0)
     bounded = ActionSpec("continuous", (act.ACTION,), (-1.0,) * act.ACTION, (1.0,) * act.ACTION)
@@ -119,6 +99,8 @@ def export_all(folder: Path) -> dict[str, Path]:
         "mlp": BC(spec(bounded), network=Network(hidden=(256, 256))),
         "gru": RecurrentBC(spec(bounded), units=128, network=Network(hidden=())),
     }
+    for name, side in CAMERAS.items():
+        learners[name] = BC(seeing(side), network=Network(hidden=(256, 256)))
     for name, learner in learners.items():
         export_policy(learner.eval(), folder / f"{name}.onnx")
     return {name: folder / f"{name}.onnx" for name in learners}
@@ -129,14 +111,16 @@ def export_all(folder: Path) -> dict[str, Path]:
 
 def in_python(path: Path, calls: int) -> Report:
     """``OnnxPolicy.act``."""
+    from hindsight_rl.export.probe import probe_of
     from hindsight_rl.export.runtime import OnnxPolicy
     from hindsight_rl.export.verify import verify_file
 
     policy, clock = OnnxPolicy(path), time.perf_counter_ns
-    rows = np.array(policy.contract["probe"]["observation"], np.float32)
+    (given,) = probe_of(policy.contract, policy.signature).inputs.values()
+    rows = [{CAMERA: row} for row in given] if policy.signature.entries else list(given)
     times = np.empty(calls)
     for call in range(-calls, calls):
-        row = rows[call % 256]
+        row = rows[call % len(rows)]
         start = clock()
         policy.act(row)
         times[max(call, 0)] = (clock() - start) / 1000.0
@@ -147,59 +131,22 @@ def in_python(path: Path, calls: int) -> Report:
 
 def in_onnxruntime(path: Path, calls: int) -> Report:
     """The bare session: no checks, no state, what it is fed prepared before."""
+    from hindsight_rl.export.probe import probe_of
     from hindsight_rl.export.runtime import OnnxPolicy
 
     policy, clock = OnnxPolicy(path), time.perf_counter_ns
     session, feed = act._session(path), policy.initial_state(1)
-    rows = np.array(policy.contract["probe"]["observation"], np.float32)[:, None]
-    feeds = [feed | {"observation": row} for row in rows]
+    ((name, rows),) = probe_of(policy.contract, policy.signature).inputs.items()
+    feeds = [feed | {name: row[None]} for row in rows]
     outputs = [each.name for each in session.get_outputs()]
     times = np.empty(calls)
     for call in range(-calls, calls):
-        given = feeds[call % 256]
+        given = feeds[call % len(feeds)]
         start = clock()
         session.run(outputs, given)
         times[max(call, 0)] = (clock() - start) / 1000.0
     p50, p99 = float(np.median(times)), float(np.percentile(times, 99))
     return {"wrong": 0, "difference": 0.0, "p50": p50, "p99": p99}
-
-
-def in_c(*flags: str) -> Runner:
-    """The generated C, compiled with some flags."""
-
-    def run(path: Path, calls: int) -> Report:
-        from hindsight_rl.export.c.compiler import compiler, write_source
-        from hindsight_rl.export.c.source import c_source
-
-        folder = HOME / f"{path.stem}{''.join(flags)}"
-        program = folder / f"timer{calls}"
-        build = [str(compiler()), "-std=c99", *flags, "policy.c", "-lm", "-o"]
-        if not program.exists():
-            folder.mkdir(exist_ok=True)
-            write_source(c_source(path.read_bytes(), str(path), "policy"), folder)
-            (folder / "timer.c").write_text(_timer(path, calls))
-            subprocess.run([*build, "test", "-DPOLICY_SELF_TEST"], cwd=folder, check=True)
-            subprocess.run([*build, program.name, "timer.c"], cwd=folder, check=True)
-        said = _output([folder / "test"])
-        p50, p99 = _output([program]).split()
-        wrong = int(said.split(": ")[1].split()[0]) if "choices" in said else 0
-        apart = 0.0 if "choices" in said else float(said.split("difference ")[1].split()[0])
-        return {"wrong": wrong, "difference": apart, "p50": float(p50), "p99": float(p99)}
-
-    return run
-
-
-def _timer(path: Path, calls: int) -> str:
-    """Return the program that times calls of a policy."""
-    from hindsight_rl.export.runtime import OnnxPolicy
-
-    contract = OnnxPolicy(path).contract
-    rows = ",\n".join(
-        "{" + ", ".join(f"{value:.9g}" for value in row) + "}"
-        for row in contract["probe"]["observation"]
-    )
-    kind = "int64_t" if contract["action"]["kind"] == "discrete" else "float"
-    return _TIMER.format(calls=calls, rows=rows, kind=kind)
 
 
 def in_node(package: Path, wasm: Path | None = None) -> Runner:
@@ -208,7 +155,7 @@ def in_node(package: Path, wasm: Path | None = None) -> Runner:
     def run(path: Path, calls: int) -> Report:
         script = Path(__file__).with_suffix(".mjs")
         words = ["node", script, READER, package, wasm or "", path, calls]
-        return _of_javascript(json.loads(_output(words)))
+        return _of_javascript(json.loads(output(words)))
 
     return run
 
@@ -272,13 +219,6 @@ def _of_javascript(found: dict[str, float]) -> Report:
     return found | {"difference": found["difference"] / 2.0}
 
 
-def _output(words: list[Any]) -> str:
-    done = subprocess.run([str(word) for word in words], capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{words[0]}: {done.stdout}{done.stderr}")
-    return done.stdout
-
-
 def _chromium() -> str | None:
     names = ("chromium", "chromium-browser", "google-chrome")
     return next((found for name in names if (found := shutil.which(name))), None)
@@ -295,6 +235,8 @@ def runners() -> dict[str, Runner]:
     if compiler() is not None:
         found["C, `-O3 -march=native`"] = in_c("-O3", "-march=native")
         found["C, `-O2`"] = in_c("-O2")
+    if builds_cpp():
+        found["C++, OpenVINO"] = in_cpp
     if shutil.which("node") is None or not _installed():
         return found
     web = MODULES / "onnxruntime-web" / "dist"
@@ -321,13 +263,14 @@ def _installed() -> bool:
 
 
 def measured(files: dict[str, Path], repeats: int, calls: int) -> dict[tuple[str, str], Report]:
-    """Return medians over blocks of every runner and policy."""
+    """Return medians over blocks of every runner and policy; the runners take turns."""
     blocks: dict[tuple[str, str], list[Report]] = {}
     chosen = runners()
     for repeat in range(repeats):
         for policy, path in files.items():
+            several = calls // FEWER if policy in CAMERAS else calls
             for name, run in chosen.items():
-                blocks.setdefault((name, policy), []).append(run(path, calls))
+                blocks.setdefault((name, policy), []).append(run(path, several))
         say(f"block {repeat + 1} of {repeats}")
     return {
         key: {

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hindsight_rl.export.c.graph import Node, Tensor
-from hindsight_rl.export.c.memory import C_TYPES, Plan, pool_of
+from hindsight_rl.export.c.memory import C_TYPES, Plan, pool_of, scratch_of
 from hindsight_rl.export.c.text import Index, array, number
 
 Strides = Sequence[int]
@@ -100,6 +100,11 @@ class Code:
         if tensor.size == 1 and not whole:
             return Operand("", 0, number(tensor.value.reshape(-1)[0]), C_TYPES[pool])
         return Operand(self.constant(tensor.value), 0, "", C_TYPES[pool])
+
+    def scratch(self, node: Node) -> Operand:
+        """Return the memory that a node may work in, as the plan has it."""
+        name, offset = self._places[scratch_of(node)]
+        return Operand(name, offset, "", C_TYPES[name])
 
     def constant(self, value: NDArray[Any]) -> str:
         """Have an array of constants; return its name. Equal ones are written once."""

@@ -4,7 +4,7 @@ A tensor needs its place from the node that writes it to the last one that reads
 same type whose times do not meet may have the same place.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +28,8 @@ class Plan:
     """Where tensors lie.
 
     Attributes:
-        places: Array and offset of each tensor that is not constant.
+        places: Array and offset of each tensor that is not constant, and of each node's scratch by
+            the name that :func:`scratch_of` gives it.
         sizes: How many numbers each array needs to hold.
     """
 
@@ -47,12 +48,20 @@ class _Block:
     offset: int = 0
 
 
-def plan(graph: Graph, in_place: frozenset[str]) -> Plan:
+def scratch_of(node: Node) -> str:
+    """Return the name of the memory that a node works in; no name of a tensor begins so."""
+    return f"\0{node.output().name}"
+
+
+def plan(
+    graph: Graph, in_place: frozenset[str], scratch: Callable[[Node], int] = lambda node: 0
+) -> Plan:
     """Return a plan of memory, the larger tensors placed first.
 
     Args:
         graph: The graph.
         in_place: Operators that read a number of an input only to write that of the output.
+        scratch: How many floats a node needs to work in, beside its inputs and outputs.
 
     Returns:
         The plan.
@@ -62,6 +71,8 @@ def plan(graph: Graph, in_place: frozenset[str]) -> Plan:
     for tensor in graph.inputs.values():
         blocks[tensor.name] = _block(tensor, -1, last)
     for number, node in enumerate(graph.nodes):
+        if needed := scratch(node):
+            blocks[scratch_of(node)] = _Block("f", needed, number, number)
         for output in node.outputs:
             if output is None:
                 continue

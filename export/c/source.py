@@ -13,7 +13,7 @@ from hindsight_rl.export.c.graph import CodeError, Graph, read_graph
 from hindsight_rl.export.c.interface import Interface, word
 from hindsight_rl.export.c.memory import BYTES, C_TYPES, plan
 from hindsight_rl.export.c.noise import noise_text
-from hindsight_rl.export.c.operators import IN_PLACE, emit
+from hindsight_rl.export.c.operators import IN_PLACE, emit, scratch
 from hindsight_rl.export.c.self_test import self_test
 from hindsight_rl.export.c.text import identifier
 from hindsight_rl.export.contract import Contract
@@ -94,7 +94,7 @@ def _row(signature: Signature, probe: Probe) -> dict[str, np.ndarray[Any, Any]]:
 
 def _interface(name: str, signature: Signature, graph: Graph) -> Interface:
     """Return the interface, the body of the graph written."""
-    memory = plan(graph, IN_PLACE)
+    memory = plan(graph, IN_PLACE, scratch)
     code = Code(memory)
     for node in graph.nodes:
         if all(each is None or each.size for each in node.outputs):

@@ -24,6 +24,19 @@ pytestmark = needs_compiler
         ({"kernel_shape": [1, 2], "group": 2}, (1, 2, 3, 4), (4, 1, 1, 2)),
         ({"kernel_shape": [3], "pads": [2, 0], "strides": [2]}, (1, 4, 6), (3, 4, 3)),
         ({"kernel_shape": [5], "pads": [4, 4], "dilations": [2]}, (1, 4, 6), (2, 4, 5)),
+        # In tiles of pixels: one block and two, with outputs left empty, in groups, on borders.
+        ({"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}, (1, 2, 3, 4), (17, 2, 3, 3)),
+        ({"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}, (1, 1, 2, 12), (70, 1, 3, 3)),
+        ({"kernel_shape": [3, 3], "pads": [2, 0, 0, 2], "strides": [2, 2]}, (1, 1, 4, 6),
+         (9, 1, 3, 3)),
+        ({"kernel_shape": [2, 2], "dilations": [2, 3], "strides": [1, 2]}, (1, 1, 4, 6),
+         (40, 1, 2, 2)),
+        ({"kernel_shape": [1, 1]}, (1, 4, 2, 3), (8, 4, 1, 1)),
+        ({"kernel_shape": [1, 1], "strides": [2, 2]}, (1, 2, 3, 4), (8, 2, 1, 1)),
+        ({"kernel_shape": [2, 2], "group": 2, "pads": [1, 0, 0, 1]}, (1, 4, 2, 3), (10, 2, 2, 2)),
+        ({"kernel_shape": [1, 2], "group": 2}, (1, 2, 3, 4), (34, 1, 1, 2)),
+        ({"kernel_shape": [3], "pads": [2, 0], "strides": [2]}, (1, 4, 6), (8, 4, 3)),
+        ({"kernel_shape": [2, 3]}, (1, 1, 2, 12), (4, 1, 2, 3)),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("bias", [False, True])

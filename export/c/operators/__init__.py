@@ -7,6 +7,7 @@ from hindsight_rl.export.c.graph import CodeError, Node
 from hindsight_rl.export.c.memory import SAME
 from hindsight_rl.export.c.operators import (
     convolution,
+    convolve,
     elementwise,
     linear,
     movement,
@@ -19,6 +20,11 @@ Emit = Callable[[Node, Code], None]
 
 IN_PLACE = frozenset(elementwise.EMITTERS)
 """Operators that read a number of an input only to write that of the output."""
+
+
+def scratch(node: Node) -> int:
+    """Return how many floats a node needs to work in, beside its inputs and outputs."""
+    return convolve.scratch(node) if node.kind == "Conv" else 0
 
 
 def _same(node: Node, code: Code) -> None:

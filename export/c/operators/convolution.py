@@ -1,39 +1,9 @@
 """Convolutions and pools over one or two dimensions."""
 
-import numpy as np
-
 from hindsight_rl.export.c.code import Code
-from hindsight_rl.export.c.graph import Node, Tensor
+from hindsight_rl.export.c.graph import Node
+from hindsight_rl.export.c.operators import convolve
 
-# A row of outputs reads a row of inputs at a fixed step: bounds are computed once per row, and the
-# innermost loop has no condition.
-_CONVOLVE = """\
-static void convolve(float *restrict y, const float *restrict x, const float *restrict w,
-    const float *b, int groups, int ins, int outs, int h, int wide, int oh, int ow, int kh, int kw,
-    int sh, int sw, int ph, int pw, int dh, int dw) {
-  int o, c, i, j, r, p;
-  for (o = 0; o < outs; ++o) {
-    float *const to = y + o * oh * ow;
-    const int first = o / (outs / groups) * ins;
-    for (p = 0; p < oh * ow; ++p) to[p] = b ? b[o] : 0;
-    for (c = 0; c < ins; ++c)
-      for (i = 0; i < kh; ++i)
-        for (j = 0; j < kw; ++j) {
-          const float weight = w[((o * ins + c) * kh + i) * kw + j];
-          const int left = j * dw - pw;
-          const int begin = left < 0 ? (-left + sw - 1) / sw : 0;
-          const int most = wide - 1 - left < 0 ? 0 : (wide - 1 - left) / sw + 1;
-          const int end = most < ow ? most : ow;
-          for (r = 0; r < oh; ++r) {
-            const int line = r * sh + i * dh - ph;
-            if (line >= 0 && line < h) {
-              const float *const from = x + ((first + c) * h + line) * wide + left;
-              for (p = begin; p < end; ++p) to[r * ow + p] += weight * from[p * sw];
-            }
-          }
-        }
-  }
-}"""
 _POOL = """\
 static void {name}(float *y, const float *x, int channels, int h, int wide, int oh, int ow, int kh,
     int kw, int sh, int sw, int ph, int pw, int dh, int dw, int padded_h, int padded_w) {{
@@ -59,46 +29,11 @@ static void {name}(float *y, const float *x, int channels, int h, int wide, int 
 }}"""
 
 
-def _pair(values: list[int] | None, usual: int, rank: int) -> list[int]:
-    """Return numbers of height and width; one dimension is a picture of height 1."""
-    found = [usual] * rank if values is None else list(values)
-    return found if rank == 2 else [usual if usual else 0, *found]
-
-
-def _sizes(node: Node, data: Tensor, kernel: list[int]) -> list[int]:
-    """Return h, w, output h, w, kernel, strides, padding before, dilations."""
-    output, given = node.output(), node.attributes
-    rank = len(data.shape) - 2
-    if rank not in (1, 2) or data.shape[0] != 1 or data.dtype != np.float32:
-        raise node.unsupported(f"of type {data.dtype.name} and shape {list(data.shape)}")
-    if given.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
-        raise node.unsupported(f"with auto_pad {given['auto_pad'].decode()}")
-    pads = list(given.get("pads") or [0] * (2 * rank))
-    shape = [*data.shape[2:]] if rank == 2 else [1, *data.shape[2:]]
-    result = [*output.shape[2:]] if rank == 2 else [1, *output.shape[2:]]
-    window = kernel if rank == 2 else [1, *kernel]
-    found = [*shape, *result, *window, *_pair(given.get("strides"), 1, rank)]
-    found += pads[:rank] if rank == 2 else [0, *pads[:rank]]
-    return found + _pair(given.get("dilations"), 1, rank)
-
-
-def _convolution(node: Node, code: Code) -> None:
-    data, weight, bias = node.given(0), node.given(1), node.optional(2)
-    sizes = _sizes(node, data, list(weight.shape[2:]))
-    code.helper("convolve", _CONVOLVE)
-    groups = int(node.attributes.get("group", 1))
-    places = [code.operand(each, whole=True) for each in (node.output(), data, weight)]
-    words = [each.pointer for each in places]
-    words.append("0" if bias is None else code.operand(bias, whole=True).pointer)
-    numbers = [groups, weight.shape[1], weight.shape[0], *sizes]
-    code.line(f"convolve({', '.join([*words, *(str(each) for each in numbers)])});")
-
-
 def _pool(node: Node, code: Code) -> None:
     data = node.given(0)
     if len(node.outputs) > 1 and node.outputs[1] is not None:
         raise node.unsupported("whose indices are read")
-    sizes = _sizes(node, data, list(node.attributes["kernel_shape"]))
+    sizes = convolve.sizes_of(node, data, list(node.attributes["kernel_shape"]))
     average = node.kind == "AveragePool"
     inside = average and bool(node.attributes.get("count_include_pad", 0))
     name = "average_pool" + ("_padded" if inside else "") if average else "max_pool"
@@ -143,7 +78,7 @@ def _global(node: Node, code: Code) -> None:
 
 EMITTERS = {
     "AveragePool": _pool,
-    "Conv": _convolution,
+    "Conv": convolve.convolution,
     "GlobalAveragePool": _global,
     "MaxPool": _pool,
 }

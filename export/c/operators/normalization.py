@@ -8,13 +8,20 @@ from hindsight_rl.export.c.code import Code, Operand, contiguous
 from hindsight_rl.export.c.graph import Node
 from hindsight_rl.export.c.text import Index, number
 
+# Sixteen sums side by side: a compiler may not change the order of one, and each rounds less.
 _NORMALIZE = """\
 static void normalize(float *y, const float *x, int count, float epsilon) {
-  float mean = 0, variance = 0, scale;
-  int j;
-  for (j = 0; j < count; ++j) mean += x[j];
+  float mean = 0, variance = 0, scale, part[16] = {0}, spread[16] = {0};
+  int j, k;
+  for (j = 0; j + 16 <= count; j += 16)
+    for (k = 0; k < 16; ++k) part[k] += x[j + k];
+  for (; j < count; ++j) mean += x[j];
+  for (k = 0; k < 16; ++k) mean += part[k];
   mean /= (float)count;
-  for (j = 0; j < count; ++j) variance += (x[j] - mean) * (x[j] - mean);
+  for (j = 0; j + 16 <= count; j += 16)
+    for (k = 0; k < 16; ++k) spread[k] += (x[j + k] - mean) * (x[j + k] - mean);
+  for (; j < count; ++j) variance += (x[j] - mean) * (x[j] - mean);
+  for (k = 0; k < 16; ++k) variance += spread[k];
   scale = 1 / sqrtf(variance / (float)count + epsilon);
   for (j = 0; j < count; ++j) y[j] = (x[j] - mean) * scale;
 }"""
