@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> int:
     parser = command_parser("convert", "Write a log in the format of another tool.", _EXAMPLES)
-    parser.add_argument("source", help="file, folder, or id of a local Minari dataset")
+    parser.add_argument("source", help="file, folder, id of a local Minari dataset, or s3://...")
     parser.add_argument(
         "--to", required=True, choices=("parquet", "lerobot", "minari"), help="the format"
     )

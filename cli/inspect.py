@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> int:
     parser = command_parser("inspect", "Count, check and plot a log in any format.", _EXAMPLES)
-    parser.add_argument("source", help="file, folder, or id of a local Minari dataset")
+    parser.add_argument("source", help="file, folder, id of a local Minari dataset, or s3://...")
     parser.add_argument(
         "--columns",
         metavar="MAP",

@@ -106,7 +106,7 @@ def _main(argv: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("relabel", "Write a relabeled copy of a log.", _EXAMPLES)
-    parser.add_argument("source", help="file, folder, or id of a local Minari dataset")
+    parser.add_argument("source", help="file, folder, id of a local Minari dataset, or s3://...")
     parser.add_argument(
         "-c", "--config", metavar="FILE", help="YAML file, or a packaged one's name"
     )

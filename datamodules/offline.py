@@ -44,8 +44,8 @@ class OfflineDataModule(LogDataModule):
     among what is validated, not in the hash.
 
     Args:
-        source: File, folder or dataset id of one log, or a list of them; from Python a
-            :class:`Log` too.
+        source: File, folder, dataset id or address (``s3://``) of one log, or a list of them; from
+            Python a :class:`Log` too.
         relabel: Relabelers in order.
         columns: Column map: short name, YAML file or the map itself; ``None`` for well-known
             layouts; a list has one for each source.

@@ -127,22 +127,23 @@ def check_memory(
     )
 
 
-def check_room(needed: int, path: Path | str) -> None:
-    """Raise an error for frames that the folder for temporary files has no room for.
+def check_room(needed: int, path: Path | str, folder: Path | None = None) -> None:
+    """Raise an error for frames, or what is fetched, that a folder has no room for.
 
     Args:
         needed: Bytes of them.
         path: The source, for messages.
+        folder: Where they will lie; the folder for temporary files if ``None``.
 
     Raises:
         LogError: The disk has less.
     """
-    free = shutil.disk_usage(tempfile.gettempdir()).free
+    free = shutil.disk_usage(folder or tempfile.gettempdir()).free
     if needed > free:
+        where = f"in {folder}" if folder else "of frames in the folder for temporary files"
         raise LogError(
-            f"its frames take {_size(needed)} in the folder for temporary files, which has "
-            f"{_size(free)} free",
-            "Set TMPDIR to a folder on a larger disk.",
+            f"it takes {_size(needed)} {where}, which has {_size(free)} free",
+            f"Set {'HINDSIGHT_CACHE' if folder else 'TMPDIR'} to a folder on a larger disk.",
             path=path,
         )
 

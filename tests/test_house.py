@@ -363,7 +363,7 @@ def test_rooms_import_what_users_install() -> None:
     """A user has no ``dev`` extra: what tests compare with (torchrl) is imported by no room."""
     extras = SETTINGS["project"]["optional-dependencies"]
     lines = [*SETTINGS["project"]["dependencies"]]
-    optional = ("mujoco", "report", "video", "ros", "sweep", "ray", "zarr")
+    optional = ("mujoco", "report", "video", "ros", "sweep", "ray", "zarr", "remote")
     lines += [line for extra in optional for line in extras[extra]]
     named = {re.match(r"[\w-]+", line).group().replace("-", "_") for line in lines}  # type: ignore[union-attr]
     installed = named | TRAINING | ROS_PACKAGES | sys.stdlib_module_names | {"hindsight_rl"}

@@ -28,6 +28,7 @@ from hindsight_rl.logs.reading.text_options import (
     ZARR_OPTIONS,
 )
 from hindsight_rl.logs.reading.unasked import check_unasked_images
+from hindsight_rl.logs.remote import is_remote, local_copy
 from hindsight_rl.plugins import import_installed
 
 Columns = ColumnMap | str | Path | Mapping[str, Any]
@@ -53,7 +54,7 @@ def read_log(source: str | Path, columns: Columns | None = None) -> Log:
     """Return the log of one source.
 
     Args:
-        source: File, folder, or id of a local Minari dataset.
+        source: File, folder, id of a local Minari dataset, or address in an object store.
         columns: Column map, the short name of a packaged one, or the path of a YAML file; ``None``
             where the source uses the usual names.
 
@@ -282,7 +283,7 @@ def _check_own_options(columns: ColumnMap, format_: str, path: Path) -> None:
 
 
 def _existing(source: str | Path) -> Path:
-    path = Path(source)
+    path = local_copy(str(source)) if is_remote(source) else Path(source)
     if "\0" in str(path):
         raise LogError(f"{str(path)[:100]!r} is no path", "Give a file or a folder.")
     if path.exists():
