@@ -63,6 +63,7 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.datamodules.expert import Expert as Expert
     from hindsight_rl.datamodules.imagined_rows import Growing as Growing
     from hindsight_rl.datamodules.imagined_rows import ImaginedRows as ImaginedRows
+    from hindsight_rl.datamodules.imagined_rows import Refit as Refit
     from hindsight_rl.datamodules.imagined_rows import Unknown as Unknown
     from hindsight_rl.datamodules.iterated import IteratedDataModule as IteratedDataModule
     from hindsight_rl.datamodules.offline import OfflineDataModule as OfflineDataModule
@@ -244,6 +245,7 @@ _HOME = {
     "RecentReturn": "tasks.commands",
     "Recorder": "export.recorder",
     "RecurrentBC": "agents.recurrent_bc",
+    "Refit": "datamodules.imagined_rows",
     "Relabeler": "relabel.relabeler",
     "ReturnLabel": "relabel.labels",
     "ReturnTask": "relabel.return_task",

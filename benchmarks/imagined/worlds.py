@@ -60,8 +60,8 @@ def model_of(
     if not path.exists():
         seed_everything(seed, verbose=False)
         data = OfflineDataModule(log, seed=seed, validation=0.1)
-        plain: dict[str, Any] = {"members": 5, "elites": 3, "termination": "none"}
-        model = Dynamics(data.spec, network=SMALL, **plain | options)
+        plain = {"network": SMALL, "members": 5, "elites": 3, "termination": "none"}
+        model = Dynamics(data.spec, **plain | options)
         trainer = silent_trainer(updates, val_check_interval=updates, num_sanity_val_steps=0)
         trainer.fit(model, data)
         trainer.save_checkpoint(path)

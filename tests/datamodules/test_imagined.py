@@ -93,9 +93,15 @@ def test_unknown_steps_end_with_what_is_worst() -> None:
 
 @pytest.mark.parametrize(
     ("rewards", "reward", "expected"),
-    [([-1.0, 3.0], None, -10.0), ([2.0, 3.0], None, 2.0), ([-1.0, 3.0], -7.0, -7.0)],
+    [
+        ([-1.0, 3.0], None, -10.0),
+        ([2.0, 3.0], None, 2.0),
+        ([-1.0, 3.0], -1.0, -1.0),
+        ([-1.0, 3.0], -7.0, -7.0),
+    ],
 )
 def test_the_worst_reward(rewards: list[float], reward: float | None, expected: float) -> None:
+    """TB4: halting for ever at -1 is worth -10 at discount .9, and ending with -1 just -1."""
     log = states(0.0, 1.0).with_columns({REWARD: torch.tensor(rewards)})
     found = worst_reward(Unknown(reward=reward, discount=0.9), log)
     assert found == pytest.approx(expected)

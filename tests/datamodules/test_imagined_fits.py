@@ -22,6 +22,8 @@ from hindsight_rl.datamodules.sources.model import ModelSource
 from hindsight_rl.keys import IMAGINED, ORIGIN
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.relabel.goals import FutureGoal
+from hindsight_rl.relabel.inverse_trajectory import InverseRL
+from hindsight_rl.relabel.inverse_transition import TransitionInverseRL
 from hindsight_rl.tasks.family import GoalReaching
 
 QUIET = {"compile": "off"}
@@ -164,3 +166,25 @@ def test_goals_of_imagined_rows_are_their_own(tmp_path: Path) -> None:
     # A goal lies on the way: no imagined step is longer than the diagonal of a push.
     steps = imagined["episode_end"] - imagined["index"] + 1
     assert bool((apart <= 0.4 * 2**0.5 * steps + 1e-5).all())
+
+
+@pytest.mark.parametrize(
+    ("kind", "learner"),
+    [(InverseRL, BC), (TransitionInverseRL, SAC)],
+)
+def test_inverse_rl_judges_imagined_rows_as_logged_ones(
+    kind: Any, learner: Any, tmp_path: Path
+) -> None:
+    """HIPI on imagined rows: their tasks are among those proposed, their rewards the family's."""
+    log, seen = log_of(REACH), Batches()
+    family = GoalReaching(radius=0.3)
+    data = data_of(log, model=reach, relabel=[kind(family, candidates=6)])
+    options = QUIET if learner is BC else QUIET | {"discount": 0.9}
+    fit(learner_of(learner, data.spec, **options), data, tmp_path, 40, callbacks=[seen])
+    batch = seen.rows.reshape(-1)
+    for origin in (0, IMAGINED):
+        rows = batch[batch[ORIGIN] == origin]
+        apart = (rows["task"] - rows["next", "achieved_goal"]).norm(dim=-1)
+        assert torch.equal(rows[REWARD], torch.where(apart <= 0.3, 0.0, -1.0))
+        assert torch.equal(rows[TERMINATED], apart <= 0.3)
+        assert bool((apart <= 0.3).any()) and len(rows["task"].unique(dim=0)) > 3
