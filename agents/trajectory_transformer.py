@@ -22,6 +22,7 @@ Deviations:
 Update order: one network, one step.
 """
 
+import copy
 from typing import Any, cast
 
 import torch
@@ -36,7 +37,7 @@ from hindsight_rl.nets.encoders.history import empty_past, follow
 from hindsight_rl.nets.network import Attention
 from hindsight_rl.nets.trajectory import TrajectoryNet
 from hindsight_rl.policies.planning import Search, drawn, planned
-from hindsight_rl.ports import Decision
+from hindsight_rl.ports import Actor, Decision
 from hindsight_rl.spec import SpecLike
 from hindsight_rl.training.learner import Learner, LossTerms, named
 from hindsight_rl.windows import Window
@@ -168,6 +169,27 @@ class TrajectoryTransformer(Learner):
             return self.forward(observation, task)
         seen = _vector(observation)
         return drawn(self.actor, seen, task, self.initial_state(len(seen)), draws)
+
+    def searching(self, *, horizon: int, beam: int, candidates: int, cut: float) -> Actor:
+        """Return what acts by plans that are sought in another way than this learner's own.
+
+        Args:
+            horizon: Steps of a plan, below the context.
+            beam: Plans that are kept after every step.
+            candidates: Actions that each of them is continued with.
+            cut: Share of the probability of bins that are no candidates, in [0, 1).
+
+        Returns:
+            An actor with the weights of this learner.
+
+        Raises:
+            ValueError: An argument is out of range.
+        """
+        search, context = Search(horizon, beam, candidates, cut), self.past + self.search.horizon
+        check_ranges(at_least(horizon + 1, context=context), note=", above the horizon")
+        other = copy.copy(self)
+        other.search, other.past = search, context - horizon
+        return other.collecting(False)
 
     def initial_state(self, n: int) -> dict[str, Tensor]:
         """Return the past of episodes that begin, ``[n, K - H, ...]`` by name."""

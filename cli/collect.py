@@ -191,7 +191,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--planner",
         metavar="NAME",
-        help="plan every action: cem, mppi, shooting, ilqr or uct; its settings follow as "
+        help="plan every action: cem, mppi, shooting, ilqr, uct or beam; its settings follow as "
         "--planner.horizon 20",
     )
     parser.add_argument(
@@ -199,7 +199,7 @@ def _parser() -> argparse.ArgumentParser:
         default=TRUE,
         metavar="MODEL",
         help="what the planner plans by: 'true', the environment's own (default); a checkpoint or "
-        "run of Dynamics; or module:function",
+        "run of Dynamics (beam: of TrajectoryTransformer); or module:function",
     )
     parser.add_argument(
         "--sample", action="store_true", help="draw the policy's actions; default: its likeliest"

@@ -97,6 +97,7 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.nets.network import LatentNetwork as LatentNetwork
     from hindsight_rl.nets.network import Network as Network
     from hindsight_rl.nets.network import NoiseNetwork as NoiseNetwork
+    from hindsight_rl.planners.beam import Beam as Beam
     from hindsight_rl.planners.cem import CEM as CEM
     from hindsight_rl.planners.ilqr import ILQR as ILQR
     from hindsight_rl.planners.known import known_model as known_model
@@ -163,6 +164,7 @@ _HOME = {
     "BC": "agents.bc",
     "BCQ": "agents.bcq",
     "Beta": "datamodules.expert",
+    "Beam": "planners.beam",
     "BestAdvantage": "tasks.commands",
     "BestReturn": "tasks.commands",
     "Bound": "diagnostics.bound",

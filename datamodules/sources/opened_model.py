@@ -77,6 +77,11 @@ def opened(source: str | Path | Model | nn.Module, uncertainty: str | None = Non
     return Opened(found, None, name)
 
 
+def opened_learner(path: str | Path) -> nn.Module:
+    """Return the learner of a checkpoint, in evaluation."""
+    return load_learner(path).eval()
+
+
 def _found(source: str | Path | Model | nn.Module) -> object:
     if not isinstance(source, (str, Path)):
         return source

@@ -1,10 +1,12 @@
 """A planner in an environment: what it chooses among, and the model that it asks."""
 
 from pathlib import Path
+from typing import Any
 
-from hindsight_rl.datamodules.sources.opened_model import opened
+from hindsight_rl.datamodules.sources.opened_model import opened, opened_learner
 from hindsight_rl.envs.actions import ActionSpace
 from hindsight_rl.envs.interface import Env, Interface
+from hindsight_rl.planners.beam import Beam
 from hindsight_rl.planners.known import known_model
 from hindsight_rl.planners.planner import Planner
 from hindsight_rl.ports import Actor, Model
@@ -31,7 +33,8 @@ def planning_actor(
     Args:
         planner: How plans are sought.
         model: ``"true"``: the model that the environment itself is, see
-            :func:`hindsight_rl.planners.known.known_model`; the checkpoint of ``Dynamics``;
+            :func:`hindsight_rl.planners.known.known_model`; the checkpoint of ``Dynamics`` (for
+            ``Beam``: of ``TrajectoryTransformer``);
             ``module:function``; or from Python a model.
         env: One of the environments; it is not played.
         interface: What of it a policy meets.
@@ -49,6 +52,10 @@ def planning_actor(
             f"{interface.name}: shows entries by name, and planners plan from one row of numbers: "
             "wrap it in gymnasium.wrappers.FlattenObservation"
         )
+    if isinstance(planner, Beam) and isinstance(model, (str, Path)) and model != TRUE:
+        learner: Any = opened_learner(model)
+        interface.check_fit(learner.spec)
+        return planner.actor(learner, action_spec(interface.actions))
     if model == TRUE:
         known = known_model(env, interface.name)
     else:

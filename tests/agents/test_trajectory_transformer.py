@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from episode_logs import episode_log
@@ -10,13 +11,17 @@ from small_fits import data_for, fit, learner_of, log_for, whole_log
 from tensordict import TensorDict
 
 from hindsight_rl.agents.trajectory_transformer import TrajectoryTransformer
+from hindsight_rl.datamodules.expert import Beta, Expert
 from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.datamodules.sources.environment import Collector
 from hindsight_rl.diagnostics.evaluation import Evaluation
 from hindsight_rl.envs.rollout import rollout
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.draws import counters
 from hindsight_rl.nets.network import Attention
+from hindsight_rl.planners.beam import Beam, Sequential
+from hindsight_rl.planners.cem import CEM
 from hindsight_rl.policies.planning import Search, written
 from hindsight_rl.relabel.returns import ReturnToGo, ScaleReward
 from hindsight_rl.training.checkpoints.load import load_learner
@@ -123,6 +128,29 @@ def test_it_is_played_fitted_and_tested_in_pytorch(discrete: bool, tmp_path: Pat
         for each in (learner, loaded)
     ]
     assert (played[0].returns == played[1].returns).all()
+    search = learner.search
+    planner = Beam(search.horizon, search.beam, search.candidates, search.cut)
+    expert = Expert(planner=planner, beta=Beta((1.0,)), model=str(tmp_path / "some.ckpt"))
+    collector = Collector(
+        "tiny_envs:Tiny/Walk-v0", {"discrete": discrete}, seed=4, expert=expert, num_envs=2
+    )
+    found = collector.collect(None, 0, 3)
+    assert found.columns["by_expert"].all()
+    assert (found.returns == played[0].returns).all()  # its labels are what it does
+
+
+def test_a_beam_plans_by_a_model_of_episodes_alone(tmp_path: Path) -> None:
+    learner, _ = made()
+    assert isinstance(learner, Sequential) and not isinstance(CEM(), Sequential)
+    narrow = Beam(horizon=1, beam=2).actor(learner, learner.spec.action)
+    state = narrow.initial_state(2)
+    assert state["state.action"].shape[1] == learner.past + learner.search.horizon - 1
+    with pytest.raises(ValueError, match="above the horizon"):
+        Beam(horizon=50).actor(learner, learner.spec.action)
+    with pytest.raises(ValueError, match="checkpoint or run of a TrajectoryTransformer"):
+        Beam().actor(lambda observation, action, draws=None: None, learner.spec.action)  # type: ignore[arg-type, return-value]
+    with pytest.raises(ValueError, match="leave out the value"):
+        Beam().actor(learner, learner.spec.action, value=lambda seen, task: seen[..., 0])
 
 
 def walks(discrete: bool) -> Log:
@@ -248,6 +276,11 @@ def test_plans_take_the_branch_that_pays_in_the_end(tmp_path: Path) -> None:
         expected = torch.tensor([[0.4, 0.99**2]])
         torch.testing.assert_close(promised, expected, atol=0.1, rtol=0)
         assert learner(seen).tolist() == [1]
+    for horizon in (1, 4):
+        actor = Beam(horizon=horizon, beam=4).actor(learner, data.spec.action)
+        none = np.zeros((1, 3), np.int64)
+        action, _ = actor.step(seen.numpy(), None, actor.initial_state(1), none)
+        assert action.tolist() == [1]
     draws = counters(0, torch.zeros(1, dtype=torch.int64), torch.arange(1000))[0]
     share = learner.act(seen.expand(1000, -1), draws=draws).float().mean()
     assert 0.2 < share < 0.4
