@@ -1,6 +1,6 @@
 """Planners on a pendulum: by its own equations, by a learned model, and distilled into a policy.
 
-    python benchmarks/imagined/planning.py [--seeds 5] [--rows WORD]
+    python benchmarks/imagined/planning.py [--seeds 5] [--first 0] [--rows WORD]
 
 ``Pendulum-v1``, 200 steps, 10 fresh starts for each seed, the same for every row. Planners plan by
 the environment's equations, or by a ``Dynamics`` fitted to 5,000 uniformly random rows of the seed.
@@ -111,6 +111,7 @@ def student(first: int, most: int) -> Callable[[int], Act | Actor]:
             episodes_per_round=4,
             updates_per_env_step=2.5,
             sample=False,
+            num_envs=most,
             expert=expert,
         )
         data = IteratedDataModule(
@@ -179,10 +180,11 @@ def main() -> int:
     """Run it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first", type=int, default=0, help="first seed; writes no table")
     parser.add_argument("--rows", default="", help="rows whose name holds this; writes no table")
     given = parser.parse_args()
     quiet()
-    seeds = tuple(range(given.seeds))
+    seeds = tuple(range(given.first, given.seeds))
     rows = [summary(name, seeds) for name in METHODS if given.rows in name]
     shown = [
         [
@@ -195,7 +197,7 @@ def main() -> int:
     ]
     text = table(["what acts", "return", "median", f"ms for {STARTS} actions"], shown)
     say(text)
-    if not given.rows:
+    if not given.rows and not given.first:
         write_text(BUILD / "imagined_planning.json", json.dumps(rows, indent=1))
         replace_part(ROOT / "docs" / "planning.md", "planning", text)
     return 0
