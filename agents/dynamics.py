@@ -24,6 +24,7 @@ Update order: ensemble and terminations together; they share nothing.
 """
 
 import math
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -48,7 +49,7 @@ from hindsight_rl.nets.dynamics import DECAY, GaussianEnsemble, Outcomes
 from hindsight_rl.nets.ending import Ending, GivenEnding
 from hindsight_rl.nets.foresight import foreseen
 from hindsight_rl.nets.network import Network
-from hindsight_rl.ports import Foreseen, Imagined
+from hindsight_rl.ports import Foreseen, Imagined, Model
 from hindsight_rl.spec import SpecLike
 from hindsight_rl.training.elites import JudgeMembers
 from hindsight_rl.training.learner import Learner, LossTerms, Transition
@@ -195,3 +196,14 @@ class Dynamics(Learner):
             ``[..., O]`` and ``[...]``.
         """
         return self.foresee(observation, action, {}, draws).imagined
+
+    def each_elite(self) -> list[Model]:
+        """Return the elites, each as a model of its own; they disagree as the ensemble does."""
+        alone = torch.eye(len(self.elite), device=self.elite.device)[self.elite > 0]
+        return [partial(self._imagined, member) for member in alone]
+
+    def _imagined(
+        self, elite: Tensor, observation: Tensor, action: Tensor, draws: Tensor | None = None
+    ) -> Imagined:
+        said = self.ensemble(observation, action)
+        return foreseen(self, said, observation, action, draws, elite).imagined

@@ -20,6 +20,7 @@ examples:
   hindsight judge policy.onnx --data.source log.npz
   hindsight judge --run runs/iql-001 --run runs/bc-001 --data.source log.npz --page judged.html
   hindsight judge --select runs/iql-001 --data.source log.npz
+  hindsight judge policy.onnx --data.source log.npz --model runs/dynamics-001/checkpoints/last.ckpt
   hindsight judge a.ckpt --drawn --behavior logged --methods wdr fqe --by wdr --data.source log.npz
 
 Values are discounted returns from the first states of the log. An exported policy that does one
@@ -106,6 +107,7 @@ def _question(given: argparse.Namespace) -> "Question":
         behavior=given.behavior,
         methods=methods,
         by=given.by or ("fqe" if "fqe" in methods else methods[0]),
+        model=given.model,
         drawn=given.drawn,
         samples=given.samples,
         check=not given.no_check,
@@ -235,6 +237,12 @@ def _parser() -> argparse.ArgumentParser:
         "a policy cloned from the log; auto takes the column where there is one",
     )
     add("--methods", nargs="+", metavar="NAME", help="estimators; default: all that can be used")
+    add(
+        "--model",
+        metavar="CKPT",
+        help="a model of the world in which policies are played too, as estimator model: a "
+        "checkpoint of Dynamics, or module:function",
+    )
     add("--by", metavar="NAME", help="estimator that ranks; default fqe")
     add(
         "--drawn",

@@ -27,7 +27,12 @@ class Imaginer(Protocol):
 
 
 def foreseen(
-    imaginer: Imaginer, said: Said, observation: Tensor, action: Tensor, draws: Tensor | None
+    imaginer: Imaginer,
+    said: Said,
+    observation: Tensor,
+    action: Tensor,
+    draws: Tensor | None,
+    elite: Tensor | None = None,
 ) -> Foreseen:
     """Return what is imagined of what members say.
 
@@ -38,12 +43,14 @@ def foreseen(
         action: ``[..., A]`` in environment units, or ``[...]`` int64.
         draws: ``[..., 3]`` int64 counters, broadcast against the rows: of the elite that imagines,
             its noise and the ending; ``None`` for the mean of the elites, and the likelier ending.
+        elite: ``[E]``, other elites than its own.
 
     Returns:
         The step, and what members say of it.
     """
     std = (0.5 * said.log_variance).exp()
-    outcome = mixture_outcome(said.mean, std, imaginer.elite, draws)
+    chosen = imaginer.elite if elite is None else elite
+    outcome = mixture_outcome(said.mean, std, chosen, draws)
     following, reward = imaginer.outcomes(observation, outcome)
     terminated = imaginer.ending.ended(observation, action, following, draws)
     doubt = disagreement(said.mean, std, imaginer.uncertainty)

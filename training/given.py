@@ -212,6 +212,30 @@ class GivenPolicy:
                 parts.append(learner.actor.executed_log_prob(seen, action, task).double().cpu())
         return torch.cat(parts)
 
+    def begin(self, n: int) -> dict[str, NDArray[Any]]:
+        """Return what it keeps where n episodes begin, ``[n, ...]`` by name."""
+        return self._actor.initial_state(n) if isinstance(self._actor, Actor) else {}
+
+    def play(
+        self, seen: Tensor, task: Tensor | None, state: dict[str, NDArray[Any]], counters: Tensor
+    ) -> tuple[Tensor, dict[str, NDArray[Any]]]:
+        """Return what it does in states of no log, ``[n, O]``, choices from 0, and what it keeps.
+
+        It draws from the counters ``[n, 3]``; ``state`` is of :meth:`begin` or the last step.
+        """
+        learner = self.learner
+        if learner is not None and not learner.acting_noise and not self.follows:
+            seen, goal = seen.to(learner.device), task if task is None else task.to(learner.device)
+            with torch.inference_mode():
+                return learner.act(seen, goal, draws=counters if self.drawn else None).cpu(), state
+        asked = None if task is None else task.numpy()
+        action, state = self._step(seen.numpy(), asked, state, counters.numpy())
+        actor: object = self._actor
+        if isinstance(actor, Remembering):
+            done = action + self.spec.action.start if self.discrete else action
+            state = actor.with_executed(state, done.numpy())
+        return action, state
+
     # ------------------------------------------------------------------ without a state
 
     def _asked(self, log: LogView, draw: int) -> tuple[Tensor, Tensor]:

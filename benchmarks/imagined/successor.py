@@ -6,18 +6,20 @@ Four rooms of 104 cells, one step in ten slips. Twelve cells are of four kinds, 
 a reward says what it is worth to enter each kind. The log is 15,000 steps of wandering, and its
 rewards are 0 throughout. Successor features, and Q-learning that takes the reward's weights as
 task (random tasks, or half of them by inverse RL), are fitted before any reward is named; 100
-labelled rows name it. Beside them: Q-learning on the reward itself, with every row labelled, and on
-the 100 rows alone. Values are exact, of every cell as start. Writes build/imagined_successor.json.
+labelled rows name it. Beside them: Q-learning on one reward of each sort itself, with every row
+labelled, and on 100 rows alone. Five training seeds on one log; values are exact, of every cell as
+start. Writes build/imagined_successor.json.
 """
 
 import argparse
 import json
+import statistics
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,7 +46,6 @@ from hindsight_rl.keys import (  # noqa: E402
     NEXT_ACHIEVED,
     NEXT_OBSERVATION,
     REWARD,
-    TASK,
     TERMINATED,
     TRUNCATED,
 )
@@ -61,22 +62,15 @@ PLACES = (
 MOVES = moves_of(0.1)
 EYE = torch.eye(STATES)
 FAMILY = LinearTasks([-1.0] * KINDS, [1.0] * KINDS)
-UPDATES, RATE = 10_000, 1e-3
-Policy = Callable[[Tensor], Tensor]
-
-
-class Named(NamedTuple):
-    """Rewards of one sort, which nobody knew when policies were fitted."""
-
-    name: str
-    tasks: list[list[float]]
-
-
-REWARDS = (
-    Named("drawn from the box", [[0.9, -0.5, 0.3, 0.1], [-0.6, 0.7, -0.2, 0.8]]),
-    Named("one kind pays", [[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]),
-    Named("one kind pays, the others cost", [[-1.0, 1.0, -1.0, -1.0], [-1.0, -1.0, -1.0, 1.0]]),
-)
+UPDATES, RATE = 6000, 1e-3
+# Rewards that nobody knew when policies were fitted, two of each sort.
+REWARDS = {
+    "drawn from the box": [[0.9, -0.5, 0.3, 0.1], [-0.6, 0.7, -0.2, 0.8]],
+    "one kind pays": [[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]],
+    "one kind pays, the others cost": [[-1.0, 1.0, -1.0, -1.0], [-1.0, -1.0, -1.0, 1.0]],
+}
+SORTS = [sort for sort, tasks in REWARDS.items() for _ in tasks]
+TASKS = [torch.tensor(task) for tasks in REWARDS.values() for task in tasks]
 
 
 def features() -> Tensor:
@@ -107,9 +101,9 @@ def best(task: Tensor) -> Tensor:
     return torch.nn.functional.one_hot(q.argmax(-1), 4).double()
 
 
-def score(choose: Policy, task: Tensor) -> float:
-    """Return a policy's value, 0 for uniform actions and 1 for the best ones."""
-    chosen = torch.nn.functional.one_hot(choose(EYE), 4).double()
+def score(chosen: Tensor, task: Tensor) -> float:
+    """Return the value of choices ``[S]``, 0 for uniform actions and 1 for the best ones."""
+    chosen = torch.nn.functional.one_hot(chosen, 4).double()
     low = value(torch.full((STATES, 4), 0.25).double(), task)
     return (value(chosen, task) - low) / (value(best(task), task) - low)
 
@@ -139,118 +133,133 @@ def wandering(seed: int) -> Log:
     return Log.from_columns(columns, {"discrete_actions": 4})
 
 
-def labels(log: Log, task: Tensor, seed: int) -> Tensor:
+def labels(log: Log, seed: int) -> Tensor:
     """Return row numbers that somebody labelled, ``[100]``: half of them met a kind."""
     generator = torch.Generator().manual_seed(seed)
     met = log.column(NEXT_ACHIEVED).any(-1)
     parts = [rows.nonzero().squeeze(1) for rows in (met, ~met)]
     half = LABELLED // 2
     drawn = [part[torch.randperm(len(part), generator=generator)[:half]] for part in parts]
-    return torch.cat(drawn)
+    return torch.cat(drawn).sort().values
 
 
 def fitted(
-    kind: type[Learner], log: Log, relabel: list[Relabeler], seed: int, **arguments: Any
+    kind: type[Learner], log: Log, relabel: list[Relabeler], seed: int, seeds: int, **more: Any
 ) -> Learner:
-    """Return a learner after its updates."""
+    """Return a learner of several seeds after its updates."""
     torch.manual_seed(seed)
     data = OfflineDataModule(log, relabel, batch_size=64, seed=seed, updates_per_step=64)
     learner = kind(
         data.spec,
         network=Network(hidden=(128, 128)),
         discount=DISCOUNT,
-        optimizer=partial(torch.optim.Adam, lr=RATE),
-        compile="off",
-        **arguments,
+        optimizer=partial(torch.optim.Adam, lr=RATE, fused=True),
+        seeds=seeds,
+        compile="off" if seeds == 1 else "update",
+        threads=1,
+        **more,
     )
     silent_trainer(UPDATES).fit(learner, data)
     return learner.eval()
 
 
-def before(log: Log, seed: int) -> dict[str, tuple[Callable[[Tensor], Policy], float]]:
-    """Return what makes policies of tasks, fitted without a reward, and its seconds."""
-    q = {"huber": None, "double": True}
-    made = {
-        "SuccessorFeatures": (SuccessorFeatures, [RandomTask(FAMILY)], {}),
-        "DQN, random tasks": (DQN, [RandomTask(FAMILY)], q),
-        "DQN, half by inverse RL": (
-            DQN,
-            [RandomTask(FAMILY), TransitionInverseRL(FAMILY, propose="log", fraction=0.5)],
-            q,
-        ),
-    }
-    found: dict[str, tuple[Callable[[Tensor], Policy], float]] = {}
-    for name, (kind, relabel, arguments) in made.items():
-        begun = time.perf_counter()
-        learner = fitted(kind, log, relabel, seed, **arguments)
-        seconds = time.perf_counter() - begun
-        found[name] = (partial(_taking, learner), seconds)
-        if isinstance(learner, SuccessorFeatures):
-            found["SuccessorFeatures, no improvement"] = (partial(_own, learner), seconds)
-    return found
+Q_LEARNING: dict[str, Any] = {"huber": None, "double": True}
 
 
-def _taking(learner: Learner, task: Tensor) -> Policy:
-    return lambda states: learner(states, task.expand(len(states), -1))
+def before(log: Log, tasks: dict[int, list[Tensor]], seeds: range) -> list[dict[str, Any]]:
+    """Return the scores of policies that were fitted before a reward was named.
 
+    Args:
+        log: Without rewards.
+        tasks: What the labelled rows of each seed made of every reward.
+        seeds: Of the fits, and of which rows were labelled.
 
-def _own(learner: SuccessorFeatures, task: Tensor) -> Policy:
-    return lambda states: learner.own_values(states, task.expand(len(states), -1)).argmax(-1)
-
-
-def after(log: Log, task: Tensor, rows: Tensor, seed: int) -> dict[str, tuple[Policy, float]]:
-    """Return policies fitted to the named reward, on all rows and on those that were labelled."""
-    reward = (log.column(NEXT_ACHIEVED) * task).sum(-1)
-    named = log.with_columns({REWARD: reward, TASK: torch.zeros(len(log), 1)})
-    found = {}
-    for name, one in (
-        ("DQN on the reward, all rows labelled", named),
-        (f"DQN on the reward, {LABELLED} rows labelled", named.with_rows(rows.sort().values)),
+    Returns:
+        One row for each method, reward and seed.
+    """
+    found = []
+    for name, kind, more in (
+        ("SuccessorFeatures", SuccessorFeatures, {}),
+        ("DQN, random tasks", DQN, Q_LEARNING),
     ):
         begun = time.perf_counter()
-        learner = fitted(DQN, one, [], seed, huber=None, double=True)
-        policy = _taking(learner, torch.zeros(1))
-        found[name] = (policy, time.perf_counter() - begun)
+        learner = fitted(kind, log, [RandomTask(FAMILY)], seeds[0], len(seeds), **more)
+        seconds = (time.perf_counter() - begun) / len(seeds)
+        for number in learner.each_seed():
+            seed = seeds[number]
+            found += scored(name, taking(learner), tasks[seed], seed, seconds)
+            if isinstance(learner, SuccessorFeatures):
+                own = f"{name}, no improvement"
+                found += scored(own, taking(learner, own=True), tasks[seed], seed, seconds)
+    for seed in seeds:  # several seeds cannot share batches there
+        begun = time.perf_counter()
+        half = TransitionInverseRL(FAMILY, propose="log", fraction=0.5)
+        learner = fitted(DQN, log, [RandomTask(FAMILY), half], seed, 1, **Q_LEARNING)
+        name, seconds = "DQN, half by inverse RL", time.perf_counter() - begun
+        found += scored(name, taking(learner), tasks[seed], seed, seconds)
     return found
 
 
-def run(seed: int, alone: bool) -> list[dict[str, Any]]:
-    """Return one row for each method and sort of reward."""
-    log, rows = wandering(seed), []
-    policies = before(log, seed)
-    for sort in REWARDS:
-        scores: dict[str, list[float]] = {}
-        seconds = {name: spent for name, (_, spent) in policies.items()}
-        for task in map(torch.tensor, sort.tasks):
-            chosen = labels(log, task, seed)
-            reward = (log.column(NEXT_ACHIEVED) * task).sum(-1)
-            told = FAMILY.named(log.with_columns({REWARD: reward}), chosen)
-            for name, (make, _) in policies.items():
-                scores.setdefault(name, []).append(score(make(told.weights.float()), task))
-            for name, (policy, spent) in after(log, task, chosen, seed).items() if alone else ():
-                scores.setdefault(name, []).append(score(policy, task))
-                seconds[name] = seconds.get(name, 0.0) + spent
-        rows += [
-            {"name": name, "reward": sort.name, "seed": seed, "score": sum(each) / len(each)}
-            | {"seconds": seconds[name]}
-            for name, each in scores.items()
-        ]
-        say(f"seed {seed}, {sort.name}: " + json.dumps({r["name"]: r["score"] for r in rows[-6:]}))
+def taking(learner: Learner, own: bool = False) -> Callable[[Tensor], Tensor]:
+    """Return what a learner chooses in every cell, ``[S]``, for a task ``[K]``."""
+
+    def choose(task: Tensor) -> Tensor:
+        tasks = task.float().expand(STATES, -1)
+        if own and isinstance(learner, SuccessorFeatures):
+            return learner.own_values(EYE, tasks).argmax(-1)
+        return learner(EYE, tasks)
+
+    return choose
+
+
+def scored(
+    name: str, choose: Callable[[Tensor], Tensor], told: list[Tensor], seed: int, seconds: float
+) -> list[dict[str, Any]]:
+    """Return one row for each reward, of a policy that was given what the labels made of it."""
+    with torch.no_grad():
+        scores = [score(choose(w), task) for w, task in zip(told, TASKS, strict=True)]
+    rows = [
+        {"name": name, "reward": sort, "seed": seed, "score": one, "seconds": seconds}
+        for sort, one in zip(SORTS, scores, strict=True)
+    ]
+    say(f"{name}, seed {seed}: " + ", ".join(f"{row['score']:.2f}" for row in rows))
     return rows
+
+
+def after(log: Log, labelled: Tensor, seeds: range) -> list[dict[str, Any]]:
+    """Return the scores of policies fitted to one reward of each sort, when it was named."""
+    found = []
+    for name, rows in (
+        ("DQN on the reward, all rows labelled", None),
+        (f"DQN on the reward, {LABELLED} rows labelled", labelled),
+    ):
+        for sort, task in list(dict(zip(reversed(SORTS), reversed(TASKS), strict=True)).items()):
+            reward = (log.column(NEXT_ACHIEVED) * task).sum(-1)
+            named = log.with_columns({REWARD: reward}).with_rows(rows)
+            begun = time.perf_counter()
+            learner = fitted(DQN, named, [], seeds[0], len(seeds), **Q_LEARNING)
+            seconds = (time.perf_counter() - begun) / len(seeds)
+            for number in learner.each_seed():
+                with torch.no_grad():
+                    one = score(learner(EYE), task)
+                found.append({"name": name, "reward": sort, "seed": seeds[number], "score": one})
+                found[-1]["seconds"] = seconds
+                say(f"{name}, {sort}, seed {seeds[number]}: {one:.2f}")
+    return found
 
 
 def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return mean and interval over seeds for each method and sort of reward."""
     found = []
     for name in dict.fromkeys(row["name"] for row in rows):
-        for sort in REWARDS:
-            each = [row for row in rows if (row["name"], row["reward"]) == (name, sort.name)]
-            mean, low, high = interval([row["score"] for row in each])
-            seconds = sum(row["seconds"] for row in each) / len(each)
-            found.append(
-                {"name": name, "reward": sort.name, "mean": mean, "low": low, "high": high}
-                | {"seeds": [row["seed"] for row in each], "seconds": seconds}
-            )
+        for sort in dict.fromkeys(SORTS):
+            each = [row for row in rows if (row["name"], row["reward"]) == (name, sort)]
+            seeds = sorted({row["seed"] for row in each})
+            means = [statistics.fmean(r["score"] for r in each if r["seed"] == s) for s in seeds]
+            mean, low, high = interval(means)
+            seconds = statistics.fmean(row["seconds"] for row in each)
+            found.append({"name": name, "reward": sort, "mean": mean, "low": low, "high": high})
+            found[-1] |= {"seeds": seeds, "seconds": seconds}
     return found
 
 
@@ -261,9 +270,16 @@ def main() -> int:
     parser.add_argument("--choose", action="store_true", help="seeds on which settings are chosen")
     given = parser.parse_args()
     quiet()
-    rows = []
-    for seed in CHOICE_SEEDS if given.choose else range(given.seeds):
-        rows += run(seed, alone=not given.choose)
+    seeds = range(CHOICE_SEEDS[0], CHOICE_SEEDS[-1] + 1) if given.choose else range(given.seeds)
+    log = wandering(seeds[0])
+    told: dict[int, list[Tensor]] = {}
+    for seed in seeds:
+        rewards = [(log.column(NEXT_ACHIEVED) * task).sum(-1) for task in TASKS]
+        logs = [log.with_columns({REWARD: reward}) for reward in rewards]
+        told[seed] = [FAMILY.named(each, labels(log, seed)).weights for each in logs]
+    rows = before(log, told, seeds)
+    if not given.choose:
+        rows += after(log, labels(log, seeds[0]), seeds)
     found = summary(rows)
     if not given.choose:
         write_text(BUILD / "imagined_successor.json", json.dumps(found, indent=1))
@@ -271,7 +287,7 @@ def main() -> int:
     for row in found:
         cell = f"{row['mean']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
         shown.setdefault(row["name"], []).append(cell)
-    say(table(["", *(sort.name for sort in REWARDS)], [[k, *v] for k, v in shown.items()]))
+    say(table(["", *dict.fromkeys(SORTS)], [[k, *v] for k, v in shown.items()]))
     return 0
 
 

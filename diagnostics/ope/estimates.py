@@ -46,6 +46,8 @@ BELIEVE: Mapping[str, str] = MappingProxyType(
         "dr": "where either the values or the probabilities are right, with ten effective episodes",
         "wdr": "as dr, with less noise where weights are large",
         "magic": "where wdr and fqe disagree: it mixes them by what it can measure of their errors",
+        "model": "over few steps, where the model's members agree: its errors add up from step to "
+        "step, and where all members extrapolate alike nothing warns of it",
     }
 )
 """When to believe each estimator, the rest of a sentence."""

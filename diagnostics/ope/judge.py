@@ -19,7 +19,8 @@ from hindsight_rl.diagnostics.ope.episodes import Episodes, episodes_of
 from hindsight_rl.diagnostics.ope.estimates import Estimate
 from hindsight_rl.diagnostics.ope.fitting import data_of
 from hindsight_rl.diagnostics.ope.itself import Itself, itself
-from hindsight_rl.diagnostics.ope.question import METHODS, Question
+from hindsight_rl.diagnostics.ope.modelled import modelled
+from hindsight_rl.diagnostics.ope.question import METHODS, MODEL, Question
 from hindsight_rl.diagnostics.ope.ranking import Ranking, finite, ranked
 from hindsight_rl.diagnostics.ope.remarks import doubted, possible, remarks_on, verdict
 from hindsight_rl.diagnostics.ope.weighing import weighed_rows
@@ -188,6 +189,9 @@ def _judged(
         fitted = values.start_values(learner, log, episodes, answers)
         found.append(rows_of.by_values(fitted))
     found += _linear(log, episodes, answers, counts, asked, left_out)
+    if asked.model is not None:
+        say(f"{policy.name}: playing it in the model")
+        found.append(modelled(policy, log, episodes, asked))
     weighed = weighed_rows(policy, log, held, answers, episodes, behavior, counts, asked, say)
     found += weighed.estimates
     left_out += weighed.left_out
@@ -195,7 +199,7 @@ def _judged(
     outside = beyond_logged(log, answers.here, policy.discrete)
     within = possible(episodes, asked.discount, asked.horizon)
     found = [doubted(one, within) for one in found]
-    ordered = tuple(sorted(found, key=lambda one: METHODS.index(one.method)))
+    ordered = tuple(sorted(found, key=lambda one: (*METHODS, MODEL).index(one.method)))
     lines = remarks_on(
         policy,
         ordered,

@@ -98,6 +98,7 @@ def test_a_policy_that_the_log_does_not_cover_is_named_in_the_first_line(tmp_pat
         (("log.npz",), "log.npz"),
         (("x.ckpt", "--methods", "luck"), "no estimator 'luck'"),
         (("x.ckpt", "--discount", "1"), "give a horizon"),
+        (("x.ckpt", "--by", "model"), "give one (--model, a checkpoint of Dynamics"),
         (("x.ckpt", "--members", "1"), "members is 1, it must be at least 2"),
     ],
 )
@@ -113,3 +114,19 @@ def test_a_policy_of_another_robot(finished: Path, tmp_path: Path) -> None:
     done = judge("--run", finished, log=log)
     assert done.code == 2
     assert "its observation is observation [4], and that of the log observation [7]" in done.err
+
+
+def test_a_policy_is_played_in_a_model(tmp_path: Path) -> None:
+    """A model by name, s' = s + 1 that pays 10 s' and ends at 3: from s in [0, 1) three steps."""
+    log = continuous(tmp_path / "log", spread=0.3)
+    data = OfflineDataModule(str(log))
+    export_policy(BC(data.spec, network=Network(hidden=(8,))).eval(), tmp_path / "policy.onnx")
+    words = ("--methods", "model", "--by", "model", "--json")
+    done = judge(tmp_path / "policy.onnx", "--model", "imagined_worlds:counting", *words, log=log)
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    (row,) = found["policies"][0]["estimates"]
+    start = float(data.log.column(OBSERVATION)[::20].mean())
+    expected = sum(0.99**step * 10 * (start + step + 1) for step in range(3))
+    assert row["method"] == found["ranking"]["by"] == "model"
+    assert row["value"] == pytest.approx(expected, rel=1e-5)
