@@ -12,7 +12,7 @@ from episode_logs import episode_log
 from memory_policies import POLICIES
 from small_fits import data_for, learner_of, log_for, moved
 from stand_ins import StandIn
-from variants import OTHERS
+from variants import EVERY, OTHERS
 
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.agents.recurrent_bc import RecurrentBC
@@ -47,6 +47,17 @@ def test_policies_with_a_camera(name: str, tmp_path: Path, answers: Answer) -> N
     path = tmp_path / "policy.onnx"
     export_policy(moved(learner_of(chosen.kind, data.spec, **chosen.arguments)), path, opset=17)
     check(path, answers, 1e-4)
+
+
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+@pytest.mark.parametrize("name", ["BC", "BC images"])
+def test_products_in_fewer_bits(name: str, precision: str, tmp_path: Path, answers: Answer) -> None:
+    chosen = EVERY[name]
+    data = data_for(chosen.kind, chosen.log(), chosen.arguments)
+    path = tmp_path / "policy.onnx"
+    learner = moved(learner_of(chosen.kind, data.spec, **chosen.arguments))
+    export_policy(learner, path, opset=17, precision=precision, budget=0.01)
+    check(path, answers, 0.01)
 
 
 @pytest.mark.parametrize("opset", [18, 23])

@@ -20,8 +20,8 @@ int sextet(char letter) {
 /// Return bytes that are written in base64.
 std::vector<double> bytes(const std::string& text, std::size_t count, const std::string& place) {
   std::vector<double> found;
-  found.reserve(count);
   if (text.size() % 4 != 0) fail(place, "is not base64");
+  found.reserve(text.size() / 4 * 3);
   for (std::size_t at = 0; at < text.size(); at += 4) {
     const bool last = at + 4 == text.size();
     const int absent = !last || text[at + 3] != '=' ? 0 : text[at + 2] != '=' ? 1 : 2;
