@@ -318,3 +318,22 @@ def test_an_answer_that_is_not_finite_changes_nothing(tmp_path: Path, answers: A
     rows = given(np.array([[1.0, 1.0], [3e38, 0.0], [3e38, 0.0]]))
     (found,) = answers({"path": str(path), "rows": rows})
     assert found.startswith("the policy answered") and "the network overflows" in found
+
+
+def test_joints_of_the_driver(tmp_path: Path, answers: Answer) -> None:
+    robot = {"joints": ["hip", "knee"], "command": "torque"}
+    path = leaky_sum(tmp_path / "policy.onnx", robot=robot)
+    case = {"path": str(path)}
+    found = answers(
+        case | {"joints": ["hip", "knee"]},
+        case | {"joints": ["knee", "tail", "hip"], "reorder": True},
+        case | {"joints": ["knee", "hip"]},
+        case | {"joints": ["hip", "tail"]},
+        case | {"joints": ["hip", "knee", "hip"], "reorder": True},
+        {"path": str(leaky_sum(tmp_path / "plain.onnx")), "joints": ["hip"]},
+    )
+    assert found[:2] == [[0, 1], [2, 0]]
+    assert found[2].startswith("the driver's joints are knee, hip, and the policy was fitted to")
+    assert found[3] == "the driver lacks knee, and has hip, tail"
+    assert found[4] == "the driver names hip more than once"
+    assert found[5].startswith("the contract has no robot section")

@@ -5,6 +5,7 @@
 
 #include "chunks.hpp"
 #include "engine.hpp"
+#include "entries.hpp"
 #include "given.hpp"
 #include "modelfile.hpp"
 #include "noise.hpp"
@@ -30,6 +31,12 @@ void check_hash(const Json& contract, const ModelFile& file) {
   throw ContractError("graph or weights changed after the export (they hash to " + file.hash +
                       ", and the contract says " + said +
                       "). Export the checkpoint again with 'hindsight export'.");
+}
+
+std::string listed(const std::vector<std::string>& names) {
+  std::string found;
+  for (const std::string& name : names) found += (found.empty() ? "" : ", ") + name;
+  return found;
 }
 
 }  // namespace
@@ -183,6 +190,37 @@ Report Policy::verify() {
   } catch (const ContractError& error) {
     throw ContractError(parts_->path + ": " + error.what());
   }
+}
+
+std::vector<std::size_t> Policy::check_robot(const std::vector<std::string>& names,
+                                             bool reorder) const {
+  const Json* const robot = optional(parts_->contract, "robot");
+  if (robot == nullptr) {
+    throw std::invalid_argument(
+        "the contract has no robot section, so that the driver's joints cannot be compared: export "
+        "with --robot robot.yaml");
+  }
+  std::vector<std::string> joints;
+  std::vector<std::size_t> found;
+  for (const Json& joint : list(*robot, "joints", "robot.joints").list()) {
+    if (!joint.is_text()) fail("robot.joints", "must be a list of names");
+    joints.push_back(joint.text());
+    const auto place = std::find(names.begin(), names.end(), joints.back());
+    if (place == names.end()) {
+      throw std::invalid_argument("the driver lacks " + joints.back() + ", and has " +
+                                  listed(names));
+    }
+    if (std::find(place + 1, names.end(), joints.back()) != names.end()) {
+      throw std::invalid_argument("the driver names " + joints.back() + " more than once");
+    }
+    found.push_back(static_cast<std::size_t>(place - names.begin()));
+  }
+  if (!reorder && names != joints) {
+    throw std::invalid_argument("the driver's joints are " + listed(names) +
+                                ", and the policy was fitted to " + listed(joints) +
+                                ", in this order. reorder takes another, and returns where each lies");
+  }
+  return found;
 }
 
 const Json& Policy::contract() const { return parts_->contract; }

@@ -94,6 +94,15 @@ std::string played(const Json& each) {
            ",\"wrong\":" + std::to_string(found.wrong) + ",\"difference\":" +
            text(found.difference) + "}";
   }
+  if (const Json* joints = each.find("joints")) {
+    std::vector<std::string> names;
+    for (const Json& name : joints->list()) names.push_back(name.text());
+    std::string places;
+    for (const std::size_t place : policy.check_robot(names, each.find("reorder") != nullptr)) {
+      places += (places.empty() ? "" : ",") + std::to_string(place);
+    }
+    return "[" + places + "]";
+  }
   std::string answers;
   const Json::List& rows = each.find("rows")->list();
   for (std::size_t row = 0; row < rows.size(); ++row) {

@@ -126,6 +126,14 @@ class Policy {
   /// its bounds.
   Report verify();
 
+  /// Compare the driver's joints with those of the contract's robot section, before anything moves.
+  ///
+  /// Returns for each joint of the contract its place in names. With reorder, another order and
+  /// further joints are taken. Throws std::invalid_argument: the contract names no joints, one is
+  /// missing or named twice, or, without reorder, the order differs or there are others.
+  std::vector<std::size_t> check_robot(const std::vector<std::string>& names,
+                                       bool reorder = false) const;
+
   /// What the file says about itself.
   const Json& contract() const;
 
