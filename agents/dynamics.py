@@ -89,7 +89,7 @@ class Dynamics(Learner):
         "it imagines, and export that"
     )
     rates = {"ensemble": 1e-3}
-    in_keys = (OBSERVATION, ACTION, NEXT_OBSERVATION, REWARD)
+    in_keys: tuple[Key, ...] = (OBSERVATION, ACTION, NEXT_OBSERVATION, REWARD)
     optional_keys = ()
     elite: Tensor
 
@@ -112,14 +112,14 @@ class Dynamics(Learner):
         check_choices(Dynamics.__init__, locals())
         check_ranges(at_least(1, members=members))
         check_ranges(within(f"[1, {members}]", elites=elites), note=", the members")
-        check_ranges(at_least(0, margin=margin), at_least(0, weight_decay=weight_decay))
+        check_ranges(at_least(0, margin=margin, weight_decay=weight_decay))
         self.elites, self.uncertainty, self.bootstrap = elites, uncertainty, bootstrap
         self.weight_decay = tuple(weight_decay) or (0.0,)
         self.ensemble = GaussianEnsemble(self.spec, network, members=members)
         self.outcomes = Outcomes(self.spec.vector.width, angles, margin)
         learned = termination == "learned"
         self.ending = Ending(self.spec, network) if learned else GivenEnding(termination)
-        self.in_keys = (*self.in_keys, *((TERMINATED,) if learned else ()))
+        self.in_keys += (TERMINATED,) if learned else ()
         self.register_buffer("elite", torch.ones(members))
         self.log_pass = StepStatistics(self.ending.take, self.outcomes.take)
 
@@ -153,8 +153,9 @@ class Dynamics(Learner):
         }
         if isinstance(self.ending, Ending):
             step = now.observation, now.action, now.next_observation
-            terms["ending"], seen = self.ending.loss(*step, now.terminated)
-            metrics |= seen
+            error, chance = self.ending.loss(*step, now.terminated)
+            terms["ending"], ended = error.mean(), now.terminated.float()
+            metrics |= {"ending/predicted": chance.mean(), "ending/terminated": ended.mean()}
         return LossTerms(terms, metrics)
 
     def judged(self, batch: TensorDict) -> tuple[Tensor, Tensor, Tensor]:

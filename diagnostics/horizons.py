@@ -65,6 +65,7 @@ def horizon_errors(
     horizon: int = 10,
     starts: int = 500,
     seed: int = 0,
+    numbers: int | None = None,
 ) -> list[HorizonErrors]:
     """Return the errors of a model for every number of steps.
 
@@ -75,6 +76,7 @@ def horizon_errors(
         horizon: Largest number of steps, at least 1.
         starts: Rows to start from at most, at even distances.
         seed: Of the draws.
+        numbers: How many of the observation are looked at, the first ones; ``None`` for all.
 
     Returns:
         One for each number of steps; fewer where no episode is that long.
@@ -88,19 +90,27 @@ def horizon_errors(
     if not len(rows):
         raise ValueError("there are no rows to look at: hold episodes out (data.validation)")
     places = torch.linspace(0, len(rows) - 1, min(starts, len(rows))).round().long()
-    return _Ahead(model, log, rows, rows[places], seed).table(horizon)
+    return _Ahead(model, log, rows, rows[places], (seed, numbers)).table(horizon)
 
 
 class _Ahead:
     """Draws of a model that go on from logged rows."""
 
     def __init__(
-        self, model: Foresees, log: LogView, rows: Tensor, starts: Tensor, seed: int
+        self,
+        model: Foresees,
+        log: LogView,
+        rows: Tensor,
+        starts: Tensor,
+        given: tuple[int, int | None],
     ) -> None:
-        self.model, self.log, self.starts, self.seed = model, log, starts, seed
+        self.model, self.log, self.starts = model, log, starts
+        self.seed, numbers = given
         self.device = getattr(model, "device", torch.device("cpu"))
         spread = self._take(OBSERVATION, rows).double().var(0, correction=0)
         self.moves = spread > 0
+        if numbers is not None:
+            self.moves[numbers:] = False
         self.unit = spread.sqrt()[self.moves]
         self.reward_unit = self._take(REWARD, rows).double().std(correction=0).clamp_min(1e-12)
         self.first = self._take(OBSERVATION, starts)

@@ -48,6 +48,7 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.agents.one_step_flow import OneStepFlow as OneStepFlow
     from hindsight_rl.agents.q_learning import QLearning as QLearning
     from hindsight_rl.agents.recurrent_bc import RecurrentBC as RecurrentBC
+    from hindsight_rl.agents.recurrent_dynamics import RecurrentDynamics as RecurrentDynamics
     from hindsight_rl.agents.reward_model import RewardModel as RewardModel
     from hindsight_rl.agents.sac import SAC as SAC
     from hindsight_rl.agents.signed_bc import SignedBC as SignedBC
@@ -247,6 +248,7 @@ _HOME = {
     "RecentReturn": "tasks.commands",
     "Recorder": "export.recorder",
     "RecurrentBC": "agents.recurrent_bc",
+    "RecurrentDynamics": "agents.recurrent_dynamics",
     "Refit": "datamodules.imagined_rows",
     "Relabeler": "relabel.relabeler",
     "ReturnLabel": "relabel.labels",

@@ -1,8 +1,8 @@
 """An ensemble of normal distributions of what follows an action, in the log's own units."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from hindsight_rl.maths.dynamics import soft_bounds, unit_circle
 from hindsight_rl.nets.action_scale import ActionScale
 from hindsight_rl.nets.encoders.entries import Choice, make_inputs
+from hindsight_rl.nets.encoders.sequence import Recurrence
 from hindsight_rl.nets.layers import mlp
 from hindsight_rl.nets.network import Network
 from hindsight_rl.spec import Spec
@@ -148,6 +149,8 @@ class GaussianEnsemble(nn.Module):
         spec: The data's spec, of a flat observation.
         network: Inputs and hidden layers.
         members: Number of members, E.
+        units: H, numbers that each member remembers of the steps before, in a GRU; 0 for none.
+        horizon: Steps over which they begin to remember, at least 2.
         start: Lower and upper bound of log-variances at first, standardised; they are learned.
 
     Raises:
@@ -160,6 +163,8 @@ class GaussianEnsemble(nn.Module):
         network: Network,
         *,
         members: int,
+        units: int = 0,
+        horizon: int | None = None,
         start: tuple[float, float] = (-10.0, 0.5),
     ) -> None:
         super().__init__()
@@ -169,26 +174,69 @@ class GaussianEnsemble(nn.Module):
         self.scale = ActionScale(spec.action)
         self.choices = Choice(spec.action.n)
         width = self.inputs.width + (spec.action.n or spec.action.width)
-        self.members = nn.ModuleList(
-            mlp(width, hidden, 2 * outputs, nn.SiLU) for _ in range(members)
+        self.cells = nn.ModuleList(
+            Recurrence(width, units, horizon=horizon) for _ in range(members if units else 0)
         )
+        self.members = nn.ModuleList(
+            mlp(width + units, hidden, 2 * outputs, nn.SiLU) for _ in range(members)
+        )
+        self.units = units
         self.low, self.high = (nn.Parameter(torch.full((outputs,), bound)) for bound in start)
 
-    def forward(self, observation: Tensor, action: Tensor) -> Said:
+    def forward(
+        self, observation: Tensor, action: Tensor, memory: Mapping[str, Tensor] | None = None
+    ) -> Said:
         """Return what every member says of steps.
 
         Args:
             observation: ``[..., O]``.
             action: ``[..., A]`` in environment units, or ``[...]`` int64.
+            memory: ``hidden [..., E, H]`` of members that remember, see :meth:`initial`.
 
         Returns:
-            Means and log-variances, ``[E, ..., D]`` each, standardised; no memory.
+            Means and log-variances, ``[E, ..., D]`` each, standardised, and the next memory.
+
+        Raises:
+            ValueError: The memory is missing.
         """
+        now = self._now(observation, action)
+        if not self.units:
+            return self._said([now] * len(self.members), {})
+        if not memory:
+            raise ValueError("these members remember: pass memory, of initial or the step before")
+        hidden = memory["hidden"].unbind(-2)
+        cells = cast(Iterable[Recurrence], self.cells)
+        stepped = [cell.step(now, h) for cell, h in zip(cells, hidden, strict=True)]
+        seen = [torch.cat([features, now], dim=-1) for features, _ in stepped]
+        return self._said(seen, {"hidden": torch.stack([h for _, h in stepped], dim=-2)})
+
+    def segment(self, observation: Tensor, action: Tensor) -> Said:
+        """Return what members say of every step of segments that begin with nothing remembered.
+
+        Args:
+            observation: ``[..., L, O]``.
+            action: ``[..., L, A]`` in environment units, or ``[..., L]`` int64.
+
+        Returns:
+            Means and log-variances, ``[E, ..., L, D]`` each; no memory.
+        """
+        now = self._now(observation, action)
+        return self._said([torch.cat([cell(now), now], dim=-1) for cell in self.cells], {})
+
+    def initial(self, n: int) -> dict[str, Tensor]:
+        """Return the memory of n episodes that begin: ``hidden [n, E, H]`` zeros, or nothing."""
+        shape = (n, len(self.members), self.units)
+        return {"hidden": self.low.new_zeros(shape)} if self.units else {}
+
+    def _now(self, observation: Tensor, action: Tensor) -> Tensor:
         chosen = self.choices(action) if self.scale.discrete else self.scale.to_policy(action)
-        features = torch.cat([self.inputs(observation), chosen], dim=-1)
-        found = torch.stack([member(features) for member in self.members])
+        return torch.cat([self.inputs(observation), chosen], dim=-1)
+
+    def _said(self, features: Sequence[Tensor], memory: dict[str, Tensor]) -> Said:
+        pairs = zip(self.members, features, strict=True)
+        found = torch.stack([member(given) for member, given in pairs])
         mean, log_variance = found.chunk(2, dim=-1)
-        return Said(mean, soft_bounds(log_variance, self.low, self.high), {})
+        return Said(mean, soft_bounds(log_variance, self.low, self.high), memory)
 
     def width_of_bounds(self) -> Tensor:
         """Return the sum of upper less lower bounds, ``[]``."""

@@ -69,23 +69,24 @@ class Ending(nn.Module):
 
     def loss(
         self, observation: Tensor, action: Tensor, following: Tensor, terminated: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the weighted cross-entropy of steps ``[B]``, and what is predicted.
+    ) -> tuple[Tensor, Tensor]:
+        """Return the weighted cross-entropy of steps, and what is predicted.
 
         Args:
-            observation: ``[B, O]``.
-            action: ``[B, A]`` in environment units, or ``[B]`` int64.
-            following: ``[B, O]``, the next observation.
-            terminated: ``[B]`` bool.
+            observation: ``[..., O]``.
+            action: ``[..., A]`` in environment units, or ``[...]`` int64.
+            following: ``[..., O]``, the next observation.
+            terminated: ``[...]`` bool.
 
         Returns:
-            The mean, ``[]``, and metrics.
+            ``[...]``, and probabilities ``[...]`` without gradient.
         """
         odds = self(observation, action, following)
         ended = terminated.to(odds.dtype)
-        error = binary_cross_entropy_with_logits(odds, ended, pos_weight=self.weight)
-        chance = self.chance(odds.detach())
-        return error, {"ending/predicted": chance.mean(), "ending/terminated": ended.mean()}
+        error = binary_cross_entropy_with_logits(
+            odds, ended, pos_weight=self.weight, reduction="none"
+        )
+        return error, self.chance(odds.detach())
 
     def chance(self, log_odds: Tensor) -> Tensor:
         """Return probabilities ``[...]``, the weight taken off."""
