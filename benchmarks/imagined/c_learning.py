@@ -1,10 +1,11 @@
 """Goals in four rooms from a log of wandering: C-learning beside HER and cloning.
 
-    python benchmarks/imagined/c_learning.py [--seeds 5] [--choose]
+    python benchmarks/imagined/c_learning.py [--seeds 5] [--choose] [--document]
 
 ``Hindsight/FourRooms-v0``, 2,000 episodes of uniformly random actions without goals or rewards.
 Each method has the same network, batch and number of updates; five training seeds on one log are
-fitted at once, and each is played on 200 fresh goals. Writes build/imagined_c_learning.json.
+fitted at once, and each is played on 200 fresh goals. Writes build/imagined_c_learning.json and the
+table of docs/learners/c_learning.md; ``--document`` writes the table alone.
 """
 
 import argparse
@@ -21,7 +22,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the folder above
 
-from shared import BUILD, CHOICE_SEEDS, interval, quiet, say, silent_trainer, table
+from results import replace_part
+from shared import BUILD, CHOICE_SEEDS, ROOT, interval, quiet, say, silent_trainer, table
 
 from hindsight_rl import (
     BC,
@@ -108,13 +110,27 @@ def run(name: str, seeds: range) -> list[dict[str, Any]]:
     return rows
 
 
+def shown(rows: list[dict[str, Any]]) -> str:
+    """Return the table of a summary."""
+    lines = [
+        [r["name"], f"{r['mean']:.3f} [{r['low']:.3f}, {r['high']:.3f}]", f"{r['seconds']:.0f}"]
+        for r in rows
+    ]
+    return table(["method", "success", "seconds of a seed"], lines)
+
+
 def main() -> int:
     """Run it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--choose", action="store_true", help="seeds on which settings are chosen")
+    parser.add_argument("--document", action="store_true", help="write the table of the page alone")
     given = parser.parse_args()
     quiet()
+    place, page = BUILD / "imagined_c_learning.json", ROOT / "docs/learners/c_learning.md"
+    if given.document:
+        replace_part(page, "goals", shown(json.loads(place.read_text())))
+        return 0
     seeds = range(CHOICE_SEEDS[0], CHOICE_SEEDS[-1] + 1) if given.choose else range(given.seeds)
     rows = []
     for name in METHODS:
@@ -123,12 +139,9 @@ def main() -> int:
         rows.append({"name": name, "mean": mean, "low": low, "high": high, "seeds": list(seeds)})
         rows[-1]["seconds"] = each[0]["seconds"]
         if not given.choose:
-            write_text(BUILD / "imagined_c_learning.json", json.dumps(rows, indent=1))
-    shown = [
-        [r["name"], f"{r['mean']:.3f} [{r['low']:.3f}, {r['high']:.3f}]", f"{r['seconds']:.0f}"]
-        for r in rows
-    ]
-    say(table(["method", "success", "seconds of a seed"], shown))
+            write_text(place, json.dumps(rows, indent=1))
+            replace_part(page, "goals", shown(rows))
+    say(shown(rows))
     return 0
 
 

@@ -1,11 +1,12 @@
-"""Policies judged in a learned model, beside fitted Q evaluation and linear values.
+"""Policies judged in a learned model, beside fitted Q evaluation.
 
-    python benchmarks/imagined/judging.py [--seeds 5]
+    python benchmarks/imagined/judging.py [--seeds 5] [--document]
 
 Pendulum-v1 and six scripted policies, from one that does nothing to one that swings up and stays.
 A poor one with noise records logs of 20 episodes; of each log a ``Dynamics`` is fitted and all six
 are judged without an environment, over 200 steps at discount 0.97. What they are worth is what they
-earn in the environment, 200 episodes each. Writes build/imagined_judging.json.
+earn in the environment, 200 episodes each. Writes build/imagined_judging.json and the table of
+docs/judging.md; ``--document`` writes the table alone.
 """
 
 import argparse
@@ -27,7 +28,8 @@ BENCHMARKS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(BENCHMARKS), str(BENCHMARKS / "judging")]
 
 from common import coverage, rank_correlation, regret, root_mean_square  # noqa: E402
-from shared import BUILD, interval, quiet, say, silent_trainer, table  # noqa: E402
+from results import replace_part  # noqa: E402
+from shared import BUILD, ROOT, interval, quiet, say, silent_trainer, table  # noqa: E402
 
 from hindsight_rl import Dynamics, Fitting, Log, OfflineDataModule, Question, judge  # noqa: E402
 from hindsight_rl.files import write_text  # noqa: E402
@@ -43,7 +45,7 @@ from hindsight_rl.keys import (  # noqa: E402
 from hindsight_rl.nets.network import Network  # noqa: E402
 
 ENV, DISCOUNT, STEPS, LOGGED, TRUTH = "Pendulum-v1", 0.97, 200, 20, 200
-METHODS = ("fqe", "lstd", "dualdice")
+METHODS = ("fqe",)
 Array = NDArray[np.float32]
 Policy = Callable[[Array], Array]
 
@@ -188,20 +190,9 @@ def summary(each: list[dict[str, Any]], true: list[float]) -> list[dict[str, Any
     return rows
 
 
-def main() -> int:
-    """Run it."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--seeds", type=int, default=5)
-    given = parser.parse_args()
-    quiet()
-    true = [truth(policy) for policy in POLICIES.values()]
-    say("worth " + json.dumps(dict(zip(POLICIES, map(round, true), strict=True))))
-    rows = summary([judged(seed) for seed in range(given.seeds)], true)
-    facts = [{"name": n, "worth": w} for n, w in zip(POLICIES, true, strict=True)]
-    write_text(
-        BUILD / "imagined_judging.json", json.dumps({"rows": rows, "policies": facts}, indent=1)
-    )
-    shown = [
+def shown(rows: list[dict[str, Any]]) -> str:
+    """Return the table of a summary."""
+    lines = [
         [
             row["name"],
             f"{row['mean']:.1f} [{row['low']:.1f}, {row['high']:.1f}]",
@@ -210,12 +201,31 @@ def main() -> int:
                 f"{row[fact]:.2f}" if fact in row else "-"
                 for fact in ("rank", "regret", "coverage", "warned")
             ),
-            f"{row['seconds']:.0f}",
         ]
         for row in rows
     ]
     header = ("estimator", "error [95 %]", "bias", "rank", "regret@1", "coverage", "warned of")
-    say(table((*header, "seconds a log"), shown))
+    return table(header, lines)
+
+
+def main() -> int:
+    """Run it."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--document", action="store_true", help="write the table of the page alone")
+    given = parser.parse_args()
+    quiet()
+    place, page = BUILD / "imagined_judging.json", ROOT / "docs/judging.md"
+    if given.document:
+        replace_part(page, "modelled", shown(json.loads(place.read_text())["rows"]))
+        return 0
+    true = [truth(policy) for policy in POLICIES.values()]
+    say("worth " + json.dumps(dict(zip(POLICIES, map(round, true), strict=True))))
+    rows = summary([judged(seed) for seed in range(given.seeds)], true)
+    facts = [{"name": n, "worth": w} for n, w in zip(POLICIES, true, strict=True)]
+    write_text(place, json.dumps({"rows": rows, "policies": facts}, indent=1))
+    replace_part(page, "modelled", shown(rows))
+    say(shown(rows))
     return 0
 
 

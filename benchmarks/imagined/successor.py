@@ -1,6 +1,6 @@
 """Rewards named after the log was recorded: successor features beside learners that take a task.
 
-    python benchmarks/imagined/successor.py [--seeds 5] [--choose]
+    python benchmarks/imagined/successor.py [--seeds 5] [--choose] [--document]
 
 Four rooms of 104 cells, one step in ten slips. Twelve cells are of four kinds, three of each, and
 a reward says what it is worth to enter each kind. The log is 15,000 steps of wandering, and its
@@ -8,7 +8,8 @@ rewards are 0 throughout. Successor features, and Q-learning that takes the rewa
 task (random tasks, or half of them by inverse RL), are fitted before any reward is named; 100
 labelled rows name it. Beside them: Q-learning on one reward of each sort itself, with every row
 labelled, and on 100 rows alone. Five training seeds on one log; values are exact, of every cell as
-start. Writes build/imagined_successor.json.
+start. Writes build/imagined_successor.json and the table of docs/learners/successor_features.md;
+``--document`` writes the table alone.
 """
 
 import argparse
@@ -28,7 +29,17 @@ BENCHMARKS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(BENCHMARKS), str(BENCHMARKS / "good")]
 
 from gridworld import CELLS, STATES, moves_of  # noqa: E402
-from shared import BUILD, CHOICE_SEEDS, interval, quiet, say, silent_trainer, table  # noqa: E402
+from results import replace_part  # noqa: E402
+from shared import (  # noqa: E402
+    BUILD,
+    CHOICE_SEEDS,
+    ROOT,
+    interval,
+    quiet,
+    say,
+    silent_trainer,
+    table,
+)
 
 from hindsight_rl import (  # noqa: E402
     DQN,
@@ -263,13 +274,27 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+def shown(rows: list[dict[str, Any]]) -> str:
+    """Return the table of a summary."""
+    cells: dict[str, list[str]] = {}
+    for row in rows:
+        cell = f"{row['mean']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+        cells.setdefault(row["name"], []).append(cell)
+    return table(["", *dict.fromkeys(SORTS)], [[name, *each] for name, each in cells.items()])
+
+
 def main() -> int:
     """Run it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--choose", action="store_true", help="seeds on which settings are chosen")
+    parser.add_argument("--document", action="store_true", help="write the table of the page alone")
     given = parser.parse_args()
     quiet()
+    place, page = BUILD / "imagined_successor.json", ROOT / "docs/learners/successor_features.md"
+    if given.document:
+        replace_part(page, "named", shown(json.loads(place.read_text())))
+        return 0
     seeds = range(CHOICE_SEEDS[0], CHOICE_SEEDS[-1] + 1) if given.choose else range(given.seeds)
     log = wandering(seeds[0])
     told: dict[int, list[Tensor]] = {}
@@ -282,12 +307,9 @@ def main() -> int:
         rows += after(log, labels(log, seeds[0]), seeds)
     found = summary(rows)
     if not given.choose:
-        write_text(BUILD / "imagined_successor.json", json.dumps(found, indent=1))
-    shown: dict[str, list[str]] = {}
-    for row in found:
-        cell = f"{row['mean']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
-        shown.setdefault(row["name"], []).append(cell)
-    say(table(["", *dict.fromkeys(SORTS)], [[k, *v] for k, v in shown.items()]))
+        write_text(place, json.dumps(found, indent=1))
+        replace_part(page, "named", shown(found))
+    say(shown(found))
     return 0
 
 
