@@ -19,7 +19,7 @@ ROOMS := hindsight_rl maths nets tasks policies planners training agents relabel
 # links: it does not follow the finder of an editable install.
 TYPES := build/mypy/hindsight_rl
 
-.PHONY: help quickstart robot demo test fuzz check lint types docstrings spelling wheel dist runners bench heart loop memory policies judging good imagined logs results docs site hipi hipi-robots clean
+.PHONY: help quickstart robot demo test fuzz check lint types docstrings spelling wheel dist runners bench heart loop memory rows policies judging good imagined logs results docs site hipi hipi-robots clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ bench: $(STAMP) ## updates per second, sampling, latency; writes build/bench.jso
 
 memory: $(STAMP) ## policies that remember; HINDSIGHT_DATA names the folder of logs
 	$(BIN)/python benchmarks/policies/memory.py $(ARGS)
+
+rows: $(STAMP) ## memory and time of the commands at 20 million rows: half an hour, 20 GB of disk; writes build/rows.json
+	$(BIN)/python benchmarks/rows_memory.py $(ARGS)
 
 policies: $(STAMP) ## rerun the evidence of docs/policies.md: three hours; HINDSIGHT_DATA names the folder of logs
 	for part in fork delay memory eyes robot cross against_robomimic meta_world; do \

@@ -16,13 +16,14 @@ from typing import Any
 from hindsight_rl.cli.errors import command_parser, run
 from hindsight_rl.cli.run_lock import locked
 from hindsight_rl.cli.runs import CONFIG
-from hindsight_rl.cli.sweep_ray import Cluster
+from hindsight_rl.cli.sweep_ray import RayRuns
 from hindsight_rl.cli.sweep_runs import Fit, Pool, Processes, RunError
 from hindsight_rl.cli.sweep_search import Search
 from hindsight_rl.cli.sweep_table import Row, markdown, numbers, rows
 from hindsight_rl.cli.sweep_values import OWN, Grid, Plan, Values, name_of, parse_over
 from hindsight_rl.endings import Ended
 from hindsight_rl.files import write_text
+from hindsight_rl.workers import WorkerError
 
 _EXAMPLES = """\
 examples:
@@ -61,7 +62,7 @@ def _main(argv: Sequence[str]) -> int:
         plan = _plan(given, over)
         _keep_words(folder / "sweep.json", words)
         sweep = Sweep(plan, folder, tuple(words), given.seeds, given.by)
-        pool: Pool = Cluster(given.ray) if given.ray else Processes(given.jobs)
+        pool: Pool = RayRuns(given.ray) if given.ray else Processes(given.jobs)
         at_once = max(1, given.jobs // given.seeds) if given.trials else None
         try:
             with closing(pool):
@@ -96,7 +97,7 @@ class Sweep:
         self._pending: dict[Future[dict[str, Any]], Fit] = {}
         self.results: list[dict[str, Any]] = []
         """Of finished runs, in the order in which they finished."""
-        self.failed: list[tuple[Fit, RunError]] = []
+        self.failed: list[tuple[Fit, RunError | WorkerError]] = []
         """Runs that failed, and why."""
 
     def run(self, pool: Pool, at_once: int | None) -> None:
@@ -123,7 +124,7 @@ class Sweep:
     def _take(self, fit: Fit, future: "Future[dict[str, Any]]") -> None:
         try:
             result = future.result()
-        except RunError as error:
+        except (RunError, WorkerError) as error:
             self.failed.append((fit, error))
             sys.stderr.write(f"{fit.name}: failed\n")
             return

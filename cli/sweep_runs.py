@@ -2,22 +2,26 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import yaml
 
+from hindsight_rl.cli.run_lock import check_free
 from hindsight_rl.cli.runs import CHECKPOINTS, CONFIG
 from hindsight_rl.cli.sweep_values import Setting, name_of, words_of
 from hindsight_rl.files import write_text
 
 _THREADS = "OMP_NUM_THREADS"
+_NO_NUMBERS = {"run", "updates"}  # what a fit reports that had nothing left to do
 _PATIENCE = 60.0  # seconds that a run has to save its last checkpoint
 
 
@@ -109,16 +113,17 @@ class Processes:
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def _call(self, words: Sequence[str], fit: Fit) -> bytes:
-        with self._lock:
-            if self._closed:
-                raise RunError("the sweep was ended")
-            process = _started(words, fit, self._environment)
-            self._living.add(process)
-        try:
-            return _finished(process, fit.log)
-        finally:
+        with ExitStack() as stack:
             with self._lock:
-                self._living.discard(process)
+                if self._closed:
+                    raise RunError("the sweep was ended")
+                process = stack.enter_context(_started(words, fit, self._environment))
+                self._living.add(process)
+            try:
+                return _finished(process, fit.log)
+            finally:
+                with self._lock:
+                    self._living.discard(process)
 
 
 def execute(fit: Fit, call: "Call | None" = None) -> dict[str, Any]:
@@ -153,13 +158,29 @@ def _fitted(fit: Fit, call: Call) -> dict[str, Any]:
     """Return the report of ``fit``, which is kept: a later start may only have to test."""
     kept = fit.run / "fit.json"
     if not kept.exists():
+        _wait_until_free(fit.run)
         seeds = [f"--seed_everything={fit.seed}", f"--data.seed={fit.seed}"]
-        words = ["fit", *fit.words, *words_of(fit.setting), *seeds, "--run", str(fit.run)]
+        words = ["fit", *fit.words, *words_of(fit.setting), *seeds, "--run", str(fit.run), "--json"]
+        found = b""
         if any((fit.run / CHECKPOINTS).glob("*.ckpt")):
-            words = ["fit", "--resume", "--run", str(fit.run)]
-        write_text(kept, call([*words, "--json"], fit).decode())
+            found = call(["fit", "--resume", "--run", str(fit.run), "--json"], fit)
+            if json.loads(found).keys() <= _NO_NUMBERS:
+                # It was killed behind its last update: its numbers are gone, and are made again.
+                shutil.rmtree(fit.run)
+                found = b""
+        write_text(kept, (found or call(words, fit)).decode())
     report: dict[str, Any] = json.loads(kept.read_text())
     return report
+
+
+def _wait_until_free(run: Path) -> None:
+    """Wait for the process of a sweep that was killed: it saves what it has done, and ends."""
+    latest = time.monotonic() + _PATIENCE
+    while run.exists() and time.monotonic() < latest:
+        try:
+            return check_free(run)
+        except ValueError:
+            time.sleep(0.1)
 
 
 def _names_environment(run: Path) -> bool:
@@ -169,29 +190,37 @@ def _names_environment(run: Path) -> bool:
 
 
 def _alone(words: Sequence[str], fit: Fit) -> bytes:
-    process = _started(words, fit, os.environ)
-    try:
-        return _finished(process, fit.log)
-    finally:
-        if process.poll() is None:  # whoever waits for it was ended
-            process.terminate()
-            process.wait(_PATIENCE)
+    with _started(words, fit, os.environ) as process:
+        try:
+            return _finished(process, fit.log)
+        finally:
+            if process.poll() is None:  # whoever waits for it was ended
+                process.terminate()
+                process.wait(_PATIENCE)
 
 
+@contextmanager
 def _started(
     words: Sequence[str], fit: Fit, environment: Mapping[str, str]
-) -> "subprocess.Popen[bytes]":
-    with fit.log.open("ab") as file:
-        return subprocess.Popen(
-            [sys.executable, "-m", "hindsight_rl.cli.main", *words],
-            stdout=subprocess.PIPE,
-            stderr=file,
-            stdin=subprocess.DEVNULL,
-            cwd=fit.place,
-            env=environment,
-            # A Ctrl-C of the terminal reaches the sweep alone, which asks its runs to end.
-            start_new_session=True,
-        )
+) -> "Iterator[subprocess.Popen[bytes]]":
+    """Give the process of a command, which ends by itself should this one be killed."""
+    reader, writer = os.pipe()
+    try:
+        with fit.log.open("ab") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "hindsight_rl.cli.led", *words],
+                stdout=subprocess.PIPE,
+                stderr=file,
+                stdin=reader,
+                cwd=fit.place,
+                env=environment,
+                # A Ctrl-C of the terminal reaches the sweep alone, which asks its runs to end.
+                start_new_session=True,
+            )
+        yield process
+    finally:
+        os.close(reader)
+        os.close(writer)
 
 
 def _finished(process: "subprocess.Popen[bytes]", log: Path) -> bytes:

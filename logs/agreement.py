@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from hindsight_rl.logs.rows import SPAN
+
 Array = np.ndarray[Any, Any]
 
 CLOSE = 1e-6
@@ -84,9 +86,9 @@ class Agreement:
     def __init__(self, one: Array, other: Array) -> None:
         self._of_one, self._of_other = Precision.of(one), Precision.of(other)
         with np.errstate(invalid="ignore", over="ignore"):
-            spread = np.nan_to_num(one.astype(np.float64).std(axis=0))
+            spread = np.nan_to_num(_spread(one))
         # What never changes distinguishes no rows.
-        self._most = np.where((one == one[:1]).all(axis=0), np.inf, _SHARE * spread)
+        self._most = np.where(one.min(axis=0) == one.max(axis=0), np.inf, _SHARE * spread)
 
     def __call__(self, one: Array, other: Array) -> Array:
         """Return for each pair of rows, ``[K, D]`` each, which numbers agree, ``[K, D]`` bool."""
@@ -105,6 +107,14 @@ class Agreement:
                 error += np.minimum(first.rounding(one) + second.rounding(other), self._most)
             # A little more, for sums that are themselves rounded.
             return np.asarray(alike | (apart <= 1.001 * error))
+
+
+def _spread(values: Array) -> Array:
+    """Return the standard deviation of each number ``[D]``, without a copy of a large column."""
+    mean = values.mean(axis=0, dtype=np.float64)
+    starts = range(0, len(values), SPAN)
+    squares = [np.square(values[at : at + SPAN] - mean).sum(axis=0) for at in starts]
+    return np.asarray(np.sqrt(np.sum(squares, axis=0) / len(values)))
 
 
 def _stored(exact: Array) -> float:

@@ -12,6 +12,7 @@ from hindsight_rl.logs.checks import Array
 from hindsight_rl.logs.packed import next_key, observed
 from hindsight_rl.logs.precision import WHOLE
 from hindsight_rl.logs.reading.assembly import Assembly
+from hindsight_rl.logs.rows import SPAN
 
 _NEAR_ONE = 0.9
 """Actions that reach so far, and never beyond 1, may be shares of the bounds."""
@@ -21,7 +22,7 @@ def _open_sides(bounds: dict[str, Any], action: Array) -> str:
     """Return what to say of action bounds that are not given, nothing where all are."""
     low, high = bounds.get("low"), bounds.get("high")
     if not low and not high:
-        reach = float(np.abs(action).max(initial=0.0))
+        reach = max(float(action.max(initial=0.0)), -float(action.min(initial=0.0)))
         scaled = (
             " All actions lie within -1 and 1: if they are shares of the bounds, give action_scale."
         )
@@ -114,7 +115,7 @@ def _coarse(assembly: Assembly) -> list[str]:
         if values.ndim != 2 or values.dtype.kind != "f" or not len(values):
             continue
         names = (assembly.info.get("names") or {}).get(label) or []
-        sizes = np.abs(values).max(axis=0)
+        sizes = np.maximum(values.max(axis=0), -values.min(axis=0))
         found += [
             f"{names[i] if i < len(names) else f'{label}[{i}]'} is near {sizes[i]:.4g} and has "
             f"{len(np.unique(values[:, i])):,} different values: float32 counts in steps of "
@@ -139,11 +140,19 @@ def _copied_episodes(columns: Mapping[Key, Array], lengths: Array) -> int:
 
 def _broken_chains(columns: Mapping[Key, Array]) -> float:
     """Return the share of rows whose next observation is not that of the following row."""
-    number = columns[EPISODE]
-    inside = np.flatnonzero(number[1:] == number[:-1])
-    broken = np.zeros(len(inside), bool)
+    number, judges = columns[EPISODE], list[tuple[Key, Agreement]]()
     for key in observed(columns):
         now, after = columns[key], columns.get(next_key(key))
-        if after is not None and now.ndim == 2 and len(inside):
-            broken |= (~Agreement(now, after)(now[inside + 1], after[inside])).any(axis=1)
-    return float(broken.mean()) if len(inside) else 0.0
+        if after is not None and now.ndim == 2 and len(number) > 1:
+            judges.append((key, Agreement(now, after)))
+    rows = broken = 0
+    for start in range(0, len(number) - 1, SPAN):
+        here = slice(start, min(start + SPAN, len(number) - 1))
+        following = slice(here.start + 1, here.stop + 1)
+        apart = np.zeros(here.stop - here.start, bool)
+        inside = number[here] == number[following]
+        for key, agreement in judges:
+            now, after = columns[key][following], columns[next_key(key)][here]
+            apart |= (~agreement(now, after)).any(axis=1)
+        rows, broken = rows + int(inside.sum()), broken + int((apart & inside).sum())
+    return broken / rows if rows else 0.0

@@ -189,7 +189,7 @@ def test_a_run_that_failed_is_retried_from_its_checkpoint(tmp_path: Path) -> Non
 
     def call(words: Sequence[str], fit: Fit) -> bytes:
         assert words[:1] == ["test"] or words == ["fit", "--resume", "--run", str(run), "--json"]
-        return b'{"return": 7.0}'
+        return b'{"return": 7.0}' if words[0] == "test" else b'{"train/actor": 1.0}'
 
     found = execute(Fit(str(tmp_path), ("--config", "bc"), {"rate": 1}, 0, str(tmp_path)), call)
     assert found["test"] == {"return": 7.0}
@@ -300,3 +300,83 @@ def test_a_sweep_that_was_interrupted_goes_on(tmp_path: Path) -> None:
     log = next(tmp_path.glob("s/logs/*/seed-0.txt")).read_text()
     assert "stopped by SIGTERM" in log and "; go on with: hindsight fit --resume --run" in log
     assert list(tmp_path.glob("s/runs/*/*/checkpoints/last.ckpt"))
+
+
+# --- eight runs, interrupted and gone on ----------------------------------------------------------
+
+
+def _started(place: Path, folder: str) -> "subprocess.Popen[bytes]":
+    """Start a sweep of two settings with four seeds each."""
+    words = ["sweep", "--folder", folder, "--over", "model.discount=0.9,0.99", "--seeds", "4"]
+    words += ["--jobs", "2", "--config", "iql", "--data.source", "log.npz", "--by", "train/value"]
+    words += ["--trainer.max_steps", "60", "--checkpoint_every", "20", "--model.compile", "off"]
+    words += ["--model.network.hidden", "[8]", "--trainer.log_every_n_steps", "20"]
+    command = [sys.executable, "-m", "hindsight_rl.cli.main", *words]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, cwd=place, env=environment, stderr=subprocess.PIPE)
+
+
+def _results(folder: Path) -> list[Path]:
+    return list(folder.glob("results/*/*.json"))
+
+
+def _stopped(place: Path, number: signal.Signals, finished: int) -> int:
+    """Send a signal once so many runs are finished and one is under way; return the exit code."""
+    process = _started(place, "s")
+    deadline = time.monotonic() + 1200  # of one that hangs, however busy the machine
+    while True:
+        done = {path.parent.name + path.stem for path in _results(place / "s")}
+        saved = {path.parents[2].name + path.parents[1].name for path in _saved(place / "s")}
+        if len(done) >= finished and saved - done:
+            break
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(number)
+    process.communicate(timeout=600)
+    return process.returncode
+
+
+def _saved(folder: Path) -> list[Path]:
+    return list(folder.glob("runs/*/*/checkpoints/*.ckpt"))
+
+
+def test_eight_runs_that_are_stopped_and_killed_have_the_table_of_eight_that_are_not(
+    tmp_path: Path,
+) -> None:
+    """What runs were under way goes on from its checkpoints; only the time differs."""
+    cart_log(tmp_path / "log.npz")
+    assert _stopped(tmp_path, signal.SIGINT, finished=1) == 130
+    assert 1 <= len(_results(tmp_path / "s")) < 8
+    assert _stopped(tmp_path, signal.SIGKILL, finished=3) == -signal.SIGKILL
+    assert 3 <= len(_results(tmp_path / "s")) < 8
+    tables = []
+    for folder in ("s", "whole"):
+        process = _started(tmp_path, folder)
+        _, err = process.communicate(timeout=1200)
+        assert process.returncode == 0, err.decode()
+        table = json.loads((tmp_path / folder / "table.json").read_text())
+        tables.append([{**row, "seconds": 0} for row in table])
+    assert tables[0] == tables[1] and [row["seeds"] for row in tables[0]] == [4, 4]
+    logs = "".join(path.read_text() for path in tmp_path.glob("s/logs/*/*.txt"))
+    assert "stopped by SIGTERM" in logs
+
+
+def test_a_fit_killed_behind_its_last_update_is_made_again(tmp_path: Path) -> None:
+    """It has nothing left to do when it goes on, and so no numbers to be ranked by."""
+    fit = Fit(str(tmp_path), ("--config", "bc"), {"rate": 1}, 0, str(tmp_path))
+    (fit.run / "checkpoints").mkdir(parents=True)
+    (fit.run / "checkpoints" / "last.ckpt").touch()
+    calls = []
+
+    def call(words: Sequence[str], fit: Fit) -> bytes:
+        calls.append(words)
+        if "--resume" in words:
+            return b'{"run": "r", "updates": 3}'
+        assert not fit.run.exists()
+        fit.run.mkdir()
+        (fit.run / "config.yaml").write_text("env: null\n")
+        return b'{"run": "r", "updates": 3, "train/actor": 0.5}'
+
+    assert execute(fit, call)["fit"]["train/actor"] == 0.5
+    assert ["--resume" in words for words in calls] == [True, False]
+    assert "--rate=1" in calls[1]

@@ -7,7 +7,9 @@ import foreign_logs as foreign
 import numpy as np
 import pytest
 
+from hindsight_rl.logs import agreement
 from hindsight_rl.logs.reading import survey
+from hindsight_rl.reports import remarks
 from hindsight_rl.reports.plots import plot
 from hindsight_rl.reports.summary import Spread, Summary, summarize
 
@@ -49,6 +51,22 @@ def test_a_task_is_described_too(tmp_path: Path) -> None:
     values = foreign.columns() | {"desired_goal": np.ones((8, 2))}
     keys = [column.key for column in summary(tmp_path, values).columns]
     assert keys.count("task") == 2 and "episode" not in keys
+
+
+@pytest.mark.parametrize("span", [1, 2, 3, 100])
+def test_broken_chains_are_counted_across_spans(
+    span: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Episodes of 4, 1 and 3 steps have 3 + 0 + 2 steps that another follows; two are broken."""
+    monkeypatch.setattr(remarks, "SPAN", span)
+    monkeypatch.setattr(agreement, "SPAN", span)
+    values = foreign.columns()
+    values["next_observation"] = values["next_observation"].copy()
+    values["next_observation"][[1, 5]] += 100
+    assert any(
+        remark.startswith("40 % of next observations differ")
+        for remark in summary(tmp_path, values).remarks
+    )
 
 
 def test_share_of_actions_at_their_bounds(tmp_path: Path) -> None:
