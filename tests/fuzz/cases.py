@@ -22,11 +22,13 @@ from hindsight_rl.cli.runs import chosen_checkpoint
 from hindsight_rl.export.contract import parse
 from hindsight_rl.export.modelfile import read_model, read_policy
 from hindsight_rl.export.onnx import export_policy
+from hindsight_rl.export.recorder import write_episodes
 from hindsight_rl.export.runtime import OnnxPolicy
 from hindsight_rl.export.verify import verify_file
 from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.reading import read_log, survey
 from hindsight_rl.logs.reading.column_map import ColumnMap
+from hindsight_rl.logs.writing import write_log
 from hindsight_rl.training.checkpoints.load import load_learner
 
 
@@ -83,6 +85,25 @@ def _log(name: str, columns: Mapping[str, Any] | None = None) -> Callable[[Path]
 
 
 _BUFFER = {"observation": {"state": "state", "camera": "img"}}
+
+
+def _episodes() -> dict[str, Any]:
+    """Return the columns of two episodes whose observation has a camera."""
+    frames = np.arange(6 * 4 * 4 * 3, dtype=np.uint8).reshape(6, 4, 4, 3)
+    rows = np.arange(12, dtype=np.float32).reshape(6, 2)
+    made = {"observation.eye": frames, "observation.arm": rows, "action": rows / 12}
+    return made | {"reward": rows[:, 0], "episode": np.repeat([0, 1], 3)}
+
+
+def _bag(path: Path) -> None:
+    with path.open("wb") as file:
+        write_episodes(file, _episodes(), {}, [10**18 + 10**7 * k for k in range(6)])
+
+
+def _pictures(path: Path, target: Any) -> None:
+    _bag(path.with_suffix(".mcap"))
+    write_log(read_log(path.with_suffix(".mcap")), path, target)
+    path.with_suffix(".mcap").unlink()
 
 
 def _zarr_zip(folder: Path) -> None:
@@ -196,6 +217,9 @@ CASES: dict[str, Case] = {
     "zarr2": Case(lambda f: stores.write(f / "r.zarr"), _log("r.zarr", _BUFFER)),
     "zarr3": Case(lambda f: stores.write(f / "r.zarr", version=3), _log("r.zarr", _BUFFER)),
     "zarr_zip": Case(_zarr_zip, _log("r.zip", _BUFFER)),
+    "pictures": Case(lambda f: _pictures(f / "log.parquet", "parquet"), _log("log.parquet")),
+    "stills": Case(lambda f: _pictures(f / "robot", "lerobot"), _log("robot")),
+    "bag": Case(lambda f: _bag(f / "run.mcap"), _log("run.mcap")),
     "saved": Case(_saved, _read_saved),
     "map": Case(_map, _read_map),
     "run": Case(_run, _read_run),
