@@ -14,6 +14,7 @@ import argparse
 from typing import Any
 
 import matplotlib
+import numpy as np
 import torch
 from lightning.pytorch import seed_everything
 from worlds import HOME, adam, kept, model_of, row, written
@@ -95,13 +96,17 @@ def fitted(method: str, data: str, seed: int) -> float:
 
 
 def steps_of(seed: int, count: int = 4_000) -> dict[str, torch.Tensor]:
-    """Return steps from free places all over the map: what came, what the model said, its doubt."""
+    """Return the model's errors in steps from free places all over the map, and its doubts.
+
+    The world pushes at random, and the model's mean is compared with the mean over 64 pushes.
+    """
     generator = torch.Generator().manual_seed(seed)
     place = torch.rand(4 * count, 2, generator=generator) * SIDE
     place = place[torch.from_numpy(is_free(place.numpy()))][:count]
     action = torch.rand(len(place), 2, generator=generator) * 2 - 1
-    nothing = torch.zeros(len(place)).numpy()
-    came = torch.from_numpy(step_many(place.numpy(), action.numpy(), nothing))
+    pushes = torch.randn(64, len(place), generator=generator)
+    each = [step_many(place.numpy(), action.numpy(), push.numpy()) for push in pushes]
+    came = torch.from_numpy(np.mean(each, axis=0)).float()
     imagine = model(seed)[1].imagine
     with torch.no_grad():
         said = imagine(place, action)

@@ -21,6 +21,7 @@ from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.datamodules.sources.model import ModelSource
 from hindsight_rl.keys import IMAGINED, ORIGIN
 from hindsight_rl.logs.errors import LogError
+from hindsight_rl.logs.log import Log
 from hindsight_rl.relabel.goals import FutureGoal
 from hindsight_rl.relabel.inverse_trajectory import InverseRL
 from hindsight_rl.relabel.inverse_transition import TransitionInverseRL
@@ -60,6 +61,23 @@ def test_without_rows_the_batches_are_those_of_the_log(tmp_path: Path) -> None:
         found.append(seen.rows)
     assert set(found[1].keys()) - set(found[0].keys()) == {ORIGIN}
     assert same(found[1].exclude(ORIGIN), found[0])
+
+
+def test_logs_on_disk_and_of_several_sources_are_taken(tmp_path: Path) -> None:
+    """Mapped rows give the batches of rows in memory; sources share the share of the log."""
+    log, other, found = log_of(), log_of(episodes=3), []
+    log.save(tmp_path / "log")
+    for given in (log, Log.load(tmp_path / "log"), Log.load(tmp_path / "log", memory_map=False)):
+        seen, data = Batches(), data_of(given)
+        fit(learner_of(BC, data.spec, **QUIET), data, tmp_path, 50, callbacks=[seen])
+        found.append(seen.rows)
+    assert same(found[0], found[1]) and same(found[0], found[2])
+    joined = Log.concatenate([log, other], [3.0, 1.0])
+    seen, data = Batches(), data_of(joined, validation=0.0)
+    fit(learner_of(BC, data.spec, **QUIET), data, tmp_path, 100, callbacks=[seen])
+    index, drawn = seen.rows["index"], seen.rows["index"].numel()
+    second = int(((index >= len(log)) & (index < len(joined))).sum())
+    assert abs(second - drawn / 8) < 4 * (drawn * 7 / 64) ** 0.5
 
 
 def test_imagined_rows_enter_nothing_else(tmp_path: Path) -> None:
@@ -135,6 +153,29 @@ def test_a_resumed_run_ends_the_same(kind: Any, where: str, tmp_path: Path) -> N
         for key in ("state_dict", "optimizer_states", "global_step", "OfflineDataModule"):
             assert differences(whole[key], again[key], key) == []
     assert whole["OfflineDataModule"]["imagined"]["round"] == 4
+
+
+def test_compiled_updates_imagine_what_single_ones_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first policy's rows to the bit; later ones, of weights that rounding moved, nearly."""
+    real = torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda function, **_: real(function, fullgraph=True, backend="aot_eager")
+    )
+    log, ends = log_of(), []
+    for mode in ("off", "update"):
+        data = data_of(log, updates_per_step=10)
+        learner = learner_of(SAC, data.spec, compile=mode)
+        fit(learner, data, tmp_path, 40)
+        assert learner.plan is not None and learner.plan.compile == mode
+        ends.append((data.log.gather(torch.arange(len(log), len(data.log))), learner))
+    (alone, one), (together, other) = ends
+    first = int((alone["episode"] < alone["episode"][0] + 30).sum())
+    assert same(alone[:first], together[:first]) and len(alone) > first
+    torch.testing.assert_close(alone["action"], together["action"], atol=1e-4, rtol=1e-4)
+    for name, value in one.state_dict().items():
+        torch.testing.assert_close(other.state_dict()[name], value, atol=1e-5, rtol=1e-4)
 
 
 def test_a_run_is_resumed_with_its_model_and_shares_only(tmp_path: Path) -> None:
