@@ -5,8 +5,8 @@
 Pendulum-v1 and six scripted policies, from one that does nothing to one that swings up and stays.
 A poor one with noise records logs of 20 episodes; of each log a ``Dynamics`` is fitted and all six
 are judged without an environment, over 200 steps at discount 0.97. What they are worth is what they
-earn in the environment, 200 episodes each. Writes build/imagined_judging.json and the table of
-docs/judging.md; ``--document`` writes the table alone.
+earn in the environment from the log's own first states. Writes build/imagined_judging.json and the
+table of docs/judging.md; ``--document`` writes the table alone.
 """
 
 import argparse
@@ -44,7 +44,7 @@ from hindsight_rl.keys import (  # noqa: E402
 )
 from hindsight_rl.nets.network import Network  # noqa: E402
 
-ENV, DISCOUNT, STEPS, LOGGED, TRUTH = "Pendulum-v1", 0.97, 200, 20, 200
+ENV, DISCOUNT, STEPS, LOGGED = "Pendulum-v1", 0.97, 200, 20
 METHODS = ("fqe",)
 Array = NDArray[np.float32]
 Policy = Callable[[Array], Array]
@@ -99,15 +99,20 @@ def record(policy: Policy, episodes: int, seed: int, noise: float = 0.0) -> dict
     return {key: np.stack(values) for key, values in rows.items()}
 
 
-def truth(policy: Policy) -> float:
-    """Return what a policy earns, on average."""
-    reward = record(policy, TRUTH, 2_000_000)[REWARD].reshape(TRUTH, STEPS)
+def first(seed: int) -> int:
+    """Return the environment's seed in the first episode of a log."""
+    return 10_000 * (1 + seed)
+
+
+def truth(policy: Policy, seed: int) -> float:
+    """Return what a policy earns from the first states of a log."""
+    reward = record(policy, LOGGED, first(seed))[REWARD].reshape(LOGGED, STEPS)
     return float((reward.astype(np.float64) * DISCOUNT ** np.arange(STEPS)).sum(1).mean())
 
 
 def log_of(seed: int) -> Log:
     """Return what a poor policy with much noise recorded."""
-    rows = record(POLICIES["weak push"], LOGGED, 10_000 * (1 + seed), noise=1.5)
+    rows = record(POLICIES["weak push"], LOGGED, first(seed), noise=1.5)
     columns = {key: torch.as_tensor(value) for key, value in rows.items()}
     count = LOGGED * STEPS
     columns[TERMINATED] = torch.zeros(count, dtype=torch.bool)
@@ -134,7 +139,10 @@ def world_of(log: Log, seed: int) -> Dynamics:
 
 
 def judged(seed: int) -> dict[str, Any]:
-    """Return what a log says of all policies, by estimator: ``[value, low, high, warned]``."""
+    """Return what a log says of all policies, by estimator: ``[value, low, high, warned]``.
+
+    Beside it, ``true`` is what they are worth.
+    """
     log, begun = log_of(seed), time.perf_counter()
     world = world_of(log, seed)
     seconds = {"model": time.perf_counter() - begun}
@@ -148,7 +156,7 @@ def judged(seed: int) -> dict[str, Any]:
             by=methods[0],
             model=world if methods == ("model",) else None,
             check=False,
-            fitting=Fitting(updates=2000, hidden=(64, 64), members=3, seed=seed),
+            fitting=Fitting(updates=1000, hidden=(64, 64), members=3, seed=seed),
         )
         said = judge(list(POLICIES.values()), log, asked, names=list(POLICIES))
         seconds[methods[0]] = seconds.get(methods[0], 0.0) + time.perf_counter() - begun
@@ -162,30 +170,31 @@ def judged(seed: int) -> dict[str, Any]:
     say(
         f"seed {seed}: " + json.dumps({m: [r and round(r[0]) for r in v] for m, v in found.items()})
     )
-    return {"found": found, "seconds": seconds}
+    true = [truth(policy, seed) for policy in POLICIES.values()]
+    say(f"seed {seed}, worth: " + json.dumps([round(each) for each in true]))
+    return {"found": found, "seconds": seconds, "true": true}
 
 
-def summary(each: list[dict[str, Any]], true: list[float]) -> list[dict[str, Any]]:
+def summary(each: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return one row for each estimator."""
-    rows = []
+    rows, true = [], [one["true"] for one in each]
     for method in each[0]["found"]:
         said = [one["found"][method] for one in each]
-        if any(row is None for one in said for row in one):
-            say(f"{method} said nothing of some policy")
-            continue
-        errors = [r[0] - t for one in said for r, t in zip(one, true, strict=True)]
+        pairs = [pair for one in zip(said, true, strict=True) for pair in zip(*one, strict=True)]
+        errors = [found[0] - worth for found, worth in pairs]
         mean, low, high = root_mean_square(errors)
         row: dict[str, Any] = {"name": method, "mean": mean, "low": low, "high": high}
         row |= {"bias": statistics.fmean(errors), "seeds": list(range(len(each)))}
         row["seconds"] = statistics.fmean(one["seconds"].get(method, 0.0) for one in each)
         if method != "the log's return":
-            ranks = [rank_correlation([r[0] for r in one], true) for one in said]
+            ranks = [
+                rank_correlation([r[0] for r in one], t) for one, t in zip(said, true, strict=True)
+            ]
             row["rank"], row["rank_low"], row["rank_high"] = interval(ranks)
-            best = [max(range(len(true)), key=lambda k, one=one: one[k][1]) for one in said]
-            row["regret"] = statistics.fmean(regret(k, true) for k in best)
-            ends = [(r[1], r[2]) for one in said for r in one]
-            row |= coverage(ends, true * len(said))
-            row["warned"] = statistics.fmean(r[3] for one in said for r in one)
+            best = [max(range(len(one)), key=lambda k, one=one: one[k][1]) for one in said]
+            row["regret"] = statistics.fmean(regret(k, t) for k, t in zip(best, true, strict=True))
+            row |= coverage([(r[1], r[2]) for r, _ in pairs], [worth for _, worth in pairs])
+            row["warned"] = statistics.fmean(r[3] for r, _ in pairs)
         rows.append(row)
     return rows
 
@@ -219,10 +228,9 @@ def main() -> int:
     if given.document:
         replace_part(page, "modelled", shown(json.loads(place.read_text())["rows"]))
         return 0
-    true = [truth(policy) for policy in POLICIES.values()]
-    say("worth " + json.dumps(dict(zip(POLICIES, map(round, true), strict=True))))
-    rows = summary([judged(seed) for seed in range(given.seeds)], true)
-    facts = [{"name": n, "worth": w} for n, w in zip(POLICIES, true, strict=True)]
+    each = [judged(seed) for seed in range(given.seeds)]
+    rows = summary(each)
+    facts = [{"name": n, "worth": [o["true"][k] for o in each]} for k, n in enumerate(POLICIES)]
     write_text(place, json.dumps({"rows": rows, "policies": facts}, indent=1))
     replace_part(page, "modelled", shown(rows))
     say(shown(rows))
