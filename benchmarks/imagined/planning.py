@@ -1,6 +1,6 @@
 """Planners on a pendulum: by its own equations, by a learned model, and distilled into a policy.
 
-    python benchmarks/imagined/planning.py [--seeds 5] [--first 0] [--rows WORD]
+    python benchmarks/imagined/planning.py [--seeds 5] [--first 0] [--rows WORD] [--ended]
 
 ``Pendulum-v1``, 200 steps, 10 fresh starts for each seed, the same for every row. Planners plan by
 the environment's equations, or by a ``Dynamics`` fitted to 5,000 uniformly random rows of the seed.
@@ -150,9 +150,14 @@ METHODS: dict[str, Callable[[int], Act | Actor]] = {
 }
 
 
+def kept(name: str, seed: int) -> Path:
+    """Return where the result of a row and a seed is kept."""
+    return FOLDER / f"{name.replace(' ', '-').replace(',', '')}-{seed}.json"
+
+
 def run(name: str, seed: int) -> dict[str, Any]:
     """Return what a row reaches with one seed, from its file where it was run before."""
-    path = FOLDER / f"{name.replace(' ', '-').replace(',', '')}-{seed}.json"
+    path = kept(name, seed)
     if path.exists():
         return dict(json.loads(path.read_text()))
     begun = time.perf_counter()
@@ -181,21 +186,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first", type=int, default=0, help="first seed; writes no table")
+    parser.add_argument("--ended", action="store_true", help="only of what was run before")
     parser.add_argument("--rows", default="", help="rows whose name holds this; writes no table")
     given = parser.parse_args()
     quiet()
     seeds = tuple(range(given.first, given.seeds))
-    rows = [summary(name, seeds) for name in METHODS if given.rows in name]
+    rows = []
+    for name in METHODS:
+        ran = tuple(seed for seed in seeds if not given.ended or kept(name, seed).exists())
+        if given.rows in name and ran:
+            rows.append(summary(name, ran))
     shown = [
         [
             row["name"],
             f"{row['mean']:.0f} [{row['low']:.0f}, {row['high']:.0f}]",
             f"{row['median']:.0f}",
+            len(row["seeds"]),
             f"{row['milliseconds']:.1f}",
         ]
         for row in rows
     ]
-    text = table(["what acts", "return", "median", f"ms for {STARTS} actions"], shown)
+    text = table(["what acts", "return", "median", "seeds", f"ms for {STARTS} actions"], shown)
     say(text)
     if not given.rows and not given.first:
         write_text(BUILD / "imagined_planning.json", json.dumps(rows, indent=1))
