@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from small_fits import learner_of
@@ -14,9 +15,11 @@ from stand_ins import StandIn, spec_of
 
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.export.onnx import export_policy
+from hindsight_rl.export.runtime import OnnxPolicy
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "export.md"
-GYM, BENCH, GUARDED, DRAWN = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S)
+BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S)
+GYM, BENCH, GUARDED, DRAWN, PROVIDERS = BLOCKS
 
 
 @pytest.fixture
@@ -94,3 +97,11 @@ def test_guarded_loop_stops_at_a_broken_sensor(robot: dict[str, Any]) -> None:
     assert said == [
         "4 bad readings in a row, the last: observation[1] ('cart_velocity') is not finite"
     ]
+
+
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="CUDA is there"
+)
+def test_providers_that_are_not_installed_are_named(robot: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="CUDAExecutionProvider. is not part of the onnxruntime"):
+        exec(PROVIDERS, robot | {"OnnxPolicy": OnnxPolicy})
