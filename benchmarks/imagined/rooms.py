@@ -49,6 +49,7 @@ ROUND: dict[str, Any] = {"every": 500, "rows": 2_000, "horizon": 5, "keep": 2}
 HALVES = {"log": 0.5, "imagined": 0.5}
 METHODS = ("goals reached later", "inverse RL")
 DATA = ("log", "log and imagined rows")
+PAGE = ROOT / "docs" / "imagined.md"
 
 
 def wandering(seed: int) -> Log:
@@ -131,27 +132,49 @@ def picture(seed: int) -> None:
     found, log = steps_of(seed, 20_000), wandering(seed)
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.8), layout="constrained")
     seen = log.column("observation")
-    axes[0].plot(seen[:, 1], seen[:, 0], ".", markersize=1.5, color="#0000a7")
-    axes[0].set_title(f"{len(log)} logged states")
-    for axis, name, title in (
-        (axes[1], "doubt", "disagreement"),
-        (axes[2], "error", "error of the mean, units"),
-    ):
-        place, value = found["place"], found[name]
-        drawn = axis.scatter(
-            place[:, 1], place[:, 0], c=value, s=2, vmax=float(value.quantile(0.99)), cmap="magma"
-        )
+    whole = torch.zeros(SIDE, SIDE)
+    cells = seen.floor().long()
+    maps = [("logged states", whole.index_put(cells.unbind(-1), torch.ones(len(seen)), True))]
+    place = found["place"].floor().long().unbind(-1)
+    count = whole.index_put(place, torch.ones(len(found["place"])), True)
+    for name, title in (("doubt", "disagreement"), ("error", "error of the mean, units")):
+        maps.append((title, whole.index_put(place, found[name], True) / count))
+    for axis, (title, value) in zip(axes, maps, strict=True):
+        shown = torch.where(torch.from_numpy(WALLS), torch.nan, value)
+        drawn = axis.imshow(shown, cmap="magma", vmax=float(shown.nanquantile(0.99)))
         figure.colorbar(drawn, ax=axis, shrink=0.8)
         axis.set_title(title)
-    for axis in axes:
-        axis.imshow(WALLS, cmap="Greys", extent=(0, SIDE, SIDE, 0), alpha=0.35)
-        axis.set(xlim=(0, SIDE), ylim=(SIDE, 0), xticks=[], yticks=[], aspect="equal")
+        axis.set(xticks=[], yticks=[], facecolor="lightgrey")
     folder = ROOT / "docs" / "imagined"
     folder.mkdir(exist_ok=True)
     figure.savefig(folder / "rooms.svg", metadata={"Date": None})
 
 
-def document(rows: list[Any], doubts: list[dict[str, Any]], seeds: int) -> None:
+def doubts(seeds: tuple[int, ...]) -> list[Any]:
+    """Return rows on the model: its error, steps into walls, and whether it knows."""
+    found = [kept("rooms", "calibration", s, lambda: calibration(s)) for s in seeds]  # noqa: B023
+    return [
+        row(name, [each | {"value": each["value"][key]} for each in found], seeds)
+        for name, key in (
+            ("error of the mean, units", "error"),
+            ("imagined steps into walls", "wall"),
+            ("correlation of disagreement and error", "correlation"),
+        )
+    ]
+
+
+def goals(seeds: tuple[int, ...]) -> list[Any]:
+    """Return a row for every data step, on the log alone and with imagined rows."""
+    rows = []
+    for data in DATA:
+        for method in METHODS:
+            name = f"{method}, {data}"
+            found = [kept("rooms", name, s, lambda: fitted(method, data, s)) for s in seeds]  # noqa: B023
+            rows.append(row(name, found, seeds, method=method, data=data))
+    return rows
+
+
+def document_goals(rows: list[Any], seeds: int) -> None:
     """Rewrite the table of docs/imagined.md."""
     found = {(line["method"], line["data"]): line for line in rows}
     lines = []
@@ -159,16 +182,24 @@ def document(rows: list[Any], doubts: list[dict[str, Any]], seeds: int) -> None:
         cells = [found[method, data] for data in DATA]
         texts = [f"{c['mean']:.0%} [{c['low']:.0%}, {c['high']:.0%}]" for c in cells]
         lines.append([method, *texts])
-    named = {line["name"]: line for line in doubts}
-    walls, along = named["imagined steps into walls"], named["correlation of doubt and error"]
     text = (
         f"Goals reached in {TESTS} test episodes over {seeds} seeds, Student's 95 % intervals.\n\n"
-        f"{table(['goals', *DATA], lines)}\n\n"
-        f"Of steps from all over the map {walls['mean']:.0%} [{walls['low']:.0%}, "
-        f"{walls['high']:.0%}] end in a wall by the model's mean; its disagreement and its error "
-        f"correlate by {along['mean']:.2f} [{along['low']:.2f}, {along['high']:.2f}]."
+        f"{table(['goals', *DATA], lines)}"
     )
-    replace_part(ROOT / "docs" / "imagined.md", "rooms", text)
+    replace_part(PAGE, "rooms", text)
+
+
+def document_doubts(doubts: list[dict[str, Any]], seeds: int) -> None:
+    """Rewrite what docs/imagined.md says of the model."""
+    error, walls, along = (
+        f"{line['mean']:.2f} [{line['low']:.2f}, {line['high']:.2f}]" for line in doubts
+    )
+    text = (
+        f"Of steps from all over the map the model's mean is wrong by {error} units, a share of "
+        f"{walls} ends in a wall by it, and disagreement and error correlate by {along} "
+        f"({seeds} seeds)."
+    )
+    replace_part(PAGE, "doubts", text)
 
 
 def main() -> None:
@@ -176,30 +207,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", type=int, help="fit this seed alone, and write nothing else")
+    parser.add_argument("--parts", nargs="*", default=["doubts", "goals"])
     parser.add_argument("--choose", action="store_true", help="a seed that is not reported")
     options = parser.parse_args()
     quiet()
     seeds = CHOICE_SEEDS[:1] if options.choose else FIVE_SEEDS[: options.seeds]
     seeds = seeds if options.only is None else (options.only,)
-    doubts, rows = [kept("rooms", "calibration", s, lambda: calibration(s)) for s in seeds], []  # noqa: B023
-    for data in DATA:
-        for method in METHODS:
-            name = f"{method}, {data}"
-            found = [kept("rooms", name, s, lambda: fitted(method, data, s)) for s in seeds]  # noqa: B023
-            rows.append(row(name, found, seeds, method=method, data=data))
+    rows = goals(seeds) if "goals" in options.parts else []
+    lines = doubts(seeds) if "doubts" in options.parts else []
     if options.choose or options.only is not None:
         return
-    measured = [
-        row(name, [each | {"value": each["value"][key]} for each in doubts], seeds)
-        for name, key in (
-            ("imagined steps into walls", "wall"),
-            ("correlation of doubt and error", "correlation"),
-            ("error of the mean, units", "error"),
-        )
-    ]
-    written("rooms", [*rows, *measured])
-    picture(seeds[0])
-    document(rows, measured, len(seeds))
+    written("rooms", [*lines, *rows])
+    if lines:
+        picture(seeds[0])
+        document_doubts(lines, len(seeds))
+    if rows:
+        document_goals(rows, len(seeds))
 
 
 if __name__ == "__main__":
