@@ -12,6 +12,17 @@ from hindsight_rl.logs.reading.resolve import COMMON_NAMES
 _FILMED = (("image", str), ("image", list), ("observation", str), ("next_observation", str))
 
 
+def filmed(columns: ColumnMap) -> set[str]:
+    """Return the columns that may be of cameras by where a map names them."""
+    found: set[str] = set()
+    for field in COMMON_NAMES:
+        value = getattr(columns, field)
+        for part in value.values() if isinstance(value, dict) else [value]:
+            if (field, type(part)) in _FILMED:
+                found |= set(columns_in(part))
+    return found
+
+
 def check_cameras(columns: ColumnMap, is_camera: Callable[[str], bool], path: Path) -> None:
     """Check that no camera stands where numbers are meant: its frames would be flattened.
 

@@ -167,8 +167,8 @@ def test_pictures_in_parquet_of_others(tmp_path: Path) -> None:
     ):
         with pytest.raises(LogError, match=f"column 'eye'.*{message}"):
             read(pixels)
-    with pytest.raises(LogError, match="a camera among the columns of 'observation'"):
-        read(cells, observation=["obs", "eye"])
+    with pytest.raises(LogError, match="column 'eye': values of type binary"):
+        read(cells, image=None, observation=["obs", "eye"])
 
 
 def test_videos_are_close_where_they_are_asked_for(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pyarrow.parquet
 from hindsight_rl.logs.checks import Array
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.limits import check_count, regular_file
-from hindsight_rl.logs.reading.cameras import check_cameras
+from hindsight_rl.logs.reading.cameras import filmed
 from hindsight_rl.logs.reading.column_map import ColumnMap
 from hindsight_rl.logs.reading.formats import hive
 from hindsight_rl.logs.reading.formats.arrow import (
@@ -53,21 +53,23 @@ def read(path: Path, columns: ColumnMap) -> Table:
     held += [key for key in partitions if key not in held]
     resolved = resolve(columns, held, files[0])
     hive.check_meaning(list(partitions), resolved, path)
-    shown = picture_columns(files[0])
-    check_cameras(resolved, shown.__contains__, path)
+    held_pictures = picture_columns(files[0])
+    shown = [name for name in held_pictures if name in filmed(resolved)]
     table = table_of(files, resolved, path, partitions, shown)
-    table.values.update(_pictures(files, shown, resolved))
+    table.values.update(_pictures(files, shown, held_pictures, resolved))
     return replace(table, held=tuple(held))
 
 
-def _pictures(files: list[Path], held: list[str], columns: ColumnMap) -> dict[str, Array]:
+def _pictures(
+    files: list[Path], shown: list[str], held: list[str], columns: ColumnMap
+) -> dict[str, Array]:
     """Return the columns of pictures that a map names.
 
     ``write_log`` writes what the last step of each episode led to as ``next.NAME`` beside ``NAME``,
     empty in all other rows.
     """
     named, found = wanted(columns), dict[str, Array]()
-    for name in (name for name in held if name in named):
+    for name in shown:
         frames, rows = read_pictures(files, name, columns)
         count = sum(pa.parquet.read_metadata(file).num_rows for file in files)
         if len(rows) != count:
