@@ -59,17 +59,15 @@ SMALL = CEM(horizon=15, samples=100, iterations=3)
 LABELS = CEM(horizon=15, samples=100, iterations=5, warm_start=False, momentum=0.0)
 UPDATES = 5_000
 
+STRONG = "iCEM, 100 plans, 3 iterations, horizon 20"
 PLANNERS: dict[str, Planner] = {
     "CEM, 200 plans, 5 iterations, horizon 20": CEM(horizon=20, samples=200, iterations=5),
     "CEM, 100 plans, 3 iterations, horizon 15": SMALL,
-    "iCEM, 100 plans, 3 iterations, horizon 20": CEM(
-        horizon=20, samples=100, iterations=3, colour=2.0, keep=0.3, shrink=1.25
-    ),
+    STRONG: CEM(horizon=20, samples=100, iterations=3, colour=2.0, keep=0.3, shrink=1.25),
     "MPPI, 200 plans, horizon 20": MPPI(horizon=20, samples=200),
     "shooting, 200 plans, horizon 20": Shooting(horizon=20, samples=200),
     "iterative LQR, 5 iterations, horizon 20": ILQR(horizon=20, iterations=5),
 }
-LEARNED = f"CEM, 100 plans, 3 iterations, horizon 15, model of {ROWS:,} rows"
 
 
 def acting(planner: Planner, model: Model | None = None) -> Actor:
@@ -143,7 +141,13 @@ METHODS: dict[str, Callable[[int], Act | Actor]] = {
         name: (lambda seed, planner=planner: acting(planner))  # type: ignore[misc]
         for name, planner in PLANNERS.items()
     },
-    LEARNED: lambda seed: acting(SMALL, learned(seed)),
+    **{
+        f"{name}, model of {ROWS:,} rows": (
+            lambda seed, planner=planner: acting(planner, learned(seed))  # type: ignore[misc]
+        )
+        for name, planner in PLANNERS.items()
+        if planner is SMALL or name == STRONG
+    },
     "clone of 20 planned episodes": student(20, 20),
     "clone of 4 planned episodes": student(4, 4),
     "DAgger, 4 planned episodes and 4 of its own": student(4, 8),
