@@ -23,6 +23,7 @@ from worlds import (
     kept,
     model_of,
     pendulum_log,
+    place,
     row,
     score,
     written,
@@ -75,12 +76,14 @@ def fitted(
     return score(policy)
 
 
-def methods(seeds: tuple[int, ...], wanted: str) -> list[Any]:
-    """Return a row for every log and method that begins with some text."""
+def methods(seeds: tuple[int, ...], wanted: str, finished: bool) -> list[Any]:
+    """Return a row for every log and method that begins with some text, or is finished."""
     rows = []
     for kind in LOGS:
         for name, method in METHODS.items():
             if not any(name.startswith(each) for each in wanted.split("|")):
+                continue
+            if finished and not all(place("offline", f"{kind} {name}", s).exists() for s in seeds):
                 continue
             found = [
                 kept("offline", f"{kind} {name}", s, lambda: fitted(kind, s, *method))  # noqa: B023
@@ -120,7 +123,7 @@ def document(rows: list[Any], points: list[Any], seeds: int) -> None:
     lines = [
         [
             name,
-            *(cell(found[kind, name]) for kind in LOGS),
+            *(cell(found[kind, name]) if (kind, name) in found else "" for kind in LOGS),
             f"{found[LOGS[0], name]['seconds']:.0f}",
         ]
         for name in METHODS
@@ -152,6 +155,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="*", default=["methods", "curves"])
     parser.add_argument("--choose", action="store_true", help="a seed that is not reported")
     parser.add_argument("--rows", default="", help="beginnings of names, A|B; all of them")
+    parser.add_argument("--finished", action="store_true", help="rows whose fits are kept")
     parser.add_argument("--only", type=int, help="fit this seed alone, and write nothing else")
     options = parser.parse_args()
     quiet()
@@ -161,7 +165,7 @@ def main() -> None:
         log = pendulum_log(kind, seeds[0])
         returns = float(log.column(("next", "reward")).sum() / log.episodes)
         say(f"{kind}: {len(log)} rows, mean return {returns:.0f}")
-    rows = methods(seeds, options.rows) if "methods" in options.parts else []
+    rows = methods(seeds, options.rows, options.finished) if "methods" in options.parts else []
     points = curves(seeds[: options.curve_seeds]) if "curves" in options.parts else []
     if not options.choose and options.only is None:
         written("offline", [*rows, *points])

@@ -74,6 +74,11 @@ def score(learner: Any, env: Any = PENDULUM) -> float:
     return float(found.returns.mean())
 
 
+def place(part: str, name: str, seed: int) -> Path:
+    """Return where what a fit found is kept."""
+    return HOME / part / f"{name.replace(' ', '-').replace('/', '-')}-{seed}.json"
+
+
 def kept(part: str, name: str, seed: int, fit: Callable[[], Any]) -> dict[str, Any]:
     """Return what a fit found and its seconds, found at the first call and kept in build/imagined.
 
@@ -86,7 +91,7 @@ def kept(part: str, name: str, seed: int, fit: Callable[[], Any]) -> dict[str, A
     Returns:
         ``value`` and ``seconds``.
     """
-    path = HOME / part / f"{name.replace(' ', '-').replace('/', '-')}-{seed}.json"
+    path = place(part, name, seed)
     if not path.exists():
         begun = time.process_time()
         value = fit()
