@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -98,7 +99,8 @@ class Processes:
         for pool, number in zip(self._pools, self._numbers, strict=True):
             if number.cancel() or number.exception() is not None:
                 continue  # it never began
-            os.kill(number.result(), signal.SIGTERM)
+            with suppress(ProcessLookupError):  # it was killed before
+                os.kill(number.result(), signal.SIGTERM)
             pool.shutdown(wait=True, cancel_futures=True)
         self._threads.shutdown(wait=True)
 

@@ -64,7 +64,7 @@ def test_a_model_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--planner", "cen"), "--planner is 'cen', it must be cem or"),
+        (("--planner", "cen"), "--planner is 'cen', it must be beam or cem or"),
         (("--planner", "cem", "--planner.horizn", 3), "Did you mean 'horizon'?"),
         (("--planner", "cem", "--planner.horizon", 0), "horizon 0"),
         (("--planner.horizon", 3), "--planner.horizon is of a planner"),
