@@ -27,6 +27,10 @@ _PATIENCE = 60.0  # seconds
 _CODES = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}  # keys without a text
 
 
+class MovedError(AssertionError):
+    """The page went elsewhere while it was asked."""
+
+
 class Browser:
     """A page of a browser.
 
@@ -64,6 +68,8 @@ class Browser:
             found = self._message()
             self.faults += _faults(found)
             if found.get("id") == self._number:
+                if "navigated" in found.get("error", {}).get("message", ""):
+                    raise MovedError(found)
                 assert "error" not in found, found
                 result: dict[str, Any] = found["result"]
                 return result
@@ -120,9 +126,16 @@ class Browser:
     def until(self, script: str) -> None:
         """Wait until an expression of the page is true."""
         end = time.monotonic() + _PATIENCE
-        while not self.value(script):
+        while not self._holds(script):
             assert time.monotonic() < end, script
             time.sleep(0.02)
+
+    def _holds(self, script: str) -> bool:
+        """Return whether an expression is true of a page that stays."""
+        try:
+            return bool(self.value(script))
+        except MovedError:
+            return False
 
     def click(self, selector: str) -> None:
         """Press the mouse in the middle of the first visible thing that is meant."""

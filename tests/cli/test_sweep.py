@@ -310,8 +310,9 @@ def _started(place: Path, folder: str) -> "subprocess.Popen[bytes]":
     """Start a sweep of two settings with four seeds each."""
     words = ["sweep", "--folder", folder, "--over", "model.discount=0.9,0.99", "--seeds", "4"]
     words += ["--jobs", "2", "--config", "iql", "--data.source", "log.npz", "--by", "train/value"]
-    words += ["--trainer.max_steps", "60", "--checkpoint_every", "20", "--model.compile", "off"]
-    words += ["--model.network.hidden", "[8]", "--trainer.log_every_n_steps", "20"]
+    # Updates enough that a run whose first checkpoint was seen is still under way.
+    words += ["--trainer.max_steps", "900", "--checkpoint_every", "100", "--model.compile", "off"]
+    words += ["--model.network.hidden", "[8]", "--trainer.log_every_n_steps", "300"]
     command = [sys.executable, "-m", "hindsight_rl.cli.main", *words]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, cwd=place, env=environment, stderr=subprocess.PIPE)
