@@ -188,3 +188,35 @@ def edit(path: Path, **entries_: object) -> Path:
     place.value = json.dumps(json.loads(place.value) | entries_)
     path.write_bytes(model.SerializeToString())
     return path
+
+
+def past(path: Path, chunk: dict[str, object] | None = None) -> Path:
+    """Write a policy that answers its last action / 2 + observation, and keeps two actions."""
+    rows = np.float32([[0.0, 0.0], [1.0, 0.0], [1.0, 2.0]])
+    actions = [rows[0]]
+    for row in rows[1:]:
+        actions.append(actions[-1] / 2 + row)
+    answers = np.stack(actions)
+    state = {"name": "past", "shape": [2, 2], "dtype": "float32", "initial": None, "actions": True}
+    nodes = [
+        node("Gather", "state.past last", "before", axis=1),
+        node("Mul", "before half", "faded"),
+        node("Add", "faded observation", "answer"),
+        node("Unsqueeze", "before axis", "old"),
+        node("Unsqueeze", "answer axis", "new"),
+        node("Concat", "old new", "next_state.past", axis=1),
+        node("Concat", "new new", "action", axis=1)
+        if chunk
+        else node("Identity", "answer", "action"),
+    ]
+    stated = contract(
+        state=[state],
+        chunk=chunk,
+        probe={
+            "observation": rows.tolist(),
+            "action": (np.stack([answers, answers], 1) if chunk else answers).tolist(),
+            "first": [True, False, False],
+        },
+    )
+    constants = {"last": np.int64(1), "half": np.float32(0.5), "axis": np.int64([1])}
+    return write(path, stated, nodes, constants)

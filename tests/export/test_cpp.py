@@ -19,6 +19,7 @@ from policy_files import (
     leaky_sum,
     node,
     noisy,
+    past,
     write,
 )
 
@@ -201,26 +202,6 @@ def test_without_noise_where_it_means_something(tmp_path: Path, answers: Answer)
     found, refused = answers(*cases)
     np.testing.assert_array_equal(np.float32(found), seen())
     assert refused.startswith(f"{two}: deterministic puts zeros in the place of noise")
-
-
-def past(path: Path) -> Path:
-    """Write a policy that answers its last action / 2 + observation."""
-    rows = np.float32([[0.0, 0.0], [1.0, 0.0]])
-    state = {"name": "past", "shape": [2, 2], "dtype": "float32", "initial": None, "actions": True}
-    stated = contract(
-        state=[state],
-        probe={"observation": rows.tolist(), "action": rows.tolist(), "first": [True, False]},
-    )
-    nodes = [
-        node("Gather", "state.past last", "before", axis=1),
-        node("Mul", "before half", "faded"),
-        node("Add", "faded observation", "action"),
-        node("Unsqueeze", "before axis", "old"),
-        node("Unsqueeze", "action axis", "new"),
-        node("Concat", "old new", "next_state.past", axis=1),
-    ]
-    constants = {"last": np.int64(1), "half": np.float32(0.5), "axis": np.int64([1])}
-    return write(path, stated, nodes, constants)
 
 
 @pytest.mark.parametrize("kind", ["float", "double"])

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from javascript import NODE, READER, needs_node, ort_node
-from policy_files import chunked, components, contract, entries, leaky_sum, node, noisy, write
+from policy_files import chunked, components, entries, leaky_sum, noisy, past
 from small_fits import data_for, learner_of
 
 from hindsight_rl.agents.flow_bc import FlowBC
@@ -102,22 +102,7 @@ def test_a_loop_is_that_of_python(kind: str, tmp_path: Path) -> None:
 
 
 def test_a_past_holds_what_was_executed(tmp_path: Path) -> None:
-    rows = np.float32([[0.0, 0.0], [1.0, 0.0]])
-    state = {"name": "past", "shape": [2, 2], "dtype": "float32", "initial": None, "actions": True}
-    stated = contract(
-        state=[state],
-        probe={"observation": rows.tolist(), "action": rows.tolist(), "first": [True, False]},
-    )
-    nodes = [
-        node("Gather", "state.past last", "before", axis=1),
-        node("Mul", "before half", "faded"),
-        node("Add", "faded observation", "action"),
-        node("Unsqueeze", "before axis", "old"),
-        node("Unsqueeze", "action axis", "new"),
-        node("Concat", "old new", "next_state.past", axis=1),
-    ]
-    constants = {"last": np.int64(1), "half": np.float32(0.5), "axis": np.int64([1])}
-    path = write(tmp_path / "policy.onnx", stated, nodes, constants)
+    path = past(tmp_path / "policy.onnx")
     sent = [0.25, -0.5]
     (found,) = played({"path": str(path), "rows": seen().tolist(), "sent": sent, "graph": "past"})
     policy = OnnxPolicy(path)
