@@ -90,8 +90,23 @@ def parquet_columns(path: Path) -> list[str]:
     Raises:
         LogError: The file cannot be read.
     """
+    return list(parquet_schema(path).names)
+
+
+def parquet_schema(path: Path) -> pa.Schema:
+    """Return the names and types of the columns of one parquet file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The schema.
+
+    Raises:
+        LogError: The file cannot be read.
+    """
     try:
-        return list(pa.parquet.ParquetFile(regular_file(path)).schema_arrow.names)
+        return pa.parquet.ParquetFile(regular_file(path)).schema_arrow
     except LogError:
         raise
     except Exception as error:  # text of a damaged file need not even be UTF-8

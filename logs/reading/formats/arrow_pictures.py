@@ -13,10 +13,11 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from hindsight_rl.logs.errors import LogError, unreadable
-from hindsight_rl.logs.limits import check_room, regular_file
+from hindsight_rl.logs.limits import check_room
 from hindsight_rl.logs.pictures import PictureError, Pixels, pixels_of, smaller
 from hindsight_rl.logs.reading.cameras import kept_size
 from hindsight_rl.logs.reading.column_map import ColumnMap
+from hindsight_rl.logs.reading.formats.arrow import parquet_schema
 from hindsight_rl.logs.rows import mapped
 
 _BATCH = 64  # rows whose bytes are held at a time
@@ -34,13 +35,7 @@ def picture_columns(path: Path) -> list[str]:
     Raises:
         LogError: The file cannot be read.
     """
-    try:
-        schema = pa.parquet.ParquetFile(regular_file(path)).schema_arrow
-        return [field.name for field in schema if _holds_bytes(field.type)]
-    except LogError:
-        raise
-    except Exception as error:  # text of a damaged file need not even be UTF-8
-        raise unreadable(path, "parquet", error) from error
+    return [field.name for field in parquet_schema(path) if _holds_bytes(field.type)]
 
 
 def read_pictures(
