@@ -86,6 +86,11 @@ def _found(source: str | Path | Model | nn.Module) -> object:
     if not isinstance(source, (str, Path)):
         return source
     module, colon, name = str(source).partition(":")
+    if not colon and not Path(source).exists():
+        raise ValueError(
+            f"{source}: no such model of the world. Fit one (hindsight fit --config dynamics "
+            "--data.source LOG --run runs/model) and give its checkpoint, or module:function"
+        )
     if not colon or Path(source).exists():
         return load_learner(source)
     what = attribute_of(module, name, f"model {source}")

@@ -73,7 +73,7 @@ def test_a_model_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (("--planner", "cem", "--sample"), "leave out --sample"),
         (("--planner", "cem", "--policy", "a.onnx"), "leave out --policy"),
         (("--planner", "cem", "--good", 0.5), "leave out --planner"),
-        (("--planner", "cem", "--model", "nowhere.ckpt"), "nowhere.ckpt"),
+        (("--planner", "cem", "--model", "nowhere.ckpt"), "nowhere.ckpt: no such model"),
     ],
 )
 def test_mistakes(words: tuple[object, ...], message: str, tmp_path: Path) -> None:
