@@ -244,6 +244,17 @@ class Model(Protocol):
         """
 
 
+@runtime_checkable
+class Ensemble(Protocol):
+    """A learned model of several members that can each be asked alone."""
+
+    def imagine(self, observation: Tensor, action: Tensor, draws: Tensor | None = None) -> Imagined:
+        """Return what follows actions: a :class:`Model`, of a member drawn for every step."""
+
+    def each_elite(self) -> list[Model]:
+        """Return the members that imagine, each as a model."""
+
+
 class Foreseen(NamedTuple):
     """What an ensemble says of a step, and what one imagines of it.
 

@@ -10,7 +10,7 @@ from hindsight_rl.arguments import at_least, check_ranges, within
 from hindsight_rl.maths import planning
 from hindsight_rl.planners.planner import Planner, Value
 from hindsight_rl.planners.sampled import Belief, around, check_sampling, noise, sampled_actor
-from hindsight_rl.ports import Actor, Model
+from hindsight_rl.ports import Actor, Ensemble, Model
 from hindsight_rl.spec_parts import ActionSpec
 
 
@@ -27,6 +27,8 @@ class CEM(Planner):
         discount: gamma, in [0, 1].
         particles: Futures of each plan that are drawn from the model; 0: one, its mean.
         pessimism: Standard deviations over particles that are taken off a plan's mean, at least 0.
+        lasting: Each particle asks one member of an ensemble for its whole plan (TSinf); else a
+            member is drawn for every step (TS1).
         warm_start: Begin from the last plan, shifted by one.
         answer: ``"mean"`` of the elites, or the ``"best"`` plan drawn.
         elites: Share of the plans that the next mean is made of, in (0, 1].
@@ -52,6 +54,7 @@ class CEM(Planner):
     discount: float = 1.0
     particles: int = 0
     pessimism: float = 0.0
+    lasting: bool = False
     warm_start: bool = True
     answer: Literal["mean", "best"] = "mean"
     elites: float = 0.1
@@ -69,7 +72,9 @@ class CEM(Planner):
         check_ranges(at_least(0, floor=self.floor, colour=self.colour))
         check_ranges(within("[0, 1]", keep=self.keep), at_least(1, shrink=self.shrink))
 
-    def actor(self, model: Model, action: ActionSpec, *, value: Value | None = None) -> Actor:
+    def actor(
+        self, model: Model | Ensemble, action: ActionSpec, *, value: Value | None = None
+    ) -> Actor:
         """Return what acts by planning; see :meth:`Planner.actor`."""
         return sampled_actor(self, model, action, value)
 

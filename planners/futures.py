@@ -6,7 +6,7 @@ from torch import Tensor
 from hindsight_rl.maths.draws import draw_key, fork
 from hindsight_rl.maths.planning import pessimistic_score, promised_return
 from hindsight_rl.planners.planner import Value, of_tasks
-from hindsight_rl.ports import Model
+from hindsight_rl.ports import Ensemble, Imagined, Model
 
 
 class Futures:
@@ -18,13 +18,24 @@ class Futures:
         discount: gamma, in [0, 1].
         particles: E, futures of each plan that are drawn; 0: one, the model's mean.
         pessimism: Standard deviations over the particles that are taken off their mean, at least 0.
+        lasting: Whether a particle asks one member of the model for its whole plan.
+
+    Raises:
+        ValueError: The model has no members that could last.
     """
 
     def __init__(
-        self, model: Model, value: Value | None, discount: float, particles: int, pessimism: float
+        self,
+        model: Model | Ensemble,
+        value: Value | None,
+        discount: float,
+        particles: int,
+        pessimism: float,
+        lasting: bool = False,
     ) -> None:
-        self._model, self._value = model, value
-        self._discount, self._particles, self._pessimism = discount, particles, pessimism
+        self._value, self._discount = value, discount
+        self._particles, self._pessimism = particles, pessimism
+        self._models: list[Model] = members_of(model, lasting)
 
     def score(
         self, observation: Tensor, task: Tensor | None, plans: Tensor, draws: Tensor
@@ -44,10 +55,11 @@ class Futures:
         rows, samples, horizon = plans.shape[:3]
         lanes = (rows, samples, max(1, self._particles))
         seen = observation[:, None, None].expand(*lanes, -1)
-        model, rewards, ends = of_tasks(self._model, task), [], []
+        models = [of_tasks(model, task) for model in self._models]
+        rewards, ends = [], []
         for step in range(horizon):
             action = plans[:, :, None, step].expand(*lanes, -1)
-            found = model(seen, action, self._luck(draws, step))
+            found = _asked(models, seen, action, self._luck(draws, step))
             rewards.append(found.reward)
             ends.append(found.terminated)
             # Behind the end anything may come: the model is asked about a state that there is.
@@ -68,3 +80,37 @@ class Futures:
         here = fork(fork(draws, "future"), step)[:, None, None].repeat(1, 1, self._particles, 1)
         here[..., 0] = draw_key(here[..., 0], torch.arange(self._particles))
         return here
+
+
+def members_of(model: Model | Ensemble, lasting: bool) -> list[Model]:
+    """Return the models that share the particles of a plan.
+
+    Args:
+        model: A model, or an ensemble.
+        lasting: Whether each particle asks one member for its whole plan.
+
+    Returns:
+        One, which draws a member for every step if it has several; or the elites of an ensemble.
+
+    Raises:
+        ValueError: Members should last, and it has none.
+    """
+    if lasting and not isinstance(model, Ensemble):
+        raise ValueError(
+            "planner.lasting asks one member of an ensemble for a whole plan, and this model has "
+            "none: plan by a fitted Dynamics, or leave lasting out"
+        )
+    if isinstance(model, Ensemble):
+        return model.each_elite() if lasting else [model.imagine]
+    return [model]
+
+
+def _asked(models: list[Model], seen: Tensor, action: Tensor, luck: Tensor | None) -> Imagined:
+    """Return what follows, ``[n, P, E]``: each model is asked of its share of the particles."""
+    if len(models) == 1:
+        return models[0](seen, action, luck)
+    count = len(models)
+    assert luck is not None  # members last over particles, whose luck is drawn
+    shares = zip(seen.chunk(count, 2), action.chunk(count, 2), luck.chunk(count, 2), strict=True)
+    parts = [model(*share) for model, share in zip(models, shares, strict=False)]
+    return Imagined(*(torch.cat(part, 2) for part in zip(*parts, strict=True)))

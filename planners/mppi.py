@@ -10,7 +10,7 @@ from hindsight_rl.arguments import above, at_least, check_ranges
 from hindsight_rl.maths import planning
 from hindsight_rl.planners.planner import Planner, Value
 from hindsight_rl.planners.sampled import Belief, around, check_sampling, noise, sampled_actor
-from hindsight_rl.ports import Actor, Model
+from hindsight_rl.ports import Actor, Ensemble, Model
 from hindsight_rl.spec_parts import ActionSpec
 
 
@@ -25,6 +25,8 @@ class MPPI(Planner):
         discount: gamma, in [0, 1].
         particles: Futures of each plan that are drawn from the model; 0: one, its mean.
         pessimism: Standard deviations over particles that are taken off a plan's mean, at least 0.
+        lasting: Each particle asks one member of an ensemble for its whole plan (TSinf); else a
+            member is drawn for every step (TS1).
         warm_start: Begin from the last plan, shifted by one.
         answer: ``"mean"`` of the plans, or the ``"best"`` one drawn.
         temperature: lambda, above 0: of the range of the scores where ``relative``, else in reward
@@ -48,6 +50,7 @@ class MPPI(Planner):
     discount: float = 1.0
     particles: int = 0
     pessimism: float = 0.0
+    lasting: bool = False
     warm_start: bool = True
     answer: Literal["mean", "best"] = "mean"
     temperature: float = 0.02
@@ -62,7 +65,9 @@ class MPPI(Planner):
         check_ranges(above(0, temperature=self.temperature, spread=self.spread))
         check_ranges(at_least(0, colour=self.colour))
 
-    def actor(self, model: Model, action: ActionSpec, *, value: Value | None = None) -> Actor:
+    def actor(
+        self, model: Model | Ensemble, action: ActionSpec, *, value: Value | None = None
+    ) -> Actor:
         """Return what acts by planning; see :meth:`Planner.actor`."""
         return sampled_actor(self, model, action, value)
 

@@ -19,7 +19,7 @@ from hindsight_rl.maths import planning
 from hindsight_rl.maths.draws import fork, normals
 from hindsight_rl.planners.futures import Futures
 from hindsight_rl.planners.planner import Array, Value, bounds_of, flat_observation
-from hindsight_rl.ports import Model
+from hindsight_rl.ports import Ensemble, Model
 from hindsight_rl.spec_parts import ActionSpec
 
 START = 0.5
@@ -68,6 +68,10 @@ class Sampling(Protocol):
     @property
     def pessimism(self) -> float:
         """Standard deviations over particles that are taken off a plan's mean."""
+
+    @property
+    def lasting(self) -> bool:
+        """Whether a particle asks one member of an ensemble for its whole plan."""
 
     @property
     def warm_start(self) -> bool:
@@ -119,15 +123,18 @@ def check_sampling(search: Sampling) -> None:
     check_ranges(at_least(1, **sizes, iterations=search.iterations))
     check_ranges(within("[0, 1]", discount=search.discount))
     check_ranges(at_least(0, particles=search.particles, pessimism=search.pessimism))
+    if search.lasting and not search.particles:
+        raise ValueError("lasting is of particles, and there are none: give particles, one or more")
     check_choices(type(search).__init__, {"answer": search.answer})
 
 
 def sampled_actor(
-    search: Sampling, model: Model, action: ActionSpec, value: Value | None
+    search: Sampling, model: Model | Ensemble, action: ActionSpec, value: Value | None
 ) -> "SampledActor":
     """Return what acts by drawing plans; see :meth:`Planner.actor`."""
     low, high = bounds_of(action, type(search).__name__)
-    futures = Futures(model, value, search.discount, search.particles, search.pessimism)
+    particles = search.particles, search.pessimism, search.lasting
+    futures = Futures(model, value, search.discount, *particles)
     return SampledActor(search, futures, low, high)
 
 

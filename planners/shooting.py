@@ -10,7 +10,7 @@ from hindsight_rl.maths import planning
 from hindsight_rl.maths.draws import uniforms
 from hindsight_rl.planners.planner import Planner, Value
 from hindsight_rl.planners.sampled import Belief, check_sampling, sampled_actor
-from hindsight_rl.ports import Actor, Model
+from hindsight_rl.ports import Actor, Ensemble, Model
 from hindsight_rl.spec_parts import ActionSpec
 
 
@@ -24,6 +24,8 @@ class Shooting(Planner):
         discount: gamma, in [0, 1].
         particles: Futures of each plan that are drawn from the model; 0: one, its mean.
         pessimism: Standard deviations over particles that are taken off a plan's mean, at least 0.
+        lasting: Each particle asks one member of an ensemble for its whole plan (TSinf); else a
+            member is drawn for every step (TS1).
         warm_start: Whether the last plan, shifted by one, is a candidate too.
 
     Raises:
@@ -35,6 +37,7 @@ class Shooting(Planner):
     discount: float = 1.0
     particles: int = 0
     pessimism: float = 0.0
+    lasting: bool = False
     warm_start: bool = False
     iterations: ClassVar[int] = 1
     answer: ClassVar[Literal["mean", "best"]] = "mean"
@@ -43,7 +46,9 @@ class Shooting(Planner):
         """Check the arguments."""
         check_sampling(self)
 
-    def actor(self, model: Model, action: ActionSpec, *, value: Value | None = None) -> Actor:
+    def actor(
+        self, model: Model | Ensemble, action: ActionSpec, *, value: Value | None = None
+    ) -> Actor:
         """Return what acts by planning; see :meth:`Planner.actor`."""
         return sampled_actor(self, model, action, value)
 

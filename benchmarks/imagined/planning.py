@@ -15,6 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ from hindsight_rl.datamodules.sources.environment import Collector
 from hindsight_rl.datamodules.sources.planning import action_spec
 from hindsight_rl.envs.actions import ActionSpace
 from hindsight_rl.files import write_text
-from hindsight_rl.ports import Act, Actor, Model
+from hindsight_rl.ports import Act, Actor
 
 ENV, STARTS, TEST, ROWS = "Pendulum-v1", 10, 3_000_000, 5_000
 FOLDER = BUILD / "imagined_planning"
@@ -70,18 +71,20 @@ PLANNERS: dict[str, Planner] = {
 }
 
 
-def acting(planner: Planner, model: Model | None = None) -> Actor:
+def acting(planner: Planner, model: Dynamics | None = None) -> Actor:
     """Return a planner in the environment, by its equations where no model is given."""
     env = gymnasium.make(ENV)
-    known = known_model(env, ENV) if model is None else model
+    known: Any = known_model(env, ENV) if model is None else model.imagine
+    if isinstance(planner, CEM) and planner.lasting:
+        known = model
     return planner.actor(known, action_spec(ActionSpace(env, ENV)))
 
 
-def learned(seed: int) -> Model:
+def learned(seed: int, rows: int = ROWS) -> Dynamics:
     """Return a model that was fitted to uniformly random rows."""
     collector = Collector(ENV, seed=50_000 + seed)
-    found = collector.collect(None, 0, ROWS // 200)
-    number = torch.arange(ROWS // 200).repeat_interleave(found.lengths)
+    found = collector.collect(None, 0, rows // 200)
+    number = torch.arange(rows // 200).repeat_interleave(found.lengths)
     collector.close()
     log = Log.from_columns(found.columns | {"episode": number}, collector.info)
     seed_everything(seed, verbose=False)
@@ -95,7 +98,7 @@ def learned(seed: int) -> Model:
         compile="off",
     )
     silent_trainer(3_000).fit(model, data)
-    return model.eval().imagine
+    return model.eval()
 
 
 def student(first: int, most: int) -> Callable[[int], Act | Actor]:
@@ -148,6 +151,15 @@ METHODS: dict[str, Callable[[int], Act | Actor]] = {
         for name, planner in PLANNERS.items()
         if planner is SMALL or name == STRONG
     },
+    **{
+        f"CEM, 100 plans, 3 iterations, horizon 15, model of {rows:,} rows": (
+            lambda seed, rows=rows: acting(SMALL, learned(seed, rows))  # type: ignore[misc]
+        )
+        for rows in (1_000, 20_000)
+    },
+    "CEM, horizon 15, a future of each of 5 members, model of 5,000 rows": lambda seed: acting(
+        replace(SMALL, particles=5, lasting=True), learned(seed)
+    ),
     "clone of 20 planned episodes": student(20, 20),
     "clone of 4 planned episodes": student(4, 4),
     "DAgger, 4 planned episodes and 4 of its own": student(4, 8),

@@ -9,7 +9,7 @@ from hindsight_rl.envs.interface import Env, Interface
 from hindsight_rl.planners.beam import Beam
 from hindsight_rl.planners.known import known_model
 from hindsight_rl.planners.planner import Planner
-from hindsight_rl.ports import Actor, Model
+from hindsight_rl.ports import Actor, Ensemble, Model
 from hindsight_rl.spec import Spec
 from hindsight_rl.spec_parts import ActionSpec
 
@@ -56,11 +56,13 @@ def planning_actor(
         learner: Any = opened_learner(model)
         interface.check_fit(learner.spec)
         return planner.actor(learner, action_spec(interface.actions))
+    known: Any  # a model, or the ensemble whose members a planner tells apart
     if model == TRUE:
         known = known_model(env, interface.name)
     else:
         found = opened(model)
         if isinstance(spec := getattr(found.learner, "spec", None), Spec):
             interface.check_fit(spec)
-        known = found.imagine
+        lasting = getattr(planner, "lasting", False) and isinstance(found.learner, Ensemble)
+        known = found.learner if lasting else found.imagine
     return planner.actor(known, action_spec(interface.actions))

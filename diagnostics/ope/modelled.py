@@ -11,7 +11,7 @@ estimate of policies: Fu et al. 2021, arXiv 2103.16596, section 3.
 """
 
 import math
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ from hindsight_rl.keys import ACTION, OBSERVATION, TASK
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.draws import fork, fork_key, seed_key
-from hindsight_rl.ports import Model
+from hindsight_rl.ports import Ensemble, Model
 from hindsight_rl.training.given import GivenPolicy
 from hindsight_rl.training.learner import Learner
 from hindsight_rl.training.shown import check_fits
@@ -33,14 +33,6 @@ from hindsight_rl.training.shown import check_fits
 STARTS = 1000  # first states; of logs of more episodes that many, at even distances
 LEFT = 0.01  # share of a constant reward's value that is left out without a horizon
 ROWS, USUAL, MANY = 20_000, 0.99, 0.1  # logged rows looked at; their quantile; what is warned of
-
-
-@runtime_checkable
-class Ensemble(Protocol):
-    """A model of several members."""
-
-    def each_elite(self) -> list[Model]:
-        """Return the members that imagine, each as a model."""
 
 
 class Played(NamedTuple):

@@ -1,6 +1,7 @@
 """Planners that draw plans: they find what is best, and the same whoever else is planned for."""
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,13 @@ from numpy.typing import NDArray
 from planned_worlds import PUSH, broken, cliff, gamble, reach, track
 from torch import Tensor
 
+from hindsight_rl.maths.draws import fork, integers
 from hindsight_rl.planners.cem import CEM
+from hindsight_rl.planners.futures import Futures
 from hindsight_rl.planners.mppi import MPPI
 from hindsight_rl.planners.planner import Planner
 from hindsight_rl.planners.shooting import Shooting
-from hindsight_rl.ports import Actor, Model
+from hindsight_rl.ports import Actor, Imagined, Model
 from hindsight_rl.spec_parts import ActionSpec
 
 Array = NDArray[Any]
@@ -134,6 +137,47 @@ def test_plans_of_a_state_meet_the_same_luck() -> None:
     assert all(torch.equal(draws[:, 0], draws[:, 4]) for draws in seen)
     keys = torch.stack(seen)[:, :, 0, :, 0].flatten()
     assert len(keys.unique()) == 2 * 3  # of each step and particle
+
+
+class Undecided:
+    """Two members: pushes move right or left; what is earned is the place, squared."""
+
+    def imagine(self, observation: Tensor, action: Tensor, draws: Tensor | None = None) -> Imagined:
+        """Return a step of a member that is drawn for it."""
+        assert draws is not None
+        right = integers(fork(draws, "member"), torch.tensor(2)).bool().expand(action.shape[:-1])
+        return self._moved(observation, action, torch.where(right, 1.0, -1.0))
+
+    def each_elite(self) -> list[Model]:
+        """Return both."""
+        return [partial(self._of, sign) for sign in (1.0, -1.0)]
+
+    def _of(
+        self, sign: float, observation: Tensor, action: Tensor, draws: Tensor | None = None
+    ) -> Imagined:
+        return self._moved(observation, action, torch.full(action.shape[:-1], sign))
+
+    def _moved(self, observation: Tensor, action: Tensor, sign: Tensor) -> Imagined:
+        place = observation + sign.unsqueeze(-1) * action
+        still = torch.zeros_like(sign)
+        return Imagined(place, place[..., 0].square(), still.bool(), still)
+
+
+def test_a_member_lasts_for_a_whole_plan() -> None:
+    """From 0 by 1 and 1: each member goes 2 far and earns 1 + 4; drawn anew, some go back."""
+    plans, draws = torch.ones(1, 1, 2, 1), torch.zeros(1, 3, dtype=torch.int64)
+    for particles in (1, 2, 5):
+        futures = Futures(Undecided(), None, 1.0, particles, 1.0, lasting=True)
+        assert futures.score(torch.zeros(1, 1), None, plans, draws).tolist() == [[5.0]]
+    anew = Futures(Undecided(), None, 1.0, 64, 0.0).score(torch.zeros(1, 1), None, plans, draws)
+    assert 1.0 < float(anew) < 5.0 and float(anew) == pytest.approx(3.0, abs=0.75)
+
+
+def test_members_that_cannot_last() -> None:
+    with pytest.raises(ValueError, match="lasting asks one member .* this model has none"):
+        CEM(particles=2, lasting=True).actor(gamble, PUSH)
+    with pytest.raises(ValueError, match="lasting is of particles, and there are none"):
+        CEM(lasting=True)
 
 
 def test_an_end_is_worth_nothing_more() -> None:
