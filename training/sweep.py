@@ -13,7 +13,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.keys import Key, key_name, key_of
-from hindsight_rl.maths.returns import lambda_returns
+from hindsight_rl.maths.policy_gradient import generalized_advantages
 from hindsight_rl.ports import DataView, RelabelView
 
 ValueFunction = Callable[[Tensor, Tensor | None], Tensor]
@@ -174,15 +174,16 @@ class LogPass(Sweep):
                 batch = datamodule.on_after_batch_transfer(chunk.to(device), 0)[0]
                 parts.append(self._columns_of(batch))
         reward, value, following, terminated, last = torch.cat(parts, dim=1)
-        target = lambda_returns(
+        advantage = generalized_advantages(
             reward,
+            value,
             following,
             terminated.bool(),
             last.bool(),
             discount=self.discount,
             lambda_=self.lambda_,
         )
-        advantage = target - value
+        target = advantage + value
         if self.scaling == "standardised":
             # Held-out and filtered rows get their columns too, but do not shape those of others.
             drawn = advantage[datamodule.log.drawable().to(advantage.device)]
