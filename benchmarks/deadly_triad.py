@@ -77,6 +77,12 @@ def without() -> dict[str, list[float]]:
     }
 
 
+def fitted() -> dict[str, list[float]]:
+    """Return theta over the fits, each to its end, by what the log holds."""
+    fits = functools.partial(triad.fitted_thetas, fits=UPDATES, discount=0.99)
+    return {"both actions": fits(1, 2), "action 2": fits(2), "action 1": fits(1)}
+
+
 def points() -> dict[str, triad.Watched]:
     """Return what Watch saw on the wandering point, by learner."""
     fitted = functools.partial(triad.watched, updates=POINT_UPDATES)
@@ -147,6 +153,7 @@ def main() -> None:
     parts = {
         "learners": theta_table("learner", line),
         "without": theta_table("taken away", without()),
+        "fitted": theta_table("the log holds", fitted()),
         "point": point_table(point),
         "warning": f"> {point['`DDPG`'].said[0]}",
     }

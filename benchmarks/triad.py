@@ -22,6 +22,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor, nn
 
+from hindsight_rl.agents.dqn import DQN
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.diagnostics.watch import Watch
 from hindsight_rl.logs.log import Log
@@ -141,6 +142,35 @@ def thetas(
     track = Track(lambda learner: learner.critic.theta.item())
     fit(learner, data, updates, track)
     return [theta, *track.found]
+
+
+def fitted_thetas(*actions: int, fits: int, discount: float) -> list[float]:
+    """Return theta before the first and after each fit of fitted Q iteration on the one state.
+
+    A fit minimises the loss of DQN over all rows while its target rests; it is quadratic in theta,
+    so that one step of Newton's method ends it.
+
+    Args:
+        *actions: What the log holds.
+        fits: Number of fits.
+        discount: In [0, 1].
+
+    Returns:
+        ``fits + 1`` numbers.
+    """
+    data = OfflineDataModule(one_state(*actions))
+    learner = DQN(data.spec, network=Network(hidden=()), huber=None, discount=discount)
+    learner.critic, learner.target_critic = Line(1.0), Line(1.0).requires_grad_(False)
+    (batch,), theta, found = next(iter(data.predict_dataloader())), learner.critic.theta, [1.0]
+    for _ in range(fits):
+        loss = learner.losses(batch).terms["critic"]
+        (slope,) = torch.autograd.grad(loss, theta, create_graph=True)
+        (curvature,) = torch.autograd.grad(slope, theta)
+        with torch.no_grad():
+            theta -= slope / curvature
+            learner.target_critic.theta.copy_(theta)
+        found.append(theta.item())
+    return found
 
 
 # --- a wandering point ----------------------------------------------------------------------------

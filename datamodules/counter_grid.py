@@ -69,6 +69,12 @@ class CounterGrid:
         word, _ = self._words(draw)
         return torch.from_numpy((word >> np.uint64(8)).astype(np.float32)) * 2.0**-24
 
+    def fine_uniform(self, draw: int = 0) -> Tensor:
+        """Return numbers ``[K, S, B]`` float64 uniform on [0, 1), multiples of 2**-53."""
+        first, second = self._words(draw)
+        whole = (first << np.uint64(21)) + (second >> np.uint64(11))
+        return torch.from_numpy(whole.astype(np.float64)) * 2.0**-53
+
     def integers(self, high: Tensor | int, draw: int = 0) -> Tensor:
         """Return integers ``[K, S, B]`` int64 uniform on [0, high).
 

@@ -128,6 +128,20 @@ def uniform(counter: Tensor, draw: int = 0) -> Tensor:
     return (word >> 8).to(torch.float32) * 2.0**-24
 
 
+def fine_uniform(counter: Tensor, draw: int = 0) -> Tensor:
+    """Return one number per counter, uniform on [0, 1), fine enough to find one row of many.
+
+    Args:
+        counter: ``[..., 3]`` int64.
+        draw: Which draw of this counter.
+
+    Returns:
+        ``[...]`` float64, a multiple of 2**-53.
+    """
+    first, second = _words(counter, draw)
+    return ((first << 21) + (second >> 11)).double() * 2.0**-53
+
+
 def uniforms(counter: Tensor, width: int) -> Tensor:
     """Return numbers uniform on [0, 1), the draws 0 to ``width`` of each counter.
 

@@ -92,6 +92,23 @@ def test_threshold_of_the_conservative_weight() -> None:
             assert (found[-1] > theta) == (factor < 1)
 
 
+# --- fitted Q iteration ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("actions", "factor"), [((1, 2), 6 * 0.99 / 5), ((2,), 0.99), ((1,), 1.98)], ids=str
+)
+def test_each_fit_multiplies_by_the_factor_of_its_log(
+    actions: tuple[int, ...], factor: float
+) -> None:
+    """Features 1 and 2 share a target of 2 discount theta: the fit has (1 + 2) 2 / (1 + 4) of it.
+
+    Exact fits do not help: it is the log that decides. With action 2 alone the target is its own.
+    """
+    found = triad.fitted_thetas(*actions, fits=5, discount=0.99)
+    close(found, [factor**fit for fit in range(6)])
+
+
 # --- take one of the three away -------------------------------------------------------------------
 
 

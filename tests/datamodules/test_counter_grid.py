@@ -33,5 +33,6 @@ def test_a_grid_draws_what_its_counters_draw(
     ends = torch.randint(1, high + 1, spread.shape[:-1])
     assert torch.equal(grid.counters(), spread)
     assert torch.equal(grid.uniform(draw), draws.uniform(spread, draw))
+    assert torch.equal(grid.fine_uniform(draw), draws.fine_uniform(spread, draw))
     assert torch.equal(grid.integers(high, draw), draws.integers(spread, high, draw))
     assert torch.equal(grid.integers(ends, draw), draws.integers(spread, ends, draw))

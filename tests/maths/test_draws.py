@@ -138,6 +138,7 @@ def test_every_draw_equals_the_oracle(
 
     assert made.tolist() == [[[key, update, row]]]
     assert draws.uniform(made, draw).item() == (first >> 8) / 2**24
+    assert draws.fine_uniform(made, draw).item() == ((first << 32) + second >> 11) / 2**53
     assert draws.integers(made, high, draw).item() == (((first << 32) + second) * high) >> 64
     assert draws.normal(made, draw).item() == pytest.approx(radius * math.cos(angle), abs=2e-6)
 

@@ -46,6 +46,27 @@ def test_huber_by_hand() -> None:
     )
 
 
+def test_sum_over_quantiles_of_dqn() -> None:
+    """Quantiles 0, 1, 2, targets 1 and 3, limit 1: the sum over them, as the paper has it, is .875.
+
+    At 1/6: (.5 + 2.5) / 2 / 6 = .25. At 1/2: 1.5 / 2 / 2 = .375. At 5/6: (1/6 + 5/6) .5 / 2 = .25.
+    """
+    quantile = torch.tensor([0.0, 1.0, 2.0], dtype=D, requires_grad=True)
+    target = torch.tensor([1.0, 3.0], dtype=D)
+    loss = 3 * quantile_loss(quantile, target, even(target), limit=1.0)
+    loss.backward()
+    assert loss.item() == pytest.approx(0.875)
+    assert quantile.grad is not None
+    torch.testing.assert_close(quantile.grad, -torch.tensor([1 / 6, 1 / 4, 1 / 3], dtype=D))
+
+
+def test_one_quantile_of_squares_is_half_the_squared_error() -> None:
+    """Its tau is 1/2 and its slope half: limit times the loss is u^2 / 4."""
+    quantile, target = torch.tensor([0.5], dtype=D), torch.tensor([2.0], dtype=D)
+    found = 1e6 * quantile_loss(quantile, target, even(target), limit=1e6)
+    assert found.item() == pytest.approx(0.5 * 0.5 * 1.5**2)
+
+
 def test_weights_are_repeats() -> None:
     quantile = torch.tensor([[0.3, 1.2, 4.0]], dtype=D)
     short = quantile_loss(
