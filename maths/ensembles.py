@@ -1,7 +1,9 @@
-"""Ensembles of critics: a minimum over some of them, and how much they agree on better actions."""
+"""Ensembles of critics: minima over some of them, agreement on better actions, rows of each."""
 
 import torch
 from torch import Tensor
+
+from hindsight_rl.maths.draws import fork_key, uniforms
 
 
 def subset_minimum(value: Tensor, lots: Tensor, *, subset: int) -> Tensor:
@@ -67,3 +69,28 @@ def gradient_alignment(gradient: Tensor, *, epsilon: float = 1e-10) -> Tensor:
     # Cosines of all pairs, those with themselves taken off again.
     pairs = unit.sum(0).square().sum(-1) - unit.square().sum(-1).sum(0)
     return pairs / (members - 1)
+
+
+def row_mask(row: Tensor, members: int, *, share: float = 0.5) -> Tensor:
+    """Return which members learn from a row, for life: a function of row and member alone.
+
+    Args:
+        row: ``[...]`` int64, number of the row.
+        members: E, at least 1.
+        share: Of the rows, that a member learns from, in (0, 1].
+
+    Returns:
+        ``[E, ...]`` bool.
+
+    Raises:
+        ValueError: ``share`` is out of range.
+
+    Reference:
+        Osband, Blundell, Pritzel and Van Roy 2016, "Deep exploration via bootstrapped DQN", arXiv
+        1602.04621, algorithm 1.
+    """
+    if not 0.0 < share <= 1.0:
+        raise ValueError(f"share is {share}, it must lie in (0, 1]")
+    key = torch.full_like(row, fork_key(0, "rows of a head"))
+    counter = torch.stack([key, torch.zeros_like(key), row], dim=-1)
+    return (uniforms(counter, members) < share).movedim(-1, 0)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hindsight_rl.maths.draws import counters, normals
-from hindsight_rl.maths.ensembles import gradient_alignment, subset_minimum
+from hindsight_rl.maths.ensembles import gradient_alignment, row_mask, subset_minimum
 
 
 def f64(*rows: list[float]) -> Tensor:
@@ -115,3 +115,27 @@ def test_a_flat_critic_agrees_with_none_and_has_a_finite_gradient() -> None:
 def test_one_critic_is_refused() -> None:
     with pytest.raises(ValueError, match="one critic has no other to differ from"):
         gradient_alignment(torch.ones(1, 2, 3))
+
+
+# --- rows of each ---------------------------------------------------------------------------------
+
+
+def test_row_mask_is_a_function_of_row_and_member_alone() -> None:
+    """Whatever the batch, its shape and the number of members after a member's own."""
+    rows = torch.tensor([5, 900, 17])
+    found = row_mask(rows, 10)
+    assert found.shape == (10, 3)
+    assert torch.equal(row_mask(rows.flip(0), 10), found.flip(1))
+    assert torch.equal(row_mask(rows, 4), found[:4])
+    assert torch.equal(row_mask(rows.reshape(3, 1), 10), found.unsqueeze(-1))
+
+
+def test_row_mask_gives_each_member_its_share_by_itself() -> None:
+    count = 40_000
+    found = row_mask(torch.arange(count), 2, share=0.3).double()
+    error = 4 * math.sqrt(0.3 * 0.7 / count)
+    assert found.mean(1).tolist() == pytest.approx([0.3, 0.3], abs=error)
+    assert (found[0] * found[1]).mean().item() == pytest.approx(0.09, abs=error)
+    assert bool(row_mask(torch.arange(9), 2, share=1.0).all())
+    with pytest.raises(ValueError, match="share is 0"):
+        row_mask(torch.arange(9), 2, share=0)
