@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from hindsight_rl.attached import learner_of
 from hindsight_rl.datamodules.sampler import ChunkSampler
+from hindsight_rl.datamodules.shots import TaskRows
 from hindsight_rl.datamodules.windows import Windows, check_rewritten
 from hindsight_rl.keys import ACTION, Key
 from hindsight_rl.logs.log import Log
@@ -18,7 +19,7 @@ from hindsight_rl.maths.draws import counters, fork
 from hindsight_rl.ports import LearnerView
 from hindsight_rl.relabel.chain import Compose
 from hindsight_rl.spec import Spec
-from hindsight_rl.windows import HISTORY, VALID, Window
+from hindsight_rl.windows import HISTORY, VALID, Shots, Window
 
 
 class LogDataModule(LightningDataModule):
@@ -40,13 +41,13 @@ class LogDataModule(LightningDataModule):
     _reader: LightningModule | None = None
 
     def _sampler(self, **options: Any) -> ChunkSampler:
-        log, windows = self._windows()
+        log, beside = self._beside()
         return ChunkSampler(
             log,
             self.relabel,
             batch_size=self.batch_size,
             seed=self.seed,
-            windows=windows,
+            beside=beside,
             **options,
         )
 
@@ -54,7 +55,7 @@ class LogDataModule(LightningDataModule):
         """Say which learner reads the batches, where no trainer does; return this datamodule.
 
         Args:
-            learner: Its keys and its window decide which neighbours of a row are gathered.
+            learner: Its keys, window and shots decide which other rows are gathered by a row.
 
         Returns:
             Itself.
@@ -62,11 +63,11 @@ class LogDataModule(LightningDataModule):
         self._reader = learner
         return self
 
-    def _windows(self) -> tuple[Log, Windows | None]:
-        """Return the log whose rows are drawn for the learner, and what gathers its windows."""
+    def _beside(self) -> tuple[Log, tuple[Windows | TaskRows, ...]]:
+        """Return the log whose rows are drawn for the learner, and what gathers others by them."""
         learner = self._reader if self.trainer is None else self._learner
         if learner is None:
-            return self.log, None
+            return self.log, ()
         window = getattr(learner, "window", Window())
         keys = (*getattr(learner, "in_keys", ()), *getattr(learner, "optional_keys", ()))
         view = cast(LearnerView, learner)
@@ -74,7 +75,12 @@ class LogDataModule(LightningDataModule):
         check_rewritten(self.relabel.relabelers, keys)
         log = self.log.with_rows(self.relabel.starts(self.log, view))
         uses = getattr(learner, "action_windows", {})
-        return log, Windows(log, window, keys, self.relabel, uses)
+        windows = Windows(log, window, keys, self.relabel, uses)
+        shots: Shots | None = getattr(learner, "shots", None)
+        if shots is None:
+            return log, (windows,)
+        found = TaskRows(log, shots, keys)
+        return log.with_rows(found.rows), (windows, found)
 
     def predict_dataloader(self) -> DataLoader[TensorDict]:
         """Return all rows in the order of the log, in batches ``[1, B]``."""

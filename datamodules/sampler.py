@@ -2,17 +2,24 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 import torch
 from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.datamodules.counter_grid import CounterGrid
-from hindsight_rl.datamodules.windows import Windows
 from hindsight_rl.keys import COMPANION, DRAWS
 from hindsight_rl.logs.frames import next_key
 from hindsight_rl.logs.log import Log
 from hindsight_rl.relabel.relabeler import Relabeler
+
+
+class Gathers(Protocol):
+    """Gathers further rows that a learner reads with each row of a batch."""
+
+    def attach(self, batch: TensorDict) -> TensorDict:
+        """Set them in their batch ``[...]``, and return it."""
 
 
 def chunk_size(position: int, updates_per_step: int, marks: Sequence[int], stop: int | None) -> int:
@@ -58,7 +65,7 @@ class ChunkSampler:
             with ``seed``, ``seed + 1`` and so on.
         prefetch: Draw and read the next chunk in a thread of its own while this one is used. The
             batches are the same.
-        windows: Gathers what the learner reads around each row.
+        beside: What gathers further rows that the learner reads with each row.
 
     Raises:
         ValueError: ``batch_size`` cannot be divided by the number of processes, or no row can be
@@ -79,7 +86,7 @@ class ChunkSampler:
         process: tuple[int, int] = (0, 1),
         seeds: int = 1,
         prefetch: bool = False,
-        windows: Windows | None = None,
+        beside: Sequence[Gathers] = (),
     ) -> None:
         rank, world_size = process
         if batch_size % world_size:
@@ -87,7 +94,7 @@ class ChunkSampler:
         self._log, self._relabel = log, relabel
         self._updates_per_step, self._position = updates_per_step, position
         self._marks, self._stop, self._seeds = tuple(marks), stop, range(seed, seed + seeds)
-        self._prefetch, self._windows = prefetch, windows
+        self._prefetch, self._beside = prefetch, tuple(beside)
         reads = relabel.companion_reads
         filmed = {*log.images, *map(next_key, log.images)}
         self._film_companions = bool(filmed if reads is None else filmed.intersection(reads))
@@ -145,7 +152,9 @@ class ChunkSampler:
             TensorDict ``[K, B]``.
         """
         batch = self._rows_and_companions(index, draws)
-        return self._windows.attach(batch) if self._windows else batch
+        for part in self._beside:
+            batch = part.attach(batch)
+        return batch
 
     def _rows_and_companions(self, index: Tensor, draws: Tensor) -> TensorDict:
         others = self._relabel.companions(index, draws)

@@ -8,12 +8,31 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.keys import ACTION, EPISODE_END, OBSERVATION, STEP, Key, is_below, key_name
+from hindsight_rl.keys import (
+    ACTION,
+    EPISODE_END,
+    NEXT_OBSERVATION,
+    OBSERVATION,
+    STEP,
+    Key,
+    is_below,
+    key_name,
+)
 from hindsight_rl.logs.errors import LogError
+from hindsight_rl.logs.frames import next_key
 from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.packed import nested
 from hindsight_rl.relabel.relabeler import Relabeler, producers
-from hindsight_rl.windows import CHUNK, HISTORY, VALID, ActionWindow, Window, window_names
+from hindsight_rl.windows import (
+    CHUNK,
+    HISTORY,
+    QUERY,
+    SUPPORT,
+    VALID,
+    ActionWindow,
+    Window,
+    window_names,
+)
 
 _NONE = Relabeler()
 
@@ -90,26 +109,7 @@ class Windows:
     ) -> None:
         self._log, self._window = log, window
         self._relabel, self._action_windows = relabel, action_windows
-        self._names = {part: _of_log(window_names(keys, part), log) for part in (HISTORY, CHUNK)}
-        for part, names in self._names.items():
-            for name in names:
-                if name in log.images and log.frame_stack > 1:
-                    raise LogError(
-                        f"the learner reads a {part} of '{key_name(name)}', and frame_stack is "
-                        f"{log.frame_stack}",
-                        "Leave frame_stack out: the learner sees past frames itself.",
-                        path=log.sources[0].name,
-                    )
-                if name not in log:
-                    raise LogError(
-                        f"the learner reads a {part} of '{key_name(name)}', which the log lacks",
-                        f"{_written(name)}ap a column to it, or choose another learner.",
-                        path=log.sources[0].name,
-                    )
-
-    def __bool__(self) -> bool:
-        """Return whether anything is gathered."""
-        return any(self._names.values())
+        self._names = {part: names_in(log, keys, part) for part in (HISTORY, CHUNK)}
 
     def attach(self, batch: TensorDict) -> TensorDict:
         """Set the windows of gathered rows in their batch, and return it.
@@ -141,12 +141,45 @@ class Windows:
         return TensorDict(nested(values), batch_size=around.rows.shape[:-1])
 
 
-def _of_log(names: Sequence[Key], log: Log) -> tuple[Key, ...]:
-    """Return the columns of a log that are meant: all entries, where the observation has some."""
+def names_in(log: Log, keys: tuple[Key, ...], part: str) -> tuple[Key, ...]:
+    """Return the columns of a log that a part of the batch holds.
+
+    Args:
+        log: The log.
+        keys: What the learner reads.
+        part: Of the batch, ``"history"`` say.
+
+    Returns:
+        Keys of the log: all entries, where the observation has some.
+
+    Raises:
+        LogError: One is not in the log, or is of stacks of frames.
+    """
     found: list[Key] = []
-    for name in names:
-        found += log.observed if name == OBSERVATION else [name]
+    for name in window_names(keys, part):
+        found += _observed(log, name)
+    for name in found:
+        if name in log.images and log.frame_stack > 1:
+            raise LogError(
+                f"the learner reads a {part} of '{key_name(name)}', and frame_stack is "
+                f"{log.frame_stack}",
+                "Leave frame_stack out: the learner sees past frames itself.",
+                path=log.sources[0].name,
+            )
+        if name not in log:
+            raise LogError(
+                f"the learner reads a {part} of '{key_name(name)}', which the log lacks",
+                f"{_written(name)}ap a column to it, or choose another learner.",
+                path=log.sources[0].name,
+            )
     return tuple(found)
+
+
+def _observed(log: Log, name: Key) -> list[Key]:
+    """Return the columns that a key stands for: those of all entries, of an observation."""
+    if name == OBSERVATION:
+        return log.observed
+    return [next_key(key) for key in log.observed] if name == NEXT_OBSERVATION else [name]
 
 
 def _written(key: Key) -> str:
@@ -156,7 +189,7 @@ def _written(key: Key) -> str:
 
 
 def check_rewritten(relabelers: Sequence[Relabeler], keys: tuple[Key, ...]) -> None:
-    """Raise on windows of what a relabeler rewrites: they hold the log's, row by row.
+    """Raise on windows and shots of what a relabeler rewrites: they hold the log's, row by row.
 
     A relabeler judges the row itself. A task it gives holds for the whole window: read ``task``.
 
@@ -167,7 +200,7 @@ def check_rewritten(relabelers: Sequence[Relabeler], keys: tuple[Key, ...]) -> N
     Raises:
         LogError: A window holds a key that a relabeler rewrites.
     """
-    for part in (HISTORY, CHUNK):
+    for part in (HISTORY, CHUNK, SUPPORT, QUERY):
         for name in window_names(keys, part):
             for relabeler in relabelers:
                 if any(is_below(key, name) for key in relabeler.call_writes):

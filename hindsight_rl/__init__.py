@@ -43,6 +43,7 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.agents.iql import IQL as IQL
     from hindsight_rl.agents.latent_bc import LatentBC as LatentBC
     from hindsight_rl.agents.lspi import LSPI as LSPI
+    from hindsight_rl.agents.maml_bc import MAMLBC as MAMLBC
     from hindsight_rl.agents.marwil import MARWIL as MARWIL
     from hindsight_rl.agents.mpo import MPO as MPO
     from hindsight_rl.agents.one_step_flow import OneStepFlow as OneStepFlow
@@ -228,6 +229,7 @@ _HOME = {
     "Log": "logs.log",
     "LogError": "logs.errors",
     "LossTerms": "training.learner",
+    "MAMLBC": "agents.maml_bc",
     "MARWIL": "agents.marwil",
     "MPO": "agents.mpo",
     "MPPI": "planners.mppi",

@@ -52,6 +52,10 @@ PREFERENCE: Key = "preference"
 PAIR: Key = "pair"
 """``[]`` int64: number of a pair's answer."""
 
+TASK_ID: Key = "task_id"
+"""``[]``: a number by which tasks are told apart that no policy is told: a robot, its load. All
+rows of an episode have the same."""
+
 COUNTS: Key = "member_weight"
 """``[E]`` float32: how often each member of an ensemble counts the row, in its bootstrap."""
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from hindsight_rl.spec import Spec
-    from hindsight_rl.windows import ActionWindow, Window
+    from hindsight_rl.windows import ActionWindow, Shots, Window
 
 Policy_contra = TypeVar("Policy_contra", contravariant=True)
 Log_contra = TypeVar("Log_contra", contravariant=True)
@@ -458,6 +458,7 @@ class LearnerView(Protocol):
     in_keys: tuple[Key, ...]
     acts: bool
     window: Window
+    shots: Shots | None
     action_windows: Mapping[str, ActionWindow]
     spec: Spec
     seeds: int

@@ -1,4 +1,4 @@
-"""Windows: which neighbours of a row, in its own episode, a learner reads beside it."""
+"""Windows and shots: rows of its own episode, or of its own task, that are read with a row."""
 
 from typing import Literal, NamedTuple
 
@@ -6,6 +6,7 @@ from hindsight_rl.arguments import at_least, check_ranges, within
 from hindsight_rl.keys import Key
 
 HISTORY, CHUNK, VALID = "history", "chunk", "valid"
+SUPPORT, QUERY = "support", "query"
 COMMITTED, COMMITTED_COUNT = "committed", "committed_count"
 """Names of two parts of a state: actions still to be executed, and how many of them count."""
 
@@ -29,6 +30,22 @@ class Window(NamedTuple):
 
     history: int = 0
     chunk: int = 1
+
+
+class Shots(NamedTuple):
+    """How many rows of the task of a row are gathered with it, where the policy must find it out.
+
+    Which task that is says the column ``task_id``, or the source that the row comes from.
+
+    Args:
+        support: N, rows of other episodes of the task: ``("support", name)`` is ``[..., N, ...]``.
+        query: M, rows of the row's own episode: ``("query", name)`` is ``[..., M, ...]``.
+        episodes: Episodes that the support is of, in [1, N].
+    """
+
+    support: int
+    query: int = 0
+    episodes: int = 1
 
 
 class Chunk(NamedTuple):
@@ -94,7 +111,7 @@ def window_names(keys: tuple[Key, ...], part: str) -> tuple[Key, ...]:
 
     Args:
         keys: What a learner reads, ``("history", "action")`` say.
-        part: ``"history"`` or ``"chunk"``.
+        part: ``"history"``, ``"chunk"``, ``"support"`` or ``"query"``.
 
     Returns:
         The columns' own keys; ``valid`` is none.

@@ -156,13 +156,13 @@ def uniforms(counter: Tensor, width: int) -> Tensor:
     return (word >> 8).to(torch.float32) * 2.0**-24
 
 
-def integers(counter: Tensor, high: Tensor | int, draw: int = 0) -> Tensor:
+def integers(counter: Tensor, high: Tensor | int, draw: Tensor | int = 0) -> Tensor:
     """Return one integer per counter, uniform on [0, high).
 
     Args:
         counter: ``[..., 3]`` int64.
         high: Exclusive upper end, in [1, 2**31), a number or int64 broadcast against the counters.
-        draw: Which draw of this counter.
+        draw: Which draw of this counter; several are broadcast against the counters.
 
     Returns:
         ``[...]`` int64. All 64 output bits are used, so the bias is below ``high / 2**64``.

@@ -37,6 +37,7 @@ def episode_log(
     returns: bool = False,
     judged: bool = False,
     costly: bool = False,
+    tasks: bool = False,
     seed: int = 0,
 ) -> Log:
     """Return episodes of a random walk whose actions depend on the observation.
@@ -54,6 +55,7 @@ def episode_log(
         judged: Add what a policy answers, in each state and in the next: two actions, or how
             probable each choice is.
         costly: Real actions cost their square, from the middle of their range on.
+        tasks: Add ``task_id``: episodes are of two tasks, one after the other.
         seed: Seed of the walk.
 
     Returns:
@@ -92,6 +94,8 @@ def episode_log(
         low, high = torch.tensor(LOW), torch.tensor(HIGH)
         share = (2.0 * columns["action"] - low - high) / (high - low)
         columns["next", "reward"] = columns["next", "reward"] - 8.0 * share.square().sum(-1)
+    if tasks:
+        columns["task_id"] = (episode % 2).float()
     if judged:
         columns |= _answers(walk, discrete)
     info: dict[str, Any] = {"source": "walk", "control_rate_hz": 20.0}

@@ -33,7 +33,7 @@ from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.spec import Spec
 from hindsight_rl.training.checkpoints.load import learner_classes
 from hindsight_rl.training.learner import Learner
-from hindsight_rl.windows import CHUNK, HISTORY, window_names
+from hindsight_rl.windows import CHUNK, HISTORY, QUERY, SUPPORT, window_names
 
 # Kinds of logs, by what `episode_log` takes.
 KINDS: dict[str, dict[str, bool]] = {
@@ -68,6 +68,7 @@ def log_for(learner: type[Learner], **options: Any) -> Log:
     options |= {"one_hot": learner.one_hot, "returns": learner.commanded}
     if {TASK, NEXT_ACHIEVED} <= set(learner.in_keys):  # tasks about what is reached
         options |= {"task": True, "goals": True}
+    options["tasks"] = hasattr(learner, "adapted")
     # Where values are solved for, those of real actions need a maximum, and choices to be shown.
     costly = learner.linear
     if costly:
@@ -111,8 +112,9 @@ def data_for(
     reader = learner(plain.spec, **arguments or {})
     if any(is_below(key, FIRST) for key in reader.in_keys):
         return pairs_of(log, **options).serve(reader)
-    windowed = [key for part in (HISTORY, CHUNK) for key in window_names(reader.in_keys, part)]
-    own = [key for key in reader.in_keys if key[0] not in (HISTORY, CHUNK)]
+    parts = (HISTORY, CHUNK, SUPPORT, QUERY)
+    own = [key for key in reader.in_keys if key[0] not in parts]
+    windowed = [key for part in parts for key in window_names(reader.in_keys, part)]
     held = plain.batch_keys()  # of rows alone: a window of a column that is not there is an error
     wanted = dict.fromkeys((*own, *windowed))
     missing = [key for key in wanted if not any(is_below(each, key) for each in held)]

@@ -42,7 +42,15 @@ from hindsight_rl.training.transition import Transition
 from hindsight_rl.training.update.groups import Phases
 from hindsight_rl.training.update.plan import Compile, Precision
 from hindsight_rl.training.update.state import SeedStates
-from hindsight_rl.windows import CHUNK, HISTORY, VALID, ActionWindow, Window, window_names
+from hindsight_rl.windows import (
+    CHUNK,
+    HISTORY,
+    VALID,
+    ActionWindow,
+    Shots,
+    Window,
+    window_names,
+)
 
 __all__ = [
     "COMPARED_STEPS",
@@ -119,6 +127,7 @@ class Learner(Acts, LearnerModule):
             each other within one update, and each sees what the one before moved. ``()``: all
             terms are summed and move at once.
         window: Which steps around a row the losses read with it.
+        shots: How many rows of a row's task the losses read with it; ``None`` for none.
         action_windows: What the actions of its windows are to it, by part (``history``,
             ``chunk``). Of a part that is not named nobody else's actions may take the place of the
             executed ones (``ExpertAction``).
@@ -140,6 +149,7 @@ class Learner(Acts, LearnerModule):
     optimizer_options: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
     phases: Phases = ()
     window: Window = Window()
+    shots: Shots | None = None
     action_windows: Mapping[str, ActionWindow] = MappingProxyType({})
     limits: ClassVar[Limits] = MappingProxyType({})
 

@@ -66,7 +66,7 @@ def test_windows_by_hand() -> None:
     assert after.rows.tolist() == [[1, 2, 2], [3, 4, 4]]
     assert after.valid.tolist() == [[True, True, False], [True, True, False]]
     windows = windows_of(log, history=2, chunk=3)
-    sampler = ChunkSampler(log, Compose(), batch_size=2, windows=windows)
+    sampler = ChunkSampler(log, Compose(), batch_size=2, beside=(windows,))
     batch = sampler.gather(rows[None], torch.zeros(1, 2, 3, dtype=torch.int64))[0]
     past, ahead = batch["history"], batch["chunk"]
     for part, around in ((past, before), (ahead, after)):
@@ -83,7 +83,7 @@ def test_windows_by_hand() -> None:
 
 def test_batch_holds_what_the_log_holds_there() -> None:
     log = episode_log()
-    sampler = ChunkSampler(log, Compose(), batch_size=32, windows=windows_of(log))
+    sampler = ChunkSampler(log, Compose(), batch_size=32, beside=(windows_of(log),))
     chunk = sampler.chunk(0, 3)
     observation, action, reward = (log.column(k) for k in ("observation", "action", REWARD))
     step, end = log.column("step"), log.column("episode_end")
@@ -124,8 +124,8 @@ def test_the_action_of_the_row_is_not_in_its_own_history() -> None:
 def test_windows_are_the_same_with_several_seeds_and_chunk_sizes() -> None:
     log = episode_log()
     windows = windows_of(log)
-    alone = ChunkSampler(log, Compose(), batch_size=8, seed=5, windows=windows).chunk(2, 3)
-    both = ChunkSampler(log, Compose(), batch_size=8, seed=4, seeds=2, windows=windows)
+    alone = ChunkSampler(log, Compose(), batch_size=8, seed=5, beside=(windows,)).chunk(2, 3)
+    both = ChunkSampler(log, Compose(), batch_size=8, seed=4, seeds=2, beside=(windows,))
     for key in (("history", "observation"), ("chunk", "action"), ("chunk", "valid")):
         assert torch.equal(both.chunk(2, 3)[:, 1][key], alone[key])
 
