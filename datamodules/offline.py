@@ -31,6 +31,7 @@ from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.reading import read_logs
 from hindsight_rl.logs.reading.column_map import ColumnMap
+from hindsight_rl.relabel.bonus import check_of_fixed_log
 from hindsight_rl.relabel.chain import Compose
 from hindsight_rl.relabel.relabeler import Relabeler
 
@@ -107,6 +108,7 @@ class OfflineDataModule(LogDataModule):
             frame_stack,
             memory_map,
         )
+        check_of_fixed_log(self._unbound)
         self._logged = log.with_rows(training)
         _check_shares(imagined, mix, memory_map)
         self._mix, self._imagining = mix, self._imagined(imagined, mix, held_out)

@@ -111,6 +111,8 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.relabel.ascent import AscendTask as AscendTask
     from hindsight_rl.relabel.chain import Compose as Compose
     from hindsight_rl.relabel.column_weight import ColumnWeight as ColumnWeight
+    from hindsight_rl.relabel.count_bonus import CountBonus as CountBonus
+    from hindsight_rl.relabel.disagreement import DisagreementBonus as DisagreementBonus
     from hindsight_rl.relabel.discriminator import DiscriminatorReward as DiscriminatorReward
     from hindsight_rl.relabel.expert_action import ExpertAction as ExpertAction
     from hindsight_rl.relabel.expert_labels import ExpertLabels as ExpertLabels
@@ -126,9 +128,14 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.relabel.labels import EpisodeLabel as EpisodeLabel
     from hindsight_rl.relabel.labels import ReturnLabel as ReturnLabel
     from hindsight_rl.relabel.learned import LearnedStep as LearnedStep
+    from hindsight_rl.relabel.learned_bonus import RND as RND
+    from hindsight_rl.relabel.learned_bonus import LearnedBonus as LearnedBonus
     from hindsight_rl.relabel.learned_features import LearnedFeatures as LearnedFeatures
     from hindsight_rl.relabel.learned_reward import LearnedReward as LearnedReward
     from hindsight_rl.relabel.learned_task import LearnedTask as LearnedTask
+    from hindsight_rl.relabel.marginal_matching import (
+        StateMarginalMatching as StateMarginalMatching,
+    )
     from hindsight_rl.relabel.once import Once as Once
     from hindsight_rl.relabel.quality import Quality as Quality
     from hindsight_rl.relabel.random_task import RandomTask as RandomTask
@@ -172,6 +179,7 @@ _HOME = {
     "Bound": "diagnostics.bound",
     "ControlLoop": "export.loop",
     "CLearning": "agents.c_learning",
+    "CountBonus": "relabel.count_bonus",
     "CPL": "agents.cpl",
     "CQL": "agents.cql",
     "CRR": "agents.crr",
@@ -183,6 +191,7 @@ _HOME = {
     "ColumnWeight": "relabel.column_weight",
     "Compose": "relabel.chain",
     "DDPG": "agents.ddpg",
+    "DisagreementBonus": "relabel.disagreement",
     "DPO": "agents.dpo",
     "DQN": "agents.dqn",
     "DecisionTransformer": "agents.decision_transformer",
@@ -216,6 +225,7 @@ _HOME = {
     "ImaginedRows": "datamodules.imagined_rows",
     "InverseRL": "relabel.inverse_trajectory",
     "IteratedDataModule": "datamodules.iterated",
+    "LearnedBonus": "relabel.learned_bonus",
     "LSPI": "agents.lspi",
     "LatentBC": "agents.latent_bc",
     "LatentNetwork": "nets.network",
@@ -259,6 +269,7 @@ _HOME = {
     "ReturnToGo": "relabel.returns",
     "ReturnWeight": "relabel.returns",
     "RewardModel": "agents.reward_model",
+    "RND": "relabel.learned_bonus",
     "Rollout": "envs.rollout",
     "SAC": "agents.sac",
     "Sensed": "export.sensors",
@@ -267,6 +278,7 @@ _HOME = {
     "Shooting": "planners.shooting",
     "ScaleReward": "relabel.returns",
     "SignedBC": "agents.signed_bc",
+    "StateMarginalMatching": "relabel.marginal_matching",
     "SuccessorFeatures": "agents.successor_features",
     "TD3": "agents.td3",
     "TD3BC": "agents.td3_bc",

@@ -53,17 +53,20 @@ def cells(value: Tensor, width: Tensor | float) -> Tensor:
     return torch.floor(value.double() / width).long()
 
 
-def counts_of(codes: Tensor) -> Tensor:
+def counts_of(codes: Tensor, counted: Tensor | None = None) -> Tensor:
     """Return how many rows have each row's code.
 
     Args:
         codes: ``[N]`` or ``[N, F]`` int64; rows of all F equal numbers are alike.
+        counted: ``[N]`` bool, rows that count; ``None`` for all.
 
     Returns:
-        ``[N]`` int64, at least 1.
+        ``[N]`` int64.
     """
-    _, place, count = torch.unique(codes, dim=0, return_inverse=True, return_counts=True)
-    return count[place]
+    _, place = torch.unique(codes, dim=0, return_inverse=True)
+    flags = torch.ones_like(place) if counted is None else counted.long()
+    found: Tensor = torch.zeros_like(place).index_add_(0, place, flags)[place]
+    return found
 
 
 def count_bonus(count: Tensor) -> Tensor:

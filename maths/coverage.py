@@ -46,7 +46,8 @@ def _log_mean(value: Tensor, centre: Tensor) -> Tensor:
     """Return log mean_m exp(-|x - c_m|^2 / 2), ``[N]``."""
     # Differences, not |x|^2 + |c|^2 - 2 x.c, which loses small distances in float32.
     distance = (value.unsqueeze(1) - centre).square().sum(-1)
-    return torch.logsumexp(-0.5 * distance, dim=1) - math.log(len(centre))
+    found: Tensor = torch.logsumexp(-0.5 * distance, dim=1) - math.log(len(centre))
+    return found
 
 
 def scott_bandwidth(value: Tensor, *, floor: float = 1e-3) -> Tensor:
@@ -64,7 +65,7 @@ def scott_bandwidth(value: Tensor, *, floor: float = 1e-3) -> Tensor:
     """
     count, width = value.shape
     spread = value.std(0, correction=0) * count ** (-1.0 / (width + 4))
-    return spread.clamp_min(floor)
+    return torch.clamp_min(spread, floor)
 
 
 def skew_weight(log_density: Tensor, *, alpha: float) -> Tensor:

@@ -46,12 +46,14 @@ class Relabeler:
         of_own_task: Whether what it writes belongs to the row's own task.
         metrics: Scalars about the last call, to look at.
         learns: Whether it learns from the batches of a fit, and so decides about a row anew.
+        explores: Whether it rewards what the log rarely shows: for a policy that collects.
     """
 
     in_keys: tuple[Key, ...] = ()
     out_keys: tuple[Key, ...] = ()
     of_own_task: bool = False
     learns: bool = False
+    explores: bool = False
 
     def __init__(self) -> None:
         self.columns: dict[Key, Tensor] = {}

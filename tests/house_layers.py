@@ -14,6 +14,7 @@ LAYERS: dict[str, set[str]] = {
     "relabel": {"tasks", "nets", "maths"},
     "relabel.experts": {"export.runtime"},  # who labels a log may be a file
     "relabel.learned_reward": {"nets", "maths", "training.checkpoints"},
+    "relabel.disagreement": {"nets", "maths", "training.checkpoints"},
     "training": {"nets", "policies", "maths", "diagnostics", "envs.rollout", "envs.playing"},
     "training.checkpoints.load": {"agents", "training"},
     # A policy that is judged may be a file.

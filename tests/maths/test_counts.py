@@ -39,7 +39,9 @@ def test_cells_are_left_closed_below_zero_too() -> None:
 def test_counts_of_rows_of_several_numbers() -> None:
     """Two rows agree in both numbers, the third in one of them only."""
     assert counts.counts_of(torch.tensor([[1, 2], [1, 3], [1, 2]])).tolist() == [2, 1, 2]
-    assert counts.counts_of(torch.tensor([7, 7, 7, 0])).tolist() == [3, 3, 3, 1]
+    codes = torch.tensor([7, 7, 7, 0])
+    assert counts.counts_of(codes).tolist() == [3, 3, 3, 1]
+    assert counts.counts_of(codes, codes == 7).tolist() == [3, 3, 3, 0]
 
 
 # --- bonuses --------------------------------------------------------------------------------------

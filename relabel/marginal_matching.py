@@ -1,0 +1,146 @@
+"""State marginal matching: be where a target says, as often as it says."""
+
+from collections.abc import Sequence
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from hindsight_rl.arguments import above, at_least, check_ranges
+from hindsight_rl.keys import NEXT_OBSERVATION, REWARD
+from hindsight_rl.maths.coverage import (
+    marginal_reward,
+    normal_kernel_log_density,
+    scott_bandwidth,
+)
+from hindsight_rl.ports import LogView
+from hindsight_rl.relabel.bonus import FLOOR, Pay, Sign, chosen_columns
+from hindsight_rl.relabel.relabeler import Relabeler
+
+
+class StateMarginalMatching(Relabeler):
+    """Adds log p*(s') - log rho(s') to the reward, rho being the density of all rows of the log.
+
+    rho is a mixture of normal kernels, fitted anew in every round of an ``IteratedDataModule`` to
+    all that was collected, so that the policies so far together match p* (fictitious play): play
+    one of their checkpoints, drawn anew for every episode; the last one alone matches nothing.
+    After ``DIAYN`` with ``keep`` at 1 it is matching by skills.
+
+    Args:
+        coefficient: Of the bonus, at least 0; at 1 it is as large as returns of 1, at 0 rows stay
+            as they are.
+        keep: Factor of the reward that rows have, at least 0; the paper's is 0.
+        sign: ``"bonus"`` where a policy collects; ``"penalty"`` keeps one that does not near the
+            log.
+        columns: Places of the next observation that are looked at; ``None`` for all.
+        target: Centres of p*, a mixture of normal distributions; ``None``: all places are alike.
+        spread: Their standard deviation, in the unit of the observation, above 0.
+        bandwidth: Of the kernels, in the unit of the observation, above 0; ``None`` for Scott's
+            rule.
+        centres: Rows that kernels are about, spread evenly over the log, at least 1.
+        floor: Least log rho that counts, nats.
+        scale: Divide by the spread of the discounted sums of bonuses; else they are as they come.
+        discount: Of these sums, in [0, 1).
+
+    Raises:
+        ValueError: An argument is out of range, or (``prepare``) columns are not there, or centres
+            of p* have another width.
+
+    Reference:
+        Lee et al. 2019, arXiv 1906.05274. The released code adds -log q(z | s), whose sign is not
+        the paper's; here ``DIAYN`` has the paper's.
+    """
+
+    in_keys = (NEXT_OBSERVATION,)
+    out_keys = (REWARD,)
+
+    def __init__(
+        self,
+        coefficient: float = 1.0,
+        keep: float = 1.0,
+        sign: Sign = "bonus",
+        columns: Sequence[int] | None = None,
+        target: Sequence[Sequence[float]] | None = None,
+        spread: float = 1.0,
+        bandwidth: float | None = None,
+        centres: int = 1024,
+        floor: float = -20.0,
+        scale: bool = True,
+        discount: float = 0.99,
+    ) -> None:
+        super().__init__()
+        check_ranges(above(0, spread=spread, bandwidth=bandwidth))
+        check_ranges(at_least(1, centres=centres))
+        self.pay = Pay(coefficient, keep, sign, discount, scale)
+        self.explores = self.pay.explores
+        self.places, self.target, self.spread = columns, target, spread
+        self.bandwidth, self.centres, self.floor = bandwidth, centres, floor
+        self.log_density = self._bonus = torch.empty(0)
+
+    def prepare(self, log: LogView) -> "StateMarginalMatching":
+        """Return a copy that knows the density of the log where each row led.
+
+        Args:
+            log: The log.
+
+        Returns:
+            The bound relabeler.
+
+        Raises:
+            ValueError: Columns are not there, or centres of p* have another width.
+        """
+        other, rows = self.bound(), log.drawable()
+        value = log.column(NEXT_OBSERVATION)
+        value = value[:, chosen_columns(log, NEXT_OBSERVATION, self.places)]
+        other.log_density = density_of(value, rows, self.centres, self.bandwidth)
+        bonus = marginal_reward(self._log_target(value), other.log_density, floor=self.floor)
+        other._bonus = bonus / self.pay.spread(bonus[rows], log.column("step")[rows] == 0)
+        return other
+
+    def __call__(self, batch: TensorDict) -> TensorDict:
+        """Return the batch with the bonus in its reward.
+
+        Args:
+            batch: TensorDict ``[..., B]``.
+
+        Returns:
+            TensorDict of the same shape.
+        """
+        if self.pay.nothing:
+            return batch
+        bonus = self._bonus.to(batch["index"].device)[batch["index"]]
+        self.metrics = {"bonus": bonus.mean()}
+        return self.pay.into(batch, bonus)
+
+    def _log_target(self, value: Tensor) -> Tensor:
+        if self.target is None:
+            return torch.zeros(len(value))
+        centre = torch.tensor(self.target, dtype=value.dtype)
+        if centre.ndim != 2 or centre.shape[1] != value.shape[1]:
+            raise ValueError(
+                f"target has shape {list(centre.shape)}: give centres of {value.shape[1]} numbers "
+                "each, those that columns names"
+            )
+        return normal_kernel_log_density(
+            value, centre, value.new_full(value.shape[1:], self.spread)
+        )
+
+
+def density_of(value: Tensor, rows: Tensor, centres: int, bandwidth: float | None) -> Tensor:
+    """Return the log-density of some rows where each row is.
+
+    Args:
+        value: ``[N, F]`` of all rows.
+        rows: ``[M]`` int64, those whose density it is.
+        centres: How many of them have a kernel, spread evenly.
+        bandwidth: Of the kernels; ``None`` for Scott's rule, at least 1e-2.
+
+    Returns:
+        ``[N]``, nats per unit of volume.
+    """
+    seen = value[rows]
+    band = scott_bandwidth(seen, floor=FLOOR)
+    if bandwidth is not None:
+        band = torch.full_like(band, bandwidth)
+    few = seen[:: max(1, -(-len(seen) // centres))]
+    return normal_kernel_log_density(value, few, band)
