@@ -114,6 +114,7 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.relabel.count_bonus import CountBonus as CountBonus
     from hindsight_rl.relabel.disagreement import DisagreementBonus as DisagreementBonus
     from hindsight_rl.relabel.discriminator import DiscriminatorReward as DiscriminatorReward
+    from hindsight_rl.relabel.dynamics_gap import DynamicsGap as DynamicsGap
     from hindsight_rl.relabel.expert_action import ExpertAction as ExpertAction
     from hindsight_rl.relabel.expert_labels import ExpertLabels as ExpertLabels
     from hindsight_rl.relabel.filters import TopFraction as TopFraction
@@ -202,6 +203,7 @@ _HOME = {
     "Discriminator": "nets.discriminator",
     "DiscriminatorReward": "relabel.discriminator",
     "Dynamics": "agents.dynamics",
+    "DynamicsGap": "relabel.dynamics_gap",
     "EnvGoals": "tasks.environment",
     "EpisodeGoal": "relabel.goals",
     "EpisodeLabel": "relabel.labels",

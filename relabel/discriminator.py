@@ -14,7 +14,6 @@ from hindsight_rl.keys import COMPANION, DRAWS, NEXT_OBSERVATION, REWARD, TASK, 
 from hindsight_rl.maths.draws import fork, integers, uniform
 from hindsight_rl.nets.discriminator import Discriminator, TransitionReward
 from hindsight_rl.ports import LogView
-from hindsight_rl.relabel.expert_rows import expert_rows, spread_of
 from hindsight_rl.relabel.learned import (
     LearnedStep,
     choices_of,
@@ -23,6 +22,7 @@ from hindsight_rl.relabel.learned import (
     transition_rows,
 )
 from hindsight_rl.relabel.relabeler import Values
+from hindsight_rl.relabel.sides import spread_of, two_sides
 from hindsight_rl.relabel.soft_scores import ranks
 from hindsight_rl.relabel.telling import Form, Seen, Telling
 
@@ -142,14 +142,14 @@ class DiscriminatorReward(LearnedStep):
                 f"{name} judges single steps, and rows with a 'discount' stand for several: leave "
                 "NStep out"
             )
-        sides = expert_rows(log, self.expert, name)
+        sides = two_sides(log, self.expert, name, "expert")
         if not self.absorbing and self.reward in ("f", "logit"):  # the others were chosen for it
             _warn_of_ends(log, self.reward)
         other = self.bound(rows=None if self.train_on_expert or not len(sides.other) else sides[1])
         # Before anything is collected there are no others, and nothing is learned yet.
-        other._expert = sides.expert
+        other._expert = sides.own
         newest = 0 if self.newest is None else max(0, len(sides.other) - self.newest)
-        other._other = sides.other[newest:] if len(sides.other) else sides.expert
+        other._other = sides.other[newest:] if len(sides.other) else sides.own
         other._choices, other._tasked = choices_of(log), TASK in log
         halves = [
             logged_rows(log, side, tasked=other._tasked) for side in (other._expert, other._other)

@@ -26,8 +26,8 @@ from hindsight_rl.keys import (
 from hindsight_rl.maths.inverse_rl import causal_likelihood_loss, demonstrated_visits
 from hindsight_rl.maths.soft_value import soft_values
 from hindsight_rl.ports import LogView
-from hindsight_rl.relabel.expert_rows import expert_rows
 from hindsight_rl.relabel.learned import choices_of
+from hindsight_rl.relabel.sides import two_sides
 
 _ROUNDS = 200  # of L-BFGS, at most
 
@@ -83,7 +83,7 @@ def tabular_reward(
     state, following = (_states(log, key) for key in (OBSERVATION, NEXT_OBSERVATION))
     action, choices = _actions(log)
     rows = log.drawable()
-    shown = rows if expert == "all" else expert_rows(log, expert, "tabular_reward").expert
+    shown = rows if expert == "all" else two_sides(log, expert, "tabular_reward", "expert").own
     step, states = log.column(STEP), log.column(OBSERVATION).shape[1]
     _warn_of_cuts(log, shown)
     sizes = {"states": states, "actions": choices}

@@ -24,8 +24,10 @@ CONFIGS = sorted(
     if path.name.endswith(".yaml") and "\nmodel:" in "\n" + path.read_text()
 )
 
-# Of experts in an environment: what any policy did there will do.
-IMITATED = dict.fromkeys(("airl", "gail"), "Pendulum-v1")
+# With a log of an environment beside what is collected: what any policy did there will do.
+BESIDE = dict.fromkeys(("airl", "darc", "gail"), "Pendulum-v1")
+# Of a target and a source: one log stands for both.
+TWO_SIDED = ("dara",)
 
 
 def settings(name: str) -> dict[str, Any]:
@@ -58,8 +60,8 @@ def saved_log(name: str, folder: Path) -> Path:
     Returns:
         The log's path.
     """
-    if name in IMITATED:
-        return played_log(IMITATED[name], folder / "log")
+    if name in BESIDE:
+        return played_log(BESIDE[name], folder / "log")
     reward = torch.linspace(0.0, 1.0, 47).tolist()  # EMRL refuses negative returns
     # So few rows give values of real actions no maximum, with the ridge of a configuration.
     options = {"discrete": True} if name == "lspi" else {}

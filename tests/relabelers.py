@@ -50,9 +50,12 @@ _STAND_INS: dict[Any, Any] = {
     RewardSource: Sums(),
     Sequence[RewardSource]: [Sums(), Sums()],
 }
-# What relabelers need to go with the logs of the tests: the side that is an expert's, and a bonus
+# What relabelers need to go with the logs of the tests: what tells two sides apart, and a bonus
 # that may be on a log to which nothing is added.
-_SIDES: dict[str, dict[str, Any]] = {"DiscriminatorReward": {"expert": "next.terminated"}} | {
+_SIDES: dict[str, dict[str, Any]] = {
+    "DiscriminatorReward": {"expert": "next.terminated"},
+    "DynamicsGap": {"target": "next.terminated"},
+} | {
     name: {"sign": "penalty"}
     for name in ("CountBonus", "RND", "DisagreementBonus", "StateMarginalMatching")
 }

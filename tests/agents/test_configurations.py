@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from configured_logs import CONFIGS, configured, saved_log, settings
+from configured_logs import CONFIGS, TWO_SIDED, configured, saved_log, settings
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 from small_fits import LEARNERS, fit, learner_of, pairs_of
@@ -41,7 +41,7 @@ def parsed(name: str, source: Path, **trainer: Any) -> Any:
             imagined.pop(name_of_learner, None)
     answers = source.with_name("preferences.npz")
     changed = {
-        OfflineDataModule: {"source": str(source)},
+        OfflineDataModule: {"source": [str(source)] * 2 if name in TWO_SIDED else str(source)},
         IteratedDataModule: few,
         PreferenceDataModule: {"source": str(source), "preferences": str(answers)},
     }

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from command_fits import hindsight
-from configured_logs import CONFIGS, played_log, saved_log, settings
+from configured_logs import CONFIGS, TWO_SIDED, played_log, saved_log, settings
 
 from hindsight_rl.logs.log import Log
 
@@ -62,7 +62,8 @@ def words_of(name: str) -> list[object]:
         return words
     env = settings(name).get("env")
     log = saved_log(name, Path()) if env is None else played_log(env, Path("log"))
-    words: list[object] = ["--data.source", log]
+    source = f"[{log}, {log}]" if name in TWO_SIDED else log
+    words: list[object] = ["--data.source", source]
     if data["class_path"] == "PreferenceDataModule":
         words += ["--data.preferences", "preferences.npz"]
     if "imagined" in options:

@@ -328,7 +328,7 @@ def test_one_log_has_no_second_side() -> None:
         discriminator().prepare(episode_log(goals=True))
     log = two_logs()
     rest = torch.arange(log.sources[0].stop, len(log))
-    with pytest.raises(ValueError, match="no row that may be drawn is an expert's"):
+    with pytest.raises(ValueError, match="no row that may be drawn is the expert's"):
         discriminator().prepare(log.with_rows(rest))
 
 

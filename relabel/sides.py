@@ -1,6 +1,6 @@
-"""Which rows of a log are an expert's."""
+"""Which rows of a log are those of an expert, or of a target."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,19 +13,22 @@ from hindsight_rl.relabel.relabeler import number_column
 class Sides(NamedTuple):
     """The drawable rows of a log, ``[M]`` int64 each, in order."""
 
-    expert: Tensor
+    own: Tensor
     other: Tensor
     """None yet where experience is still to be collected."""
 
 
-def expert_rows(log: LogView, column: str | None, name: str) -> Sides:
-    """Return the rows of an expert, and the others.
+def two_sides(
+    log: LogView, column: str | None, name: str, whose: Literal["expert", "target"]
+) -> Sides:
+    """Return the rows of an expert or a target, and the others.
 
     Args:
         log: The log.
-        column: Says of each row whether it is an expert's (above 0); ``None``: the rows of the
-            first source are.
+        column: Says of each row whether it is theirs (above 0); ``None``: the rows of the first
+            source are.
         name: Of the relabeler, for messages.
+        whose: Rows are told from others, for messages: the argument that names the column.
 
     Returns:
         Both sides.
@@ -35,25 +38,26 @@ def expert_rows(log: LogView, column: str | None, name: str) -> Sides:
     """
     rows = log.drawable()
     if column is not None:
-        is_expert = number_column(log, key_of(column), f"to tell expert rows by ({name})")[rows] > 0
+        why = f"to tell {whose} rows by ({name})"
+        own = number_column(log, key_of(column), why)[rows] > 0
         awaited = False
     else:
         first, *others = log.sources
         if not others:
             raise ValueError(
-                f"{name} takes the rows of the first of several sources as the expert's, and "
-                f"{first.name} is the only one: give data.source [EXPERT, LOG]; where experience "
-                "is collected data.source EXPERT with data.mix {log: 0.5, collected: 0.5}; or "
-                "name a column of the log in 'expert'"
+                f"{name} takes the rows of the first of several sources as the {whose}'s, and "
+                f"{first.name} is the only one: give data.source [{whose.upper()}, LOG]; where "
+                f"experience is collected data.source {whose.upper()} with data.mix {{log: 0.5, "
+                f"collected: 0.5}}; or name a column of the log in '{whose}'"
             )
-        is_expert = (rows >= first.start) & (rows < first.stop)
+        own = (rows >= first.start) & (rows < first.stop)
         awaited = all(one.start == one.stop for one in others)
-    sides = Sides(rows[is_expert], rows[~is_expert])
-    for side, what in ((sides.expert, "an expert's"), (sides.other, "anybody else's")):
+    sides = Sides(rows[own], rows[~own])
+    for side, what in ((sides.own, f"the {whose}'s"), (sides.other, "anybody else's")):
         if not len(side) and not (side is sides.other and awaited):
             where = "the first source" if column is None else f"'{column}' above 0"
             raise ValueError(
-                f"{name}: no row that may be drawn is {what} (the expert's are those of {where}): "
+                f"{name}: no row that may be drawn is {what} (the {whose}'s are those of {where}): "
                 "give both, and check what validation and filters leave"
             )
     return sides
