@@ -7,16 +7,28 @@
 Q' is the target critic; of several critics the minimum is meant wherever no k stands. On a fixed
 log nothing keeps the largest value from being that of an action the log does not hold: where Q errs
 upwards there, its target repeats the error, and values can diverge. Beside ``NStep`` it is n-step
-Q-learning, beside ``FutureGoal`` it is HER.
+Q-learning, beside ``FutureGoal`` it is HER. A row's ``weight`` multiplies its loss.
+
+With ``quantiles`` N numbers of each action stand for the distribution of its return, fitted to that
+of y by sum_i mean_j |tau_i - 1(y_j < theta_i)| huber(y_j - theta_i) / limit; Q is their mean
+(QR-DQN). With ``soft`` the next value is that of the soft-max policy with its entropy,
+
+    V(s') = sum_a' pi(a' | s') (Q'(s', a') - soft log pi(a' | s')),     pi = soft-max of Q' / soft
+
+and with ``munchausen`` the reward gains munchausen clip(soft log pi(a | s), -1, 0), pi by Q'.
 
 Reference: Mnih et al. 2015, "Human-level control through deep reinforcement learning", Nature 518;
-double: van Hasselt, Guez and Silver 2016, arXiv 1509.06461.
+double: van Hasselt, Guez and Silver 2016, arXiv 1509.06461; quantiles: Dabney et al. 2018, arXiv
+1710.10044, equation 10; soft: Haarnoja et al. 2017, arXiv 1702.08165, equation 8; munchausen:
+Vieillard et al. 2020, arXiv 2007.14430, equation 1.
 
 Deviations:
 - The target critic is copied every 100 updates, the paper's every 10,000 of some 12.5 million: as
   many copies in a run of 125,000.
 - Adam at 3e-4 with 64 rows per update, as in the small environments of Fujimoto et al. 2019 (arXiv
   1910.01708), where the paper has RMSProp at 2.5e-4 with 32.
+- Of several critics the target takes the least of each quantile; with ``double`` the critic's own
+  soft-max weighs the target critic's values. The papers have one critic, and none of both at once.
 
 Update order: critic, then, where it is due, the target critic.
 """
@@ -30,7 +42,9 @@ from torch import Tensor
 from hindsight_rl.arguments import above, at_least, check_bootstrap, check_ranges
 from hindsight_rl.maths.losses import huber_loss
 from hindsight_rl.maths.posterior import SoftValues
-from hindsight_rl.nets.critics import Critic
+from hindsight_rl.maths.quantile_regression import quantile_loss
+from hindsight_rl.maths.soft_maximum import munchausen_bonus, soft_expectation
+from hindsight_rl.nets.critics import Critic, value_of
 from hindsight_rl.nets.network import Network
 from hindsight_rl.policies.action_values import Greedy, value_of_best
 from hindsight_rl.spec import SpecLike
@@ -44,8 +58,11 @@ class DQN(Learner):
         spec: What the data look like.
         network: Inputs and hidden layers, see :class:`Network`.
         double: Let the critic choose the next action and the target critic only value it.
+        quantiles: Numbers that stand for the distribution of an action's return; 0 for its mean.
+        soft: Temperature of the policy whose next value counts, reward units; 0 for the largest.
+        munchausen: Share of soft log pi(a | s) that rewards gain, at least 0; 0 without ``soft``.
         huber: Error, reward units, above 0, beyond which the loss grows linearly; ``None`` for half
-            the squared error throughout.
+            the squared error throughout, of quantiles for lines.
         target_every: Updates between two moves of the target critic, at least 1.
         temperature: Of the soft-max that actions are drawn from where they are drawn, reward units,
             above 0.
@@ -53,9 +70,13 @@ class DQN(Learner):
         tau: Share of the way the target critic moves, in (0, 1]; 1 copies.
         critics: Number of critics whose minimum is taken.
         **learner: Arguments of :class:`Learner`.
+
+    Raises:
+        ValueError: An argument is out of range, or ``munchausen`` has no policy.
     """
 
     in_keys = TRANSITION
+    optional_keys = ("task", "discount", "weight")
     actions = ("discrete",)
     targets = {"target_critic": "critic"}
     actor: Greedy
@@ -66,6 +87,9 @@ class DQN(Learner):
         *,
         network: Network = Network(),
         double: bool = False,
+        quantiles: int = 0,
+        soft: float = 0.0,
+        munchausen: float = 0.0,
         huber: float | None = 1.0,
         target_every: int = 100,
         temperature: float = 1.0,
@@ -75,32 +99,69 @@ class DQN(Learner):
         **learner: Any,
     ) -> None:
         super().__init__(spec, **learner)
+        check_ranges(at_least(0, quantiles=quantiles, soft=soft, munchausen=munchausen))
+        if munchausen and not soft:
+            raise ValueError(
+                f"munchausen is {munchausen} and soft is 0: rewards gain by the soft-max, "
+                "so give its temperature (soft: 0.03)"
+            )
         check_ranges(above(0, huber=huber), note=", or null for squared errors")
         check_ranges(at_least(1, target_every=target_every))
         check_ranges(above(0, temperature=temperature))
         check_bootstrap(discount=discount, tau=tau, critics=critics)
         self.double_q, self.huber, self.temperature = double, huber, temperature
+        self.quantiles, self.soft, self.munchausen = quantiles, soft, munchausen
         self.discount, self.tau = discount, tau
         self.every = {"target_critic": target_every}
-        self.critic = Critic(self.spec, network, members=critics)
+        self.critic = Critic(self.spec, network, members=critics, numbers=quantiles)
         self.target_critic = self.follow(self.critic)
         self.actor = Greedy(self.action_values, temperature)
 
     def action_values(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
         """Return the value ``[..., n]`` of every action by the least of the critics."""
         value: Tensor = self.critic(observation, None, task).amin(0)
-        return value
+        return value.mean(-1) if self.quantiles else value
+
+    def numbers(self, critic: Critic, observation: Tensor, task: Tensor | None) -> Tensor:
+        """Return all numbers of every action by the least of critics, ``[B, n, M]``."""
+        found: Tensor = critic(observation, None, task).amin(0)
+        return found if self.quantiles else found.unsqueeze(-1)
+
+    def target(self, now: Transition) -> Tensor:
+        """Return what the M numbers of the logged actions regress on, ``[M, B]``; M may be 1."""
+        with torch.no_grad():
+            ahead = self.numbers(self.target_critic, now.next_observation, now.task)
+            chooser = ahead.mean(-1)
+            if self.double_q:
+                chooser = self.action_values(now.next_observation, now.task)
+            if self.soft:
+                following = soft_expectation(ahead, chooser, temperature=self.soft).movedim(-1, 0)
+            else:
+                following = value_of_best(ahead.movedim(-1, 0), chooser)
+            target = now.target(following)
+            return target + self.bonus(now) if self.munchausen else target
+
+    def bonus(self, now: Transition) -> Tensor:
+        """Return what rewards gain by the likelihood of the logged actions, ``[B]``."""
+        value = self.numbers(self.target_critic, now.observation, now.task).mean(-1)
+        log_prob = value_of(torch.log_softmax(value / self.soft, -1), now.action)
+        return munchausen_bonus(log_prob, weight=self.munchausen, temperature=self.soft)
 
     def critic_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
         """Return the loss of the critics, ``[]``, summed, and their values ``[E, B]``."""
         now = Transition(batch, self.discount)
-        with torch.no_grad():
-            ahead = self.target_critic(now.next_observation, None, now.task).amin(0)
-            chooser = self.action_values(now.next_observation, now.task) if self.double_q else ahead
-            next_value = value_of_best(ahead, chooser)
-        target = now.target(next_value)
-        q = now.values(self.critic)
-        return huber_loss(target - q, limit=self.huber).mean(-1).sum(), q.detach()
+        target, q = self.target(now), now.values(self.critic)
+        if self.quantiles:
+            sample = target.movedim(0, -1).expand_as(q)
+            even = torch.full_like(sample, 1.0 / self.quantiles)
+            # The sum over quantiles, as in the paper: rates belong to it.
+            row_loss = self.quantiles * quantile_loss(q, sample, even, limit=self.huber)
+            q = q.mean(-1)
+        else:
+            row_loss = huber_loss(target - q, limit=self.huber)
+        if now.weight is not None:
+            row_loss = row_loss * now.weight
+        return row_loss.mean(-1).sum(), q.detach()
 
     def losses(self, batch: TensorDict) -> LossTerms:
         """Return the term ``critic``, see :meth:`Learner.losses`."""

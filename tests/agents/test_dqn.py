@@ -1,5 +1,6 @@
 """DQN: its loss against torchrl's on the same weights, targets by hand, interval, reductions."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,96 @@ def test_n_steps_come_from_the_data() -> None:
     assert loss.item() == pytest.approx(0.5 * (1.0 + 0.5 + 0.25 + 0.125 * 8.0) ** 2)
 
 
+# --- quantiles, soft values, Munchausen, weights --------------------------------------------------
+
+
+@pytest.mark.parametrize(("double", "following"), [(False, (1.0, 5.0)), (True, (2.0, 2.0))])
+def test_quantiles_by_hand(double: bool, following: tuple[float, float]) -> None:
+    """Two quantiles of three actions. Target means 0, 3, 2: action 1. Online 0, 1, 4: action 2.
+
+    Quantiles 0 and 0 at 1/4 and 3/4: pinball of targets y, all above: the sum of tau is 1, so the
+    loss is the mean of y.
+    """
+    learner, _ = case(double=double, quantiles=2, huber=None, discount=0.5)
+    told_quantiles(
+        learner,
+        [[0.0, 0.0], [1.0, 1.0], [4.0, 4.0]],
+        [[0.0, 0.0], [1.0, 5.0], [2.0, 2.0]],
+    )
+    batch = rows()
+    targets = [sum(1.0 + 0.5 * value for value in following) / 2.0, 1.0]
+    for row, target in enumerate(targets):
+        loss, q = learner.critic_loss(batch[row : row + 1])
+        assert loss.item() == pytest.approx(target) and q.tolist() == [[0.0]]
+    values = learner.action_values(batch["observation"])
+    assert values.tolist() == [[0.0, 1.0, 4.0]] * 2
+
+
+def told_quantiles(learner: Learner, *lines: list[list[float]]) -> None:
+    """Have critic and target critic answer with these quantiles of three actions everywhere."""
+    for critic, values in zip((learner.critic, learner.target_critic), lines, strict=True):
+
+        def answer(
+            observation: Tensor,
+            action: Tensor | None,
+            _: Any = None,
+            values: list[list[float]] = values,
+        ) -> Tensor:
+            every = torch.tensor(values).expand(1, len(observation), -1, -1)
+            return every if action is None else every[:, torch.arange(len(action)), action]
+
+        critic.forward = answer
+
+
+def test_one_quantile_of_a_wide_limit_is_half_the_squared_error() -> None:
+    """|1/2| u^2 / 2 / limit, times the limit: half of half the squared error."""
+    plain, batch = case(huber=None)
+    one, _ = case(quantiles=1, huber=1e4)
+    for name in ("critic", "target_critic"):
+        getattr(one, name).load_state_dict(getattr(plain, name).state_dict())
+    found, expected = one.losses(batch).terms["critic"], plain.losses(batch).terms["critic"]
+    torch.testing.assert_close(1e4 * 2.0 * found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_soft_target_by_hand() -> None:
+    """Target [0, 4, 3] at temperature 2: 2 log(1 + e^2 + e^1.5)."""
+    learner, _ = case(soft=2.0, huber=None, discount=0.5)
+    told(learner, [[0.0, 1.0, 5.0]], [[0.0, 4.0, 3.0]])
+    next_value = 2.0 * math.log(1.0 + math.exp(2.0) + math.exp(1.5))
+    for row, target in enumerate([1.0 + 0.5 * next_value, 1.0]):
+        loss, _ = learner.critic_loss(rows()[row : row + 1])
+        assert loss.item() == pytest.approx(0.5 * target**2, rel=1e-6)
+
+
+def test_munchausen_by_hand() -> None:
+    """Action 0 of target values [0, 0.2, 0] at .1: .9 * .1 * log(1 / (2 + e^2)); clipped at -1."""
+    learner, _ = case(soft=0.1, munchausen=0.9, huber=None, discount=0.0)
+    for value, bonus in ((0.2, -0.09 * math.log(2.0 + math.exp(2.0))), (50.0, -0.9)):
+        told(learner, [[0.0, 1.0, 5.0]], [[0.0, value, 0.0]])
+        loss, _ = learner.critic_loss(rows())
+        assert loss.item() == pytest.approx(0.5 * (1.0 + bonus) ** 2, rel=1e-6)
+
+
+def test_cold_soft_values_are_plain_ones() -> None:
+    """At a temperature far below the gaps of values, for each action of a quantile learner too."""
+    for options in ({}, {"quantiles": 3}, {"double": True}):
+        plain, batch = case(**options)
+        soft, _ = case(soft=1e-5, **options)
+        found, expected = soft.losses(batch).terms, plain.losses(batch).terms
+        torch.testing.assert_close(found["critic"], expected["critic"], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("options", [{}, {"quantiles": 3}], ids=["values", "quantiles"])
+def test_weights_multiply_the_losses_of_rows(options: dict[str, Any]) -> None:
+    learner, batch = case(**options)
+    ones = batch.copy().set("weight", torch.ones(len(batch)))
+    assert learner.losses(ones).terms["critic"] == learner.losses(batch).terms["critic"]
+    first = batch.copy().set("weight", torch.eye(len(batch))[0] * len(batch))
+    torch.testing.assert_close(
+        learner.losses(first).terms["critic"], learner.losses(batch[:1]).terms["critic"]
+    )
+
+
 # --- the target critic's interval -------------------------------------------------------------
 
 
@@ -243,6 +334,10 @@ def test_soft_values_by_hand() -> None:
         ({"temperature": 0.0}, r"temperature is 0.0, it must be above 0"),
         ({"discount": 1.1}, r"discount 1.1 must lie in \[0, 1\]"),
         ({"tau": 0.0}, r"tau 0.0 in \(0, 1\]"),
+        ({"quantiles": -1}, r"quantiles -1, soft 0.0 .* must be at least 0"),
+        ({"soft": -0.1}, r"soft -0.1 .* must be at least 0"),
+        ({"munchausen": -0.9}, r"munchausen -0.9 must be at least 0"),
+        ({"munchausen": 0.9}, r"munchausen is 0.9 and soft is 0: .* give its temperature"),
         ({"critics": 0}, r"critics is 0, it must be at least 1"),
     ],
 )
