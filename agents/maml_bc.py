@@ -20,7 +20,7 @@ Deviations:
 Update order: one network, one step.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from tensordict import TensorDict
@@ -99,13 +99,12 @@ class MAMLBC(Learner):
         log_prob: Tensor = distribution.log_prob(action)
         return -log_prob.mean()
 
-    def adapted_weights(self, weights: Weights, support: Rows, steps: int | None = None) -> Weights:
+    def adapted_weights(self, weights: Weights, support: Rows) -> Weights:
         """Return weights after the inner steps on one task, differentiable.
 
         Args:
             weights: Of the actor, by name.
             support: Rows of the task.
-            steps: At least 0; ``None`` for ``inner_steps``.
 
         Returns:
             Weights by name.
@@ -114,7 +113,7 @@ class MAMLBC(Learner):
             lambda moved: self._loss(moved, support),
             weights,
             rate=self.inner_rate,
-            steps=self.inner_steps if steps is None else steps,
+            steps=self.inner_steps,
             first_order=self.gradient != "second",
         )
 
@@ -146,18 +145,10 @@ class MAMLBC(Learner):
         metrics |= {"loss_after": after.detach().mean()}
         return LossTerms({"actor": term.mean()}, named("actor", metrics))
 
-    def adapted(self, rows: TensorDict, steps: int | None = None) -> "MAMLBC":
-        """Return this learner after inner steps on all rows of one task.
-
-        Args:
-            rows: TensorDict ``[N]`` with what the support is read of.
-            steps: At least 1; ``None`` for ``inner_steps``.
-
-        Returns:
-            A learner of its own.
-        """
+    def adapted(self, rows: TensorDict) -> Self:
+        """Return this learner after inner steps on all rows ``[N]`` of one task, see ``Adapts``."""
         weights = {name: value.detach() for name, value in self.actor.named_parameters()}
-        moved = self.adapted_weights(weights, rows.to_dict(), steps)
+        moved = self.adapted_weights(weights, rows.to_dict())
         other = self.fresh(0)
         other.load_state_dict(self.state_dict())
         other.actor.load_state_dict(moved, strict=False)

@@ -37,6 +37,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "judge": Command("judge", "what policies are worth by a log, without an environment"),
     },
     "Robot": {
+        "adapt": Command("adapt", "adapt a policy to a task by a few episodes, and export it"),
         "export": Command("export", "write a checkpoint as one ONNX file, or verify such a file"),
         "run": Command("run", "run an ONNX file in an environment, without PyTorch"),
         "ros": Command("ros", "run an ONNX file as a node of ROS 2, without PyTorch"),

@@ -7,7 +7,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.datamodules.windows import names_in
-from hindsight_rl.keys import DRAWS, EPISODE, EPISODE_END, TASK_ID, Key, key_name
+from hindsight_rl.keys import ACTION, DRAWS, EPISODE, EPISODE_END, TASK_ID, Key, key_name
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.packed import nested
@@ -134,6 +134,27 @@ class TaskRows:
         rows = self._episodes.row(episode, draws)
         values = {name: self._log.take(name, rows) for name in self._names[part]}
         batch.set(part, TensorDict(nested(values), batch_size=rows.shape))
+
+
+def support_of(log: Log, keys: tuple[Key, ...]) -> TensorDict:
+    """Return all rows of a log as the support of one task.
+
+    Args:
+        log: Rows of one task.
+        keys: What the learner reads; of it ``("support", ...)`` counts.
+
+    Returns:
+        TensorDict ``[N]``, choices from 0.
+
+    Raises:
+        LogError: A column is not in the log.
+    """
+    rows = log.drawable()
+    values = {name: log.take(name, rows) for name in names_in(log, keys, SUPPORT)}
+    found = TensorDict(nested(values), batch_size=rows.shape)
+    if not log.column(ACTION, slice(1)).is_floating_point():
+        found[ACTION] = found[ACTION] - int(log.info.get("action_start") or 0)
+    return found
 
 
 class _Episodes:

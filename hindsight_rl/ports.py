@@ -439,6 +439,23 @@ class LogColumns(Protocol):
         """Have them computed anew before the next update."""
 
 
+@runtime_checkable
+class Adapts(Protocol):
+    """A learner whose policy adapts to a task by rows of it."""
+
+    in_keys: tuple[Key, ...]
+
+    def adapted(self, rows: TensorDict) -> Self:
+        """Return the learner of one task.
+
+        Args:
+            rows: TensorDict ``[N]``: what it reads below ``"support"``, of one task.
+
+        Returns:
+            A learner of its own, in evaluation mode; this one stays as it is.
+        """
+
+
 class Exported(Protocol):
     """What is exported: what every such learner has; more is in ``export/exportable.py``."""
 

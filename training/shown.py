@@ -120,13 +120,14 @@ def _named(seen: Mapping[Key, Any]) -> Any:
     return {key[1]: value for key, value in seen.items()}
 
 
-def check_fits(name: str, policy: Spec, log: Spec) -> None:
+def check_fits(name: str, policy: Spec, log: Spec, verb: str = "Judge") -> None:
     """Check that a policy takes and gives what a log holds.
 
     Args:
         name: Of the policy.
         policy: What it takes.
         log: What the log looks like.
+        verb: What is done to the policy by the log, for the message.
 
     Raises:
         ValueError: It is something else.
@@ -140,7 +141,7 @@ def check_fits(name: str, policy: Spec, log: Spec) -> None:
     for what, own, there in pairs:
         if own != there:
             raise ValueError(
-                f"{name}: its {what} is {own}, and that of the log {there}. Judge it by a log of "
+                f"{name}: its {what} is {own}, and that of the log {there}. {verb} it by a log of "
                 "the robot and the task that it was fitted to"
             )
 
