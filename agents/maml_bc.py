@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from hindsight_rl.arguments import above, at_least, check_ranges, within
-from hindsight_rl.keys import ACTION, OBSERVATION, TASK, Key
+from hindsight_rl.keys import Key
 from hindsight_rl.maths.inner_steps import Weights, displacement_loss, inner_steps
 from hindsight_rl.nets.network import Head, HeadKind, Network
 from hindsight_rl.nets.policy import Policy
@@ -88,14 +88,14 @@ class MAMLBC(Learner):
         self.inner_rate, self.inner_steps, self.gradient = inner_rate, inner_steps, gradient
         self.shots = Shots(support, query, episodes)
         self.actor = Policy(self.spec, network, head=head)
-        names = (OBSERVATION, ACTION) if self.spec.task is None else (OBSERVATION, ACTION, TASK)
+        names = ("observation", "action", *(() if self.spec.task is None else ("task",)))
         self.in_keys = tuple((part, name) for part in (SUPPORT, QUERY) for name in names)
 
     def _loss(self, weights: Weights, rows: Rows) -> Tensor:
         """Return the mean loss of rows ``[N, ...]`` of one task with these weights, ``[]``."""
-        inputs = rows[OBSERVATION], rows.get(TASK)
+        inputs = rows["observation"], rows.get("task")
         distribution = functional_call(self.actor, weights, inputs)
-        action: Tensor = self.actor.scale.to_policy(rows[ACTION])
+        action: Tensor = self.actor.scale.to_policy(rows["action"])
         log_prob: Tensor = distribution.log_prob(action)
         return -log_prob.mean()
 
@@ -127,7 +127,7 @@ class MAMLBC(Learner):
             The term, the loss of the queries before and after the inner steps, and what is said of
             the distributions before.
         """
-        weights = dict(self.actor.named_parameters())
+        weights: Weights = dict(self.actor.named_parameters())
 
         def of_task(support: Rows, query: Rows) -> tuple[Tensor, Tensor]:
             moved = self.adapted_weights(weights, support)
@@ -139,8 +139,8 @@ class MAMLBC(Learner):
         support, query = (_rows(batch, part) for part in (SUPPORT, QUERY))
         term, after = torch.vmap(of_task)(support, query)
         with torch.no_grad():
-            distribution = self.actor(query[OBSERVATION], query.get(TASK))
-            before = -distribution.log_prob(self.actor.scale.to_policy(query[ACTION]))
+            distribution = self.actor(query["observation"], query.get("task"))
+            before = -distribution.log_prob(self.actor.scale.to_policy(query["action"]))
         metrics = self.actor.family.metrics(distribution) | {"loss_before": before.mean()}
         metrics |= {"loss_after": after.detach().mean()}
         return LossTerms({"actor": term.mean()}, named("actor", metrics))

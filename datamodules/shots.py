@@ -21,14 +21,14 @@ class Tasks(NamedTuple):
 
     Attributes:
         task: ``[E]`` int64, of each episode, counted from 0.
-        count: ``[T]`` int64, episodes of each task that may be drawn.
+        episodes: ``[T]`` int64, number of episodes of each task that may be drawn.
         first: ``[T]`` int64, place of its first one in ``order``.
         order: ``[D]`` int64, the episodes that may be drawn, task by task.
         place: ``[E]`` int64, place of an episode among those of its task, -1 of others.
     """
 
     task: Tensor
-    count: Tensor
+    episodes: Tensor
     first: Tensor
     order: Tensor
     place: Tensor
@@ -60,7 +60,7 @@ class Tasks(NamedTuple):
 
     def others(self, episode: Tensor) -> Tensor:
         """Return how many other episodes of its task may be drawn beside each, ``[...]`` int64."""
-        return self.count[self.task[episode]] - (self.place[episode] >= 0).long()
+        return self.episodes[self.task[episode]] - (self.place[episode] >= 0).long()
 
     def other(self, episode: Tensor, number: Tensor) -> Tensor:
         """Return one of them.
@@ -103,8 +103,8 @@ class TaskRows:
         self.rows = rows[self._tasks.others(log.take(EPISODE, rows)) > 0]
         if not len(self.rows):
             raise LogError(
-                f"none of its {len(self._tasks.count)} tasks has two episodes that may be drawn, "
-                "one to adapt to and one to judge that by",
+                f"none of its {len(self._tasks.episodes)} tasks has two episodes that may be "
+                "drawn, one to adapt to and one to judge that by",
                 "Log more episodes of each task, or hold fewer out (data.validation).",
                 path=log.sources[0].name,
             )

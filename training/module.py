@@ -52,7 +52,7 @@ from hindsight_rl.training.update.groups import (
 from hindsight_rl.training.update.plan import Compile, Plan, Precision
 from hindsight_rl.training.update.runner import Runner
 from hindsight_rl.training.update.state import SeedStates
-from hindsight_rl.windows import ActionWindow, Window
+from hindsight_rl.windows import ActionWindow, Shots, Window
 
 Floats = NDArray[np.float32]
 
@@ -73,6 +73,7 @@ class LearnerModule(LightningModule, ABC):
     in_keys: tuple[Key, ...]
     acts: bool
     window: Window
+    shots: Shots | None
     action_windows: Mapping[str, ActionWindow]
     spec: Spec
     tau: float
