@@ -112,6 +112,7 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.relabel.chain import Compose as Compose
     from hindsight_rl.relabel.column_weight import ColumnWeight as ColumnWeight
     from hindsight_rl.relabel.count_bonus import CountBonus as CountBonus
+    from hindsight_rl.relabel.diayn import DIAYN as DIAYN
     from hindsight_rl.relabel.disagreement import DisagreementBonus as DisagreementBonus
     from hindsight_rl.relabel.discriminator import DiscriminatorReward as DiscriminatorReward
     from hindsight_rl.relabel.dynamics_gap import DynamicsGap as DynamicsGap
@@ -132,6 +133,7 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.relabel.learned_bonus import RND as RND
     from hindsight_rl.relabel.learned_bonus import LearnedBonus as LearnedBonus
     from hindsight_rl.relabel.learned_features import LearnedFeatures as LearnedFeatures
+    from hindsight_rl.relabel.learned_posterior import LearnedPosterior as LearnedPosterior
     from hindsight_rl.relabel.learned_reward import LearnedReward as LearnedReward
     from hindsight_rl.relabel.learned_task import LearnedTask as LearnedTask
     from hindsight_rl.relabel.marginal_matching import (
@@ -146,9 +148,12 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.relabel.returns import ReturnToGo as ReturnToGo
     from hindsight_rl.relabel.returns import ReturnWeight as ReturnWeight
     from hindsight_rl.relabel.returns import ScaleReward as ScaleReward
+    from hindsight_rl.relabel.skewed_goal import SkewedGoal as SkewedGoal
     from hindsight_rl.relabel.tabular_reward import tabular_reward as tabular_reward
     from hindsight_rl.tasks.commands import BestAdvantage as BestAdvantage
     from hindsight_rl.tasks.commands import BestReturn as BestReturn
+    from hindsight_rl.tasks.commands import OneOf as OneOf
+    from hindsight_rl.tasks.commands import RareGoal as RareGoal
     from hindsight_rl.tasks.commands import RecentReturn as RecentReturn
     from hindsight_rl.tasks.environment import EnvGoals as EnvGoals
     from hindsight_rl.tasks.family import DiscreteTasks as DiscreteTasks
@@ -156,6 +161,7 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.tasks.family import TaskFamily as TaskFamily
     from hindsight_rl.tasks.linear import LinearTasks as LinearTasks
     from hindsight_rl.tasks.returns import ReturnTasks as ReturnTasks
+    from hindsight_rl.tasks.skewed import Skew as Skew
     from hindsight_rl.training.checkpoints.load import load_learner as load_learner
     from hindsight_rl.training.learner import Learner as Learner
     from hindsight_rl.training.learner import LossTerms as LossTerms
@@ -192,6 +198,7 @@ _HOME = {
     "ColumnWeight": "relabel.column_weight",
     "Compose": "relabel.chain",
     "DDPG": "agents.ddpg",
+    "DIAYN": "relabel.diayn",
     "DisagreementBonus": "relabel.disagreement",
     "DPO": "agents.dpo",
     "DQN": "agents.dqn",
@@ -228,6 +235,7 @@ _HOME = {
     "InverseRL": "relabel.inverse_trajectory",
     "IteratedDataModule": "datamodules.iterated",
     "LearnedBonus": "relabel.learned_bonus",
+    "LearnedPosterior": "relabel.learned_posterior",
     "LSPI": "agents.lspi",
     "LatentBC": "agents.latent_bc",
     "LatentNetwork": "nets.network",
@@ -250,6 +258,7 @@ _HOME = {
     "NoiseNetwork": "nets.network",
     "OfflineDataModule": "datamodules.offline",
     "Once": "relabel.once",
+    "OneOf": "tasks.commands",
     "OneStepFlow": "agents.one_step_flow",
     "OnnxPolicy": "export.runtime",
     "Planner": "planners.planner",
@@ -258,6 +267,7 @@ _HOME = {
     "Quality": "relabel.quality",
     "Question": "diagnostics.ope.question",
     "RandomTask": "relabel.random_task",
+    "RareGoal": "tasks.commands",
     "RealTime": "export.realtime",
     "RecentReturn": "tasks.commands",
     "Recorder": "export.recorder",
@@ -280,6 +290,8 @@ _HOME = {
     "Shooting": "planners.shooting",
     "ScaleReward": "relabel.returns",
     "SignedBC": "agents.signed_bc",
+    "Skew": "tasks.skewed",
+    "SkewedGoal": "relabel.skewed_goal",
     "StateMarginalMatching": "relabel.marginal_matching",
     "SuccessorFeatures": "agents.successor_features",
     "TD3": "agents.td3",

@@ -68,6 +68,29 @@ def scott_bandwidth(value: Tensor, *, floor: float = 1e-3) -> Tensor:
     return torch.clamp_min(spread, floor)
 
 
+def row_log_density(
+    value: Tensor, rows: Tensor, *, centres: int = 1024, bandwidth: float | None = None
+) -> Tensor:
+    """Return the log-density of some rows where each row is.
+
+    Args:
+        value: ``[N, F]``, of all rows.
+        rows: ``[M]`` int64, those whose density it is.
+        centres: How many of them have a kernel, at least 1, spread evenly.
+        bandwidth: Of the kernels, in the unit of ``value``, above 0; ``None`` for Scott's rule, at
+            least 1e-2.
+
+    Returns:
+        ``[N]``, nats per unit of volume.
+    """
+    seen = value[rows]
+    band = scott_bandwidth(seen, floor=1e-2)
+    if bandwidth is not None:
+        band = torch.full_like(band, bandwidth)
+    few = seen[:: max(1, -(-len(seen) // centres))]
+    return normal_kernel_log_density(value, few, band)
+
+
 def skew_weight(log_density: Tensor, *, alpha: float) -> Tensor:
     """Return p^alpha, scaled to mean 1: how much more often a row is drawn.
 

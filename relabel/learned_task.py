@@ -1,7 +1,7 @@
 """A learned task sampler: a small network predicts the posterior of rows that are not scored."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from tensordict import TensorDict
@@ -16,9 +16,9 @@ from hindsight_rl.maths.posterior import (
     sample_tasks,
     task_posterior,
 )
-from hindsight_rl.nets.perceptron import SeededPerceptron
 from hindsight_rl.ports import LogView
-from hindsight_rl.relabel.learned import LearnedStep, choices_of, logged_rows, transition_rows
+from hindsight_rl.relabel.learned import choices_of, logged_rows, transition_rows
+from hindsight_rl.relabel.learned_posterior import LearnedPosterior
 from hindsight_rl.relabel.new_tasks import check_fraction, recompute
 from hindsight_rl.relabel.relabeler import Values
 from hindsight_rl.relabel.soft_scores import (
@@ -30,7 +30,7 @@ from hindsight_rl.relabel.soft_scores import (
 from hindsight_rl.tasks.family import GoalReaching, TaskFamily
 
 
-class LearnedTask(LearnedStep):
+class LearnedTask(LearnedPosterior):
     """The task is drawn from q(task | s, a, s'), a network that learns the posterior in training.
 
     For a fixed set of tasks. Of every update a few rows are scored as by ``TransitionInverseRL``
@@ -95,7 +95,7 @@ class LearnedTask(LearnedStep):
         self.scored, self.hidden, self.learning_rate = scored, hidden, learning_rate
         self.rate, self.temperature, self.fraction = rate, temperature, fraction
         self.entropy_scale, self.seed = entropy_scale, seed
-        self.choices = self._mean = self._std = torch.empty(0, 0)
+        self.choices = torch.empty(0, 0)
         self.running, self._actions = RunningLogZ(rate), 0
         self._soft: SoftScores | None = None
 
@@ -124,9 +124,8 @@ class LearnedTask(LearnedStep):
         other.running = RunningLogZ(self.rate)
         other._actions = choices_of(log)
         features = logged_rows(log, log.drawable())
-        other._mean, other._std = features.mean(0), features.std(0).clamp_min(1e-6)
-        widths = (features.shape[-1], self.hidden, self.hidden, len(self.tasks))
-        other._begin(SeededPerceptron(widths, seed=self.seed), self.learning_rate)
+        hidden = (self.hidden, self.hidden)
+        other._begin_posterior(features, len(self.tasks), hidden, self.learning_rate, self.seed)
         return other
 
     def use(self, values: Values | None) -> None:
@@ -162,7 +161,7 @@ class LearnedTask(LearnedStep):
             if target is not None and new[number]:
                 divergence = self._learn(inputs[: self.scored], target[number])
             with torch.no_grad():
-                posterior.append(torch.softmax(self._logits(inputs), -1))
+                posterior.append(self._log_q(inputs).exp())
         found = torch.stack(posterior)
         task = self.choices.to(found.device)[sample_tasks(found, uniform(batch[DRAWS]))]
         self.metrics = posterior_metrics(found) | {"sampler_divergence": divergence}
@@ -180,18 +179,3 @@ class LearnedTask(LearnedStep):
         log_z = self.running(log_partition(scores / self.temperature), rows[DRAWS][:, 0, 1])
         log_prior = self.family.log_prior(choices)
         return task_posterior(scores, log_prior, partition=log_z, temperature=self.temperature)
-
-    def _learn(self, inputs: Tensor, target: Tensor) -> Tensor:
-        """Move the network towards the posterior ``[M, N]``; return the divergence, nats."""
-        with torch.enable_grad():
-            log_q = torch.log_softmax(self._logits(inputs), -1)
-            divergence: Tensor = (
-                (torch.special.xlogy(target, target) - target * log_q).sum(-1).mean()
-            )
-        self._descend(divergence)
-        return divergence.detach()
-
-    def _logits(self, features: Tensor) -> Tensor:
-        device = features.device
-        inputs = (features - self._mean.to(device)) / self._std.to(device)
-        return cast(Tensor, cast(SeededPerceptron, self.net)(inputs))

@@ -11,10 +11,10 @@ from hindsight_rl.keys import NEXT_OBSERVATION, REWARD
 from hindsight_rl.maths.coverage import (
     marginal_reward,
     normal_kernel_log_density,
-    scott_bandwidth,
+    row_log_density,
 )
 from hindsight_rl.ports import LogView
-from hindsight_rl.relabel.bonus import FLOOR, Pay, Sign, chosen_columns
+from hindsight_rl.relabel.bonus import Pay, Sign, chosen_columns
 from hindsight_rl.relabel.relabeler import Relabeler
 
 
@@ -92,7 +92,9 @@ class StateMarginalMatching(Relabeler):
         other, rows = self.bound(), log.drawable()
         value = log.column(NEXT_OBSERVATION)
         value = value[:, chosen_columns(log, NEXT_OBSERVATION, self.places)]
-        other.log_density = density_of(value, rows, self.centres, self.bandwidth)
+        other.log_density = row_log_density(
+            value, rows, centres=self.centres, bandwidth=self.bandwidth
+        )
         bonus = marginal_reward(self._log_target(value), other.log_density, floor=self.floor)
         other._bonus = bonus / self.pay.spread(bonus[rows], log.column("step")[rows] == 0)
         return other
@@ -124,23 +126,3 @@ class StateMarginalMatching(Relabeler):
         return normal_kernel_log_density(
             value, centre, value.new_full(value.shape[1:], self.spread)
         )
-
-
-def density_of(value: Tensor, rows: Tensor, centres: int, bandwidth: float | None) -> Tensor:
-    """Return the log-density of some rows where each row is.
-
-    Args:
-        value: ``[N, F]`` of all rows.
-        rows: ``[M]`` int64, those whose density it is.
-        centres: How many of them have a kernel, spread evenly.
-        bandwidth: Of the kernels; ``None`` for Scott's rule, at least 1e-2.
-
-    Returns:
-        ``[N]``, nats per unit of volume.
-    """
-    seen = value[rows]
-    band = scott_bandwidth(seen, floor=FLOOR)
-    if bandwidth is not None:
-        band = torch.full_like(band, bandwidth)
-    few = seen[:: max(1, -(-len(seen) // centres))]
-    return normal_kernel_log_density(value, few, band)

@@ -1,8 +1,8 @@
-"""Commands: the return that a policy is to reach while it collects.
+"""Commands: what a policy is asked for while it collects: a return, a goal, one of K.
 
 A policy that was cloned under the returns of a log does what its command says. To improve, it needs
 commands above what it has reached. A command is drawn at the start of every episode, as a function
-of the replay and the draws alone. Every reward received lowers it.
+of the replay and the draws alone. Every reward received lowers a return; other commands are held.
 """
 
 from collections.abc import Sequence
@@ -11,9 +11,12 @@ import torch
 from torch import Tensor
 
 from hindsight_rl.envs.rollout import lowered
-from hindsight_rl.maths.draws import normal, uniform
+from hindsight_rl.maths.draws import integers, normal, uniform
 from hindsight_rl.ports import LogView
 from hindsight_rl.relabel.advantage import LinearAdvantage
+from hindsight_rl.tasks.skewed import Skew, SkewedGoals
+
+_SKEW = Skew()
 
 
 def _lowered(task: Tensor, reward: Tensor) -> Tensor:
@@ -149,6 +152,88 @@ class BestAdvantage:
 
     def step(self, task: Tensor, reward: Tensor) -> Tensor:
         """Return the tasks ``[n, 1]``, which stay: every step has the same command."""
+        return task
+
+
+class OneOf:
+    """Commands one of K, drawn anew for every episode and held: a skill, or the head that acts.
+
+    The first episodes, which are played at random, are of none: their task is 0 throughout.
+
+    Args:
+        count: K, at least 1.
+        in_place_of_goals: Where the environment shows goals, let this be the task instead.
+
+    Raises:
+        ValueError: ``count`` is below 1.
+
+    Reference:
+        Skills: Eysenbach et al. 2019, arXiv 1802.06070; heads: Osband et al. 2016, arXiv
+        1602.04621.
+    """
+
+    def __init__(self, count: int = 10, in_place_of_goals: bool = False) -> None:
+        if count < 1:
+            raise ValueError(f"count is {count}, it must be at least 1")
+        self.count, self.in_place_of_goals = count, in_place_of_goals
+        self.initial: Sequence[float] = [0.0] * count
+
+    def start(self, log: LogView, draws: Tensor) -> Tensor:
+        """Return the tasks of new episodes.
+
+        Args:
+            log: The replay before the episodes; not looked at.
+            draws: ``[n, 3]`` int64 counters.
+
+        Returns:
+            ``[n, K]``, one-hot.
+        """
+        return torch.nn.functional.one_hot(integers(draws, self.count), self.count).float()
+
+    def step(self, task: Tensor, reward: Tensor) -> Tensor:
+        """Return the tasks ``[n, K]``, which are held."""
+        return task
+
+
+class RareGoal:
+    """Commands places that were rarely reached, in the place of an environment's own goals.
+
+    The reward that the environment gives is then that of another goal: have a relabeler judge all
+    rows anew, as ``SkewedGoal`` does. The first episodes, which are played at random, keep the
+    goals of the environment.
+
+    Args:
+        skew: How much more often rare places are drawn, and their density.
+
+    Reference:
+        Pong et al. 2020, arXiv 1903.03698, algorithm 1, line 5.
+    """
+
+    in_place_of_goals = True
+
+    def __init__(self, skew: Skew = _SKEW) -> None:
+        self.skew = skew
+        self.initial: Sequence[float] = []  # those of the environment
+        self._seen: tuple[LogView | None, SkewedGoals | None] = (None, None)
+
+    def start(self, log: LogView, draws: Tensor) -> Tensor:
+        """Return the tasks of new episodes.
+
+        Args:
+            log: The replay before the episodes.
+            draws: ``[n, 3]`` int64 counters.
+
+        Returns:
+            ``[n, Z]``, places that were reached.
+        """
+        known, goals = self._seen
+        if goals is None or known is not log:  # once a round: all rows are looked at
+            goals = self.skew.goals(log)
+            self._seen = log, goals
+        return goals.sample(draws)
+
+    def step(self, task: Tensor, reward: Tensor) -> Tensor:
+        """Return the tasks ``[n, Z]``, which are held."""
         return task
 
 

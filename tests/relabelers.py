@@ -12,7 +12,9 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import torch
 from torch import Tensor
 
+from hindsight_rl.keys import TASK
 from hindsight_rl.plugins import import_rooms
+from hindsight_rl.ports import LogView
 from hindsight_rl.relabel.experts import ExpertSource
 from hindsight_rl.relabel.learned_reward import RewardSource
 from hindsight_rl.relabel.relabeler import Relabeler
@@ -102,11 +104,21 @@ def example(kind: type[Relabeler], /, **changed: Any) -> Relabeler:
     return kind(**standing | _SIDES.get(kind.__name__, {}) | changed)
 
 
+class SkillsOfEpisodes(Relabeler):
+    """A log whose episodes each followed one of three skills."""
+
+    def prepare(self, log: LogView) -> "SkillsOfEpisodes":
+        """Return a copy with the tasks of the episodes."""
+        skill = torch.nn.functional.one_hot(log.column("episode") % 3, 3).float()
+        return self.bound(columns={TASK: skill})
+
+
 def chain(kind: type[Relabeler]) -> list[Relabeler]:
     """Return one of a kind as the last part, behind those that write the columns it reads.
 
-    Tasks are not among them: logs of the tests have tasks.
+    Tasks are not among them: logs of the tests have tasks, if not of the kind that it takes.
     """
     last, known = example(kind), relabelers()
     needed = [WRITERS[key] for key in last.in_keys if key in WRITERS and key != "task"]
-    return [*(example(known[name]) for name in needed), last]
+    skills = [SkillsOfEpisodes()] if kind.__name__ == "DIAYN" else []
+    return [*(example(known[name]) for name in needed), *skills, last]

@@ -117,11 +117,7 @@ class Collector:
                 "leave it out"
             )
         self._envs = self._open(first)
-        if command is not None and self.interface.task_shape is not None:
-            raise RolloutError(f"{self.name}: gives tasks of its own, so leave out command")
-        self.task_shape = self.interface.task_shape
-        if command is not None:
-            self.task_shape = np.shape(command.initial)
+        self.task_shape = _task_shape(self.interface, command)
 
     @property
     def keys(self) -> tuple[Key, ...]:
@@ -249,6 +245,26 @@ class Collector:
             warnings.warn(lost, stacklevel=3)
             self._warned = True
         self._collected = True
+
+
+def _task_shape(interface: Interface, command: Command | None) -> tuple[int, ...] | None:
+    """Return the shape of the tasks that a policy is given, ``None`` for none."""
+    if command is None:
+        return interface.task_shape
+    shows = interface.task_shape is not None
+    if shows and not getattr(command, "in_place_of_goals", False):
+        raise RolloutError(
+            f"{interface.name}: gives tasks of its own, so leave out command, or give one that "
+            "takes their place (RareGoal, OneOf with in_place_of_goals)"
+        )
+    if shows and not len(command.initial):
+        return interface.task_shape
+    if not shows and not len(command.initial):
+        raise RolloutError(
+            f"{interface.name}: shows no goals, and {type(command).__name__} commands places that "
+            "were reached: give a goal environment, or another command"
+        )
+    return np.shape(command.initial)
 
 
 def _env(envs: Lockstep, number: int) -> Env:

@@ -103,8 +103,12 @@ class Episode:
 class Command(Protocol):
     """What the policy is asked for where the environment gives no task: a return, a horizon.
 
+    One whose attribute ``in_place_of_goals`` is true takes the place of the goals that an
+    environment shows.
+
     Attributes:
-        initial: Z numbers, the task of the first episodes, which are played at random.
+        initial: Z numbers, the task of the first episodes, which are played at random; none: the
+            goals that the environment shows then.
     """
 
     initial: Sequence[float]
@@ -162,7 +166,8 @@ class Recording:
         self.kept[episode.number] = Episode(episode, self._interface.name)
         self._see(episode, observation)
         if self._command is not None:
-            self._ask(episode, self._commanded(self._command, episode.number))
+            shown = self._interface.see(observation).task
+            self._ask(episode, self._commanded(self._command, episode.number, shown))
 
     def step(self, episode: Playing, action: Any, step: Step) -> None:
         """Keep the action that was executed, and what it gave."""
@@ -182,9 +187,13 @@ class Recording:
         for episode, following in zip(playing, changed, strict=True):
             self._ask(episode, following.numpy().astype(np.float32))
 
-    def _commanded(self, command: Command, number: int) -> NDArray[np.float32]:
-        """Return the task ``[Z]`` an episode begins with."""
+    def _commanded(
+        self, command: Command, number: int, shown: NDArray[np.float32] | None
+    ) -> NDArray[np.float32]:
+        """Return the task ``[Z]`` an episode begins with; ``shown`` is the environment's goal."""
         if self._log is None:
+            if shown is not None and not len(command.initial):
+                return shown
             return np.asarray(command.initial, np.float32)
         draws = torch.tensor([[self._key, number, 0]])
         return command.start(self._log, draws)[0].numpy().astype(np.float32)
@@ -196,7 +205,7 @@ class Recording:
         for name, values in self._interface.exact(observation).items():
             kept.exact.setdefault(name, []).append(values)
         kept.observations.append(seen.observation)
-        if seen.task is not None:
+        if seen.task is not None and self._command is None:
             self._ask(episode, seen.task)
         if self._interface.achieves:
             kept.achieved.append(self._interface.achieved(observation))
