@@ -28,7 +28,7 @@ from typing import Any
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.arguments import above, check_ranges
+from hindsight_rl.arguments import above, at_least, check_ranges
 from hindsight_rl.maths.losses import weighted_loss
 from hindsight_rl.maths.weights import exponential_weight, weight_metrics
 from hindsight_rl.nets.critics import ValueNet
@@ -81,6 +81,7 @@ class AWR(Learner):
         if not 0 <= discount < 1 and value_scale is None:
             raise ValueError(f"discount is {discount}: below 1, or give value_scale")
         check_ranges(above(0, value_scale=value_scale), note=" or null")
+        check_ranges(at_least(1, sweep_every=sweep_every))
         self.temperature, self.max_weight = temperature, max_weight
         self.actor = Policy(self.spec, network, head=head)
         self.value = ValueNet(

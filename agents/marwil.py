@@ -82,6 +82,7 @@ class MARWIL(Learner):
         running = above(0, norm_start=norm_start), within("[0, 1]", norm_rate=norm_rate)
         check_ranges(weights, *running)
         check_ranges(above(0, max_weight=max_weight))
+        check_ranges(at_least(1, sweep_every=sweep_every))
         self.beta, self.value_weight, self.max_weight = beta, value_weight, max_weight
         self.norm, self.norm_rate = norm, norm_rate
         self.actor = Policy(self.spec, network, head=head)

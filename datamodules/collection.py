@@ -14,7 +14,14 @@ class Collection:
         initial_episodes: Episodes of the first round, at least 1, or 0 where there is a source: the
             policy then collects from the first round on.
         episodes_per_round: Episodes of every further round, at least 1.
+        steps_per_round: Steps, at least 1, in the place of ``episodes_per_round``: further episodes
+            begin until a round has taken so many, and all that begin are played to their end. How
+            many that are depends on ``num_envs``. ``None``: the episodes are counted.
         updates_per_env_step: Updates after a round for each step it took, above 0.
+        epochs: Makes rounds on-policy: only the last one's rows are in the replay, and they are
+            served in so many shuffled passes, at least 1, in the place of updates by
+            ``updates_per_env_step``. Episodes played at random are for the normaliser alone.
+            ``None``: off-policy.
         explore: Share of uniformly random actions in the further rounds, in [0, 1].
         sample: Draw the policy's actions; False takes their mode.
         num_envs: Environments in lockstep, at least 1.
@@ -33,7 +40,9 @@ class Collection:
 
     initial_episodes: int = 20
     episodes_per_round: int = 8
+    steps_per_round: int | None = None
     updates_per_env_step: float = 1.0
+    epochs: int | None = None
     explore: float = 0.0
     sample: bool = True
     num_envs: int = 8
@@ -48,6 +57,8 @@ class Collection:
         for name, least in (
             ("initial_episodes", 0),
             ("episodes_per_round", 1),
+            ("steps_per_round", 1),
+            ("epochs", 1),
             ("num_envs", 1),
             ("max_episode_steps", 1),
             ("max_stuck", 1),
@@ -69,6 +80,30 @@ class Collection:
             )
         if not 0 <= self.explore <= 1:
             raise ValueError(f"collection.explore is {self.explore}, it must lie in [0, 1]")
+        if self.epochs is not None and self.explore:
+            raise ValueError(
+                f"collection.explore is {self.explore}, and rounds of epochs are on-policy: set it "
+                "to 0, or epochs to null"
+            )
+        if self.steps_per_round is not None and most is not None:
+            raise ValueError(
+                "collection.steps_per_round may begin more episodes than the expert's max_episodes "
+                "allow: give episodes_per_round in its place"
+            )
+
+    def updates(self, steps: int, batch_size: int) -> int:
+        """Return the updates after a round of the policy.
+
+        Args:
+            steps: That the round took, at least 1.
+            batch_size: Rows per update.
+
+        Returns:
+            At least 1.
+        """
+        if self.epochs is not None:
+            return max(1, self.epochs * steps // batch_size)
+        return max(1, round(self.updates_per_env_step * steps))
 
     @property
     def stuck(self) -> tuple[int, float] | None:

@@ -57,12 +57,32 @@ class CounterGrid:
         key = np.array(keys, np.uint64)[:, None]
         # Small until they must be wide: the first two rounds cost next to nothing.
         low, high = self._rows.numpy().astype(np.uint64), self._updates.numpy().astype(np.uint64)
-        low, high = low & _LOW, (high & _LOW)[:, None, None]
-        for _ in range(ROUNDS):
-            product = low * _FACTOR
-            low, high = (product >> _HALF) ^ (key ^ high), product & _LOW
-            key = (key + np.uint64(WEYL)) & _LOW
-        return low, high
+        return _philox(low & _LOW, (high & _LOW)[:, None, None], key)
+
+    def passes(self, count: int, first: int, width: int) -> Tensor:
+        """Return numbers ``[K, S, B]`` int64 below ``count``, each once before any comes again.
+
+        One shuffled pass follows another, and a batch may lie across the edge of two.
+
+        Args:
+            count: Numbers of a pass, at least 1.
+            first: Update whose first row begins the first pass.
+            width: Rows of an update, over all ranks.
+
+        Returns:
+            int64.
+        """
+        place = (self._updates[:, None] - first) * width + self._rows
+        number, within = (place // count).numpy(), (place % count).numpy()
+        found = np.empty((len(place), len(self._keys), place.shape[1]), np.int64)
+        start, rows = np.array(first, np.uint64) & _LOW, np.arange(count, dtype=np.uint64)
+        for seed, key in enumerate(self._keys):
+            for each in np.unique(number):
+                words = _philox(rows, start, np.array(draw_key(key, int(each)), np.uint64))
+                order = np.argsort((words[0] << _HALF) | words[1], kind="stable")
+                at = number == each
+                found[:, seed][at] = order[within[at]]
+        return torch.from_numpy(found)
 
     def uniform(self, draw: int = 0) -> Tensor:
         """Return numbers ``[K, S, B]`` float32 uniform on [0, 1)."""
@@ -89,3 +109,12 @@ class CounterGrid:
         end = high.numpy().astype(np.uint64) if isinstance(high, Tensor) else np.uint64(high)
         found = (first * end + ((second * end) >> _HALF)) >> _HALF
         return torch.from_numpy(found.view(np.int64))
+
+
+def _philox(low: np.ndarray, high: np.ndarray, key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the two output words of Philox2x32-10 of counters and keys below 2**32."""
+    for _ in range(ROUNDS):
+        product = low * _FACTOR
+        low, high = (product >> _HALF) ^ (key ^ high), product & _LOW
+        key = (key + np.uint64(WEYL)) & _LOW
+    return low, high

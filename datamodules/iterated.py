@@ -26,7 +26,7 @@ from hindsight_rl.datamodules.round_checks import (
     check_task,
 )
 from hindsight_rl.datamodules.rounds import Round
-from hindsight_rl.datamodules.sampler import chunk_size
+from hindsight_rl.datamodules.sampler import ChunkSampler, chunk_size
 from hindsight_rl.datamodules.sources.environment import Collector
 from hindsight_rl.datamodules.sources.episodes import Collected
 from hindsight_rl.datamodules.sources.log import ColumnMaps, LogSource
@@ -46,7 +46,8 @@ class IteratedDataModule(LogDataModule):
     """Collects whole episodes with the current policy, and serves batches of what was collected.
 
     Rounds alternate: collect, append to the replay, prepare the relabelers anew, serve so many
-    updates. The first round has uniformly random actions and is collected here, so that the
+    updates. With ``collection.epochs`` the replay is cleared before each: rounds are on-policy. The
+    first round has uniformly random actions and is collected here, so that the
     normaliser is known before the learner is built. A log may take its place or come before it:
     its rows lie in the replay when training starts, or with ``mix`` in a replay of their own. Every
     episode is a function of (seed, its number, the policy), every batch of (seed, update, replay).
@@ -133,7 +134,7 @@ class IteratedDataModule(LogDataModule):
             self._replays.append("log", log.collect(None, 0, log.episodes))
         if collection.initial_episodes:
             first = self._collector.collect(None, 0, collection.initial_episodes, None)
-            self._add(first, update=0)
+            self._add(first, update=0, at_random=True)
         else:
             self._bind()
         self._first = [asdict(each) for each in self.history]
@@ -160,12 +161,21 @@ class IteratedDataModule(LogDataModule):
 
     # ------------------------------------------------------------------ rounds
 
-    def _add(self, found: Collected, update: int) -> None:
+    @property
+    def on_policy(self) -> bool:
+        """Return whether every row is of the policy that the round began with."""
+        return self.collection.epochs is not None
+
+    def _add(self, found: Collected, update: int, *, at_random: bool = False) -> None:
         """Take over a round: replay, relabelers, history."""
+        if self.on_policy:
+            self._replays.clear()
         self._replays.append("collected", found)
         before = self.history[-1] if self.history else None
-        ratio = self.collection.updates_per_env_step
-        self.history.append(Round.after(before, found, update, ratio))
+        updates = self.collection.updates(int(found.lengths.sum()), self.batch_size)
+        if self.on_policy and at_random:
+            updates = 0  # these rows are no policy's
+        self.history.append(Round.after(before, found, update, updates))
         self._bind()
 
     def _bind(self, learned: dict[str, Any] | None = None) -> None:
@@ -180,9 +190,16 @@ class IteratedDataModule(LogDataModule):
         self.relabel = self._unbound.prepare(log)
         self.relabel.load_state_dict(learned)
         self.log = log.with_columns(self.relabel.columns).with_rows(self.relabel.rows)
-        self._chunks = self._sampler()
+        self._chunks = self._round_sampler()
         if self.mix is not None:
             warn_of_undrawn(self.log)
+
+    def _round_sampler(self) -> ChunkSampler:
+        """Return what draws the batches of the round as it is."""
+        trainer = self.trainer
+        ranks = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+        passes = self.history[-1].update if self.on_policy and self.history else None
+        return self._sampler(process=ranks, passes=passes)
 
     def _state_with(self, policy: Actor) -> None:
         """Leave ``action_log_prob`` out where the policy that will collect does not know it."""
@@ -221,6 +238,7 @@ class IteratedDataModule(LogDataModule):
             # What came before the first one, a source, is round 0 where nothing was played.
             number=len(self.history) + (not self.collection.initial_episodes),
             queries=sum(each.queries or 0 for each in self.history[-1:]),
+            steps=self.collection.steps_per_round,
         )
         self._add(found, trainer.global_step)
         self._rows_changed(learner)
@@ -245,7 +263,7 @@ class IteratedDataModule(LogDataModule):
         """
         trainer = self._running
         learner = learner_of(trainer)
-        check_learner(learner, self.seed, self._running.world_size)
+        check_learner(learner, self.seed, self._running.world_size, on_policy=self.on_policy)
         begun = self.history[-1].update if self.history else 0
         if not begun <= trainer.global_step <= self._due:
             raise ValueError(
@@ -257,7 +275,7 @@ class IteratedDataModule(LogDataModule):
         if not self._resumed and self.memory_map is not None:
             self._replays.to_file(self.memory_map)
             self._bind()
-        self._chunks = self._sampler()  # with the windows that this learner reads
+        self._chunks = self._round_sampler()  # with the windows that this learner reads
         keys = self.batch_keys()
         check_keys(learner.in_keys, keys)
         self._check_weights(learner, keys)

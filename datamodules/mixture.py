@@ -79,6 +79,11 @@ class Replays:
         for other in self._replays.values():
             other.begin_like(replay)
 
+    def clear(self) -> None:
+        """Drop all rows of all replays."""
+        for replay in self._parts.values():
+            replay.clear()
+
     def leave_out(self, key: Key) -> None:
         """Drop a column of all replays, see :meth:`Replay.leave_out`."""
         for replay in self._parts.values():

@@ -43,7 +43,7 @@ class _Rows(Protocol):
         """Add rows ``[M, W]``."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint holds of the rows."""
+        """Return what a checkpoint holds."""
 
 
 class _Memory:
@@ -65,6 +65,8 @@ class _Memory:
         self._start += count
 
     def append(self, words: Tensor) -> None:
+        if self._start == self._stop:
+            self._start = self._stop = 0
         if self._stop + len(words) > len(self._words):
             kept = self.rows().clone()
             self._words[: len(kept)] = kept
@@ -245,19 +247,26 @@ class Replay:
     def _make_room(self, count: int) -> None:
         """Drop the oldest episodes until so many rows fit, and number the others from 0."""
         over = len(self) + count - self.capacity
-        if over <= 0 or self._content is None or not len(self._lengths):
+        if over <= 0 or not len(self._lengths):
             return
         stops = self._lengths.cumsum(0)
         episodes = min(int((stops < over).sum()) + 1, len(stops))
-        rows = int(stops[episodes - 1])
-        self._content.drop(rows)
+        self._drop(rows := int(stops[episodes - 1]), episodes)
+        # The one thing done to all rows: two integers each, about a millisecond for a million.
+        words = self._places.rows().view(torch.int32)
+        words -= torch.tensor([episodes, 0, rows], dtype=torch.int32)
+
+    def clear(self) -> None:
+        """Drop all episodes; the next ones have the same columns and are numbered from 0."""
+        self._drop(len(self), len(self._lengths))
+
+    def _drop(self, rows: int, episodes: int) -> None:
+        if self._content is not None:
+            self._content.drop(rows)
         self._places.drop(rows)
         for held in self._frames.values():
             held.drop(rows + episodes)
         self._lengths = self._lengths[episodes:]
-        # The one thing done to all rows: two integers each, about a millisecond for a million.
-        words = self._places.rows().view(torch.int32)
-        words -= torch.tensor([episodes, 0, rows], dtype=torch.int32)
 
     def leave_out(self, key: Key) -> None:
         """Drop a column, of the rows held and of those to come.
@@ -315,8 +324,7 @@ class Replay:
         """Return what a checkpoint holds: the rows themselves, or which rows of the file."""
         content = {} if self._content is None else self._content.state_dict()
         if self._frames:  # a view would be saved with all of its memory
-            frames = {key_name(key): held.frames().clone() for key, held in self._frames.items()}
-            content["images"] = frames
+            content["images"] = {key_name(k): v.frames().clone() for k, v in self._frames.items()}
         return {"columns": _listed(self._columns), "lengths": self._lengths, **content}
 
     def load_state_dict(

@@ -30,6 +30,8 @@ class FrameWindow:
     def drop(self, count: int) -> None:
         """Let go of the oldest frames."""
         self._start += count
+        if self._start == self._stop:
+            self._start = self._stop = 0
 
     def append(self, frames: Tensor) -> None:
         """Add frames ``[M, ...]`` uint8."""

@@ -37,6 +37,11 @@ def check_arguments(
             f"collection.initial_episodes is {collection.initial_episodes}, it must be at least 1, "
             "or 0 with a source (give --data.source LOG)"
         )
+    if collection.epochs is not None and mix is not None:
+        raise ValueError(
+            "collection.epochs serves the rows of the last round alone, and mix gives other rows a "
+            "share: leave one of the two out"
+        )
     if imagined is not None and mix is None:
         raise ValueError(
             "imagined rows need a share of each batch: mix {collected: 0.05, imagined: 0.95}"
@@ -99,18 +104,21 @@ def check_task(spec: Spec, collector: Collector) -> None:
         )
 
 
-def check_learner(learner: LearnerView, seed: int, processes: int) -> None:
+def check_learner(
+    learner: LearnerView, seed: int, processes: int, *, on_policy: bool = False
+) -> None:
     """Raise where several replays would be needed, or evaluation would judge what was trained on.
 
     Args:
         learner: The learner.
         seed: Of the episodes that are collected.
         processes: How many fit together.
+        on_policy: Whether only the last round is held: each process plays all of it.
 
     Raises:
         ValueError: Naming the argument at fault.
     """
-    if processes > 1:
+    if processes > 1 and not on_policy:
         raise ValueError(
             f"{processes} processes would each collect episodes of their own: set trainer.devices "
             "to 1"

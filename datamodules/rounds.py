@@ -30,16 +30,14 @@ class Round:
     queries: int | None = None
 
     @classmethod
-    def after(
-        cls, before: "Round | None", found: Collected, update: int, updates_per_env_step: float
-    ) -> "Round":
+    def after(cls, before: "Round | None", found: Collected, update: int, updates: int) -> "Round":
         """Return the round of some episodes.
 
         Args:
             before: The round before it, ``None`` for the first one.
             found: Its episodes.
             update: Updates done before it.
-            updates_per_env_step: Updates for each of its steps.
+            updates: Updates until the next one.
 
         Returns:
             The round.
@@ -47,7 +45,7 @@ class Round:
         steps = int(found.lengths.sum())
         return cls(
             update=update,
-            updates=max(1, round(updates_per_env_step * steps)),
+            updates=updates,
             env_steps=steps + (before.env_steps if before else 0),
             episodes=len(found.lengths) + (before.episodes if before else 0),
             mean_return=float(found.returns.mean()),

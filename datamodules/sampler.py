@@ -66,6 +66,8 @@ class ChunkSampler:
         prefetch: Draw and read the next chunk in a thread of its own while this one is used. The
             batches are the same.
         beside: What gathers further rows that the learner reads with each row.
+        passes: Update at which shuffled passes over all rows begin, each row once before any comes
+            again; ``None`` draws rows with replacement.
 
     Raises:
         ValueError: ``batch_size`` cannot be divided by the number of processes, or no row can be
@@ -87,6 +89,7 @@ class ChunkSampler:
         seeds: int = 1,
         prefetch: bool = False,
         beside: Sequence[Gathers] = (),
+        passes: int | None = None,
     ) -> None:
         rank, world_size = process
         if batch_size % world_size:
@@ -100,7 +103,9 @@ class ChunkSampler:
         self._film_companions = bool(filmed if reads is None else filmed.intersection(reads))
         share = batch_size // world_size
         self._rows = torch.arange(rank * share, (rank + 1) * share)
-        self._draw_index = _row_drawer(log)
+        self._draw_index = (
+            _row_drawer(log) if passes is None else _row_passes(log, passes, batch_size)
+        )
 
     def __iter__(self) -> Iterator[TensorDict]:
         places = self._places()
@@ -168,11 +173,22 @@ class ChunkSampler:
         return batch.set(DRAWS, draws).set(COMPANION, companions)
 
 
+def _row_passes(log: Log, first: int, width: int) -> Callable[[CounterGrid], Tensor]:
+    """Return the function from counters to row numbers ``[K, S, B]`` int64 of shuffled passes."""
+    rows = log.drawable()
+    _check_drawable(len(rows))
+    return lambda draws: rows[draws.passes(len(rows), first, width)]
+
+
+def _check_drawable(count: int) -> None:
+    if not count:
+        raise ValueError("no row of the log can be drawn: the split or a filter kept none")
+
+
 def _row_drawer(log: Log) -> Callable[[CounterGrid], Tensor]:
     """Return the function from counters to row numbers ``[K, S, B]`` int64."""
     rows, count = log.rows, len(log) if log.rows is None else len(log.rows)
-    if not count:
-        raise ValueError("no row of the log can be drawn: the split or a filter kept none")
+    _check_drawable(count)
     if len(log.sources) == 1:
         if rows is None:
             return lambda draws: draws.integers(count)

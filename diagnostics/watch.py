@@ -14,12 +14,14 @@ It reads what the learner reports anyway, at logging intervals, and adds nothing
 - **Answers** about pairs of segments: all of them for the same side; a model of rewards that knows
   held-out ones little better than chance, or is sure of what is not so; a policy to which better
   segments became less likely too (contrastive losses can be lowered so).
+- **Ratios** of policy and collecting policy where a round begins: both are one policy, and a ratio
+  that is not 1 says that log-probabilities are of other units or of other actions.
 - **Disagreement** of a model of the dynamics that says nothing of its errors on held-out rows.
 
 A learner takes part by its metrics: ``critic/q_max`` (and an attribute ``discount``), whatever
 :func:`hindsight_rl.maths.weights.weight_metrics` returns, under ``actor/``, ``reward/accuracy``,
 ``reward/calibration_error`` and ``reward/second_better``, ``actor/log_prob_better`` and ``_worse``,
-``ensemble/correlation``.
+``ensemble/correlation``; by a method ``log_ratio(batch)``.
 """
 
 import math
@@ -68,6 +70,7 @@ class Watch(Callback):
         fallen: Warn where steps of better and of worse segments have become this much less likely
             than they were, nats, above 0.
         correlation: Warn where a model's disagreement goes with its error by less, in [-1, 1].
+        ratio_off: Warn where a ratio of an on-policy round begins this far from 1, above 0.
 
     Raises:
         ValueError: An argument is out of range.
@@ -84,6 +87,7 @@ class Watch(Callback):
         calibration_error: float = 0.2,
         fallen: float = 1.0,
         correlation: float = LEAST_CORRELATION,
+        ratio_off: float = 1e-3,
     ) -> None:
         if not q_ratio > 0 or not gradient_ratio > 0:
             raise ValueError(
@@ -94,10 +98,10 @@ class Watch(Callback):
                 f"effective_sample_size {effective_sample_size} and clipped {clipped} are shares: "
                 "in [0, 1]"
             )
-        check_ranges(above(0, fallen=fallen))
+        check_ranges(above(0, fallen=fallen), above(0, ratio_off=ratio_off))
         check_ranges(within("[0, 1]", accuracy=accuracy, calibration_error=calibration_error))
         check_ranges(within("[-1, 1]", correlation=correlation))
-        self.correlation = correlation
+        self.correlation, self.ratio_off = correlation, ratio_off
         self.accuracy, self.calibration_error, self.fallen = accuracy, calibration_error, fallen
         self.q_ratio, self.effective_sample_size = q_ratio, effective_sample_size
         self.clipped, self.gradient_ratio = clipped, gradient_ratio
@@ -115,9 +119,31 @@ class Watch(Callback):
         self._bound, self._seen, self._warned = None, trainer.global_step, set()
         self._likeliest = (-math.inf, -math.inf)
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Leave updates that are not one graph alone: their gradients are measured afterwards."""
-        learner_of(trainer).watch_gradients = False
+        learner = learner_of(trainer)
+        learner.watch_gradients = False
+        self._ratios(trainer, learner, batch)
+
+    def _ratios(self, trainer: Trainer, learner: LearnerView, batch: Any) -> None:
+        """Look at the ratios of the first update of an on-policy round: all must be 1."""
+        log_ratio, data = getattr(learner, "log_ratio", None), datamodule_of(trainer)
+        fresh = learner.log_pass is not None and learner.log_pass.pending
+        if log_ratio is None or not fresh or not getattr(data, "on_policy", False):
+            return
+        with torch.no_grad():
+            off = float((log_ratio(batch[0])[0].exp() - 1.0).abs().max())
+        learner.report({"watch/actor/ratio_off": off}, trainer.global_step)
+        if not off <= self.ratio_off:
+            self._warn(
+                "actor/ratio_off",
+                f"a round begins with a ratio {off:.2g} off 1, and the policy is still the one "
+                "that collected: the column action_log_prob is of other units or other actions "
+                "than the loss takes. Collect and train on one device and in one precision; look "
+                "for a wrapper or relabeler that changes actions",
+            )
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Look at the numbers of this chunk if the learner has just reported them."""

@@ -47,6 +47,7 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.agents.marwil import MARWIL as MARWIL
     from hindsight_rl.agents.mpo import MPO as MPO
     from hindsight_rl.agents.one_step_flow import OneStepFlow as OneStepFlow
+    from hindsight_rl.agents.ppo import PPO as PPO
     from hindsight_rl.agents.q_learning import QLearning as QLearning
     from hindsight_rl.agents.recurrent_bc import RecurrentBC as RecurrentBC
     from hindsight_rl.agents.recurrent_dynamics import RecurrentDynamics as RecurrentDynamics
@@ -99,6 +100,7 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.nets.network import LatentNetwork as LatentNetwork
     from hindsight_rl.nets.network import Network as Network
     from hindsight_rl.nets.network import NoiseNetwork as NoiseNetwork
+    from hindsight_rl.nets.network import TanhNetwork as TanhNetwork
     from hindsight_rl.planners.beam import Beam as Beam
     from hindsight_rl.planners.cem import CEM as CEM
     from hindsight_rl.planners.ilqr import ILQR as ILQR
@@ -261,6 +263,7 @@ _HOME = {
     "OneOf": "tasks.commands",
     "OneStepFlow": "agents.one_step_flow",
     "OnnxPolicy": "export.runtime",
+    "PPO": "agents.ppo",
     "Planner": "planners.planner",
     "PreferenceDataModule": "datamodules.preferences",
     "QLearning": "agents.q_learning",
@@ -297,6 +300,7 @@ _HOME = {
     "TD3": "agents.td3",
     "TD3BC": "agents.td3_bc",
     "TrajectoryTransformer": "agents.trajectory_transformer",
+    "TanhNetwork": "nets.network",
     "TaskFamily": "tasks.family",
     "TopFraction": "relabel.filters",
     "Transition": "training.learner",

@@ -435,6 +435,10 @@ class LogColumns(Protocol):
 
     keys: tuple[Key, ...]
 
+    @property
+    def pending(self) -> bool:
+        """Whether they are to be computed before the next update."""
+
     def expire(self) -> None:
         """Have them computed anew before the next update."""
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from hindsight_rl.nets.action_scale import ActionScale
 from hindsight_rl.nets.encoders.entries import Observation, make_inputs
-from hindsight_rl.nets.layers import mlp, outputs
+from hindsight_rl.nets.layers import activation_of, mlp, outputs
 from hindsight_rl.nets.network import Network
 from hindsight_rl.spec import Spec
 
@@ -47,7 +47,8 @@ class Critic(nn.Module):
         width = further + (0 if self.scale.discrete else spec.action.width)
         outputs = (spec.action.n if self.scale.discrete else 1) * max(numbers, 1)
         self.members = nn.ModuleList(
-            mlp(self.inputs.width + width, hidden, outputs) for _ in range(members)
+            mlp(self.inputs.width + width, hidden, outputs, activation_of(network))
+            for _ in range(members)
         )
 
     def forward(
@@ -138,7 +139,7 @@ class ValueNet(nn.Module):
     ) -> None:
         super().__init__()
         self.inputs, hidden = make_inputs(spec, network)
-        self.net = mlp(self.inputs.width, hidden, 1)
+        self.net = mlp(self.inputs.width, hidden, 1, activation_of(network))
         self.scale = scale
 
     def forward(self, observation: Observation, task: Tensor | None = None) -> Tensor:

@@ -1,5 +1,6 @@
 """Layers: perceptrons whose last layer stays in float32, and networks with fixed parameters."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -7,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
+
+from hindsight_rl.nets.network import Network
 
 
 class LastLayer(nn.Linear):
@@ -64,6 +67,26 @@ def mlp(
         layers += [nn.Linear(inputs, width), activation()]
         inputs = width
     return nn.Sequential(*layers, LastLayer(inputs, outputs))
+
+
+def activation_of(network: Network) -> type[nn.Module]:
+    """Return what stands between the layers of a network."""
+    return {"relu": nn.ReLU, "tanh": nn.Tanh}[network.activation]
+
+
+@torch.no_grad()
+def start_orthogonal(network: nn.Sequential, last: float) -> None:
+    """Set the first weights of a perceptron: orthogonal, with biases of 0.
+
+    Args:
+        network: What :func:`mlp` returns.
+        last: Gain of the last layer; a small one makes all answers begin alike. The others have
+            sqrt(2).
+    """
+    layers = [layer for layer in network if isinstance(layer, nn.Linear)]
+    for layer in layers:
+        nn.init.orthogonal_(layer.weight, last if layer is layers[-1] else math.sqrt(2.0))
+        nn.init.zeros_(layer.bias)
 
 
 class ResidualBlock(nn.Module):

@@ -9,7 +9,7 @@ On the command line ``--model.network.hidden '[512,512]'``, ``--model.head mixtu
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from hindsight_rl.arguments import above, at_least, check_choices, check_ranges, within
 from hindsight_rl.nets.encoders.encoder import Encoder, encoders_of
@@ -19,6 +19,7 @@ HeadKind = Literal[
 ]
 Acting = Literal["mode", "sample_mean", "density"]
 Spread = Literal["shared", "per_state"]
+Activation = Literal["relu", "tanh"]
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,12 @@ class Network:
 
     Raises:
         ValueError: An argument is out of range, or two do not go together.
+
+    Attributes:
+        activation: Between the layers of a policy, a value and a critic.
     """
 
+    activation: ClassVar[Activation] = "relu"
     hidden: tuple[int, ...] = (256, 256)
     frequencies: int = 0
     task_scale: tuple[float, ...] | None = None
@@ -75,6 +80,25 @@ class Network:
                 f"gate_task is for one network, and {owner} has several behind the same inputs: "
                 "leave it out"
             )
+
+
+@dataclass(frozen=True)
+class TanhNetwork(Network):
+    """A network with tanh between its layers: smooth, and small where rounds are short.
+
+    Args:
+        hidden: Width of each hidden layer.
+        frequencies: As in :class:`Network`.
+        task_scale: As in :class:`Network`.
+        gate_task: As in :class:`Network`.
+        encoders: As in :class:`Network`.
+
+    Raises:
+        ValueError: An argument is out of range, or two do not go together.
+    """
+
+    activation: ClassVar[Activation] = "tanh"
+    hidden: tuple[int, ...] = (64, 64)
 
 
 @dataclass(frozen=True)

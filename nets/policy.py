@@ -20,7 +20,7 @@ from hindsight_rl.nets.encoders.history import AttentionInputs, HistoryInputs, P
 from hindsight_rl.nets.encoders.recurrent import RecurrentInputs
 from hindsight_rl.nets.encoders.vector import GatedInputs, Inputs
 from hindsight_rl.nets.heads.family import Chosen, family_of
-from hindsight_rl.nets.layers import mlp
+from hindsight_rl.nets.layers import activation_of, mlp
 from hindsight_rl.nets.network import Head, HeadKind, Network
 from hindsight_rl.spec import Spec
 
@@ -74,7 +74,7 @@ class Policy(nn.Module):
             )
         self.width: int = spec.action.width
         self.family = family_of(head, spec.action, self.scale)
-        self.net = mlp(self.inputs.width, hidden, self.family.outputs)
+        self.net = mlp(self.inputs.width, hidden, self.family.outputs, activation_of(network))
         self.family.start(cast(nn.Linear, self.net[-1]))
         if head.relative_to is not None:
             self._start_from_observation(head.relative_to, spec.vector.width)

@@ -3,6 +3,7 @@
 Imported as ``episode_logs`` (``tests`` is on pytest's path).
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from hindsight_rl.datamodules.sampler import ChunkSampler
 from hindsight_rl.keys import (
+    ACTION_LOG_PROB,
     NEXT_POLICY_ACTION,
     NEXT_POLICY_PROBABILITY,
     POLICY_ACTION,
@@ -38,6 +40,7 @@ def episode_log(
     judged: bool = False,
     costly: bool = False,
     tasks: bool = False,
+    stated: bool = False,
     seed: int = 0,
 ) -> Log:
     """Return episodes of a random walk whose actions depend on the observation.
@@ -56,6 +59,7 @@ def episode_log(
             probable each choice is.
         costly: Real actions cost their square, from the middle of their range on.
         tasks: Add ``task_id``: episodes are of two tasks, one after the other.
+        stated: Add how likely the actions were, about as a uniform draw is.
         seed: Seed of the walk.
 
     Returns:
@@ -98,6 +102,8 @@ def episode_log(
         columns["task_id"] = (episode % 2).float()
     if judged:
         columns |= _answers(walk, discrete)
+    if stated:
+        columns[ACTION_LOG_PROB] = 0.1 * walk[:-1, 0] - math.log(3.0 if discrete else 16.0)
     info: dict[str, Any] = {"source": "walk", "control_rate_hz": 20.0}
     info |= {"discrete_actions": 3} if discrete else {"action": {"low": LOW, "high": HIGH}}
     return Log.from_columns(columns, info)

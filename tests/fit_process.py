@@ -86,7 +86,10 @@ def fit_job(job: Job, ckpt_path: Path | None = None) -> Path:
             more |= {"imagined": ImaginedRows(**job.imagined), "mix": HALVES}
         data: LogDataModule = data_for(kind, Log.load(job.log), arguments, **job.data, **more)
     else:
-        data = iterated(relabel=[ExpertAction() if job.labelled else FutureGoal()], **job.data)
+        relabel = [ExpertAction() if job.labelled else FutureGoal()]
+        if "epochs" in job.data:  # returns of whole episodes, which goals of rows would break
+            relabel = []
+        data = iterated(relabel=relabel, **job.data)
     learner = learner_of(kind, data.spec, **arguments)
     saved = ModelCheckpoint(
         folder / "checkpoints", "{step}", every_n_train_steps=job.save_every, save_top_k=-1

@@ -23,7 +23,14 @@ from torch import Tensor
 import hindsight_rl.relabel
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.datamodules.preferences import PreferenceDataModule
-from hindsight_rl.keys import FIRST, NEXT_ACHIEVED, NEXT_POLICY_ACTION, TASK, is_below
+from hindsight_rl.keys import (
+    ACTION_LOG_PROB,
+    FIRST,
+    NEXT_ACHIEVED,
+    NEXT_POLICY_ACTION,
+    TASK,
+    is_below,
+)
 from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.preferences import Preferences
 from hindsight_rl.logs.segments import draw_pairs, places, segment_returns
@@ -73,7 +80,9 @@ def log_for(learner: type[Learner], **options: Any) -> Log:
     costly = learner.linear
     if costly:
         options.setdefault("seed", 2)
-    return episode_log(**options, judged=NEXT_POLICY_ACTION in learner.in_keys, costly=costly)
+    read = learner.in_keys
+    options |= {"judged": NEXT_POLICY_ACTION in read, "stated": ACTION_LOG_PROB in read}
+    return episode_log(**options, costly=costly)
 
 
 def takes(learner: type[Learner], options: dict[str, bool]) -> bool:

@@ -10,7 +10,7 @@ from tensordict import TensorDict
 
 from hindsight_rl.datamodules.make_spec import check_keys
 from hindsight_rl.datamodules.offline import OfflineDataModule
-from hindsight_rl.keys import FIRST, NEXT_POLICY_ACTION, is_below
+from hindsight_rl.keys import ACTION_LOG_PROB, FIRST, NEXT_POLICY_ACTION, is_below
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
 from hindsight_rl.relabel.relabeler import Relabeler, producers
@@ -98,9 +98,9 @@ def test_producers_include_those_of_a_plug_in_and_may_be_none() -> None:
 @pytest.mark.parametrize("name", sorted(LEARNERS))
 def test_keys_of_learner_are_met(name: str) -> None:
     kind = LEARNERS[name]
-    judges = NEXT_POLICY_ACTION in kind.in_keys
     adapts = hasattr(kind, "adapted")
-    fits = "continuous" in kind.actions and not kind.one_hot and not judges and not adapts
+    beside = {NEXT_POLICY_ACTION, ACTION_LOG_PROB} & set(kind.in_keys)  # columns of some logs
+    fits = "continuous" in kind.actions and not kind.one_hot and not beside and not adapts
     log = goal_log() if fits else log_for(kind, goals=True)
     learner = kind(OfflineDataModule(log, batch_size=32).spec)
     if any(is_below(key, FIRST) for key in learner.in_keys):

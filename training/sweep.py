@@ -119,7 +119,8 @@ class LogPass(Sweep):
     """Sweeps the log in order and keeps ``lambda_return`` and ``advantage``.
 
     Args:
-        every: Updates between sweeps, at least 1. The first happens before the first update.
+        every: Updates between sweeps; 0 for none but the first, which happens before the first
+            update, and those after rows have changed.
         value: ``(observation [B, O], task [B, Z] or None) -> [B]``.
         discount: In [0, 1].
         lambda_: In [0, 1]; 1 is Monte Carlo with bootstrap at truncation.
@@ -139,8 +140,8 @@ class LogPass(Sweep):
         lambda_: float,
         scaling: Scaling = "standardised",
     ) -> None:
-        if every < 1:
-            raise ValueError(f"sweep_every is {every}, it must be at least 1")
+        if every < 0:
+            raise ValueError(f"sweep_every is {every}, it must be at least 0")
         if not 0 <= discount <= 1 or not 0 <= lambda_ <= 1:
             raise ValueError(f"discount {discount} and lambda_ {lambda_} must lie in [0, 1]")
         super().__init__(("lambda_return", "advantage"), every)

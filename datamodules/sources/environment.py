@@ -5,8 +5,9 @@ is depends on (seed, number of the episode) and the policy alone: the environmen
 seed of its own, and every draw of the policy is counted by episode and step.
 """
 
+import itertools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -193,6 +194,7 @@ class Collector:
         *,
         number: int = 0,
         queries: int = 0,
+        steps: int | None = None,
     ) -> Collected:
         """Return whole episodes.
 
@@ -203,6 +205,9 @@ class Collector:
             log: What was collected before, for ``command``; ``None`` for nothing.
             number: Of the round, from 0, for the expert's share.
             queries: How often the expert was asked before.
+            steps: In the place of ``count``: no further episode begins once so many steps were
+                taken. Those that have begun are played to their end, or short ones would be
+                preferred.
 
         Returns:
             The episodes.
@@ -217,11 +222,14 @@ class Collector:
         envs = self._opened()
         correcting = self._correcting(number, queries, envs)
         actor = self._deciding(policy)
-        numbers = range(first, first + count)
+        numbers: Iterable[int] = range(first, first + count)
+        if steps is not None:
+            endless = itertools.count(first)
+            numbers = itertools.takewhile(lambda _: recording.steps < steps, endless)
         play(
             envs,
-            [Playing(each, episode_seed(self._seed, each)) for each in numbers],
-            min(count, self._num_envs),
+            (Playing(each, episode_seed(self._seed, each)) for each in numbers),
+            self._num_envs if steps is not None else min(count, self._num_envs),
             self._limit,
             choose=Asking(
                 actor, self.interface, self._key, stating=self.stating, correct=correcting
@@ -229,7 +237,7 @@ class Collector:
             send=self.interface.actions.sent,
             watcher=recording,
         )
-        done = [recording.kept[each] for each in numbers]
+        done = [recording.kept[each] for each in sorted(recording.kept)]
         found = collected(done)
         if correcting is not None:
             found = found._replace(queries=correcting.asked)

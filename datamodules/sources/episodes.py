@@ -160,6 +160,7 @@ class Recording:
         self._interface, self._stuck = interface, stuck
         self._command, self._key, self._log = command, fork_key(key, "command"), log
         self.kept: dict[int, Episode] = {}
+        self.steps = 0
 
     def begin(self, episode: Playing, observation: Any) -> None:
         """Keep the first observation, and what is asked for."""
@@ -173,6 +174,7 @@ class Recording:
         """Keep the action that was executed, and what it gave."""
         kept = self.kept[episode.number]
         kept.add(action, step)
+        self.steps += 1
         self._see(episode, step.observation)
         if self._stuck is not None and not episode.terminated and kept.stands(*self._stuck):
             episode.truncated = True

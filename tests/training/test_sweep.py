@@ -274,7 +274,7 @@ def test_checkpoint_without_columns_leaves_the_pass_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"every": 0}, "sweep_every is 0, it must be at least 1"),
+        ({"every": -1}, "sweep_every is -1, it must be at least 0"),
         ({"discount": 1.1}, r"discount 1.1 and lambda_ 0.9 must lie in \[0, 1\]"),
         ({"lambda_": -0.1}, r"lambda_ -0.1 must lie in \[0, 1\]"),
     ],
