@@ -163,6 +163,12 @@ class DQN(Learner):
             row_loss = row_loss * now.weight
         return row_loss.mean(-1).sum(), q.detach()
 
+    def row_errors(self, batch: TensorDict) -> Tensor:
+        """Return y - Q of rows ``[B]``, reward units, the mean over critics and quantiles."""
+        now = Transition(batch, self.discount)
+        q = now.values(self.critic)
+        return self.target(now).mean(0) - (q.mean(-1) if self.quantiles else q).mean(0)
+
     def losses(self, batch: TensorDict) -> LossTerms:
         """Return the term ``critic``, see :meth:`Learner.losses`."""
         critic, q = self.critic_loss(batch)

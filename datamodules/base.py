@@ -10,13 +10,15 @@ from tensordict import TensorDict
 from torch.utils.data import DataLoader, Dataset
 
 from hindsight_rl.attached import learner_of
+from hindsight_rl.datamodules.priorities import PriorityColumn, check_prioritised, over_ranks
 from hindsight_rl.datamodules.sampler import ChunkSampler
 from hindsight_rl.datamodules.shots import TaskRows
 from hindsight_rl.datamodules.windows import Windows, check_rewritten
-from hindsight_rl.keys import ACTION, Key
+from hindsight_rl.keys import ACTION, IMPORTANCE, Key
+from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.draws import counters, fork
-from hindsight_rl.ports import LearnerView
+from hindsight_rl.ports import JudgesRows, LearnerView
 from hindsight_rl.relabel.chain import Compose
 from hindsight_rl.spec import Spec
 from hindsight_rl.windows import HISTORY, VALID, Shots, Window
@@ -39,6 +41,7 @@ class LogDataModule(LightningDataModule):
     seed: int
     spec: Spec
     _reader: LightningModule | None = None
+    _priorities: PriorityColumn | None = None
 
     def _sampler(self, **options: Any) -> ChunkSampler:
         log, beside = self._beside()
@@ -48,6 +51,7 @@ class LogDataModule(LightningDataModule):
             batch_size=self.batch_size,
             seed=self.seed,
             beside=beside,
+            priorities=self._priorities,
             **options,
         )
 
@@ -105,6 +109,8 @@ class LogDataModule(LightningDataModule):
 
     def _check_weights(self, learner: LearnerView, keys: set[Key]) -> None:
         """Raise on weights that are all 0, and say so where the learner does not read them."""
+        if self._priorities is not None:
+            check_prioritised(learner)
         if "weight" not in keys:
             return
         if "weight" not in getattr(learner, "read_keys", ("weight",)):
@@ -119,6 +125,19 @@ class LogDataModule(LightningDataModule):
                 "all rows that may be drawn have weight 0: no row would count. Change what gives "
                 "the weights: a relabeler, or the log's own column"
             )
+
+    def _take_priorities(self, state: dict[str, Any]) -> None:
+        """Take over the priorities of a checkpoint, which go with its rows."""
+        saved = state.get("priorities")
+        if (saved is None) != (self._priorities is None):
+            how = "without" if saved is None else "with"
+            raise LogError(
+                f"the run was started {how} priorities of rows",
+                f"Resume {how} them (data.priorities), or start a new run.",
+                path=self.log.sources[0].name,
+            )
+        if self._priorities is not None and saved is not None:
+            self._priorities.load_state_dict(saved)
 
     def _loader(self, rows: torch.Tensor | None, stream: str) -> DataLoader[TensorDict]:
         self._use_learner()
@@ -153,13 +172,43 @@ class LogDataModule(LightningDataModule):
         """
         if not isinstance(batch, TensorDict):
             return batch
-        return self.relabel(from_zero(batch, int(self.log.info.get("action_start") or 0)))
+        start = int(self.log.info.get("action_start") or 0)
+        return weighted(self.relabel(from_zero(batch, start)))
+
+    def learned(self, batch: TensorDict, learner: LearnerView) -> None:
+        """Take note of what a learner makes of the rows that moved it: their priorities.
+
+        Args:
+            batch: TensorDict ``[K, B]``, this rank's, complete.
+            learner: As the last update left it.
+        """
+        if self._priorities is None or not isinstance(learner, JudgesRows):
+            return
+        with torch.no_grad():
+            error = learner.row_errors(batch.flatten(0, 1)).float().reshape(batch.shape)
+        self._priorities.take(over_ranks(batch["index"]), over_ranks(error))
 
     def batch_keys(self) -> set[Key]:
         """Return the keys of a relabeled batch."""
         with torch.no_grad():  # relabelers that learn from batches learn nothing from this one
             batch = self.on_after_batch_transfer(self._sampler().chunk(0, 1, stream="probe"), 0)
         return set(batch.keys(include_nested=True, leaves_only=True))
+
+
+def weighted(batch: TensorDict) -> TensorDict:
+    """Return a batch whose weights count what prioritised draws changed.
+
+    Args:
+        batch: TensorDict with ``importance``, or without: it is then returned as it is.
+
+    Returns:
+        A shallow copy with ``weight``.
+    """
+    importance = batch.get(IMPORTANCE, None)
+    if importance is None:
+        return batch
+    own = batch.get("weight", None)
+    return batch.exclude(IMPORTANCE).set("weight", importance if own is None else importance * own)
 
 
 def from_zero(batch: TensorDict, start: int) -> TensorDict:

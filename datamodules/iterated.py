@@ -15,6 +15,7 @@ from hindsight_rl.datamodules.imagining import Imagining
 from hindsight_rl.datamodules.make_spec import check_keys, make_spec
 from hindsight_rl.datamodules.mixture import Replays, warn_of_undrawn
 from hindsight_rl.datamodules.offline import update_marks
+from hindsight_rl.datamodules.priorities import Priorities, PriorityColumn, check_one_share
 from hindsight_rl.datamodules.propensities import check_stated, unstated_at_first
 from hindsight_rl.datamodules.refit import refit
 from hindsight_rl.datamodules.replay import Replay
@@ -74,6 +75,8 @@ class IteratedDataModule(LogDataModule):
         seed: Seed of episodes and of every draw, not negative.
         imagined: What a model imagines beside what is collected, with a share in ``mix``; ``None``:
             nothing.
+        priorities: Rows are drawn by the learner's errors on them, and weighted against it; new
+            ones get the largest priority. ``None``: each is drawn as often.
 
     Raises:
         ValueError: An argument is out of range, or ``mix`` does not go with the origins there are.
@@ -100,6 +103,7 @@ class IteratedDataModule(LogDataModule):
         updates_per_step: int = 64,
         seed: int = 0,
         imagined: ImaginedRows | None = None,
+        priorities: Priorities | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("batch_size", batch_size), ("updates_per_step", updates_per_step)):
@@ -127,11 +131,14 @@ class IteratedDataModule(LogDataModule):
         if imagined is not None and not self._unstated:
             self._unstated = "a model imagines rows"
         self._collector.stating = not self._unstated
+        if priorities is not None:
+            check_one_share(1, mix, passes=collection.epochs is not None)
+            self._priorities = PriorityColumn(priorities, 0)
         self._replays = self._replays_of(capacity, log, imagined)
         self.history: list[Round] = []
         self._resumed = False
         if log is not None:
-            self._replays.append("log", log.collect(None, 0, log.episodes))
+            self._append("log", log.collect(None, 0, log.episodes))
         if collection.initial_episodes:
             first = self._collector.collect(None, 0, collection.initial_episodes, None)
             self._add(first, update=0, at_random=True)
@@ -166,11 +173,17 @@ class IteratedDataModule(LogDataModule):
         """Return whether every row is of the policy that the round began with."""
         return self.collection.epochs is not None
 
+    def _append(self, name: str, found: Collected) -> None:
+        """Add episodes to a replay, and to the priorities of its rows."""
+        self._replays.append(name, found)
+        if self._priorities is not None:
+            self._priorities.follow(int(found.lengths.sum()), len(self._replays.log))
+
     def _add(self, found: Collected, update: int, *, at_random: bool = False) -> None:
         """Take over a round: replay, relabelers, history."""
         if self.on_policy:
             self._replays.clear()
-        self._replays.append("collected", found)
+        self._append("collected", found)
         before = self.history[-1] if self.history else None
         updates = self.collection.updates(int(found.lengths.sum()), self.batch_size)
         if self.on_policy and at_random:
@@ -334,6 +347,7 @@ class IteratedDataModule(LogDataModule):
             "relabel": self.relabel.state_dict(),
             "expert": self._collector.state_dict(),
             "imagined": None if self._imagining is None else self._imagining.state_dict(),
+            "priorities": None if self._priorities is None else self._priorities.state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -358,6 +372,7 @@ class IteratedDataModule(LogDataModule):
         self._collector.load_state_dict(state_dict.get("expert", {}))
         if self._imagining is not None:
             self._imagining.load_state_dict(state_dict.get("imagined"))
+        self._take_priorities(state_dict)
         self._bind(state_dict["relabel"])
 
 

@@ -21,6 +21,7 @@ from hindsight_rl.datamodules.imagined_rows import ImaginedRows
 from hindsight_rl.datamodules.imagining import Imagining, check_seeds
 from hindsight_rl.datamodules.make_spec import check_keys, make_spec
 from hindsight_rl.datamodules.mixture import Replays, check_mix, with_places_apart
+from hindsight_rl.datamodules.priorities import Priorities, PriorityColumn, check_one_share
 from hindsight_rl.datamodules.replay import Replay
 from hindsight_rl.datamodules.sampler import ChunkSampler, chunk_size
 from hindsight_rl.datamodules.sources.model import GIVEN
@@ -31,6 +32,7 @@ from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.reading import read_logs
 from hindsight_rl.logs.reading.column_map import ColumnMap
+from hindsight_rl.ports import LearnerView
 from hindsight_rl.relabel.bonus import check_of_fixed_log
 from hindsight_rl.relabel.chain import Compose
 from hindsight_rl.relabel.relabeler import Relabeler
@@ -64,9 +66,12 @@ class OfflineDataModule(LogDataModule):
             (0, 1], summing to 1; rows then have an ``origin``. ``None`` without imagined rows.
         memory_map: Folder for imagined rows; ``None`` keeps them in memory, and in every
             checkpoint.
+        priorities: Rows are drawn by the learner's errors on them, and weighted against it;
+            ``None``: each is drawn as often.
 
     Raises:
-        ValueError: An argument is out of range, or ``mix`` does not go with the origins there are.
+        ValueError: An argument is out of range, or ``mix`` or ``weights`` do not go with the
+            others.
         LogError: A source is wrong, or ``weights`` and ``columns`` do not go with the sources.
     """
 
@@ -88,6 +93,7 @@ class OfflineDataModule(LogDataModule):
         imagined: ImaginedRows | None = None,
         mix: dict[str, float] | None = None,
         memory_map: str | None = None,
+        priorities: Priorities | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1 or updates_per_step < 1:
@@ -112,6 +118,9 @@ class OfflineDataModule(LogDataModule):
         self._logged = log.with_rows(training)
         _check_shares(imagined, mix, memory_map)
         self._mix, self._imagining = mix, self._imagined(imagined, mix, held_out)
+        if priorities is not None:
+            check_one_share(len(log.sources), mix)
+            self._priorities = PriorityColumn(priorities, len(log))
         self._bind()
         self._held_out = with_target(held_out, self.relabel.labelled)
         self.spec = make_spec(self.log, self._sampler(), self.relabel, batch_size)
@@ -154,8 +163,8 @@ class OfflineDataModule(LogDataModule):
     def train_dataloader(self) -> ChunkSampler | Tickets:
         """Return the sampler; it continues from the number of updates done.
 
-        Beside a model that imagines, placeholders without end: a batch is then made when its
-        training step begins.
+        Beside a model that imagines, or by priorities, placeholders without end: a batch is then
+        made when its training step begins.
         """
         trainer = self._running
         learner = learner_of(trainer)
@@ -171,10 +180,8 @@ class OfflineDataModule(LogDataModule):
         self._check_weights(learner, keys)
         self._use_learner()
         stop = trainer.max_steps if trainer.max_steps > 0 else None
-        if self._imagining is not None:
-            check_seeds(learner)
-            self._begin_imagining(self._imagining, trainer)
-            self._marks = sorted({*update_marks(trainer), *self._imagining.marks})
+        if self._imagining is not None or self._priorities is not None:
+            self._begin_tickets(trainer, learner)
             self._stop = stop
             return Tickets()
         return self._sampler(
@@ -187,9 +194,13 @@ class OfflineDataModule(LogDataModule):
             prefetch=_core_left(trainer) if self.prefetch is None else self.prefetch,
         )
 
-    def _begin_imagining(self, imagining: Imagining, trainer: Trainer) -> None:
+    def _begin_tickets(self, trainer: Trainer, learner: LearnerView) -> None:
         """Take batches for this process from here on, of rows in files if they are to lie there."""
-        if self._memory_map is not None and not self._resumed:
+        imagining, self._marks = self._imagining, update_marks(trainer)
+        if imagining is not None:
+            check_seeds(learner)
+            self._marks = sorted({*self._marks, *imagining.marks})
+        if imagining is not None and self._memory_map is not None and not self._resumed:
             imagining.replays.to_file(self._memory_map)
             self._bind(self.relabel.state_dict())
         self._process = (trainer.global_rank, trainer.world_size)
@@ -209,10 +220,10 @@ class OfflineDataModule(LogDataModule):
             TensorDict ``[K, B]``, not yet relabeled.
         """
         imagining, trainer = self._imagining, self.trainer
-        if isinstance(batch, TensorDict) or imagining is None or trainer is None:
+        if isinstance(batch, TensorDict) or trainer is None:
             return batch
         update, learner = trainer.global_step, learner_of(trainer)
-        if imagining.due(update):
+        if imagining is not None and imagining.due(update):
             imagining.collect(learner, update)
             self._bind(self.relabel.state_dict())
             self._chunks = self._sampler(process=self._process)
@@ -237,6 +248,7 @@ class OfflineDataModule(LogDataModule):
             "validation": self.validation,
             "relabel": self.relabel.state_dict(),
             **self._imagined_state(),
+            **({} if self._priorities is None else {"priorities": self._priorities.state_dict()}),
         }
 
     def _imagined_state(self) -> dict[str, Any]:
@@ -267,6 +279,7 @@ class OfflineDataModule(LogDataModule):
             self._check_split(state_dict)
             if task == TrainerFn.FITTING:
                 self._go_on_imagining(state_dict)
+                self._take_priorities(state_dict)
         elif task == TrainerFn.FITTING:
             raise LogError(
                 f"the checkpoint was trained on a log with hash {state_dict['log_hash']}, "

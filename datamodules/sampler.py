@@ -9,7 +9,8 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.datamodules.counter_grid import CounterGrid
-from hindsight_rl.keys import COMPANION, DRAWS
+from hindsight_rl.datamodules.priorities import PriorityColumn
+from hindsight_rl.keys import COMPANION, DRAWS, IMPORTANCE
 from hindsight_rl.logs.frames import next_key
 from hindsight_rl.logs.log import Log
 from hindsight_rl.relabel.relabeler import Relabeler
@@ -68,6 +69,7 @@ class ChunkSampler:
         beside: What gathers further rows that the learner reads with each row.
         passes: Update at which shuffled passes over all rows begin, each row once before any comes
             again; ``None`` draws rows with replacement.
+        priorities: By which rows are drawn, and weighted against it; ``None``: each as often.
 
     Raises:
         ValueError: ``batch_size`` cannot be divided by the number of processes, or no row can be
@@ -90,6 +92,7 @@ class ChunkSampler:
         prefetch: bool = False,
         beside: Sequence[Gathers] = (),
         passes: int | None = None,
+        priorities: PriorityColumn | None = None,
     ) -> None:
         rank, world_size = process
         if batch_size % world_size:
@@ -103,8 +106,9 @@ class ChunkSampler:
         self._film_companions = bool(filmed if reads is None else filmed.intersection(reads))
         share = batch_size // world_size
         self._rows = torch.arange(rank * share, (rank + 1) * share)
+        self._priorities, self._drawable = priorities, log.rows
         self._draw_index = (
-            _row_drawer(log) if passes is None else _row_passes(log, passes, batch_size)
+            _row_drawer(log, priorities) if passes is None else _row_passes(log, passes, batch_size)
         )
 
     def __iter__(self) -> Iterator[TensorDict]:
@@ -137,14 +141,17 @@ class ChunkSampler:
 
         Returns:
             TensorDict ``[size, B]``, or ``[size, S, B]`` for several seeds, with the log's keys,
-            ``index``, ``draws`` and companions.
+            ``index``, ``draws`` and companions, and ``importance`` where rows have priorities.
         """
         updates = torch.arange(position, position + size)
         grid = CounterGrid(self._seeds, updates, self._rows).fork(stream)
         index, draws = self._draw_index(grid.fork("index")), grid.counters()
         if len(self._seeds) == 1:
             index, draws = index.squeeze(1), draws.squeeze(1)
-        return self.gather(index, draws)
+        batch = self.gather(index, draws)
+        if self._priorities is None:
+            return batch
+        return batch.set(IMPORTANCE, self._priorities.weight(index, updates, self._drawable))
 
     def gather(self, index: Tensor, draws: Tensor) -> TensorDict:
         """Return the rows and their companions in one gather.
@@ -185,10 +192,12 @@ def _check_drawable(count: int) -> None:
         raise ValueError("no row of the log can be drawn: the split or a filter kept none")
 
 
-def _row_drawer(log: Log) -> Callable[[CounterGrid], Tensor]:
+def _row_drawer(log: Log, priorities: PriorityColumn | None) -> Callable[[CounterGrid], Tensor]:
     """Return the function from counters to row numbers ``[K, S, B]`` int64."""
     rows, count = log.rows, len(log) if log.rows is None else len(log.rows)
     _check_drawable(count)
+    if priorities is not None:
+        return lambda draws: priorities.draw(draws.fine_uniform(), rows)
     if len(log.sources) == 1:
         if rows is None:
             return lambda draws: draws.integers(count)

@@ -31,7 +31,7 @@ BY_EXPERT: Key = "by_expert"
 """``[]`` bool: the expert's action was executed."""
 EPISODE, STEP, EPISODE_END = "episode", "step", "episode_end"
 """``[]`` int64: number of the episode, time in it, row number of its last step."""
-DRAWS, COMPANION = "draws", "companion"
+DRAWS, COMPANION, IMPORTANCE = "draws", "companion", "importance"
 """Counters ``[3]`` int64 of a batch's row, and the further rows a relabeler asked for."""
 
 POLICY_ACTION: Key = "policy_action"

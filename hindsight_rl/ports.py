@@ -473,6 +473,14 @@ class Exported(Protocol):
         """Return the deterministic action."""
 
 
+@runtime_checkable
+class JudgesRows(Protocol):
+    """A learner that says how wrong it is about single rows, so that they can have priorities."""
+
+    def row_errors(self, batch: TensorDict) -> Tensor:
+        """Return target minus value of rows ``[B]``, reward units."""
+
+
 class LearnerView(Protocol):
     """What datamodules, diagnostics and export may ask of a learner."""
 

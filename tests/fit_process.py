@@ -23,6 +23,7 @@ from small_replays import iterated
 
 from hindsight_rl.datamodules.base import LogDataModule
 from hindsight_rl.datamodules.imagined_rows import ImaginedRows
+from hindsight_rl.datamodules.priorities import Priorities
 from hindsight_rl.logs.log import Log
 from hindsight_rl.relabel.expert_action import ExpertAction
 from hindsight_rl.relabel.goals import FutureGoal
@@ -47,6 +48,7 @@ class Job:
         labelled: Train on the column ``expert_action``.
         reward: Checkpoint of a RewardModel whose rewards take the log's place; empty for none.
         imagined: Arguments of ImaginedRows, with half of each batch; empty for none.
+        priorities: Arguments of Priorities; ``None`` draws every row as often.
     """
 
     learner: str
@@ -61,6 +63,7 @@ class Job:
     labelled: bool = False
     reward: str = ""
     imagined: dict[str, Any] = field(default_factory=dict)
+    priorities: dict[str, Any] | None = None
 
 
 class _Kill(Callback):
@@ -84,6 +87,7 @@ def fit_job(job: Job, ckpt_path: Path | None = None) -> Path:
         more |= {"relabel": [LearnedReward(job.reward)]} if job.reward else {}
         if job.imagined:
             more |= {"imagined": ImaginedRows(**job.imagined), "mix": HALVES}
+        more |= {} if job.priorities is None else {"priorities": Priorities(**job.priorities)}
         data: LogDataModule = data_for(kind, Log.load(job.log), arguments, **job.data, **more)
     else:
         relabel = [ExpertAction() if job.labelled else FutureGoal()]

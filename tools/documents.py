@@ -73,6 +73,8 @@ def data_step(name: str, data: Any) -> str:
         source = "pairs of segments, compared"
     if name.endswith("_online"):
         source = "as logged, then as collected"
+    if options.get("priorities"):
+        source += ", rows of large errors more often"
     if options.get("imagined"):
         source += ", and [imagined](docs/imagined.md) by a model from there"
     return "<br>".join(f"`{name}`: {first_line(known[name])}" for name in names) or source

@@ -286,6 +286,9 @@ class LearnerModule(LightningModule, ABC):
         seen = self.complete(shifted(chunk, shifts_of(self)))
         found = self._running.run(self.read(seen), first)
         check_finite(self, found.terms, first)
+        learned = getattr(getattr(self.trainer, "datamodule", None), "learned", None)
+        if learned is not None:
+            learned(seen, self)
         self._count(len(chunk))
         self._report_chunk(found, len(chunk))
         interval = self.evaluation.interval

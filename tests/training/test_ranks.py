@@ -104,6 +104,15 @@ def test_two_processes_imagine_as_one(tmp_path: Path) -> None:
     assert_two_as_one(replace(job, imagined=imagined), tmp_path)
 
 
+@pytest.mark.slow
+def test_two_processes_draw_by_priority_as_one(tmp_path: Path) -> None:
+    """Each sees the errors of both on their rows, and draws its share by them."""
+    episode_log(discrete=True).save(tmp_path / "log")
+    data = {"batch_size": 16, "updates_per_step": 7}
+    job = Job("DQN", str(tmp_path / "log"), str(tmp_path / "two"), 60, data=data)
+    assert_two_as_one(replace(job, priorities={"corrected_after": 50}), tmp_path)
+
+
 def assert_two_as_one(job: Job, folder: Path) -> None:
     """Check that two processes end with the weights of one, within 1e-6."""
     ended = run_jobs([replace(job, trainer={"strategy": "ddp", "devices": 2})], folder)
