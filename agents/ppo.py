@@ -10,7 +10,8 @@ with the value at its start. pi_old is the policy that collected: its log-probab
 
 Reference: Schulman et al. 2017, "Proximal policy optimization algorithms", arXiv 1707.06347.
 Advantages: Schulman et al. 2016, arXiv 1506.02438. A2C as a special case: Huang et al. 2022, arXiv
-2205.09123. Networks, rates and first weights: Raffin et al. 2021, "Stable-Baselines3".
+2205.09123. V-trace: Espeholt et al. 2018, arXiv 1802.01561. Networks, rates and first weights:
+Raffin et al. 2021, "Stable-Baselines3".
 
 Deviations:
 - An action at a bound to which it was clipped counts with the mass of all that is clipped to it,
@@ -63,6 +64,8 @@ class PPO(Learner):
         value_scale: Unit of the value network's output, reward units, above 0.
         sweep_every: Updates between sweeps; 0 for one whenever rows have changed, as every round
             does.
+        max_ratio: Cap, at least 1, of the ratios by which sweeps correct returns of another policy
+            (V-trace): within a round, or of a log with probabilities. ``None`` for no correction.
         clip_norm: Largest gradient norm of each network, clipped separately; ``None`` for no limit.
         **learner: Arguments of :class:`Learner`.
 
@@ -87,6 +90,7 @@ class PPO(Learner):
         scaling: Scaling = "standardised",
         value_scale: float = 1.0,
         sweep_every: int = 0,
+        max_ratio: float | None = None,
         clip_norm: float | None = 0.5,
         **learner: Any,
     ) -> None:
@@ -95,6 +99,7 @@ class PPO(Learner):
         check_ranges(above(0, target_kl=target_kl), note=" or null")
         check_ranges(at_least(0, entropy_weight=entropy_weight))
         check_ranges(above(0, value_scale=value_scale))
+        check_ranges(at_least(1, max_ratio=max_ratio), note=" or null")
         self.clip, self.entropy_weight, self.target_kl = clip, entropy_weight, target_kl
         self.actor = Policy(self.spec, network, head=head)
         check_exact("PPO", self.actor, "ratios of two policies are ratios of densities")
@@ -107,6 +112,8 @@ class PPO(Learner):
             discount=discount,
             lambda_=lambda_,
             scaling=scaling,
+            log_ratio=None if max_ratio is None else lambda batch: self.log_ratio(batch)[0],
+            max_ratio=max_ratio or 1.0,
         )
 
     def value_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:

@@ -63,7 +63,9 @@ class Traced(NamedTuple):
     value: Tensor
     """Target of the value."""
     advantage: Tensor
-    """Weight of grad log pi; the clipped ratio is in it."""
+    """Weight of grad log pi; the row's clipped ratio is in it."""
+    error: Tensor
+    """The same without that ratio, for a loss that has its own."""
 
 
 def v_trace(
@@ -82,9 +84,10 @@ def v_trace(
 
     v[t] = V[t] + rho[t] delta[t] + discount lambda c[t] (v[t + 1] - V[t + 1]), delta as of
     :func:`generalized_advantages`, rho[t] = min(ratio, max_ratio), c[t] = min(ratio, 1). The
-    advantage is rho[t] (r[t] + discount v[t + 1] - V[t]). Where all ratios are 1 the targets are
-    TD(lambda) returns. The fixed point is the value of a policy between the two, proportional to
-    min(max_ratio pi_b, pi).
+    advantage is rho[t] (delta[t] + discount lambda (v[t + 1] - V[t + 1])): with the paper's lambda,
+    1, rho[t] (r[t] + discount v[t + 1] - V[t]). Where all ratios are 1 the targets are TD(lambda)
+    returns and the advantages those of GAE. The fixed point is the value of a policy between the
+    two, proportional to min(max_ratio pi_b, pi).
 
     Args:
         reward: ``[N]``, reward units; rows of an episode are adjacent and in order.
@@ -115,7 +118,8 @@ def v_trace(
     carried = live * lambda_ * ratio.clamp_max(1.0) * (~last).double()
     beyond = reverse_scan(rho * delta, carried)  # v - V
     following = torch.where(last, 0.0, beyond.roll(-1))
-    return Traced(value + beyond, rho * (delta + live * following))
+    error = delta + live * lambda_ * following
+    return Traced(value + beyond, rho * error, error)
 
 
 def clipped_surrogate(ratio: Tensor, advantage: Tensor, *, clip: float | None) -> Tensor:

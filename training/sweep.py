@@ -13,7 +13,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.keys import Key, key_name, key_of
-from hindsight_rl.maths.policy_gradient import generalized_advantages
+from hindsight_rl.maths.policy_gradient import generalized_advantages, v_trace
 from hindsight_rl.ports import DataView, RelabelView
 
 ValueFunction = Callable[[Tensor, Tensor | None], Tensor]
@@ -126,6 +126,10 @@ class LogPass(Sweep):
         lambda_: In [0, 1]; 1 is Monte Carlo with bootstrap at truncation.
         scaling: ``"standardised"`` gives the advantages of the rows that may be drawn mean 0 and
             standard deviation 1, ``"raw"`` leaves them in reward units.
+        log_ratio: Gives log pi / pi_b of a relabeled batch ``[B]``, nats, where rows of another
+            policy are corrected by V-trace; advantages are then without the row's own ratio.
+            ``None`` for no correction.
+        max_ratio: Cap of these ratios, at least 1.
 
     Raises:
         ValueError: An argument is out of range.
@@ -139,6 +143,8 @@ class LogPass(Sweep):
         discount: float,
         lambda_: float,
         scaling: Scaling = "standardised",
+        log_ratio: Callable[[TensorDict], Tensor] | None = None,
+        max_ratio: float = 1.0,
     ) -> None:
         if every < 0:
             raise ValueError(f"sweep_every is {every}, it must be at least 0")
@@ -147,6 +153,7 @@ class LogPass(Sweep):
         super().__init__(("lambda_return", "advantage"), every)
         self.value, self.scaling = value, scaling
         self.discount, self.lambda_ = discount, lambda_
+        self.log_ratio, self.max_ratio = log_ratio, max_ratio
 
     def found(
         self, datamodule: DataView, device: torch.device, seeds: Iterable[int]
@@ -174,17 +181,22 @@ class LogPass(Sweep):
             for chunk in datamodule.in_order():
                 batch = datamodule.on_after_batch_transfer(chunk.to(device), 0)[0]
                 parts.append(self._columns_of(batch))
-        reward, value, following, terminated, last = torch.cat(parts, dim=1)
-        advantage = generalized_advantages(
-            reward,
-            value,
-            following,
-            terminated.bool(),
-            last.bool(),
-            discount=self.discount,
-            lambda_=self.lambda_,
-        )
-        target = advantage + value
+        reward, value, following, terminated, last, *ratio = torch.cat(parts, dim=1)
+        ends = terminated.bool(), last.bool()
+        discount, lambda_ = self.discount, self.lambda_
+        if ratio:
+            traced = v_trace(
+                *(reward, value, following, ratio[0], *ends),
+                discount=discount,
+                lambda_=lambda_,
+                max_ratio=self.max_ratio,
+            )
+            target, advantage = traced.value, traced.error
+        else:
+            advantage = generalized_advantages(
+                reward, value, following, *ends, discount=discount, lambda_=lambda_
+            )
+            target = advantage + value
         if self.scaling == "standardised":
             # Held-out and filtered rows get their columns too, but do not shape those of others.
             drawn = advantage[datamodule.log.drawable().to(advantage.device)]
@@ -206,6 +218,7 @@ class LogPass(Sweep):
             batch["next", "terminated"],
             last,
         ]
+        columns += [] if self.log_ratio is None else [self.log_ratio(batch)]
         return torch.stack([column.double() for column in columns])
 
     def attach(self, chunk: TensorDict, seed: int | None = None) -> TensorDict:

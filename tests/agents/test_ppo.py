@@ -20,7 +20,7 @@ from torchrl_oracles import torchrl_actor
 from hindsight_rl.agents.ppo import PPO
 from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.draws import counters
-from hindsight_rl.maths.policy_gradient import kl_k3
+from hindsight_rl.maths.policy_gradient import kl_k3, v_trace
 from hindsight_rl.nets.network import Head
 from hindsight_rl.training.learner import Learner
 
@@ -141,6 +141,39 @@ def test_columns_are_generalized_advantages_over_the_log() -> None:
     assert float(advantage.std(correction=0)) == pytest.approx(1.0, abs=1e-3)
 
 
+def test_returns_of_another_policy_are_corrected_by_v_trace() -> None:
+    """On a log whose ratios are not 1; of own actions nothing is corrected."""
+    log = episode_log(stated=True)
+    uneven = log.column("action_log_prob") + torch.sin(torch.arange(len(log)))
+    log = log.with_columns({"action_log_prob": uneven})
+    settings = {"scaling": "raw", "discount": 0.9, "lambda_": 0.8}
+    learner, batch = case(log, max_ratio=1.5, **settings)
+    with torch.no_grad():
+        log_ratio, _ = learner.log_ratio(batch)
+        value = learner.value(batch["observation"])
+        following = learner.value(batch["next", "observation"])
+    assert bool((log_ratio.exp() > 1.5).any()) and bool((log_ratio < 0.0).any())
+    traced = v_trace(
+        batch["next", "reward"],
+        value,
+        following,
+        log_ratio,
+        batch["next", "terminated"],
+        batch["next", "terminated"] | batch["next", "truncated"],
+        discount=0.9,
+        lambda_=0.8,
+        max_ratio=1.5,
+    )
+    torch.testing.assert_close(batch["lambda_return"], traced.value.float())
+    torch.testing.assert_close(batch["advantage"], traced.error.float())
+    with torch.no_grad():
+        own = learner.actor.executed_log_prob(batch["observation"], batch["action"]).float()
+    own_log = log.with_columns({"action_log_prob": own})
+    corrected, plain = case(own_log, max_ratio=1.0, **settings)[1], case(own_log, **settings)[1]
+    for key in ("lambda_return", "advantage"):
+        torch.testing.assert_close(corrected[key], plain[key], rtol=1e-4, atol=1e-5)
+
+
 # --- its arguments --------------------------------------------------------------------------------
 
 
@@ -196,6 +229,7 @@ def test_first_weights_are_orthogonal() -> None:
         ({"entropy_weight": -0.1}, "entropy_weight is -0.1, it must be at least 0"),
         ({"value_scale": 0.0}, "value_scale is 0.0, it must be above 0"),
         ({"sweep_every": -1}, "sweep_every is -1, it must be at least 0"),
+        ({"max_ratio": 0.5}, "max_ratio is 0.5, it must be at least 1 or null"),
         ({"lambda_": 1.5}, r"discount 0.99 and lambda_ 1.5 must lie in \[0, 1\]"),
         ({"head": Head("deterministic")}, "PPO needs an exact density, and head 'deterministic'"),
     ],

@@ -164,6 +164,7 @@ def test_v_trace() -> None:
 
 @pytest.mark.parametrize("lambda_", [1.0, 0.7])
 def test_v_trace_of_own_rows_is_td_lambda(lambda_: float) -> None:
+    """And the advantages are those of GAE."""
     expected = lambda_returns(
         f64(1, 0, 2),
         f64(0.5, 0.8, 0.3),
@@ -172,7 +173,9 @@ def test_v_trace_of_own_rows_is_td_lambda(lambda_: float) -> None:
         discount=0.9,
         lambda_=lambda_,
     )
-    close(traced(f64(0, 0, 0), lambda_=lambda_)[0], expected, atol=1e-12)
+    value, advantage = traced(f64(0, 0, 0), lambda_=lambda_)
+    close(value, expected, atol=1e-12)
+    close(advantage, expected - f64(1, 0.5, 0.8), atol=1e-12)
 
 
 def test_v_trace_keeps_episodes_apart_and_reads_nothing_after_an_end() -> None:
