@@ -47,7 +47,13 @@ class Critic(nn.Module):
         width = further + (0 if self.scale.discrete else spec.action.width)
         outputs = (spec.action.n if self.scale.discrete else 1) * max(numbers, 1)
         self.members = nn.ModuleList(
-            mlp(self.inputs.width + width, hidden, outputs, activation_of(network))
+            mlp(
+                self.inputs.width + width,
+                hidden,
+                outputs,
+                activation_of(network),
+                norm=network.critic_norm,
+            )
             for _ in range(members)
         )
 

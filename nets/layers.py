@@ -44,7 +44,12 @@ def float32_linear(features: Tensor, weight: Tensor, bias: Tensor | None) -> Ten
 
 
 def mlp(
-    inputs: int, hidden: Sequence[int], outputs: int, activation: type[nn.Module] = nn.ReLU
+    inputs: int,
+    hidden: Sequence[int],
+    outputs: int,
+    activation: type[nn.Module] = nn.ReLU,
+    *,
+    norm: bool = False,
 ) -> nn.Sequential:
     """Return a multilayer perceptron, ReLU between layers, the last one always in float32.
 
@@ -53,6 +58,7 @@ def mlp(
         hidden: Width of each hidden layer.
         outputs: Width of the output.
         activation: Between layers; SiLU where slopes of the network are to be smooth.
+        norm: Whether the units of each hidden layer are normalised before they bend.
 
     Returns:
         The network.
@@ -64,7 +70,7 @@ def mlp(
         raise ValueError(f"hidden is {list(hidden)}: every layer needs at least 1 unit")
     layers: list[nn.Module] = []
     for width in hidden:
-        layers += [nn.Linear(inputs, width), activation()]
+        layers += [nn.Linear(inputs, width), *([nn.LayerNorm(width)] if norm else []), activation()]
         inputs = width
     return nn.Sequential(*layers, LastLayer(inputs, outputs))
 

@@ -36,6 +36,8 @@ class Network:
         encoders: How entries of the observation are encoded, by name, ``images`` for all images
             that are not named; each network has its own. See
             :class:`hindsight_rl.nets.encoders.encoder.Encoder`.
+        critic_norm: Layer norm before every bend of a critic Q(s, a), so that actions nobody took
+            are not valued without bounds (Ball et al. 2023, arXiv 2302.02948); the policy has none.
 
     Raises:
         ValueError: An argument is out of range, or two do not go together.
@@ -50,6 +52,7 @@ class Network:
     task_scale: tuple[float, ...] | None = None
     gate_task: bool = False
     encoders: dict[str, Encoder] = field(default_factory=dict, hash=False)
+    critic_norm: bool = False
 
     def __post_init__(self) -> None:
         """Check the arguments; lists become tuples."""
@@ -92,6 +95,7 @@ class TanhNetwork(Network):
         task_scale: As in :class:`Network`.
         gate_task: As in :class:`Network`.
         encoders: As in :class:`Network`.
+        critic_norm: As in :class:`Network`.
 
     Raises:
         ValueError: An argument is out of range, or two do not go together.
@@ -111,6 +115,7 @@ class LatentNetwork(Network):
         task_scale: As in :class:`Network`.
         gate_task: As in :class:`Network`.
         encoders: As in :class:`Network`.
+        critic_norm: As in :class:`Network`.
         latent: Latent numbers per action, at least 1; ``None`` for two per action dimension.
 
     Raises:
@@ -135,6 +140,7 @@ class NoiseNetwork(Network):
         task_scale: As in :class:`Network`.
         gate_task: As in :class:`Network`.
         encoders: As in :class:`Network`.
+        critic_norm: As in :class:`Network`.
         residual: Blocks with layer norm and a shortcut, of equal width, in the place of plain
             layers: for deep networks.
 

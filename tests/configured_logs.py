@@ -25,7 +25,7 @@ CONFIGS = sorted(
 )
 
 # With a log of an environment beside what is collected: what any policy did there will do.
-BESIDE = dict.fromkeys(("airl", "darc", "gail"), "Pendulum-v1")
+BESIDE = dict.fromkeys(("airl", "darc", "gail", "rlpd"), "Pendulum-v1")
 # Of a target and a source: one log stands for both.
 TWO_SIDED = ("dara",)
 

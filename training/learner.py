@@ -89,6 +89,8 @@ class Learner(Acts, LearnerModule):
         learning_rates: Rates of single networks by name (``actor``, ``critic``, ``value``), where
             they differ from the optimiser's; they stand beside a learner's own ``rates``.
         decay: Updates after which a network's rate has fallen to 0 on a cosine, by name.
+        freeze: Updates before the first at which a network moves, by name: ``{actor: 5000}`` lets
+            new critics learn before they move a policy that was fitted before.
         clip_norm: Largest gradient norm of each network, clipped separately; ``None`` for no limit.
         compile: ``"losses"`` compiles the loss function; ``"update"`` all updates of a chunk into
             one graph (one process, Adam or AdamW); ``"auto"`` the latter where it pays.
@@ -160,6 +162,7 @@ class Learner(Acts, LearnerModule):
         optimizer: OptimizerCallable = lambda params: torch.optim.Adam(params, lr=3e-4, fused=True),
         learning_rates: dict[str, float] | None = None,
         decay: dict[str, int] | None = None,
+        freeze: dict[str, int] | None = None,
         clip_norm: float | None = None,
         compile: Compile = "auto",
         threads: int | None = None,
@@ -182,9 +185,12 @@ class Learner(Acts, LearnerModule):
             raise ValueError(f"clip_norm is {clip_norm}, it must be above 0 or null")
         if seeds < 1 or (threads is not None and threads < 1):
             raise ValueError(f"seeds {seeds} and threads {threads} must be at least 1")
-        for name, horizon in (decay or {}).items():
-            if horizon < 1:
-                raise ValueError(f"decay of '{name}' is {horizon} updates, it must be at least 1")
+        for what, given in (("decay", decay), ("freeze", freeze)):
+            for name, count in (given or {}).items():
+                if count < 1:
+                    raise ValueError(
+                        f"{what} of '{name}' is {count} updates, it must be at least 1"
+                    )
         self._check_evaluation(evaluation)
         self.start = warm_start(weights_from, type(self), spec, seeds)
         spec = spec if self.start is None else self.start.spec
@@ -200,7 +206,7 @@ class Learner(Acts, LearnerModule):
         self.hparams.update(learning_rates=rates or None)
         self.spec, self.evaluation = spec, evaluation
         self.build_optimizer = optimizer
-        self.learning_rates, self.decay = rates, decay or {}
+        self.learning_rates, self.decay, self.begins = rates, decay or {}, freeze or {}
         self.clip_norm, self.compile_mode = clip_norm, compile
         self.threads, self.matmul_precision, self.seeds = threads, matmul_precision, seeds
         self.log_pass = None

@@ -91,6 +91,7 @@ class LearnerModule(LightningModule, ABC):
     build_optimizer: OptimizerCallable
     learning_rates: dict[str, float]
     decay: dict[str, int]
+    begins: dict[str, int]
     seeds: int
     log_pass: Sweep | None
     start: WarmStart | None
@@ -178,14 +179,15 @@ class LearnerModule(LightningModule, ABC):
             The optimiser; networks with a rate, a decay or an interval of their own form a group.
 
         Raises:
-            ValueError: ``learning_rates``, ``decay`` or ``optimizer_options`` names a network that
-                does not exist, or ``phases`` leave one out.
+            ValueError: ``learning_rates``, ``decay``, ``freeze`` or ``optimizer_options`` names a
+                network that does not exist, or ``phases`` leave one out.
         """
         networks = self.networks()
-        check_names({**self.learning_rates, **self.decay}, networks)
+        check_names({**self.learning_rates, **self.decay, **self.begins}, networks)
         check_names(self.optimizer_options, networks)
         check_phases(self.phases, networks)
-        apart = {*self.decay, *self.every, *(name for phase in self.phases for name in phase)}
+        phased = (name for phase in self.phases for name in phase)
+        apart = {*self.decay, *self.every, *self.begins, *phased}
         groups = parameter_groups(networks, self.learning_rates, apart, self.optimizer_options)
         optimizer = self.build_optimizer(groups)
         for group in optimizer.param_groups:

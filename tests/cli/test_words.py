@@ -7,7 +7,7 @@ import yaml
 
 from hindsight_rl.cli.words import packaged_config, spell_out
 
-SHARED = ("gail", "airl", "darc", "redq", "iql_online", "awac_online", "sac_online")
+SHARED = ("gail", "airl", "darc", "rlpd", "redq", "iql_online", "awac_online", "sac_online")
 
 
 def spelled(*words: str) -> list[str]:

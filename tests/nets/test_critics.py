@@ -1,6 +1,7 @@
 """Critics, networks whose weights rest, and temperatures."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -50,6 +51,26 @@ def test_value_of_an_action_by_every_estimate() -> None:
     assert values.grad is not None
     assert values.grad.flatten().nonzero().flatten().tolist() == [2, 3, 8, 9]
     assert value_of(values[0], torch.tensor([1, 1])).tolist() == [1.0, 4.0]
+
+
+def test_a_normalised_critic_is_bounded_however_far_an_action_lies() -> None:
+    """The last layer sees 8 numbers of mean 0 and variance 1: at most |w| sqrt(8) + |b|, any input.
+
+    Without the norm the value grows with the action.
+    """
+    spec, far = spec_of(), 1e4 * torch.ones(3, 2)
+    plain, normed = Critic(spec, SMALL), Critic(spec, replace(SMALL, critic_norm=True))
+    assert [type(layer).__name__ for layer in normed.members[0]] == [
+        *("Linear", "LayerNorm", "ReLU", "Linear", "LayerNorm", "ReLU", "LastLayer")
+    ]
+    last = [member[-1] for member in normed.members]
+    bound = torch.stack([layer.weight.norm() * math.sqrt(8) + layer.bias.abs() for layer in last])
+    values = normed(observations(3), far)
+    assert bool((values.abs() <= bound).all())
+    assert bool((plain(observations(3), far).abs() > 10 * bound).any())
+    exact = normed(observations(3), far.double())
+    assert exact.dtype == torch.float64
+    torch.testing.assert_close(values.double(), exact, rtol=1e-4, atol=1e-5)
 
 
 def test_continuous_critic_sees_actions_in_policy_units() -> None:

@@ -27,9 +27,9 @@ UPDATES = 100
 
 
 def arguments_of(kind: type[Learner]) -> dict[str, Any]:
-    """Return everything at once that has an order: groups with own rates, clipping, decay."""
-    name = network_of(kind)
-    return {"clip_norm": 1.0, "decay": {name: 80}, "learning_rates": {name: 1e-3}}
+    """Return everything at once that has an order: own rates, clipping, decay, a late beginning."""
+    own = {"decay": 80, "learning_rates": 1e-3, "freeze": 5}
+    return {"clip_norm": 1.0} | {what: {network_of(kind): value} for what, value in own.items()}
 
 
 ARGUMENTS = arguments_of(BC)

@@ -138,7 +138,7 @@ def test_decay_starts_from_the_networks_own_rate(tmp_path: Path) -> None:
     assert seen.seen[-1]["actor"] == pytest.approx(0.25)
 
 
-@pytest.mark.parametrize("argument", ["learning_rates", "decay"])
+@pytest.mark.parametrize("argument", ["learning_rates", "decay", "freeze"])
 def test_unknown_network_is_refused(argument: str, tmp_path: Path) -> None:
     message = r"'policy' is no network of this learner: it has \['actor', 'value', 'critic'\]"
     with pytest.raises(ValueError, match=message):
@@ -148,6 +148,8 @@ def test_unknown_network_is_refused(argument: str, tmp_path: Path) -> None:
 def test_horizon_of_a_decay_must_be_positive() -> None:
     with pytest.raises(ValueError, match="decay of 'actor' is 0 updates, it must be at least 1"):
         learner_of(BC, data_for(BC).spec, decay={"actor": 0})
+    with pytest.raises(ValueError, match="freeze of 'actor' is -1 updates, it must be at least 1"):
+        learner_of(BC, data_for(BC).spec, freeze={"actor": -1})
 
 
 class Tempered(BC):

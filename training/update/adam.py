@@ -25,6 +25,7 @@ class Rule(NamedTuple):
         decoupled: Whether it shrinks the parameters (AdamW) or adds to the gradient.
         every: It moves at updates whose number, counted from 1, is a multiple.
         name: Of the group: that of its network, where it has one of its own.
+        begin: Updates before the first at which it moves.
     """
 
     span: Span
@@ -34,6 +35,7 @@ class Rule(NamedTuple):
     decoupled: bool
     every: int = 1
     name: str = ""
+    begin: int = 0
 
 
 def adam(
@@ -65,7 +67,7 @@ def adam(
     second = second * beta2 + (1 - beta2) * gradient * gradient
     parameters = parameters - (rate / bias) * first / (second.sqrt() / root + rule.eps)
     after = parameters, first, second
-    if rule.every == 1:
+    if rule.every == 1 and not rule.begin:
         return after
     one, two, three = (torch.where(due > 0, a, b) for a, b in zip(after, before, strict=True))
     return one, two, three
@@ -83,7 +85,10 @@ def adam_obstacle(optimizer: torch.optim.Optimizer) -> str:
 
 
 def rules_of(
-    optimizer: torch.optim.Optimizer, states: SeedStates, every: Mapping[str, int]
+    optimizer: torch.optim.Optimizer,
+    states: SeedStates,
+    every: Mapping[str, int],
+    begins: Mapping[str, int],
 ) -> list[Rule]:
     """Return the rules of an optimiser's groups, in the order of the state.
 
@@ -91,6 +96,7 @@ def rules_of(
         optimizer: Adam or AdamW.
         states: The state.
         every: Interval of groups by name, where they do not move at every update.
+        begins: Updates before the first at which groups move, by name.
 
     Returns:
         One per group.
@@ -106,6 +112,7 @@ def rules_of(
             decoupled,
             every.get(group.get("name", ""), 1),
             group.get("name", ""),
+            begins.get(group.get("name", ""), 0),
         )
         for span, group in zip(states.spans(groups), optimizer.param_groups, strict=True)
     ]

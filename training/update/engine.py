@@ -82,7 +82,7 @@ class Engine:
 
     Args:
         learner: The learner; of it only ``losses``, ``read_keys``, ``targets``, ``tau``,
-            ``every`` and ``phases`` are used.
+            ``every``, ``begins`` and ``phases`` are used.
         optimizer: Adam or AdamW; its groups give the rates, its state is kept up to date.
         states: The state.
         networks: Parameters of each network by name, in the order of the state.
@@ -110,7 +110,7 @@ class Engine:
         self._reads: tuple[Key, ...] = learner.read_keys
         self._networks = states.spans(networks)
         self._clip_norm, self._watch = clip_norm, watch or clip_norm is not None
-        self._rules = rules_of(optimizer, states, learner.every)
+        self._rules = rules_of(optimizer, states, learner.every, learner.begins)
         self._phases: tuple[tuple[str, ...] | None, ...] = learner.phases or (None,)
         self._online = _online_names(states, learner.targets)
         self._schedule = Schedule(learner, optimizer, states, self._rules)

@@ -28,6 +28,7 @@ class Updated(Protocol):
 
     Attributes:
         every: Networks and targets that move only at multiples of an interval, by name.
+        begins: Updates before the first at which a network moves, by name.
         phases: Networks that move together, one phase after the other; () for all at once.
         tau: Share of the way a target moves.
         until: Updates after which targets move no more, by name.
@@ -37,6 +38,7 @@ class Updated(Protocol):
     """
 
     every: Mapping[str, int]
+    begins: Mapping[str, int]
     phases: Phases
     tau: float
     until: Mapping[str, int]
@@ -139,7 +141,8 @@ class Loop:
         return found, self._step()
 
     def _due(self, name: str) -> bool:
-        return bool(due(self._number, self._learner.every.get(name, 1)))
+        given = self._learner
+        return bool(due(self._number, given.every.get(name, 1), given.begins.get(name, 0)))
 
     def _step(self) -> dict[str, Tensor]:
         """Clip and step; return the gradients' norms where they were measured."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hindsight_rl.training.update.adam import Rule
 from hindsight_rl.training.update.state import SeedStates
-from hindsight_rl.training.update.steps import due, target_rate
+from hindsight_rl.training.update.steps import due, moves_before, target_rate
 
 if TYPE_CHECKING:
     from hindsight_rl.training.module import LearnerModule
@@ -74,11 +74,12 @@ class Schedule:
         table = np.empty((updates, len(self._rules), _COLUMNS))
         number = first + np.arange(updates)
         for column, (rule, steps) in enumerate(zip(self._rules, self._steps, strict=True)):
-            step = int(steps[0]) + (number + 1) // rule.every - first // rule.every
+            moves = moves_before(number + 1, rule.every, rule.begin)
+            step = int(steps[0]) + moves - moves_before(first, rule.every, rule.begin)
             for place, beta in zip((1, 2), rule.betas, strict=True):
                 # Before its first step what comes of it is thrown away; only not to divide by 0.
                 table[:, column, place] = 1 - beta ** np.maximum(step, 1)
-            table[:, column, 3] = due(number, rule.every)
+            table[:, column, 3] = due(number, rule.every, rule.begin)
         table[:, :, 2] = np.sqrt(table[:, :, 2])
         for update in range(updates if rates else 1):
             if rates:
@@ -106,4 +107,7 @@ class Schedule:
     def count(self, updates: int, first: int) -> None:
         """Count the steps of a chunk in the optimiser's state."""
         for rule, steps in zip(self._rules, self._steps, strict=True):
-            torch._foreach_add_(steps, (first + updates) // rule.every - first // rule.every)
+            before, after = (
+                moves_before(number, rule.every, rule.begin) for number in (first, first + updates)
+            )
+            torch._foreach_add_(steps, int(after - before))

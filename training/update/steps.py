@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,17 +21,32 @@ Number = TypeVar("Number", int, Any)
 _TINY = 1e-6
 
 
-def due(number: Number, interval: int) -> Any:
+def due(number: Number, interval: int, begin: int = 0) -> Any:
     """Return whether what moves every so many updates moves at this one, counted from 1.
 
     Args:
         number: Update, counted from 0; an array gives an array.
         interval: At least 1; 1 is always due.
+        begin: Updates before the first at which it may move.
 
     Returns:
         bool, or an array of bool.
     """
-    return (number + 1) % interval == 0
+    return ((number + 1) % interval == 0) & (number >= begin)
+
+
+def moves_before(number: Number, interval: int, begin: int = 0) -> Any:
+    """Return at how many updates before this one :func:`due` holds.
+
+    Args:
+        number: Update, counted from 0; an array gives an array.
+        interval: At least 1.
+        begin: Updates before the first at which it may move.
+
+    Returns:
+        int, or an array of them.
+    """
+    return np.maximum(number, begin) // interval - begin // interval
 
 
 def target_rate(number: Number, interval: int, tau: float, until: int | None = None) -> Any:
