@@ -37,6 +37,7 @@ from hindsight_rl.logs.folder import (
 from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.packed import Column, PackedColumns, content_hash
 from hindsight_rl.logs.rows import SPAN
+from hindsight_rl.relabel.bonus import check_of_fixed_log
 from hindsight_rl.relabel.chain import Compose, parts_of
 from hindsight_rl.relabel.once import Once
 from hindsight_rl.relabel.relabeler import Relabeler
@@ -90,6 +91,7 @@ def write_relabeled(
     check_output(target, _folders(log), overwrite=overwrite)
     if workers is not None:
         log = replace(log, each=partial(each, workers))
+    check_of_fixed_log(Compose(list(relabelers)))
     bound = Compose([Once(list(relabelers), seed)]).prepare(log)
     _check_no_critic(bound)
     _check_executed(bound)

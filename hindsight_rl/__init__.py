@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.agents.awr import AWR as AWR
     from hindsight_rl.agents.bc import BC as BC
     from hindsight_rl.agents.bcq import BCQ as BCQ
+    from hindsight_rl.agents.bootstrapped_dqn import BootstrappedDQN as BootstrappedDQN
     from hindsight_rl.agents.c_learning import CLearning as CLearning
     from hindsight_rl.agents.cpl import CPL as CPL
     from hindsight_rl.agents.cql import CQL as CQL
@@ -185,6 +186,7 @@ _HOME = {
     "Beam": "planners.beam",
     "BestAdvantage": "tasks.commands",
     "BestReturn": "tasks.commands",
+    "BootstrappedDQN": "agents.bootstrapped_dqn",
     "Bound": "diagnostics.bound",
     "ControlLoop": "export.loop",
     "CLearning": "agents.c_learning",

@@ -94,3 +94,18 @@ def row_mask(row: Tensor, members: int, *, share: float = 0.5) -> Tensor:
     key = torch.full_like(row, fork_key(0, "rows of a head"))
     counter = torch.stack([key, torch.zeros_like(key), row], dim=-1)
     return (uniforms(counter, members) < share).movedim(-1, 0)
+
+
+def votes(value: Tensor) -> Tensor:
+    """Return how many of the members find each action best, as a share; equals by their mean.
+
+    Args:
+        value: ``[..., n, E]``, of every action and member, reward units.
+
+    Returns:
+        ``[..., n]``: the share, and less than half a vote more for a larger mean.
+    """
+    count, members = value.shape[-2:]
+    best = torch.nn.functional.one_hot(value.argmax(-2), count)
+    share = best.to(value.dtype).mean(-2)
+    return share + 0.5 / members * torch.softmax(value.mean(-1), dim=-1)

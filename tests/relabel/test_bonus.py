@@ -19,6 +19,7 @@ from hindsight_rl.agents.sac import SAC
 from hindsight_rl.datamodules.collection import Collection
 from hindsight_rl.datamodules.iterated import IteratedDataModule
 from hindsight_rl.datamodules.offline import OfflineDataModule
+from hindsight_rl.datamodules.relabeled import write_relabeled
 from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.coverage import discounted_sums
 from hindsight_rl.maths.episode_weights import episode_weights
@@ -128,6 +129,13 @@ def test_a_fixed_log_takes_a_penalty_only(bonus: Callable[..., Relabeler]) -> No
         OfflineDataModule(log, [bonus()])
     OfflineDataModule(log, [bonus(sign="penalty")])
     OfflineDataModule(log, [bonus(coefficient=0.0)])
+
+
+def test_a_written_log_takes_a_penalty_only(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="CountBonus rewards what the log rarely shows"):
+        write_relabeled(episode_log(), [CountBonus()], tmp_path / "bonus")
+    assert not (tmp_path / "bonus").exists()
+    write_relabeled(episode_log(), [CountBonus(sign="penalty")], tmp_path / "penalty")
 
 
 def test_new_goals_may_stand_before(bonus: Callable[..., Relabeler]) -> None:
