@@ -5,7 +5,7 @@
 Each seed has a log of its own, random torques or half of the episodes good, and a model of it. SAC
 and CQL alone, SAC with imagined rows of the model (MBPO) or of the pendulum's own equations, with a
 penalty (MOPO) and ended where the model does not know (MOReL), and CQL by origin (COMBO), all for
-2,500 updates; the same 20 test episodes for all. Finished fits are kept in build/imagined/; writes
+5,000 updates; the same 20 test episodes for all. Finished fits are kept in build/imagined/; writes
 build/imagined_offline.json and the tables of docs/imagined.md. Settings were chosen with --choose,
 on a seed that is not reported.
 """
@@ -36,7 +36,7 @@ from results import replace_part  # isort: skip
 from shared import CHOICE_SEEDS, FIVE_SEEDS, ROOT, quiet, say, silent_trainer, table  # isort: skip
 
 
-UPDATES, BATCH = 2_500, 128
+UPDATES, BATCH = 5_000, 128
 LOGS = ("random", "mixed")
 ROUND: dict[str, Any] = {"every": 500, "rows": 2_000, "horizon": 5, "keep": 2}
 HALVES = {"log": 0.5, "imagined": 0.5}

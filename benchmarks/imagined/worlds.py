@@ -68,9 +68,9 @@ def model_of(
     return str(path), load_learner(str(path))
 
 
-def score(learner: Any, env: Any = PENDULUM) -> float:
+def score(learner: Any, env: Any = PENDULUM, episodes: int = TESTS) -> float:
     """Return the mean return of the test episodes."""
-    found = rollout(learner.eval().player(), env, episodes=TESTS, seed=TEST_SEED)
+    found = rollout(learner.eval().player(), env, episodes=episodes, seed=TEST_SEED)
     return float(found.returns.mean())
 
 
