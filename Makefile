@@ -81,8 +81,8 @@ good: $(STAMP) ## rerun the evidence of docs/good.md: two and a half hours
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,dev,mujoco]"
 	for part in dagger preferences overoptimised gridworld inverse_rl against_imitation; do $(BIN)/python benchmarks/good/$$part.py || exit 1; done
 
-imagined: $(STAMP) ## rerun the evidence of docs/imagined.md, docs/planning.md, and of models in docs/judging.md
-	for part in offline rooms online successor c_learning judging planning; do $(BIN)/python benchmarks/imagined/$$part.py || exit 1; done
+imagined: $(STAMP) logs ## rerun the evidence of docs/imagined.md, docs/planning.md, and of models in docs/judging.md
+	for part in offline robots against_mbrl rooms online successor c_learning judging planning; do $(BIN)/python benchmarks/imagined/$$part.py || exit 1; done
 
 logs: $(STAMP) ## write logs of our own below build/logs: about an hour, mostly two trainings
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,dev,mujoco]"

@@ -93,6 +93,21 @@ def methods(seeds: tuple[int, ...], wanted: str, finished: bool) -> list[Any]:
     return rows
 
 
+def gains(rows: list[Any], seeds: tuple[int, ...]) -> list[Any]:
+    """Return rows of what methods reach beyond the first, SAC alone, on the same logs."""
+    first, found = next(iter(METHODS)), []
+    for line in rows:
+        kind, name = line["log"], line["method"]
+        if name == first or not place("offline", f"{kind} {first}", seeds[-1]).exists():
+            continue
+        pairs = [
+            [kept("offline", f"{kind} {each}", s, float) for each in (name, first)] for s in seeds
+        ]
+        more = [a | {"value": a["value"] - b["value"]} for a, b in pairs]
+        found.append(row(f"{kind}: {name}, gain", more, seeds, log=kind, gain=name))
+    return found
+
+
 def curves(seeds: tuple[int, ...]) -> list[Any]:
     """Return rows of MOPO by penalty at 5 steps, and of MBPO by horizon."""
     rows = []
@@ -116,21 +131,26 @@ def cell(line: Any) -> str:
     return f"{line['mean']:,.0f} [{line['low']:,.0f}, {line['high']:,.0f}]"
 
 
-def document(rows: list[Any], points: list[Any], seeds: int) -> None:
+def document(rows: list[Any], more: list[Any], points: list[Any], seeds: int) -> None:
     """Rewrite the tables of docs/imagined.md."""
     page = ROOT / "docs" / "imagined.md"
-    found = {(line["log"], line["method"]): line for line in rows}
+    found = {(line["log"], line["method"]): cell(line) for line in rows}
+    gained = {(line["log"], line["gain"]): cell(line) for line in more}
+    spent = {line["method"]: line["seconds"] for line in rows}
     lines = [
         [
             name,
-            *(cell(found[kind, name]) if (kind, name) in found else "" for kind in LOGS),
-            f"{found[LOGS[0], name]['seconds']:.0f}",
+            *(each.get((kind, name), "") for kind in LOGS for each in (found, gained)),
+            f"{spent[name]:.0f}",
         ]
         for name in METHODS
-        if (LOGS[0], name) in found
+        if name in spent
     ]
-    header = ["method", *(f"{kind} log" for kind in LOGS), "s"]
-    note = f"Mean return of 20 test episodes over {seeds} seeds, Student's 95 % intervals."
+    header = ["method", *(text for kind in LOGS for text in (f"{kind} log", "gain")), "s"]
+    note = (
+        f"Mean return of 20 test episodes over {seeds} seeds, Student's 95 % intervals, and its "
+        "gain over SAC alone on the same log."
+    )
     replace_part(page, "offline", f"{note}\n\n{table(header, lines)}")
     if points:
         replace_part(page, "curves", curve_tables(points))
@@ -168,9 +188,10 @@ def main() -> None:
     rows = methods(seeds, options.rows, options.finished) if "methods" in options.parts else []
     points = curves(seeds[: options.curve_seeds]) if "curves" in options.parts else []
     if not options.choose and options.only is None:
-        written("offline", [*rows, *points])
+        more = gains(rows, seeds)
+        written("offline", [*rows, *more, *points])
         if rows:
-            document(rows, points, len(seeds))
+            document(rows, more, points, len(seeds))
 
 
 if __name__ == "__main__":
