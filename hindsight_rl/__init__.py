@@ -48,6 +48,7 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.agents.marwil import MARWIL as MARWIL
     from hindsight_rl.agents.mpo import MPO as MPO
     from hindsight_rl.agents.one_step_flow import OneStepFlow as OneStepFlow
+    from hindsight_rl.agents.pearl import PEARL as PEARL
     from hindsight_rl.agents.ppo import PPO as PPO
     from hindsight_rl.agents.q_learning import QLearning as QLearning
     from hindsight_rl.agents.recurrent_bc import RecurrentBC as RecurrentBC
@@ -266,6 +267,7 @@ _HOME = {
     "OneStepFlow": "agents.one_step_flow",
     "OnnxPolicy": "export.runtime",
     "PPO": "agents.ppo",
+    "PEARL": "agents.pearl",
     "Planner": "planners.planner",
     "PreferenceDataModule": "datamodules.preferences",
     "QLearning": "agents.q_learning",
