@@ -19,7 +19,7 @@ ROOMS := hindsight_rl maths nets tasks policies planners training agents relabel
 # links: it does not follow the finder of an editable install.
 TYPES := build/mypy/hindsight_rl
 
-.PHONY: help quickstart robot demo test fuzz check lint types docstrings spelling wheel dist runners bench heart loop memory rows policies judging good imagined logs results docs site hipi hipi-robots clean
+.PHONY: help quickstart robot demo test fuzz check lint types docstrings spelling wheel dist runners bench heart loop memory rows policies judging good imagined course logs results docs site hipi hipi-robots clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ judging: $(STAMP) ## rerun the evidence of docs/judging.md: an hour; HINDSIGHT_D
 good: $(STAMP) ## rerun the evidence of docs/good.md: two and a half hours
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,dev,mujoco]"
 	for part in dagger preferences overoptimised gridworld inverse_rl against_imitation; do $(BIN)/python benchmarks/good/$$part.py || exit 1; done
+
+course: $(STAMP) ## rerun the evidence of exploration, transfer, meta-learning, on-policy and Q-learning; writes build/course_*.json
+	for part in q_learning failures; do $(BIN)/python benchmarks/course/$$part.py $(ARGS) || exit 1; done
 
 imagined: $(STAMP) logs ## rerun the evidence of docs/imagined.md, docs/planning.md, and of models in docs/judging.md
 	for part in offline robots against_mbrl rooms online successor c_learning judging planning; do $(BIN)/python benchmarks/imagined/$$part.py || exit 1; done

@@ -75,6 +75,7 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.datamodules.preferences import (
         PreferenceDataModule as PreferenceDataModule,
     )
+    from hindsight_rl.datamodules.priorities import Priorities as Priorities
     from hindsight_rl.diagnostics.bound import Bound as Bound
     from hindsight_rl.diagnostics.evaluation import Evaluation as Evaluation
     from hindsight_rl.diagnostics.ope.choosing import ChooseByLog as ChooseByLog
@@ -270,6 +271,7 @@ _HOME = {
     "PEARL": "agents.pearl",
     "Planner": "planners.planner",
     "PreferenceDataModule": "datamodules.preferences",
+    "Priorities": "datamodules.priorities",
     "QLearning": "agents.q_learning",
     "Quality": "relabel.quality",
     "Question": "diagnostics.ope.question",
