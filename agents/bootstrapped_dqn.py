@@ -124,7 +124,8 @@ class BootstrappedDQN(Learner):
         """Return the values ``[..., n, K]`` of every head, its prior among them."""
         given = None if self.task_is_head else task
         prior = self.prior_critic(observation, None, given)
-        return (critic(observation, None, given) + self.prior * prior).squeeze(0)
+        value: Tensor = critic(observation, None, given) + self.prior * prior
+        return value.squeeze(0)
 
     def action_values(self, observation: Observation, task: Tensor | None = None) -> Tensor:
         """Return the values ``[..., n]`` of the head that a task names, else the heads' mean."""

@@ -134,10 +134,11 @@ class DisagreementBonus(LearnedBonus):
     def _said(self, rows: TensorDict) -> tuple[Tensor, Tensor]:
         """Return means and log-variances ``[E, M, D]`` of the change of observations."""
         if self.model is not None:
-            shown = rows[OBSERVATION], rows[ACTION], self.model.initial_memory(len(rows))
-            found = self.model.foresee(*shown)
-            places = self._places
-            return found.mean[..., places], 2.0 * found.std[..., places].log()
+            here, there = rows[OBSERVATION].device, getattr(self.model, "device", None)
+            seen, done = (rows[key].to(there or here) for key in (OBSERVATION, ACTION))
+            found = self.model.foresee(seen, done, self.model.initial_memory(len(rows)))
+            mean, std = (said[..., self._places].to(here) for said in (found.mean, found.std))
+            return mean, 2.0 * std.log()
         if self.net is None:
             raise RuntimeError("DisagreementBonus was not prepared")
         action, seen = rows[ACTION], [rows[OBSERVATION]]
