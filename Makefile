@@ -88,6 +88,9 @@ course: $(STAMP) ## rerun the evidence of exploration, transfer, meta-learning, 
 imagined: $(STAMP) logs ## rerun the evidence of docs/imagined.md, docs/planning.md, and of models in docs/judging.md
 	for part in offline robots against_mbrl rooms online successor c_learning judging planning; do $(BIN)/python benchmarks/imagined/$$part.py || exit 1; done
 
+course: $(STAMP) ## rerun the evidence of docs/meta.md: five minutes
+	for part in meta; do $(BIN)/python benchmarks/course/$$part.py || exit 1; done
+
 logs: $(STAMP) ## write logs of our own below build/logs: about an hour, mostly two trainings
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,dev,mujoco]"
 	$(BIN)/python benchmarks/logs.py $(ARGS)
