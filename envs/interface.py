@@ -22,6 +22,7 @@ from hindsight_rl import entries
 from hindsight_rl.envs.actions import ActionSpace
 from hindsight_rl.envs.entry_spaces import EntriesPart, is_wide, shown_in
 from hindsight_rl.envs.entry_spaces import RolloutError as RolloutError
+from hindsight_rl.envs.randomised import RANDOMISE, randomised
 from hindsight_rl.spec import ActionSpec, Entry, Spec, TaskSpec
 
 Env = gymnasium.Env[Any, Any]
@@ -254,7 +255,7 @@ def make(source: EnvSource, env_kwargs: Mapping[str, Any] | None = None, *, draw
 
     Args:
         source: Gymnasium id, or a function that makes one.
-        env_kwargs: Passed to ``gymnasium.make``.
+        env_kwargs: Passed to ``gymnasium.make``; ``randomise`` is for ``Randomised``.
         draw: Whether its frames are wanted.
 
     Returns:
@@ -263,9 +264,17 @@ def make(source: EnvSource, env_kwargs: Mapping[str, Any] | None = None, *, draw
     Raises:
         RolloutError: It cannot be made; the message says what to install or to write.
     """
+    kwargs = dict(env_kwargs or {})
+    ranges = kwargs.pop(RANDOMISE, None)
+    env = _made(source, kwargs, draw)
+    return env if ranges is None else randomised(env, ranges, source)
+
+
+def _made(source: EnvSource, kwargs: dict[str, Any], draw: bool) -> Env:
+    """Return a new environment as it is registered, or as a function makes it."""
     if not isinstance(source, str):
         return source()
-    kwargs = dict(env_kwargs or {}) | ({"render_mode": "rgb_array"} if draw else {})
+    kwargs = kwargs | ({"render_mode": "rgb_array"} if draw else {})
     try:
         return gymnasium.make(source, disable_env_checker=True, **kwargs)
     except (ImportError, gymnasium.error.DependencyNotInstalled) as error:

@@ -15,6 +15,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
 from hindsight_rl.envs.interface import Env, EnvSource, make
+from hindsight_rl.envs.randomised import RANDOMISE
 from hindsight_rl.envs.rewards import single
 
 
@@ -176,6 +177,7 @@ def open_envs(source: EnvSource, env_kwargs: Mapping[str, Any], first: Env, coun
         The environments, not yet reset.
     """
     plain = isinstance(first.action_space, spaces.Box | spaces.Discrete)
+    plain = plain and RANDOMISE not in env_kwargs  # many at once share their numbers
     if isinstance(source, str) and plain and getattr(first.spec, "vector_entry_point", None):
         many = _vector(source, env_kwargs, count)
         if many is not None:

@@ -52,6 +52,10 @@ PREFERENCE: Key = "preference"
 PAIR: Key = "pair"
 """``[]`` int64: number of a pair's answer."""
 
+CONTEXT: Key = "context"
+"""``[C]`` float32: what was drawn of an environment for the episode, such as its mass; no robot
+knows it."""
+
 TASK_ID: Key = "task_id"
 """``[]``: a number by which tasks are told apart that no policy is told: a robot, its load. All
 rows of an episode have the same."""

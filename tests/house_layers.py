@@ -24,7 +24,10 @@ LAYERS: dict[str, set[str]] = {
     | {f"training.{name}" for name in ("elites", "step_statistics")},
     "logs": {"configs", "maths"},
     "datamodules": {"maths", "logs", "relabel", "tasks", "planners", "envs.entry_spaces"}
-    | {f"envs.{name}" for name in ("actions", "interface", "lockstep", "playing", "rollout")},
+    | {
+        f"envs.{n}"
+        for n in ("actions", "interface", "lockstep", "playing", "randomised", "rollout")
+    },
     "datamodules.sources.opened_model": {"training.checkpoints"},  # a model is a learner's file
     "diagnostics": {"nets", "maths", "envs.rollout", "envs.statistics"},
     # A judgement fits values and a behaviour to the log.

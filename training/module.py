@@ -91,7 +91,7 @@ class LearnerModule(LightningModule, ABC):
     build_optimizer: OptimizerCallable
     learning_rates: dict[str, float]
     decay: dict[str, int]
-    begins: dict[str, int]
+    begins: Mapping[str, int]
     seeds: int
     log_pass: Sweep | None
     start: WarmStart | None

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from hindsight_rl.datamodules.expert import Expert
 from hindsight_rl.datamodules.sources.correcting import Correcting, expert_of
@@ -26,12 +27,14 @@ from hindsight_rl.datamodules.sources.episodes import (
 from hindsight_rl.envs.interface import Env, EnvSource, Interface, RolloutError, make
 from hindsight_rl.envs.lockstep import Lockstep, Singles, open_envs
 from hindsight_rl.envs.playing import Asking, Limit, Playing, play
+from hindsight_rl.envs.randomised import RANDOMISE, drawn_context
 from hindsight_rl.envs.rollout import episode_seed
 from hindsight_rl.keys import (
     ACHIEVED,
     ACTION,
     ACTION_LOG_PROB,
     BY_EXPERT,
+    CONTEXT,
     EXPERT_ACTION,
     NEXT_ACHIEVED,
     NEXT_OBSERVATION,
@@ -98,7 +101,7 @@ class Collector:
         if not 0 <= explore <= 1:
             raise ValueError(f"explore is {explore}, it must lie in [0, 1]")
         self._env, self._kwargs, self._seed = env, dict(env_kwargs or {}), seed
-        self._num_envs = num_envs
+        self._num_envs, self._ranges = num_envs, self._kwargs.get(RANDOMISE)
         self._explore, self._command = explore, command
         self.name = env if isinstance(env, str) else getattr(env, "__name__", "environment")
         self._key = fork_key(seed_key(seed), "collect")
@@ -127,7 +130,8 @@ class Collector:
         task = () if self.task_shape is None else (TASK,)
         achieved = (ACHIEVED, NEXT_ACHIEVED) if self.interface.achieves else ()
         expert = () if self.expert is None else (EXPERT_ACTION, BY_EXPERT)
-        return always + task + achieved + expert + ((ACTION_LOG_PROB,) if self.stating else ())
+        stated = (ACTION_LOG_PROB,) if self.stating else ()
+        return always + task + achieved + expert + stated + ((CONTEXT,) if self._ranges else ())
 
     def close(self) -> None:
         """Close the environments; the next call of :meth:`collect` makes new ones."""
@@ -241,6 +245,10 @@ class Collector:
         found = collected(done)
         if correcting is not None:
             found = found._replace(queries=correcting.asked)
+        if self._ranges:
+            seeds = [episode_seed(self._seed, each) for each in numbers]
+            context = np.stack([drawn_context(self._ranges, seed) for seed in seeds])
+            found.columns[CONTEXT] = torch.from_numpy(context).repeat_interleave(found.lengths, 0)
         self._check_precision(done)
         return found
 
