@@ -1,13 +1,13 @@
 """PPO beside stable-baselines3's: returns after equal steps, and seconds of one thread.
 
-    python benchmarks/course/on_policy.py [--seeds 5] [--tasks CartPole-v1 ...] [--choose] [--table]
+    python benchmarks/course/on_policy.py [--seeds 5] [--tasks CartPole-v1] [--choose] [--document]
 
 Both play 8 environments in one process, with the same networks, rates, batches, passes and steps of
 a round. Ours plays whole episodes, theirs cuts them; ours counts the random episodes of its
 normaliser too. The 50 test episodes are the same for both, and actions are the likeliest. Seconds
 are those of the processor, fitting alone. Finished fits are kept in build/course/on_policy; writes
 build/course_on_policy.json and the table of docs/learners/ppo.md. --choose fits on seeds that are
-not reported. --table writes what there is and fits nothing. Needs the extras ``evidence`` and
+not reported. --document writes what there is and fits nothing. Needs the extras ``evidence`` and
 ``mujoco``.
 """
 
@@ -154,12 +154,12 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
     parser.add_argument("--choose", action="store_true")
-    parser.add_argument("--table", action="store_true")
+    parser.add_argument("--document", action="store_true")
     given = parser.parse_args()
     quiet()
     seeds = CHOICE_SEEDS if given.choose else FIVE_SEEDS[: given.seeds]
     pairs = [(task, method) for task in given.tasks for method in METHODS]
-    if not given.table:  # seed by seed, so that an early end leaves a bit of everything
+    if not given.document:  # seed by seed, so that an early end leaves a bit of everything
         for seed in seeds:
             for pair in pairs:
                 row_of(*pair, (seed,))
