@@ -203,7 +203,8 @@ def clone(learner: Any, name: str, seed: int, told: bool) -> dict[str, float]:
                 act = tuned(learner, few, fresh=name == SCRATCH[1])
             elif isinstance(learner, MAMLBC) and rows:
                 act = learner.adapted(few)
-            found[str(rows)].append(away(told_of(act, direction) if told else act, number, turn=new))
+            act = told_of(act, direction) if told else act
+            found[str(rows)].append(away(act, number, turn=new))
     return {rows: sum(values) / len(values) for rows, values in found.items()}
 
 
