@@ -250,14 +250,26 @@ def cell(line: dict[str, Any]) -> str:
     return f"{line['mean']:.0%} [{max(line['low'], 0):.0%}, {line['high']:.0%}]"
 
 
-def document(rows: list[Any], bound: Any, seeds: int) -> None:
+def entered(found: dict[str, Any]) -> bool:
+    """Return whether the room opposite the corner was entered."""
+    visits = torch.tensor(found["visits"]).reshape(SIDE, SIDE)
+    return bool(visits[21:, 18:].any())
+
+
+def document(rows: list[Any], bound: Any, far: dict[str, int], seeds: int) -> None:
     """Rewrite the table of the page."""
     by_name = {line["name"]: line for line in rows}
     lines = [
-        [m, *(cell(by_name[f"{m}, {what}"]) for what in ("coverage at 30", "coverage", "goals"))]
+        [
+            m,
+            *(cell(by_name[f"{m}, {what}"]) for what in ("coverage at 30", "coverage")),
+            f"{far[m]} of {seeds}",
+            cell(by_name[f"{m}, goals"]),
+        ]
         for m in METHODS
     ]
-    header = ["collected by", "seen after 30 episodes", "after 60", "goals reached by cloning"]
+    seen = ["seen after 30 episodes", "after 60", "far room entered"]
+    header = ["collected by", *seen, "goals reached by cloning"]
     text = (
         f"Share of the {FREE} free cells, and of {TESTS} goals far from the corner; {seeds} seeds, "
         f"Student's 95 % intervals.\n\n{table(header, lines)}\n\n"
@@ -290,7 +302,8 @@ def main() -> None:
     bound = row("DIAYN, share of log K", found["DIAYN"], seeds, lambda each: each["bound"])
     write_text(BUILD / "course_exploration.json", json.dumps([*rows, bound], indent=1))
     picture(found)
-    document(rows, bound, len(seeds))
+    far = {m: sum(entered(each) for each in found[m]) for m in METHODS}
+    document(rows, bound, far, len(seeds))
 
 
 if __name__ == "__main__":
