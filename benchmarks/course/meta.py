@@ -250,7 +250,13 @@ def seeker(goal: Tensor) -> Act:
     return lambda seen: (goal - seen) / SPEED * 0.5 + 0.2 * torch.randn(seen.shape, generator=draw)
 
 
-HIDDEN = ("SAC, told the goal", "SAC, told the inferred goal", "PEARL", "SAC, told nothing")
+HIDDEN = (
+    "SAC, told the goal",
+    "SAC, told the inferred goal",
+    "PEARL",
+    "PEARL, 5,000 updates",
+    "SAC, told nothing",
+)
 SHOWN = ("nothing", "wandering 1", "wandering 2", "demonstrated 1", "demonstrated 2")
 LEARNED: dict[str, Any] = {"discount": 0.9, "tau": 0.01}
 CONTEXT: dict[str, Any] = {"latent": 4, "context": 16, "kl_weight": 0.1, "encoder": SMALL}
@@ -277,8 +283,9 @@ def hidden_fit(first: int, seeds: int, name: str) -> tuple[Any, Log]:
         for n, goal in enumerate(goals)
     ]
     log = log_of(played, goals if name == "told" else None)
-    kind, options = (PEARL, CONTEXT) if name == "PEARL" else (SAC, {})
-    return fitted(kind, log, first, seeds, RL_UPDATES, RL_BATCH, **LEARNED, **options), log
+    kind, options = (PEARL, CONTEXT) if name.startswith("PEARL") else (SAC, {})
+    updates = 5_000 if "5,000" in name else RL_UPDATES
+    return fitted(kind, log, first, seeds, updates, RL_BATCH, **LEARNED, **options), log
 
 
 def hidden(first: int, seeds: int, name: str) -> list[dict[str, float]]:
@@ -304,7 +311,7 @@ def sought(learner: Any, log: Log, name: str, seed: int) -> dict[str, float]:
                 act = told_of(
                     learner, inferred_task(RULE, log, log_of([seen])).task if count else nothing
                 )
-            elif name == "PEARL" and count:
+            elif name.startswith("PEARL") and count:
                 act = learner.adapted(support(seen, int(count)))
             found[shown].append(away(act, number, goal=goal))
     return {shown: sum(values) / len(values) for shown, values in found.items()}
