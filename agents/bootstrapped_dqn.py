@@ -18,6 +18,7 @@ Deviations:
 - The priors are the heads' own first weights, which share a torso; in the paper each is a network
   that is drawn by itself.
 - Equal votes are told apart by the mean of the heads.
+- Which heads learn from a row goes by its number, which changes where a replay drops old episodes.
 
 Update order: critic, then, where it is due, the target critic.
 """

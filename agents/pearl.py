@@ -49,6 +49,9 @@ from hindsight_rl.windows import SUPPORT, Shots
 class PEARL(Learner):
     """Soft actor-critic beside an encoder of context.
 
+    What it says of rows before it has adapted (``validation/action_error``, ``predict``) is of no
+    task in particular.
+
     Args:
         spec: What the data look like.
         network: Inputs and hidden layers of policy and critics, see :class:`Network`.
