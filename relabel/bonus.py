@@ -1,5 +1,6 @@
 """What bonuses of exploration have in common: how they enter the reward, and their unit."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -87,6 +88,46 @@ class Pay:
             return 1.0
         found = float(discounted_sums(bonus, first, discount=self.discount).std(correction=0))
         return found if found > 0 else 1.0
+
+
+class RowBonus(Relabeler):
+    """Base class: a bonus that a log says of each of its rows, looked up in every batch.
+
+    Args:
+        pay: How it enters the reward.
+    """
+
+    out_keys = (REWARD,)
+    adds_to_reward = True
+
+    def __init__(self, pay: Pay) -> None:
+        super().__init__()
+        self.pay, self.explores = pay, pay.explores
+        self._bonus = torch.empty(0)
+
+    def _known(self, log: LogView, bonus: Tensor) -> None:
+        """Take the bonuses ``[N]`` of the rows of a log, and scale them."""
+        rows = log.drawable()
+        self._bonus = bonus / self.pay.spread(bonus[rows], log.column("step")[rows] == 0)
+
+    @abstractmethod
+    def prepare(self, log: LogView) -> "RowBonus":
+        """Return a copy that knows the bonus of every row; see :meth:`Relabeler.prepare`."""
+
+    def __call__(self, batch: TensorDict) -> TensorDict:
+        """Return the batch with the bonus in its reward.
+
+        Args:
+            batch: TensorDict ``[..., B]``.
+
+        Returns:
+            TensorDict of the same shape.
+        """
+        if self.pay.nothing:
+            return batch
+        bonus = self._bonus.to(batch["index"].device)[batch["index"]]
+        self.metrics = {"bonus": bonus.mean()}
+        return self.pay.into(batch, bonus)
 
 
 class Unit:

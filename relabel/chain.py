@@ -7,7 +7,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.keys import COMPANION, DRAWS, TASK, Key, key_name
+from hindsight_rl.keys import COMPANION, DRAWS, REWARD, TASK, Key, key_name
 from hindsight_rl.maths.draws import fork
 from hindsight_rl.ports import LearnerView, LogView
 from hindsight_rl.relabel.relabeler import Relabeler, Values
@@ -182,6 +182,7 @@ def _check_pair(earlier: Relabeler, later: Relabeler) -> None:
         needed |= {*later.out_keys}  # its columns would be overwritten
     late = [key for key in earlier.call_writes if key in needed]
     if not late:
+        _check_reward(earlier, later)
         return
     names = ", ".join(f"'{key_name(key)}'" for key in late)
     if one == two:
@@ -191,6 +192,17 @@ def _check_pair(earlier: Relabeler, later: Relabeler) -> None:
         f"{two} is prepared on {names} of the log, but {one}, which stands before it, rewrites "
         f"that afterwards: put {two} before {one}{why}"
     )
+
+
+def _check_reward(earlier: Relabeler, later: Relabeler) -> None:
+    """Check that the later of two parts does not throw away all that the earlier one does."""
+    anew = REWARD in later.call_writes and not later.adds_to_reward
+    if anew and earlier.call_writes == (REWARD,):
+        one, two = type(earlier).__name__, type(later).__name__
+        raise ValueError(
+            f"{one} writes the reward of a row, and {two}, which stands behind it, gives the row "
+            f"another: put {two} before {one}, or leave {one} out"
+        )
 
 
 def _scope(companions: TensorDict, prefix: str) -> TensorDict:

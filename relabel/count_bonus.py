@@ -4,19 +4,17 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.arguments import above, check_choices, check_ranges, within
-from hindsight_rl.keys import ACTION, NEXT_OBSERVATION, OBSERVATION, REWARD, Key
+from hindsight_rl.keys import ACTION, NEXT_OBSERVATION, OBSERVATION, Key
 from hindsight_rl.maths.counts import cells, count_bonus, counts_of, sign_codes
 from hindsight_rl.maths.draws import counters, fork, normals
 from hindsight_rl.ports import LogView
-from hindsight_rl.relabel.bonus import Pay, Sign, chosen_columns, standard
-from hindsight_rl.relabel.relabeler import Relabeler
+from hindsight_rl.relabel.bonus import Pay, RowBonus, Sign, chosen_columns, standard
 
 
-class CountBonus(Relabeler):
+class CountBonus(RowBonus):
     """Adds 1 / sqrt(N) to the reward, N being how often the log was there.
 
     Counts are exact: those of the whole log, found anew in every round of an
@@ -51,7 +49,6 @@ class CountBonus(Relabeler):
     """
 
     in_keys: tuple[Key, ...] = (NEXT_OBSERVATION,)
-    out_keys = (REWARD,)
 
     def __init__(
         self,
@@ -67,18 +64,15 @@ class CountBonus(Relabeler):
         discount: float = 0.99,
         seed: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(Pay(coefficient, keep, sign, discount, scale))
         check_choices(CountBonus.__init__, locals())
         check_ranges(within("[1, 62]", bits=bits))
         check_ranges(above(0, width=width))
-        self.pay = Pay(coefficient, keep, sign, discount, scale)
-        self.explores = self.pay.explores
         self.by, self.bits, self.width, self.of = by, bits, width, of
         self.places, self.seed = columns, seed
         if of == "step":
             self.in_keys = (OBSERVATION, ACTION)
         self.count = torch.empty(0, dtype=torch.int64)
-        self._bonus = torch.empty(0)
 
     def prepare(self, log: LogView) -> "CountBonus":
         """Return a copy that knows how often the log was where each row led.
@@ -98,25 +92,8 @@ class CountBonus(Relabeler):
         counted = torch.zeros(len(codes), dtype=torch.bool)
         counted[log.drawable()] = True
         other.count = counts_of(codes, counted).clamp_min(1)
-        bonus = count_bonus(other.count)
-        rows = log.drawable()
-        other._bonus = bonus / self.pay.spread(bonus[rows], log.column("step")[rows] == 0)
+        other._known(log, count_bonus(other.count))
         return other
-
-    def __call__(self, batch: TensorDict) -> TensorDict:
-        """Return the batch with the bonus in its reward.
-
-        Args:
-            batch: TensorDict ``[..., B]``.
-
-        Returns:
-            TensorDict of the same shape.
-        """
-        if self.pay.nothing:
-            return batch
-        bonus = self._bonus.to(batch["index"].device)[batch["index"]]
-        self.metrics = {"bonus": bonus.mean()}
-        return self.pay.into(batch, bonus)
 
     def _codes(self, log: LogView) -> Tensor:
         """Return what tells places apart, ``[N, F]`` int64."""

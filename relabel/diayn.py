@@ -61,6 +61,7 @@ class DIAYN(LearnedPosterior):
         check_ranges(at_least(0, coefficient=coefficient, keep=keep))
         check_learning(hidden, learning_rate)
         self.coefficient, self.keep, self.places = coefficient, keep, columns
+        self.adds_to_reward = keep > 0
         self.hidden, self.learning_rate, self.seed = tuple(hidden), learning_rate, seed
         self._places: list[int] = []
         self._log_prior = torch.empty(0)

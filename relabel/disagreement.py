@@ -60,6 +60,7 @@ class DisagreementBonus(LearnedBonus):
 
     in_keys = (OBSERVATION, ACTION, NEXT_OBSERVATION)
     out_keys = (REWARD,)
+    adds_to_reward = True
     reads = (OBSERVATION, ACTION, NEXT_OBSERVATION)
     learned, settings = "ensemble of models", "members, hidden and columns"
 

@@ -69,6 +69,7 @@ class DynamicsGap(LearnedStep):
 
     in_keys = ("observation", "action", NEXT_OBSERVATION, REWARD)
     out_keys = (REWARD,)
+    adds_to_reward = True
     learned, settings, shared = "pair of classifiers", "hidden", True
 
     def __init__(

@@ -150,6 +150,7 @@ class RND(LearnedBonus):
 
     in_keys = (NEXT_OBSERVATION,)
     out_keys = (REWARD,)
+    adds_to_reward = True
     reads = (NEXT_OBSERVATION,)
     learned, settings = "random network distillation", "columns, hidden and outputs"
 

@@ -3,22 +3,20 @@
 from collections.abc import Sequence
 
 import torch
-from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.arguments import above, at_least, check_ranges
-from hindsight_rl.keys import NEXT_OBSERVATION, REWARD
+from hindsight_rl.keys import NEXT_OBSERVATION
 from hindsight_rl.maths.coverage import (
     marginal_reward,
     normal_kernel_log_density,
     row_log_density,
 )
 from hindsight_rl.ports import LogView
-from hindsight_rl.relabel.bonus import Pay, Sign, chosen_columns
-from hindsight_rl.relabel.relabeler import Relabeler
+from hindsight_rl.relabel.bonus import Pay, RowBonus, Sign, chosen_columns
 
 
-class StateMarginalMatching(Relabeler):
+class StateMarginalMatching(RowBonus):
     """Adds log p*(s') - log rho(s') to the reward, rho being the density of all rows of the log.
 
     rho is a mixture of normal kernels, fitted anew in every round of an ``IteratedDataModule`` to
@@ -52,7 +50,6 @@ class StateMarginalMatching(Relabeler):
     """
 
     in_keys = (NEXT_OBSERVATION,)
-    out_keys = (REWARD,)
 
     def __init__(
         self,
@@ -68,14 +65,12 @@ class StateMarginalMatching(Relabeler):
         scale: bool = True,
         discount: float = 0.99,
     ) -> None:
-        super().__init__()
+        super().__init__(Pay(coefficient, keep, sign, discount, scale))
         check_ranges(above(0, spread=spread, bandwidth=bandwidth))
         check_ranges(at_least(1, centres=centres))
-        self.pay = Pay(coefficient, keep, sign, discount, scale)
-        self.explores = self.pay.explores
         self.places, self.target, self.spread = columns, target, spread
         self.bandwidth, self.centres, self.floor = bandwidth, centres, floor
-        self.log_density = self._bonus = torch.empty(0)
+        self.log_density = torch.empty(0)
 
     def prepare(self, log: LogView) -> "StateMarginalMatching":
         """Return a copy that knows the density of the log where each row led.
@@ -96,23 +91,8 @@ class StateMarginalMatching(Relabeler):
             value, rows, centres=self.centres, bandwidth=self.bandwidth
         )
         bonus = marginal_reward(self._log_target(value), other.log_density, floor=self.floor)
-        other._bonus = bonus / self.pay.spread(bonus[rows], log.column("step")[rows] == 0)
+        other._known(log, bonus)
         return other
-
-    def __call__(self, batch: TensorDict) -> TensorDict:
-        """Return the batch with the bonus in its reward.
-
-        Args:
-            batch: TensorDict ``[..., B]``.
-
-        Returns:
-            TensorDict of the same shape.
-        """
-        if self.pay.nothing:
-            return batch
-        bonus = self._bonus.to(batch["index"].device)[batch["index"]]
-        self.metrics = {"bonus": bonus.mean()}
-        return self.pay.into(batch, bonus)
 
     def _log_target(self, value: Tensor) -> Tensor:
         if self.target is None:

@@ -47,6 +47,8 @@ class Relabeler:
         metrics: Scalars about the last call, to look at.
         learns: Whether it learns from the batches of a fit, and so decides about a row anew.
         explores: Whether it rewards what the log rarely shows: for a policy that collects.
+        adds_to_reward: Whether it adds to the reward that a row has, where others give it anew and
+            throw away what earlier parts wrote.
     """
 
     in_keys: tuple[Key, ...] = ()
@@ -54,6 +56,7 @@ class Relabeler:
     of_own_task: bool = False
     learns: bool = False
     explores: bool = False
+    adds_to_reward: bool = False
 
     def __init__(self) -> None:
         self.columns: dict[Key, Tensor] = {}

@@ -159,6 +159,7 @@ def test_learners_that_read_what_the_executed_action_led_to_are_refused() -> Non
 def test_of_all_learners_only_those_that_clone_are_let_in(name: str) -> None:
     """By name: what each reads is its own; nobody is let in by what this test computes."""
     let_in = {"BC", "LatentBC", "FlowBC", "DiffusionBC", "OneStepFlow", "ACT", "RecurrentBC"}
+    let_in |= {"MAMLBC"}
     kind = LEARNERS[name]
     learner = learner_of(kind, data_for(kind).spec)
     try:

@@ -17,11 +17,15 @@ from hindsight_rl.maths.draws import fork
 from hindsight_rl.maths.returns import last_rows
 from hindsight_rl.relabel.ascent import AscendTask
 from hindsight_rl.relabel.chain import Compose, parts_of
+from hindsight_rl.relabel.count_bonus import CountBonus
+from hindsight_rl.relabel.diayn import DIAYN
 from hindsight_rl.relabel.filters import TopFraction
 from hindsight_rl.relabel.goals import EpisodeGoal, FinalGoal, FutureGoal
 from hindsight_rl.relabel.inverse_trajectory import InverseRL
 from hindsight_rl.relabel.inverse_transition import TransitionInverseRL
+from hindsight_rl.relabel.learned_bonus import RND
 from hindsight_rl.relabel.learned_task import LearnedTask
+from hindsight_rl.relabel.marginal_matching import StateMarginalMatching
 from hindsight_rl.relabel.random_task import RandomTask
 from hindsight_rl.relabel.relabeler import Relabeler
 from hindsight_rl.relabel.return_task import ReturnTask
@@ -257,6 +261,13 @@ class Scaled(Relabeler):
         ([NStep(3), FutureGoal()], "NStep and FutureGoal together have no meaning: rewards summed"),
         ([FutureGoal(), NStep(3)], "FutureGoal and NStep together have no meaning.*leave one"),
         ([FinalGoal(), Compose([NStep(3)])], "FinalGoal and NStep together have no meaning"),
+        (
+            [CountBonus(), FutureGoal(fraction=0.5)],
+            "^CountBonus writes the reward of a row, and FutureGoal, which stands behind it, gives "
+            "the row another: put FutureGoal before CountBonus, or leave CountBonus out$",
+        ),
+        ([RND(), Compose([FinalGoal()])], "put FinalGoal before RND"),
+        ([StateMarginalMatching(), DIAYN(keep=0.0)], "put DIAYN before StateMarginalMatching"),
     ],
 )
 def test_order_without_meaning_is_refused(relabelers: list[Relabeler], message: str) -> None:
