@@ -184,8 +184,8 @@ def _task_of_episodes(log: Log) -> Tensor:
         if len(log.sources) == 1:
             raise LogError(
                 "the learner adapts to tasks, and the log does not say which episode is of which",
-                f"Map a column of task numbers (data.columns.extra: {TASK_ID}), or give one source "
-                "for each task.",
+                f"Call its column of task numbers {TASK_ID} and have it read "
+                f"(--data.columns.extra '[{TASK_ID}]'), or give one source for each task.",
                 path=path,
             )
         ends = torch.tensor([source.stop for source in log.sources])

@@ -184,7 +184,7 @@ def test_a_task_that_changes_within_an_episode_is_an_error() -> None:
 
 def test_a_log_that_says_nothing_of_tasks_is_an_error() -> None:
     with pytest.raises(
-        LogError, match=r"Map a column of task numbers \(data.columns.extra: task_i"
+        LogError, match=r"Call its column of task numbers task_id .*columns.extra '\[task_i"
     ):
         Tasks.of(episode_log())
 
