@@ -60,11 +60,14 @@ def trained(
 
 
 def fitted(variant: Variant, folder: Path, seed: int = 0, **arguments: Any) -> Learner:
-    """Return one of the variants after such a fit; of images a shorter one.
+    """Return one of the variants after such a fit; of images a shorter one that begins at once.
 
-    Where rounding turns a ReLU of a picture over, Adam moves weights by a whole step.
+    Where rounding turns a ReLU of a picture over, Adam moves weights by a whole step, its first
+    ones above all.
     """
     arguments = arguments_of(variant.kind) | arguments
+    if variant.images:
+        del arguments["freeze"]
     own, log, updates = variant.arguments, variant.log(), 20 if variant.images else UPDATES
     return trained(variant.kind, folder, seed, updates, log, own, **arguments)
 
