@@ -114,6 +114,7 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.planners.uct import UCT as UCT
     from hindsight_rl.relabel.advantage import LinearAdvantage as LinearAdvantage
     from hindsight_rl.relabel.ascent import AscendTask as AscendTask
+    from hindsight_rl.relabel.bonus import RowBonus as RowBonus
     from hindsight_rl.relabel.chain import Compose as Compose
     from hindsight_rl.relabel.column_weight import ColumnWeight as ColumnWeight
     from hindsight_rl.relabel.count_bonus import CountBonus as CountBonus
@@ -292,6 +293,7 @@ _HOME = {
     "RewardModel": "agents.reward_model",
     "RND": "relabel.learned_bonus",
     "Rollout": "envs.rollout",
+    "RowBonus": "relabel.bonus",
     "SAC": "agents.sac",
     "Sensed": "export.sensors",
     "Sensors": "export.sensors",

@@ -195,12 +195,12 @@ def _check_pair(earlier: Relabeler, later: Relabeler) -> None:
 
 
 def _check_reward(earlier: Relabeler, later: Relabeler) -> None:
-    """Check that the later of two parts does not throw away all that the earlier one does."""
+    """Check that the later of two parts does not throw away what the earlier one added."""
     anew = REWARD in later.call_writes and not later.adds_to_reward
-    if anew and earlier.call_writes == (REWARD,):
+    if anew and earlier.adds_to_reward:
         one, two = type(earlier).__name__, type(later).__name__
         raise ValueError(
-            f"{one} writes the reward of a row, and {two}, which stands behind it, gives the row "
+            f"{one} adds to the reward of a row, and {two}, which stands behind it, gives the row "
             f"another: put {two} before {one}, or leave {one} out"
         )
 

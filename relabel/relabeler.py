@@ -47,8 +47,8 @@ class Relabeler:
         metrics: Scalars about the last call, to look at.
         learns: Whether it learns from the batches of a fit, and so decides about a row anew.
         explores: Whether it rewards what the log rarely shows: for a policy that collects.
-        adds_to_reward: Whether it adds to the reward that a row has, where others give it anew and
-            throw away what earlier parts wrote.
+        adds_to_reward: Whether it adds to the reward that a row has: none that gives the reward
+            anew may stand behind it.
     """
 
     in_keys: tuple[Key, ...] = ()

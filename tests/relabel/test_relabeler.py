@@ -263,8 +263,8 @@ class Scaled(Relabeler):
         ([FinalGoal(), Compose([NStep(3)])], "FinalGoal and NStep together have no meaning"),
         (
             [CountBonus(), FutureGoal(fraction=0.5)],
-            "^CountBonus writes the reward of a row, and FutureGoal, which stands behind it, gives "
-            "the row another: put FutureGoal before CountBonus, or leave CountBonus out$",
+            "^CountBonus adds to the reward of a row, and FutureGoal, which stands behind it, "
+            "gives the row another: put FutureGoal before CountBonus, or leave CountBonus out$",
         ),
         ([RND(), Compose([FinalGoal()])], "put FinalGoal before RND"),
         ([StateMarginalMatching(), DIAYN(keep=0.0)], "put DIAYN before StateMarginalMatching"),

@@ -62,12 +62,9 @@ def trained(
 def fitted(variant: Variant, folder: Path, seed: int = 0, **arguments: Any) -> Learner:
     """Return one of the variants after such a fit; of images a shorter one that begins at once.
 
-    Where rounding turns a ReLU of a picture over, Adam moves weights by a whole step, its first
-    ones above all.
+    Where rounding turns a ReLU of a picture over, Adam moves weights by a whole step.
     """
-    arguments = arguments_of(variant.kind) | arguments
-    if variant.images:
-        del arguments["freeze"]
+    arguments = arguments_of(variant.kind) | ({"freeze": {}} if variant.images else {}) | arguments
     own, log, updates = variant.arguments, variant.log(), 20 if variant.images else UPDATES
     return trained(variant.kind, folder, seed, updates, log, own, **arguments)
 
