@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from contextlib import suppress
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import yaml
 
@@ -147,6 +148,30 @@ def _check_fields(words: Sequence[str], kind: type | None, configured: Mapping[s
             f"{name} is {value!r}, and it has fields: give --model.{name}.FIELD for one or more of "
             f"{names}"
         )
+
+
+def check_groups(part: str, kind: type, given: Mapping[str, Any]) -> None:
+    """Check that no argument with fields is null: the parser would end in a TypeError.
+
+    Args:
+        part: ``"model"`` or ``"data"``, for messages.
+        kind: The class that takes the arguments.
+        given: They, by name.
+
+    Raises:
+        ValueError: One is null that may not be.
+    """
+    hints: dict[str, Any] = {}
+    for base in reversed(kind.__mro__):
+        with suppress(NameError):  # names that only a type checker knows
+            hints |= get_type_hints(vars(base).get("__init__", object.__init__))
+    for name, value in given.items():
+        if value is None and is_dataclass(hints.get(name)):
+            names = ", ".join(field.name for field in fields(hints[name]))
+            raise ValueError(
+                f"{part}.{name} is null, and it has fields: leave it out for their defaults, or "
+                f"give --{part}.{name}.FIELD for one or more of {names}"
+            )
 
 
 def _value(text: str) -> Any:

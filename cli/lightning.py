@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, Literal, get_type_hints
 
 import numpy as np
@@ -23,6 +24,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from hindsight_rl.cli.errors import run
+from hindsight_rl.cli.learner_words import check_groups
 from hindsight_rl.cli.messages import OF_A_TEST, first_cause, shorten
 from hindsight_rl.cli.progress import UpdateProgress
 from hindsight_rl.cli.report import format_summary
@@ -162,6 +164,9 @@ class HindsightCLI(LightningCLI):
             self.config_init = self.parser.instantiate_classes(self.config)
             self.trainer = self.instantiate_trainer()
             return
+        for part in ("model", "data"):
+            if chosen := config.get(part):
+                check_groups(part, resolve_name(chosen["class_path"]), chosen["init_args"])
         super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:

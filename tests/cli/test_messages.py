@@ -34,6 +34,11 @@ ENOUGH = "'hindsight fit --help' lists the options, 'hindsight fit --model.help 
             "network is [64, 64], and it has fields: give --model.n",
         ),
         (
+            "--model.network null",
+            "model.network is null, and it has fields: leave it out for their defaults, or give "
+            "--model.network.FIELD for one or more of hidden, ",
+        ),
+        (
             "--model.network.hiddn [8]",
             "hiddn=[8]. Did you mean '--model.network.hidden'?",
         ),
