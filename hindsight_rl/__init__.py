@@ -154,6 +154,7 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.relabel.returns import ReturnToGo as ReturnToGo
     from hindsight_rl.relabel.returns import ReturnWeight as ReturnWeight
     from hindsight_rl.relabel.returns import ScaleReward as ScaleReward
+    from hindsight_rl.relabel.sides import TwoSides as TwoSides
     from hindsight_rl.relabel.skewed_goal import SkewedGoal as SkewedGoal
     from hindsight_rl.relabel.tabular_reward import tabular_reward as tabular_reward
     from hindsight_rl.tasks.commands import BestAdvantage as BestAdvantage
@@ -313,6 +314,7 @@ _HOME = {
     "TopFraction": "relabel.filters",
     "Transition": "training.learner",
     "TransitionInverseRL": "relabel.inverse_transition",
+    "TwoSides": "relabel.sides",
     "UCT": "planners.uct",
     "Unknown": "datamodules.imagined_rows",
     "Watch": "diagnostics.watch",

@@ -11,18 +11,17 @@ from torch import Tensor
 
 from hindsight_rl.arguments import above, at_least, check_choices, check_ranges
 from hindsight_rl.keys import COMPANION, DRAWS, NEXT_OBSERVATION, REWARD, TASK, TERMINATED, Key
-from hindsight_rl.maths.draws import fork, integers, uniform
+from hindsight_rl.maths.draws import fork, uniform
 from hindsight_rl.nets.discriminator import Discriminator, TransitionReward
 from hindsight_rl.ports import LogView
 from hindsight_rl.relabel.learned import (
-    LearnedStep,
     choices_of,
     logged_rows,
     summed,
     transition_rows,
 )
 from hindsight_rl.relabel.relabeler import Values
-from hindsight_rl.relabel.sides import spread_of, two_sides
+from hindsight_rl.relabel.sides import TwoSides, spread_of, two_sides
 from hindsight_rl.relabel.soft_scores import ranks
 from hindsight_rl.relabel.telling import Form, Seen, Telling
 
@@ -30,7 +29,7 @@ _DISCRIMINATOR = Discriminator()
 _RATE = 0.01  # of the running square of rewards
 
 
-class DiscriminatorReward(LearnedStep):
+class DiscriminatorReward(TwoSides):
     """The reward says how much a transition looks like an expert's: GAIL, AIRL and their kin.
 
     A discriminator learns in every update to tell expert rows from others, one of each for every
@@ -74,7 +73,7 @@ class DiscriminatorReward(LearnedStep):
 
     in_keys = ("observation", "action", NEXT_OBSERVATION, TERMINATED)
     out_keys = (REWARD,)
-    learned, settings, shared = "discriminator", "discriminator and absorbing", True
+    learned, settings, judges = "discriminator", "discriminator and absorbing", "judges"
     of_own_task = True
     _telling: Telling
 
@@ -103,21 +102,9 @@ class DiscriminatorReward(LearnedStep):
         self.absorbing = not discriminator.shaped if absorbing is None else absorbing
         self.newest, self.train_on_expert = newest, train_on_expert
         self.scale, self.clip, self.seed = scale, clip, seed
-        self._choices, self._tasked, self._seen_updates = 0, False, 0
-        self._mean = self._std = torch.empty(0)
-        self._expert = self._other = torch.empty(0, dtype=torch.int64)
+        self._tasked = False
         self._square: Tensor | None = None
         self._values: Values | None = None
-
-    @property
-    def updates(self) -> int:
-        """Updates seen."""
-        return self._seen_updates
-
-    @property
-    def prepare_reads(self) -> tuple[Key, ...]:
-        """Nothing that an earlier part may rewrite: it would have to be the same on both sides."""
-        return ()
 
     @property
     def companion_reads(self) -> tuple[Key, ...]:
@@ -136,24 +123,17 @@ class DiscriminatorReward(LearnedStep):
         Raises:
             ValueError: A side has no rows, or rows are those of n steps.
         """
-        name = "DiscriminatorReward"
-        if "discount" in log:
-            raise ValueError(
-                f"{name} judges single steps, and rows with a 'discount' stand for several: leave "
-                "NStep out"
-            )
-        sides = two_sides(log, self.expert, name, "expert")
+        self._check_steps(log)
+        sides = two_sides(log, self.expert, "DiscriminatorReward", "expert")
         if not self.absorbing and self.reward in ("f", "logit"):  # the others were chosen for it
             _warn_of_ends(log, self.reward)
         other = self.bound(rows=None if self.train_on_expert or not len(sides.other) else sides[1])
         # Before anything is collected there are no others, and nothing is learned yet.
-        other._expert = sides.own
         newest = 0 if self.newest is None else max(0, len(sides.other) - self.newest)
-        other._other = sides.other[newest:] if len(sides.other) else sides.own
+        others = sides.other[newest:] if len(sides.other) else sides.own
+        other._sides = {"expert": sides.own, "other": others}
         other._choices, other._tasked = choices_of(log), TASK in log
-        halves = [
-            logged_rows(log, side, tasked=other._tasked) for side in (other._expert, other._other)
-        ]
+        halves = [logged_rows(log, rows, tasked=other._tasked) for rows in other._sides.values()]
         other._mean, other._std = spread_of(torch.cat(halves))
         observed = log.column("observation").shape[1]
         observed += log.column(TASK).shape[1] if other._tasked else 0
@@ -166,19 +146,6 @@ class DiscriminatorReward(LearnedStep):
             net, self.absorbing, self.discriminator.discount, self.reward, self.clip
         )
         return other
-
-    def companions(self, index: Tensor, draws: Tensor) -> dict[str, Tensor]:
-        """Return an expert row and another for each row.
-
-        Args:
-            index: ``[K, B]`` int64 row numbers.
-            draws: ``[K, B, 3]`` int64 counters.
-
-        Returns:
-            Row numbers ``[K, B]`` int64 by name.
-        """
-        sides = {"expert": self._expert, "other": self._other}
-        return {name: rows[integers(fork(draws, name), len(rows))] for name, rows in sides.items()}
 
     def use(self, values: Values | None) -> None:
         """Take the learner's log pi, which AIRL's logit needs.
@@ -206,17 +173,12 @@ class DiscriminatorReward(LearnedStep):
             "tasked": self._tasked,
         }
         made |= {"absorbing": self.absorbing, "reward": self.reward, "clip": self.clip}
-        return {
-            "updates": self._seen_updates,
-            "mean": self._mean,
-            "std": self._std,
-            "square": self._square,
-            "made": made | asdict(self.discriminator) | {"scale": self.scale},
-        }
+        made |= asdict(self.discriminator) | {"scale": self.scale}
+        return super()._further_state() | {"square": self._square, "made": made}
 
     def _load_further_state(self, state: Mapping[str, Any]) -> None:
-        self._seen_updates, self._square = state["updates"], state["square"]
-        self._mean, self._std = state["mean"], state["std"]
+        super()._load_further_state(state)
+        self._square = state["square"]
 
     def __call__(self, batch: TensorDict) -> TensorDict:
         """Return the batch with rewards of the discriminator as it is after each update.

@@ -1,8 +1,7 @@
 """Transfer to other dynamics: rewards less for what the target cannot do (DARC, DARA)."""
 
 import warnings
-from collections.abc import Mapping
-from typing import Any, cast
+from typing import cast
 
 import torch
 from tensordict import TensorDict
@@ -10,23 +9,22 @@ from torch import Tensor
 
 from hindsight_rl.arguments import above, at_least, check_ranges
 from hindsight_rl.keys import COMPANION, DRAWS, NEXT_OBSERVATION, REWARD, Key
-from hindsight_rl.maths.draws import fork, integers, normals
+from hindsight_rl.maths.draws import fork, normals
 from hindsight_rl.maths.dynamics_gap import corrected_reward, gap_loss, ranked_above
 from hindsight_rl.nets.dynamics_gap import GapLogits, GapNet
 from hindsight_rl.ports import LogView
 from hindsight_rl.relabel.learned import (
-    LearnedStep,
     choices_of,
     logged_rows,
     summed,
     transition_rows,
 )
-from hindsight_rl.relabel.sides import spread_of, two_sides
+from hindsight_rl.relabel.sides import TwoSides, spread_of, two_sides
 
 _APART = 0.99  # AUC of state and action alone, above which the sides visit other places
 
 
-class DynamicsGap(LearnedStep):
+class DynamicsGap(TwoSides):
     """The reward of source rows plus how much likelier the step is in the target: DARC, DARA.
 
     Many rows come from a source (a simulator, an older robot), few from the target (the robot).
@@ -70,7 +68,7 @@ class DynamicsGap(LearnedStep):
     in_keys = ("observation", "action", NEXT_OBSERVATION, REWARD)
     out_keys = (REWARD,)
     adds_to_reward = True
-    learned, settings, shared = "pair of classifiers", "hidden", True
+    learned, settings, judges = "pair of classifiers", "hidden", "compares"
 
     def __init__(
         self,
@@ -98,20 +96,8 @@ class DynamicsGap(LearnedStep):
         self.target, self.coefficient, self.clip = target, coefficient, clip
         self.warmup, self.noise, self.hidden = warmup, noise, tuple(hidden)
         self.learning_rate, self.train_on_target, self.seed = learning_rate, train_on_target, seed
-        self._choices, self._observed, self._seen_updates = 0, 0, 0
-        self._mean = self._std = torch.empty(0)
-        self._target = self._source = torch.empty(0, dtype=torch.int64)
+        self._observed = 0
         self._is_target = torch.empty(0, dtype=torch.bool)
-
-    @property
-    def updates(self) -> int:
-        """Updates seen."""
-        return self._seen_updates
-
-    @property
-    def prepare_reads(self) -> tuple[Key, ...]:
-        """Nothing that an earlier part may rewrite: rewards are corrected in the batch."""
-        return ()
 
     @property
     def companion_reads(self) -> tuple[Key, ...]:
@@ -130,46 +116,22 @@ class DynamicsGap(LearnedStep):
         Raises:
             ValueError: A side has no rows, or rows are those of n steps.
         """
-        if "discount" in log:
-            raise ValueError(
-                "DynamicsGap compares single steps, and rows with a 'discount' stand for several: "
-                "leave NStep out"
-            )
+        self._check_steps(log)
         sides = two_sides(log, self.target, "DynamicsGap", "target")
         served = None if self.train_on_target or not len(sides.other) else sides.other
         other = self.bound(rows=served)
         # Before anything is collected there is no source, and no gap.
-        other._target, other._source = sides.own, sides.other if len(sides.other) else sides.own
+        source = sides.other if len(sides.other) else sides.own
+        other._sides = {"target": sides.own, "source": source}
         other._is_target = torch.zeros(len(log), dtype=torch.bool)
         other._is_target[sides.own] = True
         other._choices, other._observed = choices_of(log), log.column("observation").shape[1]
-        halves = [other._moves(logged_rows(log, rows)) for rows in (other._target, other._source)]
+        halves = [other._moves(logged_rows(log, rows)) for rows in other._sides.values()]
         other._mean, other._std = spread_of(torch.cat(halves))
         acted = len(other._mean) - 2 * other._observed
         net = GapNet(other._observed, acted, self.hidden, seed=self.seed)
         other._begin(net, self.learning_rate)
         return other
-
-    def companions(self, index: Tensor, draws: Tensor) -> dict[str, Tensor]:
-        """Return a row of the target and one of the source for each row.
-
-        Args:
-            index: ``[K, B]`` int64 row numbers.
-            draws: ``[K, B, 3]`` int64 counters.
-
-        Returns:
-            Row numbers ``[K, B]`` int64 by name.
-        """
-        sides = {"target": self._target, "source": self._source}
-        return {name: rows[integers(fork(draws, name), len(rows))] for name, rows in sides.items()}
-
-    def _further_state(self) -> dict[str, Any]:
-        """Return the number of updates and the statistics of inputs."""
-        return {"updates": self._seen_updates, "mean": self._mean, "std": self._std}
-
-    def _load_further_state(self, state: Mapping[str, Any]) -> None:
-        self._seen_updates = state["updates"]
-        self._mean, self._std = state["mean"], state["std"]
 
     def __call__(self, batch: TensorDict) -> TensorDict:
         """Return the batch with corrected rewards, by the networks as they are after each update.

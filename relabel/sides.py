@@ -1,12 +1,16 @@
-"""Which rows of a log are those of an expert, or of a target."""
+"""Two sides of a log, an expert's or a target's rows and the others, and what learns from both."""
 
-from typing import Literal, NamedTuple
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from hindsight_rl.keys import key_of
+from hindsight_rl.keys import Key, key_of
+from hindsight_rl.maths.draws import fork, integers
 from hindsight_rl.ports import LogView
+from hindsight_rl.relabel.learned import LearnedStep
 from hindsight_rl.relabel.relabeler import number_column
 
 
@@ -67,3 +71,65 @@ def spread_of(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and spread ``[F]`` of numbers ``[N, F]``, 1 where they hardly vary."""
     std = rows.std(0, correction=0)
     return rows.mean(0), torch.where(std > 1e-6, std, 1.0)
+
+
+class TwoSides(LearnedStep):
+    """Base class of data steps that learn to tell two sides of a log apart.
+
+    Beside each row of a batch a row of each side is drawn, and the network learns from those.
+
+    Attributes:
+        judges: What it does with single steps, for messages.
+    """
+
+    shared = True
+    judges: ClassVar[str]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._choices, self._seen_updates = 0, 0
+        self._mean = self._std = torch.empty(0)
+        self._sides: dict[str, Tensor] = {}
+
+    @property
+    def updates(self) -> int:
+        """Updates seen."""
+        return self._seen_updates
+
+    @property
+    def prepare_reads(self) -> tuple[Key, ...]:
+        """Nothing that an earlier part may rewrite: it would have to be the same on both sides."""
+        return ()
+
+    @abstractmethod
+    def prepare(self, log: LogView) -> "TwoSides":
+        """Return a copy that knows both sides; see :meth:`Relabeler.prepare`."""
+
+    def companions(self, index: Tensor, draws: Tensor) -> dict[str, Tensor]:
+        """Return a row of each side for each row.
+
+        Args:
+            index: ``[K, B]`` int64 row numbers.
+            draws: ``[K, B, 3]`` int64 counters.
+
+        Returns:
+            Row numbers ``[K, B]`` int64 by name of the side.
+        """
+        drawn = ((name, rows, fork(draws, name)) for name, rows in self._sides.items())
+        return {name: rows[integers(key, len(rows))] for name, rows, key in drawn}
+
+    def _check_steps(self, log: LogView) -> None:
+        """Raise where rows stand for several steps."""
+        if "discount" in log:
+            raise ValueError(
+                f"{type(self).__name__} {self.judges} single steps, and rows with a 'discount' "
+                "stand for several: leave NStep out"
+            )
+
+    def _further_state(self) -> dict[str, Any]:
+        """Return the number of updates and the statistics of inputs."""
+        return {"updates": self._seen_updates, "mean": self._mean, "std": self._std}
+
+    def _load_further_state(self, state: Mapping[str, Any]) -> None:
+        self._seen_updates = state["updates"]
+        self._mean, self._std = state["mean"], state["std"]

@@ -164,7 +164,7 @@ def test_held_out_and_filtered_rows_are_on_no_side() -> None:
     log = two_logs()
     data = OfflineDataModule(log, [discriminator()], validation=0.5)
     part = data.relabel.relabelers[0]
-    used = torch.cat([part._expert, part._other])
+    used = torch.cat([part._sides["expert"], part._sides["other"]])
     assert set(used.tolist()) == set(data.log.drawable().tolist())
 
 
@@ -172,7 +172,7 @@ def test_a_column_may_say_which_rows_are_the_experts() -> None:
     log = episode_log(goals=True)
     flag = (torch.arange(len(log)) % 3 == 0).float()
     part = discriminator(expert="by_hand").prepare(log.with_columns({"by_hand": flag}))
-    assert part._expert.tolist() == list(range(0, len(log), 3))
+    assert part._sides["expert"].tolist() == list(range(0, len(log), 3))
     with pytest.raises(ValueError, match="no column 'by_hand' to tell expert rows by"):
         discriminator(expert="by_hand").prepare(log)
 

@@ -59,8 +59,8 @@ def test_online_the_others_are_the_newest_rows_and_a_resume_is_exact(
     assert differences(straight.relabel.state_dict(), other.relabel.state_dict()) == []
     part, log = straight.relabel.relabelers[0], straight.log
     assert len(straight.history) >= 3
-    assert part._other.tolist() == list(range(len(log) - 30, len(log)))
-    assert part._expert.tolist() == list(range(log.sources[0].stop))
+    assert part._sides["other"].tolist() == list(range(len(log) - 30, len(log)))
+    assert part._sides["expert"].tolist() == list(range(log.sources[0].stop))
 
 
 def test_a_policy_may_collect_from_the_first_round_on(tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def test_a_column_may_say_which_rows_are_the_targets() -> None:
     log = episode_log(goals=True)
     flag = (torch.arange(len(log)) % 3 == 0).float()
     part = gap(target="robot").prepare(log.with_columns({"robot": flag}))
-    assert part._target.tolist() == list(range(0, len(log), 3))
+    assert part._sides["target"].tolist() == list(range(0, len(log), 3))
     with pytest.raises(ValueError, match="no column 'robot' to tell target rows by"):
         gap(target="robot").prepare(log)
 
@@ -263,8 +263,8 @@ def test_online_the_source_is_what_is_collected_and_a_resume_is_exact(tmp_path: 
     assert differences(straight.relabel.state_dict(), other.relabel.state_dict()) == []
     part, log = straight.relabel.relabelers[0], straight.log
     assert isinstance(part, DynamicsGap) and len(straight.history) >= 3
-    assert part._target.tolist() == list(range(log.sources[0].stop))
-    assert log.drawable().tolist() == part._source.tolist()
+    assert part._sides["target"].tolist() == list(range(log.sources[0].stop))
+    assert log.drawable().tolist() == part._sides["source"].tolist()
 
 
 # --- errors ---------------------------------------------------------------------------------------
