@@ -37,7 +37,8 @@ name that ends in -v0 can be loaded by its id: MINARI_DATASETS_PATH=data, pendul
 
 Where it is known how likely each executed action was, the dataset has infos/action_log_prob: of
 CartPole-v1, Pendulum-v1, the point mass with --good 1 and uniformly random actions, of policies
-drawn from their density (--sample) or with choices, --explore included."""
+drawn from their density (--sample) or with choices, --explore included. What {"randomise": ...}
+drew for an episode is infos/context."""
 
 _MAX_STEPS = 1000
 TRUE = "true"

@@ -99,6 +99,8 @@ def columns_of(env: gymnasium.Env[Any, Any], episode: Recording) -> dict[str, An
     ends = np.zeros((2, len(episode.rewards)), bool)
     ends[:, -1] = episode.terminated, episode.truncated
     stated = {} if episode.log_probs is None else {"action_log_prob": episode.log_probs}
+    if episode.context is not None:
+        stated["context"] = np.tile(episode.context, (len(episode.rewards), 1))
     return {
         "observations": _stacked(env.observation_space, episode.observations),
         "actions": _stacked(env.action_space, episode.actions),

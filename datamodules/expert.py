@@ -78,6 +78,8 @@ class Expert:
             afresh, as the last plan belongs to what the expert itself would have done.
         model: What the planner plans by: ``"true"``, the environment's own; a checkpoint of
             ``Dynamics``; or ``module:function``.
+        sees_context: The expert is shown the numbers that ``randomise`` drew for the episode behind
+            the observation, as an environment with ``show_context`` shows them.
 
     Raises:
         ValueError: A number is out of range, or two experts are given.
@@ -96,6 +98,7 @@ class Expert:
     demonstrations: bool = False
     planner: Planner | None = None
     model: str = "true"
+    sees_context: bool = False
 
     def __post_init__(self) -> None:
         """Check the arguments."""
@@ -103,6 +106,8 @@ class Expert:
             raise ValueError("expert.act and expert.planner are two experts: give one of them")
         if self.planner is None and self.model != "true":
             raise ValueError(f"expert.model is {self.model}, and nobody plans: give expert.planner")
+        if self.sees_context and not self.act:
+            raise ValueError("expert.sees_context is of expert.act: name a teacher that reads it")
         if not self.noise >= 0:
             raise ValueError(f"expert.noise is {self.noise}, it may not be negative")
         for name in ("max_queries", "max_rows", "max_episodes"):

@@ -61,7 +61,8 @@ class IteratedDataModule(LogDataModule):
         columns: Column map of the source: short name, YAML file or the map itself; a list has one
             for each source.
         env_kwargs: Passed to ``gymnasium.make``, but for ``randomise``: ranges of numbers of the
-            environment, drawn in every episode and kept in a column ``context``.
+            environment, drawn in every episode and kept in a column ``context``, which
+            ``show_context`` puts behind the observation too.
         collection: What is collected, and how; see :class:`Collection`.
         mix: Share of the rows of a batch that come from ``log`` (the source) and ``collected``, in
             (0, 1], summing to 1: each has a replay of its own, rows have an ``origin``, and no row

@@ -22,7 +22,7 @@ from hindsight_rl import entries
 from hindsight_rl.envs.actions import ActionSpace
 from hindsight_rl.envs.entry_spaces import EntriesPart, is_wide, shown_in
 from hindsight_rl.envs.entry_spaces import RolloutError as RolloutError
-from hindsight_rl.envs.randomised import RANDOMISE, randomised
+from hindsight_rl.envs.randomised import RANDOMISE, SHOW_CONTEXT, randomised
 from hindsight_rl.spec import ActionSpec, Entry, Spec, TaskSpec
 
 Env = gymnasium.Env[Any, Any]
@@ -255,7 +255,7 @@ def make(source: EnvSource, env_kwargs: Mapping[str, Any] | None = None, *, draw
 
     Args:
         source: Gymnasium id, or a function that makes one.
-        env_kwargs: Passed to ``gymnasium.make``; ``randomise`` is for ``Randomised``.
+        env_kwargs: Passed to ``gymnasium.make``, but for what ``randomised`` takes.
         draw: Whether its frames are wanted.
 
     Returns:
@@ -265,9 +265,8 @@ def make(source: EnvSource, env_kwargs: Mapping[str, Any] | None = None, *, draw
         RolloutError: It cannot be made; the message says what to install or to write.
     """
     kwargs = dict(env_kwargs or {})
-    ranges = kwargs.pop(RANDOMISE, None)
-    env = _made(source, kwargs, draw)
-    return env if ranges is None else randomised(env, ranges, source)
+    drawn = {name: kwargs.pop(name, None) for name in (RANDOMISE, SHOW_CONTEXT)}
+    return randomised(_made(source, kwargs, draw), drawn, source)
 
 
 def _made(source: EnvSource, kwargs: dict[str, Any], draw: bool) -> Env:

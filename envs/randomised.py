@@ -15,6 +15,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium import spaces
 from numpy.typing import NDArray
 
 from hindsight_rl.envs.entry_spaces import RolloutError
@@ -24,6 +25,9 @@ Ranges = Mapping[str, Sequence[float]]
 
 RANDOMISE = "randomise"
 """What names the ranges among the arguments of an environment."""
+
+SHOW_CONTEXT = "show_context"
+"""What says among them that the numbers drawn are observed."""
 
 _STREAM = 0x636F6E74  # "cont": apart from what an environment draws itself from the seed
 
@@ -56,16 +60,17 @@ class Randomised(gymnasium.Wrapper[Any, Any, Any, Any]):
         ValueError: A range is none, or there is no such number.
 
     Attributes:
+        ranges: As they were given.
         context: ``[C]`` float32, the numbers of the episode.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], ranges: Ranges) -> None:
         super().__init__(env)
         check_ranges(ranges)
-        self._ranges, self._episode = dict(ranges), (0, 0)
-        for name in self._ranges:
+        self.ranges, self._episode = dict(ranges), (0, 0)
+        for name in self.ranges:
             _number(self.env.unwrapped, name)
-        self.context = drawn_context(self._ranges, 0)
+        self.context = drawn_context(self.ranges, 0)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -85,33 +90,94 @@ class Randomised(gymnasium.Wrapper[Any, Any, Any, Any]):
             seed_of_numbers = int(np.random.SeedSequence(self._episode).generate_state(1)[0])
         else:
             seed_of_numbers = seed
-        self.context = drawn_context(self._ranges, seed_of_numbers)
-        for name, value in zip(self._ranges, self.context, strict=True):
+        self.context = drawn_context(self.ranges, seed_of_numbers)
+        for name, value in zip(self.ranges, self.context, strict=True):
             _set(self.env.unwrapped, name, float(value))
         observation, info = self.env.reset(seed=seed, options=options)
         return observation, info | {"context": self.context}
 
 
-def randomised(env: gymnasium.Env[Any, Any], ranges: Ranges, source: object) -> Randomised:
+class ShownContext(gymnasium.ObservationWrapper[Any, Any, Any]):
+    """An environment that shows the numbers of its episode behind what is observed.
+
+    Args:
+        env: A randomised one, which observes numbers in a row, or a dictionary in which
+            ``observation`` is such.
+
+    Raises:
+        ValueError: It observes something else.
+    """
+
+    def __init__(self, env: Randomised) -> None:
+        super().__init__(env)
+        self._randomised = env
+        space = env.observation_space
+        named = isinstance(space, spaces.Dict) and "observation" in space.spaces
+        plain = space["observation"] if isinstance(space, spaces.Dict) and named else space
+        if not isinstance(plain, spaces.Box) or len(plain.shape) != 1:
+            raise ValueError(
+                f"show_context puts numbers behind those in a row, and it observes {space}: wrap "
+                "it in gymnasium.wrappers.FlattenObservation, or leave it out"
+            )
+        low, high = np.array(list(env.ranges.values()), np.float32).T
+        kind: Any = plain.dtype
+        shown = spaces.Box(np.append(plain.low, low), np.append(plain.high, high), dtype=kind)
+        self.observation_space = (
+            spaces.Dict({**space.spaces, "observation": shown})
+            if isinstance(space, spaces.Dict)
+            else shown
+        )
+
+    def observation(self, observation: Any) -> Any:
+        """Return an observation with the numbers of the episode behind it."""
+        if isinstance(observation, dict):
+            return observation | {"observation": self.observation(observation["observation"])}
+        context = self._randomised.context.astype(observation.dtype)
+        return np.append(observation, context)
+
+
+def randomised(
+    env: gymnasium.Env[Any, Any], given: Mapping[str, Any], source: object
+) -> gymnasium.Env[Any, Any]:
     """Return an environment some of whose numbers are drawn at every reset.
 
     Args:
         env: Not yet reset; it is closed where it cannot be.
-        ranges: See :class:`Randomised`.
+        given: ``randomise``, the ranges, and ``show_context``, whether the numbers are observed;
+            without either the environment stays as it is.
         source: What made it, for messages.
 
     Returns:
         The environment.
 
     Raises:
-        RolloutError: A range is none, or there is no such number.
+        RolloutError: A range is none, there is no such number, or it cannot be shown.
     """
+    ranges, shown = given.get(RANDOMISE), bool(given.get(SHOW_CONTEXT))
+    if ranges is None and not shown:
+        return env
     try:
-        return Randomised(env, ranges)
+        if ranges is None:
+            raise ValueError("show_context shows what is drawn: give randomise too")
+        drawn = Randomised(env, ranges)
+        return ShownContext(drawn) if shown else drawn
     except ValueError as error:
         env.close()
         name = source if isinstance(source, str) else getattr(source, "__name__", "environment")
         raise RolloutError(f"{name}: {error}") from error
+
+
+def context_of(env: gymnasium.Env[Any, Any]) -> NDArray[np.float32] | None:
+    """Return what the episode drew that an environment is in.
+
+    Args:
+        env: As :func:`hindsight_rl.envs.interface.make` made it.
+
+    Returns:
+        ``[C]`` float32, ``None`` where nothing is drawn.
+    """
+    drawn = env.env if isinstance(env, ShownContext) else env
+    return drawn.context if isinstance(drawn, Randomised) else None
 
 
 def check_ranges(ranges: Ranges) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from hindsight_rl.envs.interface import Env, Interface, Observed
 from hindsight_rl.envs.lockstep import Singles, Step
 from hindsight_rl.envs.playing import Limit, Playing, play
+from hindsight_rl.envs.randomised import Ranges, context_of, drawn_context
 
 Array = NDArray[Any]
 
@@ -25,6 +26,8 @@ class Recording:
         terminated: Whether the last step reached a terminal state.
         truncated: Whether the last step was cut by a time limit.
         log_probs: ``[T]`` float32, nats, of the executed actions; ``None`` where it is not known.
+        context: ``[C]`` float32, numbers of the environment that were drawn for it; ``None`` where
+            none were.
     """
 
     observations: list[Any]
@@ -33,6 +36,7 @@ class Recording:
     terminated: bool
     truncated: bool
     log_probs: Array | None = None
+    context: Array | None = None
 
 
 class Keeping:
@@ -65,7 +69,7 @@ class Keeping:
     def after(self, playing: Sequence[Playing]) -> None:
         """Nothing is done to all at once."""
 
-    def recording(self, episode: Playing) -> Recording:
+    def recording(self, episode: Playing, context: Array | None = None) -> Recording:
         """Return the episode, whole."""
         return Recording(
             self.observations,
@@ -74,6 +78,7 @@ class Keeping:
             episode.terminated,
             episode.truncated,
             np.array(self.log_probs, np.float32) if self.log_probs else None,
+            context,
         )
 
     def _see(self, episode: Playing, observation: Any) -> None:
@@ -113,7 +118,7 @@ def record_episode(
         send=send,
         watcher=keeping,
     )
-    return keeping.recording(episode)
+    return keeping.recording(episode, context_of(env))
 
 
 class Columns:
@@ -121,10 +126,11 @@ class Columns:
 
     Args:
         interface: How it meets the environment.
+        ranges: Of the numbers drawn for each episode, ``None`` where none are.
     """
 
-    def __init__(self, interface: Interface) -> None:
-        self._interface = interface
+    def __init__(self, interface: Interface, ranges: Ranges | None = None) -> None:
+        self._interface, self._ranges = interface, ranges
         self._episodes: dict[int, _Seen] = {}
 
     def begin(self, episode: Playing, observation: Any) -> None:
@@ -146,7 +152,8 @@ class Columns:
         """Return the columns ``[N, ...]`` by usual names, in the order of the episodes' numbers.
 
         Entries of an observation are ``observation.NAME``, a task is ``desired_goal``, whatever
-        it asks for. ``success`` and ``action_log_prob`` are there where they are known.
+        it asks for. ``success`` and ``action_log_prob`` are there where they are known, ``context``
+        where numbers were drawn.
         """
         done = [self._episodes[number] for number in sorted(self._episodes)]
         lengths = [len(kept.actions) for kept in done]
@@ -176,6 +183,9 @@ class Columns:
         if done[0].log_probs:
             stated = [np.array(kept.log_probs, np.float32) for kept in done]
             found["action_log_prob"] = np.concatenate(stated)
+        if self._ranges is not None:
+            drawn = [drawn_context(self._ranges, kept.playing.seed) for kept in done]
+            found["context"] = np.repeat(np.stack(drawn), lengths, axis=0)
         return found
 
     def column_map(self) -> dict[str, Any]:
@@ -191,6 +201,8 @@ class Columns:
             found["next_observation"] = {name: f"next_observation.{name}" for name in entries}
         if done.playing.success is not None:
             found["success"] = "success"
+        if self._ranges is not None:
+            found["context"] = "context"
         space = self._interface.actions
         if space.discrete:
             return found | {"action_count": space.n, "action_start": space.start}

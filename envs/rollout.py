@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from hindsight_rl.envs.interface import Env, EnvSource, Interface, RolloutError, frame, make
 from hindsight_rl.envs.lockstep import Singles, Step
 from hindsight_rl.envs.playing import Act, Actor, Asking, Limit, Playing, play, why_unstated
+from hindsight_rl.envs.randomised import RANDOMISE
 from hindsight_rl.envs.recording import Columns
 from hindsight_rl.export.draws import seed_key
 from hindsight_rl.offsets import has_offset
@@ -160,7 +161,8 @@ def rollout(
         if known is not None:
             interface.check_fit(known)
         begin = _first_task(task, next_task, interface, known)
-        columns = None if keep is None else Columns(interface)
+        ranges = (env_kwargs or {}).get(RANDOMISE)
+        columns = None if keep is None else Columns(interface, ranges)
         unstated = why_unstated(act, interface, mixed=False)
         done = play(
             envs,

@@ -16,6 +16,7 @@ from hindsight_rl.datamodules.sources.planning import planning_actor
 from hindsight_rl.envs.entry_spaces import stacked
 from hindsight_rl.envs.interface import Env, Interface, RolloutError
 from hindsight_rl.envs.playing import Playing, State
+from hindsight_rl.envs.randomised import Randomised, Ranges, ShownContext, drawn_context
 from hindsight_rl.maths.draws import fork, fork_key, normals, uniform
 from hindsight_rl.ports import Actor, Remembering
 from hindsight_rl.relabel.experts import ExpertFunction, asked, opened, spec_of
@@ -35,7 +36,8 @@ def expert_of(given: Expert, env: Env, interface: Interface) -> ExpertFunction |
         A function or an actor; ``None`` for nobody.
 
     Raises:
-        RolloutError: A file does not go with the environment, or the environment names no expert.
+        RolloutError: A file does not go with the environment, or the environment names no expert,
+            or draws no numbers that one could be shown.
         ValueError: There is nobody of this name, or a planner has no model.
     """
     if given.noise and interface.actions.discrete:
@@ -54,9 +56,23 @@ def expert_of(given: Expert, env: Env, interface: Interface) -> ExpertFunction |
             )
     found = opened(who)
     spec = spec_of(found)
+    shown = _with_context(env, interface) if given.sees_context else interface
     if spec is not None:
-        interface.check_fit(spec)
+        shown.check_fit(spec)
     return found
+
+
+def _with_context(env: Env, interface: Interface) -> Interface:
+    """Return what an expert meets that is shown the numbers of each episode."""
+    if not isinstance(env, Randomised):
+        raise RolloutError(
+            f"{interface.name}: expert.sees_context shows what an episode drew, and nothing is "
+            "drawn, or the policy is shown it too: give randomise, without show_context"
+        )
+    try:
+        return Interface(ShownContext(env), interface.name)
+    except ValueError as error:
+        raise RolloutError(f"{interface.name}: for expert.sees_context, {error}") from error
 
 
 class Correcting:
@@ -70,6 +86,7 @@ class Correcting:
         key: First word of the counters of draws.
         left: Questions that are left, ``None`` for no limit.
         env_of: Returns the environment of a slot.
+        ranges: Of the numbers drawn for each episode, ``None`` where none are.
 
     Attributes:
         asked: Questions asked.
@@ -84,10 +101,11 @@ class Correcting:
         key: int,
         left: int | None,
         env_of: Callable[[int], Env],
+        ranges: Ranges | None = None,
     ) -> None:
         self._expert, self._given, self._share = expert, given, share
         self._interface, self._key, self._left = interface, key, left
-        self._env_of = env_of
+        self._env_of, self._ranges = env_of, ranges if given.sees_context else None
         self._states: dict[int, State] = {}
         self.asked = 0
 
@@ -145,9 +163,17 @@ class Correcting:
         found = []
         for episode in playing:
             task = None if episode.task is None else episode.task[None]
-            seen, env = stacked([episode.observation]), self._env_of(episode.slot)
+            seen, env = self._seen([episode]), self._env_of(episode.slot)
             found.append(asked(self._opened(), seen, task, env, {}, np.zeros((1, 3)))[0])
         return self._checked(np.concatenate([np.asarray(each) for each in found]), playing)
+
+    def _seen(self, playing: Sequence[Playing]) -> Any:
+        """Return what the expert sees ``[n, O]``, or by entry: maybe with what episodes drew."""
+        shown = stacked([episode.observation for episode in playing])
+        if self._ranges is None:
+            return shown
+        drawn = np.stack([drawn_context(self._ranges, episode.seed) for episode in playing])
+        return np.concatenate([shown, drawn], axis=1)
 
     def _opened(self) -> ExpertFunction | Actor:
         if self._expert is None:
@@ -167,8 +193,7 @@ class Correcting:
         task = np.stack(tasks) if tasks and (spec is None or spec.task is not None) else None
         noise = self._counters(playing).numpy()
         noise[:, 0] = fork_key(self._key, "expert")
-        seen = stacked([episode.observation for episode in playing])
-        answers, state = asked(expert, seen, task, None, state, noise)
+        answers, state = asked(expert, self._seen(playing), task, None, state, noise)
         self._deal(state, playing)
         return np.asarray(answers)
 

@@ -186,7 +186,14 @@ class Collector:
         left = None if given.max_queries is None else given.max_queries - queries
         share = given.beta.share(number)
         return Correcting(
-            self._asked, given, share, self.interface, self._key, left, lambda i: _env(envs, i)
+            self._asked,
+            given,
+            share,
+            self.interface,
+            self._key,
+            left,
+            lambda i: _env(envs, i),
+            self._ranges,
         )
 
     def collect(

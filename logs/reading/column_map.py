@@ -115,6 +115,8 @@ class ColumnMap:
         expert_action: Column or columns of what an expert would have done, in the units of the
             actions: they are scaled and clipped alike. NaN (an empty cell) where nobody said. Left
             out: ``expert_action``, if the log has one.
+        context: Column or columns of what was known of the world and the policy is not to see, per
+            row or per episode: masses, friction, what ``randomise`` drew. For critics and teachers.
         extra: Further column or columns of one number per row or per episode, for relabelers that
             go by a column, and learners that read one. A batch has each under the last part of
             its name.
@@ -188,6 +190,7 @@ class ColumnMap:
     success: str | None = None
     action_log_prob: str | None = LEFT_OUT
     expert_action: Named | None = LEFT_OUT
+    context: Named | None = None
     extra: Named | None = None
     resize: list[int] | None = None
     frame_cache: str | None = None

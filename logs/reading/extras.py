@@ -4,11 +4,12 @@ from collections.abc import Collection
 
 import numpy as np
 
-from hindsight_rl.keys import ACTION_LOG_PROB, Key
+from hindsight_rl.keys import ACTION_LOG_PROB, CONTEXT, Key
 from hindsight_rl.logs import checks
 from hindsight_rl.logs.checks import Array
 from hindsight_rl.logs.problems import Problems
 from hindsight_rl.logs.reading.actions import Actions
+from hindsight_rl.logs.reading.column_map import Named
 from hindsight_rl.logs.reading.episodes import Episodes
 from hindsight_rl.logs.reading.table import Table
 
@@ -31,7 +32,8 @@ def extras(
         findings: Where it came from.
 
     Returns:
-        ``[N]`` each: ``success`` bool, ``action_log_prob`` and further numbers float32.
+        ``success`` ``[N]`` bool, ``context`` ``[N, C]`` float32, ``action_log_prob`` and further
+        numbers ``[N]`` float32.
 
     Raises:
         LogError: A column has a wrong length or shape, holds NaN, infinity or text, is no flag or
@@ -43,6 +45,8 @@ def extras(
         found[SUCCESS] = checks.as_flag(values, given.success, findings)
     if given.action_log_prob:
         found[ACTION_LOG_PROB] = _log_prob(table, given.action_log_prob, actions, findings)
+    if given.context:
+        found[CONTEXT] = _context(table, given.context, episodes, findings)
     named = given.extra or []
     for name in [named] if isinstance(named, str) else named:
         key = name.replace(".", "/").rpartition("/")[2]
@@ -53,6 +57,15 @@ def extras(
         values = checks.as_float32(_per_row(table, name, episodes, findings), name, findings)
         found[key] = checks.as_scalars(values, name, findings)
     return found
+
+
+def _context(table: Table, named: Named, episodes: Episodes, findings: Problems) -> Array:
+    """Return the columns of a context, joined ``[N, C]``."""
+    parts = []
+    for name in [named] if isinstance(named, str) else named:
+        values = checks.as_float32(_per_row(table, name, episodes, findings), name, findings)
+        parts.append(values.reshape(len(values), -1))
+    return np.concatenate(parts, axis=1)
 
 
 def _per_row(table: Table, name: str, episodes: Episodes, findings: Problems) -> Array:

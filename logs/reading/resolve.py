@@ -52,6 +52,7 @@ COMMON_NAMES: Names = {
     "continues": (),
     "image": (),
     "success": (),
+    "context": (),
     "extra": (),
 }
 NEEDED = ("observation", "action", "reward")

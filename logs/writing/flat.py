@@ -9,6 +9,7 @@ from hindsight_rl.keys import (
     ACHIEVED,
     ACTION,
     ACTION_LOG_PROB,
+    CONTEXT,
     EPISODE,
     EPISODE_END,
     EXPERT_ACTION,
@@ -37,6 +38,7 @@ FIELDS: dict[Key, str] = {
     NEXT_ACHIEVED: "next_achieved_goal",
     ACTION_LOG_PROB: "action_log_prob",
     EXPERT_ACTION: "expert_action",
+    CONTEXT: "context",
     "success": "success",
 }
 """Fields of a column map by the keys they become."""

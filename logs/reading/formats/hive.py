@@ -16,7 +16,7 @@ from hindsight_rl.logs.reading.column_map import ColumnMap
 from hindsight_rl.logs.reading.table import natural
 
 # What is the same in all rows of an episode, so that its rows stay together.
-_WHOLE_EPISODES = ("episode", "task", "success", "extra")
+_WHOLE_EPISODES = ("episode", "task", "success", "context", "extra")
 _NOTHING = "__HIVE_DEFAULT_PARTITION__"
 
 Partitions = dict[str, Array]
