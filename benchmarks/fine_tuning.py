@@ -7,7 +7,7 @@ in the environment with an update for each, the log in the replay, the weights t
 checkpoint; ``--fresh`` starts the second part from fresh weights instead. Both policies play the
 same 50 test episodes. Everything else is as in configs/NAME.yaml and configs/NAME_online.yaml.
 Finished fits are kept in build/fine_tuning/, by their settings and the code. Without ``--fresh``
-docs/iterated-data.md gets the table.
+docs/iterated-data.md gets the lines of these learners; those of others stay as they are.
 """
 
 import argparse
@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer, seed_everything
-from results import BUILD, ROOT, STUDENT, replace_part, source_hash
+from lightning.pytorch import Callback, Trainer, seed_everything
+from results import BUILD, ROOT, STUDENT, in_one_line, replace_part, source_hash
 from shared import silent_trainer
 
 from hindsight_rl.datamodules.collection import Collection
@@ -42,26 +42,24 @@ OFFLINE, ONLINE, EVERY = 8_000, 10_000, 2_000
 LEARNERS = ("IQL", "AWAC", "SAC")
 
 
-def fit(learner: Learner, data: Any, updates: int) -> tuple[Trainer, float]:
+def fit(learner: Learner, data: Any, updates: int, *callbacks: Callback) -> tuple[Trainer, float]:
     """Fit, and return the trainer and the seconds it took."""
-    trainer = silent_trainer(updates)
+    trainer = silent_trainer(updates, callbacks=list(callbacks))
     start = time.perf_counter()
     trainer.fit(learner, data)
     return trainer, time.perf_counter() - start
 
 
-class Curve:
-    """Keeps the evaluations during a fit, wrapped around a learner's own."""
+class Curve(Callback):
+    """Keeps the evaluations during a fit: updates and mean return."""
 
-    def __init__(self, learner: Any) -> None:
+    def __init__(self) -> None:
         self.points: list[list[float]] = []
-        own = learner._evaluate
 
-        def evaluate() -> None:
-            own()
+    def on_train_batch_end(self, _trainer: Any, learner: Any, *_: Any) -> None:
+        """Note an evaluation that was just made."""
+        if learner.updates % learner.evaluation.every == 0:
             self.points.append([learner.updates, learner.latest["eval/return"]])
-
-        learner._evaluate = evaluate
 
 
 def tune(name: str, seed: int, log: Path, fresh: bool) -> dict[str, Any]:
@@ -86,8 +84,8 @@ def tune(name: str, seed: int, log: Path, fresh: bool) -> dict[str, Any]:
         start = None if fresh else str(checkpoint)
         evaluation = Evaluation(env=ENV, every=EVERY)
         learner = kind(data.spec, evaluation=evaluation, weights_from=start)
-        curve = Curve(learner)
-        trainer, online = fit(learner, data, ONLINE)
+        curve = Curve()
+        trainer, online = fit(learner, data, ONLINE, curve)
     trainer.test(learner, verbose=False)
     return {
         "before": before,
@@ -124,6 +122,12 @@ def cells(name: str, lines: list[dict[str, Any]]) -> list[str]:
     return [name, str(len(lines)), f"{before:.0f}", f"{after:.0f}", interval, *seconds]
 
 
+def standing(page: str) -> dict[str, str]:
+    """Return the lines of the table that stands in a page, by learner."""
+    part = page.partition("<!-- fine_tuning -->")[2].partition("<!-- end of fine_tuning -->")[0]
+    return {line.split(" | ")[0][2:]: line for line in part.strip().split("\n")[2:]}
+
+
 HEAD = ["learner", "seeds", "after the log", "after the environment", "gain [95 %]", "s", "s more"]
 
 
@@ -149,18 +153,19 @@ def main() -> int:
         logging.getLogger(f"lightning.{part}").setLevel(logging.ERROR)
     about = {"log": LOG, "env": ENV, "offline_updates": OFFLINE, "env_steps": ONLINE}
     sys.stdout.write(json.dumps(about | {"weights": "fresh" if given.fresh else "kept"}) + "\n")
-    table = [HEAD, ["---"] * len(HEAD)]
+    page = ROOT / "docs" / "iterated-data.md"
+    found = {} if given.fresh else standing(page.read_text(encoding="utf-8"))
     for name in given.learners.split(","):
         lines: list[dict[str, Any]] = []
         for seed in seeds:
             lines.append(kept(name, seed, log, given.fresh))
             sys.stdout.write(json.dumps({"learner": name, "seed": seed, **lines[-1]}) + "\n")
             sys.stdout.flush()
-        table.append(cells(name, lines))
-    text = "\n".join(f"| {' | '.join(row)} |" for row in table)
+        found[name] = in_one_line(cells(name, lines))
+    text = "\n".join([in_one_line(HEAD), in_one_line(["---"] * len(HEAD)), *found.values()])
     sys.stdout.write(text + "\n")
     if not given.fresh:
-        replace_part(ROOT / "docs" / "iterated-data.md", "fine_tuning", text)
+        replace_part(page, "fine_tuning", text)
     return 0
 
 

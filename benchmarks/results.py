@@ -64,8 +64,9 @@ def fit(row: Row, seeds: tuple[int, ...], data: Path, choose: bool) -> dict[str,
         choose: Use the evaluation episodes instead of the test episodes.
 
     Returns:
-        ``scores``, one per seed (mean return, share of success, or mean absolute action error), and
-        ``seconds`` of fitting all of them; of a row without an environment more.
+        ``scores``, one per seed (mean return, share of success, or mean absolute action error),
+        ``seconds`` of fitting all of them, and the last ``metrics`` of the fit, means over seeds;
+        of a row without an environment more.
     """
     import torch
     from lightning.pytorch import seed_everything
@@ -91,7 +92,7 @@ def fit(row: Row, seeds: tuple[int, ...], data: Path, choose: bool) -> dict[str,
     options = NETWORK | method.model
     rate = options.pop("lr")
     learner = load(method.learner, "agents")(
-        module.spec,
+        module.spec if row.standardised else as_logged(module.spec),
         evaluation=evaluation,
         seeds=len(seeds),
         threads=1,
@@ -102,13 +103,23 @@ def fit(row: Row, seeds: tuple[int, ...], data: Path, choose: bool) -> dict[str,
     start = time.perf_counter()
     trainer.fit(learner, module)
     seconds = time.perf_counter() - start
+    metrics = {key: float(value) for key, value in learner.latest.items()}
     if log.env is None:
         found = [held_out_error(learner, module) for _ in learner.each_seed()]
         return {"scores": [each["score"] for each in found], "seconds": seconds, "found": found}
     trainer.test(learner, verbose=False)
     reports = learner.test_report.get("seeds", [learner.test_report])
     key = "success" if log.success else "return"
-    return {"scores": [report[key] for report in reports], "seconds": seconds}
+    scores = [report[key] for report in reports]
+    return {"scores": scores, "seconds": seconds, "metrics": metrics}
+
+
+def as_logged(spec: Any) -> Any:
+    """Return a spec whose observations a network takes as they are in the log."""
+    width = spec.vector.width
+    facts = spec.to_dict()
+    facts["observation"] |= {"mean": [0.0] * width, "std": [1.0] * width}
+    return type(spec).from_dict(facts)
 
 
 def held_out_error(learner: Any, module: Any) -> dict[str, Any]:
@@ -215,8 +226,10 @@ def verdict(line: dict[str, Any], lines: list[dict[str, Any]]) -> str:
     if not must:
         return ""
     if must == "above BC":
-        plain = next(x for x in lines if x["log"] == line["log"] and x["method"] == "BC")
-        reached = line["low"] > plain["high"]
+        plain = [x for x in lines if x["log"] == line["log"] and x["method"] == "BC"]
+        if not plain:
+            raise SystemExit(f"error: {line['method']} must be above BC: run the row of BC, too")
+        reached = line["low"] > plain[0]["high"]
     elif must == "below repeat":
         reached = line["high"] < line["repeat"]
     else:
@@ -248,24 +261,48 @@ def cells(line: dict[str, Any], lines: list[dict[str, Any]]) -> list[str]:
 HEAD = ["method", "IQM [95 %]", "mean [95 %]", "updates", "s", "updates/s", "must reach"]
 
 
-def table(lines: list[dict[str, Any]], everything: list[dict[str, Any]]) -> str:
-    """Return lines of one log as a table."""
-    body = [HEAD, ["---"] * len(HEAD), *(cells(line, everything) for line in lines)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in body)
+def in_one_line(cells: list[str]) -> str:
+    """Return cells as a line of a table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def standing(page: str) -> dict[tuple[str, str], str]:
+    """Return the lines of the tables that stand in a page, by log and method."""
+    found, log = {}, ""
+    tables = page.partition("<!-- tables -->")[2].partition("<!-- end of tables -->")[0]
+    for line in tables.split("\n"):
+        if line.startswith("### "):
+            log = line.removeprefix("### ")
+        elif line.startswith("| ["):
+            found[log, line[3 : line.index("]")]] = line
+    return found
 
 
 def rewrite(lines: list[dict[str, Any]]) -> None:
-    """Replace the tables in docs/results.md, one per log, and the numbers on learners' pages."""
+    """Replace lines of the tables in docs/results.md, and the numbers on learners' pages.
+
+    Lines of rows that were not run stay as they are.
+
+    Args:
+        lines: Of :func:`summarize`.
+    """
+    document, everything = ROOT / "docs" / "results.md", rows()
+    found = standing(document.read_text(encoding="utf-8"))
+    found |= {(line["log"], line["method"]): in_one_line(cells(line, lines)) for line in lines}
+    known = [row for row in everything if (row.log.name, row.method.name) in found]
     parts = []
-    for log in dict.fromkeys(line["log"] for line in lines):
-        own = [line for line in lines if line["log"] == log]
-        parts.append(f"### {log}\n\n{own[0]['compare']}.\n\n{table(own, lines)}")
-    replace_part(ROOT / "docs" / "results.md", "tables", "\n\n".join(parts))
-    for page in sorted({line["page"] for line in lines}):
-        own = [line for line in lines if line["page"] == page]
-        found = [f"| {line['log']} | {line['method']} | {cells(line, lines)[1]} |" for line in own]
-        text = "\n".join(["| log | method | IQM [95 %] |", "|---|---|---|", *found])
-        replace_part(ROOT / "docs" / "learners" / f"{page}.md", "numbers", text)
+    for name, compare in dict.fromkeys((row.log.name, row.log.compare) for row in known):
+        own = [found[name, row.method.name] for row in known if row.log.name == name]
+        head = [in_one_line(HEAD), in_one_line(["---"] * len(HEAD))]
+        parts.append("\n".join([f"### {name}\n\n{compare}.\n", *head, *own]))
+    replace_part(document, "tables", "\n\n".join(parts))
+    for page in sorted({row.method.page for row in known}):
+        numbers = ["| log | method | IQM [95 %] |", "|---|---|---|"]
+        for row in known:
+            if row.method.page == page:
+                iqm = found[row.log.name, row.method.name].split(" | ")[1]
+                numbers.append(in_one_line([row.log.name, row.method.name, iqm]))
+        replace_part(ROOT / "docs" / "learners" / f"{page}.md", "numbers", "\n".join(numbers))
 
 
 def replace_part(page: Path, name: str, text: str) -> None:
@@ -307,6 +344,9 @@ def main() -> int:
         "--choose", action="store_true", help="other seeds, other episodes, no table"
     )
     parser.add_argument("--finished", action="store_true", help="write what is there, fit nothing")
+    parser.add_argument(
+        "--document", action="store_true", help="write these rows among those that stand there"
+    )
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     if not options.data.is_dir():
@@ -323,7 +363,8 @@ def main() -> int:
     if options.finished:
         chosen = [row for row in chosen if kept(row, seeds, options.choose).exists()]
     lines = run(chosen, seeds, options.data, options.choose, options.workers)
-    if not options.choose and (options.finished or len(chosen) == len(rows())):
+    whole = options.finished or options.document or len(chosen) == len(rows())
+    if whole and not options.choose:
         (BUILD / "results.json").write_text(json.dumps(lines, indent=1))
         rewrite(lines)
     return 0

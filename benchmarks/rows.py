@@ -84,12 +84,14 @@ class Row:
         method: The method.
         data: Arguments of the datamodule.
         must: A score, ``"above BC"``, ``"below repeat"``, or nothing.
+        standardised: Whether networks standardise observations with the log's statistics, as usual.
     """
 
     log: Log
     method: Method
     data: dict[str, Any] = field(default_factory=dict)
     must: str = ""
+    standardised: bool = True
 
     @property
     def name(self) -> str:

@@ -200,21 +200,32 @@ class ScaleReward(Relabeler):
         return_range: Where given, the reward is first divided by (largest - smallest undiscounted
             return of the episodes that may be drawn) and multiplied by this number; 1000 is IQL's
             rule for locomotion.
+        from_zero: Count a return of 0 among them, so that a log whose episodes earn nearly the same
+            is divided by what they earn, not by how little they differ.
 
     Raises:
-        ValueError: ``return_range`` is not above 0, or (``prepare``) all returns are equal.
+        ValueError: ``return_range`` is not above 0 or missing where ``from_zero`` needs it, or
+            (``prepare``) all returns are equal.
     """
 
     in_keys = (REWARD,)
     out_keys = (REWARD,)
 
     def __init__(
-        self, factor: float = 1.0, shift: float = 0.0, return_range: float | None = None
+        self,
+        factor: float = 1.0,
+        shift: float = 0.0,
+        return_range: float | None = None,
+        *,
+        from_zero: bool = False,
     ) -> None:
         super().__init__()
         if return_range is not None and not return_range > 0:
             raise ValueError(f"return_range is {return_range}, it must be above 0")
+        if from_zero and return_range is None:
+            raise ValueError("from_zero is about return_range: give one, or leave from_zero out")
         self.factor, self.shift, self.return_range = factor, shift, return_range
+        self.from_zero = from_zero
 
     def prepare(self, log: LogView) -> "ScaleReward":
         """Return a copy that carries the rescaled reward, so that later relabelers see it.
@@ -234,6 +245,8 @@ class ScaleReward(Relabeler):
                 log.column("step") == 0
             ]
             total = total[log.column("episode")[log.drawable()].unique()]
+            if self.from_zero:
+                total = torch.cat([total, total.new_zeros(1)])
             spread = float(total.max() - total.min())
             if spread == 0 or math.isnan(spread):
                 raise ValueError(

@@ -219,9 +219,32 @@ def test_the_spread_is_that_of_episodes_that_may_be_drawn() -> None:
     close(column(log, REWARD, ScaleReward(return_range=1000)), expected, 1e-2)
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_nearly_equal_returns_are_scaled_by_what_they_are(sign: float) -> None:
+    """Returns 8 and 10, or -8 and -10: they differ by 2, and lie up to 10 from 0."""
+    log = episode_log([2, 1], reward=[3.0 * sign, 5.0 * sign, 10.0 * sign])
+    spread = ScaleReward(return_range=100)
+    close(column(log, REWARD, spread), [150.0 * sign, 250.0 * sign, 500.0 * sign], 1e-3)
+    from_zero = ScaleReward(return_range=100, from_zero=True)
+    close(column(log, REWARD, from_zero), [30.0 * sign, 50.0 * sign, 100.0 * sign], 1e-4)
+
+
+def test_returns_on_both_sides_of_zero_are_scaled_alike() -> None:
+    """Returns -1 and 4: 0 lies between them, and changes nothing."""
+    log = episode_log([1, 1], reward=[-1.0, 4.0])
+    close(column(log, REWARD, ScaleReward(return_range=10, from_zero=True)), [-2.0, 8.0], 1e-5)
+
+
+def test_from_zero_needs_a_range() -> None:
+    with pytest.raises(ValueError, match="from_zero is about return_range: give one"):
+        ScaleReward(from_zero=True)
+
+
 def test_equal_returns_cannot_be_scaled() -> None:
     with pytest.raises(ValueError, match="all episodes have the same return: return_range cannot"):
         ScaleReward(return_range=1.0).prepare(episode_log([2, 1], reward=[1.0, 1.0, 2.0]))
+    with pytest.raises(ValueError, match="all episodes have the same return: return_range cannot"):
+        ScaleReward(return_range=1.0, from_zero=True).prepare(episode_log([1], reward=[0.0]))
 
 
 def test_return_range_must_be_positive() -> None:
