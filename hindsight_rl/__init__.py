@@ -63,6 +63,7 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.agents.trajectory_transformer import (
         TrajectoryTransformer as TrajectoryTransformer,
     )
+    from hindsight_rl.agents.trpo import TRPO as TRPO
     from hindsight_rl.datamodules.collection import Collection as Collection
     from hindsight_rl.datamodules.expert import Beta as Beta
     from hindsight_rl.datamodules.expert import Expert as Expert
@@ -308,6 +309,7 @@ _HOME = {
     "SuccessorFeatures": "agents.successor_features",
     "TD3": "agents.td3",
     "TD3BC": "agents.td3_bc",
+    "TRPO": "agents.trpo",
     "TrajectoryTransformer": "agents.trajectory_transformer",
     "TanhNetwork": "nets.network",
     "TaskFamily": "tasks.family",

@@ -5,13 +5,15 @@
 
 F is the Fisher information of the policy. It is never written down: conjugate gradients need its
 products with vectors only. Where it has directions that change nothing (a shift of all logits) it
-is singular, and damping, F + damping I, makes a step along them vanish with the gradient.
+is singular, and damping, F + damping I, makes a step along them vanish with the gradient. The KL is
+a square only near its start, and the gain a line: the step is shortened until both are as wanted.
 
 Reference: Kakade 2001, "A natural policy gradient"; Schulman et al. 2015, "Trust region policy
 optimization", arXiv 1502.05477, appendix C.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -124,3 +126,53 @@ def natural_step(
     if not bool(change > 0.0):
         return torch.zeros_like(gradient)
     return torch.sqrt(2.0 * radius / change) * direction
+
+
+class Reached(NamedTuple):
+    """Where a step was cut."""
+
+    share: float
+    """Share of the step that is taken, 0 for none."""
+    gain: float
+    """Of the objective there, in its unit."""
+    divergence: float
+    """There, nats."""
+
+
+def shortened(
+    judged: Callable[[Tensor], tuple[Tensor, Tensor]],
+    step: Tensor,
+    *,
+    radius: float,
+    shrink: float = 0.8,
+    tries: int = 10,
+) -> Reached:
+    """Return the longest share of a step that stays within the radius and gains something.
+
+    Args:
+        judged: From a step ``[D]`` to what the objective gains by it, ``[]``, and to the divergence
+            from the start, ``[]``, nats.
+        step: ``[D]``, whole.
+        radius: Largest divergence, nats, above 0.
+        shrink: What each next share is of the one before, in (0, 1).
+        tries: Shares that are tried, at least 1; the first is 1.
+
+    Returns:
+        The first share that will do, with its gain and divergence; zeros where none does.
+
+    Raises:
+        ValueError: An argument is out of range.
+
+    Reference:
+        Schulman et al. 2015, arXiv 1502.05477, appendix C.
+    """
+    if not radius > 0.0 or not 0.0 < shrink < 1.0 or tries < 1:
+        raise ValueError(
+            f"radius {radius} must be above 0, shrink {shrink} in (0, 1), tries {tries} at least 1"
+        )
+    for number in range(tries):
+        share = shrink**number
+        gain, divergence = (float(each) for each in judged(share * step))
+        if gain > 0.0 and divergence <= radius:
+            return Reached(share, gain, divergence)
+    return Reached(0.0, 0.0, 0.0)

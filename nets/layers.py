@@ -185,3 +185,34 @@ def frozen(network: nn.Module) -> Callable[..., Tensor]:
         return answer
 
     return call
+
+
+class FlatWeights:
+    """The trained parameters of a network as one vector, and the network as a function of it.
+
+    Args:
+        network: The network.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._network = network
+        self._held = {n: p for n, p in network.named_parameters() if p.requires_grad}
+
+    @property
+    def vector(self) -> Tensor:
+        """Return the parameters as they are, ``[D]``, without gradient."""
+        return torch.cat([value.detach().flatten() for value in self._held.values()])
+
+    def __call__(self, vector: Tensor, *inputs: Any) -> Any:
+        """Return what the network answers with other parameters ``[D]``, differentiable."""
+        parts = vector.split([value.numel() for value in self._held.values()])
+        pairs = zip(self._held.items(), parts, strict=True)
+        given = {name: part.view_as(value) for (name, value), part in pairs}
+        return functional_call(self._network, given, inputs)
+
+    @torch.no_grad()
+    def move(self, step: Tensor) -> None:
+        """Add a step ``[D]`` to the parameters, in place."""
+        parts = step.split([value.numel() for value in self._held.values()])
+        for value, part in zip(self._held.values(), parts, strict=True):
+            value.add_(part.view_as(value))

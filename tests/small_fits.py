@@ -91,9 +91,10 @@ def takes(learner: type[Learner], options: dict[str, bool]) -> bool:
 
 
 def network_of(learner: type[Learner]) -> str:
-    """Return the name of a network that a learner has: ``actor``, or the first there is."""
-    networks = learner_of(learner, data_for(learner).spec).networks()
-    return "actor" if "actor" in networks else next(iter(networks))
+    """Return the name of a network that the optimiser moves: ``actor``, or the first there is."""
+    made = learner_of(learner, data_for(learner).spec)
+    networks = [name for name in made.networks() if made.every.get(name, 1) < 1_000_000]
+    return "actor" if "actor" in networks else networks[0]
 
 
 def _relabeler(name: str) -> Relabeler:

@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hindsight_rl.maths.natural_gradient import conjugate_gradients, hessian_product, natural_step
+from hindsight_rl.maths.natural_gradient import (
+    Reached,
+    conjugate_gradients,
+    hessian_product,
+    natural_step,
+    shortened,
+)
 
 ATOL = 2e-6
 LOGITS = torch.tensor([0.2, -0.1, 0.4], dtype=torch.float64)
@@ -95,6 +101,30 @@ def test_damping_lets_a_null_direction_alone() -> None:
     assert float(natural_step(product, noise, radius=0.01).abs().max()) == 0.0
 
 
+def judged(step: Tensor) -> tuple[Tensor, Tensor]:
+    """Return gain and KL of a step: by half a unit and more the objective falls."""
+    return step[0] * (0.5 - step[0]), step.square().sum()
+
+
+def test_a_step_is_shortened_until_it_gains_within_the_radius() -> None:
+    """Of 1 the shares 1, .8 and .64 lose, and .512; .4096 gains .037028 at KL .167772."""
+    step = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    found = shortened(judged, step, radius=0.2)
+    assert found == pytest.approx((0.4096, 0.037028, 0.167772), abs=2e-6)
+    nearer = shortened(judged, step, radius=0.1)
+    assert nearer.share == pytest.approx(0.8**6) and nearer.divergence <= 0.1
+    assert shortened(judged, step, radius=0.2, shrink=0.5).share == 0.25
+    assert shortened(judged, step, radius=0.2, tries=4) == Reached(0.0, 0.0, 0.0)
+
+
+def test_of_two_that_lead_nowhere_nothing_is_taken() -> None:
+    """A gain of 0 is none, and what is not a number is neither gain nor within the radius."""
+    step = torch.ones(2, dtype=torch.float64)
+    nan = torch.tensor(float("nan"))
+    for gain, kl in ((0.0 * nan.new_ones(()), step[0] * 0), (nan, step[0] * 0), (step[0], nan)):
+        assert shortened(lambda _, g=gain, k=kl: (g, k), step, radius=0.1).share == 0.0
+
+
 @given(st.integers(0, 200), st.integers(1, 6))
 def test_conjugate_gradients_solve_in_as_many_products_as_dimensions(seed: int, size: int) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -116,3 +146,6 @@ def test_arguments_out_of_range() -> None:
     for arguments in ({"radius": 0.0}, {"radius": 0.1, "damping": -1.0}):
         with pytest.raises(ValueError, match=r"radius .* damping"):
             natural_step(product, GRADIENT, **arguments)
+    for arguments in ({"radius": 0.0}, {"shrink": 1.0}, {"tries": 0}):
+        with pytest.raises(ValueError, match=r"radius .* shrink .* tries"):
+            shortened(judged, GRADIENT, **{"radius": 0.1} | arguments)

@@ -22,7 +22,7 @@ from hindsight_rl.nets.distributions import (
     TanhNormal,
 )
 from hindsight_rl.nets.encoders.vector import Inputs
-from hindsight_rl.nets.layers import LastLayer, mlp
+from hindsight_rl.nets.layers import FlatWeights, LastLayer, mlp
 from hindsight_rl.nets.network import Head, HeadKind, Network
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.spec import WHOLE, ActionSpec, Image, Spec
@@ -329,3 +329,19 @@ def test_statistics_travel_with_the_weights(options: dict[str, bool]) -> None:
     other.load_state_dict(policy.state_dict())
     found, expected = (p(observations(), tasks()) for p in (other, policy))
     assert all(torch.equal(one, two) for one, two in zip(found, expected, strict=True))
+
+
+def test_a_network_is_a_function_of_one_vector() -> None:
+    """As it is, with another vector, and after a step; what is frozen is in none."""
+    network = mlp(3, (4,), 2)
+    network[0].bias.requires_grad_(False)
+    features, flat = torch.randn(5, 3), FlatWeights(network)
+    vector = flat.vector
+    assert vector.shape == (3 * 4 + 4 * 2 + 2,)
+    torch.testing.assert_close(flat(vector, features), network(features))
+    moved = flat(2.0 * vector, features)
+    slope = torch.func.grad(lambda v: flat(v, features).sum())(vector)
+    torch.testing.assert_close(slope[-2:], torch.full((2,), 5.0))
+    flat.move(vector)
+    torch.testing.assert_close(flat.vector, 2.0 * vector)
+    torch.testing.assert_close(network(features), moved)
