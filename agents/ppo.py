@@ -32,8 +32,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from hindsight_rl.arguments import above, at_least, check_ranges, within
-from hindsight_rl.maths.policy_gradient import clipped_surrogate, kl_k3
+from hindsight_rl.arguments import above, at_least, check_ranges
 from hindsight_rl.nets.cloning import check_exact
 from hindsight_rl.nets.critics import ValueNet
 from hindsight_rl.nets.layers import start_orthogonal
@@ -41,9 +40,8 @@ from hindsight_rl.nets.network import Head, HeadKind, TanhNetwork
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.spec import SpecLike
 from hindsight_rl.training.learner import Learner, LossTerms, Transition, named
+from hindsight_rl.training.proximal import Proximal
 from hindsight_rl.training.sweep import LogPass, Scaling
-
-_EXCESS = 1.5  # of the target, from which the KL is too large
 
 
 class PPO(Learner):
@@ -95,12 +93,10 @@ class PPO(Learner):
         **learner: Any,
     ) -> None:
         super().__init__(spec, clip_norm=clip_norm, **learner)
-        check_ranges(within("(0, 1)", clip=clip), note=" or null")
-        check_ranges(above(0, target_kl=target_kl), note=" or null")
-        check_ranges(at_least(0, entropy_weight=entropy_weight))
+        self.proximal = Proximal(clip, entropy_weight, target_kl)
+        self.proximal.check()
         check_ranges(above(0, value_scale=value_scale))
         check_ranges(at_least(1, max_ratio=max_ratio), note=" or null")
-        self.clip, self.entropy_weight, self.target_kl = clip, entropy_weight, target_kl
         self.actor = Policy(self.spec, network, head=head)
         check_exact("PPO", self.actor, "ratios of two policies are ratios of densities")
         self.value = ValueNet(self.spec, network, scale=value_scale)
@@ -131,17 +127,7 @@ class PPO(Learner):
 
     def actor_loss(self, batch: TensorDict) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of the policy, ``[]``, and its metrics (eq. 7)."""
-        log_ratio, entropy = self.log_ratio(batch)
-        ratio, kl = log_ratio.exp(), self.batch_mean(kl_k3(log_ratio))
-        rows = clipped_surrogate(ratio, batch["advantage"], clip=self.clip)
-        loss = (rows - self.entropy_weight * entropy).mean()
-        if self.target_kl is not None:
-            loss = loss * (kl <= _EXCESS * self.target_kl).to(loss.dtype)
-        off = (ratio.detach() - 1.0).abs()
-        metrics = {"kl": kl, "entropy": entropy.detach().mean(), "ratio_off": off.amax()}
-        if self.clip is not None:
-            metrics["beyond_clip"] = (off > self.clip).to(off.dtype).mean()
-        return loss, metrics
+        return self.proximal.loss(*self.log_ratio(batch), batch["advantage"], self.batch_mean)
 
     def losses(self, batch: TensorDict) -> LossTerms:
         """Return the terms ``value`` and ``actor``.

@@ -27,18 +27,17 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.arguments import at_least, check_ranges, within
-from hindsight_rl.nets.encoders.entries import Observation, rows_of
 from hindsight_rl.nets.encoders.recurrent import RecurrentInputs
 from hindsight_rl.nets.encoders.sequence import CellKind
 from hindsight_rl.nets.network import Head, HeadKind, Network
 from hindsight_rl.nets.policy import Policy
-from hindsight_rl.ports import Decision
 from hindsight_rl.spec import SpecLike
 from hindsight_rl.training.learner import Learner, LossTerms, named
+from hindsight_rl.training.recurrent import Remembers
 from hindsight_rl.windows import Window
 
 
-class RecurrentBC(Learner):
+class RecurrentBC(Remembers, Learner):
     """Weighted negative log-likelihood of logged actions, by a policy that remembers.
 
     Args:
@@ -89,14 +88,6 @@ class RecurrentBC(Learner):
         )
         self.actor = Policy(self.spec, network, head=head, memory=memory)
 
-    @property
-    def memory(self) -> RecurrentInputs:
-        """What remembers."""
-        inputs = self.actor.inputs
-        if not isinstance(inputs, RecurrentInputs):
-            raise TypeError("the policy of RecurrentBC has recurrent inputs")
-        return inputs
-
     def losses(self, batch: TensorDict) -> LossTerms:
         """Return the term ``actor``.
 
@@ -128,24 +119,3 @@ class RecurrentBC(Learner):
         """Return ``[B, L]``, which steps of segments that begin at ``step`` are imitated."""
         place = torch.arange(self.window.chunk, device=step.device)
         return (place >= self.burn_in) | (step.unsqueeze(-1) == 0)
-
-    def forward(self, observation: Observation, task: Tensor | None = None) -> Tensor:
-        """Return the deterministic action of an episode's first step."""
-        return self.decide(observation, task, self.initial_state(rows_of(observation))).action
-
-    def initial_state(self, n: int) -> dict[str, Tensor]:
-        """Return what is remembered where episodes begin, ``[n, H]`` zeros."""
-        return self.memory.initial(n)
-
-    def decide(
-        self,
-        observation: Observation,
-        task: Tensor | None,
-        state: dict[str, Tensor],
-        noise: Tensor | None = None,
-    ) -> Decision:
-        """Return the actions taken, and what is remembered after, see :meth:`Acts.decide`."""
-        features, moved = self.memory.step(observation, task, state)
-        distribution = self.actor.distribution(features, observation)
-        action, scores = self.actor.chosen(distribution, noise)
-        return Decision(action, moved, scores)

@@ -13,7 +13,7 @@ from hindsight_rl.attached import learner_of
 from hindsight_rl.datamodules.priorities import PriorityColumn, check_prioritised, over_ranks
 from hindsight_rl.datamodules.sampler import ChunkSampler
 from hindsight_rl.datamodules.shots import TaskRows
-from hindsight_rl.datamodules.windows import Windows, check_rewritten
+from hindsight_rl.datamodules.windows import Windows, check_rewritten, strided_rows
 from hindsight_rl.keys import ACTION, IMPORTANCE, Key
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
@@ -78,6 +78,7 @@ class LogDataModule(LightningDataModule):
         self.relabel.check_learner(view)
         check_rewritten(self.relabel.relabelers, keys)
         log = self.log.with_rows(self.relabel.starts(self.log, view))
+        log = log.with_rows(strided_rows(log, window))
         uses = getattr(learner, "action_windows", {})
         windows = Windows(log, window, keys, self.relabel, uses)
         shots: Shots | None = getattr(learner, "shots", None)

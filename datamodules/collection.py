@@ -95,7 +95,7 @@ class Collection:
         """Return the updates after a round of the policy.
 
         Args:
-            steps: That the round took, at least 1.
+            steps: That the round took, at least 1; with ``epochs`` rows that are drawn.
             batch_size: Rows per update.
 
         Returns:

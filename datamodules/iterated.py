@@ -32,8 +32,9 @@ from hindsight_rl.datamodules.sources.environment import Collector
 from hindsight_rl.datamodules.sources.episodes import Collected
 from hindsight_rl.datamodules.sources.log import ColumnMaps, LogSource
 from hindsight_rl.datamodules.tickets import Tickets
+from hindsight_rl.datamodules.windows import strides_of
 from hindsight_rl.envs.interface import EnvSource
-from hindsight_rl.keys import ACTION_LOG_PROB
+from hindsight_rl.keys import ACTION_LOG_PROB, Key
 from hindsight_rl.logs.log import Log
 from hindsight_rl.ports import Actor, LearnerView
 from hindsight_rl.relabel.chain import Compose
@@ -62,7 +63,8 @@ class IteratedDataModule(LogDataModule):
             for each source.
         env_kwargs: Passed to ``gymnasium.make``, but for ``randomise``: ranges of numbers of the
             environment, drawn in every episode and kept in a column ``context``, which
-            ``show_context`` puts behind the observation too.
+            ``show_context`` puts behind the observation too; and ``trial``: episodes of one task in
+            a row that count as one.
         collection: What is collected, and how; see :class:`Collection`.
         mix: Share of the rows of a batch that come from ``log`` (the source) and ``collected``, in
             (0, 1], summing to 1: each has a replay of its own, rows have an ``origin``, and no row
@@ -187,7 +189,10 @@ class IteratedDataModule(LogDataModule):
             self._replays.clear()
         self._append("collected", found)
         before = self.history[-1] if self.history else None
-        updates = self.collection.updates(int(found.lengths.sum()), self.batch_size)
+        rows = int(found.lengths.sum())
+        if self.on_policy and self._learner is not None:
+            rows = strides_of(found.lengths, self._learner.window)
+        updates = self.collection.updates(rows, self.batch_size)
         if self.on_policy and at_random:
             updates = 0  # these rows are no policy's
         self.history.append(Round.after(before, found, update, updates))
@@ -216,10 +221,13 @@ class IteratedDataModule(LogDataModule):
         passes = self.history[-1].update if self.on_policy and self.history else None
         return self._sampler(process=ranks, passes=passes)
 
-    def _state_with(self, policy: Actor) -> None:
+    def _state_with(self, policy: Actor, needed: tuple[Key, ...]) -> None:
         """Leave ``action_log_prob`` out where the policy that will collect does not know it."""
-        if self._collector.stating and (reason := self._collector.unstated(policy)):
+        reason = self._collector.unstated(policy) if self._collector.stating else ""
+        if reason:
             self._leave_unstated(reason)
+        check_stated(needed, self._unstated)
+        if reason:
             self._bind(self.relabel.state_dict())
 
     def _leave_unstated(self, reason: str) -> None:
@@ -285,8 +293,7 @@ class IteratedDataModule(LogDataModule):
                 f"this datamodule has collected until update {begun} and the trainer is at "
                 f"{trainer.global_step}: make a new one, or fit with ckpt_path"
             )
-        self._state_with(learner.collecting(self.collection.sample))
-        check_stated(learner.in_keys, self._unstated)
+        self._state_with(learner.collecting(self.collection.sample), learner.in_keys)
         if not self._resumed and self.memory_map is not None:
             self._replays.to_file(self.memory_map)
             self._bind()

@@ -37,7 +37,7 @@ def check_stated(needed: tuple[Key, ...], unstated: str) -> None:
     Raises:
         LogError: Saying why.
     """
-    if unstated and ACTION_LOG_PROB in needed:
+    if unstated and any(key == ACTION_LOG_PROB or key[-1] == ACTION_LOG_PROB for key in needed):
         raise LogError(
             f"the learner needs '{key_name(ACTION_LOG_PROB)}', and what is collected does not have "
             f"it: {unstated}",

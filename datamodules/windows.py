@@ -81,6 +81,27 @@ def rows_from(index: Tensor, episode_end: Tensor, chunk: int) -> Neighbours:
     return Neighbours(torch.minimum(wanted, end), wanted <= end)
 
 
+def strided_rows(log: Log, window: Window) -> Tensor | None:
+    """Return the rows of a log that may be drawn, ``[M]`` int64, those between strides left out.
+
+    Args:
+        log: The log, with the rows that may be drawn.
+        window: How far they lie apart.
+
+    Returns:
+        Row numbers; ``None`` for all.
+    """
+    if window.stride == 1:
+        return log.rows
+    rows = log.drawable()
+    return rows[log.column(STEP)[rows] % window.stride == 0]
+
+
+def strides_of(lengths: Tensor, window: Window) -> int:
+    """Return how many rows of episodes of lengths ``[E]`` :func:`strided_rows` leaves."""
+    return int((-(-lengths // window.stride)).sum())
+
+
 class Windows:
     """Gathers what a learner reads around the rows of a batch.
 

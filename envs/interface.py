@@ -23,6 +23,7 @@ from hindsight_rl.envs.actions import ActionSpace
 from hindsight_rl.envs.entry_spaces import EntriesPart, is_wide, shown_in
 from hindsight_rl.envs.entry_spaces import RolloutError as RolloutError
 from hindsight_rl.envs.randomised import RANDOMISE, SHOW_CONTEXT, randomised
+from hindsight_rl.envs.trials import TRIAL, trials
 from hindsight_rl.spec import ActionSpec, Entry, Spec, TaskSpec
 
 Env = gymnasium.Env[Any, Any]
@@ -255,7 +256,8 @@ def make(source: EnvSource, env_kwargs: Mapping[str, Any] | None = None, *, draw
 
     Args:
         source: Gymnasium id, or a function that makes one.
-        env_kwargs: Passed to ``gymnasium.make``, but for what ``randomised`` takes.
+        env_kwargs: Passed to ``gymnasium.make``, but for what ``randomised`` takes, and ``trial``
+            for ``Trial``: the numbers of a trial are drawn once.
         draw: Whether its frames are wanted.
 
     Returns:
@@ -266,7 +268,9 @@ def make(source: EnvSource, env_kwargs: Mapping[str, Any] | None = None, *, draw
     """
     kwargs = dict(env_kwargs or {})
     drawn = {name: kwargs.pop(name, None) for name in (RANDOMISE, SHOW_CONTEXT)}
-    return randomised(_made(source, kwargs, draw), drawn, source)
+    episodes = kwargs.pop(TRIAL, None)
+    env = _made(source, kwargs, draw)
+    return randomised(env if episodes is None else trials(env, episodes, source), drawn, source)
 
 
 def _made(source: EnvSource, kwargs: dict[str, Any], draw: bool) -> Env:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from hindsight_rl.envs.interface import Env, EnvSource, make
 from hindsight_rl.envs.randomised import RANDOMISE
 from hindsight_rl.envs.rewards import single
+from hindsight_rl.envs.trials import TRIAL
 
 
 class Step(NamedTuple):
@@ -177,7 +178,8 @@ def open_envs(source: EnvSource, env_kwargs: Mapping[str, Any], first: Env, coun
         The environments, not yet reset.
     """
     plain = isinstance(first.action_space, spaces.Box | spaces.Discrete)
-    plain = plain and RANDOMISE not in env_kwargs  # many at once share their numbers
+    # Many at once share their numbers, and have no trials.
+    plain = plain and not {RANDOMISE, TRIAL} & set(env_kwargs)
     if isinstance(source, str) and plain and getattr(first.spec, "vector_entry_point", None):
         many = _vector(source, env_kwargs, count)
         if many is not None:

@@ -14,6 +14,7 @@ _ENVIRONMENTS = (
     ("FourMargins", "four_margins", "rooms_vector:FourMarginsVectorEnv", 75),
     ("PointMass", "point_mass", None, 100),
     ("Crossing", "crossing", None, 20),
+    ("Bandit", "bandit", None, 1),
     ("DeskStandIn", "robots.desk", None, 128),  # needs the extra ``robots``
 )
 

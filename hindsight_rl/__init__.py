@@ -53,6 +53,7 @@ if TYPE_CHECKING:  # read by editors and mypy; a test compares it with the table
     from hindsight_rl.agents.q_learning import QLearning as QLearning
     from hindsight_rl.agents.recurrent_bc import RecurrentBC as RecurrentBC
     from hindsight_rl.agents.recurrent_dynamics import RecurrentDynamics as RecurrentDynamics
+    from hindsight_rl.agents.recurrent_ppo import RecurrentPPO as RecurrentPPO
     from hindsight_rl.agents.reward_model import RewardModel as RewardModel
     from hindsight_rl.agents.sac import SAC as SAC
     from hindsight_rl.agents.signed_bc import SignedBC as SignedBC
@@ -285,6 +286,7 @@ _HOME = {
     "Recorder": "export.recorder",
     "RecurrentBC": "agents.recurrent_bc",
     "RecurrentDynamics": "agents.recurrent_dynamics",
+    "RecurrentPPO": "agents.recurrent_ppo",
     "Refit": "datamodules.imagined_rows",
     "Relabeler": "relabel.relabeler",
     "ReturnLabel": "relabel.labels",

@@ -26,10 +26,13 @@ class Window(NamedTuple):
         history: P, steps before the row: ``("history", name)`` is ``[..., P, ...]``, oldest first,
             t - P to t - 1.
         chunk: C, steps from the row on: ``("chunk", name)`` is ``[..., C, ...]``, t to t + C - 1.
+        stride: Of the rows of an episode every so many-th one is drawn, from the first on: equal
+            to ``chunk``, chunks lie side by side, and each step is in one.
     """
 
     history: int = 0
     chunk: int = 1
+    stride: int = 1
 
 
 class Shots(NamedTuple):

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from hindsight_rl.nets.action_scale import ActionScale
-from hindsight_rl.nets.encoders.entries import Observation, make_inputs
+from hindsight_rl.nets.encoders.entries import EntryInputs, Observation, make_inputs
+from hindsight_rl.nets.encoders.recurrent import RecurrentInputs
+from hindsight_rl.nets.encoders.vector import GatedInputs, Inputs
 from hindsight_rl.nets.layers import activation_of, mlp, outputs
 from hindsight_rl.nets.network import Network
 from hindsight_rl.spec import Spec
@@ -134,6 +136,7 @@ class ValueNet(nn.Module):
         spec: The data's spec.
         network: Inputs and hidden layers.
         scale: Unit of the last layer's output, reward units, above 0.
+        memory: What is given in the place of the present alone; ``None`` for nothing.
     """
 
     def __init__(
@@ -142,15 +145,24 @@ class ValueNet(nn.Module):
         network: Network = Network(),
         *,
         scale: float = 1.0,
+        memory: RecurrentInputs | None = None,
     ) -> None:
         super().__init__()
-        self.inputs, hidden = make_inputs(spec, network)
+        self.inputs: Inputs | EntryInputs | GatedInputs | RecurrentInputs
+        if memory is None:
+            self.inputs, hidden = make_inputs(spec, network)
+        else:
+            self.inputs, hidden = memory, network.hidden
         self.net = mlp(self.inputs.width, hidden, 1, activation_of(network))
         self.scale = scale
 
     def forward(self, observation: Observation, task: Tensor | None = None) -> Tensor:
         """Return values ``[...]``, reward units."""
-        value: Tensor = self.net(self.inputs(observation, task)).squeeze(-1)
+        return self.of(self.inputs(observation, task))
+
+    def of(self, features: Tensor) -> Tensor:
+        """Return values ``[...]``, reward units, given the features ``[..., D]`` of the inputs."""
+        value: Tensor = self.net(features).squeeze(-1)
         return self.scale * value
 
     def precise(self, observation: Observation, task: Tensor | None = None) -> Tensor:

@@ -21,7 +21,8 @@ LAYERS: dict[str, set[str]] = {
     "training.given": {"training", "nets", "maths", "export.runtime"},
     "agents": {"nets", "policies", "maths", "training.learner", "training.policy_values"}
     | {f"training.{name}" for name in ("sweep", "given", "judged", "policy_iteration", "features")}
-    | {f"training.{name}" for name in ("elites", "round_pass", "step_statistics")},
+    | {f"training.{name}" for name in ("elites", "round_pass", "step_statistics", "drawing")}
+    | {f"training.{name}" for name in ("proximal", "recurrent", "remembered")},
     "logs": {"configs", "maths"},
     "datamodules": {"maths", "logs", "relabel", "tasks", "planners", "envs.entry_spaces"}
     | {

@@ -81,7 +81,8 @@ def log_for(learner: type[Learner], **options: Any) -> Log:
     if costly:
         options.setdefault("seed", 2)
     read = learner.in_keys
-    options |= {"judged": NEXT_POLICY_ACTION in read, "stated": ACTION_LOG_PROB in read}
+    stated = ACTION_LOG_PROB in read or (CHUNK, ACTION_LOG_PROB) in read
+    options |= {"judged": NEXT_POLICY_ACTION in read, "stated": stated}
     return episode_log(**options, costly=costly)
 
 

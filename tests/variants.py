@@ -86,6 +86,7 @@ OTHERS = {
     "BC attention": Variant("BC", {"history": History(steps=3, attention=SMALL)}),
     "BC hidden past": Variant("BC", {"history": History(steps=3, hide_past=0.3, hide_steps=0.3)}),
     "RecurrentBC lstm": Variant("RecurrentBC", {"cell": "lstm", "layers": 2}),
+    "RecurrentPPO lstm": Variant("RecurrentPPO", {"cell": "lstm", "layers": 2}),
     "BC images": Variant("BC", SEEING, images=True),
     "RecurrentBC images": Variant("RecurrentBC", SEEING, images=True),
     "DecisionTransformer images": Variant("DecisionTransformer", SEEING, images=True),

@@ -114,6 +114,22 @@ class Acts:
         past = self.initial_state(rows_of(observation))
         return self.actor(observation, task, past) if past else self.actor(observation, task)
 
+    def distribution_after(
+        self, observation: Observation, task: Tensor | None, state: dict[str, Tensor]
+    ) -> tuple[Any, dict[str, Tensor]]:
+        """Return the distribution of actions at any step, and what is kept after it.
+
+        Args:
+            observation: ``[n, O]``, or ``[n, ...]`` by entry.
+            task: ``[n, Z]`` where the spec has a task.
+            state: Of :meth:`initial_state`, or what was kept after the last step.
+
+        Returns:
+            The distribution, in policy units, and the state; unless a class says otherwise only
+            the present counts.
+        """
+        return self.distribution(observation, task), state
+
     def decide(
         self,
         observation: Observation,

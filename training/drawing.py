@@ -38,8 +38,13 @@ class Collecting(Protocol):
     def draws_its_distribution(self) -> bool:
         """Whether actions with draws are those of :meth:`distribution`."""
 
-    def distribution(self, observation: Observation, task: Tensor | None) -> Distribution:
-        """Return the distribution of actions."""
+    def initial_state(self, n: int) -> dict[str, Tensor]:
+        """Return what is kept where n episodes begin."""
+
+    def distribution_after(
+        self, observation: Observation, task: Tensor | None, state: dict[str, Tensor]
+    ) -> tuple[Distribution, dict[str, Tensor]]:
+        """Return the distribution of actions, and what is kept."""
 
     def act(
         self, observation: Observation, task: Tensor | None = None, *, draws: Tensor | None = None
@@ -48,7 +53,7 @@ class Collecting(Protocol):
 
 
 class Drawing:
-    """An actor without a state: a learner's actions, and where it knows it, how likely they were.
+    """A learner's actions, and where it knows it, how likely they were; it may remember.
 
     Args:
         learner: What acts.
@@ -61,23 +66,24 @@ class Drawing:
 
     def __call__(self, observation: Seen, task: Array | None, draws: Tensor) -> Array:
         """Return actions ``[n, ...]`` for counters ``[n, 3]``."""
-        return self._drawn(observation, task, draws).action
+        return self._drawn(observation, task, self.initial_state(len(draws)), draws).action
 
     def initial_state(self, n: int) -> dict[str, Array]:
-        """Return nothing: only the present counts."""
-        return {}
+        """Return what is remembered where episodes begin: nothing where only the present counts."""
+        return {name: part.cpu().numpy() for name, part in self._learner.initial_state(n).items()}
 
     def step(
         self, observation: Seen, task: Array | None, state: dict[str, Array], noise: Array
     ) -> tuple[Array, dict[str, Array]]:
         """Return actions, see :meth:`hindsight_rl.ports.Actor.step`."""
-        return self._drawn(observation, task, torch.from_numpy(noise)).action, state
+        found = self._drawn(observation, task, state, torch.from_numpy(noise))
+        return found.action, found.state
 
     def drawn(
         self, observation: Seen, task: Array | None, state: dict[str, Array], noise: Array
     ) -> Drawn:
         """Return actions, and how likely they are."""
-        return self._drawn(observation, task, torch.from_numpy(noise))
+        return self._drawn(observation, task, state, torch.from_numpy(noise))
 
     def unstated(self, low: NDArray[np.float32], high: NDArray[np.float32], *, mixed: bool) -> str:
         """Return why it is not known how likely they are, "" where it is."""
@@ -92,7 +98,9 @@ class Drawing:
             return f"the policy of {name} has no density"
         return learner.actor.unstated(*self._bounds(low, high), mixed=mixed)
 
-    def _drawn(self, observation: Seen, task: Array | None, draws: Tensor) -> Drawn:
+    def _drawn(
+        self, observation: Seen, task: Array | None, state: dict[str, Array], draws: Tensor
+    ) -> Drawn:
         learner = self._learner
         seen, asked = relative_inputs(learner.spec, observation, task)
         with torch.inference_mode():
@@ -105,8 +113,10 @@ class Drawing:
             if not learner.draws_its_distribution:
                 drawn = learner.act(there, goal, draws=there_draws).cpu().numpy()
                 return Drawn(drawn + learner.first_choice, {})
-            distribution = learner.distribution(there, goal)
+            past = {k: torch.as_tensor(part, device=learner.device) for k, part in state.items()}
+            distribution, after = learner.distribution_after(there, goal, past)
             sample = learner.actor.scale.to_environment(distribution.sample(there_draws))
+            kept = {name: part.cpu().numpy() for name, part in after.items()}
 
         def log_prob(executed: Array, low: Array, high: Array) -> NDArray[np.float64]:
             with torch.inference_mode():
@@ -121,7 +131,7 @@ class Drawing:
                     found = learner.actor.executed(distribution, done, *self._bounds(low, high))
                 return found.double().cpu().numpy()
 
-        return Drawn(sample.cpu().numpy() + learner.first_choice, {}, log_prob)
+        return Drawn(sample.cpu().numpy() + learner.first_choice, kept, log_prob)
 
     def _bounds(self, low: Array, high: Array) -> tuple[Tensor, Tensor]:
         device = self._learner.device

@@ -181,7 +181,20 @@ class LogPass(Sweep):
             for chunk in datamodule.in_order():
                 batch = datamodule.on_after_batch_transfer(chunk.to(device), 0)[0]
                 parts.append(self._columns_of(batch))
-        reward, value, following, terminated, last, *ratio = torch.cat(parts, dim=1)
+        return self.targets(torch.cat(parts, dim=1), datamodule)
+
+    def targets(self, columns: Tensor, datamodule: DataView) -> dict[Key, Tensor]:
+        """Return ``lambda_return`` and ``advantage`` of a whole log, ``[N]`` each.
+
+        Args:
+            columns: ``[5, N]`` float64, or ``[6, N]``: reward, value, value of what follows,
+                whether a row terminates, whether it is its episode's last, and log ratios.
+            datamodule: Says which rows may be drawn.
+
+        Returns:
+            Columns by key.
+        """
+        reward, value, following, terminated, last, *ratio = columns
         ends = terminated.bool(), last.bool()
         discount, lambda_ = self.discount, self.lambda_
         if ratio:
@@ -204,11 +217,7 @@ class LogPass(Sweep):
         return {"lambda_return": target.float(), "advantage": advantage.float()}
 
     def _columns_of(self, batch: TensorDict) -> Tensor:
-        if "discount" in batch.keys():
-            raise ValueError(
-                "the sweep of the log sums single steps, but its rows span several: leave the "
-                "relabeler NStep out, lambda does its work"
-            )
+        check_steps(batch)
         task = batch.get("task", None)
         last = batch["episode_end"] == batch["index"]
         columns = [
@@ -232,16 +241,38 @@ class LogPass(Sweep):
             A shallow copy with ``lambda_return`` (reward units) and ``advantage`` (reward units, or
             standard deviations), in the shape of ``index``.
         """
-        index, result = chunk["index"], chunk.copy()
-        for name, column in self.on(index.device).items():
-            if column.ndim == 1:
-                result.set(name, column[index])
+        place, result = chunk.select("index", "episode_end"), chunk.copy()
+        columns = self.on(place["index"].device)
+        alone = next(iter(columns.values())).ndim == 1
+        for key, column in columns.items():
+            if alone:
+                result.set(key, self._at(key, column, place))
             elif seed is not None:
-                result.set(name, column[seed][index])
+                result.set(key, self._at(key, column[seed], place))
             else:
-                parts = [each[index[:, number]] for number, each in enumerate(column)]
-                result.set(name, torch.stack(parts, dim=1))
+                parts = [self._at(key, each, place[:, n]) for n, each in enumerate(column)]
+                result.set(key, torch.stack(parts, dim=1))
         return result
+
+    def _at(self, key: Key, column: Tensor, place: TensorDict) -> Tensor:
+        """Return what rows have of a column ``[N, ...]``, given ``index`` and ``episode_end``."""
+        return column[place["index"]]
+
+
+def check_steps(batch: TensorDict) -> None:
+    """Raise on rows that span several steps.
+
+    Args:
+        batch: Relabeled rows.
+
+    Raises:
+        ValueError: They do.
+    """
+    if "discount" in batch.keys():
+        raise ValueError(
+            "the sweep of the log sums single steps, but its rows span several: leave the "
+            "relabeler NStep out, lambda does its work"
+        )
 
 
 def _check_tasks(relabel: RelabelView) -> None:

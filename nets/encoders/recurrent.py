@@ -79,18 +79,33 @@ class RecurrentInputs(nn.Module):
         features, hidden = self.cells.step(self.now(observation, task), past["hidden"])
         return features, {"hidden": hidden}
 
-    def segment(self, observation: Observation, task: Tensor | None = None) -> Tensor:
-        """Return the features of segments that begin with nothing remembered.
+    def segment(
+        self, observation: Observation, task: Tensor | None = None, past: Tensor | None = None
+    ) -> Tensor:
+        """Return the features of segments.
 
         Args:
             observation: ``[..., L, O]``, or ``[..., L, *shape]`` by entry.
             task: ``[..., L, Z]`` where the spec has a task.
+            past: ``[..., S]``, what is remembered where they begin; ``None`` for nothing.
 
         Returns:
             ``[..., L, H]``.
         """
-        features: Tensor = self.cells(self.now(observation, task))
+        features: Tensor = self.cells(self.now(observation, task), past)
         return features
+
+    def remembered(self, observation: Observation, task: Tensor | None = None) -> Tensor:
+        """Return what is remembered after every step of episodes that begin here.
+
+        Args:
+            observation: ``[..., T, O]``, or ``[..., T, *shape]`` by entry.
+            task: ``[..., T, Z]`` where the spec has a task.
+
+        Returns:
+            ``[..., T, S]``.
+        """
+        return self.cells.states(self.now(observation, task))
 
     def initial(self, count: int) -> dict[str, Tensor]:
         """Return the past of so many episodes that begin."""

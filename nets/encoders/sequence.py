@@ -59,21 +59,23 @@ class Cell(nn.Module):
         """
         return self.advance(self.of_input(value), state)
 
-    def forward(self, values: Tensor) -> Tensor:
-        """Return the features after every step of segments that begin with the zero state.
+    def forward(self, values: Tensor, state: Tensor | None = None) -> Tensor:
+        """Return the state after every step of segments.
 
         Args:
             values: ``[..., L, D]``.
+            state: ``[..., S]``, with which they begin; ``None`` for zeros.
 
         Returns:
-            ``[..., L, H]``.
+            ``[..., L, S]``.
         """
         inner = self.of_input(values)
-        state = inner.new_zeros(*inner.shape[:-2], self.held)
+        if state is None:
+            state = inner.new_zeros(*inner.shape[:-2], self.held)
         found = []
         for step in range(values.shape[-2]):
             state = self.advance(inner[..., step, :], state)
-            found.append(state[..., : self.units])
+            found.append(state)
         return torch.stack(found, dim=-2)
 
     def remember(self, horizon: int) -> None:
@@ -214,15 +216,36 @@ class Recurrence(nn.Module):
             value = states[-1][..., : self.units]
         return value, torch.cat(states, dim=-1)
 
-    def forward(self, values: Tensor) -> Tensor:
-        """Return the features after every step of segments that begin with the zero state.
+    def states(self, values: Tensor, state: Tensor | None = None) -> Tensor:
+        """Return the states of all layers after every step of segments.
 
         Args:
             values: ``[..., L, D]``.
+            state: ``[..., S]``, with which they begin; ``None`` for zeros.
+
+        Returns:
+            ``[..., L, S]``.
+        """
+        begun = [None] * len(self.held) if state is None else state.split(self.held, dim=-1)
+        found = []
+        for cell, begins in zip(self.cells, begun, strict=True):
+            found.append(cell(values, begins))
+            values = found[-1][..., : self.units]
+        return torch.cat(found, dim=-1)
+
+    def features(self, states: Tensor) -> Tensor:
+        """Return the features of the highest layer ``[..., H]`` in states ``[..., S]``."""
+        highest: Tensor = states.split(self.held, dim=-1)[-1]
+        return highest[..., : self.units]
+
+    def forward(self, values: Tensor, state: Tensor | None = None) -> Tensor:
+        """Return the features after every step of segments.
+
+        Args:
+            values: ``[..., L, D]``.
+            state: ``[..., S]``, with which they begin; ``None`` for zeros.
 
         Returns:
             ``[..., L, H]``.
         """
-        for cell in self.cells:
-            values = cell(values)
-        return values
+        return self.features(self.states(values, state))

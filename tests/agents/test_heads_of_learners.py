@@ -18,7 +18,7 @@ from hindsight_rl.maths.draws import counters
 from hindsight_rl.nets.network import Head, HeadKind
 from hindsight_rl.training.learner import Learner
 
-EXACT = {"SignedBC", "CPL", "DPO", "PPO"}
+EXACT = {"SignedBC", "CPL", "DPO", "PPO", "RecurrentPPO"}
 CHOOSING = [
     name
     for name, kind in LEARNERS.items()

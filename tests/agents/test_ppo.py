@@ -182,7 +182,7 @@ def test_the_policy_rests_where_it_has_gone_too_far() -> None:
     kl = float(kl_k3(learner.log_ratio(batch)[0].detach()).mean())
     assert kl > 0.0
     for target, moves in ((kl / 1.4, True), (kl / 1.6, False)):
-        learner.target_kl = target
+        learner.proximal = learner.proximal._replace(target_kl=target)
         slopes = actor_gradient(learner, learner.losses(batch).terms["actor"])
         assert any(bool(slope.any()) for slope in slopes) == moves
     value = learner.losses(batch).terms["value"]

@@ -261,11 +261,12 @@ def test_other_seeds_play_and_shuffle_otherwise(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_learn_as_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "own"), [("PPO", {}), ("RecurrentPPO", {"segment": 4})])
+def test_two_processes_learn_as_one(name: str, own: dict[str, Any], tmp_path: Path) -> None:
     """Each plays the whole round, and is served its share of every batch."""
     plain = {"env": WALK, "initial_episodes": 4, "episodes_per_round": 6, "epochs": 3}
     data = plain | {"batch_size": 8, "updates_per_step": 5, "seed": 3}
-    job = Job("PPO", "", str(tmp_path / "two"), 40, data=data)
+    job = Job(name, "", str(tmp_path / "two"), 40, data=data, arguments=own)
     ended = run_jobs([replace(job, trainer={"strategy": "ddp", "devices": 2})], tmp_path)
     assert ended.returncode == 0, ended.stderr[-3000:]
     shared, alone = (
