@@ -81,6 +81,8 @@ class Interface:
         self._task = _Part(leaves, found.task, name, asked) if found.task else None
         shown = found.achieved and all(isinstance(leaves[p], spaces.Box) for p in found.achieved)
         self._achieved = _Part(leaves, found.achieved, name) if shown else None
+        parts = {"observation": self._observation, "task": self._task, "achieved": self._achieved}
+        self._wide = {n: p for n, p in parts.items() if isinstance(p, _Part) and p.wide}
         self.name = name
         self.observation_shape = self._observation.shape
         self.task_shape = None if self._task is None else self._task.shape
@@ -110,12 +112,7 @@ class Interface:
             ``observation`` ``[O]`` (or entries by their names), ``task`` ``[Z]``, ``achieved``
             ``[Z]``, of each where its space has a wider type than float32 holds exactly.
         """
-        parts = {"observation": self._observation, "task": self._task, "achieved": self._achieved}
-        found = {
-            name: part.exact(observation)
-            for name, part in parts.items()
-            if isinstance(part, _Part) and part.wide
-        }
+        found = {name: part.exact(observation) for name, part in self._wide.items()}
         if isinstance(self._observation, EntriesPart):
             found |= self._observation.exact(observation)
         return found

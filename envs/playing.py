@@ -153,9 +153,11 @@ class Asking:
         stating: bool = False,
         correct: Callable[[Sequence[Playing], Array], Array] | None = None,
     ) -> None:
-        self._actor = act if isinstance(act, Actor) else _Stateless(act)
-        self._interface, self._key, self._stating = interface, key, stating
-        self._correct = correct
+        self._actor = actor = act if isinstance(act, Actor) else _Stateless(act)
+        # Asked once: a Protocol is compared member by member.
+        self._drawn = actor.drawn if stating and isinstance(actor, Draws) else None
+        self._remembers = actor.with_executed if isinstance(actor, Remembering) else None
+        self._interface, self._key, self._correct = interface, key, correct
 
     def __call__(self, playing: Sequence[Playing]) -> Array:
         """Return the actions ``[n, ...]`` that are executed.
@@ -178,8 +180,8 @@ class Asking:
         state = {name: np.stack([each.state[name] for each in playing]) for name in names}
         noise = np.array([[self._key, each.number, each.steps] for each in playing], np.int64)
         task = np.stack(tasks) if tasks else None
-        if self._stating and isinstance(self._actor, Draws):
-            found = self._actor.drawn(observation, task, state, noise)
+        if self._drawn is not None:
+            found = self._drawn(observation, task, state, noise)
         else:
             found = Drawn(*self._actor.step(observation, task, state, noise))
         answers, state = np.asarray(found.action), found.state
@@ -192,8 +194,8 @@ class Asking:
             stated = found.log_prob(executed, actions.low, actions.high)
             for episode, log_prob in zip(playing, stated.tolist(), strict=True):
                 episode.log_prob = log_prob
-        if isinstance(self._actor, Remembering):
-            state = self._actor.with_executed(state, executed)
+        if self._remembers is not None:
+            state = self._remembers(state, executed)
         _deal(state, playing)
         return executed
 

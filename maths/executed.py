@@ -54,7 +54,7 @@ def clipped_normal(action: Tensor, mean: Tensor, std: Tensor, low: Tensor, high:
     """
     place = (action - mean) / std
     inside = -0.5 * place.square() - std.log() - 0.5 * math.log(2.0 * math.pi)
-    below, above = (torch.special.log_ndtr(side * place) for side in (1.0, -1.0))
+    below, above = torch.special.log_ndtr(place), torch.special.log_ndtr(-place)
     return _with_atoms(action, low, high, inside, below, above)
 
 
@@ -115,11 +115,11 @@ def _with_atoms(
     Rounding of a log may carry an action beyond a bound by as much as readers let pass.
     """
     found = torch.where(action <= low, below, torch.where(action >= high, above, inside))
-    found = torch.where(low == high, torch.zeros_like(found), found)
+    found = torch.where(low == high, 0.0, found)
     beyond = (action < low - _ROOM * (1.0 + low.abs())) | (
         action > high + _ROOM * (1.0 + high.abs())
     )
-    return torch.where(beyond, torch.full_like(found, -math.inf), found).sum(-1)
+    return torch.where(beyond, -math.inf, found).sum(-1)
 
 
 def _log_laplace_tail(place: Tensor) -> Tensor:

@@ -1,19 +1,23 @@
-"""PPO beside stable-baselines3's: returns after equal steps, and seconds of one thread.
+"""PPO and TRPO beside stable-baselines3's PPO: returns after equal steps, and seconds.
 
     python benchmarks/course/on_policy.py [--seeds 5] [--tasks CartPole-v1] [--choose] [--document]
+    python benchmarks/course/on_policy.py --time-only
 
-Both play 8 environments in one process, with the same networks, rates, batches, passes and steps of
-a round. Ours plays whole episodes, theirs cuts them; ours counts the random episodes of its
-normaliser too. The 50 test episodes are the same for both, and actions are the likeliest. Seconds
-are those of the processor, fitting alone. Finished fits are kept in build/course/on_policy; writes
-build/course_on_policy.json and the table of docs/learners/ppo.md. --choose fits on seeds that are
-not reported. --document writes what there is and fits nothing. Needs the extras ``evidence`` and
-``mujoco``.
+All play 8 environments in one process. PPO has the same networks, rates, batches, passes and steps
+of a round as theirs; TRPO has the same rounds, and all else of their contributed TRPO. Ours play
+whole episodes, theirs cuts them; ours count the random episodes of their normaliser too. The 50
+test episodes are the same for all, and actions are the likeliest. Seconds are those of the
+processor, fitting alone. Finished fits are kept in build/course/on_policy; writes
+build/course_on_policy.json and the tables of docs/learners/ppo.md and docs/learners/trpo.md.
+--choose fits on seeds that are not reported. --document writes what there is and fits nothing.
+--time-only takes turns with few steps of ours and of theirs in one process, and prints wall times
+and their ratio. Needs the extras ``evidence`` and ``mujoco``.
 """
 
 import argparse
 import functools
 import json
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -32,11 +36,12 @@ from shared import (  # noqa: E402
     ROOT,
     interval,
     quiet,
+    say,
     silent_trainer,
     table,
 )
 
-from hindsight_rl import PPO, IteratedDataModule  # noqa: E402
+from hindsight_rl import PPO, TRPO, IteratedDataModule  # noqa: E402
 from hindsight_rl.datamodules.collection import Collection  # noqa: E402
 from hindsight_rl.envs.rollout import rollout  # noqa: E402
 
@@ -49,7 +54,9 @@ TASKS: dict[str, tuple[int, int, float, float]] = {
     "InvertedPendulum-v5": (50_000, 2048, 3e-4, 0.99),
     "Pendulum-v1": (100_000, 4096, 1e-3, 0.9),
 }
-METHODS = ("PPO", "stable-baselines3")
+METHODS = ("PPO", "TRPO", "PPO of stable-baselines3")
+# Steps of a timed fit, and pairs of them.
+TIMED, PAIRS = 6_144, 5
 
 
 class UntilSteps(Callback):
@@ -64,26 +71,39 @@ class UntilSteps(Callback):
         trainer.should_stop = last.env_steps >= self._steps and trainer.global_step >= last.end
 
 
-def ours(task: str, seed: int) -> tuple[Any, int]:
+def ours(task: str, method: str, seed: int) -> tuple[Any, int]:
     """Return a fitted policy of this package as ``act``, and the steps it took."""
     steps, rounds, rate, discount = TASKS[task]
+    learn, batch = PPO, BATCH
+    own: dict[str, Any] = {
+        "optimizer": functools.partial(torch.optim.Adam, lr=rate, eps=1e-5, fused=True)
+    }
+    if method == "TRPO":
+        learn, batch, own = TRPO, 128, {}
+    act, history = trained(task, learn, seed, steps, rounds, batch, discount=discount, **own)
+    return act, history[-1].env_steps
+
+
+def trained(
+    task: str, learn: Any, seed: int, steps: int, rounds: int, batch: int, **own: Any
+) -> tuple[Any, list[Any]]:
+    """Return a policy fitted in rounds, as ``act``, and the rounds, the random one first."""
     seed_everything(seed, verbose=False)
     collection = Collection(
         initial_episodes=8, steps_per_round=rounds, epochs=PASSES, num_envs=ENVS
     )
-    data = IteratedDataModule(task, collection=collection, batch_size=BATCH, seed=seed)
-    adam = functools.partial(torch.optim.Adam, lr=rate, eps=1e-5, fused=True)
-    learner = PPO(data.spec, discount=discount, optimizer=adam, compile="off")
+    data = IteratedDataModule(task, collection=collection, batch_size=batch, seed=seed)
+    learner = learn(data.spec, compile="off", **own)
     silent_trainer(10**9, callbacks=[UntilSteps(steps)]).fit(learner, data)
-    return learner.eval().player(), data.history[-1].env_steps
+    return learner.eval().player(), data.history
 
 
-def theirs(task: str, seed: int) -> tuple[Any, int]:
+def theirs(task: str, seed: int, steps: int = 0) -> tuple[Any, int]:
     """Return a fitted policy of stable-baselines3 as ``act``, and the steps it took."""
     import stable_baselines3
     from stable_baselines3.common.env_util import make_vec_env
 
-    steps, rounds, rate, discount = TASKS[task]
+    most, rounds, rate, discount = TASKS[task]
     model = stable_baselines3.PPO(
         "MlpPolicy",
         make_vec_env(task, n_envs=ENVS, seed=seed),
@@ -94,7 +114,7 @@ def theirs(task: str, seed: int) -> tuple[Any, int]:
         gamma=discount,
         seed=seed,
         device="cpu",
-    ).learn(steps)
+    ).learn(steps or most)
     return lambda observation: model.predict(observation, deterministic=True)[
         0
     ], model.num_timesteps
@@ -103,7 +123,7 @@ def theirs(task: str, seed: int) -> tuple[Any, int]:
 def fitted(task: str, method: str, seed: int) -> dict[str, float]:
     """Return mean return of the test episodes, steps, and seconds of the fit."""
     begun = time.process_time()
-    act, steps = (ours if method == METHODS[0] else theirs)(task, seed)
+    act, steps = theirs(task, seed) if method == METHODS[-1] else ours(task, method, seed)
     seconds = time.process_time() - begun
     found = rollout(act, task, episodes=TESTS, seed=TEST_SEED)
     return {"score": float(found.returns.mean()), "steps": steps, "seconds": seconds}
@@ -129,23 +149,50 @@ def row_of(
 
 
 def written(rows: list[dict[str, Any]]) -> None:
-    """Write the file of the evidence and the table of the page."""
+    """Write the file of the evidence and the tables of the pages."""
     path = BUILD / "course_on_policy.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(rows, indent=1))
-    cells = [
-        (
-            row["task"],
-            {"PPO": "hindsight-rl"}.get(row["method"], row["method"]),
-            len(row["seeds"]),
-            f"{row['steps']:,.0f}",
-            f"{row['mean']:.0f} [{row['low']:.0f}, {row['high']:.0f}]",
-            f"{row['seconds']:.0f}",
+    header = ("task", "learner", "seeds", "steps", "return [95 %]", "s")
+    for page, shown in (("ppo", METHODS), ("trpo", METHODS[:2])):
+        cells = [
+            (
+                row["task"],
+                row["method"],
+                len(row["seeds"]),
+                f"{row['steps']:,.0f}",
+                f"{row['mean']:.0f} [{row['low']:.0f}, {row['high']:.0f}]",
+                f"{row['seconds']:.0f}",
+            )
+            for row in rows
+            if row["method"] in shown
+        ]
+        replace_part(ROOT / "docs" / "learners" / f"{page}.md", "course", table(header, cells))
+
+
+def timed(tasks: list[str]) -> None:
+    """Print wall times of few steps, ours and theirs by turns, and their ratio."""
+    torch.set_num_threads(1)
+    for task in tasks:
+        _, rounds, rate, discount = TASKS[task]
+        adam = functools.partial(torch.optim.Adam, lr=rate, eps=1e-5, fused=True)
+        found: list[tuple[float, float]] = []
+        for seed in range(PAIRS + 1):  # the first pair warms up
+            begun = time.perf_counter()
+            _, history = trained(
+                task, PPO, seed, TIMED, rounds, BATCH, discount=discount, optimizer=adam
+            )
+            between = time.perf_counter()
+            _, steps = theirs(task, seed, TIMED)
+            ended = time.perf_counter()
+            own = history[-1].env_steps - history[0].env_steps  # of those that are learned from
+            found.append(((between - begun) / own * 1e3, (ended - between) / steps * 1e3))
+        ms, their = (statistics.median(each) for each in zip(*found[1:], strict=True))
+        ratio = statistics.median(ours / theirs for ours, theirs in found[1:])
+        say(
+            f"{task}: ms of a step {ms:.3f}, stable-baselines3 {their:.3f}; ratio {ratio:.2f} "
+            f"(medians of {PAIRS} pairs of {TIMED:,} steps)"
         )
-        for row in rows
-    ]
-    header = ("task", "PPO of", "seeds", "steps", "return [95 %]", "s")
-    replace_part(ROOT / "docs" / "learners" / "ppo.md", "course", table(header, cells))
 
 
 def main() -> int:
@@ -155,8 +202,12 @@ def main() -> int:
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
     parser.add_argument("--choose", action="store_true")
     parser.add_argument("--document", action="store_true")
+    parser.add_argument("--time-only", action="store_true")
     given = parser.parse_args()
     quiet()
+    if given.time_only:
+        timed(given.tasks)
+        return 0
     seeds = CHOICE_SEEDS if given.choose else FIVE_SEEDS[: given.seeds]
     pairs = [(task, method) for task in given.tasks for method in METHODS]
     if not given.document:  # seed by seed, so that an early end leaves a bit of everything

@@ -97,6 +97,10 @@ class Deciding:
         if random is None and (policy is None or explore > 0):
             raise ValueError("actions are drawn uniformly, and nothing draws them: give random")
         self._policy, self._random = policy, random
+        # Asked once: a Protocol is compared member by member.
+        states: object = policy
+        self._drawn = states.drawn if isinstance(states, Draws) else None
+        self._remembers = states.with_executed if isinstance(states, Remembering) else None
         self._explore, self._interface = explore, interface
 
     def initial_state(self, n: int) -> State:
@@ -152,9 +156,9 @@ class Deciding:
         self, observation: Observed, task: NDArray[np.float32] | None, state: State, draws: Tensor
     ) -> Drawn:
         """Return what the policy itself does."""
-        policy, states = self._policy, cast(object, self._policy)
-        if isinstance(states, Draws):
-            return states.drawn(observation, task, state, draws.numpy())
+        if self._drawn is not None:
+            return self._drawn(observation, task, state, draws.numpy())
+        policy = self._policy
         if isinstance(policy, Actor):
             return Drawn(*policy.step(observation, task, state, draws.numpy()))
         if policy is None:
@@ -163,5 +167,4 @@ class Deciding:
 
     def with_executed(self, state: State, action: NDArray[Any]) -> State:
         """Return the policy's state after a step: what it did is what was executed."""
-        policy: object = self._policy
-        return policy.with_executed(state, action) if isinstance(policy, Remembering) else state
+        return state if self._remembers is None else self._remembers(state, action)
