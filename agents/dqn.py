@@ -11,7 +11,9 @@ Q-learning, beside ``FutureGoal`` it is HER. A row's ``weight`` multiplies its l
 
 With ``quantiles`` N numbers of each action stand for the distribution of its return, fitted to that
 of y by sum_i mean_j |tau_i - 1(y_j < theta_i)| huber(y_j - theta_i) / limit; Q is their mean
-(QR-DQN). With ``soft`` the next value is that of the soft-max policy with its entropy,
+(QR-DQN). With ``atoms`` they are the shares p of N fixed returns z_i: the distribution of y is
+projected onto these, and L_Q = -sum_i p_y(z_i) log p(z_i) (C51). With ``soft`` the next value is
+that of the soft-max policy with its entropy,
 
     V(s') = sum_a' pi(a' | s') (Q'(s', a') - soft log pi(a' | s')),     pi = soft-max of Q' / soft
 
@@ -19,8 +21,9 @@ and with ``munchausen`` the reward gains munchausen clip(soft log pi(a | s), -1,
 
 Reference: Mnih et al. 2015, "Human-level control through deep reinforcement learning", Nature 518;
 double: van Hasselt, Guez and Silver 2016, arXiv 1509.06461; quantiles: Dabney et al. 2018, arXiv
-1710.10044, equation 10; soft: Haarnoja et al. 2017, arXiv 1702.08165, equation 8; munchausen:
-Vieillard et al. 2020, arXiv 2007.14430, equation 1.
+1710.10044, equation 10; atoms: Bellemare, Dabney and Munos 2017, arXiv 1707.06887, algorithm 1;
+soft: Haarnoja et al. 2017, arXiv 1702.08165, equation 8; munchausen: Vieillard et al. 2020, arXiv
+2007.14430, equation 1.
 
 Deviations:
 - The target critic is copied every 100 updates, the paper's every 10,000 of some 12.5 million: as
@@ -40,12 +43,11 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from hindsight_rl.arguments import above, at_least, check_bootstrap, check_ranges
-from hindsight_rl.maths.losses import huber_loss
 from hindsight_rl.maths.posterior import SoftValues
-from hindsight_rl.maths.quantile_regression import quantile_loss
 from hindsight_rl.maths.soft_maximum import munchausen_bonus, soft_expectation
 from hindsight_rl.nets.critics import Critic, value_of
 from hindsight_rl.nets.network import Network
+from hindsight_rl.nets.return_numbers import return_numbers
 from hindsight_rl.policies.action_values import Greedy, value_of_best
 from hindsight_rl.spec import SpecLike
 from hindsight_rl.training.learner import TRANSITION, Learner, LossTerms, Transition
@@ -59,6 +61,9 @@ class DQN(Learner):
         network: Inputs and hidden layers, see :class:`Network`.
         double: Let the critic choose the next action and the target critic only value it.
         quantiles: Numbers that stand for the distribution of an action's return; 0 for its mean.
+        atoms: Fixed returns, evenly spaced, whose shares stand for it, with one critic and without
+            ``soft``; 0 for none.
+        value_range: Smallest and largest of these returns, reward units.
         soft: Temperature of the policy whose next value counts, reward units; 0 for the largest.
         munchausen: Share of soft log pi(a | s) that rewards gain, at least 0; 0 without ``soft``.
         huber: Error, reward units, above 0, beyond which the loss grows linearly; ``None`` for half
@@ -88,6 +93,8 @@ class DQN(Learner):
         network: Network = Network(),
         double: bool = False,
         quantiles: int = 0,
+        atoms: int = 0,
+        value_range: tuple[float, float] | None = None,
         soft: float = 0.0,
         munchausen: float = 0.0,
         huber: float | None = 1.0,
@@ -99,75 +106,82 @@ class DQN(Learner):
         **learner: Any,
     ) -> None:
         super().__init__(spec, **learner)
-        check_ranges(at_least(0, quantiles=quantiles, soft=soft, munchausen=munchausen))
+        check_ranges(at_least(0, soft=soft, munchausen=munchausen))
         if munchausen and not soft:
             raise ValueError(
                 f"munchausen is {munchausen} and soft is 0: rewards gain by the soft-max, "
                 "so give its temperature (soft: 0.03)"
             )
+        if atoms and (soft or critics > 1):
+            raise ValueError(
+                f"atoms is {atoms}, soft {soft} and critics {critics}: shares of atoms have no "
+                "least and no entropy of a policy, so leave soft 0 and critics 1, or take quantiles"
+            )
         check_ranges(above(0, huber=huber), note=", or null for squared errors")
         check_ranges(at_least(1, target_every=target_every))
         check_ranges(above(0, temperature=temperature))
         check_bootstrap(discount=discount, tau=tau, critics=critics)
-        self.double_q, self.huber, self.temperature = double, huber, temperature
-        self.quantiles, self.soft, self.munchausen = quantiles, soft, munchausen
+        self.double_q, self.temperature = double, temperature
+        self.soft, self.munchausen = soft, munchausen
+        self.returns = return_numbers(
+            quantiles=quantiles, atoms=atoms, value_range=value_range, limit=huber
+        )
         self.discount, self.tau = discount, tau
         self.every = {"target_critic": target_every}
-        self.critic = Critic(self.spec, network, members=critics, numbers=quantiles)
+        self.critic = Critic(self.spec, network, members=critics, numbers=self.returns.count)
         self.target_critic = self.follow(self.critic)
         self.actor = Greedy(self.action_values, temperature)
 
+    def numbers(self, critic: Critic, observation: Tensor, task: Tensor | None) -> Tensor:
+        """Return all numbers of every action by the least of critics, ``[..., n, M]``."""
+        found: Tensor = critic(observation, None, task).amin(0)
+        return found if self.returns.count else found.unsqueeze(-1)
+
     def action_values(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
         """Return the value ``[..., n]`` of every action by the least of the critics."""
-        value: Tensor = self.critic(observation, None, task).amin(0)
-        return value.mean(-1) if self.quantiles else value
+        return self.returns.mean(self.numbers(self.critic, observation, task))
 
-    def numbers(self, critic: Critic, observation: Tensor, task: Tensor | None) -> Tensor:
-        """Return all numbers of every action by the least of critics, ``[B, n, M]``."""
-        found: Tensor = critic(observation, None, task).amin(0)
-        return found if self.quantiles else found.unsqueeze(-1)
-
-    def target(self, now: Transition) -> Tensor:
-        """Return what the M numbers of the logged actions regress on, ``[M, B]``; M may be 1."""
+    def target(self, now: Transition) -> tuple[Tensor, Tensor]:
+        """Return the M returns that the logged actions regress on and their shares, ``[B, M]``."""
         with torch.no_grad():
             ahead = self.numbers(self.target_critic, now.next_observation, now.task)
-            chooser = ahead.mean(-1)
+            chooser = self.returns.mean(ahead)
             if self.double_q:
                 chooser = self.action_values(now.next_observation, now.task)
             if self.soft:
-                following = soft_expectation(ahead, chooser, temperature=self.soft).movedim(-1, 0)
+                following = soft_expectation(ahead, chooser, temperature=self.soft)
             else:
-                following = value_of_best(ahead.movedim(-1, 0), chooser)
-            target = now.target(following)
-            return target + self.bonus(now) if self.munchausen else target
+                following = value_of_best(ahead.movedim(-1, 0), chooser).movedim(0, -1)
+            place, share = self.returns.returns(following)
+            target = now.target(place.movedim(-1, 0))
+            target = target + self.bonus(now) if self.munchausen else target
+            return target.movedim(0, -1), share
 
     def bonus(self, now: Transition) -> Tensor:
         """Return what rewards gain by the likelihood of the logged actions, ``[B]``."""
-        value = self.numbers(self.target_critic, now.observation, now.task).mean(-1)
+        value = self.returns.mean(self.numbers(self.target_critic, now.observation, now.task))
         log_prob = value_of(torch.log_softmax(value / self.soft, -1), now.action)
         return munchausen_bonus(log_prob, weight=self.munchausen, temperature=self.soft)
+
+    def logged(self, now: Transition) -> Tensor:
+        """Return the numbers of the logged actions by every critic, ``[E, B, M]``."""
+        found = now.values(self.critic)
+        return found if self.returns.count else found.unsqueeze(-1)
 
     def critic_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:
         """Return the loss of the critics, ``[]``, summed, and their values ``[E, B]``."""
         now = Transition(batch, self.discount)
-        target, q = self.target(now), now.values(self.critic)
-        if self.quantiles:
-            sample = target.movedim(0, -1).expand_as(q)
-            even = torch.full_like(sample, 1.0 / self.quantiles)
-            # The sum over quantiles, as in the paper: rates belong to it.
-            row_loss = self.quantiles * quantile_loss(q, sample, even, limit=self.huber)
-            q = q.mean(-1)
-        else:
-            row_loss = huber_loss(target - q, limit=self.huber)
+        (place, share), numbers = self.target(now), self.logged(now)
+        row_loss = self.returns.loss(numbers, place, share)
         if now.weight is not None:
             row_loss = row_loss * now.weight
-        return row_loss.mean(-1).sum(), q.detach()
+        return row_loss.mean(-1).sum(), self.returns.mean(numbers).detach()
 
     def row_errors(self, batch: TensorDict) -> Tensor:
-        """Return y - Q of rows ``[B]``, reward units, the mean over critics and quantiles."""
+        """Return y - Q of rows ``[B]``, reward units, the mean over critics and numbers."""
         now = Transition(batch, self.discount)
-        q = now.values(self.critic)
-        return self.target(now).mean(0) - (q.mean(-1) if self.quantiles else q).mean(0)
+        place, share = self.target(now)
+        return (place * share).sum(-1) - self.returns.mean(self.logged(now)).mean(0)
 
     def losses(self, batch: TensorDict) -> LossTerms:
         """Return the term ``critic``, see :meth:`Learner.losses`."""

@@ -81,6 +81,7 @@ OTHERS = {
     "CQL origin": Variant("CQL", {"push_down": "origin"}, mixed=True),
     "DiscreteCQL origin": Variant("DiscreteCQL", {"push_down": "origin"}, mixed=True),
     "DQN quantiles": Variant("DQN", {"quantiles": 5, "double": True}),
+    "DQN atoms": Variant("DQN", {"atoms": 5, "value_range": (-4.0, 4.0), "double": True}),
     "DQN munchausen": Variant("DQN", {"soft": 0.1, "munchausen": 0.9}),
     "BC history": Variant("BC", {"history": 3}),
     "BC attention": Variant("BC", {"history": History(steps=3, attention=SMALL)}),

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from episode_logs import episode_log
+from small_bandits import fitted_bandit
 from small_fits import data_for, equal, fit, learner_of, whole_log
 from specs import changed
 from tensordict import TensorDict
@@ -20,8 +21,9 @@ from hindsight_rl.agents.q_learning import QLearning
 from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.nets.network import Network
 from hindsight_rl.relabel.returns import NStep
-from hindsight_rl.training.learner import Learner
+from hindsight_rl.training.learner import Learner, Transition
 
+ATOMS: dict[str, Any] = {"atoms": 5, "value_range": (0.0, 4.0)}
 REWARD, TERMINATED, TRUNCATED = (("next", key) for key in ("reward", "terminated", "truncated"))
 
 
@@ -197,6 +199,40 @@ def test_one_quantile_of_a_wide_limit_is_half_the_squared_error() -> None:
     torch.testing.assert_close(1e4 * 2.0 * found, expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize(("double", "mean"), [(False, 2.29), (True, 1.4)])
+def test_atoms_by_hand(double: bool, mean: float) -> None:
+    """The largest mean is that of action 1, 2; the online choice, 2, has all of its mass at 1.
+
+    Reward .5, discount .9: .1, .2, .4, .2, .1 lie at .5, 1.4, 2.3, 3.2 and, beyond the atoms, 4.1;
+    a return of 1 at 1.4. The critic says that all are alike, and costs log 5 whatever the target.
+    """
+    learner, _ = case(double=double, discount=0.9, **ATOMS)
+    wide = torch.tensor([0.1, 0.2, 0.4, 0.2, 0.1]).log().tolist()
+    sure = [-50.0, 0.0, -50.0, -50.0, -50.0]
+    last = [-50.0] * 4 + [0.0]
+    told_quantiles(learner, [[0.0] * 5, [-9.0, 0.0, 0.0, 0.0, -9.0], last], [sure, wide, sure])
+    batch = rows()
+    batch[REWARD] = torch.full((2,), 0.5)
+    place, share = learner.target(Transition(batch, 0.9))
+    assert (place.clamp(0.0, 4.0) * share).sum(-1).tolist() == pytest.approx([mean, 0.5])
+    loss, q = learner.critic_loss(batch)
+    assert loss.item() == pytest.approx(math.log(5.0)) and q.tolist() == [[2.0, 2.0]]
+    values = learner.action_values(batch["observation"])[0].tolist()
+    assert values == pytest.approx([2.0, 2.0, 4.0], abs=1e-3)
+    torch.testing.assert_close(learner.row_errors(batch), (place * share).sum(-1) - 2.0)
+
+
+def test_rewards_of_a_bandit_become_its_atoms() -> None:
+    """Rewards 1, 2.5 and 4 at an end: all on atom 1, half on 2 and 3 each, all on 4."""
+    learner = fitted_bandit(DQN, [2, 2, 2], [1.0, 2.5, 4.0], steps=400, **ATOMS)
+    numbers = learner.numbers(learner.critic, torch.zeros(1, 3), None)
+    share = learner.returns.returns(numbers)[1][0]
+    expected = torch.tensor([[0, 1, 0, 0, 0], [0, 0, 0.5, 0.5, 0], [0, 0, 0, 0, 1.0]])
+    torch.testing.assert_close(share, expected, rtol=0, atol=0.02)
+    values = learner.action_values(torch.zeros(1, 3))[0]
+    torch.testing.assert_close(values, torch.tensor([1.0, 2.5, 4.0]), rtol=0, atol=0.05)
+
+
 def test_soft_target_by_hand() -> None:
     """Target [0, 4, 3] at temperature 2: 2 log(1 + e^2 + e^1.5)."""
     learner, _ = case(soft=2.0, huber=None, discount=0.5)
@@ -225,7 +261,9 @@ def test_cold_soft_values_are_plain_ones() -> None:
         torch.testing.assert_close(found["critic"], expected["critic"], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("options", [{}, {"quantiles": 3}], ids=["values", "quantiles"])
+@pytest.mark.parametrize(
+    "options", [{}, {"quantiles": 3}, ATOMS], ids=["values", "quantiles", "atoms"]
+)
 def test_weights_multiply_the_losses_of_rows(options: dict[str, Any]) -> None:
     learner, batch = case(**options)
     ones = batch.copy().set("weight", torch.ones(len(batch)))
@@ -334,7 +372,9 @@ def test_soft_values_by_hand() -> None:
         ({"temperature": 0.0}, r"temperature is 0.0, it must be above 0"),
         ({"discount": 1.1}, r"discount 1.1 must lie in \[0, 1\]"),
         ({"tau": 0.0}, r"tau 0.0 in \(0, 1\]"),
-        ({"quantiles": -1}, r"quantiles -1, soft 0.0 .* must be at least 0"),
+        ({"quantiles": -1}, r"quantiles -1 and atoms 0 must be at least 0"),
+        ({**ATOMS, "soft": 0.1}, r"atoms is 5, soft 0.1 and critics 1: .* take quantiles"),
+        ({**ATOMS, "critics": 2}, r"soft 0.0 and critics 2: shares of atoms have no least"),
         ({"soft": -0.1}, r"soft -0.1 .* must be at least 0"),
         ({"munchausen": -0.9}, r"munchausen -0.9 must be at least 0"),
         ({"munchausen": 0.9}, r"munchausen is 0.9 and soft is 0: .* give its temperature"),
