@@ -116,7 +116,7 @@ def test_a_teacher_that_sees_more_is_fitted_exported_and_followed_by_a_student_w
 
     student = (
         *("fit", "--config", "dagger", "--env", "Pendulum-v1", "--run", "runs/student", *short),
-        *("--data.collection.expert.act", "teacher.onnx", "--model", "RecurrentBC", *QUICK[:4]),
+        *("--data.collection.expert.act", "teacher.onnx", "--model.history", 4, *QUICK[:4]),
         *("--data.env_kwargs", world + "}"),
     )
     done = hindsight(*student, "--data.collection.expert.sees_context", "true")
