@@ -81,9 +81,9 @@ good: $(STAMP) ## rerun the evidence of docs/good.md: two and a half hours
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,dev,mujoco]"
 	for part in dagger preferences overoptimised gridworld inverse_rl against_imitation; do $(BIN)/python benchmarks/good/$$part.py || exit 1; done
 
-course: $(STAMP) ## rerun the evidence of exploration, transfer, meta-learning, on-policy and Q-learning; writes build/course_*.json
+course: $(STAMP) logs ## rerun the evidence of exploration, transfer, meta-learning, on-policy and Q-learning; writes build/course_*.json
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,dev,mujoco,evidence]"
-	for part in exploration meta q_learning failures on_policy transfer sensors; do $(BIN)/python benchmarks/course/$$part.py $(ARGS) || exit 1; done
+	for part in exploration meta q_learning failures on_policy transfer sensors narrow; do $(BIN)/python benchmarks/course/$$part.py $(ARGS) || exit 1; done
 
 imagined: $(STAMP) logs ## rerun the evidence of docs/imagined.md, docs/planning.md, and of models in docs/judging.md
 	for part in offline robots against_mbrl rooms online successor c_learning judging planning; do $(BIN)/python benchmarks/imagined/$$part.py || exit 1; done
