@@ -1,12 +1,14 @@
 """Policies that adapt: by inner steps, by a latent vector, by the posterior of inverse RL.
 
-    python benchmarks/course/meta.py [--parts turned hidden] [--seeds 5] [--choose]
+    python benchmarks/course/meta.py [--parts turned hidden bandits] [--seeds 5] [--choose]
 
 Points in a plane. *Turned*: the motors of each robot are turned by an angle that nobody knows, and
 a policy is cloned from logs of 32 robots; a new one gives some rows of a demonstration. *Hidden*:
 each task pays for being near a goal that nobody names, and SAC, told the goal or not, and PEARL are
-fitted to 32 tasks; a new task gives one or two episodes, of wandering or demonstrated. Finished
-fits are kept in build/course/; writes build/course_meta.json and the tables of docs/meta.md.
+fitted to 32 tasks; a new task gives one or two episodes, of wandering or demonstrated. *Bandits*
+are arms that must be found out within a trial, see bandits.py. Finished fits are kept in
+build/course/; writes build/course_meta.json, with the parts that were run, and their tables of
+docs/meta.md.
 Settings were chosen with --choose, on seeds that are not reported, but for the number of updates
 and the jolts of the demonstrations, which no seed chose. PEARL's longer row was added after its
 shorter one was seen.
@@ -28,6 +30,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import bandits  # noqa: E402
 from lightning.pytorch import seed_everything  # noqa: E402
 from results import replace_part  # noqa: E402
 from shared import (  # noqa: E402
@@ -325,6 +328,7 @@ Found = Callable[[int, int, str], list[dict[str, float]]]
 PARTS: dict[str, tuple[Found, tuple[str, ...], tuple[Any, ...]]] = {
     "turned": (clones, (*CLONES, *SCRATCH), ROWS),
     "hidden": (hidden, HIDDEN, SHOWN),
+    "bandits": (bandits.bandits, bandits.METHODS, bandits.COLUMNS),
 }
 
 

@@ -15,6 +15,9 @@ from torchrl.objectives.value.functional import generalized_advantage_estimate
 from hindsight_rl.agents.recurrent_ppo import RecurrentPPO
 from hindsight_rl.diagnostics.evaluation import Evaluation, episodes
 from hindsight_rl.diagnostics.watch import Watch
+from hindsight_rl.envs.rollout import rollout
+from hindsight_rl.export.onnx import export_policy
+from hindsight_rl.export.runtime import OnnxPolicy
 from hindsight_rl.nets.network import Head, TanhNetwork
 
 BANDIT = "Hindsight/Bandit-v0"
@@ -218,6 +221,21 @@ def test_argument_out_of_range_is_refused(arguments: dict[str, Any], message: st
     data = data_for(RecurrentPPO)
     with pytest.raises(ValueError, match=message):
         learner_of(RecurrentPPO, data.spec, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("env", "kwargs"), [(BANDIT, TASKS), ("Pendulum-v1", {"trial": 2, "randomise": {"g": [7, 13]}})]
+)
+def test_the_file_plays_trials_as_the_learner_does(env: str, kwargs: Any, tmp_path: Path) -> None:
+    """Its memory goes on over the ends of episodes, and begins anew with a trial."""
+    data = rounds(env, kwargs, max_episode_steps=12)
+    learner = moved(learner_of(RecurrentPPO, data.spec, units=6, segment=4))
+    export_policy(learner, tmp_path / "policy.onnx")
+    ours, file = (
+        rollout(act, env, episodes=6, seed=4, env_kwargs=kwargs, max_steps=30).returns
+        for act in (learner.player(), OnnxPolicy(tmp_path / "policy.onnx"))
+    )
+    assert ours == pytest.approx(file, abs=1e-4) and len(set(ours)) > 1
 
 
 @pytest.mark.slow
