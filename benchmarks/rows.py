@@ -227,7 +227,7 @@ def rows() -> list[Row]:
             if log.actions not in method.actions or (method.positive and not log.positive):
                 continue
             found.append(Row(log, method, must=MUST.get((log.name, method.name), "")))
-        if log is REPLAY:
+        if log in (MEDIUM, REPLAY):
             found.append(Row(log, REDQ))
     for log in (CHEETAH, HOPPER):
         found += [
