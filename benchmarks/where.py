@@ -5,7 +5,8 @@
 Operators are grouped by torch.profiler's own time of each, scaled to the wall clock without it. The
 rest is Python and dispatch between operators, and in the graph the generated loops (Adam, losses,
 activations), which are no operators. The graph is profiled in the variant that calls operators from
-Python: in the one that is used, they cannot be seen; its wall clock is the last line's.
+Python: in the two that are used, they cannot be seen. The wall clocks of those are the last lines:
+the same graph called from C++, and the program that is used wherever it can be written.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from bench import UPDATES_PER_STEP
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from shared import silent_trainer
-from sizes import SIZES, as_log, make_log
+from sizes import SIZES, Size, as_log, make_log
 from torch.profiler import ProfilerActivity, profile
 
 from hindsight_rl.agents.iql import IQL
@@ -45,9 +46,13 @@ class _Stop(Callback):
         trainer.should_stop = True
 
 
-def chunk_of(name: str, compiled: str) -> Callable[[], None]:
-    """Return a function that makes the updates of one chunk, without the loop around it."""
-    size = SIZES[name]
+def chunk_of(
+    size: Size, compiled: str, *, accelerator: str = "cpu", precision: Any = "32-true", **own: Any
+) -> Callable[[], None]:
+    """Return a function that makes the updates of one chunk, without the loop around it.
+
+    ``own``: arguments of the learner, where one thread and exact products are not meant.
+    """
     module = OfflineDataModule(
         as_log(make_log(size)), batch_size=size.batch_size, updates_per_step=UPDATES_PER_STEP
     )
@@ -55,13 +60,15 @@ def chunk_of(name: str, compiled: str) -> Callable[[], None]:
         module.spec,
         network=Network(hidden=size.hidden),
         compile=compiled,
-        threads=1,
-        matmul_precision="highest",
+        **{"threads": 1, "matmul_precision": "highest"} | own,
     )
     with tempfile.TemporaryDirectory() as folder:
-        silent_trainer(10**6, default_root_dir=folder, callbacks=[_Stop()]).fit(learner, module)
+        options = {"accelerator": accelerator, "precision": precision, "callbacks": [_Stop()]}
+        silent_trainer(10**6, default_root_dir=folder, **options).fit(learner, module)
     torch.set_num_threads(1)
-    chunk = learner.read(module.relabel(module._sampler().chunk(0, UPDATES_PER_STEP)))
+    sampler = module._sampler(seeds=learner.seeds)
+    drawn = module.relabel(sampler.chunk(0, UPDATES_PER_STEP))
+    chunk = learner.read(drawn).to(learner.device)
 
     def run() -> None:
         learner.runner.run(chunk, 0)
@@ -101,18 +108,22 @@ def main() -> int:
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     found = {}
-    used = engine.OPTIONS
+    used, native = engine.OPTIONS, engine.native_class
+    engine.native_class = lambda: None
     for compiled in ("off", "update"):
         engine.OPTIONS = {}
-        found[compiled] = table(chunk_of(options.size, compiled), options.chunks)
+        found[compiled] = table(chunk_of(SIZES[options.size], compiled), options.chunks)
     sys.stdout.write(
         f"{'us per update, size ' + options.size:<28}{'one by one':>12}{'one graph':>12}\n"
     )
     engine.OPTIONS = used
-    final = table(chunk_of(options.size, "update"), options.chunks)["wall clock"]
+    clocks = {"graph from C++": table(chunk_of(SIZES[options.size], "update"), options.chunks)}
+    engine.native_class = native
+    clocks["program"] = table(chunk_of(SIZES[options.size], "update"), options.chunks)
     for name, value in found["off"].items():
         sys.stdout.write(f"{name:<28}{value:>12.1f}{found['update'][name]:>12.1f}\n")
-    sys.stdout.write(f"{'wall clock as used':<28}{'':>12}{final:>12.1f}\n")
+    for name, found_here in clocks.items():
+        sys.stdout.write(f"{'wall clock, ' + name:<28}{'':>12}{found_here['wall clock']:>12.1f}\n")
     return 0
 
 

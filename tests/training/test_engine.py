@@ -1,17 +1,14 @@
 """Updates as one function: the same numbers as one by one, for every learner, alone or many."""
 
-from collections.abc import Callable, Mapping
-from functools import cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import pytest
 import torch
-from small_fits import data_for, equal, fit, learner_of, network_of, weights
+from small_fits import data_for, equal, fit, learner_of, weights
 from tensordict import TensorDict
-from torch import Tensor
-from variants import EVERY, Variant, able
+from variants import EVERY, able
+from whole_fits import ARGUMENTS, SWEPT, UPDATES, assert_close, fitted, trained
 
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.agents.iql import IQL
@@ -19,76 +16,18 @@ from hindsight_rl.datamodules.offline import OfflineDataModule
 from hindsight_rl.logs.log import Log
 from hindsight_rl.nets.network import Head, Network
 from hindsight_rl.training.learner import Learner, LossTerms
-from hindsight_rl.training.update import plan
+from hindsight_rl.training.update import engine, plan
 from hindsight_rl.training.update.engine import CompileError, Engine
 from hindsight_rl.training.update.state import SeedStates
-
-UPDATES = 100
-
-
-def arguments_of(kind: type[Learner]) -> dict[str, Any]:
-    """Return everything at once that has an order: own rates, clipping, decay, a late beginning."""
-    own = {"decay": 80, "learning_rates": 1e-3, "freeze": 5}
-    return {"clip_norm": 1.0} | {what: {network_of(kind): value} for what, value in own.items()}
-
-
-ARGUMENTS = arguments_of(BC)
-SWEPT = {"MARWIL swept": Variant("MARWIL", {"lambda_": 0.95, "sweep_every": 30})}
-
-
-def trained(
-    kind: type[Learner],
-    folder: Path,
-    seed: int = 0,
-    updates: int = UPDATES,
-    log: Log | None = None,
-    own: Mapping[str, Any] = MappingProxyType({}),
-    **arguments: Any,
-) -> Learner:
-    """Return a learner after a fit with a seed for weights and draws.
-
-    ``own`` holds arguments that say what it needs of its data. The statistics of tasks, which come
-    from drawn rows, are those of the first seed.
-    """
-    options = {k: arguments.pop(k) for k in ("updates_per_step",) if k in arguments}
-    data = data_for(kind, log, dict(own), seed=seed, **options)
-    arguments = {"compile": "off", **own, **arguments}
-    spec = data_for(kind, log, dict(own)).spec if seed else data.spec
-    learner = learner_of(kind, spec, weight_seed=seed, **arguments)
-    fit(learner, data, folder, updates)
-    return learner
-
-
-def fitted(variant: Variant, folder: Path, seed: int = 0, **arguments: Any) -> Learner:
-    """Return one of the variants after such a fit; of images a shorter one that begins at once.
-
-    Where rounding turns a ReLU of a picture over, Adam moves weights by a whole step.
-    """
-    arguments = arguments_of(variant.kind) | ({"freeze": {}} if variant.images else {}) | arguments
-    own, log, updates = variant.arguments, variant.log(), 20 if variant.images else UPDATES
-    return trained(variant.kind, folder, seed, updates, log, own, **arguments)
-
-
-@pytest.fixture(scope="session")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], dict[str, Tensor]]:
-    """Return the weights a variant ends with, alone and uncompiled: one fit for all tests."""
-
-    @cache
-    def end(name: str, seed: int) -> dict[str, Tensor]:
-        return weights(fitted((EVERY | SWEPT)[name], tmp_path_factory.mktemp("alone"), seed))
-
-    return end
-
-
-def assert_close(one: dict[str, Tensor], two: dict[str, Tensor], tolerance: float = 1e-5) -> None:
-    assert one.keys() == two.keys()
-    for name, value in one.items():
-        torch.testing.assert_close(value, two[name], rtol=0, atol=tolerance, msg=name)
 
 
 @pytest.fixture
 def traced(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Compile to one graph and run it as it is, which needs seconds less than making C++ of it."""
+    """Compile to one graph and run it as it is, which needs seconds less than making C++ of it.
+
+    It is the graph of what :mod:`hindsight_rl.training.update.lowering` cannot write down.
+    """
+    monkeypatch.setattr(engine, "native_class", lambda: None)
     compile_, seen = torch.compile, []
 
     def captured(function: Any, *, fullgraph: bool, dynamic: bool, options: Any) -> Any:

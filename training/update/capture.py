@@ -1,6 +1,10 @@
-"""Capture: one update replayed as a CUDA graph. Written for CUDA and not yet measured on it."""
+"""Capture: one update replayed as a CUDA graph. Written for CUDA and not yet measured on it.
+
+And what any function needs before it is compiled.
+"""
 
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -62,3 +66,13 @@ def captured(update: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return torch.cat(values)
 
     return run
+
+
+def fresh(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return the function with a code object of its own.
+
+    What is compiled is kept with the code object, a few versions at most: without this, the ninth
+    learner of a process would fail.
+    """
+    code = function.__code__.replace()
+    return FunctionType(code, function.__globals__, function.__name__, None, function.__closure__)

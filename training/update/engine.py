@@ -3,12 +3,13 @@
 Losses, gradients, clipping, Adam, target step and metrics of one update are a pure function of the
 state (:class:`hindsight_rl.training.update.state.State`) and a batch. ``torch.func`` takes the
 gradient, ``vmap`` runs it for every seed, and a scan over the chunk puts all K updates behind one
-call: no Python and no guard per update. A learner's author sees none of it.
+call: no Python and no guard per update. On the CPU the chunk is one call of C++ where that can be
+written down (:mod:`hindsight_rl.training.update.native`). A learner's author sees none of it.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -17,13 +18,16 @@ from torch import Tensor, nn
 
 from hindsight_rl.keys import Key, is_below
 from hindsight_rl.training.update.adam import Rule, adam, rules_of
-from hindsight_rl.training.update.capture import assign, captured
+from hindsight_rl.training.update.capture import assign, captured, fresh
+from hindsight_rl.training.update.functional import Losses, batch_of, fixed_of, online_names
+from hindsight_rl.training.update.groups import shares
 from hindsight_rl.training.update.schedule import Schedule
 from hindsight_rl.training.update.state import SeedStates
 from hindsight_rl.training.update.steps import clip_factor, in_phase
 
 if TYPE_CHECKING:
     from hindsight_rl.training.module import LearnerModule
+    from hindsight_rl.training.update.native import Native
 
 scan: Callable[..., Any] | None
 try:
@@ -32,6 +36,8 @@ except ImportError:  # not public: a release may move it, see no_scan
     scan = None
 else:
     scan = _scan
+
+LOGGER = logging.getLogger("hindsight_rl")
 
 Rows = tuple[Tensor, ...]
 """The tensors of a :class:`State`, or of one row of it."""
@@ -70,11 +76,13 @@ def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {said}".rstrip(": .")
 
 
-def _groups(count: int, threads: int) -> list[slice]:
-    """Return equal shares of the seeds for as many threads as can have one."""
-    most = max(number for number in range(1, min(count, threads) + 1) if count % number == 0)
-    share = count // most
-    return [slice(start, start + share) for start in range(0, count, share)]
+def native_class() -> "type[Native] | None":
+    """Return what writes updates as C++; ``None`` with a release whose compiler is another."""
+    try:  # imported where it is needed: the compiler takes a second
+        from hindsight_rl.training.update.native import Native
+    except ImportError:
+        return None
+    return Native
 
 
 class Engine:
@@ -91,6 +99,7 @@ class Engine:
         compiled: Compile the chunk into one graph.
         capture: Replay one compiled update as a CUDA graph; on CUDA only.
         threads: Threads that share the seeds of a compiled update, on the CPU.
+        inside: Threads within a compiled update, on the CPU.
     """
 
     def __init__(
@@ -105,24 +114,28 @@ class Engine:
         compiled: bool = True,
         capture: bool = False,
         threads: int = 1,
+        inside: int = 1,
     ) -> None:
-        self._losses, self._states, self._optimizer = _Losses(learner), states, optimizer
+        self._losses, self._states, self._optimizer = Losses(learner), states, optimizer
         self._reads: tuple[Key, ...] = learner.read_keys
         self._networks = states.spans(networks)
         self._clip_norm, self._watch = clip_norm, watch or clip_norm is not None
         self._rules = rules_of(optimizer, states, learner.every, learner.begins)
         self._phases: tuple[tuple[str, ...] | None, ...] = learner.phases or (None,)
-        self._online = _online_names(states, learner.targets)
+        self._online = online_names(states, learner.targets)
         self._schedule = Schedule(learner, optimizer, states, self._rules)
+        self._fixed = fixed_of(learner, states)
+        self._given: dict[str, Tensor] = {}  # tensors in the place of those, see _native
         largest = max(p.numel() for p in dict(learner.named_parameters()).values())
         self._batched = states.count > 1 or largest <= SMALL_MATRIX
         self._names: list[str] = []
         self._terms = 0
         self.why_sequential = ""
-        self._compiled, self._capture = compiled, capture
-        self._groups = _groups(states.count, threads if compiled and not capture else 1)
+        self._compiled, self._capture, self._inside = compiled, capture, inside
+        self._groups = shares(states.count, threads if compiled and not capture else 1)
         self._pool: ThreadPoolExecutor | None = None
         self._run: Callable[..., Tensor] | None = None
+        self._program: Native | None = None
 
     @property
     def started(self) -> bool:
@@ -156,8 +169,8 @@ class Engine:
 
     def _first(self, names: Sequence[Key], table: Tensor, batch: Sequence[Tensor]) -> Tensor:
         """Run the chunk that compiles; what it fails with is the compiler's, not a loss's."""
-        self._run = self._build(names)
         try:
+            self._run = self._native(names, table, batch) or self._build(names)
             return self._run_groups(table, batch)
         except Exception as error:
             self._run = None
@@ -168,19 +181,21 @@ class Engine:
     def give_up_compiling(self) -> None:
         """Run the updates as they are from now on."""
         self._compiled, self._capture = False, False
-        self._groups = _groups(self._states.count, 1)
+        self._groups = shares(self._states.count, 1)
 
     def _run_groups(self, table: Tensor, batch: Sequence[Tensor]) -> Tensor:
         """Run every group of seeds in a thread of its own; seeds have nothing in common."""
         plain = self._run
         if plain is None:
             raise RuntimeError("nothing is built yet")
-        several = self._compiled and len(table) > 1 and not self._capture
+        native = plain is self._program
+        several = self._compiled and len(table) > 1 and not self._capture and not native
 
         def run(group: slice) -> Tensor:
             # A part of the same shape for each, so that one compiled function serves all.
             state = tuple(matrix[group] for matrix in self._states.state)
-            part = (table, *(tensor[:, group].contiguous() for tensor in batch))
+            part = (table, *(tensor[:, group] for tensor in batch))
+            part = part if native else tuple(tensor.contiguous() for tensor in part)
             if several:
                 for tensor in part:
                     torch._dynamo.mark_dynamic(tensor, 0)
@@ -228,8 +243,8 @@ class Engine:
                 phase: tuple[str, ...] | None = phase,
                 targets: Tensor = targets,
             ) -> Any:
-                held = {**trained, **target_layout.split(targets), **moving}
-                found = self._losses.call(held, _batch(names, columns))
+                held = {**self._given, **trained, **target_layout.split(targets), **moving}
+                found = self._losses.call(held, batch_of(names, columns))
                 moved = {name: term for name, term in found.terms.items() if in_phase(name, phase)}
                 return sum(moved.values()), (moved, found.metrics, moving)
 
@@ -311,6 +326,38 @@ class Engine:
         moved = tuple(torch.stack(row) for row in zip(*[rows for rows, _ in done], strict=True))
         return moved, torch.stack([seen for _, seen in done])
 
+    def _native(
+        self, names: Sequence[Key], table: Tensor, batch: Sequence[Tensor]
+    ) -> Callable[..., Tensor] | None:
+        """Return the updates of a chunk as C++; ``None`` where that cannot be written."""
+        native = native_class() if self._compiled and table.device.type == "cpu" else None
+        if native is None or torch.is_autocast_enabled("cpu"):  # products of half precision
+            return None
+        group = self._groups[0]
+        state = tuple(matrix[group] for matrix in self._states.state)
+        columns = (table, *(tensor[:, group] for tensor in batch))
+
+        def fixed() -> Rows:
+            return tuple(getattr(module, name) for module, name in self._fixed.values())
+
+        ways = [] if self.why_sequential else [self._together]
+        for way in ways if self._batched else [*ways, self._alone]:
+
+            def step(rows: Rows, columns: Rows, given: Rows, way: Any = way) -> Any:
+                self._given = dict(zip(self._fixed, given, strict=True))
+                try:
+                    return way(names, rows, columns[0], columns[1:])
+                finally:
+                    self._given = {}
+
+            try:
+                self._program = native(step, state, columns, fixed, self._inside)
+            except Exception as error:  # whatever it does not know, of any release
+                LOGGER.debug("not written as C++: %s", _told(error))
+            else:
+                return self._program
+        return None
+
     def _build(self, names: Sequence[Key]) -> Callable[..., Tensor]:
         """Return the function that makes the updates of a chunk in place."""
         step = self._together if self._batched else self._alone
@@ -344,57 +391,10 @@ class Engine:
         if not self._compiled:
             return loop
         if self._capture:
-            return captured(torch.compile(_fresh(loop), fullgraph=True))
-        return torch.compile(_fresh(scanned), fullgraph=True, dynamic=False, options=OPTIONS)
+            return captured(torch.compile(fresh(loop), fullgraph=True))
+        return torch.compile(fresh(scanned), fullgraph=True, dynamic=False, options=OPTIONS)
 
 
 def _left(rule: Rule, *rows: Tensor) -> tuple[Tensor, ...]:
     """Return one group's parameters and averages as they are."""
     return tuple(row[rule.span.start : rule.span.stop] for row in rows)
-
-
-def _fresh(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Return the function with a code object of its own.
-
-    What is compiled is kept with the code object, a few versions at most: without this, the ninth
-    learner of a process would fail.
-    """
-    code = function.__code__.replace()
-    return FunctionType(code, function.__globals__, function.__name__, None, function.__closure__)
-
-
-class _Losses(nn.Module):
-    """Calls a learner's losses with other tensors than its own."""
-
-    def __init__(self, learner: "LearnerModule") -> None:
-        super().__init__()
-        self.learner = learner
-
-    def forward(self, batch: TensorDict) -> Any:
-        """Return the losses of a batch."""
-        return self.learner.losses(batch)
-
-    def call(self, held: Mapping[str, Tensor], batch: TensorDict) -> Any:
-        """Return the losses with the tensors of ``held``, by the learner's names for them."""
-        named = {f"learner.{name}": tensor for name, tensor in held.items()}
-        return torch.func.functional_call(self, named, (batch,))
-
-
-def _batch(names: Sequence[Key], columns: Rows) -> TensorDict:
-    nested: dict[str, Any] = {}
-    for name, column in zip(names, columns, strict=True):
-        *outer, last = (name,) if isinstance(name, str) else name
-        place = nested
-        for part in outer:
-            place = place.setdefault(part, {})
-        place[last] = column
-    return TensorDict(nested, batch_size=columns[0].shape[:1])
-
-
-def _online_names(states: SeedStates, targets: Mapping[str, str]) -> list[str]:
-    """Return which parameter each target parameter follows, in the order of the state."""
-    names = []
-    for name in states.layouts[1].shapes:
-        target, rest = name.split(".", 1)
-        names.append(f"{targets[target]}.{rest}")
-    return names

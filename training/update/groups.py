@@ -1,4 +1,4 @@
-"""Parameter groups: which parameters share an optimiser's rate, and move at the same updates."""
+"""Groups: which parameters share an optimiser's rate and move at once, which seeds a thread."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -90,3 +90,10 @@ def check_phases(phases: Phases, networks: Mapping[str, nn.Module]) -> None:
         raise ValueError(
             f"phases is {phases}: each of the networks {sorted(networks)} must stand in it once"
         )
+
+
+def shares(count: int, threads: int) -> list[slice]:
+    """Return equal shares of the seeds for as many threads as can have one."""
+    most = max(number for number in range(1, min(count, threads) + 1) if count % number == 0)
+    share = count // most
+    return [slice(start, start + share) for start in range(0, count, share)]

@@ -108,6 +108,7 @@ class Runner:
             compiled=self.plan.compile == "update",
             capture=learner.device.type == "cuda",
             threads=self.plan.threads if self.plan.shared else 1,
+            inside=1 if self.plan.shared else self.plan.threads,
         )
 
     def run(self, chunk: TensorDict, first: int) -> LossTerms:

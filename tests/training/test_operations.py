@@ -1,0 +1,92 @@
+"""Who does which operation: what must wait for what, and how work is shared."""
+
+from hindsight_rl.training.update.operations import Operation, Place, Step, lanes, predecessors
+from hindsight_rl.training.update.writing import write
+
+
+def operation(
+    reads: str = "", writes: str = "", seconds: float = 1e-3, at: tuple[int, int] = (0, 4)
+) -> Operation:
+    """Return an operation on whole blocks, named by letters; ``at``: bytes of what it writes."""
+    places = [Place(name, 0, 4) for name in reads] + [Place(name, *at) for name in writes]
+    written = frozenset(range(len(reads), len(places)))
+    return Operation("run{alone}({threads});", tuple(places), written, seconds)
+
+
+def test_an_operation_waits_for_what_it_reads_and_for_who_reads_what_it_writes() -> None:
+    found = predecessors(
+        [
+            operation(writes="a"),
+            operation(reads="a", writes="b"),
+            operation(reads="c", writes="d"),
+            operation(writes="a"),
+            operation(writes="c"),
+        ]
+    )
+    assert found == [set(), {0}, set(), {0, 1}, {2}]
+
+
+def test_parts_of_a_block_are_independent() -> None:
+    found = predecessors(
+        [
+            operation(writes="a", at=(0, 4)),
+            operation(writes="a", at=(4, 8)),
+            operation(writes="a", at=(3, 5)),
+        ]
+    )
+    assert found == [set(), set(), {0, 1}]
+
+
+def test_two_chains_run_beside_each_other_and_what_joins_them_is_shared() -> None:
+    chains = [
+        *(operation(writes="a"), operation(writes="b")),
+        *(operation(reads="a", writes="c"), operation(reads="b", writes="d")),
+        operation(reads="cd", writes="e", seconds=2e-4),
+    ]
+    found = lanes(chains, 2)
+    assert found.each == [[Step(0, ()), Step(2, ())], [Step(1, ()), Step(3, ())]]
+    assert found.shared == [4]
+
+
+def test_a_lane_waits_where_it_needs_the_others_result() -> None:
+    crossed = [
+        *(operation(writes="a"), operation(writes="b")),
+        *(operation(reads="ab", writes="c"), operation(reads="ab", writes="d")),
+        operation(reads="cd", writes="e", seconds=2e-4),
+    ]
+    found = lanes(crossed, 2)
+    assert [step.after for each in found.each for step in each] == [(), (1,), (), (0,)]
+
+
+def test_a_single_chain_is_shared_as_it_is() -> None:
+    chain = [
+        operation(writes="a"),
+        operation(reads="a", writes="b"),
+        operation(reads="b", writes="c"),
+    ]
+    assert lanes(chain, 2) == ([], [0, 1, 2])
+    assert lanes(chain, 1) == ([], [0, 1, 2])
+
+
+def test_memory_is_used_again_within_a_lane_only() -> None:
+    """Block a is free when c is written; what both lanes touch keeps its place."""
+    chain = [
+        operation(writes="a"),
+        operation(reads="a", writes="b"),
+        operation(reads="b", writes="c"),
+    ]
+    blocks = dict.fromkeys("abc", 64)
+    _, room = write(chain, blocks, {"run": "{{}} {name}"}, packed=0, moved=1, inputs=1, threads=1)
+    flags = packed = 64
+    assert room == flags + packed + 2 * 64
+    crossed = [
+        *(operation(writes="a"), operation(writes="b")),
+        *(operation(reads="ab", writes="c"), operation(reads="ab", writes="d")),
+        operation(reads="cd", writes="e", seconds=2e-4),
+    ]
+    source, room = write(
+        *(crossed, dict.fromkeys("abcde", 64), {"run": "{{}} {name}"}),
+        **{"packed": 0, "moved": 1, "inputs": 1, "threads": 2},
+    )
+    assert room == flags + 2 * packed + 5 * 64
+    assert "until(done[1], now);" in source and "run_alone" in source
