@@ -57,6 +57,7 @@ class IQL(Learner):
 
     in_keys = TRANSITION
     targets = {"target_critic": "critic"}
+    asymmetric = True
 
     def __init__(
         self,
@@ -80,8 +81,8 @@ class IQL(Learner):
         self.expectile, self.inverse_temperature = expectile, inverse_temperature
         self.max_weight, self.discount, self.tau = max_weight, discount, tau
         self.actor: Policy = Policy(self.spec, network, head=head)
-        self.value = ValueNet(self.spec, network)
-        self.critic = Critic(self.spec, network, members=critics)
+        self.value = ValueNet(self.critic_spec, network)
+        self.critic = Critic(self.critic_spec, network, members=critics)
         self.target_critic = self.follow(self.critic)
 
     def value_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:

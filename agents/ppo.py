@@ -72,6 +72,7 @@ class PPO(Learner):
     """
 
     in_keys = ("observation", "action", "action_log_prob")
+    asymmetric = True
     actor: Policy
 
     def __init__(
@@ -99,7 +100,7 @@ class PPO(Learner):
         check_ranges(at_least(1, max_ratio=max_ratio), note=" or null")
         self.actor = Policy(self.spec, network, head=head)
         check_exact("PPO", self.actor, "ratios of two policies are ratios of densities")
-        self.value = ValueNet(self.spec, network, scale=value_scale)
+        self.value = ValueNet(self.critic_spec, network, scale=value_scale)
         start_orthogonal(self.actor.net, 0.01)
         start_orthogonal(self.value.net, 1.0)
         self.log_pass = LogPass(
@@ -110,6 +111,7 @@ class PPO(Learner):
             scaling=scaling,
             log_ratio=None if max_ratio is None else lambda batch: self.log_ratio(batch)[0],
             max_ratio=max_ratio or 1.0,
+            beside=self.critic_reads,
         )
 
     def value_loss(self, batch: TensorDict) -> tuple[Tensor, Tensor]:

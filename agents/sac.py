@@ -81,6 +81,7 @@ class SAC(Learner):
 
     in_keys = TRANSITION
     targets = {"target_critic": "critic"}
+    asymmetric = True
     actor: Policy
 
     def __init__(
@@ -116,7 +117,7 @@ class SAC(Learner):
                 "SAC's diversity is for continuous actions, and these are discrete: leave it out, "
                 "or set it to 0 (edac sets it)"
             )
-        self.critic = Critic(self.spec, network, members=critics)
+        self.critic = Critic(self.critic_spec, network, members=critics)
         self.temperature = Temperature(initial_temperature)
         self.target_critic = self.follow(self.critic)
         if target_entropy is None:

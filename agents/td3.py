@@ -61,6 +61,7 @@ class TD3(Learner):
     in_keys = TRANSITION
     targets = {"target_actor": "actor", "target_critic": "critic"}
     actions = ("continuous",)
+    asymmetric = True
     actor: Policy
 
     def __init__(
@@ -90,7 +91,7 @@ class TD3(Learner):
             network,
             head=Head("deterministic", exploration=exploration),
         )
-        self.critic = Critic(self.spec, network, members=critics)
+        self.critic = Critic(self.critic_spec, network, members=critics)
         self.target_actor = self.follow(self.actor)
         self.target_critic = self.follow(self.critic)
 

@@ -70,6 +70,7 @@ class TRPO(Learner):
     in_keys = ("observation", "action", "action_log_prob")
     rates = {"value": 1e-3}
     every = {"actor": _NEVER}
+    asymmetric = True
     actor: Policy
     share: Tensor
     divergence: Tensor
@@ -103,7 +104,7 @@ class TRPO(Learner):
         self.shrink, self.tries = shrink, tries
         head = Head.of(head, "gaussian", "tanh_gaussian")
         self.actor = Policy(self.spec, network, head=head)
-        self.value = ValueNet(self.spec, network, scale=value_scale)
+        self.value = ValueNet(self.critic_spec, network, scale=value_scale)
         start_orthogonal(self.actor.net, 0.01)
         start_orthogonal(self.value.net, 1.0)
         self.register_buffer("share", torch.zeros(()))
@@ -116,6 +117,7 @@ class TRPO(Learner):
             discount=discount,
             lambda_=lambda_,
             scaling=scaling,
+            beside=self.critic_reads,
         )
 
     def _fitting(self) -> bool:

@@ -1,8 +1,9 @@
 """Makes the spec of a log: what a learner, an exporter and a robot must know of the data."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,10 @@ from torch import Tensor
 from hindsight_rl.datamodules.sampler import ChunkSampler
 from hindsight_rl.float32 import inward
 from hindsight_rl.keys import (
+    ACHIEVED,
     ACTION,
+    ACTION_LOG_PROB,
+    EXPERT_ACTION,
     FIRST,
     NEXT_ACHIEVED,
     NEXT_POLICY_ACTION,
@@ -48,6 +52,8 @@ from hindsight_rl.spec_parts import Ends, Numbers, Words
 PROBE_ROWS = 256
 _TASK_ROWS = 4096
 _QUANTILE_ROWS = 1 << 20
+# What a row says of its transition: a policy that sees more is given it as an observation.
+_PARTS = {OBSERVATION, ACTION, TASK, ACHIEVED, ACTION_LOG_PROB, EXPERT_ACTION}
 _PROBE_BYTES, _FEWEST_ROWS = 1 << 20, 16  # of images, and of rows however large they are
 
 
@@ -120,7 +126,26 @@ def make_spec(log: Log, sampler: ChunkSampler, relabel: Relabeler, seed_rows: in
             log.episodes,
         ),
         probe=Probe(observed, None if task is None else task[:count].numpy()),
+        beside=_beside(log, relabel),
     )
+
+
+def _beside(log: Log, relabel: Relabeler) -> dict[str, Vector]:
+    """Return the log's own columns of real numbers that are no part of a transition."""
+    made = {key for part in parts_of(relabel) for key in part.out_keys}
+    found = {}
+    for key in log.keys():
+        shape = tuple(log.shape(key))
+        if not isinstance(key, str) or key in _PARTS | made or len(shape) > 1:
+            continue
+        if log.column(key, slice(1)).is_floating_point():
+            found[key] = Vector(shape or (1,), *_statistics(partial(_rows_of, log, key)))
+    return found
+
+
+def _rows_of(log: Log, key: str) -> Iterator[Tensor]:
+    """Yield the drawable rows of a column of numbers, ``[M, D]`` at a time."""
+    yield from (part.reshape(len(part), -1) for part in log.drawn(key))
 
 
 def _called(log: Log, part: str) -> tuple[Words | None, Words | None]:

@@ -32,6 +32,7 @@ from hindsight_rl.spec_reading import (
     of_kind,
     probe_of,
     task_of,
+    vectors_of,
 )
 
 VERSIONS = (1, 2, 3)
@@ -49,6 +50,7 @@ class Spec:
         control_rate_hz: Steps per second of the log.
         dataset: The log.
         probe: Rows for the export gate.
+        beside: Columns of real numbers that no policy sees and a critic may read, by name.
     """
 
     observation: Mapping[str, Entry]
@@ -57,6 +59,7 @@ class Spec:
     control_rate_hz: float | None = None
     dataset: Dataset | None = None
     probe: Probe = field(default_factory=Probe)
+    beside: Mapping[str, Vector] = field(default_factory=dict)
 
     @property
     def whole(self) -> Entry | None:
@@ -122,6 +125,7 @@ class Spec:
             else of_kind(rate, (int, float), "control_rate_hz"),
             dataset=None if dataset is None else dataset_of(mapping(dataset, "dataset")),
             probe=probe_of(mapping(facts.get("probe") or {}, "probe"), observation),
+            beside=vectors_of(mapping(facts.get("beside") or {}, "beside")),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -134,6 +138,7 @@ class Spec:
         }  # fmt: skip
         entries = {name: {"kind": e.kind} | describe(e) for name, e in self.observation.items()}
         task = self.task
+        beside = {name: {"kind": v.kind} | describe(v) for name, v in self.beside.items()}
         return {
             "version": 2 if whole is None else 1,
             "observation": {"entries": entries} if whole is None else describe(whole),
@@ -145,6 +150,7 @@ class Spec:
                 "observation": probes if whole is None else probes.get(WHOLE),
                 "task": None if self.probe.task is None else self.probe.task.tolist(),
             },
+            **({"beside": beside} if beside else {}),
         }
 
 

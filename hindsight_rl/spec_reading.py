@@ -39,6 +39,17 @@ def entries_of(described: Mapping[str, Any]) -> dict[str, Entry]:
     return found
 
 
+def vectors_of(described: Mapping[str, Any]) -> dict[str, Vector]:
+    """Return the columns beside the observation."""
+    found = {}
+    for name, facts in described.items():
+        entry = _entry(mapping(facts, f"beside.{name}"), f"beside.{name}")
+        if not isinstance(entry, Vector):
+            raise SpecError(f"spec: beside.{name} is no vector of float32")
+        found[name] = entry
+    return found
+
+
 def _entry(facts: Mapping[str, Any], place: str) -> Entry:
     """Return one entry; version 1 says by its dtype alone what it is."""
     kinds = {"float32": "vector", "uint8": "image", "int64": "discrete"}

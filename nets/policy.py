@@ -22,7 +22,7 @@ from hindsight_rl.nets.encoders.vector import GatedInputs, Inputs
 from hindsight_rl.nets.heads.family import Chosen, family_of
 from hindsight_rl.nets.layers import activation_of, mlp
 from hindsight_rl.nets.network import Head, HeadKind, Network
-from hindsight_rl.spec import Spec
+from hindsight_rl.spec import WHOLE, Spec
 
 Memory = HistoryInputs | AttentionInputs | RecurrentInputs | DecisionInputs
 """What encodes the past beside the present: called with observation, task and past."""
@@ -60,7 +60,7 @@ class Policy(nn.Module):
             self.inputs, hidden = make_inputs(spec, network)
         else:
             self.inputs, hidden = memory, network.hidden
-        self.remembers = memory is not None
+        self.remembers, self._whole = memory is not None, spec.whole is not None
         self.scale = ActionScale(spec.action)
         self.discrete = self.scale.discrete
         self.head = head = Head.of(head)
@@ -136,6 +136,8 @@ class Policy(nn.Module):
         Returns:
             The distribution, batch shape ``[...]``.
         """
+        if self._whole and not isinstance(observation, Tensor):
+            observation = observation[WHOLE]  # beside it stands what critics alone read
         if self.remembers:
             features = self.inputs(observation, task, past)
         else:

@@ -24,6 +24,7 @@ from hindsight_rl.keys import Key
 from hindsight_rl.maths.draws import fork, normals
 from hindsight_rl.spec import Spec, SpecLike
 from hindsight_rl.training.acting import Acts
+from hindsight_rl.training.beside import BESIDE, spec_beside, with_beside
 from hindsight_rl.training.checkpoints.arguments import constructor_arguments
 from hindsight_rl.training.checkpoints.warm_start import warm_start
 from hindsight_rl.training.limits import Limits, check_abilities
@@ -103,6 +104,8 @@ class Learner(Acts, LearnerModule):
         weights_from: Checkpoint of this kind of learner to start from: its weights and the
             statistics that go with them, no counters. ``None`` for fresh weights.
         evaluation: Episodes in an environment, during ``fit`` and in ``test``.
+        critic_reads: Columns that critics and values read beside the observation, and the policy
+            does not: ``[context]``, what ``randomise`` drew for the episode.
 
     Raises:
         ValueError: An argument is out of range or none of its choices.
@@ -116,6 +119,7 @@ class Learner(Acts, LearnerModule):
         binned: Whether it reads numbers as the bins they lie in. There is then no network of plain
             numbers, whose inputs and layers a :class:`Network` would describe.
         linear: Whether values are weighted sums of fixed features: there is no network either.
+        asymmetric: Whether its critics may read more than its policy (``critic_reads``).
         commanded: Whether the first number of a task must be the return to go.
         rates: Rates that the paper gives single networks, by attribute name: those of
             ``learning_rates`` where it does not name them.
@@ -142,6 +146,7 @@ class Learner(Acts, LearnerModule):
     one_hot: ClassVar[bool] = False
     binned: ClassVar[bool] = False
     linear: ClassVar[bool] = False
+    asymmetric: ClassVar[bool] = False
     commanded: ClassVar[bool] = False
     rates: ClassVar[Mapping[str, float]] = MappingProxyType({})
     targets: ClassVar[dict[str, str]] = {}
@@ -170,6 +175,7 @@ class Learner(Acts, LearnerModule):
         seeds: int = 1,
         weights_from: str | None = None,
         evaluation: Evaluation = NO_EVALUATION,
+        critic_reads: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         if spec is None:
@@ -205,6 +211,7 @@ class Learner(Acts, LearnerModule):
         self.hparams.update(evaluation=asdict(evaluation))
         self.hparams.update(learning_rates=rates or None)
         self.spec, self.evaluation = spec, evaluation
+        self._read_beside(tuple(critic_reads))
         self.build_optimizer = optimizer
         self.learning_rates, self.decay, self.begins = rates, decay or {}, freeze or {}
         self.clip_norm, self.compile_mode = clip_norm, compile
@@ -218,6 +225,15 @@ class Learner(Acts, LearnerModule):
             raise ValueError(f"evaluation is {evaluation!r}: give Evaluation(env=..., every=...)")
         if evaluation.env and not self.acts:
             raise ValueError(f"{type(self).__name__} fits no policy: leave the environment out")
+
+    def _read_beside(self, names: tuple[str, ...]) -> None:
+        if names and not self.asymmetric:
+            raise ValueError(
+                f"{type(self).__name__} has no critic that may read more than its policy: leave "
+                "critic_reads out"
+            )
+        self.critic_reads, self.critic_spec = names, spec_beside(self.spec, names)
+        self.in_keys = (*self.in_keys, *names)
 
     # ------------------------------------------------------------------ what a learner file says
 
@@ -253,8 +269,10 @@ class Learner(Acts, LearnerModule):
             seed: Seed whose columns a batch ``[K, B]`` gets, where there are several.
 
         Returns:
-            A shallow copy with the columns of the last sweep and ("noise", name) ``[..., width]``.
+            A shallow copy with the columns of the last sweep, what critics read beside the
+            observation, and ("noise", name) ``[..., width]``.
         """
+        batch = with_beside(batch, self.critic_reads)
         if self.log_pass is not None:
             batch = self.log_pass.attach(batch, seed)
         if not self.noise:
@@ -270,7 +288,9 @@ class Learner(Acts, LearnerModule):
         windows = [(part, VALID) for part in (HISTORY, CHUNK) if window_names(declared, part)]
         swept = () if self.log_pass is None else self.log_pass.keys
         noise = [("noise", name) for name in self.noise]
-        return tuple(dict.fromkeys((*declared, *windows, *swept, *noise)))
+        sides: tuple[tuple[str, ...], ...] = ((BESIDE,), ("next", BESIDE))
+        beside = [(*side, name) for side in sides for name in self.critic_reads]
+        return tuple(dict.fromkeys((*declared, *windows, *swept, *noise, *beside)))
 
     def read(self, batch: TensorDict) -> TensorDict:
         """Return a batch with what the losses may read and nothing else.

@@ -37,6 +37,7 @@ from hindsight_rl.keys import Key
 from hindsight_rl.nets.encoders.shifting import shifted, shifts_of
 from hindsight_rl.ports import Act, Actor
 from hindsight_rl.spec import Spec
+from hindsight_rl.training.beside import check_beside
 from hindsight_rl.training.checkpoints.callbacks import prepare
 from hindsight_rl.training.checkpoints.warm_start import WarmStart
 from hindsight_rl.training.fit_checks import check_fit
@@ -96,6 +97,7 @@ class LearnerModule(LightningModule, ABC):
     log_pass: Sweep | None
     start: WarmStart | None
     seed_states: SeedStates | None
+    critic_reads: tuple[str, ...]
 
     def __init__(self) -> None:
         super().__init__()
@@ -214,6 +216,8 @@ class LearnerModule(LightningModule, ABC):
         """
         check_fit(self.trainer, self)
         check_limits(self.trainer, type(self), self.limits)
+        if self.critic_reads:
+            check_beside(datamodule_of(self.trainer).log, self.critic_reads)
         # Saving after the last update of a chunk is what is meant here.
         warnings.filterwarnings("ignore", message="Using ModelCheckpoint with manual optimization")
         optimizer = self.optimizers(use_pl_optimizer=False)

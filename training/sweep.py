@@ -5,7 +5,7 @@ answers is found once: :mod:`hindsight_rl.training.judged`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from hindsight_rl.keys import Key, key_name, key_of
 from hindsight_rl.maths.policy_gradient import generalized_advantages, v_trace
 from hindsight_rl.ports import DataView, RelabelView
+from hindsight_rl.training.beside import seen, with_beside
 
 ValueFunction = Callable[[Tensor, Tensor | None], Tensor]
 Scaling = Literal["standardised", "raw"]
@@ -130,6 +131,7 @@ class LogPass(Sweep):
             policy are corrected by V-trace; advantages are then without the row's own ratio.
             ``None`` for no correction.
         max_ratio: Cap of these ratios, at least 1.
+        beside: Columns that the value reads beside the observation.
 
     Raises:
         ValueError: An argument is out of range.
@@ -145,6 +147,7 @@ class LogPass(Sweep):
         scaling: Scaling = "standardised",
         log_ratio: Callable[[TensorDict], Tensor] | None = None,
         max_ratio: float = 1.0,
+        beside: Sequence[str] = (),
     ) -> None:
         if every < 0:
             raise ValueError(f"sweep_every is {every}, it must be at least 0")
@@ -153,7 +156,7 @@ class LogPass(Sweep):
         super().__init__(("lambda_return", "advantage"), every)
         self.value, self.scaling = value, scaling
         self.discount, self.lambda_ = discount, lambda_
-        self.log_ratio, self.max_ratio = log_ratio, max_ratio
+        self.log_ratio, self.max_ratio, self.beside = log_ratio, max_ratio, beside
 
     def found(
         self, datamodule: DataView, device: torch.device, seeds: Iterable[int]
@@ -218,12 +221,13 @@ class LogPass(Sweep):
 
     def _columns_of(self, batch: TensorDict) -> Tensor:
         check_steps(batch)
+        batch = with_beside(batch, self.beside)
         task = batch.get("task", None)
         last = batch["episode_end"] == batch["index"]
         columns = [
             batch["next", "reward"],
-            self.value(batch["observation"], task),
-            self.value(batch["next", "observation"], task),
+            self.value(seen(batch), task),
+            self.value(seen(batch["next"]), task),
             batch["next", "terminated"],
             last,
         ]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from hindsight_rl.nets.cloning import Clones
 from hindsight_rl.nets.policy import Policy
+from hindsight_rl.training.beside import seen
 from hindsight_rl.training.terms import bootstrap
 
 
@@ -27,8 +28,8 @@ class Transition:
 
     @property
     def observation(self) -> Tensor:
-        """Return s, ``[B, O]``."""
-        found: Tensor = self.batch["observation"]
+        """Return s, ``[B, O]``, by entry where critics read more than the policy."""
+        found: Tensor = seen(self.batch)
         return found
 
     @property
@@ -51,8 +52,8 @@ class Transition:
 
     @property
     def next_observation(self) -> Tensor:
-        """Return s', ``[B, O]``."""
-        found: Tensor = self.batch["next", "observation"]
+        """Return s', in the same way."""
+        found: Tensor = seen(self.batch["next"])
         return found
 
     @property

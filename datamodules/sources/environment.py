@@ -253,7 +253,7 @@ class Collector:
         if correcting is not None:
             found = found._replace(queries=correcting.asked)
         if self._ranges:
-            seeds = [episode_seed(self._seed, each) for each in numbers]
+            seeds = [episode_seed(self._seed, each) for each in sorted(recording.kept)]
             context = np.stack([drawn_context(self._ranges, seed) for seed in seeds])
             found.columns[CONTEXT] = torch.from_numpy(context).repeat_interleave(found.lengths, 0)
         self._check_precision(done)

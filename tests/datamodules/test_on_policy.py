@@ -137,6 +137,19 @@ def test_a_round_of_steps_plays_what_it_begins(num_envs: int) -> None:
         torch.testing.assert_close(column, same.columns[key])
 
 
+def test_a_round_of_steps_keeps_what_was_drawn_of_its_worlds() -> None:
+    """As many numbers as it has rows, those of the same episodes counted one by one."""
+    ranges = {"randomise": {"g": [7, 13], "m": [0.8, 1.2]}}
+    one, other = (
+        Collector("Pendulum-v1", ranges, seed=4, num_envs=2, max_episode_steps=10) for _ in "ab"
+    )
+    found = one.collect(None, 3, 0, steps=25)
+    same = other.collect(None, 3, len(found.lengths))
+    assert len(found.lengths) > 2
+    assert torch.equal(found.columns["context"], same.columns["context"])
+    assert len(found.columns["context"].unique(dim=0)) == len(found.lengths)
+
+
 def test_rounds_are_ended_by_their_steps(tmp_path: Path) -> None:
     data = data_of(steps_per_round=30, num_envs=4)
     fit(learner_of(PPO, data.spec), data, tmp_path, 60)

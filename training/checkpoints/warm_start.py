@@ -137,7 +137,13 @@ def warm_start(path: str | None, kind: type, spec: Spec, seeds: int) -> WarmStar
     _check_spec(there, spec, path)
     return WarmStart(
         Path(path),
-        replace(spec, observation=there.observation, action=there.action, task=there.task),
+        replace(
+            spec,
+            observation=there.observation,
+            action=there.action,
+            task=there.task,
+            beside={**spec.beside, **there.beside},
+        ),
         payload["state_dict"],
         constructor_arguments(given, kind),
     )
