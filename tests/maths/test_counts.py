@@ -75,9 +75,14 @@ def test_ucb_bonus_by_hand() -> None:
 
 
 def test_pseudo_count_of_a_model_that_counts() -> None:
-    """Densities 3/10 then 4/11 are those of a count of 3 in 10; .02 and .025 give 3.9."""
+    """Densities 3/10 then 4/11 are those of a count of 3 in 10; .02 and .025 give 3.9.
+
+    The total is N / p = 10. To take N for the total, as is in print, would give a count of .9.
+    """
     found = counts.pseudo_count(f64(0.3, 0.02), f64(4 / 11, 0.025))
     assert_close(found, f64(3.0, 3.9), atol=2e-6, rtol=0)
+    assert found[0].item() / 0.3 == pytest.approx(10.0)
+    assert found[0].item() * 0.3 == pytest.approx(0.9)
 
 
 def test_pseudo_count_slope() -> None:
