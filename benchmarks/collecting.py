@@ -12,7 +12,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import torch
+from lightning.pytorch.callbacks import Callback
 from shared import silent_trainer
 
 from hindsight_rl.agents.bc import BC
@@ -30,8 +32,24 @@ UPDATES = 2000
 ROWS, LENGTH = 1_000_000, 50
 
 
+def bare(env: str) -> float:
+    """Return environment steps per second of a loop that draws actions and keeps nothing."""
+    envs: Any = gymnasium.make_vec(env, num_envs=8, vectorization_mode="sync")
+    envs.reset(seed=0)
+    rounds = 500
+    start = time.process_time()
+    for _ in range(rounds):
+        envs.step(envs.action_space.sample())
+    return 8 * rounds / (time.process_time() - start)
+
+
 def train(
-    learner: type[Learner], env: str, relabel: list[Relabeler], hidden: int, batch_size: int
+    learner: type[Learner],
+    env: str,
+    relabel: list[Relabeler],
+    hidden: int,
+    batch_size: int,
+    compiled: str = "off",
 ) -> dict[str, Any]:
     """Return the cost of one update for each environment step.
 
@@ -41,15 +59,18 @@ def train(
         relabel: Relabelers.
         hidden: Units of each of two layers.
         batch_size: B.
+        compiled: What is compiled; the first chunk, which compiles, is not counted.
 
     Returns:
-        ``collected_per_s``, ``updates_per_s`` (all else), ``share`` of the time that collects.
+        ``collected_per_s``, ``bare_per_s`` of a loop that draws actions and keeps nothing,
+        ``updates_per_s`` (all else), ``share`` of the time that collects.
     """
     data = IteratedDataModule(
         env, relabel, batch_size=batch_size, collection=Collection(initial_episodes=2)
     )
     torch.manual_seed(0)
-    model = learner(data.spec, network=Network(hidden=(hidden, hidden)), compile="off", threads=1)
+    network = Network(hidden=(hidden, hidden))
+    model = learner(data.spec, network=network, compile=compiled, threads=1)
     spent, play = [0.0], data._collector.collect
 
     def timed(*given: Any, **named: Any) -> Any:
@@ -59,18 +80,35 @@ def train(
         return found
 
     data._collector.collect = timed  # type: ignore[method-assign]
+    begun = _Begun(spent, data)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = silent_trainer(UPDATES, default_root_dir=Path(folder))
-        start = time.process_time()
+        trainer = silent_trainer(UPDATES, default_root_dir=Path(folder), callbacks=[begun])
         trainer.fit(model, data)
-        total = time.process_time() - start
-    steps = data.history[-1].env_steps - data.history[0].env_steps
+        total = time.process_time() - begun.at
+    collecting = spent[0] - begun.spent
+    steps = data.history[-1].env_steps - begun.steps
+    how = "" if compiled == "off" else ", compiled"
     return {
-        "name": f"{learner.__name__} 2x{hidden}, batch {batch_size}, {env}",
-        "collected_per_s": round(steps / spent[0]),
-        "updates_per_s": round(UPDATES / (total - spent[0])),
-        "share": round(spent[0] / total, 3),
+        "name": f"{learner.__name__} 2x{hidden}, batch {batch_size}, {env}{how}",
+        "collected_per_s": round(steps / collecting),
+        "bare_per_s": round(bare(env)),
+        "updates_per_s": round((UPDATES - begun.updates) / (total - collecting)),
+        "share": round(collecting / total, 3),
     }
+
+
+class _Begun(Callback):
+    """Notes where a fit is after its first chunk, which compiles."""
+
+    def __init__(self, spent: list[float], data: IteratedDataModule) -> None:
+        self._spent, self._data = spent, data
+        self.at, self.spent, self.steps, self.updates = 0.0, 0.0, 0, 0
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        """Note it once."""
+        if not self.at:
+            self.updates, self.steps = trainer.global_step, self._data.history[-1].env_steps
+            self.spent, self.at = self._spent[0], time.process_time()
 
 
 def fill() -> dict[str, Any]:
@@ -104,6 +142,7 @@ def main() -> None:
     ]
     for case in cases:
         sys.stdout.write(json.dumps(train(*case)) + "\n")
+    sys.stdout.write(json.dumps(train(*cases[-1], compiled="update")) + "\n")
     sys.stdout.write(json.dumps(fill()) + "\n")
 
 

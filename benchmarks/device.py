@@ -11,12 +11,12 @@ import argparse
 import json
 import sys
 import time
-import warnings
 from typing import Any
 
 import torch
 from growth import microseconds
 from results import BUILD
+from shared import quiet
 from sizes import SIZES, Size
 from where import chunk_of
 
@@ -63,7 +63,7 @@ def main() -> int:
     parser.add_argument("--sizes", default=",".join(KINDS))
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    warnings.filterwarnings("ignore")
+    quiet()
     device = options.accelerator
     if device == "auto":
         device = "gpu" if torch.cuda.is_available() else "cpu"

@@ -12,12 +12,12 @@ import json
 import statistics
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 from bench import UPDATES_PER_STEP
 from results import BUILD, ROOT, replace_part
+from shared import quiet
 from sizes import L, S, Size
 from where import chunk_of
 
@@ -80,7 +80,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--repeats", type=int, default=5)
     repeats = parser.parse_args().repeats
-    warnings.filterwarnings("ignore")
+    quiet()
     rows, lines = (
         [],
         ["| what grows | from | us an update | times | expected |", "|---|---|---|---|---|"],
