@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKED = re.compile(
     r"hindsight_rl/(.*/)?([^/]+(\.py|\.yaml|\.schema\.json)|py\.typed)"
     r"|hindsight_rl/(export/web/page|runners/js)/[^/]+\.(html|css|mjs)"
+    r"|hindsight_rl/training/update/[^/]+\.h"
     r"|hindsight_rl-[^/]+\.dist-info/.*"
 )
 

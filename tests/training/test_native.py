@@ -186,6 +186,22 @@ def test_entries_with_other_strides_are_laid_out() -> None:
             torch.testing.assert_close(seen[:, 0], column.sum((1, 2, 3)))
 
 
+def test_batches_of_another_size_are_another_program() -> None:
+    """The last batch of a pass may be smaller; nothing is read beyond it."""
+    state = torch.zeros(1)
+
+    def step(rows: Any, columns: Any, given: Any) -> Any:
+        return (rows[0] + columns[0].sum().reshape(1),), columns[0].sum().reshape(1)
+
+    with torch.no_grad():
+        program = Native(step, (state,), (torch.ones(3, 8),), tuple, 1)
+        for size in (8, 5, 11, 8):
+            state.zero_()
+            seen = program((state,), torch.ones(2, 8 + 8)[:, :size])
+            assert seen.tolist() == [[size], [size]] and float(state) == 2 * size
+    assert len(program._loaded) == 3
+
+
 @pytest.mark.parametrize(
     ("function", "why"),
     [

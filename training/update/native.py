@@ -6,6 +6,8 @@ The counterpart of a scan in :mod:`hindsight_rl.training.update.engine`, where
 
 import ctypes
 from collections.abc import Callable, Sequence
+from threading import Lock
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,37 +38,59 @@ class Native:
     def __init__(
         self, step: Step, state: Rows, columns: Rows, fixed: Callable[[], Rows], threads: int
     ) -> None:
-        moved, given = len(state), len(state) + len(columns)
-
-        def function(*inputs: Tensor) -> Rows:
-            rows, seen = step(inputs[:moved], inputs[moved:given], inputs[given:])
-            return (*rows, seen)
-
-        entries = [column[0] for column in columns]
-        self._program, self._constants = lower(
-            function, [*state, *entries, *fixed()], moved, threads
-        )
-        self._entries = [torch.empty_strided(e.shape, e.stride(), dtype=e.dtype) for e in entries]
-        self._fixed, self._threads = fixed, threads
-        self._updates = CppCodeCache.load(self._program.source).updates
-        # Per state, for one may be moved beside another: where it goes to, and room to calculate.
-        self._memory: dict[int, tuple[Rows, Tensor]] = {}
+        self._step, self._fixed, self._threads = step, fixed, threads
+        self._loaded: dict[Any, _Loaded] = {}
+        self._lock = Lock()
+        self._program(state, columns, fixed())
 
     def __call__(self, state: Rows, *columns: Tensor) -> Tensor:
         """Make the updates of a chunk.
 
         Args:
             state: As at first; moved in place.
-            *columns: As at first, for any number of updates K.
+            *columns: As at first, for any number of updates K; other shapes are written anew.
 
         Returns:
             What was seen, ``[K, ...]`` float32.
         """
+        given = self._fixed()
+        return self._program(state, columns, given)(state, columns, given)
+
+    def _program(self, state: Rows, columns: Rows, given: Rows) -> "_Loaded":
+        """Return the program for tensors of these shapes."""
+        shapes = [column.shape[1:] for column in columns]
+        key = (*shapes, *((tensor.shape, tensor.stride()) for tensor in given))
+        with self._lock:  # threads that share the seeds meet a new shape at once
+            if key not in self._loaded:
+                self._loaded[key] = _Loaded(self._step, state, columns, given, self._threads)
+            return self._loaded[key]
+
+
+class _Loaded:
+    """The program for tensors of certain shapes."""
+
+    def __init__(self, step: Step, state: Rows, columns: Rows, given: Rows, threads: int) -> None:
+        moved, ends = len(state), len(state) + len(columns)
+
+        def function(*inputs: Tensor) -> Rows:
+            rows, seen = step(inputs[:moved], inputs[moved:ends], inputs[ends:])
+            return (*rows, seen)
+
+        entries = [column[0] for column in columns]
+        self._program, self._constants = lower(function, [*state, *entries, *given], moved, threads)
+        self._entries = [torch.empty_strided(e.shape, e.stride(), dtype=e.dtype) for e in entries]
+        self._threads = threads
+        self._updates = CppCodeCache.load(self._program.source).updates
+        # Per state, for one may be moved beside another: where it goes to, and room to calculate.
+        self._memory: dict[int, tuple[Rows, Tensor]] = {}
+
+    def __call__(self, state: Rows, columns: Rows, given: Rows) -> Tensor:
+        """Make the updates of a chunk."""
         updates = len(columns[0])
         other, room = self._memory_of(state)
         columns = tuple(map(_laid_out, columns, self._entries))
         seen = torch.empty((updates, *self._program.seen))
-        inputs = [*state, *columns, *self._fixed(), *self._constants]
+        inputs = [*state, *columns, *given, *self._constants]
         steps = [0] * len(inputs)
         for number, column in enumerate(columns, start=len(state)):
             steps[number] = column.stride(0) * column.element_size()
