@@ -202,6 +202,7 @@ METHODS = (
 # Ten critics, whose updates take several times as long. REDQ has no delay here: that one is for
 # updates between steps of an environment.
 REDQ = Method("REDQ", "sac.SAC", model={"critics": 10, "subset": 2}, updates=4000)
+EDAC = Method("EDAC", "sac.SAC", model={"critics": 10, "diversity": 1.0}, updates=4000)
 
 # The six best on the pendulum logs, for the logs that take longest.
 BEST = ("AWR", "AWAC", "CRR", "IQL", "TD3", "TD3+BC")
@@ -228,7 +229,7 @@ def rows() -> list[Row]:
                 continue
             found.append(Row(log, method, must=MUST.get((log.name, method.name), "")))
         if log in (MEDIUM, REPLAY):
-            found.append(Row(log, REDQ))
+            found += [Row(log, REDQ), Row(log, EDAC)]
     for log in (CHEETAH, HOPPER):
         found += [
             Row(log, replace(method, model=LOCOMOTION.get(method.name, method.model)))
