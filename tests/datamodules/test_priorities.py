@@ -161,9 +161,10 @@ def test_row_errors_are_targets_minus_values(options: dict[str, Any]) -> None:
     if not options:
         expected = learner.losses(batch).terms["critic"]
         torch.testing.assert_close(0.5 * error.square().mean(), expected)
-    target = learner.target(Transition(batch, learner.discount)).mean(0)
+    place, share = learner.target(Transition(batch, learner.discount))
+    target = (place * share).sum(-1)
     value = learner.critic(batch["observation"], batch["action"], None)
-    value = value.mean(-1) if learner.quantiles else value
+    value = value.mean(-1) if learner.returns.count else value
     torch.testing.assert_close(error, target - value.mean(0))
 
 

@@ -249,7 +249,7 @@ def test_a_checkpoint_without_it_goes_on_without_it(mix: Any) -> None:
     log = log_of()
     log = log.with_columns({ACTION_LOG_PROB: torch.full((len(log),), -math.log(2))})
     old, new = (online(log, mix=mix, initial_episodes=4) for _ in range(2))
-    old._state_with(learner_of(BC, old.spec, head="deterministic").collecting(True))
+    old._state_with(learner_of(BC, old.spec, head="deterministic").collecting(True), ())
     assert ACTION_LOG_PROB in new.log and ACTION_LOG_PROB not in old.log
     new.load_state_dict(old.state_dict())
     assert ACTION_LOG_PROB not in new.log and not new._collector.stating

@@ -218,6 +218,7 @@ def test_a_broken_compiler_costs_nothing_but_time(
 
         return call
 
+    monkeypatch.setattr(engine, "native_class", lambda: None)
     monkeypatch.setattr(torch, "compile", broken)
     tried = trained(IQL, tmp_path, seeds=seeds, **asked_by_nobody, **ARGUMENTS)
     told = [record.message for record in caplog.records if record.levelname == "WARNING"]
