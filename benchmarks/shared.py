@@ -5,7 +5,7 @@ import statistics
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,11 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
     mean = statistics.fmean(values)
     low, high = student_interval(values) if len(values) > 1 else (mean, mean)
     return mean, low, high
+
+
+def spread(row: Mapping[str, Any]) -> str:
+    """Return a row's mean and interval as whole numbers."""
+    return f"{row['mean']:,.0f} [{row['low']:,.0f}, {row['high']:,.0f}]"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -23,7 +23,7 @@ from lightning.pytorch import seed_everything
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("imagined", ".")]
 import worlds  # noqa: E402
 from results import replace_part  # noqa: E402
-from shared import BUILD, FIVE_SEEDS, ROOT, quiet, silent_trainer, table  # noqa: E402
+from shared import BUILD, FIVE_SEEDS, ROOT, quiet, silent_trainer, spread, table  # noqa: E402
 
 from hindsight_rl import PPO, SAC, IteratedDataModule  # noqa: E402
 from hindsight_rl.datamodules.collection import Collection  # noqa: E402
@@ -91,7 +91,7 @@ def document(rows: list[Any]) -> None:
             line["learner"],
             line["reads"],
             len(line["seeds"]),
-            f"{line['mean']:,.0f} [{line['low']:,.0f}, {line['high']:,.0f}]",
+            spread(line),
             f"{line['seconds']:.0f}",
         )
         for line in rows

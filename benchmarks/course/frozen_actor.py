@@ -10,8 +10,6 @@ build/course/frozen_actor; writes build/course_frozen_actor.json and a table of 
 Settings were chosen with ``--choose``, on a seed that is not reported.
 """
 
-import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,9 +17,10 @@ from typing import Any
 from lightning.pytorch import Callback, seed_everything
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("imagined", ".")]
+import evidence  # noqa: E402
 import worlds  # noqa: E402
 from results import replace_part  # noqa: E402
-from shared import BUILD, CHOICE_SEEDS, FIVE_SEEDS, ROOT, quiet, silent_trainer, table  # noqa: E402
+from shared import BUILD, CHOICE_SEEDS, ROOT, silent_trainer, spread, table  # noqa: E402
 
 from hindsight_rl import (  # noqa: E402
     TD3BC,
@@ -32,7 +31,6 @@ from hindsight_rl import (  # noqa: E402
     read_log,
 )
 from hindsight_rl.cli.main import main as hindsight  # noqa: E402
-from hindsight_rl.files import write_text  # noqa: E402
 from hindsight_rl.training.checkpoints.load import load_learner  # noqa: E402
 
 worlds.HOME = BUILD / "course" / "frozen_actor"
@@ -139,8 +137,7 @@ def document(rows: list[Any]) -> None:
     lines = []
     for name in METHODS:
         cells = [found[name, part] for part in ("before", "worst", "mean", "end")]
-        shown = (f"{c['mean']:,.0f} [{c['low']:,.0f}, {c['high']:,.0f}]" for c in cells)
-        lines.append([name, *shown, f"{cells[0]['seconds']:.0f}"])
+        lines.append([name, *map(spread, cells), f"{cells[0]['seconds']:.0f}"])
     note = (
         f"Mean return of {worlds.TESTS} episodes over {len(rows[0]['seeds'])} seeds, Student's "
         f"95 % intervals: of the clone, of the worst of the {GOING_ON // EVERY} moments after it, "
@@ -150,20 +147,5 @@ def document(rows: list[Any]) -> None:
     replace_part(ROOT / "docs" / "transfer.md", "frozen", f"{note}\n\n{shown_table}")
 
 
-def main() -> None:
-    """Fit what is not kept, and write what was found."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--choose", action="store_true", help="a seed that is not reported")
-    options = parser.parse_args()
-    quiet()
-    if options.choose:
-        rows_of(CHOICE_SEEDS[:1])
-        return
-    rows = rows_of(FIVE_SEEDS[: options.seeds])
-    write_text(BUILD / "course_frozen_actor.json", json.dumps(rows, indent=1))
-    document(rows)
-
-
 if __name__ == "__main__":
-    main()
+    evidence.run("frozen_actor", __doc__, rows_of, document, lambda: rows_of(CHOICE_SEEDS[:1]))

@@ -17,8 +17,6 @@ build/course_sensors.json and a table of docs/transfer.md. w was chosen with ``-
 that are not reported.
 """
 
-import argparse
-import json
 import math
 import sys
 from functools import partial
@@ -29,14 +27,14 @@ import torch
 from torch import Tensor, nn
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("imagined", ".")]
+import evidence  # noqa: E402
 import worlds  # noqa: E402
 from results import replace_part  # noqa: E402
-from shared import BUILD, CHOICE_SEEDS, FIVE_SEEDS, ROOT, quiet, table  # noqa: E402
+from shared import BUILD, CHOICE_SEEDS, ROOT, spread, table  # noqa: E402
 
 from hindsight_rl import Log, read_log  # noqa: E402
 from hindsight_rl.cli.main import main as hindsight  # noqa: E402
 from hindsight_rl.envs.rollout import rollout  # noqa: E402
-from hindsight_rl.files import write_text  # noqa: E402
 
 worlds.HOME = BUILD / "course" / "sensors"
 SENSORS, SHIFT, UPDATES, BATCH = 16, 0.2, 3_000, 128
@@ -198,14 +196,7 @@ def chosen(seeds: tuple[int, ...]) -> None:
 
 def document(rows: list[Any]) -> None:
     """Rewrite the table of docs/transfer.md."""
-    lines = [
-        [
-            line["name"],
-            f"{line['mean']:,.0f} [{line['low']:,.0f}, {line['high']:,.0f}]",
-            f"{line['seconds']:.0f}",
-        ]
-        for line in rows
-    ]
+    lines = [[line["name"], spread(line), f"{line['seconds']:.0f}"] for line in rows]
     note = (
         f"Mean return of {worlds.TESTS} episodes by the target's sensors over "
         f"{len(rows[0]['seeds'])} seeds, Student's 95 % intervals."
@@ -214,20 +205,5 @@ def document(rows: list[Any]) -> None:
     replace_part(ROOT / "docs" / "transfer.md", "sensors", f"{note}\n\n{shown}")
 
 
-def main() -> None:
-    """Fit what is not kept, and write what was found."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--choose", action="store_true", help="seeds that are not reported")
-    options = parser.parse_args()
-    quiet()
-    if options.choose:
-        chosen(CHOICE_SEEDS)
-        return
-    rows = rows_of(FIVE_SEEDS[: options.seeds])
-    write_text(BUILD / "course_sensors.json", json.dumps(rows, indent=1))
-    document(rows)
-
-
 if __name__ == "__main__":
-    main()
+    evidence.run("sensors", __doc__, rows_of, document, lambda: chosen(CHOICE_SEEDS))

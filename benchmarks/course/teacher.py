@@ -11,8 +11,6 @@ build/course/teacher; writes build/course_teacher.json and a table of docs/trans
 were chosen with ``--choose``, on a seed that is not reported.
 """
 
-import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,15 +18,15 @@ from typing import Any
 from lightning.pytorch import seed_everything
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("imagined", ".")]
+import evidence  # noqa: E402
 import worlds  # noqa: E402
 from results import replace_part  # noqa: E402
-from shared import BUILD, CHOICE_SEEDS, FIVE_SEEDS, ROOT, quiet, silent_trainer, table  # noqa: E402
+from shared import BUILD, CHOICE_SEEDS, ROOT, silent_trainer, spread, table  # noqa: E402
 
 from hindsight_rl import BC, SAC, Collection, IteratedDataModule, Network  # noqa: E402
 from hindsight_rl.datamodules.expert import Beta, Expert  # noqa: E402
 from hindsight_rl.envs.rollout import rollout  # noqa: E402
 from hindsight_rl.export.onnx import export_policy  # noqa: E402
-from hindsight_rl.files import write_text  # noqa: E402
 from hindsight_rl.relabel.expert_action import ExpertAction  # noqa: E402
 
 worlds.HOME = BUILD / "course" / "teacher"
@@ -103,14 +101,7 @@ def rows_of(seeds: tuple[int, ...]) -> list[Any]:
 
 def document(rows: list[Any]) -> None:
     """Rewrite the table of docs/transfer.md."""
-    lines = [
-        [
-            line["name"],
-            f"{line['mean']:.0f} [{line['low']:.0f}, {line['high']:.0f}]",
-            f"{line['seconds']:.0f}",
-        ]
-        for line in rows
-    ]
+    lines = [[line["name"], spread(line), f"{line['seconds']:.0f}"] for line in rows]
     note = (
         f"Mean return (200 at most) of {TESTS} episodes of drawn motors over "
         f"{len(rows[0]['seeds'])} seeds, Student's 95 % intervals."
@@ -119,20 +110,5 @@ def document(rows: list[Any]) -> None:
     replace_part(ROOT / "docs" / "transfer.md", "teacher", f"{note}\n\n{shown}")
 
 
-def main() -> None:
-    """Fit what is not kept, and write what was found."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--choose", action="store_true", help="a seed that is not reported")
-    options = parser.parse_args()
-    quiet()
-    if options.choose:
-        rows_of(CHOICE_SEEDS[:1])
-        return
-    rows = rows_of(FIVE_SEEDS[: options.seeds])
-    write_text(BUILD / "course_teacher.json", json.dumps(rows, indent=1))
-    document(rows)
-
-
 if __name__ == "__main__":
-    main()
+    evidence.run("teacher", __doc__, rows_of, document, lambda: rows_of(CHOICE_SEEDS[:1]))
