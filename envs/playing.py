@@ -19,7 +19,7 @@ from hindsight_rl.envs.lockstep import Lockstep, Step
 from hindsight_rl.ports import Act as Act
 from hindsight_rl.ports import Actor as Actor
 from hindsight_rl.ports import Remembering
-from hindsight_rl.propensities import Drawn, Draws, Stating
+from hindsight_rl.propensities import AtOnce, Drawn, Draws, Stating
 
 LONGEST = 10_000
 """Steps after which an episode is cut where neither the environment nor the caller ends it."""
@@ -140,6 +140,8 @@ class Asking:
         interface: How it meets the environment.
         key: First of the three counters of its noise: the key of the seed of the whole.
         stating: Ask how likely what is executed was; the policy is one that states it.
+        later: Is given that question, to ask it of many steps at once; ``None``: every step is
+            asked for at once, and its episode is given the answer.
         correct: Returns what is executed in some episodes in the place of the policy's actions
             ``[n, ...]``; ``None``: those are.
     """
@@ -151,6 +153,7 @@ class Asking:
         key: int,
         *,
         stating: bool = False,
+        later: AtOnce | None = None,
         correct: Callable[[Sequence[Playing], Array], Array] | None = None,
     ) -> None:
         self._actor = actor = act if isinstance(act, Actor) else _Stateless(act)
@@ -158,6 +161,7 @@ class Asking:
         self._drawn = actor.drawn if stating and isinstance(actor, Draws) else None
         self._remembers = actor.with_executed if isinstance(actor, Remembering) else None
         self._interface, self._key, self._correct = interface, key, correct
+        self._later = later
 
     def __call__(self, playing: Sequence[Playing]) -> Array:
         """Return the actions ``[n, ...]`` that are executed.
@@ -190,7 +194,9 @@ class Asking:
         executed = actions.executed(answers)
         if self._correct is not None:
             executed = self._correct(playing, executed)
-        if found.log_prob is not None:
+        if found.log_prob is not None and self._later is not None:
+            self._later.keep([episode.number for episode in playing], found.log_prob, executed)
+        elif found.log_prob is not None:
             stated = found.log_prob(executed, actions.low, actions.high)
             for episode, log_prob in zip(playing, stated.tolist(), strict=True):
                 episode.log_prob = log_prob

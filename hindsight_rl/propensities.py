@@ -1,7 +1,9 @@
 """How likely executed actions were: what a policy may state, and what takes no network to know."""
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -25,12 +27,83 @@ class Drawn(NamedTuple):
         log_prob: Of what is executed, ``[n, ...]``, between the environment's bounds ``[A]`` of
             what is executed, least and largest: ``log_prob(executed, low, high) -> [n]`` float64,
             nats. In environment units, and at a bound to which actions are clipped the mass of
-            what is clipped to it. ``None`` where it is not known.
+            what is clipped to it. ``None`` where it is not known. A :class:`ByRow` is asked for
+            many steps at once.
     """
 
     action: NDArray[Any]
     state: dict[str, NDArray[Any]]
     log_prob: LogProb | None = None
+
+
+@dataclass(frozen=True)
+class ByRow:
+    """Log-probabilities of which each follows from numbers of its own row.
+
+    Args:
+        parts: ``[n, ...]`` each.
+        of: ``of(parts, executed [n, ...], low [A], high [A]) -> [n]`` float64, nats. Steps with
+            equal functions are asked for at once.
+    """
+
+    parts: tuple[Array, ...]
+    of: Callable[[tuple[Array, ...], Array, Array, Array], NDArray[np.float64]]
+
+    def __call__(self, executed: Array, low: Array, high: Array) -> NDArray[np.float64]:
+        """Return the log-probabilities ``[n]``, see :class:`Drawn`."""
+        return self.of(self.parts, executed, low, high)
+
+
+class AtOnce:
+    """Keeps what was executed, and finds how likely it was for many steps at once.
+
+    Args:
+        low: ``[A]``, least number that the environment executes; empty for choices.
+        high: ``[A]``, largest one.
+    """
+
+    def __init__(self, low: Array, high: Array) -> None:
+        self._bounds = low, high
+        self._kept: list[tuple[LogProb, Array]] = []
+        self._numbers: list[int] = []
+
+    def keep(self, numbers: Sequence[int], log_prob: LogProb, executed: Array) -> None:
+        """Keep a step of some episodes.
+
+        Args:
+            numbers: Of the episodes.
+            log_prob: How likely each of their actions was.
+            executed: The actions ``[n, ...]``.
+        """
+        self._numbers += numbers
+        self._kept.append((log_prob, executed))
+
+    def found(self) -> dict[int, NDArray[np.float64]]:
+        """Return the log-probabilities ``[T]`` of each episode, by its number."""
+        if not self._kept:
+            return {}
+        numbers = np.array(self._numbers)
+        order = np.argsort(numbers, kind="stable")
+        episodes, starts = np.unique(numbers[order], return_index=True)
+        each = np.split(self._values()[order], starts[1:])
+        return dict(zip(episodes.tolist(), each, strict=True))
+
+    def _values(self) -> NDArray[np.float64]:
+        """Return the log-probabilities of all rows, in the order in which they were kept."""
+        found = []
+        for of, steps in itertools.groupby(self._kept, key=lambda kept: _function(kept[0])):
+            log_probs, executed = zip(*steps, strict=True)
+            if isinstance(log_probs[0], ByRow):
+                parts = zip(*(each.parts for each in log_probs), strict=True)
+                joined = tuple(np.concatenate(part) for part in parts)
+                found.append(of(joined, np.concatenate(executed), *self._bounds))
+            else:
+                found += [of(each, *self._bounds) for each in executed]
+        return np.concatenate(found)
+
+
+def _function(log_prob: LogProb) -> Callable[..., NDArray[np.float64]]:
+    return log_prob.of if isinstance(log_prob, ByRow) else log_prob
 
 
 @runtime_checkable
@@ -77,16 +150,18 @@ def certain(action: Array) -> LogProb:
     Returns:
         0 where it was executed, else -inf.
     """
+    return ByRow((action,), _if_equal)
 
-    def log_prob(executed: Array, low: Array, high: Array) -> NDArray[np.float64]:
-        return np.where(executed == action, 0.0, -np.inf)
 
-    return log_prob
+def _if_equal(
+    parts: tuple[Array, ...], executed: Array, low: Array, high: Array
+) -> NDArray[np.float64]:
+    return np.where(executed == parts[0], 0.0, -np.inf)
 
 
 def uniform_choice(n: int) -> LogProb:
     """Return the log-probabilities of uniform draws of n choices."""
-    return lambda executed, low, high: np.full(len(executed), -math.log(n))
+    return ByRow((), lambda _, executed, low, high: np.full(len(executed), -math.log(n)))
 
 
 def uniform_between(*, whole: bool, atoms: bool) -> LogProb:
@@ -101,7 +176,9 @@ def uniform_between(*, whole: bool, atoms: bool) -> LogProb:
         The function; a dimension whose bounds are equal has one action.
     """
 
-    def log_prob(executed: Array, low: Array, high: Array) -> NDArray[np.float64]:
+    def of(
+        parts: tuple[Array, ...], executed: Array, low: Array, high: Array
+    ) -> NDArray[np.float64]:
         width = high.astype(np.float64) - low + whole
         each = np.broadcast_to(-np.log(np.where(width > 0, width, 1.0)), executed.shape)
         if atoms:
@@ -110,7 +187,7 @@ def uniform_between(*, whole: bool, atoms: bool) -> LogProb:
         total: NDArray[np.float64] = each.reshape(len(executed), -1).sum(-1)
         return total
 
-    return log_prob
+    return ByRow((), of)
 
 
 def clipped_normal(action: float, mean: float, std: float, low: float, high: float) -> float:
@@ -155,10 +232,23 @@ def explored(own: LogProb, uniform: LogProb, share: float) -> LogProb:
     """
     if share in (0.0, 1.0):
         return uniform if share else own
-    kept, drawn = math.log1p(-share), math.log(share)
+    if isinstance(own, ByRow):
+        return ByRow(own.parts, _Explored(own.of, uniform, share))
+    mixed = _Explored(lambda _, *given: own(*given), uniform, share)
+    return lambda *given: mixed((), *given)
 
-    def log_prob(executed: Array, low: Array, high: Array) -> NDArray[np.float64]:
-        of_own, of_uniform = (part(executed, low, high) for part in (own, uniform))
+
+@dataclass(frozen=True)
+class _Explored:
+    """Log-probabilities where a share is drawn uniformly; those of equal fields are equal."""
+
+    own: Callable[..., NDArray[np.float64]]
+    uniform: LogProb
+    share: float
+
+    def __call__(
+        self, parts: tuple[Array, ...], executed: Array, low: Array, high: Array
+    ) -> NDArray[np.float64]:
+        of_own, of_uniform = self.own(parts, executed, low, high), self.uniform(executed, low, high)
+        kept, drawn = math.log1p(-self.share), math.log(self.share)
         return np.logaddexp(kept + of_own, drawn + of_uniform)
-
-    return log_prob

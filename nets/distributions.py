@@ -51,7 +51,11 @@ class Deterministic(NamedTuple):
         """Return the point ``[..., A]``, with noise of counters ``[..., 3]`` where it explores."""
         if not self.exploration:
             return self.mean
-        return self.mean + self.exploration * normals(draws, self.mean.shape[-1])
+        return self.made_of(normals(draws, self.mean.shape[-1]))
+
+    def made_of(self, noise: Tensor) -> Tensor:
+        """Return the point moved by normal noise ``[..., A]`` where it explores."""
+        return self.mean + self.exploration * noise if self.exploration else self.mean
 
     def act_on(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return the point moved by normal noise ``[..., A]`` where it explores, and its score."""
@@ -74,11 +78,11 @@ class Deterministic(NamedTuple):
     @property
     def noise(self) -> DrawNoise:
         """Return the noise of an action where it explores."""
-        return self._around.noise
+        return DrawNoise(self.mean.shape[-1], zero=True)
 
     def from_noise(self, noise: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the point moved by normal noise ``[..., A]``."""
-        return self.act_on(noise)[0], None
+        return self.made_of(noise), None
 
     def described(self, units: Units) -> Described:
         """Return mean and spread where it explores."""
@@ -104,11 +108,15 @@ class DiagonalNormal(NamedTuple):
 
     def sample(self, draws: Tensor) -> Tensor:
         """Return one action ``[..., A]`` per counter ``[..., 3]``."""
-        return self.act_on(normals(draws, self.mean.shape[-1]))[0]
+        return self.made_of(normals(draws, self.mean.shape[-1]))
+
+    def made_of(self, noise: Tensor) -> Tensor:
+        """Return the action ``[..., A]`` that normal noise makes."""
+        return self.mean + self.log_std.exp() * noise
 
     def act_on(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return the action ``[..., A]`` that normal noise makes, and its log-density ``[...]``."""
-        action = self.mean + self.log_std.exp() * noise
+        action = self.made_of(noise)
         return action, self.log_prob(action)
 
     def entropy(self) -> Tensor:
@@ -127,7 +135,7 @@ class DiagonalNormal(NamedTuple):
 
     def from_noise(self, noise: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the action ``[..., A]`` that normal noise makes."""
-        return self.act_on(noise)[0], None
+        return self.made_of(noise), None
 
     def described(self, units: Units) -> Described:
         """Return mean and spread, not clipped."""
@@ -154,7 +162,12 @@ class Laplace(NamedTuple):
 
     def sample(self, draws: Tensor) -> Tensor:
         """Return one action ``[..., A]`` per counter ``[..., 3]`` (inverse transform)."""
-        return self.from_noise(uniforms(draws, self.noise.width))[0]
+        return self.made_of(uniforms(draws, self.noise.width))
+
+    def made_of(self, noise: Tensor) -> Tensor:
+        """Return the action ``[..., A]`` that uniform noise makes."""
+        # Half a step away from -0.5 keeps the logarithm finite.
+        return self._at(noise - 0.5 + 2.0**-25)
 
     def act_on(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return the action ``[..., A]`` that normal noise makes, and its log-density ``[...]``."""
@@ -182,8 +195,7 @@ class Laplace(NamedTuple):
 
     def from_noise(self, noise: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the action ``[..., A]`` that uniform noise makes."""
-        # Half a step away from -0.5 keeps the logarithm finite.
-        return self._at(noise - 0.5 + 2.0**-25), None
+        return self.made_of(noise), None
 
     def described(self, units: Units) -> Described:
         """Return median and spread, not clipped."""
@@ -210,7 +222,11 @@ class TanhNormal(NamedTuple):
 
     def sample(self, draws: Tensor) -> Tensor:
         """Return one action ``[..., A]`` per counter ``[..., 3]``."""
-        return self.act_on(normals(draws, self.mean.shape[-1]))[0]
+        return self.made_of(normals(draws, self.mean.shape[-1]))
+
+    def made_of(self, noise: Tensor) -> Tensor:
+        """Return the action ``[..., A]`` that normal noise makes."""
+        return torch.tanh(self.mean + self.log_std.exp() * noise)
 
     def act_on(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return the action ``[..., A]`` that normal noise ``[..., A]`` makes, and its log-density.
@@ -237,7 +253,7 @@ class TanhNormal(NamedTuple):
 
     def from_noise(self, noise: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the action ``[..., A]`` that normal noise makes."""
-        return self.act_on(noise)[0], None
+        return self.made_of(noise), None
 
     def described(self, units: Units) -> Described:
         """Return mean and spread of u."""
@@ -282,14 +298,14 @@ class Mixture(NamedTuple):
         away = drawn_lead(self.logits, share)
         return self._pick(component, self.mean), torch.stack([away, torch.zeros_like(away)], -1)
 
-    def act_on(self, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the action ``[..., A]`` that normal noise makes, and its log-density ``[...]``.
+    def made_of(self, noise: Tensor) -> Tensor:
+        """Return the action ``[..., A]`` that normal noise makes.
 
         Args:
             noise: ``[..., 1 + A]``; the first number draws the component, without a gradient.
 
         Returns:
-            Both.
+            The action.
         """
         component, _ = drawn_bin(self.logits, normal_share(noise[..., 0]))
         # Dimensions before those of the states mean several actions per state.
@@ -297,7 +313,11 @@ class Mixture(NamedTuple):
         mean, spread = (
             self._pick(component, value.expand(many)) for value in (self.mean, self.log_std.exp())
         )
-        action = mean + spread * noise[..., 1:]
+        return mean + spread * noise[..., 1:]
+
+    def act_on(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the action of noise ``[..., 1 + A]``, and its log-density ``[...]``."""
+        action = self.made_of(noise)
         return action, self.log_prob(action)
 
     def log_prob(self, action: Tensor) -> Tensor:
@@ -306,7 +326,7 @@ class Mixture(NamedTuple):
 
     def sample(self, draws: Tensor) -> Tensor:
         """Return one action ``[..., A]`` per counter ``[..., 3]``."""
-        return self.act_on(normals(draws, self.noise.width))[0]
+        return self.made_of(normals(draws, self.noise.width))
 
     def entropy(self) -> Tensor:
         """Return a lower bound ``[...]``: the weighted entropy of the components, nats."""
@@ -326,7 +346,7 @@ class Mixture(NamedTuple):
     def from_noise(self, noise: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the action ``[..., A]`` that normal noise makes, and how clear its choice is."""
         away = drawn_lead(self.logits, normal_share(noise[..., 0]))
-        return self.act_on(noise)[0], torch.stack([away, torch.zeros_like(away)], -1)
+        return self.made_of(noise), torch.stack([away, torch.zeros_like(away)], -1)
 
     def described(self, units: Units) -> Described:
         """Return weights, and means and spreads, not clipped."""
@@ -351,7 +371,12 @@ class Categorical(NamedTuple):
 
     def sample(self, draws: Tensor) -> Tensor:
         """Return one action ``[...]`` int64 per counter ``[..., 3]`` (inverse transform)."""
-        return self.from_noise(uniforms(draws, 1))[0]
+        return self.made_of(uniforms(draws, 1))
+
+    def made_of(self, noise: Tensor) -> Tensor:
+        """Return the choice ``[...]`` that a share ``[..., 1]`` leads to."""
+        cumulative = torch.softmax(self.logits, -1).cumsum(-1)
+        return (cumulative <= noise * cumulative[..., -1:]).sum(-1)
 
     def entropy(self) -> Tensor:
         """Return the entropy ``[...]``, nats."""
@@ -365,10 +390,8 @@ class Categorical(NamedTuple):
 
     def from_noise(self, noise: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the choice ``[...]`` that a share ``[..., 1]`` leads to, and how clear it is."""
-        cumulative = torch.softmax(self.logits, -1).cumsum(-1)
-        chosen = (cumulative <= noise * cumulative[..., -1:]).sum(-1)
         away = drawn_lead(self.logits, noise.squeeze(-1))
-        return chosen, torch.stack([away, torch.zeros_like(away)], -1)
+        return self.made_of(noise), torch.stack([away, torch.zeros_like(away)], -1)
 
     def described(self, units: Units | None = None) -> Described:
         """Return the logits."""

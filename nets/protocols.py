@@ -3,7 +3,7 @@
 Actions are in policy units, see :mod:`hindsight_rl.nets.distributions`.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -43,12 +43,19 @@ class Stated(Distribution, Protocol):
         """
 
 
+@runtime_checkable
 class FromNoise(Distribution, Protocol):
-    """A distribution that a file can draw from, and whose density it can state."""
+    """A distribution that a file can draw from, and whose density it can state.
+
+    It is a named tuple whose tensors have a row for each state.
+    """
 
     @property
     def noise(self) -> DrawNoise:
         """Return what :meth:`from_noise` makes an action of: what :meth:`sample` draws."""
+
+    def made_of(self, noise: Tensor) -> Tensor:
+        """Return the action that noise ``[..., S]`` makes, as :meth:`sample` makes it."""
 
     def from_noise(self, noise: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the action that noise makes.

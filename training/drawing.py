@@ -4,19 +4,23 @@ A policy that needs no state, noise or queue draws from its distribution; others
 will act, by :class:`hindsight_rl.policies.torch_actor.TorchActor`.
 """
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hindsight_rl.nets.distributions import Distribution
+from hindsight_rl.maths.ahead import Ahead
+from hindsight_rl.maths.draws import normals, uniforms
+from hindsight_rl.nets.distributions import Distribution, FromNoise
 from hindsight_rl.nets.encoders.entries import Observation
 from hindsight_rl.nets.policy import Policy
 from hindsight_rl.offsets import relative_inputs
-from hindsight_rl.propensities import NO_DENSITY, Drawn, certain
+from hindsight_rl.ports import DrawNoise
+from hindsight_rl.propensities import NO_DENSITY, ByRow, Drawn, LogProb, certain
 from hindsight_rl.spec import Spec
 
 Array = NDArray[Any]
@@ -63,6 +67,9 @@ class Drawing:
     def __init__(self, learner: Collecting, sample: bool) -> None:
         self._learner, self._sample = learner, sample
         self._discrete = learner.spec.action.discrete
+        # Of the distributions that it draws from: one of them, and their noise where it is known.
+        self._like: Any = None
+        self._ahead: Ahead | None = None
 
     def __call__(self, observation: Seen, task: Array | None, draws: Tensor) -> Array:
         """Return actions ``[n, ...]`` for counters ``[n, 3]``."""
@@ -109,29 +116,67 @@ class Drawing:
             if not self._sample:
                 action = learner.act(there, goal).cpu().numpy() + learner.first_choice
                 return Drawn(action, {}, certain(action) if self._discrete else None)
-            there_draws = draws.to(learner.device)
             if not learner.draws_its_distribution:
-                drawn = learner.act(there, goal, draws=there_draws).cpu().numpy()
+                drawn = learner.act(there, goal, draws=draws.to(learner.device)).cpu().numpy()
                 return Drawn(drawn + learner.first_choice, {})
             past = {k: torch.as_tensor(part, device=learner.device) for k, part in state.items()}
             distribution, after = learner.distribution_after(there, goal, past)
-            sample = learner.actor.scale.to_environment(distribution.sample(there_draws))
+            sample = learner.actor.scale.to_environment(self._made(distribution, draws))
             kept = {name: part.cpu().numpy() for name, part in after.items()}
+        drawn = sample.cpu().numpy() + learner.first_choice
+        return Drawn(drawn, kept, self._log_prob(distribution))
 
-        def log_prob(executed: Array, low: Array, high: Array) -> NDArray[np.float64]:
-            with torch.inference_mode():
-                if self._discrete:
-                    done = torch.as_tensor(executed - learner.first_choice, device=learner.device)
-                    last = learner.spec.action.n - 1
-                    # The environment may have more choices than the log that the policy is of.
-                    found = distribution.log_prob(done.clamp(0, last))
-                    found = torch.where((done < 0) | (done > last), -torch.inf, found)
-                else:
-                    done = torch.as_tensor(executed, device=learner.device)
-                    found = learner.actor.executed(distribution, done, *self._bounds(low, high))
-                return found.double().cpu().numpy()
+    def _made(self, distribution: Distribution, draws: Tensor) -> Tensor:
+        """Return one action per counter ``[n, 3]``, policy units."""
+        if type(distribution) is not type(self._like):
+            self._like, self._ahead = distribution, None
+            if isinstance(distribution, FromNoise):
+                self._ahead = Ahead(self._noise(distribution.noise))
+        if self._ahead is None:
+            return distribution.sample(draws.to(self._learner.device))
+        noise = self._ahead.of(draws).to(self._learner.device)
+        return cast(FromNoise, distribution).made_of(noise)
 
-        return Drawn(sample.cpu().numpy() + learner.first_choice, kept, log_prob)
+    def _noise(self, noise: DrawNoise) -> Callable[[Tensor], Tensor]:
+        """Return what makes noise ``[..., S]`` of counters ``[..., 3]``."""
+        draw = normals if noise.distribution == "normal" else uniforms
+        return lambda counter: draw(counter.to(self._learner.device), noise.width)
+
+    def _log_prob(self, distribution: Distribution) -> LogProb:
+        """Return how likely actions of a distribution are, as they are executed."""
+        if self._ahead is None:
+            return partial(self._found, distribution)
+        numbers = cast(tuple[Any, ...], distribution)
+        parts = tuple(part.cpu().numpy() for part in numbers if isinstance(part, Tensor))
+        return ByRow(parts, self._found_of)
+
+    def _found_of(
+        self, parts: tuple[Array, ...], executed: Array, low: Array, high: Array
+    ) -> NDArray[np.float64]:
+        """Return the log-probabilities ``[n]`` of executed actions, of the numbers of each row."""
+        given, device = iter(parts), self._learner.device
+        numbers = [
+            torch.as_tensor(next(given), device=device) if isinstance(part, Tensor) else part
+            for part in self._like
+        ]
+        return self._found(type(self._like)(*numbers), executed, low, high)
+
+    def _found(
+        self, distribution: Distribution, executed: Array, low: Array, high: Array
+    ) -> NDArray[np.float64]:
+        """Return the log-probabilities ``[n]`` of executed actions, nats."""
+        learner = self._learner
+        with torch.inference_mode():
+            if self._discrete:
+                done = torch.as_tensor(executed - learner.first_choice, device=learner.device)
+                last = learner.spec.action.n - 1
+                # The environment may have more choices than the log that the policy is of.
+                found = distribution.log_prob(done.clamp(0, last))
+                found = torch.where((done < 0) | (done > last), -torch.inf, found)
+            else:
+                done = torch.as_tensor(executed, device=learner.device)
+                found = learner.actor.executed(distribution, done, *self._bounds(low, high))
+            return found.double().cpu().numpy()
 
     def _bounds(self, low: Array, high: Array) -> tuple[Tensor, Tensor]:
         device = self._learner.device

@@ -1,5 +1,6 @@
 """Who decides while episodes are collected: a policy, uniform draws, or a mixture of the two."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from hindsight_rl.envs.actions import ActionSpace
 from hindsight_rl.envs.interface import Interface, Observed, RolloutError
 from hindsight_rl.envs.playing import Actor, State, why_unstated
+from hindsight_rl.maths.ahead import Ahead
 from hindsight_rl.maths.draws import fork, fork_key, uniform
 from hindsight_rl.ports import Remembering
 from hindsight_rl.propensities import (
@@ -41,7 +43,7 @@ class Random:
 
     def __init__(self, space: ActionSpace, name: str, key: int) -> None:
         key = fork_key(key, "action")
-        self._space = space
+        self._space, self._ahead = space, Ahead(self._shares)
         if space.discrete:
             self._keys = torch.tensor([fork_key(key, 0)])
             return
@@ -55,9 +57,7 @@ class Random:
 
     def __call__(self, draws: Tensor) -> NDArray[Any]:
         """Return actions ``[n, ...]`` for counters ``[n, 3]``."""
-        words = draws[:, None].repeat(1, len(self._keys), 1)
-        words[..., 0] = self._keys
-        share, space = uniform(words).numpy(), self._space
+        share, space = self._ahead.of(draws).numpy(), self._space
         if space.discrete:
             return space.start + (share[:, 0] * space.n).astype(np.int64)
         share, width = share.reshape(-1, *space.shape), space.high - space.low
@@ -66,6 +66,12 @@ class Random:
             return whole
         found: NDArray[np.float32] = space.low + share * width
         return found
+
+    def _shares(self, draws: Tensor) -> Tensor:
+        """Return a number on [0, 1) for each dimension, ``[..., D]`` of counters ``[..., 3]``."""
+        words = draws[..., None, :].repeat(*[1] * (draws.ndim - 1), len(self._keys), 1)
+        words[..., 0] = self._keys
+        return uniform(words)
 
     def log_prob(self, *, alone: bool) -> LogProb:
         """Return how likely each action is.
@@ -102,6 +108,9 @@ class Deciding:
         self._drawn = states.drawn if isinstance(states, Draws) else None
         self._remembers = states.with_executed if isinstance(states, Remembering) else None
         self._explore, self._interface = explore, interface
+        self._ahead = Ahead(lambda draws: uniform(fork(draws, "explore")))
+        alone = policy is None or explore == 1.0
+        self._likely = None if self._random is None else self._random.log_prob(alone=alone)
 
     def initial_state(self, n: int) -> State:
         """Return the policy's."""
@@ -135,36 +144,52 @@ class Deciding:
         draws = torch.from_numpy(noise)
         drawing = self._random
         if self._policy is None and drawing is not None:
-            return Drawn(drawing(draws), state, drawing.log_prob(alone=True))
-        own = self._own(observation, task, state, fork(draws, "policy"))
+            return Drawn(drawing(draws), state, self._likely)
+        own = self._own(observation, task, state, _forked(noise, "policy"))
         if not self._explore or drawing is None:
             return own
         actions = np.asarray(own.action)
         self._interface.check_answers(actions, len(noise))
-        at_random = (uniform(fork(draws, "explore")) < self._explore).numpy()
+        at_random = (self._ahead.of(draws) < self._explore).numpy()
         at_random = at_random.reshape(-1, *[1] * (actions.ndim - 1))
         actions = np.where(at_random, drawing(draws), actions)
-        alone = self._explore == 1.0
-        log_prob = drawing.log_prob(alone=alone)
-        if not alone:
+        log_prob = self._likely
+        if self._explore < 1.0 and log_prob is not None:
             if own.log_prob is None:
                 return Drawn(actions, own.state)
             log_prob = explored(own.log_prob, log_prob, self._explore)
         return Drawn(actions, own.state, log_prob)
 
     def _own(
-        self, observation: Observed, task: NDArray[np.float32] | None, state: State, draws: Tensor
+        self,
+        observation: Observed,
+        task: NDArray[np.float32] | None,
+        state: State,
+        noise: NDArray[np.int64],
     ) -> Drawn:
         """Return what the policy itself does."""
         if self._drawn is not None:
-            return self._drawn(observation, task, state, draws.numpy())
+            return self._drawn(observation, task, state, noise)
         policy = self._policy
         if isinstance(policy, Actor):
-            return Drawn(*policy.step(observation, task, state, draws.numpy()))
+            return Drawn(*policy.step(observation, task, state, noise))
         if policy is None:
             raise ValueError("there is no policy: actions are drawn uniformly")
-        return Drawn(policy(cast(NDArray[np.float32], observation), task, draws), state)
+        seen = cast(NDArray[np.float32], observation)
+        return Drawn(policy(seen, task, torch.from_numpy(noise)), state)
 
     def with_executed(self, state: State, action: NDArray[Any]) -> State:
         """Return the policy's state after a step: what it did is what was executed."""
         return state if self._remembers is None else self._remembers(state, action)
+
+
+def _forked(noise: NDArray[np.int64], stream: str) -> NDArray[np.int64]:
+    """Return counters ``[n, 3]`` of an independent stream."""
+    found = noise.copy()
+    found[:, 0] = [_fork_key(key, stream) for key in noise[:, 0].tolist()]
+    return found
+
+
+@functools.lru_cache(maxsize=64)
+def _fork_key(key: int, stream: str) -> int:
+    return fork_key(key, stream)

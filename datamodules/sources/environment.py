@@ -49,6 +49,7 @@ from hindsight_rl.logs.action_bounds import stated
 from hindsight_rl.logs.log import Log
 from hindsight_rl.maths.draws import fork_key, seed_key
 from hindsight_rl.ports import Actor
+from hindsight_rl.propensities import AtOnce
 from hindsight_rl.relabel.experts import Lasting
 
 
@@ -233,6 +234,15 @@ class Collector:
         envs = self._opened()
         correcting = self._correcting(number, queries, envs)
         actor = self._deciding(policy)
+        later = AtOnce(self.interface.actions.low, self.interface.actions.high)
+        choose = Asking(
+            actor,
+            self.interface,
+            self._key,
+            stating=self.stating,
+            later=later,
+            correct=correcting,
+        )
         numbers: Iterable[int] = range(first, first + count)
         if steps is not None:
             endless = itertools.count(first)
@@ -242,14 +252,12 @@ class Collector:
             (Playing(each, episode_seed(self._seed, each)) for each in numbers),
             self._num_envs if steps is not None else min(count, self._num_envs),
             self._limit,
-            choose=Asking(
-                actor, self.interface, self._key, stating=self.stating, correct=correcting
-            ),
+            choose=choose,
             send=self.interface.actions.sent,
             watcher=recording,
         )
         done = [recording.kept[each] for each in sorted(recording.kept)]
-        found = collected(done)
+        found = collected(done, later.found())
         if correcting is not None:
             found = found._replace(queries=correcting.asked)
         if self._ranges:

@@ -69,15 +69,12 @@ class Episode:
         self.exact: dict[str, list[NDArray[Any]]] = {}
         self.actions: list[NDArray[Any]] = []
         self.rewards: list[float] = []
-        self.log_probs: list[float] = []
         self.labels: list[NDArray[Any]] = []
         self.by_expert: list[bool] = []
 
     def add(self, action: NDArray[Any], step: Step) -> None:
         """Keep a step; what is observed is kept by who looks at it."""
         self.actions.append(action)
-        if self.playing.log_prob is not None:
-            self.log_probs.append(self.playing.log_prob)
         if self.playing.label is not None:
             self.labels.append(self.playing.label)
             self.by_expert.append(self.playing.by_expert)
@@ -217,11 +214,15 @@ class Recording:
         self.kept[episode.number].tasks.append(task)
 
 
-def collected(done: Sequence[Episode]) -> Collected:
+def collected(
+    done: Sequence[Episode], log_probs: Mapping[int, NDArray[np.float64]] | None = None
+) -> Collected:
     """Return finished episodes as columns, in the order given.
 
     Args:
         done: At least one.
+        log_probs: ``[T]`` of the executed actions, nats, by the number of the episode; empty or
+            ``None`` where they are not known.
 
     Returns:
         The columns.
@@ -245,8 +246,9 @@ def collected(done: Sequence[Episode]) -> Collected:
     if done[0].achieved:
         columns[ACHIEVED] = _joined(done, "achieved", slice(None, -1))
         columns[NEXT_ACHIEVED] = _joined(done, "achieved", slice(1, None))
-    if done[0].log_probs:
-        columns[ACTION_LOG_PROB] = _joined(done, "log_probs", slice(None)).astype(np.float32)
+    if log_probs:
+        stated = np.concatenate([log_probs[episode.playing.number] for episode in done])
+        columns[ACTION_LOG_PROB] = stated.astype(np.float32)
     if done[0].labels:
         columns[EXPERT_ACTION] = _joined(done, "labels", slice(None))
         columns[BY_EXPERT] = _joined(done, "by_expert", slice(None))

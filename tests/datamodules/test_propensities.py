@@ -24,6 +24,7 @@ from hindsight_rl.keys import ACTION_LOG_PROB
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.logs.log import Log
 from hindsight_rl.nets.network import Head, History
+from hindsight_rl.ports import Remembering
 from hindsight_rl.relabel.labels import ColumnLabel
 from hindsight_rl.spec import Spec
 from hindsight_rl.training.learner import Learner
@@ -56,6 +57,51 @@ def gaussian(seed: int, **head: Any) -> BC:
     if learner.actor.log_std is not None:
         learner.actor.log_std.data.fill_(-0.2 - 0.1 * seed)
     return learner
+
+
+class Alone:
+    """A policy asked step by step: its draws are of one counter each, and so is what they say."""
+
+    def __init__(self, learner: Learner, sample: bool = True) -> None:
+        self._learner, self._sample = learner, sample
+        self.initial_state = learner.collecting(sample).initial_state  # type: ignore[attr-defined]
+
+    def _asked(self) -> Any:
+        return self._learner.collecting(self._sample)  # anew: nothing is drawn ahead
+
+    def unstated(self, *given: Any, **named: Any) -> Any:
+        return self._asked().unstated(*given, **named)
+
+    def step(self, *given: Any) -> Any:
+        return self._asked().step(*given)
+
+    def drawn(self, *given: Any) -> Any:
+        found = self._asked().drawn(*given)
+        return found._replace(log_prob=lambda *executed: found.log_prob(*executed))
+
+    def with_executed(self, state: Any, action: Any) -> Any:
+        asked = self._asked()
+        return asked.with_executed(state, action) if isinstance(asked, Remembering) else state
+
+
+@pytest.mark.parametrize("explore", [0.0, 0.3])
+@pytest.mark.parametrize(
+    "kind",
+    ["gaussian", "tanh_gaussian", "laplace", "mixture", "autoregressive", "choices", "history"],
+)
+def test_what_is_asked_at_once_has_the_bits_of_single_steps(kind: str, explore: float) -> None:
+    env = WALK if kind not in ("choices", "history") else choosing
+    own: dict[str, Any] = {"head": Head(kind=kind)} if env is WALK else {}
+    if kind == "history":
+        own = {"history": History(steps=2)}
+    learner = learner_of(BC, spec_of(env), **own)
+    whole = recorded(env, learner, 12, explore=explore, num_envs=5)
+    collector = Collector(env, explore=explore, num_envs=5)
+    collector.stating = True
+    alone = collector.collect(Alone(learner), 0, 12, None)
+    assert whole.columns.keys() == alone.columns.keys() and ACTION_LOG_PROB in whole.columns
+    for key, column in whole.columns.items():
+        assert torch.equal(column, alone.columns[key]), key
 
 
 # --- numbers --------------------------------------------------------------------------------------

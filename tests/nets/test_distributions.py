@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 from torch import distributions as torchd
 
-from hindsight_rl.maths.draws import counters
+from hindsight_rl.maths.draws import counters, normals, uniforms
 from hindsight_rl.nets import distributions
 from hindsight_rl.nets.distributions import (
     Categorical,
     Deterministic,
     DiagonalNormal,
     Distribution,
+    FromNoise,
     Laplace,
     Mixture,
     TanhNormal,
@@ -299,3 +300,27 @@ def test_rows_are_apart(distribution: Distribution) -> None:
         torch.testing.assert_close(alone.log_prob(action[place]), log_prob[place])
         torch.testing.assert_close(alone.entropy(), entropy[place])
         assert alone.mode.equal(distribution.mode[place])
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 5])
+def test_the_noise_of_a_draw_makes_the_draw(dimensions: int) -> None:
+    """To the bit, and the same as what training makes of the noise."""
+    mean, spread = (random(COUNT, dimensions, seed=s).float() for s in (1, 2))
+    several = [random(COUNT, 3, dimensions, seed=s).float() for s in (4, 5)]
+    for found in (
+        Deterministic(mean, 0.3),
+        DiagonalNormal(mean, spread),
+        Laplace(mean, spread),
+        TanhNormal(mean, spread),
+        Mixture(random(COUNT, 3).float(), *several),
+        Categorical(random(COUNT, 4).float()),
+    ):
+        assert isinstance(found, FromNoise)
+        draw = normals if found.noise.distribution == "normal" else uniforms
+        noise = draw(draws(), found.noise.width)
+        made = found.made_of(noise)
+        assert torch.equal(made, found.sample(draws()))
+        assert torch.equal(made, found.from_noise(noise)[0])
+        if found.noise.distribution == "normal":
+            assert torch.equal(made, found.act_on(noise)[0])
+    assert torch.equal(Deterministic(mean).made_of(mean), mean)
