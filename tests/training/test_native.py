@@ -2,6 +2,8 @@
 
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,9 @@ from hindsight_rl.training.learner import Learner
 from hindsight_rl.training.update import lowering, native
 from hindsight_rl.training.update.engine import Engine
 from hindsight_rl.training.update.lowering import UnknownError, lower
-from hindsight_rl.training.update.native import Native
+from hindsight_rl.training.update.native import Native, loaded
+from hindsight_rl.training.update.programs import Built, Program, keep, read
+from hindsight_rl.training.update.recording import record
 from hindsight_rl.training.update.state import SeedStates
 
 # Convolutions and tables of embeddings are the compiler's own calls: those go another way.
@@ -228,7 +232,8 @@ def test_without_the_compilers_inner_parts_there_is_the_scan(
         return compile_(function, fullgraph=True, dynamic=False, backend="aot_eager")
 
     monkeypatch.setattr(torch, "compile", captured)
-    monkeypatch.setattr(native, "lower", missing)
+    monkeypatch.setattr(native, "read", lambda *_: None)
+    monkeypatch.setattr(lowering, "lower", missing)
     learner = trained(IQL, tmp_path, 0, 10, compile="update")
     assert seen == [True] and learner.plan is not None and learner.plan.compile == "update"
 
@@ -242,42 +247,112 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path / "hindsight"
 
 
-def lowered(scale: Tensor, size: int = 3) -> Any:
-    inputs = [torch.zeros(2), torch.ones(size)]
+def built(scale: Tensor, size: int = 3) -> Built:
+    inputs = (torch.zeros(2), torch.ones(size))
     with torch.no_grad():
-        return lower(lambda row, x: (row + 1, x * scale), inputs, 1, 1)
+        return loaded(lambda row, x: (row + 1, x * scale), inputs, 1, 1)[1]
 
 
-def test_a_program_is_written_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def never(*_: Any) -> Any:
+    raise AssertionError("it was built before")
+
+
+def test_a_program_is_built_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scale = torch.arange(20.0)  # few numbers are written into the loops
-    program, constants = lowered(scale, 20)
-    assert len(list(cache.glob("*.json"))) == 1
+    first = built(scale, 20)
+    assert len(list(cache.glob("*.json"))) == len(list(cache.glob("*.so"))) == 1
+    monkeypatch.setattr(lowering, "lower", never)
+    again = built(scale, 20)
+    assert (again.room, again.seen) == (first.room, first.seen)
+    for one in (first, again):
+        (held,) = one.constants
+        assert torch.equal(held, scale)
 
-    def missing(*_: Any) -> Any:
-        raise AssertionError("it was written before")
 
-    monkeypatch.setattr(lowering, "_lowered", missing)
-    again, held = lowered(scale, 20)
-    assert again == program and torch.equal(held[0], scale) and torch.equal(constants[0], scale)
+def test_a_program_of_an_earlier_run_comes_to_its_bits_without_the_compiler(
+    cache: Path, tmp_path: Path
+) -> None:
+    """In processes of their own; the second one never imports what writes programs."""
+    code = (
+        "import sys\n"
+        "import torch\n"
+        "from hindsight_rl.training.update.native import Native\n"
+        "def step(rows, columns, given):\n"
+        "    moved = rows[0] + columns[0] @ given[0] * torch.tensor([0.5, 2.0, 0.25])\n"
+        "    return (moved,), moved.sum().reshape(1)\n"
+        "torch.manual_seed(0)\n"
+        "state, columns, fixed = torch.zeros(1, 3), torch.randn(5, 1, 4), torch.randn(4, 3)\n"
+        "with torch.no_grad():\n"
+        "    seen = Native(step, (state,), (columns,), lambda: (fixed,), 1)((state,), columns)\n"
+        "print([x.hex() for x in [*state.flatten().tolist(), *seen.flatten().tolist()]])\n"
+        "print('hindsight_rl.training.update.lowering' in sys.modules)\n"
+        "print('torch._inductor.compile_fx' in sys.modules)\n"
+    )
+    first, second = (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+        for _ in range(2)
+    )
+    assert first[0] == second[0]
+    assert (first[1:], second[1:]) == (["True", "True"], ["False", "False"])
 
 
 @pytest.mark.parametrize("arguments", [([1.0, 2.0, 4.0], 3), ([1.0], 3), ([1.0, 2.0, 3.0, 4.0], 4)])
 def test_other_values_or_shapes_are_another_program(cache: Path, arguments: Any) -> None:
-    lowered(torch.tensor([1.0, 2.0, 3.0]))
+    built(torch.tensor([1.0, 2.0, 3.0]))
     scale, size = arguments
-    lowered(torch.tensor(scale), size)
+    built(torch.tensor(scale), size)
     assert len(list(cache.glob("*.json"))) == 2
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", '{"source": 1}'])
-def test_a_damaged_file_is_written_anew(cache: Path, text: str) -> None:
-    program, _ = lowered(torch.ones(3))
-    (path,) = cache.glob("*.json")
-    path.write_text(text)
-    assert lowered(torch.ones(3))[0] == program
-    assert json.loads(path.read_text())["source"] == program.source
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def other_bytes(path: Path) -> None:
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    path.write_bytes(whole)
+
+
+def other_room(path: Path) -> None:
+    said, digest = json.loads(path.read_text())
+    path.write_text(json.dumps([said | {"room": said["room"] + 64}, digest]))
+
+
+DAMAGES: dict[str, tuple[str, Callable[[Path], Any]]] = {
+    "an empty description": ("*.json", lambda path: path.write_text("")),
+    "a cut description": ("*.json", cut),
+    "another layout": ("*.json", lambda path: path.write_text('{"source": 1}')),
+    "another number": ("*.json", other_room),
+    "no description": ("*.json", Path.unlink),
+    "a cut library": ("*.so", cut),
+    "an empty library": ("*.so", lambda path: path.write_bytes(b"")),
+    "another library": ("*.so", other_bytes),
+    "no library": ("*.so", Path.unlink),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_what_is_not_as_it_was_built_is_built_anew(name: str, cache: Path) -> None:
+    pattern, damage = DAMAGES[name]
+    first = built(torch.ones(3))
+    (path,) = cache.glob(pattern)
+    damage(path)
+    again = built(torch.ones(3))
+    assert again.library != first.library and (again.room, again.seen) == (first.room, first.seen)
+    third = built(torch.ones(3))
+    assert third.library.parent == cache
 
 
 def test_a_folder_that_cannot_be_written_is_no_obstacle(cache: Path) -> None:
     cache.write_text("a file")
-    assert lowered(torch.ones(3))[0].source
+    assert built(torch.ones(3)).room
+
+
+def test_a_constant_that_the_update_does_not_read_is_not_kept(cache: Path) -> None:
+    """The compiler has made it: a later run would not have it."""
+    known = record(lambda x: (x + 1,), (torch.zeros(2),))
+    keep("key", known, Program("", 64, (1,)), b"library", [torch.ones(2)])
+    assert not cache.exists() and read("key", known) is None

@@ -10,6 +10,8 @@ another way.
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import torch
@@ -18,6 +20,8 @@ from torch._inductor import compile_fx as _compile_fx
 from torch._inductor import config, ir
 from torch._inductor.codegen import wrapper as lines
 from torch._inductor.codegen.common import get_device_op_overrides
+from torch._inductor.cpp_builder import CppBuilder, CppTorchDeviceOptions
+from torch._inductor.cpu_vec_isa import pick_vec_isa
 from torch._inductor.debug import DebugContext
 from torch._inductor.decomposition import select_decomp_table
 from torch._inductor.graph import GraphLowering
@@ -27,7 +31,7 @@ from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from hindsight_rl.training.update.operations import Operation, Place
-from hindsight_rl.training.update.programs import Program, keep, key_of, read
+from hindsight_rl.training.update.programs import Program
 from hindsight_rl.training.update.writing import write
 
 # Lines that say nothing about what is computed.
@@ -61,8 +65,7 @@ def lower(
         threads: Threads of an update.
 
     Returns:
-        The program, written anew or as an earlier run kept it, and the tensors that are its inputs
-        after those of the function.
+        The program, and the tensors that are its inputs after those of the function.
 
     Raises:
         UnknownError: It cannot be written down.
@@ -73,26 +76,25 @@ def lower(
     for node in traced.graph.nodes:
         if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
             raise UnknownError(f"{node.target} draws from a generator")
-    held = dict.fromkeys(node.target for node in traced.graph.nodes if node.op == "get_attr")
-    constants = {name: getattr(traced, name) for name in held}
-    key = key_of(
-        (*(_look(t) for t in (*inputs, *constants.values())), moved, threads, traced.code),
-        # The compiler may write values of constants into its loops.
-        [t.detach().flatten().view(torch.uint8).numpy().tobytes() for t in constants.values()],
-    )
-    program = read(key)
-    if program is None:
-        # Whose memory is used again for what is decided when it is known who does what.
-        options = {"cpp.threads": threads, "allow_buffer_reuse": False}
-        with config.patch(options), torch.no_grad():
-            program, constants = _lowered(traced, inputs, moved, threads)
-        if set(program.constants) <= held.keys():  # else the compiler has made one of its own
-            keep(key, program)
-    return program, tuple(constants[name] for name in program.constants)
+    # Whose memory is used again for what is decided when it is known who does what.
+    options = {"cpp.threads": threads, "allow_buffer_reuse": False}
+    with config.patch(options), torch.no_grad():
+        return _lowered(traced, inputs, moved, threads)
 
 
-def _look(tensor: Tensor) -> Any:
-    return tensor.dtype, tuple(tensor.shape), tensor.stride()
+def build(source: str) -> bytes:
+    """Return a program as the C++ compiler makes it, a shared library.
+
+    Args:
+        source: Of :class:`Program`.
+    """
+    options = CppTorchDeviceOptions(vec_isa=pick_vec_isa(), device_type="cpu")
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "updates.cpp")
+        file.write_text(source, encoding="utf-8")
+        builder = CppBuilder("updates", str(file), options, output_dir=folder)
+        builder.build()
+        return Path(builder.get_target_file_path()).read_bytes()
 
 
 class _Lines(lines.PythonWrapperCodegen):
@@ -108,7 +110,7 @@ class _Graph(GraphLowering):
 
 def _lowered(
     traced: torch.fx.GraphModule, inputs: Sequence[Tensor], moved: int, threads: int
-) -> tuple[Program, dict[str, Tensor]]:
+) -> tuple[Program, tuple[Tensor, ...]]:
     """Run the compiler up to the point where it would write Python."""
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     fake = [mode.from_tensor(tensor) for tensor in inputs]
@@ -135,7 +137,8 @@ def _lowered(
             wrapper.push_codegened_graph(graph)
             graph.scheduler.codegen()
             wrapper.run_wrapper_ir_passes(True)
-            return _Reader(graph, wrapper.lines).program(moved, threads), graph.constants
+            program = _Reader(graph, wrapper.lines).program(moved, threads)
+            return program, tuple(graph.constants.values())
 
 
 class _Reader:
@@ -169,7 +172,7 @@ class _Reader:
             *(self._operations, self._blocks, self._kernels, self._packed),
             *(moved, len(self._inputs), threads),
         )
-        return Program(source, room, seen, tuple(self._graph.constants))
+        return Program(source, room, seen)
 
     def _read(self, line: Any) -> None:
         known: dict[type, Callable[[Any], None]] = {

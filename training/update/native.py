@@ -1,22 +1,26 @@
 """Native: the updates of a chunk as one call of C++.
 
 The counterpart of a scan in :mod:`hindsight_rl.training.update.engine`, where
-:mod:`hindsight_rl.training.update.lowering` can write the update down.
+:mod:`hindsight_rl.training.update.lowering` can write the update down. What an earlier run built is
+taken as it is, without the compiler.
 """
 
 import ctypes
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch._inductor.codecache import CppCodeCache
 
-from hindsight_rl.training.update.lowering import lower
+from hindsight_rl.training.update.programs import Built, keep, key_of, read
+from hindsight_rl.training.update.recording import record
 from hindsight_rl.training.update.writing import LINE
 
 Rows = tuple[Tensor, ...]
+Function = Callable[..., Sequence[Tensor]]
 Step = Callable[[Rows, Rows, Rows], tuple[Rows, Tensor]]
 
 
@@ -39,7 +43,7 @@ class Native:
         self, step: Step, state: Rows, columns: Rows, fixed: Callable[[], Rows], threads: int
     ) -> None:
         self._step, self._fixed, self._threads = step, fixed, threads
-        self._loaded: dict[Any, _Loaded] = {}
+        self._loaded: dict[Any, _Loop] = {}
         self._lock = Lock()
         self._program(state, columns, fixed())
 
@@ -56,17 +60,55 @@ class Native:
         given = self._fixed()
         return self._program(state, columns, given)(state, columns, given)
 
-    def _program(self, state: Rows, columns: Rows, given: Rows) -> "_Loaded":
+    def _program(self, state: Rows, columns: Rows, given: Rows) -> "_Loop":
         """Return the program for tensors of these shapes."""
         shapes = [column.shape[1:] for column in columns]
         key = (*shapes, *((tensor.shape, tensor.stride()) for tensor in given))
         with self._lock:  # threads that share the seeds meet a new shape at once
             if key not in self._loaded:
-                self._loaded[key] = _Loaded(self._step, state, columns, given, self._threads)
+                self._loaded[key] = _Loop(self._step, state, columns, given, self._threads)
             return self._loaded[key]
 
 
-class _Loaded:
+def loaded(function: Function, inputs: Rows, moved: int, threads: int) -> tuple[Any, Built]:
+    """Return a loop over a function in C++, as an earlier run built it or built anew.
+
+    Args:
+        function: Returns the first ``moved`` inputs as they are after it, and one tensor more. It
+            depends on nothing but its inputs, and changes none.
+        inputs: Tensors of the shapes, strides and dtypes that it will be called with.
+        moved: How many of the inputs are the state that an update moves.
+        threads: Threads of an update.
+
+    Returns:
+        Its entry, see :func:`hindsight_rl.training.update.writing.write`, and what belongs to it.
+
+    Raises:
+        hindsight_rl.training.update.lowering.UnknownError: It cannot be written down.
+    """
+    known = record(function, inputs)
+    key = key_of(known, (moved, threads))
+    built = read(key, known)
+    if built is not None:
+        return _entry(built), built
+    # Imported where it is needed: the compiler takes more than a second.
+    from hindsight_rl.training.update.lowering import build, lower
+
+    program, constants = lower(function, inputs, moved, threads)
+    library = build(program.source)
+    keep(key, known, program, library, constants)
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        path = Path(folder, f"{key}.so")
+        path.write_bytes(library)
+        built = Built(path, program.room, program.seen, constants)
+        return _entry(built), built
+
+
+def _entry(built: Built) -> Any:
+    return ctypes.CDLL(str(built.library)).updates
+
+
+class _Loop:
     """The program for tensors of certain shapes."""
 
     def __init__(self, step: Step, state: Rows, columns: Rows, given: Rows, threads: int) -> None:
@@ -77,10 +119,10 @@ class _Loaded:
             return (*rows, seen)
 
         entries = [column[0] for column in columns]
-        self._program, self._constants = lower(function, [*state, *entries, *given], moved, threads)
+        inputs = (*state, *entries, *given)
+        self._updates, self._program = loaded(function, inputs, moved, threads)
         self._entries = [torch.empty_strided(e.shape, e.stride(), dtype=e.dtype) for e in entries]
         self._threads = threads
-        self._updates = CppCodeCache.load(self._program.source).updates
         # Per state, for one may be moved beside another: where it goes to, and room to calculate.
         self._memory: dict[int, tuple[Rows, Tensor]] = {}
 
@@ -90,7 +132,7 @@ class _Loaded:
         other, room = self._memory_of(state)
         columns = tuple(map(_laid_out, columns, self._entries))
         seen = torch.empty((updates, *self._program.seen))
-        inputs = [*state, *columns, *given, *self._constants]
+        inputs = [*state, *columns, *given, *self._program.constants]
         steps = [0] * len(inputs)
         for number, column in enumerate(columns, start=len(state)):
             steps[number] = column.stride(0) * column.element_size()
