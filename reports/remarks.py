@@ -6,13 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from hindsight_rl.keys import ACTION, EPISODE, REWARD, Key, key_name
-from hindsight_rl.logs.agreement import Agreement
+from hindsight_rl.keys import ACTION, REWARD, Key, key_name
 from hindsight_rl.logs.checks import Array
-from hindsight_rl.logs.packed import next_key, observed
+from hindsight_rl.logs.packed import observed
 from hindsight_rl.logs.precision import WHOLE
 from hindsight_rl.logs.reading.assembly import Assembly
-from hindsight_rl.logs.rows import SPAN
 
 _NEAR_ONE = 0.9
 """Actions that reach so far, and never beyond 1, may be shares of the bounds."""
@@ -76,11 +74,12 @@ def remarks_on(assembly: Assembly, lengths: Array, ended: Array) -> list[str]:
             f"{info['parted_episodes']} episodes begin only because a file does: no step column "
             "shows that the one of the file before goes on."
         )
-    jumps = _broken_chains(columns)
-    if jumps:
+    jumps = assembly.jumps
+    if jumps.count:
         remarks.append(
-            f"{100 * jumps:.3g} % of next observations differ from the observation of the "
-            "following step."
+            f"{100 * jumps.share:.3g} % of next observations differ from the observation of the "
+            f"following step, first at row {jumps.first}: rows are out of order, or an episode "
+            "ends there without a flag. If so, set episode_jump in place of what delimits episodes."
         )
     return remarks
 
@@ -136,23 +135,3 @@ def _copied_episodes(columns: Mapping[Key, Array], lengths: Array) -> int:
             digest.update(np.ascontiguousarray(columns[key][start + more : stop + more]).data)
         digests.add(digest.digest())
     return len(lengths) - len(digests)
-
-
-def _broken_chains(columns: Mapping[Key, Array]) -> float:
-    """Return the share of rows whose next observation is not that of the following row."""
-    number, judges = columns[EPISODE], list[tuple[Key, Agreement]]()
-    for key in observed(columns):
-        now, after = columns[key], columns.get(next_key(key))
-        if after is not None and now.ndim == 2 and len(number) > 1:
-            judges.append((key, Agreement(now, after)))
-    rows = broken = 0
-    for start in range(0, len(number) - 1, SPAN):
-        here = slice(start, min(start + SPAN, len(number) - 1))
-        following = slice(here.start + 1, here.stop + 1)
-        apart = np.zeros(here.stop - here.start, bool)
-        inside = number[here] == number[following]
-        for key, agreement in judges:
-            now, after = columns[key][following], columns[next_key(key)][here]
-            apart |= (~agreement(now, after)).any(axis=1)
-        rows, broken = rows + int(inside.sum()), broken + int((apart & inside).sum())
-    return broken / rows if rows else 0.0

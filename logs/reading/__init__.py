@@ -27,6 +27,7 @@ from hindsight_rl.logs.reading.text_options import (
     TEXT_OPTIONS,
     ZARR_OPTIONS,
 )
+from hindsight_rl.logs.reading.time_order import jumps_of, warn_of_jumps
 from hindsight_rl.logs.reading.unasked import check_unasked_images
 from hindsight_rl.logs.remote import is_remote, local_copy
 from hindsight_rl.plugins import import_installed
@@ -64,8 +65,11 @@ def read_log(source: str | Path, columns: Columns | None = None) -> Log:
     Raises:
         LogError: The source cannot be read or something in it is wrong; nothing is half-read.
     """
-    content, _ = _read(source, ColumnMap.load(columns), collect=False)
-    return content if isinstance(content, Log) else Log.from_columns(content.columns, content.info)
+    content, findings = _read(source, ColumnMap.load(columns), collect=False)
+    if isinstance(content, Log):
+        return content
+    warn_of_jumps(content.jumps, findings.path)
+    return Log.from_columns(content.columns, content.info)
 
 
 def read_logs(
@@ -122,7 +126,8 @@ def survey(source: str | Path, columns: Columns | None = None) -> tuple[Assembly
         # Frames as they lie: those of whole episodes are more than memory may hold twice.
         arrays = {key: content.column(key).numpy() for key in content.packed_keys()}
         arrays |= {key: frames.pixels[:].numpy() for key, frames in content.images.items()}
-        content = Assembly(arrays, {"source": str(source), "format": "log"} | content.info)
+        about = {"source": str(source), "format": "log"} | content.info
+        content = Assembly(arrays, about, jumps_of(arrays))
         return content, findings.found
     return replace(content, guessed=findings.guesses), findings.found
 

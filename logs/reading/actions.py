@@ -14,6 +14,7 @@ from hindsight_rl.logs.choice_checks import choices
 from hindsight_rl.logs.common_facts import GUESSED
 from hindsight_rl.logs.problems import Problems
 from hindsight_rl.logs.reading.table import Table
+from hindsight_rl.logs.rows import SPAN
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,9 @@ def scaled(table: Table, findings: Problems) -> Actions:
         raise findings.error("the log is empty", "Give at least one transition.", names[0])
     if _are_choices(table, parts):
         return _discrete(table, parts[0], names[0], findings)
-    return _continuous(table, names, parts, findings)
+    actions = _continuous(table, names, parts, findings)
+    _warn_of_whole_numbers(table, parts, actions, findings)
+    return actions
 
 
 def _are_choices(table: Table, parts: list[Array]) -> bool:
@@ -66,7 +69,42 @@ def _are_choices(table: Table, parts: list[Array]) -> bool:
         return given
     said = "action_count" in table.facts or table.columns.action_count is not None
     single = len(parts) == 1 and parts[0].size == len(parts[0])
-    return single and (said or parts[0].dtype.kind in "iu")
+    return single and (said or parts[0].dtype.kind in "biu")
+
+
+def _warn_of_whole_numbers(
+    table: Table, parts: list[Array], actions: Actions, findings: Problems
+) -> None:
+    """Warn where real numbers may be choices: whole ones from 0 on, of which nothing is stated.
+
+    A policy of real numbers would answer what lies between the choices.
+    """
+    given = table.columns
+    stated_real = actions.low is not None or actions.high is not None
+    scaled_ones = given.given().keys() & {"action_scale", "action_offset"}
+    if given.discrete_actions is not None or stated_real or scaled_ones:
+        return
+    least = min(part.min() for part in parts)
+    most = max(part.max() for part in parts)
+    if not 0 <= least < most < checks.MOST_CHOICES or any(_has_fractions(part) for part in parts):
+        return
+    single = len(parts) == 1 and parts[0].size == len(parts[0])
+    fix = (
+        "set `discrete_actions: true` in the column map"
+        if single
+        else "give one number per row: that of the choice, or of the combination of choices"
+    )
+    warnings.warn(
+        f"{findings.path}: every action is a whole number, from {least:g} to {most:g}, and they "
+        f"are read as real numbers. If they are numbers of a choice: {fix}. If not, set "
+        "`discrete_actions: false`",
+        stacklevel=2,
+    )
+
+
+def _has_fractions(values: Array) -> bool:
+    # Real numbers show it in their first rows, without a copy of all.
+    return bool((values[:SPAN] % 1).any() or (values[SPAN:] % 1).any())
 
 
 def _discrete(table: Table, values: Array, name: str, findings: Problems) -> Actions:

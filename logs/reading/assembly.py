@@ -31,8 +31,8 @@ from hindsight_rl.logs.problems import Problems
 from hindsight_rl.logs.reading.actions import scaled
 from hindsight_rl.logs.reading.column_map import SHIFTED
 from hindsight_rl.logs.reading.dimensions import named_dimensions
-from hindsight_rl.logs.reading.entries import observed_columns
-from hindsight_rl.logs.reading.episodes import Episodes, delimit, ends
+from hindsight_rl.logs.reading.entries import Observed, observed_columns
+from hindsight_rl.logs.reading.episodes import delimit, ends
 from hindsight_rl.logs.reading.equal_ends import warn_of_equal_ends
 from hindsight_rl.logs.reading.expert_actions import expert_actions
 from hindsight_rl.logs.reading.extras import SUCCESS, extras
@@ -40,6 +40,13 @@ from hindsight_rl.logs.reading.last_rows import observed_last
 from hindsight_rl.logs.reading.leaked_reset import check_no_leaked_reset
 from hindsight_rl.logs.reading.steps import Steps
 from hindsight_rl.logs.reading.table import Table
+from hindsight_rl.logs.reading.time_order import (
+    NO_JUMPS,
+    Jumps,
+    as_written,
+    is_vector,
+    jumps_within,
+)
 
 # What an image or a further column cannot be called.
 _KEYS = (
@@ -50,10 +57,14 @@ _KEYS = (
 
 @dataclass(frozen=True)
 class Assembly:
-    """Columns of a log by key, ``[N, ...]`` numpy arrays; its facts; guessed columns by field."""
+    """Columns of a log by key, ``[N, ...]`` numpy arrays; its facts; guessed columns by field.
+
+    ``jumps`` are the rows whose stored next observation is not the one that follows.
+    """
 
     columns: dict[Key, Array]
     info: dict[str, Any]
+    jumps: Jumps = NO_JUMPS
     guessed: Mapping[str, list[str]] = field(default_factory=dict)
 
 
@@ -89,10 +100,15 @@ def assemble(table: Table, findings: Problems) -> Assembly:
     columns |= {TERMINATED: terminated, TRUNCATED: truncated}
     columns |= expert_actions(table, actions, findings)
     columns |= extras(table, actions, episodes, {*_KEYS, *columns}, findings)
-    facts = _repeated(steps, columns, truncated & ~terminated)
+    seen = observed_columns(given)
+    stored = [part for part in seen if next_key(part.key) not in steps.repeated]
+    cut = truncated & ~terminated
+    check_no_leaked_reset(table, columns, stored, episodes.ends[cut[episodes.ends]], findings)
+    facts = {"repeated_next_observation": int(cut.sum()) if len(stored) < len(seen) else 0}
     if episodes.parted:
         facts["parted_episodes"] = episodes.parted
-    return Assembly(columns, facts | actions.info | _facts(steps, columns))
+    jumps = _jumps(table, columns, stored)
+    return Assembly(columns, facts | actions.info | _facts(steps, columns), jumps)
 
 
 def _goals(steps: Steps) -> dict[Key, Array]:
@@ -106,13 +122,9 @@ def _goals(steps: Steps) -> dict[Key, Array]:
     return found | ({TASK: steps.task(given.task)} if given.task else {})
 
 
-def _repeated(steps: Steps, columns: dict[Key, Array], cut: Array) -> dict[str, Any]:
-    """Return how many cut episodes end with a repeated observation; check those that do not."""
-    seen = observed_columns(steps.table.columns)
-    stored = [part for part in seen if next_key(part.key) not in steps.repeated]
-    last: Episodes = steps.episodes
-    check_no_leaked_reset(steps.table, columns, stored, last.ends[cut[last.ends]], steps.findings)
-    return {"repeated_next_observation": int(cut.sum()) if len(stored) < len(seen) else 0}
+def _jumps(table: Table, columns: dict[Key, Array], stored: list[Observed]) -> Jumps:
+    given = [part for part in stored if part.after and is_vector(columns[part.key])]
+    return jumps_within(columns[EPISODE], [as_written(table, part, columns) for part in given])
 
 
 def _facts(steps: Steps, columns: dict[Key, Array]) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from hindsight_rl.logs.checks import Array
 from hindsight_rl.logs.packed import next_key
 from hindsight_rl.logs.problems import Problems
 from hindsight_rl.logs.reading.entries import Observed
-from hindsight_rl.logs.reading.episodes import stored_rows
 from hindsight_rl.logs.reading.table import Table
+from hindsight_rl.logs.reading.time_order import as_written, is_vector
 
 
 def check_no_leaked_reset(
@@ -31,7 +31,7 @@ def check_no_leaked_reset(
     Raises:
         LogError: At most of the cuts it is so.
     """
-    seen = [part for part in seen if _is_vector(columns[part.key])]
+    seen = [part for part in seen if is_vector(columns[part.key])]
     episode = columns[EPISODE]
     inside = np.flatnonzero(np.diff(episode) == 0)
     cut = cut[cut + 1 < len(episode)]
@@ -40,7 +40,8 @@ def check_no_leaked_reset(
     leaked, stride = np.ones(len(episode) - 1, bool), np.zeros(len(episode))
     for part in seen:
         now, after = columns[part.key], columns[next_key(part.key)]
-        leaked &= _agreement(table, part, now, after).all(axis=1)
+        written, following = as_written(table, part, columns)
+        leaked &= Agreement(written, following)(written[1:], following[:-1]).all(axis=1)
         with np.errstate(invalid="ignore"):
             moved = np.abs(after - now) / np.maximum(now.std(axis=0), 1e-12)
         stride = np.maximum(stride, moved.max(axis=1))
@@ -53,17 +54,3 @@ def check_no_leaked_reset(
             str(table.columns.next_observation),
             int(cut[leaked[cut]][0]),
         )
-
-
-def _is_vector(values: Array) -> bool:
-    return values.ndim == 2 and values.dtype != np.uint8
-
-
-def _agreement(table: Table, part: Observed, now: Array, after: Array) -> Array:
-    """Return where next observations are the observation of the following row, ``[N - 1, D]``."""
-    if part.after is not None:
-        # As they were written: of numbers of 32 bits nobody knows how many digits they had.
-        stored, following = stored_rows(table, part.named), stored_rows(table, part.after)
-        if len(stored) == len(following):
-            now, after = stored, following
-    return Agreement(now, after)(now[1:], after[:-1])

@@ -87,7 +87,9 @@ def test_chains_are_not_called_broken_by_rounding(tmp_path: Path) -> None:
     path = foreign.npz(tmp_path / "log.npz", values)
     told = [r for r in summarize(*surveyed(path)).remarks if "differ from" in r]
     assert told == [
-        "1.67 % of next observations differ from the observation of the following step."
+        "1.67 % of next observations differ from the observation of the following step, first at "
+        "row 0: rows are out of order, or an episode ends there without a flag. If so, set "
+        "episode_jump in place of what delimits episodes."
     ]
 
 

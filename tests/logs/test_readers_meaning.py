@@ -1,5 +1,6 @@
 """What the columns of a column map mean: episodes, ends, next observations, actions, facts."""
 
+import warnings
 from pathlib import Path
 
 import foreign_logs as foreign
@@ -163,6 +164,35 @@ def test_clipping_is_asked_for_and_counted(tmp_path: Path) -> None:
     log = read_log(path, {"action_low": -0.5, "action_high": 0.5, "clip": True})
     assert log.column("action").abs().max() == 0.5
     assert log.info["clipped_actions"] == int((np.abs(foreign.columns()["action"]) > 0.5).sum())
+
+
+@pytest.mark.parametrize(
+    ("action", "fix"),
+    [
+        (np.arange(8) % 3 + 0.0, "set `discrete_actions: true`"),
+        (np.eye(2)[np.arange(8) % 2], "give one number per row"),
+        (np.stack([np.arange(8) % 3, np.arange(8) % 2], 1), "give one number per row"),
+    ],
+)
+def test_whole_numbers_read_as_real_ones_are_warned_of(
+    action: np.ndarray, fix: str, tmp_path: Path
+) -> None:
+    path = foreign.npz(tmp_path / "log.npz", foreign.columns() | {"action": action})
+    with pytest.warns(UserWarning, match=f"every action is a whole number.*{fix}"):
+        assert read_log(path).shape("action") == (action[0].size,)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_log(path, {"discrete_actions": False})
+        read_log(path, {"action_low": 0, "action_high": 5})
+        read_log(foreign.npz(tmp_path / "half.npz", foreign.columns() | {"action": action / 2}))
+        read_log(foreign.npz(tmp_path / "sign.npz", foreign.columns() | {"action": action - 1}))
+
+
+def test_flags_are_choices(tmp_path: Path) -> None:
+    values = foreign.columns() | {"action": np.arange(8) % 2 == 1}
+    log = read_log(foreign.npz(tmp_path / "log.npz", values))
+    assert log.info["discrete_actions"] == 2
+    assert log.column("action").tolist() == [0, 1] * 4
 
 
 def test_discrete_actions(tmp_path: Path) -> None:

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from hindsight_rl.logs import agreement
-from hindsight_rl.logs.reading import survey
-from hindsight_rl.reports import remarks
+from hindsight_rl.logs.reading import survey, time_order
 from hindsight_rl.reports.plots import plot
 from hindsight_rl.reports.summary import Spread, Summary, summarize
 
@@ -58,7 +57,7 @@ def test_broken_chains_are_counted_across_spans(
     span: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Episodes of 4, 1 and 3 steps have 3 + 0 + 2 steps that another follows; two are broken."""
-    monkeypatch.setattr(remarks, "SPAN", span)
+    monkeypatch.setattr(time_order, "SPAN", span)
     monkeypatch.setattr(agreement, "SPAN", span)
     values = foreign.columns()
     values["next_observation"] = values["next_observation"].copy()
