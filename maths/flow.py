@@ -120,17 +120,3 @@ def valid_sum(error: Tensor, valid: Tensor) -> Tensor:
     """
     entries: Tensor = error.unflatten(-1, (valid.shape[-1], -1)).mean(-1)
     return (entries * valid.to(error.dtype)).sum(-1)
-
-
-def valid_mean(error: Tensor, valid: Tensor) -> Tensor:
-    """Return the mean of each row over its valid entries.
-
-    Args:
-        error: ``[..., C, D]``.
-        valid: ``[..., C]`` bool, at least one True per row.
-
-    Returns:
-        ``[...]``.
-    """
-    weight = valid.to(error.dtype)
-    return (error.mean(-1) * weight).sum(-1) / weight.sum(-1)

@@ -4,7 +4,6 @@ A sampler is given chunks of actions in policy units, one after the other as one
 numbers. The number of its steps may be chosen anew when a policy is exported.
 """
 
-from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
 import torch
@@ -239,7 +238,3 @@ class Diffusion(nn.Module):
         """Return what a contract says of it."""
         return {"kind": "diffusion", "solver": "ddim", "steps": self.steps,
                 "length": len(self.signals)}  # fmt: skip
-
-
-SAMPLERS: dict[str, Callable[..., Sampler]] = {"flow": Flow, "diffusion": Diffusion}
-"""By name, for learners that leave the choice."""

@@ -10,7 +10,6 @@ from hindsight_rl.maths.flow import (
     flow_error,
     heun_flow,
     interpolate,
-    valid_mean,
     valid_sum,
 )
 
@@ -100,13 +99,6 @@ def test_line_and_error() -> None:
     assert error.item() == 1
     error.sum().backward()
     assert velocity.grad is not None and velocity.grad.item() == 2
-
-
-def test_mean_counts_valid_entries_only() -> None:
-    """Errors [1, 2, 9, 9] with two valid: 1.5; [1, 1, 1, 9] with three: 1; all 6/5 together."""
-    error = torch.tensor([[1.0, 2, 9, 9], [1, 1, 1, 9]]).unsqueeze(-1)
-    valid = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 0]], dtype=torch.bool)
-    assert valid_mean(error, valid).tolist() == [1.5, 1.0]
 
 
 def test_sum_counts_valid_entries_only() -> None:
