@@ -41,7 +41,7 @@ def trained(
     ``own`` holds arguments that say what it needs of its data. The statistics of tasks, which come
     from drawn rows, are those of the first seed.
     """
-    options = {k: arguments.pop(k) for k in ("updates_per_step",) if k in arguments}
+    options = {k: arguments.pop(k) for k in ("updates_per_step", "batch_size") if k in arguments}
     data = data_for(kind, log, dict(own), seed=seed, **options)
     arguments = {"compile": "off", **own, **arguments}
     spec = data_for(kind, log, dict(own)).spec if seed else data.spec

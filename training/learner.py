@@ -98,7 +98,8 @@ class Learner(Acts, LearnerModule):
         threads: Threads of an update on the CPU; ``None`` chooses by size.
         matmul_precision: Precision of float32 matrix products during updates, as
             ``torch.set_float32_matmul_precision`` knows it; ``"auto"`` takes a faster one where its
-            error, measured at the start, is about float32's own.
+            error, measured at the start, is about float32's own. ``"bfloat16"`` rounds what large
+            products of compiled updates on the CPU multiply, and adds in float32.
         seeds: Independent runs trained at once, each with its own initial weights, batches and
             relabeling draws: those of ``seeds`` runs with consecutive seeds.
         weights_from: Checkpoint of this kind of learner to start from: its weights and the

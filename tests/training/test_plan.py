@@ -11,11 +11,14 @@ from small_fits import data_for, fit, learner_of
 from torch import nn
 
 from hindsight_rl.agents.bc import BC
-from hindsight_rl.training.update import plan
+from hindsight_rl.training.update import native, plan
+from hindsight_rl.training.update.engine import CompileError
+from hindsight_rl.training.update.lowering import UnknownError
 from hindsight_rl.training.update.plan import (
     Plan,
     choose_compile,
     choose_products,
+    no_bfloat16,
     no_compiler,
     no_scan,
     widest,
@@ -39,6 +42,47 @@ def test_compiling_is_chosen_where_it_pays(
     chosen, why = choose_compile("auto", updates, refused, missing, elsewhere)
     assert chosen == expected
     assert (refused or missing or elsewhere) in why
+
+
+@pytest.mark.parametrize(
+    ("compiled", "precision", "why"),
+    [
+        ("off", "32-true", "it is a matter of compiled updates, and compile is 'off'"),
+        ("losses", "32-true", "compile is 'losses'"),
+        ("update", "bf16-mixed", "the trainer's precision is bf16-mixed, not 32-true"),
+    ],
+)
+def test_what_forbids_bfloat16_is_named(compiled: str, precision: str, why: str) -> None:
+    assert why in no_bfloat16(compiled, precision)
+
+
+def test_a_processor_without_bfloat16_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    assert no_bfloat16("auto", "32-true") == "this processor has no AVX512-BF16"
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    assert no_bfloat16("auto", "32-true") == ""
+
+
+def test_bfloat16_that_cannot_be_is_an_error(tmp_path: Path) -> None:
+    data = data_for(BC)
+    learner = learner_of(BC, data.spec, compile="off", matmul_precision="bfloat16")
+    with pytest.raises(ValueError, match=r"'bfloat16' cannot be used here: .*compile is 'off'"):
+        fit(learner, data, tmp_path, 3)
+
+
+def test_bfloat16_compiles_short_runs_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+
+    def refuse(*_: Any) -> Any:
+        raise UnknownError("no")
+
+    monkeypatch.setattr(native, "loaded", refuse)
+    data = data_for(BC)
+    learner = learner_of(BC, data.spec, compile="auto", matmul_precision="bfloat16")
+    why = r"BC cannot be written as C\+\+, and matmul_precision 'bfloat16' is .*: UnknownError: no"
+    with pytest.raises(CompileError, match=why):
+        fit(learner, data, tmp_path, 3)
+    assert learner.plan is not None and learner.plan.compile == "update"
 
 
 @pytest.mark.parametrize("wanted", ["off", "losses", "update"])

@@ -116,3 +116,8 @@ def rules_of(
         )
         for span, group in zip(states.spans(groups), optimizer.param_groups, strict=True)
     ]
+
+
+def unmoved(rule: Rule, *rows: Tensor) -> tuple[Tensor, ...]:
+    """Return one group's parameters and averages as they are."""
+    return tuple(row[rule.span.start : rule.span.stop] for row in rows)

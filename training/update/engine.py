@@ -17,10 +17,11 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from hindsight_rl.keys import Key, is_below
-from hindsight_rl.training.update.adam import Rule, adam, rules_of
+from hindsight_rl.training.update.adam import adam, rules_of, unmoved
 from hindsight_rl.training.update.capture import assign, captured, fresh
 from hindsight_rl.training.update.functional import Losses, batch_of, fixed_of, online_names
 from hindsight_rl.training.update.groups import shares
+from hindsight_rl.training.update.products import Products
 from hindsight_rl.training.update.schedule import Schedule
 from hindsight_rl.training.update.state import SeedStates
 from hindsight_rl.training.update.steps import clip_factor, in_phase
@@ -44,7 +45,6 @@ Rows = tuple[Tensor, ...]
 
 # A weight matrix up to this size is faster batched over the seeds, be it over one seed.
 SMALL_MATRIX = 128 * 128
-
 
 # The calls of the graph's kernels in C++ too: in Python they cost a third of a small update.
 OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {"cpp_wrapper": True}
@@ -100,6 +100,7 @@ class Engine:
         capture: Replay one compiled update as a CUDA graph; on CUDA only.
         threads: Threads that share the seeds of a compiled update, on the CPU.
         inside: Threads within a compiled update, on the CPU.
+        products: What large products of a compiled update are computed in, on the CPU.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class Engine:
         capture: bool = False,
         threads: int = 1,
         inside: int = 1,
+        products: Products = "float32",
     ) -> None:
         self._losses, self._states, self._optimizer = Losses(learner), states, optimizer
         self._reads: tuple[Key, ...] = learner.read_keys
@@ -131,7 +133,7 @@ class Engine:
         self._names: list[str] = []
         self._terms = 0
         self.why_sequential = ""
-        self._compiled, self._capture, self._inside = compiled, capture, inside
+        self._compiled, self._capture, self._how = compiled, capture, (inside, products)
         self._groups = shares(states.count, threads if compiled and not capture else 1)
         self._pool: ThreadPoolExecutor | None = None
         self._run: Callable[..., Tensor] | None = None
@@ -256,7 +258,7 @@ class Engine:
             parts = [
                 adam(rule, row, parameters, gradient, first, second)
                 if in_phase(rule.name, phase)
-                else _left(rule, parameters, first, second)
+                else unmoved(rule, parameters, first, second)
                 for rule, row in zip(self._rules, rates, strict=True)
             ]
             parameters, first, second = (torch.cat(part) for part in zip(*parts, strict=True))
@@ -351,8 +353,10 @@ class Engine:
                     self._given = {}
 
             try:
-                self._program = native(step, state, columns, fixed, self._inside)
+                self._program = native(step, state, columns, fixed, *self._how)
             except Exception as error:  # whatever it does not know, of any release
+                if self._how[1] != "float32":
+                    raise
                 LOGGER.debug("not written as C++: %s", _told(error))
             else:
                 return self._program
@@ -393,8 +397,3 @@ class Engine:
         if self._capture:
             return captured(torch.compile(fresh(loop), fullgraph=True))
         return torch.compile(fresh(scanned), fullgraph=True, dynamic=False, options=OPTIONS)
-
-
-def _left(rule: Rule, *rows: Tensor) -> tuple[Tensor, ...]:
-    """Return one group's parameters and averages as they are."""
-    return tuple(row[rule.span.start : rule.span.stop] for row in rows)

@@ -9,7 +9,6 @@ another way.
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -31,6 +30,7 @@ from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from hindsight_rl.training.update.operations import Operation, Place
+from hindsight_rl.training.update.products import Matrix, Products, written
 from hindsight_rl.training.update.programs import Program
 from hindsight_rl.training.update.writing import write
 
@@ -39,8 +39,8 @@ _SILENT = (
     *(LineContext, lines.CommentLine, lines.NullLine, lines.AssertSizeStrideLine),
     *(lines.FreeLine, lines.FreeIfNotReusedLine),
 )
-# Multiplications and bytes per second, and what an operation takes at least.
-_PRODUCTS, _BYTES, _LEAST = 125e9, 80e9, 2e-7
+# Bytes per second, and what an operation takes at least.
+_BYTES, _LEAST = 80e9, 2e-7
 _aten = torch.ops.aten
 compile_fx: Any = _compile_fx  # little of it is typed
 
@@ -54,6 +54,7 @@ def lower(
     inputs: Sequence[Tensor],
     moved: int,
     threads: int,
+    products: Products = "float32",
 ) -> tuple[Program, tuple[Tensor, ...]]:
     """Return a loop over a function in C++, and the constants that it reads.
 
@@ -63,6 +64,7 @@ def lower(
         inputs: Tensors of the shapes, strides and dtypes that it will be called with.
         moved: How many of the inputs are the state that an update moves.
         threads: Threads of an update.
+        products: What large products are computed in.
 
     Returns:
         The program, and the tensors that are its inputs after those of the function.
@@ -79,7 +81,7 @@ def lower(
     # Whose memory is used again for what is decided when it is known who does what.
     options = {"cpp.threads": threads, "allow_buffer_reuse": False}
     with config.patch(options), torch.no_grad():
-        return _lowered(traced, inputs, moved, threads)
+        return _lowered(traced, inputs, moved, threads, products)
 
 
 def build(source: str) -> bytes:
@@ -109,7 +111,11 @@ class _Graph(GraphLowering):
 
 
 def _lowered(
-    traced: torch.fx.GraphModule, inputs: Sequence[Tensor], moved: int, threads: int
+    traced: torch.fx.GraphModule,
+    inputs: Sequence[Tensor],
+    moved: int,
+    threads: int,
+    products: Products,
 ) -> tuple[Program, tuple[Tensor, ...]]:
     """Run the compiler up to the point where it would write Python."""
     mode = FakeTensorMode(allow_non_fake_inputs=True)
@@ -137,8 +143,8 @@ def _lowered(
             wrapper.push_codegened_graph(graph)
             graph.scheduler.codegen()
             wrapper.run_wrapper_ir_passes(True)
-            program = _Reader(graph, wrapper.lines).program(moved, threads)
-            return program, tuple(graph.constants.values())
+            reader = _Reader(graph, wrapper.lines, products)
+            return reader.program(moved, threads), tuple(graph.constants.values())
 
 
 class _Reader:
@@ -146,11 +152,12 @@ class _Reader:
 
     Args:
         graph: The compiler's graph.
-        written: Its lines.
+        told: Its lines.
+        products: What large products are computed in.
     """
 
-    def __init__(self, graph: GraphLowering, written: Sequence[Any]) -> None:
-        self._graph = graph
+    def __init__(self, graph: GraphLowering, told: Sequence[Any], products: Products) -> None:
+        self._graph, self._products = graph, products
         self._kernels: dict[str, str] = {}
         self._operations: list[Operation] = []
         self._places: dict[str, Place] = {}
@@ -159,8 +166,8 @@ class _Reader:
         self._inputs = {**graph.graph_inputs, **graph.constants}
         for number, (name, node) in enumerate(self._inputs.items()):
             self._places[name] = Place(f"in[{number}]", 0, _size_of(node))
-        self._results = self._named_results(written)
-        for line in written:
+        self._results = self._named_results(told)
+        for line in told:
             self._read(line)
 
     def program(self, moved: int, threads: int) -> Program:
@@ -170,7 +177,7 @@ class _Reader:
         seen = tuple(int(size) for size in self._graph.graph_outputs[-1].get_size())
         source, room = write(
             *(self._operations, self._blocks, self._kernels, self._packed),
-            *(moved, len(self._inputs), threads),
+            *(moved, len(self._inputs), threads, self._products),
         )
         return Program(source, room, seen)
 
@@ -273,30 +280,18 @@ class _Reader:
             left, right, out = right.transposed(), left.transposed(), out.transposed()
         if out.column != 1:
             raise UnknownError(f"a product with strides {node.get_stride()}")
-        packed = f"hindsight::packed_size({right.rows}, {right.columns})"
-        self._packed = max(self._packed, 4 * right.rows * (right.columns + 64))
-        numbers = (
-            *(out.rows, out.columns, left.columns),
-            *(left.row, left.column, right.row, right.column, out.row),
-        )
-        call = (
-            f"static_assert(4 * {packed} <= {4 * right.rows * (right.columns + 64)});\n"
-            f"for (int64_t n = 0; n < {out.count}; ++n) "
-            f"hindsight::product<{{threads}}, {', '.join(map(str, numbers))}>("
-            f"(const float*){{0}} + n * {left.batch}, (const float*){{1}} + n * {right.batch}, "
-            f"(float*){{2}} + n * {out.batch}, (float*){{packed}});"
-        )
-        seconds = _LEAST + out.count * out.rows * out.columns * left.columns / _PRODUCTS
+        call, room, seconds = written(left, right, out, self._products)
+        self._packed = max(self._packed, room)
         places = (left.place, right.place, out.place)
-        self._operations.append(Operation(call, places, frozenset({2}), seconds))
+        self._operations.append(Operation(call, places, frozenset({2}), _LEAST + seconds))
 
-    def _matrix(self, node: Any) -> "_Matrix":
+    def _matrix(self, node: Any) -> Matrix:
         if node.get_dtype() != torch.float32:
             raise UnknownError(f"a product of {node.get_dtype()}")
         size, stride = [int(n) for n in node.get_size()], [int(n) for n in node.get_stride()]
         if len(size) == 2:
             size, stride = [1, *size], [0, *stride]
-        return _Matrix(self._place_of(node), *size, *stride)
+        return Matrix(self._place_of(node), *size, *stride)
 
     def _end(self, number: int, node: Any) -> None:
         """Copy a result to where it is looked for, unless it is there."""
@@ -309,25 +304,6 @@ class _Reader:
             call = f"std::memcpy({{1}}, {{0}}, {size});"
             written, seconds = frozenset({1}), _LEAST + size / _BYTES
             self._operations.append(Operation(call, (place, to), written, seconds))
-
-
-@dataclass(frozen=True)
-class _Matrix:
-    """A matrix, or a batch of them; strides in numbers."""
-
-    place: Place
-    count: int
-    rows: int
-    columns: int
-    batch: int
-    row: int
-    column: int
-
-    def transposed(self) -> "_Matrix":
-        return _Matrix(
-            *(self.place, self.count, self.columns, self.rows),
-            *(self.batch, self.column, self.row),
-        )
 
 
 def _is_dense(node: Any) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hindsight_rl.training.update.products import Products
 from hindsight_rl.training.update.programs import Built, keep, key_of, read
 from hindsight_rl.training.update.recording import record
 from hindsight_rl.training.update.writing import LINE
@@ -34,15 +35,22 @@ class Native:
         columns: Tensors ``[K, ...]``, one entry per update.
         fixed: Returns the tensors that stay for a chunk.
         threads: Threads of an update.
+        products: What large products are computed in.
 
     Raises:
         hindsight_rl.training.update.lowering.UnknownError: The update cannot be written as C++.
     """
 
     def __init__(
-        self, step: Step, state: Rows, columns: Rows, fixed: Callable[[], Rows], threads: int
+        self,
+        step: Step,
+        state: Rows,
+        columns: Rows,
+        fixed: Callable[[], Rows],
+        threads: int,
+        products: Products = "float32",
     ) -> None:
-        self._step, self._fixed, self._threads = step, fixed, threads
+        self._step, self._fixed, self._how = step, fixed, (threads, products)
         self._loaded: dict[Any, _Loop] = {}
         self._lock = Lock()
         self._program(state, columns, fixed())
@@ -66,11 +74,13 @@ class Native:
         key = (*shapes, *((tensor.shape, tensor.stride()) for tensor in given))
         with self._lock:  # threads that share the seeds meet a new shape at once
             if key not in self._loaded:
-                self._loaded[key] = _Loop(self._step, state, columns, given, self._threads)
+                self._loaded[key] = _Loop(self._step, state, columns, given, self._how)
             return self._loaded[key]
 
 
-def loaded(function: Function, inputs: Rows, moved: int, threads: int) -> tuple[Any, Built]:
+def loaded(
+    function: Function, inputs: Rows, moved: int, threads: int, products: Products = "float32"
+) -> tuple[Any, Built]:
     """Return a loop over a function in C++, as an earlier run built it or built anew.
 
     Args:
@@ -79,6 +89,7 @@ def loaded(function: Function, inputs: Rows, moved: int, threads: int) -> tuple[
         inputs: Tensors of the shapes, strides and dtypes that it will be called with.
         moved: How many of the inputs are the state that an update moves.
         threads: Threads of an update.
+        products: What large products are computed in.
 
     Returns:
         Its entry, see :func:`hindsight_rl.training.update.writing.write`, and what belongs to it.
@@ -87,14 +98,14 @@ def loaded(function: Function, inputs: Rows, moved: int, threads: int) -> tuple[
         hindsight_rl.training.update.lowering.UnknownError: It cannot be written down.
     """
     known = record(function, inputs)
-    key = key_of(known, (moved, threads))
+    key = key_of(known, (moved, threads, products))
     built = read(key, known)
     if built is not None:
         return _entry(built), built
     # Imported where it is needed: the compiler takes more than a second.
     from hindsight_rl.training.update.lowering import build, lower
 
-    program, constants = lower(function, inputs, moved, threads)
+    program, constants = lower(function, inputs, moved, threads, products)
     library = build(program.source)
     keep(key, known, program, library, constants)
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -111,7 +122,9 @@ def _entry(built: Built) -> Any:
 class _Loop:
     """The program for tensors of certain shapes."""
 
-    def __init__(self, step: Step, state: Rows, columns: Rows, given: Rows, threads: int) -> None:
+    def __init__(
+        self, step: Step, state: Rows, columns: Rows, given: Rows, how: tuple[int, Products]
+    ) -> None:
         moved, ends = len(state), len(state) + len(columns)
 
         def function(*inputs: Tensor) -> Rows:
@@ -120,9 +133,9 @@ class _Loop:
 
         entries = [column[0] for column in columns]
         inputs = (*state, *entries, *given)
-        self._updates, self._program = loaded(function, inputs, moved, threads)
+        self._updates, self._program = loaded(function, inputs, moved, *how)
         self._entries = [torch.empty_strided(e.shape, e.stride(), dtype=e.dtype) for e in entries]
-        self._threads = threads
+        self._threads = how[0]
         # Per state, for one may be moved beside another: where it goes to, and room to calculate.
         self._memory: dict[int, tuple[Rows, Tensor]] = {}
 

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from hindsight_rl.training.module import LearnerModule
 
 Compile = Literal["auto", "off", "losses", "update"]
-Precision = Literal["auto", "highest", "high", "medium"]
+Products = Literal["highest", "high", "medium", "bfloat16"]
+Precision = Literal["auto", "highest", "high", "medium", "bfloat16"]
 
 # Compiling takes about as long as this many compiled updates save, large or small: both grow with
 # the number of parameters (benchmarks/bench.py prints both).
@@ -46,7 +47,8 @@ class Plan:
     Args:
         compile: What is compiled.
         threads: Threads of an update on the CPU.
-        matmul_precision: As ``torch.set_float32_matmul_precision`` knows it.
+        matmul_precision: As ``torch.set_float32_matmul_precision`` knows it, or ``"bfloat16"``: in
+            the C++ of an update, nowhere else.
         why_compile: For people.
         why_products: For people.
         shared: Whether the threads share the seeds, with one thread inside each.
@@ -54,7 +56,7 @@ class Plan:
 
     compile: Literal["off", "losses", "update"]
     threads: int
-    matmul_precision: Literal["highest", "high", "medium"]
+    matmul_precision: Products
     why_compile: str = ""
     why_products: str = ""
     shared: bool = False
@@ -70,7 +72,8 @@ class Plan:
         inside = 1 if self.shared else self.threads
         if threads != inside:
             torch.set_num_threads(inside)
-        torch.set_float32_matmul_precision(self.matmul_precision)
+        if self.matmul_precision != "bfloat16":
+            torch.set_float32_matmul_precision(self.matmul_precision)
         try:
             yield
         finally:
@@ -107,19 +110,26 @@ def make_plan(
     whole = obstacle or learner.limits.get("update", "")
     whole = whole or ("" if learner.device.type == "cuda" else no_scan())  # captured there
     left = learner.trainer.max_steps if learner.trainer.max_steps > 0 else None
+    precision: Precision = learner.matmul_precision
+    if precision == "auto":
+        precision = saved.get("matmul_precision", "auto")
+    if precision == "bfloat16":
+        why = whole or missing or elsewhere or no_bfloat16(compiled, learner.trainer.precision)
+        if why:
+            raise ValueError(f"matmul_precision 'bfloat16' cannot be used here: {why}. Use 'auto'")
+        compiled = "update"
     chosen, why = choose_compile(compiled, left, whole, missing, elsewhere)
     threads = saved.get("threads") if learner.threads is None else learner.threads
     shared = learner.seeds > 1 and chosen == "update" and not elsewhere
     if shared:
         # Seeds are shared among threads: that always pays, and each has one thread inside.
         threads = threads or min(learner.seeds, torch.get_num_threads())
-    precision = learner.matmul_precision
     rows = getattr(datamodule_of(learner.trainer), "batch_size", 256) * learner.seeds
     products, precision, how = choose_products(
         rows // learner.trainer.world_size,
         widest(learner),
         1 if shared else threads,
-        saved.get("matmul_precision", "auto") if precision == "auto" else precision,
+        precision,
         on_cpu=not elsewhere,
     )
     return Plan(chosen, threads or products, precision, why, how, shared)
@@ -154,6 +164,22 @@ def no_compiler() -> str:
     if any(name and shutil.which(name) for name in names):
         return ""
     return "no C++ compiler was found (g++, or name one in CXX)"
+
+
+def no_bfloat16(compiled: str, precision: str) -> str:
+    """Return why compiled updates cannot compute products in bfloat16, "" if they can.
+
+    Args:
+        compiled: What is compiled.
+        precision: The trainer's.
+    """
+    if compiled not in ("auto", "update"):
+        return f"it is a matter of compiled updates, and compile is '{compiled}'"
+    if precision != "32-true":
+        return f"the trainer's precision is {precision}, not 32-true"
+    if not getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)():
+        return "this processor has no AVX512-BF16"
+    return ""
 
 
 def no_scan() -> str:
@@ -196,14 +222,14 @@ def choose_compile(
 
 def choose_products(
     rows: int, width: int, threads: int | None, precision: Precision, *, on_cpu: bool = True
-) -> tuple[int, Literal["highest", "high", "medium"], str]:
+) -> tuple[int, Products, str]:
     """Return threads and precision for products of the size of a run, by trying them.
 
     Args:
         rows: Rows of a batch on this device.
         width: Units of the widest layer.
         threads: Threads asked for, ``None`` to choose.
-        precision: Precision asked for, ``"auto"`` to choose.
+        precision: Precision asked for, ``"auto"`` to choose; ``"bfloat16"`` is not tried.
         on_cpu: Whether products are computed there; elsewhere nothing is tried.
 
     Returns:

@@ -21,25 +21,35 @@ constexpr int64_t packed_size(int64_t depth, int64_t columns) {
   return depth * ((columns + PANEL - 1) / PANEL) * PANEL;
 }
 
+// What A and B are made of, and how a vector of B times a number of A is added to a vector of C.
+struct Float32 {
+  using Number = float;
+  using Operand = Vector;
+  static Operand splat(Number number) { return Vector(number); }
+  static Operand load(const Number* from) { return Vector::loadu(from); }
+  static Vector add(Operand left, Operand right, Vector sum) { return at::vec::fmadd(left, right, sum); }
+};
+
 // ROWS x VECTORS vectors of C, of which the first `columns` columns are written.
-template <int64_t ROWS, int64_t VECTORS>
+template <class Kind, int64_t ROWS, int64_t VECTORS>
 inline __attribute__((always_inline)) void tile(
-    const float* __restrict__ a, int64_t a_row, int64_t a_column, const float* __restrict__ b,
-    int64_t b_row, float* __restrict__ c, int64_t c_row, int64_t depth, int64_t columns) {
+    const typename Kind::Number* __restrict__ a, int64_t a_row, int64_t a_column,
+    const typename Kind::Number* __restrict__ b, int64_t b_row, float* __restrict__ c, int64_t c_row,
+    int64_t depth, int64_t columns) {
   Vector sums[ROWS][VECTORS];
 #pragma GCC unroll 16
   for (int64_t r = 0; r < ROWS; ++r)
 #pragma GCC unroll 4
     for (int64_t v = 0; v < VECTORS; ++v) sums[r][v] = Vector(0.f);
   for (int64_t k = 0; k < depth; ++k) {
-    Vector right[VECTORS];
+    typename Kind::Operand right[VECTORS];
 #pragma GCC unroll 4
-    for (int64_t v = 0; v < VECTORS; ++v) right[v] = Vector::loadu(b + k * b_row + v * WIDTH);
+    for (int64_t v = 0; v < VECTORS; ++v) right[v] = Kind::load(b + k * b_row + v * WIDTH);
 #pragma GCC unroll 16
     for (int64_t r = 0; r < ROWS; ++r) {
-      const Vector left(a[r * a_row + k * a_column]);
+      const auto left = Kind::splat(a[r * a_row + k * a_column]);
 #pragma GCC unroll 4
-      for (int64_t v = 0; v < VECTORS; ++v) sums[r][v] = at::vec::fmadd(left, right[v], sums[r][v]);
+      for (int64_t v = 0; v < VECTORS; ++v) sums[r][v] = Kind::add(left, right[v], sums[r][v]);
     }
   }
 #pragma GCC unroll 16
@@ -57,16 +67,17 @@ inline __attribute__((always_inline)) void tile(
 }
 
 // `count` rows of C, tile by tile; what is left over in tiles of half the height.
-template <int64_t ROWS, int64_t VECTORS>
-inline void stripe(const float* a, int64_t a_row, int64_t a_column, const float* b, int64_t b_row,
-                   float* c, int64_t c_row, int64_t count, int64_t depth, int64_t columns) {
+template <class Kind, int64_t ROWS, int64_t VECTORS>
+inline void stripe(const typename Kind::Number* a, int64_t a_row, int64_t a_column,
+                   const typename Kind::Number* b, int64_t b_row, float* c, int64_t c_row,
+                   int64_t count, int64_t depth, int64_t columns) {
   int64_t m = 0;
   for (; m + ROWS <= count; m += ROWS)
-    tile<ROWS, VECTORS>(
+    tile<Kind, ROWS, VECTORS>(
         a + m * a_row, a_row, a_column, b, b_row, c + m * c_row, c_row, depth, columns);
   if constexpr (ROWS > 1) {
     if (m < count)
-      stripe<ROWS / 2, VECTORS>(a + m * a_row, a_row, a_column, b, b_row, c + m * c_row, c_row,
+      stripe<Kind, ROWS / 2, VECTORS>(a + m * a_row, a_row, a_column, b, b_row, c + m * c_row, c_row,
                                 count - m, depth, columns);
   }
 }
@@ -101,18 +112,20 @@ inline void pack(const float* b, float* panel, int64_t n) {
 }
 
 // Rows `from` to `to` of C.
-template <int64_t N, int64_t K, int64_t A_ROW, int64_t A_COLUMN, int64_t B_ROW, int64_t C_ROW, bool PACKED>
-inline void rows(const float* a, const float* b, float* c, const float* room, int64_t from, int64_t to) {
+template <class Kind, int64_t N, int64_t K, int64_t A_ROW, int64_t A_COLUMN, int64_t B_ROW, int64_t C_ROW,
+          bool PACKED>
+inline void rows(const typename Kind::Number* a, const typename Kind::Number* b, float* c,
+                 const typename Kind::Number* room, int64_t from, int64_t to) {
   constexpr int64_t whole = N / PANEL * PANEL, rest = N - whole;
   constexpr int64_t b_row = PACKED ? PANEL : B_ROW;
   a += from * A_ROW;
   c += from * C_ROW;
   for (int64_t n = 0; n < whole; n += PANEL)
-    stripe<6, 4>(a, A_ROW, A_COLUMN, PACKED ? room + n * K : b + n, b_row, c + n, C_ROW, to - from, K, PANEL);
+    stripe<Kind, 6, 4>(a, A_ROW, A_COLUMN, PACKED ? room + n * K : b + n, b_row, c + n, C_ROW, to - from, K, PANEL);
   if constexpr (rest > 0) {
     constexpr int64_t vectors = (rest + WIDTH - 1) / WIDTH;
     constexpr int64_t height = vectors == 1 ? 16 : vectors == 2 ? 12 : vectors == 3 ? 8 : 6;
-    stripe<height, vectors>(
+    stripe<Kind, height, vectors>(
         a, A_ROW, A_COLUMN, PACKED ? room + whole * K : b + whole, b_row, c + whole, C_ROW, to - from, K, rest);
   }
 }
@@ -123,7 +136,7 @@ template <int64_t THREADS, int64_t M, int64_t N, int64_t K, int64_t A_ROW, int64
 inline void product(const float* __restrict__ a, const float* __restrict__ b, float* __restrict__ c,
                     float* __restrict__ room) {
   constexpr bool packed = B_COLUMN != 1 || N % WIDTH != 0 || K * N > LARGE;
-  constexpr auto run = rows<N, K, A_ROW, A_COLUMN, B_ROW, C_ROW, packed>;
+  constexpr auto run = rows<Float32, N, K, A_ROW, A_COLUMN, B_ROW, C_ROW, packed>;
   if constexpr (THREADS > 1 && M * N * K >= SHARED) {
 #pragma omp parallel num_threads(THREADS)
     {

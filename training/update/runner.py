@@ -109,6 +109,7 @@ class Runner:
             capture=learner.device.type == "cuda",
             threads=self.plan.threads if self.plan.shared else 1,
             inside=1 if self.plan.shared else self.plan.threads,
+            products="bfloat16" if self.plan.matmul_precision == "bfloat16" else "float32",
         )
 
     def run(self, chunk: TensorDict, first: int) -> LossTerms:
@@ -152,6 +153,11 @@ class Runner:
     def _give_up_compiling(self, error: CompileError, engine: Engine) -> None:
         """Go on without where nobody asked for it; nothing has happened yet."""
         name = type(self._learner).__name__
+        if self.plan.matmul_precision == "bfloat16":
+            raise CompileError(
+                f"the updates of {name} cannot be written as C++, and matmul_precision 'bfloat16' "
+                f"is a matter of that: {error}. Use 'auto'"
+            ) from error.__cause__
         if self._learner.compile_mode != "auto":
             raise CompileError(
                 f"the updates of {name} cannot be compiled: {error}. Use compile 'losses' or 'off'"

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
 from hindsight_rl.training.update.operations import Lanes, Operation, Step, lanes
+from hindsight_rl.training.update.products import Products
 
 # Bytes: what a place in memory is a multiple of.
 LINE = 64
@@ -18,6 +19,7 @@ def write(
     moved: int,
     inputs: int,
     threads: int,
+    products: Products,
 ) -> tuple[str, int]:
     """Return operations as a program.
 
@@ -29,6 +31,7 @@ def write(
         moved: How many inputs are the state.
         inputs: How many there are.
         threads: Threads of an update.
+        products: What large products are computed in.
 
     Returns:
         One translation unit, and the bytes that ``room`` must have, all 0 at first. Its entry is
@@ -40,8 +43,9 @@ def write(
     steps = [*plan.each, [Step(number, ()) for number in plan.shared]]
     packed, flags = _lines(packed), _lines(8 * (1 + len(operations)))
     room = _Room(operations, blocks, steps, start=flags + packed * max(1, len(plan.each)))
+    headers = ("products.h", "bfloat16.h")[: 1 if products == "float32" else 2]
     entry = _ENTRY.format(
-        products=files(__package__).joinpath("products.h").read_text(),
+        products="\n".join(files(__package__).joinpath(name).read_text() for name in headers),
         kernels="\n".join(_kernels(kernels, alone=bool(plan.each))),
         body=_body(operations, plan, room, (flags, packed), threads),
         threads=threads,
