@@ -4,12 +4,13 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from native_runs import factors, is_native, products, run
 from small_fits import data_for, equal, learner_of, weights
 from torch import Tensor
 from variants import EVERY, able
@@ -17,14 +18,10 @@ from whole_fits import SWEPT, UPDATES, assert_close, fitted, trained
 
 from hindsight_rl.agents.iql import IQL
 from hindsight_rl.nets.network import Network
-from hindsight_rl.training.learner import Learner
 from hindsight_rl.training.update import lowering, native
 from hindsight_rl.training.update.engine import Engine
 from hindsight_rl.training.update.lowering import UnknownError, lower
 from hindsight_rl.training.update.native import Native, loaded
-from hindsight_rl.training.update.operations import Place
-from hindsight_rl.training.update.plan import no_bfloat16
-from hindsight_rl.training.update.products import Matrix, Products, written
 from hindsight_rl.training.update.programs import Built, Program, keep, read
 from hindsight_rl.training.update.recording import record
 from hindsight_rl.training.update.state import SeedStates
@@ -38,16 +35,6 @@ NATIVE = {
     for name, variant in (able("update") | SWEPT).items()
     if not variant.images and name not in ELSEWHERE
 }
-
-
-in_bfloat16 = pytest.mark.skipif(
-    bool(no_bfloat16("update", "32-true")), reason=no_bfloat16("update", "32-true")
-)
-
-
-def is_native(learner: Learner) -> bool:
-    assert learner.runner is not None and learner.runner.engine is not None
-    return isinstance(learner.runner.engine._run, Native)
 
 
 @pytest.mark.parametrize("name", NATIVE)
@@ -81,27 +68,6 @@ def test_two_threads_come_to_the_bits_of_one(tmp_path: Path) -> None:
     ]
     assert all(map(is_native, ends))
     assert equal(*map(weights, ends))
-
-
-@in_bfloat16
-def test_updates_in_bfloat16_end_near_those_in_float32(tmp_path: Path) -> None:
-    """Near, not equal: their products do round; and two threads come to the bits of one."""
-    ends = [
-        weights(
-            trained(
-                *(IQL, tmp_path, 0, 30),
-                compile="update",
-                threads=threads,
-                network=Network(hidden=(64, 64)),
-                batch_size=48,
-                matmul_precision=precision,
-            )
-        )
-        for precision, threads in (("highest", 1), ("bfloat16", 1), ("bfloat16", 2))
-    ]
-    assert equal(*ends[1:]) and not equal(*ends[:2])
-    for name, end in ends[1].items():
-        torch.testing.assert_close(end, ends[0][name], rtol=0, atol=3e-3, msg=name)
 
 
 def test_seeds_in_threads_come_to_the_bits_of_one_thread(tmp_path: Path) -> None:
@@ -145,49 +111,7 @@ def test_tensors_that_stay_are_looked_up_anew() -> None:
 # ---------------------------------------------------------------------- single functions
 
 
-def run(
-    function: Callable[..., Tensor],
-    *inputs: Tensor,
-    threads: int = 1,
-    updates: int = 1,
-    products: Products = "float32",
-) -> Tensor:
-    """Return what a function of tensors that stay comes to as C++, ``[n]``."""
-    state, table = torch.zeros(1), torch.zeros(updates, 1)
-
-    def step(rows: Any, columns: Any, given: Sequence[Tensor]) -> Any:
-        return (rows[0] + 1,), function(*given).reshape(-1)
-
-    with torch.no_grad():
-        program = Native(step, (state,), (table,), lambda: inputs, threads, products)
-        seen = program((state,), table)
-    assert float(state) == updates
-    return seen[-1]
-
-
 SIZES = [(1, 5, 3), (2, 17, 1), (7, 13, 64), (33, 64, 130), (70, 200, 90), (256, 6, 48)]
-# In bfloat16 from 32 rows, columns and depth on.
-LARGE_SIZES = [(32, 32, 32), (33, 35, 37), (64, 64, 64), (37, 255, 129), (70, 200, 90)]
-
-
-def factors(sizes: list[tuple[int, int, int]]) -> tuple[list[Tensor], list[Tensor]]:
-    """Return matrices to multiply, each as it is and transposed."""
-    generator = torch.Generator().manual_seed(0)
-    lefts, rights = [], []
-    for m, k, n in sizes:
-        for flip in range(4):
-            left = torch.randn((k, m) if flip & 1 else (m, k), generator=generator)
-            right = torch.randn((n, k) if flip & 2 else (k, n), generator=generator)
-            lefts.append(left.T if flip & 1 else left)
-            rights.append(right.T if flip & 2 else right)
-    return lefts, rights
-
-
-def products(*given: Tensor) -> Tensor:
-    """Return the products of the first half of some matrices and the second, in a row."""
-    half = len(given) // 2
-    pairs = zip(given[:half], given[half:], strict=True)
-    return torch.cat([(left @ right).reshape(-1) for left, right in pairs])
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -197,36 +121,6 @@ def test_products_of_any_shape_and_order(threads: int) -> None:
     found = run(products, *lefts, *rights, threads=threads)
     exact = products(*[x.double() for x in (*lefts, *rights)])
     torch.testing.assert_close(found.double(), exact, rtol=0, atol=1e-4)
-
-
-@in_bfloat16
-@pytest.mark.parametrize("threads", [1, 2])
-def test_products_in_bfloat16_are_those_of_rounded_numbers(threads: int) -> None:
-    lefts, rights = factors(LARGE_SIZES)
-    found = run(products, *lefts, *rights, threads=threads, products="bfloat16")
-    exact = products(*[x.bfloat16().double() for x in (*lefts, *rights)])
-    torch.testing.assert_close(found.double(), exact, rtol=0, atol=1e-4)
-
-
-@in_bfloat16
-def test_small_products_stay_as_they_are() -> None:
-    lefts, rights = factors([(31, 64, 64), (64, 31, 64), (64, 64, 31)])
-    found = [run(products, *lefts, *rights, products=kind) for kind in ("float32", "bfloat16")]
-    assert torch.equal(*found)
-
-
-def test_matrices_without_neighbours_in_memory_are_not_rounded() -> None:
-    """Neither rows nor columns lie one behind the other: there are no pairs to read at once."""
-    place, side = Place("in[0]", 0, 1), 64
-    plain = Matrix(place, 1, side, side, 0, side, 1)
-    strided = Matrix(place, 1, side, side, 0, 2 * side, 2)
-    for left, right, name in (
-        (plain, plain, "_bfloat16"),
-        (strided, plain, ""),
-        (plain, strided, ""),
-    ):
-        call, _, _ = written(left, right, plain, "bfloat16")
-        assert f"hindsight::product{name}<" in call
 
 
 def test_products_of_batches_and_of_slices() -> None:
