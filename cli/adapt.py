@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hindsight_rl.cli.errors import command_parser, parse, run
+from hindsight_rl.importing import importing
 
 if TYPE_CHECKING:
     from hindsight_rl.logs.log import Log
@@ -45,11 +46,12 @@ def _main(argv: Sequence[str]) -> int:
     if (given.ckpt_path is None) == (given.run is None):
         parser.error("give either --ckpt_path or --run")
     # torch, behind these, would make `--help` slow.
-    from hindsight_rl.cli.export_report import format_report
-    from hindsight_rl.cli.runs import chosen_checkpoint
-    from hindsight_rl.export.onnx import export_policy
-    from hindsight_rl.logs.reading import read_log
-    from hindsight_rl.training.checkpoints.load import load_learner
+    with importing():
+        from hindsight_rl.cli.export_report import format_report
+        from hindsight_rl.cli.runs import chosen_checkpoint
+        from hindsight_rl.export.onnx import export_policy
+        from hindsight_rl.logs.reading import read_log
+        from hindsight_rl.training.checkpoints.load import load_learner
 
     path = given.ckpt_path or chosen_checkpoint(given.run)
     learner = load_learner(path, seed_index=given.seed_index or 0)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hindsight_rl.cli.errors import command_parser, parse, run
+from hindsight_rl.importing import importing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,8 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str]) -> int:
     given = parse(_parser(), argv)
     # torch, behind these, would make `--help` slow.
-    from hindsight_rl.logs.preferences import joined, read_preferences
-    from hindsight_rl.logs.reading import read_log
+    with importing():
+        from hindsight_rl.logs.preferences import joined, read_preferences
+        from hindsight_rl.logs.reading import read_log
 
     _check(given)
     log = read_log(given.source, given.columns)

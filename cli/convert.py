@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hindsight_rl.cli.errors import command_parser, parse, run
+from hindsight_rl.importing import importing
 
 _EXAMPLES = """\
 examples:
@@ -53,8 +54,9 @@ def _main(argv: Sequence[str]) -> int:
     parser.add_argument("--overwrite", action="store_true", help="replace what lies there")
     given = parse(parser, argv)
     # torch, behind these, would make `--help` slow.
-    from hindsight_rl.logs.reading import read_log
-    from hindsight_rl.logs.writing import write_log
+    with importing():
+        from hindsight_rl.logs.reading import read_log
+        from hindsight_rl.logs.writing import write_log
 
     if given.rate is not None and not given.rate > 0:
         raise ValueError(f"--rate {given.rate:g}: give a number above 0")

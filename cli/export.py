@@ -16,6 +16,7 @@ from hindsight_rl.export.providers import from_words
 from hindsight_rl.export.verify import verify_file
 from hindsight_rl.export.web.ort import COMMAND, PLACE
 from hindsight_rl.export.web.write import write_web
+from hindsight_rl.importing import importing
 from hindsight_rl.plugins import import_named
 from hindsight_rl.ports import LearnerView
 
@@ -144,9 +145,10 @@ def _export(given: argparse.Namespace, output: Path) -> dict[str, Any]:
     """Write the ONNX file that the command line asks for and return the report."""
     import_named(getattr(given, "import") or ())
     # torch is behind these, and --verify must run where it is not installed.
-    from hindsight_rl.cli.runs import chosen_checkpoint
-    from hindsight_rl.export.onnx import export_policy
-    from hindsight_rl.training.checkpoints.load import load_learner
+    with importing():
+        from hindsight_rl.cli.runs import chosen_checkpoint
+        from hindsight_rl.export.onnx import export_policy
+        from hindsight_rl.training.checkpoints.load import load_learner
 
     path = given.ckpt_path or chosen_checkpoint(given.run)
     learner = load_learner(path, seed_index=given.seed_index)

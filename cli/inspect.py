@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hindsight_rl.cli.errors import command_parser, parse, run
+from hindsight_rl.importing import importing
 
 if TYPE_CHECKING:
     from hindsight_rl.reports.quality import QualitySummary
@@ -64,9 +65,10 @@ def _main(argv: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parse(parser, argv)
     # torch, behind these, would make `--help` slow.
-    from hindsight_rl.logs.errors import LogError
-    from hindsight_rl.logs.reading import survey, topics_of
-    from hindsight_rl.reports.summary import summarize
+    with importing():
+        from hindsight_rl.logs.errors import LogError
+        from hindsight_rl.logs.reading import survey, topics_of
+        from hindsight_rl.reports.summary import summarize
 
     try:
         assembly, problems = survey(given.source, given.columns)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hindsight_rl.cli.errors import command_parser, parse, run
 from hindsight_rl.files import write_text
+from hindsight_rl.importing import importing
 
 if TYPE_CHECKING:
     from hindsight_rl.diagnostics.ope.judge import Judged, Judgement
@@ -47,8 +48,9 @@ def _main(argv: Sequence[str]) -> int:
     if not (given.policies or given.run or given.select):
         parser.error("give a policy: a checkpoint, an exported file, --run FOLDER or --select RUN")
     # torch, behind these, would make `--help` slow.
-    from hindsight_rl.diagnostics.ope.judge import as_dict, judge
-    from hindsight_rl.logs.reading import read_log
+    with importing():
+        from hindsight_rl.diagnostics.ope.judge import as_dict, judge
+        from hindsight_rl.logs.reading import read_log
 
     question = _question(given)
     policies = _policies(given)

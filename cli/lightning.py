@@ -88,6 +88,15 @@ class HindsightCLI(LightningCLI):
 
     # ------------------------------------------------------------------ arguments
 
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Return the subcommand of this process: parsers of the others would only cost time.
+
+        Its values are arguments of the trainer's method that are no options.
+        """
+        known = LightningCLI.subcommands()
+        return {name: known[name] for name in sys.argv[1:2] if name in known} or known
+
     def _prepare_subcommand_parser(
         self, klass: type, subcommand: str, **kwargs: Any
     ) -> LightningArgumentParser:

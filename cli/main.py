@@ -4,15 +4,14 @@ Nothing is imported until a subcommand is known: the help answers at once, and t
 which has no PyTorch, runs ``hindsight run``.
 """
 
-import gc
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from types import ModuleType
 from typing import NamedTuple
 
 from hindsight_rl.endings import ENDING, WARNING, Ended, ended, handled
+from hindsight_rl.importing import importing
 
 
 class Command(NamedTuple):
@@ -133,7 +132,9 @@ def _run(name: str, rest: list[str]) -> int:
     # A module that serves several commands is given which.
     words = rest if module == name else [name, *rest]
     try:
-        return int(_imported(f"hindsight_rl.cli.{module}").main(words))
+        with importing():
+            found = import_module(f"hindsight_rl.cli.{module}")
+        return int(found.main(words))
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in TRAINING:
             raise
@@ -141,18 +142,6 @@ def _run(name: str, rest: list[str]) -> int:
             f'hindsight {name} needs the training install: pip install "hindsight-rl[train]"\n'
         )
         return 2
-
-
-def _imported(name: str) -> ModuleType:
-    """Return a module; importing it looks for no garbage, which takes a fifth of the time."""
-    if name in sys.modules or not gc.isenabled():
-        return import_module(name)
-    gc.disable()
-    try:
-        return import_module(name)
-    finally:
-        gc.freeze()  # what modules define stays: it is not looked through later either
-        gc.enable()
 
 
 def _unknown(name: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hindsight_rl.cli.errors import command_parser, parse, run
 from hindsight_rl.cli.shards import add_shards, sharing
+from hindsight_rl.importing import importing
 
 if TYPE_CHECKING:
     from hindsight_rl.logs.log import Log
@@ -63,10 +64,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str]) -> int:
     given = parse(_parser(), argv)
     # torch, behind these, would make `--help` slow.
-    from hindsight_rl.datamodules.relabeled import check_output, write_relabeled
-    from hindsight_rl.logs.log import Log
-    from hindsight_rl.logs.reading import locate, read_log
-    from hindsight_rl.logs.reading.column_map import ColumnMap
+    with importing():
+        from hindsight_rl.datamodules.relabeled import check_output, write_relabeled
+        from hindsight_rl.logs.log import Log
+        from hindsight_rl.logs.reading import locate, read_log
+        from hindsight_rl.logs.reading.column_map import ColumnMap
 
     if given.report is not None:
         import matplotlib  # noqa: F401  # an extra: said before the work, not after it

@@ -7,14 +7,10 @@ runs/iql-001/{metrics, tensorboard}/
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lightning.fabric.utilities.rank_zero import rank_zero_only
-
-from hindsight_rl.training.checkpoints.file import (
-    CheckpointError,
-    newest_good,
-    read_checkpoint,
-)
+if TYPE_CHECKING:
+    from hindsight_rl.training.checkpoints.file import CheckpointError
 
 RUNS = Path("runs")
 CONFIG = "config.yaml"
@@ -24,6 +20,9 @@ LAST = "last.ckpt"
 
 def global_rank() -> int:
     """Return the number of this process among those of a run, 0 for the first."""
+    # Lightning takes seconds, and a sweep only asks for names of files.
+    from lightning.fabric.utilities.rank_zero import rank_zero_only
+
     return int(getattr(rank_zero_only, "rank", 0))  # Lightning keeps it on a function
 
 
@@ -81,6 +80,8 @@ def chosen_checkpoint(run: Path) -> Path:
     Raises:
         ValueError: There is none.
     """
+    from hindsight_rl.training.checkpoints.file import CheckpointError, read_checkpoint
+
     best = run / CHECKPOINTS / "best.ckpt"
     if not best.exists():
         return _newest(run, [])
@@ -91,7 +92,9 @@ def chosen_checkpoint(run: Path) -> Path:
     return best
 
 
-def _newest(run: Path, broken: list[CheckpointError]) -> Path:
+def _newest(run: Path, broken: "list[CheckpointError]") -> Path:
+    from hindsight_rl.training.checkpoints.file import newest_good
+
     found = newest_good(run / CHECKPOINTS)
     known = {error.path for error in broken}
     broken = broken + [error for error in found.broken if error.path not in known]

@@ -40,6 +40,21 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.endswith("set()\n"), done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(
+    "name",
+    sorted(name for name, command in entry.COMMANDS.items() if command.module != "lightning"),
+)
+def test_help_of_a_command_waits_for_no_training_install(name: str) -> None:
+    script = (
+        "import contextlib, io, sys; from hindsight_rl.cli.main import main\n"
+        "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
+        f"    main([{name!r}, '--help'])\n"
+        "print({'torch', 'lightning', 'minari', 'onnx', 'matplotlib', 'pandas'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "set()\n", done.stdout + done.stderr
+
+
 def test_version_is_the_one_of_the_project(capsys: pytest.CaptureFixture[str]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert entry.main(["--version"]) == 0
