@@ -33,6 +33,9 @@ class Collection:
         max_stuck: Steps, at least 1, after which an episode is cut (truncated) that stayed within
             ``stuck_radius`` of where they began; ``None``: none is.
         stuck_radius: In the units of what was achieved, or else of the observation; at least 0.
+        delayed: Collect each round when the one before it is added, by the policy as it is then:
+            one round of updates older than it would be.
+        background: Collect such rounds while updates run, with the same bits; needs ``delayed``.
 
     Raises:
         ValueError: An argument is out of range.
@@ -51,6 +54,8 @@ class Collection:
     expert: Expert | None = None
     max_stuck: int | None = None
     stuck_radius: float = 0.0
+    delayed: bool = False
+    background: bool = False
 
     def __post_init__(self) -> None:
         """Check the arguments."""
@@ -84,6 +89,16 @@ class Collection:
             raise ValueError(
                 f"collection.explore is {self.explore}, and rounds of epochs are on-policy: set it "
                 "to 0, or epochs to null"
+            )
+        if self.epochs is not None and self.delayed:
+            raise ValueError(
+                "collection.delayed is true, and rounds of epochs are on-policy: set it to false, "
+                "or epochs to null"
+            )
+        if self.background and not self.delayed:
+            raise ValueError(
+                "collection.background is true, and what is collected while updates run is a round "
+                "older: set collection.delayed to true"
             )
         if self.steps_per_round is not None and most is not None:
             raise ValueError(

@@ -1,5 +1,7 @@
 """IteratedDataModule: experience collected by the policy while it is trained."""
 
+import functools
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,21 +12,23 @@ from tensordict import TensorDict
 from hindsight_rl.attached import learner_of
 from hindsight_rl.datamodules.base import LogDataModule
 from hindsight_rl.datamodules.collection import Collection
+from hindsight_rl.datamodules.delayed import NextRound
 from hindsight_rl.datamodules.imagined_rows import ImaginedRows
 from hindsight_rl.datamodules.imagining import Imagining
 from hindsight_rl.datamodules.make_spec import check_keys, make_spec
-from hindsight_rl.datamodules.mixture import Replays, warn_of_undrawn
+from hindsight_rl.datamodules.mixture import warn_of_undrawn
 from hindsight_rl.datamodules.offline import update_marks
 from hindsight_rl.datamodules.priorities import Priorities, PriorityColumn, check_one_share
 from hindsight_rl.datamodules.propensities import check_stated, unstated_at_first
 from hindsight_rl.datamodules.refit import refit
-from hindsight_rl.datamodules.replay import Replay
 from hindsight_rl.datamodules.round_checks import (
     check_arguments,
     check_entries,
     check_learner,
     check_resumed,
     check_task,
+    replays_of,
+    states_probabilities,
 )
 from hindsight_rl.datamodules.rounds import Round
 from hindsight_rl.datamodules.sampler import ChunkSampler, chunk_size
@@ -138,9 +142,10 @@ class IteratedDataModule(LogDataModule):
         if priorities is not None:
             check_one_share(1, mix, passes=collection.epochs is not None)
             self._priorities = PriorityColumn(priorities, 0)
-        self._replays = self._replays_of(capacity, log, imagined)
+        self._replays = replays_of(self._collector.info, log, mix, capacity, imagined)
         self.history: list[Round] = []
         self._resumed = False
+        self._next = NextRound(self._collector, collection.background)
         if log is not None:
             self._append("log", log.collect(None, 0, log.episodes))
         if collection.initial_episodes:
@@ -154,21 +159,6 @@ class IteratedDataModule(LogDataModule):
         self._imagining = (
             None if imagined is None else Imagining(imagined, self._replays, None, seed, refit)
         )
-
-    def _replays_of(
-        self, capacity: int, log: LogSource | None, imagined: ImaginedRows | None
-    ) -> Replays:
-        """Return the empty replays."""
-        info = self._collector.info | ({} if log is None else log.facts)
-        replays = {"collected": Replay(capacity, info)}
-        if log is not None and self.mix is None:
-            log.check_fits(capacity)
-            replays = {"log": replays["collected"]} | replays
-        elif log is not None:
-            replays = {"log": Replay(len(log), info | {"source": log.name})} | replays
-        if imagined is not None:
-            replays["imagined"] = Replay(imagined.capacity, info | {"source": "imagined"})
-        return Replays(replays, self.mix)
 
     # ------------------------------------------------------------------ rounds
 
@@ -245,15 +235,26 @@ class IteratedDataModule(LogDataModule):
         return last.end
 
     def _collect(self) -> None:
-        """Collect a round with the learner's policy as it is."""
+        """Collect a round with the learner's policy as it is, or take the one that was."""
         trainer = self._running
         learner = learner_of(trainer)
-        policy = learner.collecting(self.collection.sample)
+        if self.collection.delayed and not self._next.begun:
+            self._begin_next()
+        found = self._next.take()
+        if found is None:
+            found = self._round(learner.collecting(self.collection.sample))()
+        self._add(found, trainer.global_step)
+        self._rows_changed(learner)
+        learner.report(self.history[-1].metrics(), trainer.global_step)
+
+    def _round(self, policy: Actor) -> Callable[[], Collected]:
+        """Return what collects the round after those that were added."""
         before = sum(each.episodes for each in self.history[-1:])
         count, expert = self.collection.episodes_per_round, self.collection.expert
         if expert is not None and expert.max_episodes is not None:
             count = min(count, expert.max_episodes - before)
-        found = self._collector.collect(
+        return functools.partial(
+            self._collector.collect,
             policy,
             before,
             count,
@@ -263,9 +264,11 @@ class IteratedDataModule(LogDataModule):
             queries=sum(each.queries or 0 for each in self.history[-1:]),
             steps=self.collection.steps_per_round,
         )
-        self._add(found, trainer.global_step)
-        self._rows_changed(learner)
-        learner.report(self.history[-1].metrics(), trainer.global_step)
+
+    def _begin_next(self) -> None:
+        """Begin the round that is added when it is due, by the policy as it is."""
+        learner = learner_of(self._running)
+        self._next.begin(self._round(self._next.policy(learner, self.collection.sample)))
 
     def _rows_changed(self, learner: LearnerView) -> None:
         self._use_learner()
@@ -325,8 +328,11 @@ class IteratedDataModule(LogDataModule):
         if isinstance(batch, TensorDict) or not self._running.training:
             return batch
         update = self._running.global_step
+        self._next.check()
         if update >= self._due:
             self._collect()
+        if self.collection.delayed and not self._next.begun and self._due < _NEVER:
+            self._begin_next()
         if self._imagining is not None and self._imagining.due(update):
             learner = learner_of(self._running)
             self._imagining.collect(learner, update)
@@ -341,12 +347,18 @@ class IteratedDataModule(LogDataModule):
 
     def teardown(self, stage: str) -> None:
         """Close the environments."""
+        self._next.finish()
         self._collector.close()
+
+    def on_exception(self, exception: BaseException) -> None:
+        """End a round that is collected in the background."""
+        self._next.close()
 
     # ------------------------------------------------------------------ checkpoints
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint holds of the data: the replay and the table of rounds."""
+        coming = self._next.state_dict()  # first, for it waits for the round
         return {
             "seed": self.seed,
             "log_hash": self.log_hash,
@@ -354,6 +366,7 @@ class IteratedDataModule(LogDataModule):
             "mix": self.mix,
             "replay": self._replays.state_dict(),
             "relabel": self.relabel.state_dict(),
+            "next": coming,
             "expert": self._collector.state_dict(),
             "imagined": None if self._imagining is None else self._imagining.state_dict(),
             "priorities": None if self._priorities is None else self._priorities.state_dict(),
@@ -372,20 +385,15 @@ class IteratedDataModule(LogDataModule):
         rounds = [asdict(Round(**each)) for each in state_dict["history"]]
         saved = state_dict | {"history": rounds}
         check_resumed(saved, self.state_dict(), self._first, self._collector.name)
-        if not _states(state_dict["replay"]):
+        if not states_probabilities(state_dict["replay"]):
             self._leave_unstated("the run was started without it")
         fitting = self.trainer is None or self.trainer.state.fn == TrainerFn.FITTING
         self._replays.load_state_dict(state_dict["replay"], self.memory_map, cut=fitting)
         self.history = [Round(**each) for each in state_dict["history"]]
         self._resumed = True
+        self._next.load_state_dict(state_dict.get("next"))
         self._collector.load_state_dict(state_dict.get("expert", {}))
         if self._imagining is not None:
             self._imagining.load_state_dict(state_dict.get("imagined"))
         self._take_priorities(state_dict)
         self._bind(state_dict["relabel"])
-
-
-def _states(replay: dict[str, Any]) -> bool:
-    """Return whether rows of a checkpoint have ``action_log_prob``; of several replays all do."""
-    columns = replay["columns"] if "columns" in replay else next(iter(replay.values()))["columns"]
-    return ACTION_LOG_PROB in columns

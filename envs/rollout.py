@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hindsight_rl.envs.interface import Env, EnvSource, Interface, RolloutError, frame, make
-from hindsight_rl.envs.lockstep import Singles, Step
+from hindsight_rl.envs.lockstep import Lockstep, Singles, Step, open_envs
 from hindsight_rl.envs.playing import Act, Actor, Asking, Limit, Playing, play, why_unstated
 from hindsight_rl.envs.randomised import RANDOMISE
 from hindsight_rl.envs.recording import Columns
@@ -116,9 +116,10 @@ def rollout(
 ) -> Rollout:
     """Return the outcome of whole episodes.
 
-    Environments are stepped in lockstep, so that the policy acts for many at once; each episode is
-    reset with its own seed, so that a policy which treats rows alike gives the same result for
-    any ``num_envs``. Nothing is stepped after its episode has ended.
+    Environments are stepped in lockstep (in the environment's own class of many at once, where it
+    has one), so that the policy acts for many at once; each episode is reset with its own seed, so
+    that a policy which treats rows alike gives the same result for any ``num_envs``. What comes
+    after the end of an episode does not count.
 
     Args:
         act: The policy: ``[n, O]`` float32, and ``[n, Z]`` float32 where there is a task, to
@@ -155,7 +156,9 @@ def rollout(
             raise ValueError(f"{argument} is {value}, and must be at least 1")
     name = env_id if isinstance(env_id, str) else getattr(env_id, "__name__", "environment")
     first = make(env_id, env_kwargs, draw=record is not None)
-    with contextlib.closing(Singles(env_id, env_kwargs or {}, first)) as envs:
+    # Frames are those of a single environment, which is left where it is when it is drawn.
+    opened = open_envs if record is None and count > 1 else _singles
+    with contextlib.closing(opened(env_id, env_kwargs or {}, first, count)) as envs:
         known = None if spec is None else Spec.of(spec)
         interface = Interface(first, name, known)
         if known is not None:
@@ -178,6 +181,10 @@ def rollout(
         if keep is not None and columns is not None:
             keep(columns.columns(), columns.column_map(), unstated)
     return _table(sorted(done, key=lambda episode: episode.number), name, seed)
+
+
+def _singles(source: EnvSource, env_kwargs: Mapping[str, Any], first: Env, count: int) -> Lockstep:
+    return Singles(source, env_kwargs, first)
 
 
 class _Judging:

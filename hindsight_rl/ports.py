@@ -539,6 +539,15 @@ class LearnerView(Protocol):
     def collecting(self, sample: bool) -> Actor:
         """Return what the collector of episodes asks."""
 
+    def fresh(self, seed_index: int) -> Self:
+        """Return a learner with the same arguments and the initial weights of a seed."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return its weights by name."""
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> object:
+        """Take over weights."""
+
     def losses(self, batch: TensorDict) -> LossesView:
         """Return the losses of a batch."""
 

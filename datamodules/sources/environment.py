@@ -179,6 +179,15 @@ class Collector:
         if isinstance(asked, Lasting):
             asked.load_state_dict(state)
 
+    def collected_apart(self, state: Mapping[str, Any]) -> None:
+        """Note that a copy of this collected: what its expert keeps is this one's now.
+
+        Args:
+            state: The copy's :meth:`state_dict`.
+        """
+        self._collected = True
+        self.load_state_dict(state)
+
     def _correcting(self, number: int, queries: int, envs: Lockstep) -> Correcting | None:
         """Return the expert's part in a round, ``None`` where there is none."""
         given = self.expert

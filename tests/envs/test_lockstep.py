@@ -9,6 +9,7 @@ from tiny_envs import Reach
 
 from hindsight_rl.envs.interface import make
 from hindsight_rl.envs.lockstep import Lockstep, Many, Singles, open_envs
+from hindsight_rl.envs.rollout import rollout
 
 ROOMS = "Hindsight/FourRooms-v0"
 
@@ -75,3 +76,23 @@ def test_success_is_told_as_it_is_told() -> None:
     assert steps_of({}) == [None, None]
     assert steps_of({"success": yes}) == [True, False]
     assert steps_of({"is_success": yes, "_is_success": yes}) == [True, None]
+
+
+@pytest.mark.parametrize("num_envs", [1, 3, 16])
+def test_many_at_once_give_what_single_ones_give(num_envs: int) -> None:
+    """More episodes than environments, of different lengths; what is kept of them too."""
+
+    def towards(observation: Any, task: Any) -> Any:
+        return np.clip(0.3 * (task - observation[:, :2]), -1, 1).astype(np.float32)
+
+    kept: list[Any] = []
+    rooms = "Hindsight/FourRooms-v0"
+    options: Any = {"episodes": 18, "seed": 3, "keep": lambda *given: kept.append(given[0])}
+    found = rollout(towards, rooms, num_envs=num_envs, **options)
+    single = rollout(towards, lambda: gymnasium.make(rooms), num_envs=num_envs, **options)
+    assert len(set(found.lengths.tolist())) > 2
+    for name in ("returns", "lengths", "terminated", "successes", "final_successes", "seeds"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(single, name))
+    assert kept[0].keys() == kept[1].keys()
+    for name, column in kept[0].items():
+        np.testing.assert_array_equal(column, kept[1][name])
