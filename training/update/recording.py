@@ -47,7 +47,7 @@ class _Recorder(TorchDispatchMode):
     """Writes a line for every operation that reaches the device."""
 
     def __init__(self, inputs: Sequence[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.lines: list[str] = []
         self.constants: list[Tensor] = []
         # Weak: what an update needs for a moment is not held until its end.
