@@ -166,6 +166,14 @@ class LogDataModule(LightningDataModule):
         for number in range(len(batches)):
             yield batches[number]
 
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        """Return the batch on a device; on the CPU it is there, and looking at it takes time."""
+        if device.type == "cpu":
+            return batch
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Return the batch after the relabelers' third stage, on the training device.
 

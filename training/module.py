@@ -228,6 +228,7 @@ class LearnerModule(LightningModule, ABC):
     def on_train_start(self) -> None:
         """Take validation into our own hands: Lightning would count chunks, not updates."""
         self.trainer.val_check_batch = math.inf
+        self._shifts = shifts_of(self)
         self._running.pack(self._saved.pop("copies", None))
         if self.log_pass is not None and self.seeds > 1 and not self.updates:
             self.log_pass.expire()  # what a look at held-out rows found before was of one seed
@@ -289,7 +290,7 @@ class LearnerModule(LightningModule, ABC):
         first = self.updates
         if self.log_pass is not None and self.log_pass.due(first):
             self._sweep(self.log_pass)
-        seen = self.complete(shifted(chunk, shifts_of(self)))
+        seen = self.complete(shifted(chunk, self._shifts))
         found = self._running.run(self.read(seen), first)
         check_finite(self, found.terms, first)
         learned = getattr(getattr(self.trainer, "datamodule", None), "learned", None)

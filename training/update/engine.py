@@ -131,6 +131,7 @@ class Engine:
         largest = max(p.numel() for p in dict(learner.named_parameters()).values())
         self._batched = states.count > 1 or largest <= SMALL_MATRIX
         self._names: list[str] = []
+        self._keys: list[Key] = []
         self._terms = 0
         self.why_sequential = ""
         self._compiled, self._capture, self._how = compiled, capture, (inside, products)
@@ -219,13 +220,13 @@ class Engine:
 
     def _select(self, chunk: TensorDict) -> tuple[list[Key], list[Tensor]]:
         """Return the tensors ``[K, S, B, ...]`` the losses may read, entry by entry, and keys."""
-        chosen = chunk.select(*self._reads, strict=False)
-        present = list(chosen.keys(include_nested=True, leaves_only=True))
-        names = [leaf for key in self._reads for leaf in present if is_below(leaf, key)]
-        tensors = [chunk.get(key) for key in names]
+        if self._run is None:  # the program of the first chunk knows no others
+            present = list(chunk.keys(include_nested=True, leaves_only=True))
+            self._keys = [leaf for key in self._reads for leaf in present if is_below(leaf, key)]
+        tensors = [chunk[key] for key in self._keys]
         if self._states.count == 1:
             tensors = [tensor.unsqueeze(1) for tensor in tensors]
-        return names, tensors
+        return self._keys, tensors
 
     # ------------------------------------------------------------------ one update
 

@@ -40,10 +40,7 @@ class Schedule:
         rules: Sequence[Rule],
     ) -> None:
         self._groups, self._rules = optimizer.param_groups, rules
-        self._steps = [
-            [optimizer.state[parameter]["step"] for parameter in group["params"]]
-            for group in optimizer.param_groups
-        ]
+        self._steps = [_joined(optimizer, group["params"]) for group in optimizer.param_groups]
         self._device = states.state.parameters.device
         self._tau = learner.tau
         # When targets move: at every how manyth update, and until which.
@@ -110,4 +107,13 @@ class Schedule:
             before, after = (
                 moves_before(number, rule.every, rule.begin) for number in (first, first + updates)
             )
-            torch._foreach_add_(steps, int(after - before))
+            steps += int(after - before)
+
+
+def _joined(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor]) -> Tensor:
+    """Make the steps of a group's parameters views of one tensor, which is counted at once."""
+    entries = [optimizer.state[parameter] for parameter in parameters]
+    steps = torch.stack([entry["step"] for entry in entries])
+    for entry, step in zip(entries, steps.unbind(), strict=True):
+        entry["step"] = step
+    return steps
