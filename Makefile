@@ -19,7 +19,7 @@ ROOMS := hindsight_rl maths nets tasks policies planners training agents relabel
 # links: it does not follow the finder of an editable install.
 TYPES := build/mypy/hindsight_rl
 
-.PHONY: help quickstart robot demo test fuzz check lint types docstrings spelling wheel dist runners bench heart loop memory rows policies judging good imagined course logs results docs site hipi hipi-robots clean
+.PHONY: help quickstart robot demo test fuzz check lint types docstrings spelling wheel dist runners bench speed heart loop memory rows policies judging good imagined course logs results docs site hipi hipi-robots clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,8 +58,12 @@ heart: $(STAMP) ## what inverse RL of transitions costs beside HER, and how far 
 loop: $(STAMP) ## how 1 kHz is kept, with and without real-time options; writes build/loop.json
 	$(BIN)/python benchmarks/loop.py $(ARGS)
 
-bench: $(STAMP) ## updates per second, sampling, latency; writes build/bench.json
+bench: $(STAMP) ## updates per second, sampling, latency: a table of docs/speed.md, build/bench.json
 	$(BIN)/python benchmarks/bench.py $(ARGS)
+
+speed: $(STAMP) ## all tables of docs/speed.md, one after another: an hour, and nothing else may run; 5 GB of disk
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,dev,bench]"
+	for part in bench bfloat16 starting where counts growth; do $(BIN)/python benchmarks/$$part.py $(ARGS) || exit 1; done
 
 memory: $(STAMP) ## policies that remember; HINDSIGHT_DATA names the folder of logs
 	$(BIN)/python benchmarks/policies/memory.py $(ARGS)

@@ -1,9 +1,10 @@
 """Speed, in one run (``make bench``): updates, sampling, latency of the exported file, memory.
 
-    python benchmarks/bench.py [--repeats 5] [--seconds 4]
+    python benchmarks/bench.py [--repeats 5] [--seconds 4] [--no_document]
 
 Absolute numbers depend on the machine; ratios are medians over pairs taken in turns. d3rlpy and JAX
-(the extra ``bench``) are measured where they are installed. "first": the end of the first chunk.
+(the extra ``bench``) are measured where they are installed, and left out of the table elsewhere.
+"first": the end of the first chunk. Writes a table of docs/speed.md and build/bench.json.
 """
 
 import argparse
@@ -22,12 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import act
+import bench_page
 import relabelers
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from plain_iql import PlainIQL
-from shared import silent_trainer
+from shared import say, silent_trainer
 from sizes import ROWS, L, S, Size, as_log, make_log
 
 from hindsight_rl.agents.iql import IQL
@@ -101,7 +103,7 @@ def ours(
     torch.set_num_threads(threads)
     plan = learner.plan
     return {
-        "updates_per_second": statistics.median(timer.rates),
+        "rates": timer.rates,
         "ratio_to_plain": statistics.median(timer.ratios),
         "first_update_seconds": timer.first,
         "plan": f"{plan.compile}, {plan.threads} thread(s), {plan.matmul_precision}",
@@ -180,9 +182,7 @@ def compare(size: Size, threads: int, repeats: int, seconds: float) -> list[dict
     base(UPDATES_PER_STEP)
     where = {"size": size.name, "threads": threads}
     alone = [rate(base, int(seconds * 100)) for _ in range(repeats)]
-    rows: list[dict[str, Any]] = [
-        where | {"name": "plain loop", "updates_per_second": statistics.median(alone)}
-    ]
+    rows: list[dict[str, Any]] = [where | {"name": "plain loop", "rates": alone}]
     for name, options in WAYS.items():
         timer = _Timer(repeats, seconds, base)
         rows.append(where | {"name": name} | ours(data, size, threads, timer, **options))
@@ -193,19 +193,17 @@ def compare(size: Size, threads: int, repeats: int, seconds: float) -> list[dict
             (rate(rival, count), rate(base, max(16, int(seconds * 100)))) for _ in range(repeats)
         ]
         found = {
-            "updates_per_second": statistics.median(ours for ours, _ in pairs),
+            "rates": [ours for ours, _ in pairs],
             "ratio_to_plain": statistics.median(ours / theirs for ours, theirs in pairs),
         }
         rows.append(where | {"name": "d3rlpy"} | found)
     scans = [jax_rate(size, threads, seconds) for _ in range(repeats)]
-    found = [scan for scan in scans if scan is not None]
-    if found:
-        scan, plain_rate = statistics.median(found), statistics.median(alone)
-        ratio = {"updates_per_second": scan, "ratio_to_plain": scan / plain_rate}
-        rows.append(where | {"name": "JAX scan"} | ratio)
-        ours_rate = next(r for r in rows if r["name"] == "update compiled")["updates_per_second"]
-        rows[-1]["ours_to_jax"] = ours_rate / scan
-    return rows
+    if None not in scans:
+        ratio = statistics.median(scans) / statistics.median(alone)
+        rows.append(where | {"name": "JAX scan", "rates": scans, "ratio_to_plain": ratio})
+        compiled = next(row["rates"] for row in rows if row["name"] == "update compiled")
+        rows[-1]["ours_to_jax"] = statistics.median(compiled) / statistics.median(scans)
+    return [row | {"updates_per_second": statistics.median(row["rates"])} for row in rows]
 
 
 def many_seeds(repeats: int, seconds: float) -> dict[str, float]:
@@ -221,7 +219,7 @@ def many_seeds(repeats: int, seconds: float) -> dict[str, float]:
         for seeds, threads in ((1, 1), (8, cores)):
             timer = _Timer(1, seconds, base)
             row = ours(data, S, threads, timer, prefetch=None, compile="update", seeds=seeds)
-            each.append(1 / row["updates_per_second"])
+            each.append(1 / row["rates"][0])
         costs.append(each)
     return {
         "one_us": 1e6 * statistics.median(one for one, _ in costs),
@@ -263,51 +261,37 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="length of one measurement")
+    parser.add_argument("--no_document", action="store_true", help="write no page")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     rows: list[dict[str, Any]] = []
-    sys.stdout.write(
-        f"{'IQL':<18}{'size':<6}{'threads':<9}{'updates/s':>10}{'to plain':>10}{'first':>8}\n"
-    )
-    for size, threads in ((S, 1), (L, 1), (L, 2)):
-        for row in compare(size, threads, options.repeats, options.seconds):
-            rows.append(row)
-            against = f"ours / JAX {row['ours_to_jax']:.2f}" if "ours_to_jax" in row else ""
-            first = f"{row['first_update_seconds']:.1f} s" if "plan" in row else ""
-            sys.stdout.write(
-                f"{row['name']:<18}{row['size']:<6}{row['threads']:<9}"
-                f"{row['updates_per_second']:>10,.0f}{row.get('ratio_to_plain', 1.0):>10.2f}"
-                f"{first:>8}  {row.get('plan', '')}"
-                f"{against}\n"
-            )
-            sys.stdout.flush()
+    say(f"{'IQL':<18}{'size':<6}{'threads':<9}{'updates/s':>10}{'to plain':>10}{'first':>8}")
+    for size, threads in bench_page.CASES:
+        begun = time.perf_counter()
+        found = compare(size, threads, options.repeats, options.seconds)
+        seconds = (time.perf_counter() - begun) / len(found)
+        rows += [row | {"seconds": seconds} for row in found]
+        for row in found:
+            say(bench_page.line(row))
     for name, extra in {"jax": " (extra bench)", "d3rlpy": ""}.items():
         if importlib.util.find_spec(name) is None:
-            sys.stdout.write(f"{name}{extra} is not installed: left out\n")
+            say(f"{name}{extra} is not installed: left out")
     seeds = many_seeds(options.repeats, options.seconds)
-    sys.stdout.write(
-        f"\neight seeds at S: {seeds['eight_us']:.0f} us an update, one: {seeds['one_us']:.0f}; "
-        f"ratio {seeds['ratio']:.2f}\n"
-    )
+    say("\n" + bench_page.of_seeds(seeds))
     updates = {
         row["size"]: 1e6 / row["updates_per_second"]
         for row in rows
         if row["name"] == "update compiled" and row["threads"] == 1
     }
-    sys.stdout.write("\n" + relabelers.tables(options.repeats, updates))
-    found = sampling(options.repeats, options.seconds / 8)
-    sys.stdout.write(
-        f"\nsampling at L: {found['rows_per_second']:,.0f} rows/s, "
-        f"{found['ratio_to_gather']:.2f} of one index_select on the packed matrix\n"
-    )
-    latency = act.measure(None)
-    sys.stdout.write(f"OnnxPolicy.act: {json.dumps(latency)}\n")
+    say("\n" + relabelers.tables(options.repeats, updates))
+    rate_of_rows = sampling(options.repeats, options.seconds / 8)
+    say(bench_page.of_rows(rate_of_rows))
+    say(f"OnnxPolicy.act: {json.dumps(act.measure(None))}")
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    sys.stdout.write(f"peak resident memory of this run: {memory:,.0f} MiB\n")
-    Path("build").mkdir(exist_ok=True)
-    Path("build/bench.json").write_text(json.dumps(rows, indent=1))
+    say(f"peak resident memory of this run: {memory:,.0f} MiB")
+    bench_page.write(rows, seeds, rate_of_rows, document=not options.no_document)
     return 0
 
 

@@ -14,11 +14,10 @@ import time
 from typing import Any
 
 import torch
-from growth import microseconds
+from chunks import chunk_of, microseconds
 from results import BUILD
 from shared import quiet
 from sizes import SIZES, Size
-from where import chunk_of
 
 from hindsight_rl.files import write_text
 

@@ -133,7 +133,9 @@ class Compose(Relabeler):
         }
 
     def __call__(self, batch: TensorDict) -> TensorDict:
-        """Return the batch after all parts, without companions."""
+        """Return the batch after all parts, without companions; where there is none, itself."""
+        if not self.relabelers:
+            return batch
         draws, companions = batch[DRAWS], batch.get(COMPANION, None)
         work = batch.copy()
         for position, part in enumerate(self.relabelers):
