@@ -64,7 +64,8 @@ def first_cause(error: BaseException) -> str:
 
 def shorten(message: str) -> str:
     """Return what a parser of ``fit`` and the like says is wrong, with the nearest name."""
-    if ".Learner is abstract" in message:
+    nested = "valid subclass of Learner" in message and "NestedArg" in message
+    if nested or ".Learner is abstract" in message:
         taken = ", ".join(f"--model.evaluation.{name}" for name in OF_A_TEST)
         return (
             "an argument of the learner, and no learner. Choose it first: --config NAME, or "

@@ -38,6 +38,12 @@ class EntriesPart:
     ) -> None:
         found = {"/".join(path): path for path in leaves}
         if sorted(found) != sorted(taken):
+            if list(found) == [""]:
+                raise RolloutError(
+                    f"{name}: shows one array, and the policy takes the entries {list(taken)}. "
+                    "Wrap it so that it shows a dictionary of these names, for instance in "
+                    "gymnasium.wrappers.TransformObservation."
+                )
             raise RolloutError(
                 f"{name}: shows the entries {list(found)}, and the policy takes {list(taken)}"
             )

@@ -228,9 +228,8 @@ class Interface:
 
     def _check_action(self, action: ActionSpec) -> None:
         space = self.actions
-        here = f"real numbers {list(self.action_shape)}"
-        if space.discrete:
-            here = _choices(space.n, space.start)
+        shape = list(self.action_shape)
+        here = _choices(space.n, space.start) if space.discrete else f"real numbers {shape}"
         there = f"real numbers {list(action.shape)}"
         if action.discrete:
             n, start = action.n, action.start
@@ -239,7 +238,8 @@ class Interface:
             if space.discrete and space.start <= start and start + n <= space.start + space.n:
                 return
         if here != there:
-            raise RolloutError(f"{self.name}: takes {here}, and the policy gives {there}")
+            flat = " Wrap it: logs hold matrices as vectors." if len(shape) > 1 else ""
+            raise RolloutError(f"{self.name}: takes {here}, and the policy gives {there}.{flat}")
         if not space.discrete:
             space.warn_of_scale(action)
 
@@ -396,5 +396,5 @@ def _shape(space: spaces.Space[Any], name: str) -> tuple[int, ...]:
         return space.shape
     raise RolloutError(
         f"{name}: observes {space}, and a policy sees real numbers (Box, or a Dict of them). "
-        "Wrap the environment, for instance in gymnasium.wrappers.FlattenObservation."
+        "Wrap the environment, or name its entries in the log's column map: they may be choices."
     )

@@ -101,6 +101,11 @@ def test_a_learner_without_the_relabeler_it_needs(place: Path) -> None:
             "test --model.tau 1",
             "'test' needs none, and takes --model.evaluation.env_kwargs, --model.evaluation.task",
         ),
+        ("test --model.evaluation.episodes 3", "and takes --model.evaluation.env_kwargs"),
+        (
+            "fit --data OfflineDataModule --model.network.hidden [8]",
+            "an argument of the learner, and no learner. Choose it first: --config NAME",
+        ),
         (
             "test --model.evaluation.test_episodes x",
             "test_episodes is 'x', it must be a whole number",

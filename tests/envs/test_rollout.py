@@ -302,6 +302,11 @@ def spec(**changes: Any) -> Spec:
             {"observation": {WHOLE: Vector((3,))}},
             r"observes \[2\], and the policy takes \[3\]",
         ),
+        (
+            Counter,
+            {"observation": {"camera": Vector((2,))}},
+            r"shows one array, and the policy takes the entries \['camera'\]. Wrap it",
+        ),
         (Goal, {}, r"gives a goal of shape \[3\], and the policy takes no task"),
         (
             Goal,
@@ -325,6 +330,13 @@ def test_a_discrete_policy_for_real_actions() -> None:
     given = spec(observation={WHOLE: Vector((3,))})
     with pytest.raises(RolloutError, match=r"takes real numbers \[1\], .* gives one of 2 choices"):
         rollout(ones, "Pendulum-v1", episodes=1, seed=0, spec=given)
+
+
+def test_a_policy_of_vectors_for_actions_that_are_matrices() -> None:
+    env = Counter()
+    env.action_space = spaces.Box(-1, 1, (2, 2))
+    with pytest.raises(RolloutError, match=r"numbers \[2, 2\], .* one of 2 choices. Wrap it: logs"):
+        rollout(ones, lambda: env, episodes=1, seed=0, spec=spec())
 
 
 @pytest.mark.parametrize("n", [1, 2])
