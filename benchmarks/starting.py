@@ -119,7 +119,7 @@ def processes(folder: Path) -> dict[str, Callable[[int], Taken]]:
         "`fit --help`": whole("fit", "--help"),
         "`sweep --help`": whole("sweep", "--help"),
         "`inspect`": whole("inspect", log),
-        "`test`, one episode": whole("test", "--run", run, "--test_episodes", 1),
+        "`test`, one episode": whole("test", "--run", run, "--model.evaluation.test_episodes", 1),
         "`export`": whole("export", "--run", run, "--output", folder / "policy.onnx"),
     }
 
@@ -138,18 +138,21 @@ def rows_of(name: str, seen: Sequence[Taken]) -> Iterator[dict[str, Any]]:
 
 
 def document(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
-    """Write rows, and their medians as the table."""
+    """Write the rows, and their medians as the table."""
     BUILD.mkdir(exist_ok=True)
     write_text(BUILD / "starting.json", json.dumps(rows, indent=1))
     median = {(row["name"], row["of"]): f"{row['median']:.2f}" for row in rows}
-    cells = [[name, *(median.get((name, what), "") for what in Taken._fields)] for name in names]
+    cells = [
+        [name, *(median.get((name, what), "") for what in Taken._fields)]
+        for name in names
+        if (name, "whole") in median
+    ]
     text = table(["process", "s to the first updates", "s in all"], cells)
-    say(text)
     replace_part(ROOT / "docs" / "speed.md", "starting", text)
 
 
 def main() -> int:
-    """Measure, print and write the table."""
+    """Measure, print, and write the table after every kind of process."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", default="", help="processes whose name this expression finds")
@@ -164,7 +167,7 @@ def main() -> int:
                 say(f"{name:<24}{one.first or 0:>8.2f}{one.whole:>8.2f}")
             # The first one warms up the disk.
             rows = [row for row in rows if row["name"] != name] + [*rows_of(name, seen[1:])]
-        document(rows, list(known))
+            document(rows, list(known))
     return 0
 
 
