@@ -61,9 +61,9 @@ loop: $(STAMP) ## how 1 kHz is kept, with and without real-time options; writes 
 bench: $(STAMP) ## updates per second, sampling, latency: a table of docs/speed.md, build/bench.json
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
-speed: $(STAMP) ## all tables of docs/speed.md, one after another: an hour, and nothing else may run; 5 GB of disk
+speed: $(STAMP) logs ## all tables of docs/speed.md: an hour, and nothing else may run; HINDSIGHT_DATA names the folder of logs
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,dev,bench]"
-	for part in bench bfloat16 starting where counts growth; do $(BIN)/python benchmarks/$$part.py $(ARGS) || exit 1; done
+	for part in bench starting where counts growth collecting bfloat16; do $(BIN)/python benchmarks/$$part.py || exit 1; done
 
 memory: $(STAMP) ## policies that remember; HINDSIGHT_DATA names the folder of logs
 	$(BIN)/python benchmarks/policies/memory.py $(ARGS)

@@ -4,7 +4,8 @@
 
 Absolute numbers depend on the machine; ratios are medians over pairs taken in turns. d3rlpy and JAX
 (the extra ``bench``) are measured where they are installed, and left out of the table elsewhere.
-"first": the end of the first chunk. Writes a table of docs/speed.md and build/bench.json.
+"first": the end of the first chunk. Takes a quarter of an hour; writes a table of docs/speed.md and
+build/bench.json.
 """
 
 import argparse

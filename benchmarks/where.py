@@ -6,8 +6,9 @@ The program of an update (training/update) is built anew with a clock beside eve
 the clocks cost is taken off in proportion. Around it: the call of a chunk, reading its rows, and
 Lightning's loop. With two threads a time is the mean of both. The least: products at the rate of
 multiplications in registers; loops at the rate of bytes where what lies between them is, Adam at
-that where the state is (:mod:`machine`). ``--each`` prints every operation. Writes a table of
-docs/speed.md and build/where.json; prints the same update one operator after another besides.
+that where the state is (:mod:`machine`). ``--each`` prints every operation. Takes three minutes;
+writes a table of docs/speed.md and build/where.json, and prints the same update one operator after
+another.
 """
 
 import argparse
