@@ -53,6 +53,15 @@ def test_links_lead_somewhere(page: Path) -> None:
         pytest.fail("\n".join(faults), pytrace=False)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_parts_that_commands_write_begin_and_end_once(page: Path) -> None:
+    marks = re.findall(r"^<!-- (.+?) -->$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    begun, ended = marks[::2], marks[1::2]
+    assert len(begun) == len(ended)
+    assert all(end in ("end", f"end of {name}") for name, end in zip(begun, ended, strict=True))
+    assert len(set(begun)) == len(begun)
+
+
 def named(page: Path) -> list[tuple[int, str]]:
     """Return the code of a page that names a file of the repository or a module, with its lines."""
     folders = "|".join(path.name for path in ROOT.iterdir() if (path / "__init__.py").exists())
