@@ -87,7 +87,7 @@ good: $(STAMP) ## rerun the evidence of docs/good.md: two and a half hours
 
 course: $(STAMP) logs ## rerun the evidence of exploration, transfer, meta-learning, on-policy and Q-learning; writes build/course_*.json
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,dev,mujoco,evidence]"
-	for part in exploration deep_sea meta q_learning failures on_policy transfer teacher frozen_actor sensors narrow asymmetric; do $(BIN)/python benchmarks/course/$$part.py $(ARGS) || exit 1; done
+	for part in exploration deep_sea meta q_learning failures on_policy transfer teacher frozen_actor sensors narrow asymmetric delayed; do $(BIN)/python benchmarks/course/$$part.py $(ARGS) || exit 1; done
 
 imagined: $(STAMP) logs ## rerun the evidence of docs/imagined.md, docs/planning.md, and of models in docs/judging.md
 	for part in offline robots against_mbrl rooms online successor c_learning judging planning; do $(BIN)/python benchmarks/imagined/$$part.py || exit 1; done
