@@ -298,8 +298,11 @@ def _existing(source: str | Path) -> Path:
     if dataset.is_dir():
         return dataset
     siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    fix = nearest(path.name, siblings)
+    if any(letter in path.name for letter in "*?["):
+        fix = "Patterns are not looked up: list the files, [a.npz, b.npz], or give a folder. "
     raise LogError(
         "no such file, folder or local Minari dataset",
-        f"{nearest(path.name, siblings)}Check the path; download Minari datasets beforehand.",
+        f"{fix}Check the path; download Minari datasets beforehand.",
         path=path,
     )

@@ -1,8 +1,10 @@
 """Filling a column map from the names that a source holds."""
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -81,8 +83,8 @@ def resolve(
             or a needed column cannot be guessed.
     """
     if names is COMMON_NAMES:
-        action = columns.action or _guess(names["action"], held)
-        check_groups(_named(columns, held), bool(action), held, path, names)
+        acts = columns.action or any(matching(name, held) for name in names["action"])
+        check_groups(_named(columns, held), bool(acts), held, path, names)
     found: dict[str, Any] = {}
     for field in COMMON_NAMES:
         value = getattr(columns, field)
@@ -96,7 +98,7 @@ def resolve(
             if field not in _SEVERAL:
                 found[field] = _only(found[field], field, str(value), path)
         elif value == LEFT_OUT and field not in _settled(columns, found, names):
-            found[field] = _guess(names.get(field, ()), held)
+            found[field] = _guess(names.get(field, ()), held, path)
     empty = {field: None for field in COMMON_NAMES if getattr(columns, field) == LEFT_OUT}
     filled = replace(columns, **empty | {field: value for field, value in found.items() if value})
     if names is COMMON_NAMES:
@@ -156,6 +158,7 @@ def expand(value: str | list[str], held: Sequence[str], path: Path | str) -> str
         hits = matching(entry, held)
         if not hits:
             raise missing_column(entry, held, path)
+        _warn_of_gaps(entry, hits, path)
         names += hits
     return names[0] if value in held else names
 
@@ -191,10 +194,29 @@ def matching(name: str, held: Sequence[str]) -> list[str]:
     return [column for _, column in sorted(hits, key=lambda hit: [int(n) for n in hit[0]])]
 
 
-def _guess(candidates: Sequence[str], held: Sequence[str]) -> str | list[str] | None:
+def _warn_of_gaps(name: str, found: Sequence[str], path: Path | str) -> None:
+    """Warn of columns that are numbered with gaps: most likely one is missing."""
+    if name.count("*") != 1 or name in found:
+        return
+    before, after = name.split("*")
+    numbers = [int(column[len(before) : len(column) - len(after)]) for column in found]
+    for one, other in pairwise(numbers):
+        if other > one + 1:
+            warnings.warn(
+                f"{path}: '{name}' stands for {len(found)} columns with a gap, {one} is "
+                f"followed by {other}. If none is missing, name them in a list",
+                stacklevel=2,
+            )
+            return
+
+
+def _guess(
+    candidates: Sequence[str], held: Sequence[str], path: Path | str
+) -> str | list[str] | None:
     for candidate in candidates:
         hits = matching(candidate, held)
         if hits:
+            _warn_of_gaps(candidate, hits, path)
             return hits[0] if candidate in held else hits
     return None
 

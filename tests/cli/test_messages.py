@@ -55,6 +55,7 @@ ENOUGH = "'hindsight fit --help' lists the options, 'hindsight fit --model.help 
             "\"head\": Option 'component' is not accepted. Did you mean 'components'?",
         ),
         ("--data.source none.npz", "none.npz: no such file, folder or local Minari dataset."),
+        ("--data.source *.npz", "Patterns are not looked up: list the files"),
         ("--trainer.accumulate_grad_batches 2", "to updates: raise data.batch_size instead"),
         ("--trainer.gradient_clip_val 1", "to updates: use model.clip_norm, which clips each"),
         ("--trainer.gradient_clip_val 0.5", "to updates: use model.clip_norm, which clips each"),

@@ -1,5 +1,6 @@
 """Column maps: read from everywhere, refused with the fix."""
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -187,11 +188,26 @@ def test_resolve_guesses_the_usual_names() -> None:
 
 
 def test_resolve_expands_numbers_in_their_order() -> None:
-    held = ["obs_10", "obs_2", "obs_x", "a", "r"]
+    held = ["obs_10", "obs_9", "obs_x", "a", "r"]
     found = resolve(ColumnMap(observation="obs_*", action="a", reward="r"), held, "log")
-    assert found.observation == ["obs_2", "obs_10"]
+    assert found.observation == ["obs_9", "obs_10"]
     found = resolve(ColumnMap(action=["a", "obs_*"], reward="r"), held, "log")
-    assert found.action == ["a", "obs_2", "obs_10"] and found.observation == ["obs_2", "obs_10"]
+    assert found.action == ["a", "obs_9", "obs_10"] and found.observation == ["obs_9", "obs_10"]
+
+
+@pytest.mark.parametrize("given", [{"observation": "obs_*"}, {}])
+def test_resolve_warns_of_a_gap_in_numbers(given: dict) -> None:
+    held = ["obs_0", "obs_2", "obs_3", "action", "reward"]
+    with pytest.warns(UserWarning, match=r"log: 'obs_\*' stands for 3 .* gap, 0 is followed by 2"):
+        found = resolve(ColumnMap(**given), held, "log")
+    assert found.observation == held[:3]
+
+
+def test_resolve_says_nothing_of_a_gap_in_a_list() -> None:
+    held = ["obs_0", "obs_2", "action", "reward"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert resolve(ColumnMap(observation=held[:2]), held, "log").observation == held[:2]
 
 
 def test_resolve_leaves_alone_what_is_settled() -> None:
