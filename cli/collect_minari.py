@@ -51,8 +51,16 @@ def write_episodes(
 
     Returns:
         How many, and their mean return.
+
+    Raises:
+        ValueError: The environment cannot be named in a dataset.
     """
     require_room(draft, 0)
+    if env.spec is not None and callable(env.spec.entry_point):
+        raise ValueError(
+            f"{env.spec.id} is registered with an object, which a dataset cannot name: register it "
+            "with entry_point='module:Class'"
+        )
     storage = MinariStorage.new(
         draft / "data",
         observation_space=env.observation_space,

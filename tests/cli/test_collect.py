@@ -6,6 +6,7 @@ from pathlib import Path
 import minari
 import numpy as np
 import pytest
+import tiny_envs  # noqa: F401
 from minari.dataset.minari_storage import MinariStorage
 
 from hindsight_rl.cli.collect import main
@@ -161,3 +162,13 @@ def test_a_failure_half_way_leaves_nothing_behind(
     with pytest.raises(RuntimeError, match="half way"):
         collect(tmp_path, "a-v0")
     assert not list(tmp_path.iterdir())
+
+
+def test_an_environment_without_a_name_to_import_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--env", "Tiny/Walk-v0", "--root", str(tmp_path), "--output", "walk-v0"]
+    assert main(words) == 2
+    told = capsys.readouterr().err
+    assert "Tiny/Walk-v0 is registered with an object" in told and "'module:Class'" in told
+    assert list(tmp_path.iterdir()) == []
