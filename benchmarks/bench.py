@@ -25,7 +25,7 @@ from typing import Any
 
 import act
 import bench_page
-import relabelers
+import relabeling
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
@@ -286,7 +286,7 @@ def main() -> int:
         for row in rows
         if row["name"] == "update compiled" and row["threads"] == 1
     }
-    say("\n" + relabelers.tables(options.repeats, updates))
+    say("\n" + relabeling.tables(options.repeats, updates))
     rate_of_rows = sampling(options.repeats, options.seconds / 8)
     say(bench_page.of_rows(rate_of_rows))
     say(f"OnnxPolicy.act: {json.dumps(act.measure(None))}")

@@ -39,7 +39,7 @@ from hindsight_rl.files import write_text
 from hindsight_rl.nets.network import Network
 
 KINDS = ("highest", "bfloat16")
-WIDE = Size("3 x 1024, batch 1024", 17, 6, (1024, 1024, 1024), 1024)
+WIDE = Size("2 x 512, batch 512", 17, 6, (512, 512), 512)
 CASES = ((S, 1), (L, 1), (L, 2), (WIDE, 1), (WIDE, 2))
 UPDATES = 5_000
 NETWORK = Network(hidden=(256, 256))

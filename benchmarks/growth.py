@@ -25,7 +25,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import relabelers
+import relabeling
 import rows_memory
 from bench import UPDATES_PER_STEP
 from chunks import built, microseconds
@@ -145,7 +145,7 @@ def candidates(repeats: int) -> tuple[Sequence[str], list[Line]]:
     lines, first = [], 0.0
     for count in CANDIDATES:
         begun = time.perf_counter()
-        bare, taken, _ = relabelers.transitions(L, count, repeats)
+        bare, taken, _ = relabeling.transitions(L, count, repeats)
         first = first or taken
         expected = count / CANDIDATES[0]
         cells = [str(count), f"{taken:,.0f}", f"{taken / first:.1f}", f"{expected:.1f}"]

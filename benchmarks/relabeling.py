@@ -1,6 +1,6 @@
 """What relabeling costs (part of ``make bench``), beside one compiled update of IQL.
 
-    python benchmarks/relabelers.py [--repeats 5]
+    python benchmarks/relabeling.py [--repeats 5]
 
 One thread, CPU time. Transition-level inverse RL is compared with its own bare forward passes: the
 policy at s and at s', and the first critic, for every pair of a row and a candidate.
