@@ -95,7 +95,10 @@ class NextRound:
             raise self._failed
 
     def take(self) -> Collected | None:
-        """Return the round, after it ended; ``None`` where none was begun.
+        """Wait for the round and take it over.
+
+        Returns:
+            The round; ``None`` where none was begun.
 
         Raises:
             RolloutError: The process ended without an answer.

@@ -41,7 +41,7 @@ NO_JUMPS = Jumps(0, 0, None)
 
 
 def as_written(table: Table, part: Observed, columns: Mapping[Key, Array]) -> tuple[Array, Array]:
-    """Return an observation and its next one as the source wrote them, ``[N, D]`` each.
+    """Return an observation and its next one as the source wrote them.
 
     Of numbers of 32 bits nobody knows how many digits they had.
 
@@ -49,6 +49,9 @@ def as_written(table: Table, part: Observed, columns: Mapping[Key, Array]) -> tu
         table: Columns of the source.
         part: What is observed.
         columns: Those of the log that is made; taken where the source has not a row for each.
+
+    Returns:
+        ``[N, D]`` each.
     """
     if part.after is not None:
         now, after = stored_rows(table, part.named), stored_rows(table, part.after)

@@ -89,6 +89,9 @@ def build(source: str) -> bytes:
 
     Args:
         source: Of :class:`Program`.
+
+    Returns:
+        The bytes of its file.
     """
     options = CppTorchDeviceOptions(vec_isa=pick_vec_isa(), device_type="cpu")
     with TemporaryDirectory() as folder:

@@ -172,6 +172,9 @@ def no_bfloat16(compiled: str, precision: str) -> str:
     Args:
         compiled: What is compiled.
         precision: The trainer's.
+
+    Returns:
+        One reason.
     """
     if compiled not in ("auto", "update"):
         return f"it is a matter of compiled updates, and compile is '{compiled}'"
