@@ -76,7 +76,8 @@ def test_memory_is_used_again_within_a_lane_only() -> None:
         operation(reads="b", writes="c"),
     ]
     blocks = dict.fromkeys("abc", 64)
-    _, room = write(chain, blocks, {"run": "{{}} {name}"}, packed=0, moved=1, inputs=1, threads=1)
+    given: Any = {"packed": 0, "moved": 1, "inputs": 1, "products": "float32"}
+    _, room = write(chain, blocks, {"run": "{{}} {name}"}, **given, threads=1)
     flags = packed = 64
     assert room == flags + packed + 2 * 64
     crossed = [
@@ -86,7 +87,8 @@ def test_memory_is_used_again_within_a_lane_only() -> None:
     ]
     source, room = write(
         *(crossed, dict.fromkeys("abcde", 64), {"run": "{{}} {name}"}),
-        **{"packed": 0, "moved": 1, "inputs": 1, "threads": 2},
+        **given,
+        threads=2,
     )
     assert room == flags + 2 * packed + 5 * 64
     assert "until(done[1], now);" in source and "run_alone" in source
