@@ -1,5 +1,7 @@
 """Who does which operation: what must wait for what, and how work is shared."""
 
+from typing import Any
+
 from hindsight_rl.training.update.operations import Operation, Place, Step, lanes, predecessors
 from hindsight_rl.training.update.writing import write
 
