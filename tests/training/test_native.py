@@ -17,7 +17,9 @@ from variants import EVERY, able
 from whole_fits import SWEPT, UPDATES, assert_close, fitted, trained
 
 from hindsight_rl.agents.iql import IQL
+from hindsight_rl.agents.sac import SAC
 from hindsight_rl.nets.network import Network
+from hindsight_rl.training.learner import Learner
 from hindsight_rl.training.update import lowering, native
 from hindsight_rl.training.update.engine import Engine
 from hindsight_rl.training.update.lowering import UnknownError, lower
@@ -55,11 +57,12 @@ def test_images_go_another_way(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     assert "not written as C++: UnknownError: ExternKernelAllocLine" in caplog.text
 
 
-def test_two_threads_come_to_the_bits_of_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [IQL, SAC])
+def test_two_threads_come_to_the_bits_of_one(kind: type[Learner], tmp_path: Path) -> None:
     """They take a product each and share none, so nothing is added in another order."""
     ends = [
         trained(
-            *(IQL, tmp_path, 0, 30),
+            *(kind, tmp_path, 0, 30),
             compile="update",
             threads=threads,
             network=Network(hidden=(64, 64)),

@@ -3,7 +3,7 @@
 from typing import Any
 
 from hindsight_rl.training.update.operations import Operation, Place, Step, lanes, predecessors
-from hindsight_rl.training.update.writing import write
+from hindsight_rl.training.update.writing import _Room, write
 
 
 def operation(
@@ -94,3 +94,15 @@ def test_memory_is_used_again_within_a_lane_only() -> None:
     )
     assert room == flags + 2 * packed + 5 * 64
     assert "until(done[1], now);" in source and "run_alone" in source
+
+
+def test_what_another_lane_writes_lies_where_nothing_else_does() -> None:
+    """Lane 0 reads b late, lane 1 writes it early: it must not lie where lane 0 is done with a."""
+    operations = [
+        *(operation(writes="a"), operation(writes="b")),
+        *(operation(reads="a", writes="c"), operation(reads="bc", writes="d")),
+    ]
+    steps = [[Step(0, ()), Step(2, ()), Step(3, (1,))], [Step(1, ())], []]
+    room = _Room(operations, dict.fromkeys("abcd", 64), steps, start=0)
+    assert room.at["b"] not in {room.at[name] for name in "acd"}
+    assert room.at["d"] == room.at["a"]  # of lane 0 alone, and done with

@@ -88,7 +88,8 @@ class _Room:
             for step in each:
                 names = {place.block for place in operations[step.number].places} & blocks.keys()
                 for name in sorted(names - self.at.keys()):
-                    self._place(name, blocks[name], free)
+                    # Another lane may write it while this one still needs what lay there.
+                    self._place(name, blocks[name], free if len(users[name]) == 1 else {})
                 for name in sorted(names):
                     if last[name] == step.number and len(users[name]) == 1:
                         free.setdefault(_lines(blocks[name]), []).append(self.at[name])
