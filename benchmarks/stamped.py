@@ -143,24 +143,17 @@ def written(
         return _TIMED.format(call=operation.call, number=number)
 
     def writing(
-        operations: Sequence[Operation],
-        blocks: Mapping[str, int],
-        kernels: Mapping[str, str],
-        packed: int,
-        moved: int,
-        inputs: int,
-        threads: int,
-        *others: Any,
+        operations: Sequence[Operation], blocks: Any, kernels: Mapping[str, str], *others: Any
     ) -> tuple[str, int]:
-        found.operations, found.moved, found.threads = operations, moved, threads
+        _, found.moved, _, found.threads, _ = others
+        found.operations = operations
         changed = [
             replace(operation, call=(added or timed)(number, operation))
             for number, operation in enumerate(operations)
         ]
         top = head if added else _CLOCK.format(count=len(operations))
         named = {"stamped": top} | dict(kernels)
-        given = blocks, named, packed, moved, inputs, threads, *others
-        found.source, found.room = write(changed, *given)
+        found.source, found.room = write(changed, blocks, named, *others)
         return found.source, found.room
 
     def lowered(function: Any, inputs: Any, *others: Any) -> Any:

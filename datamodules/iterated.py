@@ -16,10 +16,10 @@ from hindsight_rl.datamodules.delayed import NextRound
 from hindsight_rl.datamodules.imagined_rows import ImaginedRows
 from hindsight_rl.datamodules.imagining import Imagining
 from hindsight_rl.datamodules.make_spec import check_keys, make_spec
-from hindsight_rl.datamodules.mixture import warn_of_undrawn
+from hindsight_rl.datamodules.mixture import replays_of, warn_of_undrawn
 from hindsight_rl.datamodules.offline import update_marks
 from hindsight_rl.datamodules.priorities import Priorities, PriorityColumn, check_one_share
-from hindsight_rl.datamodules.propensities import check_stated, unstated_at_first
+from hindsight_rl.datamodules.propensities import check_stated, stated_in, unstated_at_first
 from hindsight_rl.datamodules.refit import refit
 from hindsight_rl.datamodules.round_checks import (
     check_arguments,
@@ -27,8 +27,6 @@ from hindsight_rl.datamodules.round_checks import (
     check_learner,
     check_resumed,
     check_task,
-    replays_of,
-    states_probabilities,
 )
 from hindsight_rl.datamodules.rounds import Round
 from hindsight_rl.datamodules.sampler import ChunkSampler, chunk_size
@@ -385,7 +383,7 @@ class IteratedDataModule(LogDataModule):
         rounds = [asdict(Round(**each)) for each in state_dict["history"]]
         saved = state_dict | {"history": rounds}
         check_resumed(saved, self.state_dict(), self._first, self._collector.name)
-        if not states_probabilities(state_dict["replay"]):
+        if not stated_in(state_dict["replay"]):
             self._leave_unstated("the run was started without it")
         fitting = self.trainer is None or self.trainer.state.fn == TrainerFn.FITTING
         self._replays.load_state_dict(state_dict["replay"], self.memory_map, cut=fitting)

@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -16,6 +16,10 @@ from hindsight_rl.logs.log import Log
 from hindsight_rl.logs.packed import PackedColumns
 from hindsight_rl.logs.rows import StackedRows
 from hindsight_rl.ports import Episodes
+
+if TYPE_CHECKING:
+    from hindsight_rl.datamodules.imagined_rows import ImaginedRows
+    from hindsight_rl.datamodules.sources.log import LogSource
 
 _SUM = 1e-6  # by which shares may miss 1, as 0.33, 0.33 and 0.34 do in binary
 
@@ -224,3 +228,34 @@ def warn_of_undrawn(log: Log) -> None:
                 f"rows to draw, so its share of {source.weight:g} in mix goes to the others",
                 stacklevel=2,
             )
+
+
+def replays_of(
+    facts: dict[str, Any],
+    log: "LogSource | None",
+    mix: dict[str, float] | None,
+    capacity: int,
+    imagined: "ImaginedRows | None",
+) -> Replays:
+    """Return the empty replays of what is collected, of a log and of what is imagined.
+
+    Args:
+        facts: Of the environment, for a log.
+        log: The source, ``None`` for none.
+        mix: Shares of the origins.
+        capacity: Rows that are collected; of all where there are no shares.
+        imagined: What a model imagines, ``None`` for nothing.
+
+    Returns:
+        The replays.
+    """
+    info = facts | ({} if log is None else log.facts)
+    replays = {"collected": Replay(capacity, info)}
+    if log is not None and mix is None:
+        log.check_fits(capacity)
+        replays = {"log": replays["collected"]} | replays
+    elif log is not None:
+        replays = {"log": Replay(len(log), info | {"source": log.name})} | replays
+    if imagined is not None:
+        replays["imagined"] = Replay(imagined.capacity, info | {"source": "imagined"})
+    return Replays(replays, mix)

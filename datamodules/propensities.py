@@ -6,6 +6,8 @@ exploration. The policy comes last, when training starts; where it does not know
 left out of the rows that are there.
 """
 
+from typing import Any
+
 from hindsight_rl.datamodules.sources.environment import Collector
 from hindsight_rl.datamodules.sources.log import LogSource
 from hindsight_rl.keys import ACTION_LOG_PROB, Key, key_name
@@ -44,3 +46,9 @@ def check_stated(needed: tuple[Key, ...], unstated: str) -> None:
             "Let the policy draw from a density (collection.sample true, another head), or clone "
             "the behaviour (behavior 'cloned').",
         )
+
+
+def stated_in(replay: dict[str, Any]) -> bool:
+    """Return whether rows of a checkpoint have ``action_log_prob``; of several replays all do."""
+    columns = replay["columns"] if "columns" in replay else next(iter(replay.values()))["columns"]
+    return ACTION_LOG_PROB in columns

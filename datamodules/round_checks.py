@@ -1,14 +1,11 @@
-"""What must fit together where a policy collects while it is trained, and where rows lie."""
+"""What must fit together where a policy collects while it is trained."""
 
 from typing import Any
 
 from hindsight_rl.datamodules.collection import Collection
 from hindsight_rl.datamodules.imagined_rows import ImaginedRows
-from hindsight_rl.datamodules.mixture import Replays, check_mix
-from hindsight_rl.datamodules.replay import Replay
+from hindsight_rl.datamodules.mixture import check_mix
 from hindsight_rl.datamodules.sources.environment import Collector
-from hindsight_rl.datamodules.sources.log import LogSource
-from hindsight_rl.keys import ACTION_LOG_PROB
 from hindsight_rl.logs.errors import LogError
 from hindsight_rl.ports import LearnerView
 from hindsight_rl.spec import Spec
@@ -77,37 +74,6 @@ def check_entries(collector: Collector, source: Any, mix: Any, memory_map: str |
                 f"{collector.name} shows the entries {list(collector.interface.entries)}, an image "
                 f"among them, and {name} does not take images: leave it out"
             )
-
-
-def replays_of(
-    facts: dict[str, Any],
-    log: LogSource | None,
-    mix: dict[str, float] | None,
-    capacity: int,
-    imagined: ImaginedRows | None,
-) -> Replays:
-    """Return the empty replays of what is collected, of a log and of what is imagined.
-
-    Args:
-        facts: Of the environment, for a log.
-        log: The source, ``None`` for none.
-        mix: Shares of the origins.
-        capacity: Rows that are collected; of all where there are no shares.
-        imagined: What a model imagines, ``None`` for nothing.
-
-    Returns:
-        The replays.
-    """
-    info = facts | ({} if log is None else log.facts)
-    replays = {"collected": Replay(capacity, info)}
-    if log is not None and mix is None:
-        log.check_fits(capacity)
-        replays = {"log": replays["collected"]} | replays
-    elif log is not None:
-        replays = {"log": Replay(len(log), info | {"source": log.name})} | replays
-    if imagined is not None:
-        replays["imagined"] = Replay(imagined.capacity, info | {"source": "imagined"})
-    return Replays(replays, mix)
 
 
 def check_task(spec: Spec, collector: Collector) -> None:
@@ -200,12 +166,6 @@ def check_resumed(saved: dict[str, Any], own: dict[str, Any], first: list[Any], 
             "Resume with the same shares, or start a new run.",
             path=name,
         )
-
-
-def states_probabilities(replay: dict[str, Any]) -> bool:
-    """Return whether rows of a checkpoint have ``action_log_prob``; of several replays all do."""
-    columns = replay["columns"] if "columns" in replay else next(iter(replay.values()))["columns"]
-    return ACTION_LOG_PROB in columns
 
 
 def _named(log_hash: str | None) -> str:

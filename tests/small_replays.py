@@ -15,6 +15,15 @@ from hindsight_rl.datamodules.sources.environment import Collector
 from hindsight_rl.logs.log import Log
 
 REACH, WALK = "tiny_envs:Tiny/Reach-v0", "tiny_envs:Tiny/Walk-v0"
+ROUNDS: dict[str, Any] = {  # whose replay is soon full
+    "env": REACH,
+    "initial_episodes": 6,
+    "episodes_per_round": 4,
+    "capacity": 60,
+    "batch_size": 16,
+    "updates_per_step": 8,
+    "explore": 0.2,
+}
 INFO = {"source": "somewhere", "discrete_actions": 9}
 
 

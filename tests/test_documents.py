@@ -49,8 +49,7 @@ def test_links_lead_somewhere(page: Path) -> None:
             faults.append(f"{where}: '{link}' leads nowhere")
         elif anchor and anchor not in anchors(target):
             faults.append(f"{where}: {target.name} has no heading for '#{anchor}'")
-    if faults:
-        pytest.fail("\n".join(faults), pytrace=False)
+    assert not faults, "\n".join(faults)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -93,8 +92,7 @@ def test_named_files_and_modules_exist(page: Path) -> None:
         for number, name in named(page)
         if name != example and not exists(name)
     ]
-    if faults:
-        pytest.fail("\n".join(faults), pytrace=False)
+    assert not faults, "\n".join(faults)
 
 
 @pytest.mark.parametrize("page", sorted(INDEX.parent.glob("*.md")), ids=lambda page: page.name)

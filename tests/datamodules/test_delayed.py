@@ -14,7 +14,7 @@ import torch
 from fit_process import Job, differences, fit_job
 from lightning.pytorch.callbacks import Callback
 from small_fits import fit, learner_of
-from small_replays import REACH, WALK, iterated, log_of, online
+from small_replays import ROUNDS, WALK, iterated, log_of, online
 from tiny_envs import HORIZON, Drift, Walk
 
 from hindsight_rl.agents.bc import BC
@@ -27,16 +27,7 @@ from hindsight_rl.envs.interface import RolloutError
 from hindsight_rl.nets.network import History
 
 UPDATES = 130
-DATA: dict[str, Any] = {
-    "env": REACH,
-    "initial_episodes": 6,
-    "episodes_per_round": 4,
-    "capacity": 60,
-    "batch_size": 16,
-    "updates_per_step": 8,
-    "explore": 0.2,
-    "delayed": True,
-}
+DATA = ROUNDS | {"delayed": True}
 
 
 class Slow(Walk):

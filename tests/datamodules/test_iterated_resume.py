@@ -10,24 +10,14 @@ import pytest
 import torch
 from fit_process import Job, differences, fit_job, run_jobs
 from small_fits import fit, learner_of, trainer_in
-from small_replays import iterated
+from small_replays import ROUNDS, iterated
 
 from hindsight_rl.agents.bc import BC
 from hindsight_rl.cli.runs import newest_checkpoint
 from hindsight_rl.datamodules.iterated import IteratedDataModule
 from hindsight_rl.logs.errors import LogError
 
-REACH = "tiny_envs:Tiny/Reach-v0"
 UPDATES = 130
-DATA: dict[str, Any] = {
-    "env": REACH,
-    "initial_episodes": 6,
-    "episodes_per_round": 4,
-    "capacity": 60,
-    "batch_size": 16,
-    "updates_per_step": 8,
-    "explore": 0.2,
-}
 
 
 def job_of(where: str, folder: Path, updates: int = UPDATES, **data: Any) -> Job:
@@ -35,7 +25,7 @@ def job_of(where: str, folder: Path, updates: int = UPDATES, **data: Any) -> Job
     if where == "file":
         data["memory_map"] = str(folder / "replay")
     more = {"decay": {"actor": 100}, "compile": "off"}
-    return Job("BC", "", str(folder), updates, arguments=more, data=DATA | data)
+    return Job("BC", "", str(folder), updates, arguments=more, data=ROUNDS | data)
 
 
 @pytest.fixture(scope="module", params=["memory", "file"])
@@ -99,7 +89,7 @@ def test_killed_collecting_resumes_from_its_newest_checkpoint(
 
 def data_of(**options: Any) -> IteratedDataModule:
     """Return a small datamodule."""
-    return iterated(**DATA | options)
+    return iterated(**ROUNDS | options)
 
 
 def test_a_checkpoint_of_other_data_is_refused(tmp_path: Path) -> None:

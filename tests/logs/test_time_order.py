@@ -30,13 +30,13 @@ def test_shuffled_rows_are_warned_of(tmp_path: Path) -> None:
     order = np.random.default_rng(0).permutation(foreign.ROWS)
     values = {name: column[order] for name, column in without_flags().items()}
     with pytest.warns(UserWarning, match="rows are shuffled, set `episode_jump: true`"):
-        read_log(foreign.npz(tmp_path / "log.npz", values))
+        assert len(read_log(foreign.npz(tmp_path / "log.npz", values))) == foreign.ROWS
 
 
 def test_rows_in_order_are_not_warned_of(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        read_log(foreign.npz(tmp_path / "log.npz", foreign.columns()))
+        assert read_log(foreign.npz(tmp_path / "log.npz", foreign.columns())).episodes == 3
         # Without stored next observations there is nothing to compare.
         bare = {k: v for k, v in without_flags().items() if k != "next_observation"}
-        read_log(foreign.npz(tmp_path / "bare.npz", bare))
+        assert read_log(foreign.npz(tmp_path / "bare.npz", bare)).episodes == 1

@@ -1,15 +1,25 @@
 """Who does which operation: what must wait for what, and how work is shared."""
 
+import math
+from collections.abc import Sequence
+from itertools import combinations
+from random import Random
 from typing import Any
 
+import pytest
+
+from hindsight_rl.training.update import operations as operations_module
 from hindsight_rl.training.update.operations import Operation, Place, Step, lanes, predecessors
 from hindsight_rl.training.update.writing import _Room, write
 
 
 def operation(
-    reads: str = "", writes: str = "", seconds: float = 1e-3, at: tuple[int, int] = (0, 4)
+    reads: Sequence[str] = "",
+    writes: Sequence[str] = "",
+    seconds: float = 1e-3,
+    at: tuple[int, int] = (0, 4),
 ) -> Operation:
-    """Return an operation on whole blocks, named by letters; ``at``: bytes of what it writes."""
+    """Return an operation on whole blocks; ``at``: bytes of what it writes."""
     places = [Place(name, 0, 4) for name in reads] + [Place(name, *at) for name in writes]
     written = frozenset(range(len(reads), len(places)))
     return Operation("run{alone}({threads});", tuple(places), written, seconds)
@@ -106,3 +116,52 @@ def test_what_another_lane_writes_lies_where_nothing_else_does() -> None:
     room = _Room(operations, dict.fromkeys("abcd", 64), steps, start=0)
     assert room.at["b"] not in {room.at[name] for name in "acd"}
     assert room.at["d"] == room.at["a"]  # of lane 0 alone, and done with
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_blocks_in_one_place_are_never_needed_at_once(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two blocks in one place all that touches the one has ended before the other is touched."""
+    monkeypatch.setattr(operations_module, "_WORTH", math.inf)  # lanes, whether they pay or not
+    random = Random(seed)
+    names = [f"block{number}" for number in range(40)]
+    operations = [
+        operation(random.sample(names[:n], min(n, 2)), [name], random.uniform(1e-4, 3e-3))
+        for n, name in enumerate(names)
+    ]
+    plan = lanes(operations, 2)
+    assert len(plan.each) == 2
+    steps = [*plan.each, [Step(number, ()) for number in plan.shared]]
+    room = _Room(operations, dict.fromkeys(names, 64), steps, start=0)
+    ended = ended_before(steps)
+    users = {
+        name: {n for n, one in enumerate(operations) if any(p.block == name for p in one.places)}
+        for name in names
+    }
+    for one, other in combinations(names, 2):
+        if room.at[one] == room.at[other]:
+            assert any(
+                all(before in ended[after] for before in users[x] for after in users[y])
+                for x, y in ((one, other), (other, one))
+            )
+
+
+def ended_before(steps: list[list[Step]]) -> dict[int, set[int]]:
+    """Return what has ended when an operation begins, by lanes and waiting alone."""
+    *lanes_of, shared = steps
+    direct: dict[int, set[int]] = {}
+    for lane in lanes_of:
+        for before, step in zip([None, *lane], lane, strict=False):
+            direct[step.number] = {*step.after, *([] if before is None else [before.number])}
+    alone = set(direct)
+    for before, step in zip([None, *shared], shared, strict=False):
+        direct[step.number] = alone | (set() if before is None else {before.number})
+    found: dict[int, set[int]] = {}
+
+    def of(number: int) -> set[int]:
+        if number not in found:
+            found[number] = direct[number].union(*map(of, direct[number]))
+        return found[number]
+
+    return {number: of(number) for number in direct}

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from hindsight_rl.training.module import LearnerModule
 
 Compile = Literal["auto", "off", "losses", "update"]
-Products = Literal["highest", "high", "medium", "bfloat16"]
+Chosen = Literal["highest", "high", "medium", "bfloat16"]
 Precision = Literal["auto", "highest", "high", "medium", "bfloat16"]
 
 # Compiling takes about as long as this many compiled updates save, large or small: both grow with
@@ -56,7 +56,7 @@ class Plan:
 
     compile: Literal["off", "losses", "update"]
     threads: int
-    matmul_precision: Products
+    matmul_precision: Chosen
     why_compile: str = ""
     why_products: str = ""
     shared: bool = False
@@ -225,7 +225,7 @@ def choose_compile(
 
 def choose_products(
     rows: int, width: int, threads: int | None, precision: Precision, *, on_cpu: bool = True
-) -> tuple[int, Products, str]:
+) -> tuple[int, Chosen, str]:
     """Return threads and precision for products of the size of a run, by trying them.
 
     Args:
